@@ -34,12 +34,25 @@ from llm_scratch.training.step import mean_loss
 from llm_scratch.training.trainer import Trainer, build_trainer
 
 PLAIN = GPTConfig(
-    vocab_size=66, context_length=64, emb_dim=128, n_heads=4, n_layers=4, drop_rate=0.0, qkv_bias=True, tie_embeddings=True, init="gpt2"
+    vocab_size=66,
+    context_length=64,
+    emb_dim=128,
+    n_heads=4,
+    n_layers=4,
+    drop_rate=0.0,
+    qkv_bias=True,
+    tie_embeddings=True,
+    init="gpt2",
 )
 BEST = preset("shakespeare-modern")
 MINUTE = 57.0  # seconds that are planned for, as steps are not all as long as those of the trial
 RECIPES = {  # the schedule ends with the steps; those of "minute" are set by `fitting`
-    "adamw": RunConfig(PLAIN, train=TrainConfig(steps=2000, batch_size=12, lr=6e-3, min_lr=0.0, warmup_steps=100, schedule="cosine")),
+    "adamw": RunConfig(
+        PLAIN,
+        train=TrainConfig(
+            steps=2000, batch_size=12, lr=6e-3, min_lr=0.0, warmup_steps=100, schedule="cosine"
+        ),
+    ),
     "best": replace(BEST, train=replace(BEST.train, steps=280)),
     "minute": BEST,
 }
@@ -57,10 +70,14 @@ def corpus(tuning: bool) -> Corpus:
 
 def trainer_for(config: RunConfig, folder: Path, text: Corpus, device: str = "cpu") -> Trainer:
     """A trainer at step 0."""
-    return build_trainer(config, folder, text_data(config, text), Distributed(device=torch.device(device)))
+    return build_trainer(
+        config, folder, text_data(config, text), Distributed(device=torch.device(device))
+    )
 
 
-def run(config: RunConfig, text: Corpus, every: int, target: float, device: str = "cpu") -> dict[str, Any]:
+def run(
+    config: RunConfig, text: Corpus, every: int, target: float, device: str = "cpu"
+) -> dict[str, Any]:
     """Train; returns when the target was reached, and the curve as (step, seconds, held-out loss)."""
     curve, seconds = [], 0.0
     with tempfile.TemporaryDirectory() as folder:
@@ -72,11 +89,15 @@ def run(config: RunConfig, text: Corpus, every: int, target: float, device: str 
             going.train_step(until)
             seconds += time.perf_counter() - began
             if going.step == until:  # no other step is under way
-                loss = mean_loss(going.wrapped_model, going.data.val, None, distributed=going.distributed)
+                loss = mean_loss(
+                    going.wrapped_model, going.data.val, None, distributed=going.distributed
+                )
                 curve.append((going.step, round(seconds, 2), round(loss, 4)))
     hit = next((row for row in curve if row[2] <= target), None)
     tokens = config.train.batch_size * config.model.context_length
-    reached = None if hit is None else {"steps": hit[0], "seconds": hit[1], "tokens": hit[0] * tokens}
+    reached = (
+        None if hit is None else {"steps": hit[0], "seconds": hit[1], "tokens": hit[0] * tokens}
+    )
     return {"reached": reached, "last": curve[-1], "curve": curve}
 
 
@@ -89,7 +110,9 @@ def fitting(config: RunConfig, text: Corpus, seconds: float) -> RunConfig:
             began = time.perf_counter()
             going.train_step()
             times.append(time.perf_counter() - began)
-    return replace(config, train=replace(config.train, steps=int(seconds / statistics.mean(times[10:]))))
+    return replace(
+        config, train=replace(config.train, steps=int(seconds / statistics.mean(times[10:])))
+    )
 
 
 def mean_and_spread(numbers: list[float], unit: str) -> str:
@@ -99,7 +122,9 @@ def mean_and_spread(numbers: list[float], unit: str) -> str:
 
 def main() -> None:
     """The table, or one trial."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--target", type=float, default=1.8)
     parser.add_argument("--every", type=int, default=50, help="steps between two evaluations")
@@ -110,22 +135,55 @@ def main() -> None:
     args = parser.parse_args()
     keep_freed_memory()
     if args.tune:
-        config = RECIPES[args.tune].override(args.set + ([f"train.steps={args.steps}"] if args.steps else []))
+        config = RECIPES[args.tune].override(
+            args.set + ([f"train.steps={args.steps}"] if args.steps else [])
+        )
         result = run(config, corpus(True), args.every, args.target)
-        print(json.dumps({"recipe": args.tune, "set": args.set, "steps": args.steps, **{k: result[k] for k in ("reached", "last")}}))
+        print(
+            json.dumps(
+                {
+                    "recipe": args.tune,
+                    "set": args.set,
+                    "steps": args.steps,
+                    **{k: result[k] for k in ("reached", "last")},
+                }
+            )
+        )
         return
     text, report = corpus(False), {}
     for name in args.recipes:
         recipe = fitting(RECIPES[name], text, MINUTE) if name == "minute" else RECIPES[name]
-        runs = [run(replace(recipe, train=replace(recipe.train, seed=seed)), text, args.every, args.target) for seed in range(args.seeds)]
-        report[name] = [{**r["reached"], "last": r["last"]} if r["reached"] else {"last": r["last"]} for r in runs]
+        runs = [
+            run(
+                replace(recipe, train=replace(recipe.train, seed=seed)),
+                text,
+                args.every,
+                args.target,
+            )
+            for seed in range(args.seeds)
+        ]
+        report[name] = [
+            {**r["reached"], "last": r["last"]} if r["reached"] else {"last": r["last"]}
+            for r in runs
+        ]
         hits = [r["reached"] for r in runs if r["reached"]]
         units = {"seconds": "s", "tokens": "tokens"}
-        means = [mean_and_spread([hit[key] for hit in hits], unit) for key, unit in units.items() if hits]
+        means = [
+            mean_and_spread([hit[key] for hit in hits], unit) for key, unit in units.items() if hits
+        ]
         spread = f"{', '.join(means) or 'not reached'} ({len(hits)} of {len(runs)} seeds)"
         ends = ", ".join("{:.3f} after {:.0f} s".format(*reversed(r["last"][1:])) for r in runs)
         print(f"{name:6}  loss {args.target}: {spread}; at the end {ends}")
-    print(json.dumps({"target": args.target, "threads": torch.get_num_threads(), "torch": torch.__version__, **report}))
+    print(
+        json.dumps(
+            {
+                "target": args.target,
+                "threads": torch.get_num_threads(),
+                "torch": torch.__version__,
+                **report,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

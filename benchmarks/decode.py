@@ -23,11 +23,32 @@ from typing import Any
 import llama
 from turns import answering, contenders, ratio, where
 
-CFG = {"vocab_size": 50257, "context_length": 1024, "emb_dim": 768, "n_heads": 12, "n_layers": 12, "drop_rate": 0.0, "qkv_bias": True}
-READ = 12 * 12 * 768 * 768 + 50257 * 768  # numbers that are read for each token: the matrices of the blocks and the head
+CFG = {
+    "vocab_size": 50257,
+    "context_length": 1024,
+    "emb_dim": 768,
+    "n_heads": 12,
+    "n_layers": 12,
+    "drop_rate": 0.0,
+    "qkv_bias": True,
+}
+READ = (
+    12 * 12 * 768 * 768 + 50257 * 768
+)  # numbers that are read for each token: the matrices of the blocks and the head
 BYTES = {"fp32": 4, "bf16": 2, "int8": 1, "int4": 0.5625}
-ONE_ROW = "ours-fp32-compiled", "ours-bf16-compiled", "llama-f32", "llama-q8_0", "llama-q4_0"  # measured for one row only
-COMPILED = "fp32-compiled", "bf16-compiled", "int8-compiled", "int4-compiled"  # model/compiled.py; compiled before the clock runs
+ONE_ROW = (
+    "ours-fp32-compiled",
+    "ours-bf16-compiled",
+    "llama-f32",
+    "llama-q8_0",
+    "llama-q4_0",
+)  # measured for one row only
+COMPILED = (
+    "fp32-compiled",
+    "bf16-compiled",
+    "int8-compiled",
+    "int4-compiled",
+)  # model/compiled.py; compiled before the clock runs
 PAIRS = {  # key: slow, fast
     "fp32": ("hf-dynamic", "ours-fp32"), "fp32_static": ("hf-static", "ours-fp32"), "fp32_vs_f32": ("llama-f32", "ours-fp32"),
     "fp32_compiled": ("hf-dynamic", "ours-fp32-compiled"), "fp32_compiled_vs_f32": ("llama-f32", "ours-fp32-compiled"),
@@ -103,7 +124,13 @@ def theirs(cache: str) -> Write:
 
     def timed(ids: torch.Tensor, new: int) -> tuple[float, list[int]]:
         began = time.perf_counter()
-        more = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "pad_token_id": 0, "disable_compile": True}
+        more = {
+            "max_new_tokens": new,
+            "min_new_tokens": new,
+            "do_sample": False,
+            "pad_token_id": 0,
+            "disable_compile": True,
+        }
         out = model.generate(ids, attention_mask=torch.ones_like(ids), **more, **static)
         return time.perf_counter() - began, out[0, ids.shape[1] :].tolist()
 
@@ -140,25 +167,40 @@ def work(name: str) -> None:
     from llm_scratch.hardware.memory import peak_memory
 
     kind, _, rest = name.partition("-")
-    write = ours(rest) if kind == "ours" else theirs(rest) if kind == "hf" else llamas(llama.KINDS[name])
+    write = (
+        ours(rest)
+        if kind == "ours"
+        else theirs(rest)
+        if kind == "hf"
+        else llamas(llama.KINDS[name])
+    )
 
     def answer(question: list[int]) -> dict[str, Any]:
         rows, prompt, new = question
         ids = torch.randint(0, 50257, (rows, prompt), generator=torch.Generator().manual_seed(1))
         first, others, written = write(ids, new)
-        return {"first": first, "others": others, "ids": written, "peak": peak_memory(torch.device("cpu"))}
+        return {
+            "first": first,
+            "others": others,
+            "ids": written,
+            "peak": peak_memory(torch.device("cpu")),
+        }
 
     answer([1, 8, 4])  # a first step compiles, where steps are compiled
     answering(answer)
 
 
-def measure(names: list[str], batch: int, prompt: int, new: int, rounds: int) -> dict[str, dict[str, Any]]:
+def measure(
+    names: list[str], batch: int, prompt: int, new: int, rounds: int
+) -> dict[str, dict[str, Any]]:
     """The contenders in turn; for each its seconds of every round, and of the reading of memory between them."""
     import torch
 
     from llm_scratch.hardware.benchmark import best_time
 
-    found: dict[str, dict[str, Any]] = {name: {"first": [], "others": [], "forward": [], "bandwidth": []} for name in names}
+    found: dict[str, dict[str, Any]] = {
+        name: {"first": [], "others": [], "forward": [], "bandwidth": []} for name in names
+    }
     memory, cpu = torch.ones(READ), torch.device("cpu")
 
     def bandwidth() -> float:
@@ -172,7 +214,9 @@ def measure(names: list[str], batch: int, prompt: int, new: int, rounds: int) ->
                 if turn:  # the first round warms up
                     row["first"].append(answer["first"])
                     row["others"].append(answer["others"])
-                    row["bandwidth"].append((before + bandwidth()) / 2)  # neighbours change it from one second to the next
+                    row["bandwidth"].append(
+                        (before + bandwidth()) / 2
+                    )  # neighbours change it from one second to the next
                     if name.startswith("ours"):
                         row["forward"].append(ask(name, [batch, prompt, 0])["first"])
                 row |= {"peak": answer["peak"], "ids": answer["ids"]}
@@ -198,9 +242,15 @@ def loss_of_few_bits(run: str) -> dict[str, float]:
         loss = measure_loss(quantize(few, bits), tokenizer, text, Console(quiet=True))[0]  # type: ignore[arg-type]
         found[f"int{bits}"] = round(loss.nats / whole.nats - 1, 5)
     if llama.is_there() and model.cfg.architecture == "gpt":
-        pieces = [text[a:b].tolist() for a, b in eval_spans(text, model.cfg.context_length, model.start_id)]
+        pieces = [
+            text[a:b].tolist()
+            for a, b in eval_spans(text, model.cfg.context_length, model.start_id)
+        ]
         pieces = [piece[: model.cfg.context_length + 1] for piece in pieces if len(piece) > 1]
-        sums = {kind: llama.nats(llama.opened(model, kind, Path(tempfile.mkdtemp()), True), pieces) for kind in llama.KINDS.values()}
+        sums = {
+            kind: llama.nats(llama.opened(model, kind, Path(tempfile.mkdtemp()), True), pieces)
+            for kind in llama.KINDS.values()
+        }
         found |= {kind.lower(): round(sums[kind] / sums["F32"] - 1, 5) for kind in ("Q8_0", "Q4_0")}
     return found
 
@@ -208,19 +258,38 @@ def loss_of_few_bits(run: str) -> dict[str, float]:
 def show(case: str, found: dict[str, Any], batch: int, new: int, report: dict[str, Any]) -> None:
     """One table, and the same numbers into the report."""
     bandwidths = [each / 1e9 for row in found.values() for each in row["bandwidth"]]
-    print(f"\n{case}: {new} new tokens; memory is read at {min(bandwidths):.0f} to {max(bandwidths):.0f} GB/s")
-    print(f"{'':18}{'tokens/s':>10}{'first token':>13}{'GB/s':>7}{'of bandwidth':>14}{'peak GB':>9}")
+    print(
+        f"\n{case}: {new} new tokens; memory is read at {min(bandwidths):.0f} to {max(bandwidths):.0f} GB/s"
+    )
+    print(
+        f"{'':18}{'tokens/s':>10}{'first token':>13}{'GB/s':>7}{'of bandwidth':>14}{'peak GB':>9}"
+    )
     for name, row in found.items():
-        seconds, first = statistics.median(row["others"]) / (new - 1), statistics.median(row["first"])
+        seconds, first = (
+            statistics.median(row["others"]) / (new - 1),
+            statistics.median(row["first"]),
+        )
         step = READ * BYTES.get(name.split("-")[1], 4)  # bytes
-        share = statistics.median(step * (new - 1) / took / there for took, there in zip(row["others"], row["bandwidth"]))
+        share = statistics.median(
+            step * (new - 1) / took / there for took, there in zip(row["others"], row["bandwidth"])
+        )
         ours_or_hf = name.startswith(("ours", "hf"))
         reading = f"{step / seconds / 1e9:7.1f}{share:14.0%}" if ours_or_hf else f"{'':21}"
         print(f"{name:18}{batch / seconds:10.1f}{first:11.3f} s{reading}{row['peak'] / 1e9:9.2f}")
-        numbers = {"tokens_per_s": batch / seconds, "first_token_s": first, "peak_memory_gb": row["peak"] / 1e9}
+        numbers = {
+            "tokens_per_s": batch / seconds,
+            "first_token_s": first,
+            "peak_memory_gb": row["peak"] / 1e9,
+        }
         numbers |= {"bandwidth_share": share} if ours_or_hf else {}
         numbers |= (
-            {"first_token_over_forward": statistics.median(a / b for a, b in zip(row["first"], row["forward"]))} if row["forward"] else {}
+            {
+                "first_token_over_forward": statistics.median(
+                    a / b for a, b in zip(row["first"], row["forward"])
+                )
+            }
+            if row["forward"]
+            else {}
         )
         for key, value in numbers.items():
             report[key].setdefault(case, {})[name] = round(value, 3)
@@ -243,15 +312,23 @@ def summary(report: dict[str, Any]) -> None:
         for batch in (1, 8):
             plain = f"{key}_b{batch}" if key == "fp32" else key if batch == 1 else ""
             if plain and (value := report["ratios"].get(f"{key}_b{batch}_p16")):
-                report["ratios"][plain], report["spread"][plain] = value, report["spread"][f"{key}_b{batch}_p16"]
+                report["ratios"][plain], report["spread"][plain] = (
+                    value,
+                    report["spread"][f"{key}_b{batch}_p16"],
+                )
     speed = report["tokens_per_s"]
     if "b1_p16" in speed and "b8_p16" in speed:
-        report["b8_over_b1"] = {name: round(speed["b8_p16"][name] / speed["b1_p16"][name], 2) for name in speed["b8_p16"]}
+        report["b8_over_b1"] = {
+            name: round(speed["b8_p16"][name] / speed["b1_p16"][name], 2)
+            for name in speed["b8_p16"]
+        }
 
 
 def main() -> None:
     """Measure, print a table for each batch and prompt, and one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--new", type=int, default=200)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
@@ -273,7 +350,13 @@ def main() -> None:
     report: dict[str, Any] = {key: {} for key in keys.split()}
     for batch in args.batches:
         for prompt in args.prompts:
-            found = measure([n for n in names if batch == 1 or n not in ONE_ROW], batch, prompt, args.new, args.rounds)
+            found = measure(
+                [n for n in names if batch == 1 or n not in ONE_ROW],
+                batch,
+                prompt,
+                args.new,
+                args.rounds,
+            )
             show(f"b{batch}_p{prompt}", found, batch, args.new, report)
     summary(report)
     report["bpb_loss"] = loss_of_few_bits(args.run) if args.run else {}

@@ -13,7 +13,15 @@ import torch
 from gpu_setup import Emit, Row, Setup, free_cache, peak_bytes, random_ids, reason, synchronize
 from torch import Tensor
 
-from llm_scratch.config import DataConfig, GPTConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig, from_dict
+from llm_scratch.config import (
+    DataConfig,
+    GPTConfig,
+    ModelConfig,
+    RunConfig,
+    SystemConfig,
+    TrainConfig,
+    from_dict,
+)
 from llm_scratch.model import build
 from llm_scratch.planning.memory_estimate import estimate_memory
 from llm_scratch.presets import preset
@@ -55,7 +63,9 @@ def memory_cases(setup: Setup) -> dict[str, RunConfig]:
     return {
         "bfloat16": half,
         "bfloat16, 4 micro-batches": replace(half, train=replace(half.train, micro_batches=4)),
-        "bfloat16, recomputed": replace(half, system=replace(BFLOAT16, activation_checkpointing=True)),
+        "bfloat16, recomputed": replace(
+            half, system=replace(BFLOAT16, activation_checkpointing=True)
+        ),
         "float32": replace(half, system=FLOAT32),
         "modern, Muon, bfloat16": replace(half, model=modern, train=muon),
     }

@@ -132,7 +132,12 @@ def whole_loop(setup: Setup, rows: int) -> tuple[Step, Row]:
     ids = np.random.default_rng(0).integers(0, cfg.vocab_size, n_tokens).astype(np.int32)
     corpus = Corpus(CharTokenizer("ab"), ids, ids, n_tokens)
     config = RunConfig(cfg, DataConfig(tokenizer="chars"), train, system)
-    run = build_trainer(config, Path("nothing-is-written"), text_data(config, corpus), Distributed(device=setup.device))
+    run = build_trainer(
+        config,
+        Path("nothing-is-written"),
+        text_data(config, corpus),
+        Distributed(device=setup.device),
+    )
     run.model.train()
     return partial(run.train_step, MAX_STEPS), {"flops_per_token": flops_per_token(run.model.cfg)}
 

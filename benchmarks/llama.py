@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 SAYS = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
-SILENT = SAYS(lambda level, text, data: None)  # kept here, because llama.cpp calls it as long as it lives
+SILENT = SAYS(
+    lambda level, text, data: None
+)  # kept here, because llama.cpp calls it as long as it lives
 KINDS = {"llama-f32": "F32", "llama-q8_0": "Q8_0", "llama-q4_0": "Q4_0"}
 
 
@@ -37,16 +39,29 @@ def gguf_file(model: Any, path: Path) -> None:
     out.add_tokenizer_pre("gpt-2")
     out.add_token_list([f"t{i}" for i in range(cfg.vocab_size)])
     out.add_token_merges(["t 0"])
-    names = {"token_embd.weight": "tok_emb.weight", "position_embd.weight": "pos_emb.weight", "output.weight": "out_head.weight"}
+    names = {
+        "token_embd.weight": "tok_emb.weight",
+        "position_embd.weight": "pos_emb.weight",
+        "output.weight": "out_head.weight",
+    }
     names |= {"output_norm.weight": "final_norm.scale", "output_norm.bias": "final_norm.shift"}
     parts = {"attn_output": "att.out_proj", "ffn_up": "ff.layers.0", "ffn_down": "ff.layers.2"}
     for i in range(cfg.n_layers):
         here, there = f"trf_blocks.{i}", f"blk.{i}"
         for n, norm in ((1, "attn_norm"), (2, "ffn_norm")):
-            names |= {f"{there}.{norm}.weight": f"{here}.norm{n}.scale", f"{there}.{norm}.bias": f"{here}.norm{n}.shift"}
-        names |= {f"{there}.{a}.{kind}": f"{here}.{b}.{kind}" for a, b in parts.items() for kind in ("weight", "bias")}
+            names |= {
+                f"{there}.{norm}.weight": f"{here}.norm{n}.scale",
+                f"{there}.{norm}.bias": f"{here}.norm{n}.shift",
+            }
+        names |= {
+            f"{there}.{a}.{kind}": f"{here}.{b}.{kind}"
+            for a, b in parts.items()
+            for kind in ("weight", "bias")
+        }
         qkv = [f"{here}.att.W_{part}" for part in ("query", "key", "value")]
-        out.add_tensor(f"{there}.attn_qkv.weight", torch.cat([state[f"{name}.weight"] for name in qkv]).numpy())
+        out.add_tensor(
+            f"{there}.attn_qkv.weight", torch.cat([state[f"{name}.weight"] for name in qkv]).numpy()
+        )
         bias = torch.cat([state.get(f"{name}.bias", torch.zeros(cfg.emb_dim)) for name in qkv])
         out.add_tensor(f"{there}.attn_qkv.bias", bias.numpy())
     for theirs, ours in names.items():
@@ -73,7 +88,15 @@ def opened(model: Any, kind: str, folder: Path, all_scores: bool = False) -> Any
             raise SystemExit(f"llama.cpp could not write {few}")
         path = few
     n = model.cfg.context_length
-    return llama_cpp.Llama(str(path), n_ctx=n, n_batch=n, n_threads=2, n_threads_batch=2, verbose=False, logits_all=all_scores)
+    return llama_cpp.Llama(
+        str(path),
+        n_ctx=n,
+        n_batch=n,
+        n_threads=2,
+        n_threads_batch=2,
+        verbose=False,
+        logits_all=all_scores,
+    )
 
 
 def nats(theirs: Any, rows: list[list[int]]) -> float:
@@ -85,5 +108,7 @@ def nats(theirs: Any, rows: list[list[int]]) -> float:
         theirs.reset()
         theirs.eval(ids[:-1])
         scores = torch.from_numpy(theirs.scores[: len(ids) - 1].copy())
-        total += torch.nn.functional.cross_entropy(scores, torch.tensor(ids[1:]), reduction="sum").item()
+        total += torch.nn.functional.cross_entropy(
+            scores, torch.tensor(ids[1:]), reduction="sum"
+        ).item()
     return total

@@ -26,7 +26,13 @@ from llm_scratch.run_directory import open_run
 
 BOUNDS = {"peak_memory": 0.15, "seconds_per_step": 0.25}
 GPT2 = {"qkv_bias": True, "tie_embeddings": True, "init": "gpt2", "context_length": 256}
-RARE = {"eval_every": 1000, "eval_batches": 1, "save_every": 1000, "sample_every": 0, "log_every": 1}
+RARE = {
+    "eval_every": 1000,
+    "eval_batches": 1,
+    "save_every": 1000,
+    "sample_every": 0,
+    "log_every": 1,
+}
 SIZES = {
     "124M": RunConfig(
         GPTConfig(**GPT2),
@@ -39,7 +45,9 @@ SIZES = {
         TrainConfig(steps=6, batch_size=16, **RARE),
     ),
     "4x128": RunConfig(
-        GPTConfig(vocab_size=66, emb_dim=128, n_heads=4, n_layers=4, **(GPT2 | {"context_length": 64})),
+        GPTConfig(
+            vocab_size=66, emb_dim=128, n_heads=4, n_layers=4, **(GPT2 | {"context_length": 64})
+        ),
         DataConfig(source="shakespeare", tokenizer="chars"),
         TrainConfig(steps=100, batch_size=12, **RARE),
     ),
@@ -48,7 +56,12 @@ SIZES = {
 
 def said(*words: str | Path) -> str:
     """What `llm-scratch` prints for these words."""
-    return subprocess.run([sys.executable, "-m", "llm_scratch", *map(str, words)], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return subprocess.run(
+        [sys.executable, "-m", "llm_scratch", *map(str, words)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
 
 
 def compare(config: RunConfig) -> dict[str, Any]:
@@ -59,13 +72,25 @@ def compare(config: RunConfig) -> dict[str, Any]:
         plan = json.loads(said("plan", "--config", file, "--json"))
         said("train", "--config", file, "--out", run)
         took = measured(open_run(run).metrics)
-    predicted = {"peak_memory": plan["peak_memory_bytes"], "seconds_per_step": plan["seconds_per_step"]}
-    return {key: {"predicted": predicted[key], "measured": took[key], "off": predicted[key] / took[key] - 1} for key in BOUNDS}
+    predicted = {
+        "peak_memory": plan["peak_memory_bytes"],
+        "seconds_per_step": plan["seconds_per_step"],
+    }
+    return {
+        key: {
+            "predicted": predicted[key],
+            "measured": took[key],
+            "off": predicted[key] / took[key] - 1,
+        }
+        for key in BOUNDS
+    }
 
 
 def main() -> None:
     """The table and the line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
@@ -73,17 +98,37 @@ def main() -> None:
     for _ in range(args.rounds):
         for name in args.sizes:
             rounds[name].append(compare(SIZES[name]))
-    print("| size | memory predicted | measured | off | a step predicted | measured | off |\n|---|---|---|---|---|---|---|")
-    rows = {name: {key: middle([each[key] for each in found]) for key in BOUNDS} for name, found in rounds.items()}
+    print(
+        "| size | memory predicted | measured | off | a step predicted | measured | off |\n|---|---|---|---|---|---|---|"
+    )
+    rows = {
+        name: {key: middle([each[key] for each in found]) for key in BOUNDS}
+        for name, found in rounds.items()
+    }
     for name, row in rows.items():
         memory, step = row["peak_memory"], row["seconds_per_step"]
         sizes = " | ".join(f"{memory[key] / 2**20:,.0f} MiB" for key in ("predicted", "measured"))
         times = " | ".join(f"{step[key]:.3f} s" for key in ("predicted", "measured"))
-        print(f"| {name} | {sizes} | {memory['off']:+.0%} {memory['range']} | {times} | {step['off']:+.0%} {step['range']} |")
+        print(
+            f"| {name} | {sizes} | {memory['off']:+.0%} {memory['range']} | {times} | {step['off']:+.0%} {step['range']} |"
+        )
     git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    here = {"threads": torch.get_num_threads(), "machine": platform.platform(), "torch": torch.__version__}
-    print(json.dumps({"benchmark": "plan", "sizes": rows, "commit": git.stdout.strip() or None} | here))
-    outside = [f"{name} {key}" for name, row in rows.items() for key, bound in BOUNDS.items() if abs(row[key]["off"]) > bound]
+    here = {
+        "threads": torch.get_num_threads(),
+        "machine": platform.platform(),
+        "torch": torch.__version__,
+    }
+    print(
+        json.dumps(
+            {"benchmark": "plan", "sizes": rows, "commit": git.stdout.strip() or None} | here
+        )
+    )
+    outside = [
+        f"{name} {key}"
+        for name, row in rows.items()
+        for key, bound in BOUNDS.items()
+        if abs(row[key]["off"]) > bound
+    ]
     if outside:
         sys.exit(f"out of bounds: {', '.join(outside)}")
 

@@ -58,7 +58,14 @@ SLIDER = """new Promise((done) => {
 def server_of_a_large_model() -> LocalServer:
     """A playground of 6 layers and 6 heads with GPT-2's width of a head."""
     torch.manual_seed(0)
-    cfg = GPTConfig(vocab_size=len(LETTERS), context_length=256, emb_dim=384, n_heads=6, n_layers=6, drop_rate=0.0)
+    cfg = GPTConfig(
+        vocab_size=len(LETTERS),
+        context_length=256,
+        emb_dim=384,
+        n_heads=6,
+        n_layers=6,
+        drop_rate=0.0,
+    )
     text = (LETTERS * 10)[:128]
     tokenizer = CharTokenizer.train([LETTERS], end_of_text=False)
     return open_playground({"random": NamedModel(build(cfg).eval(), tokenizer)}, [text], port=0)
@@ -72,9 +79,14 @@ def request_cost(server: LocalServer) -> dict[str, float]:
         began = time.perf_counter()
         answers = [server.routes["/api/inspect"]({"text": text})]
         seconds.append(time.perf_counter() - began)
-        answers += [server.routes["/api/attention"]({"text": text, "layer": layer}) for layer in range(6)]
+        answers += [
+            server.routes["/api/attention"]({"text": text, "layer": layer}) for layer in range(6)
+        ]
     size = sum(len(gzip.compress(answer)) for answer in answers)
-    return {"inspect_ms": 1000 * statistics.median(seconds), "inspect_and_attention_gz_kb": size / 1000}
+    return {
+        "inspect_ms": 1000 * statistics.median(seconds),
+        "inspect_and_attention_gz_kb": size / 1000,
+    }
 
 
 def page_cost(server: LocalServer) -> dict[str, float]:
@@ -84,20 +96,31 @@ def page_cost(server: LocalServer) -> dict[str, float]:
         began = time.perf_counter()
         page.call("Page.reload")
         page.wait("document.documentElement.dataset.ready === 'true'")
-        paint = page.run("performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0")
+        paint = page.run(
+            "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0"
+        )
         ready = 1000 * (time.perf_counter() - began)
         frame = page.run(FRAMES)
         page.press("5")
         page.settle()
-        slider = statistics.median(page.run(SLIDER % (0.1 + 0.02 * number)) for number in range(ACTIONS))
-    return {"first_paint_ms": paint, "interactive_ms": ready, "hover_frame_ms": frame, "slider_to_bars_ms": slider}
+        slider = statistics.median(
+            page.run(SLIDER % (0.1 + 0.02 * number)) for number in range(ACTIONS)
+        )
+    return {
+        "first_paint_ms": paint,
+        "interactive_ms": ready,
+        "hover_frame_ms": frame,
+        "slider_to_bars_ms": slider,
+    }
 
 
 def main() -> None:
     """Measure, print a table and a JSON line."""
     server = server_of_a_large_model()
     own = [file for name, file in server.files.items() if name.endswith((".js", ".css"))]
-    row = {"js_and_css_gz_kb": sum(len(gzip.compress(file.content)) for file in own) / 1000} | request_cost(server)
+    row = {
+        "js_and_css_gz_kb": sum(len(gzip.compress(file.content)) for file in own) / 1000
+    } | request_cost(server)
     if CHROMIUM is not None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         row |= page_cost(server)

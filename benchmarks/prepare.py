@@ -75,7 +75,17 @@ def tiktoken_alone(path: Path) -> Taken:
 def prepare(path: Path, workers: int) -> Taken:
     """What the command takes."""
     out = path.with_suffix(".shards")
-    words = ["data", "prepare", str(path), "--out", str(out), "--tokenizer", "gpt2", "--workers", str(workers)]
+    words = [
+        "data",
+        "prepare",
+        str(path),
+        "--out",
+        str(out),
+        "--tokenizer",
+        "gpt2",
+        "--workers",
+        str(workers),
+    ]
     began, worked = time.perf_counter(), children_cpu()
     child = psutil.Popen([sys.executable, "-m", "llm_scratch", *words], stdout=subprocess.DEVNULL)
     peak = 0.0
@@ -123,23 +133,53 @@ def main() -> None:
             runs.setdefault(("tiktoken alone", least), []).append(tiktoken_alone(paths[least]))
             for workers in args.workers:
                 for size, path in paths.items():
-                    runs.setdefault((f"prepare, workers {workers}", size), []).append(prepare(path, workers))
-    medians = {key: Taken(*(statistics.median(values) for values in zip(*map(astuple, taken)))) for key, taken in runs.items()}
-    print(f"{'':22} {'MB':>5} {'MB/s':>8} {'MB/CPU s':>8} {'beyond':>8} {'ratio':>8} {'peak MiB':>8}")
+                    runs.setdefault((f"prepare, workers {workers}", size), []).append(
+                        prepare(path, workers)
+                    )
+    medians = {
+        key: Taken(*(statistics.median(values) for values in zip(*map(astuple, taken))))
+        for key, taken in runs.items()
+    }
+    print(
+        f"{'':22} {'MB':>5} {'MB/s':>8} {'MB/CPU s':>8} {'beyond':>8} {'ratio':>8} {'peak MiB':>8}"
+    )
     base = least / medians["tiktoken alone", least].cpu
     rows = []
     for (name, size), taken in medians.items():
         start = medians[name, least]
         beyond = (most - least) / (taken.cpu - start.cpu) if size == most > least else None
-        row = {"MB": size, "MB/s": size / taken.wall, "MB/CPU s": size / taken.cpu, "beyond": beyond, "peak MiB": taken.peak}
-        rows.append({"what": name, **{key: value and round(value, 2) for key, value in row.items()}})
+        row = {
+            "MB": size,
+            "MB/s": size / taken.wall,
+            "MB/CPU s": size / taken.cpu,
+            "beyond": beyond,
+            "peak MiB": taken.peak,
+        }
+        rows.append(
+            {"what": name, **{key: value and round(value, 2) for key, value in row.items()}}
+        )
         cells = [row["MB/s"], row["MB/CPU s"], beyond, beyond and beyond / base]
         shown = [f"{cell:>8.2f}" if cell else " " * 8 for cell in cells]
         print(f"{name:22} {size:5} {' '.join(shown)} {f'{taken.peak:8.0f}' if taken.peak else ''}")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
     machine = {"system": platform.platform(), "cpus": os.cpu_count(), "load": os.getloadavg()}
-    versions = {name: version(name) for name in ("tiktoken", "numpy")} | {"python": sys.version.split()[0]}
-    print("\n" + json.dumps({"benchmark": "prepare", "commit": commit, "machine": machine, "versions": versions, "results": rows}))
+    versions = {name: version(name) for name in ("tiktoken", "numpy")} | {
+        "python": sys.version.split()[0]
+    }
+    print(
+        "\n"
+        + json.dumps(
+            {
+                "benchmark": "prepare",
+                "commit": commit,
+                "machine": machine,
+                "versions": versions,
+                "results": rows,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

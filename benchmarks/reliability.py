@@ -78,9 +78,15 @@ class Collector:
         self.nightly: set[str] = set()
         self.failed: list[str] = []
 
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
         """Keep what has a row's name or measures something."""
-        others = [item for item in items if not NAMED.match(item.name) and "measured" not in getattr(item, "fixturenames", ())]
+        others = [
+            item
+            for item in items
+            if not NAMED.match(item.name) and "measured" not in getattr(item, "fixturenames", ())
+        ]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
         self.nightly = {item.nodeid for item in items if item.get_closest_marker("slow")}
@@ -89,7 +95,11 @@ class Collector:
         """What a test measured; or that it failed, or why it was not run."""
         name = report.nodeid.rpartition("::")[2]
         named = NAMED.match(name)
-        row, words = (f"{named[1].upper()}{named[2]}", named[3]) if named else ("", name.removeprefix("test_").partition("[")[0])
+        row, words = (
+            (f"{named[1].upper()}{named[2]}", named[3])
+            if named
+            else ("", name.removeprefix("test_").partition("[")[0])
+        )
         said: list[tuple[str, str, str]] = []
         if report.failed:
             self.failed.append(report.nodeid)
@@ -101,25 +111,44 @@ class Collector:
             said = [value for key, value in report.user_properties if key == "measured"]  # type: ignore[misc]
         for row, reached, asked in said:
             if row[:1] in PARTS and row[1:].isdigit():
-                self.lines.append(Line(row, words.replace("_", " "), asked, reached, report.nodeid in self.nightly))
+                self.lines.append(
+                    Line(
+                        row, words.replace("_", " "), asked, reached, report.nodeid in self.nightly
+                    )
+                )
 
 
 def tables(lines: list[Line]) -> str:
     """The lines as one table a part."""
     text = ""
     for part, title in PARTS.items():
-        here = [line for line in dict.fromkeys(sorted(lines, key=lambda line: line.place)) if line.row[0] == part]
+        here = [
+            line
+            for line in dict.fromkeys(sorted(lines, key=lambda line: line.place))
+            if line.row[0] == part
+        ]
         if here:
             text += f"\n## {title}\n\n| Row | Test | Target | Result |\n|---|---|---|---|\n"
             for line in here:
-                cells = (line.row + (" (nightly)" if line.nightly else ""), line.test, line.asked, line.reached)
-                text += "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |\n"
+                cells = (
+                    line.row + (" (nightly)" if line.nightly else ""),
+                    line.test,
+                    line.asked,
+                    line.reached,
+                )
+                text += (
+                    "| "
+                    + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells)
+                    + " |\n"
+                )
     return text
 
 
 def environment() -> dict[str, object]:
     """Where it was measured."""
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    git = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    )
     return {
         "commit": git.stdout.strip() or None,
         "python": platform.python_version(),
@@ -138,13 +167,16 @@ def main() -> int:
     collector, began = Collector(), time.time()
     markers = "not gpu and not network" + ("" if asked.slow else " and not slow")
     os.chdir(ROOT)
-    sys.path.remove(str(Path(__file__).resolve().parent))  # where tests that say `import reliability` would find this file
-    code = pytest.main(["-q", "-p", "no:cacheprovider", "-m", markers, *(asked.paths or ["tests"])], plugins=[collector])
+    sys.path.remove(
+        str(Path(__file__).resolve().parent)
+    )  # where tests that say `import reliability` would find this file
+    code = pytest.main(
+        ["-q", "-p", "no:cacheprovider", "-m", markers, *(asked.paths or ["tests"])],
+        plugins=[collector],
+    )
     where = environment()
     seconds = time.time() - began
-    made = (
-        f"\nMade in {seconds:.0f} s from commit {where['commit']}: {where['cores']} cores, {where['machine']}, Python {where['python']}, "
-    )
+    made = f"\nMade in {seconds:.0f} s from commit {where['commit']}: {where['cores']} cores, {where['machine']}, Python {where['python']}, "
     made += f"torch {where['torch']}{'' if asked.slow else '; the nightly numbers (`--slow`) are not among them'}.\n"
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         return int(code)  # the tests could not be run, or were stopped
@@ -155,7 +187,17 @@ def main() -> int:
         print(f"written: {PAGE.relative_to(ROOT)}")
     if asked.json:
         rows = [asdict(line) for line in sorted(collector.lines, key=lambda line: line.place)]
-        print(json.dumps({"benchmark": "reliability", "rows": rows, "failed": collector.failed, "seconds": round(seconds)} | where))
+        print(
+            json.dumps(
+                {
+                    "benchmark": "reliability",
+                    "rows": rows,
+                    "failed": collector.failed,
+                    "seconds": round(seconds),
+                }
+                | where
+            )
+        )
     return int(code)
 
 

@@ -9,7 +9,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cluster_costs import ADAMW, GRADIENT, STATE, WEIGHT, Cluster, Shape, activations, costs, critical_batch_size
+from cluster_costs import (
+    ADAMW,
+    GRADIENT,
+    STATE,
+    WEIGHT,
+    Cluster,
+    Shape,
+    activations,
+    costs,
+    critical_batch_size,
+)
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "scale.md"
 GPUS = (1, 8, 64, 1024)
@@ -46,7 +56,16 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 def memory() -> str:
     """What a model holds, whoever trains it."""
-    head = ["model", "weights", "gradients", "AdamW", "together", "checkpoint", "activations of a row", "recomputed"]
+    head = [
+        "model",
+        "weights",
+        "gradients",
+        "AdamW",
+        "together",
+        "checkpoint",
+        "activations of a row",
+        "recomputed",
+    ]
     rows = [
         [s.name, *(size(s.params * b) for b in (WEIGHT, GRADIENT, ADAMW, WEIGHT + GRADIENT + ADAMW, STATE)),
          size(activations(s, 1, activation_checkpointing=False)), size(activations(s, 1))]
@@ -71,27 +90,55 @@ def growth(shape: Shape) -> str:
     rows = []
     for c in (costs(shape, gpus) for gpus in GPUS):
         fits = size(c.ddp) if c.ddp <= Cluster().memory else f"{size(c.ddp)}: too much"
-        travel = ["-"] * 4 if c.gpus == 1 else [size(c.passed), seconds(c.all_reduce), seconds(c.sharded), f"{c.efficiency:.0%}"]
+        travel = (
+            ["-"] * 4
+            if c.gpus == 1
+            else [size(c.passed), seconds(c.all_reduce), seconds(c.sharded), f"{c.efficiency:.0%}"]
+        )
         apart = "-" if c.gpus == 1 else size(c.fsdp)
-        rows.append([str(c.gpus), f"{c.rows:,.0f}" if c.rows >= 1 else f"{c.rows:.1f}", fits, apart, seconds(c.compute), *travel])
+        rows.append(
+            [
+                str(c.gpus),
+                f"{c.rows:,.0f}" if c.rows >= 1 else f"{c.rows:.1f}",
+                fits,
+                apart,
+                seconds(c.compute),
+                *travel,
+            ]
+        )
     tokens = f"{shape.tokens:,} tokens a step, {shape.tokens // shape.context:,} rows of {shape.context:,}"
     return f"**{shape.name}**, {tokens}\n\n{table(head, rows)}"
 
 
 def failures() -> str:
     """How often something breaks, how often to save, and what both cost."""
-    head = ["GPUs", "a failure every", *(f"{s.name}: save every" for s in SHAPES), *(f"{s.name}: lost" for s in SHAPES)]
+    head = [
+        "GPUs",
+        "a failure every",
+        *(f"{s.name}: save every" for s in SHAPES),
+        *(f"{s.name}: lost" for s in SHAPES),
+    ]
     rows = []
     for gpus in GPUS:
         each = [costs(shape, gpus) for shape in SHAPES]
-        rows.append([str(gpus), seconds(each[0].failure * 3600), *(seconds(c.save_every) for c in each), *(f"{c.lost:.2%}" for c in each)])
+        rows.append(
+            [
+                str(gpus),
+                seconds(each[0].failure * 3600),
+                *(seconds(c.save_every) for c in each),
+                *(f"{c.lost:.2%}" for c in each),
+            ]
+        )
     return table(head, rows)
 
 
 def batches() -> str:
     """Up to which batch more GPUs save time."""
     losses = (4.0, 3.0, 2.5, 2.0)
-    row = ["batch that still pays, tokens", *(f"{critical_batch_size(loss) / 1e6:.2g} M" for loss in losses)]
+    row = [
+        "batch that still pays, tokens",
+        *(f"{critical_batch_size(loss) / 1e6:.2g} M" for loss in losses),
+    ]
     return table(["loss, nats per token", *map(str, losses)], [row])
 
 
@@ -113,7 +160,9 @@ def filled(page: str) -> str:
 
 def main() -> None:
     """Print the tables, or put them where they belong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--write", action="store_true")
     if parser.parse_args().write:
         PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -42,9 +42,16 @@ def main() -> None:
     best = {name: min(values) for name, values in times.items()}
     bare = medians["python -c pass"]
     for name, value in medians.items():
-        print(f"{name:28} best {best[name]:6.3f} s   median {value:6.3f} s   {value / bare:5.1f} x a bare Python")
+        print(
+            f"{name:28} best {best[name]:6.3f} s   median {value:6.3f} s   {value / bare:5.1f} x a bare Python"
+        )
     git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    row = {"benchmark": "startup", "best": best, "seconds": medians, "commit": git.stdout.strip() or None}
+    row = {
+        "benchmark": "startup",
+        "best": best,
+        "seconds": medians,
+        "commit": git.stdout.strip() or None,
+    }
     print(json.dumps(row | {"python": platform.python_version(), "machine": platform.platform()}))
 
 

@@ -57,7 +57,12 @@ def theirs(texts: list[str], vocab_size: int) -> tokenizers.Tokenizer:
     tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
@@ -71,7 +76,9 @@ def rust_bpe(texts: list[str], vocab_size: int) -> object:
     return tokenizer
 
 
-Times = dict[str, list[tuple[float, float]]]  # contender -> (seconds on the clock, seconds of processor time) of each round
+Times = dict[
+    str, list[tuple[float, float]]
+]  # contender -> (seconds on the clock, seconds of processor time) of each round
 
 
 def in_turn(contenders: dict[str, Callable[[], object]], rounds: int) -> Times:
@@ -88,23 +95,34 @@ def in_turn(contenders: dict[str, Callable[[], object]], rounds: int) -> Times:
 
 def table(title: str, times: Times, base: str, n_bytes: int | None = None) -> dict[str, float]:
     """Print medians and ratios to `base`; with `n_bytes` as MB/s, where a ratio over 1 is faster. Returns the ratios."""
-    print(f"\n{title}\n{'':34} {'median' if n_bytes is None else 'MB/s':>9} {'fastest':>9} {'slowest':>9} {'ratio':>7} {'cpu s':>7}")
-    medians = {name: statistics.median(wall for wall, _ in values) for name, values in times.items()}
+    print(
+        f"\n{title}\n{'':34} {'median' if n_bytes is None else 'MB/s':>9} {'fastest':>9} {'slowest':>9} {'ratio':>7} {'cpu s':>7}"
+    )
+    medians = {
+        name: statistics.median(wall for wall, _ in values) for name, values in times.items()
+    }
     ratios = {}
     for name, values in times.items():
         shown = [medians[name], min(values)[0], max(values)[0]]
         cpu = statistics.median(cpu for _, cpu in values)
-        ratios[name] = medians[name] / medians[base] if n_bytes is None else medians[base] / medians[name]
+        ratios[name] = (
+            medians[name] / medians[base] if n_bytes is None else medians[base] / medians[name]
+        )
         if n_bytes is not None:
             shown = [n_bytes / 1e6 / value for value in shown]
-        print(f"{name:34} {shown[0]:9.3f} {shown[1]:9.3f} {shown[2]:9.3f} {ratios[name]:7.2f} {cpu:7.3f}")
+        print(
+            f"{name:34} {shown[0]:9.3f} {shown[1]:9.3f} {shown[2]:9.3f} {ratios[name]:7.2f} {cpu:7.3f}"
+        )
     return {name: round(ratio, 3) for name, ratio in ratios.items()}
 
 
 def training(name: str, text: str, vocab_size: int, rounds: int) -> dict[str, dict[str, float]]:
     """Seconds of each, over those of `tokenizers`."""
     ratios: dict[str, dict[str, float]] = {}
-    for form, texts in {"one string": [text], "paragraphs": [part + "\n\n" for part in text.split("\n\n")]}.items():
+    for form, texts in {
+        "one string": [text],
+        "paragraphs": [part + "\n\n" for part in text.split("\n\n")],
+    }.items():
         contenders: dict[str, Callable[[], object]] = {
             "ours": lambda texts=texts: ByteBPE.train(texts, vocab_size),
             "tokenizers": lambda texts=texts: theirs(texts, vocab_size),
@@ -116,7 +134,14 @@ def training(name: str, text: str, vocab_size: int, rounds: int) -> dict[str, di
     return ratios
 
 
-def encoding(name: str, ours: ByteBPE, text: str, rounds: int, library: tokenizers.Tokenizer, rust: object = None) -> dict[str, float]:
+def encoding(
+    name: str,
+    ours: ByteBPE,
+    text: str,
+    rounds: int,
+    library: tokenizers.Tokenizer,
+    rust: object = None,
+) -> dict[str, float]:
     """Speed of each, over that of `tokenizers`; and what the issue asks of ours."""
     engine = ours._engine
 
@@ -146,10 +171,20 @@ def encoding(name: str, ours: ByteBPE, text: str, rounds: int, library: tokenize
     return found
 
 
-def worst_inputs(ours: ByteBPE, library: tokenizers.Tokenizer, rust: object, n: int = 1_000_000) -> dict[str, dict[str, float | str]]:
+def worst_inputs(
+    ours: ByteBPE, library: tokenizers.Tokenizer, rust: object, n: int = 1_000_000
+) -> dict[str, dict[str, float | str]]:
     """Seconds of processor time for each; `growth`: our Python path's over its time for half of the input."""
     rng = random.Random(2)
-    units = {"a": "a", "^": "^", "spaces": " ", "newlines": "\n", "digits": "7", "emoji": "👩‍👩‍👧‍👦", "1000 marks": "e" + "\u0301" * 1000}
+    units = {
+        "a": "a",
+        "^": "^",
+        "spaces": " ",
+        "newlines": "\n",
+        "digits": "7",
+        "emoji": "👩‍👩‍👧‍👦",
+        "1000 marks": "e" + "\u0301" * 1000,
+    }
     inputs = {name: unit * (n // len(unit.encode())) for name, unit in units.items()}
     inputs["one word"] = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=n))
     ways: dict[str, Callable[[str], object]] = {
@@ -170,7 +205,13 @@ def worst_inputs(ours: ByteBPE, library: tokenizers.Tokenizer, rust: object, n: 
         found[name] = {way: seconds(ours, encode, text) for way, encode in ways.items()}
         half = seconds(ours, ours.encode_python, text[: len(text) // 2])
         found[name]["growth"] = round(found[name]["Python"] / half, 2) if half else math.nan  # type: ignore[operator]
-        print(f"{name:12}" + "".join(f"{value:11.3f}" if isinstance(value, float) else f"{value:>11}" for value in found[name].values()))
+        print(
+            f"{name:12}"
+            + "".join(
+                f"{value:11.3f}" if isinstance(value, float) else f"{value:>11}"
+                for value in found[name].values()
+            )
+        )
     return found
 
 
@@ -205,28 +246,63 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="1 MB instead of 5")
     args = parser.parse_args()
-    shakespeare, verdict = (fetch(name, *FILES[name]).read_text(encoding="utf-8") for name in ("tinyshakespeare.txt", "the-verdict.txt"))
+    shakespeare, verdict = (
+        fetch(name, *FILES[name]).read_text(encoding="utf-8")
+        for name in ("tinyshakespeare.txt", "the-verdict.txt")
+    )
     source = library_source(1_000_000 if args.quick else 5_000_000)
     result: dict[str, object] = {
         "train verdict 1000, over tokenizers": training("The Verdict", verdict, 1000, args.rounds),
-        "train shakespeare 4096, over tokenizers": training("shakespeare", shakespeare, 4096, args.rounds),
-        "train source 10000, over tokenizers": training("Python source", source, 10_000, args.rounds),
+        "train shakespeare 4096, over tokenizers": training(
+            "shakespeare", shakespeare, 4096, args.rounds
+        ),
+        "train source 10000, over tokenizers": training(
+            "Python source", source, 10_000, args.rounds
+        ),
     }
     gpt2, trained = ByteBPE.from_tiktoken(TOKENIZERS["gpt2"]()), ByteBPE.train([shakespeare], 4096)
     gpt2_library, trained_library = in_the_library(gpt2), in_the_library(trained)
     mixed = shakespeare + source[: 5_000_000 - len(shakespeare)]
-    rust_small, rust_large = (rust_bpe([shakespeare], 4096), rust_bpe([mixed], 50257)) if RUST else (None, None)
+    rust_small, rust_large = (
+        (rust_bpe([shakespeare], 4096), rust_bpe([mixed], 50257)) if RUST else (None, None)
+    )
     for name, text in {"verdict": verdict, "shakespeare": shakespeare}.items():
-        result[f"encode {name}, trained"] = encoding(f"{name}, trained vocabulary", trained, text, args.rounds, trained_library, rust_small)
-    for name, text in {"verdict": verdict, "shakespeare": shakespeare, "shakespeare and source": mixed}.items():
-        result[f"encode {name}, gpt2"] = encoding(f"{name}, GPT-2's vocabulary", gpt2, text, args.rounds, gpt2_library, rust_large)
+        result[f"encode {name}, trained"] = encoding(
+            f"{name}, trained vocabulary", trained, text, args.rounds, trained_library, rust_small
+        )
+    for name, text in {
+        "verdict": verdict,
+        "shakespeare": shakespeare,
+        "shakespeare and source": mixed,
+    }.items():
+        result[f"encode {name}, gpt2"] = encoding(
+            f"{name}, GPT-2's vocabulary", gpt2, text, args.rounds, gpt2_library, rust_large
+        )
     result["worst, seconds"] = worst_inputs(gpt2, gpt2_library, rust_large)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    machine = {"system": platform.platform(), "cpus": os.cpu_count(), "load": os.getloadavg() if hasattr(os, "getloadavg") else None}
-    versions = {name: version(name) for name in ("tokenizers", "tiktoken", "regex", *(["rustbpe"] if RUST else []))} | {
-        "python": sys.version.split()[0]
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    machine = {
+        "system": platform.platform(),
+        "cpus": os.cpu_count(),
+        "load": os.getloadavg() if hasattr(os, "getloadavg") else None,
     }
-    print("\n" + json.dumps({"benchmark": "tokenizer", "commit": commit, "machine": machine, "versions": versions, "results": result}))
+    versions = {
+        name: version(name)
+        for name in ("tokenizers", "tiktoken", "regex", *(["rustbpe"] if RUST else []))
+    } | {"python": sys.version.split()[0]}
+    print(
+        "\n"
+        + json.dumps(
+            {
+                "benchmark": "tokenizer",
+                "commit": commit,
+                "machine": machine,
+                "versions": versions,
+                "results": result,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -44,9 +44,22 @@ def ours(shape: tuple[int, ...], precision: str, device: str) -> tuple[Callable[
 
     keep_freed_memory()
     V, T, C, H, layers, B, _ = shape
-    cfg = {"vocab_size": V, "context_length": T, "emb_dim": C, "n_heads": H, "n_layers": layers, "drop_rate": 0.1}
-    model = GPTModel(cfg | {"qkv_bias": True, "tie_embeddings": True, "init": "gpt2"}).to(device).train()
-    model_with_loss = prepare_for_training(model, SystemConfig(precision=precision), torch.device(device))  # type: ignore[arg-type]
+    cfg = {
+        "vocab_size": V,
+        "context_length": T,
+        "emb_dim": C,
+        "n_heads": H,
+        "n_layers": layers,
+        "drop_rate": 0.1,
+    }
+    model = (
+        GPTModel(cfg | {"qkv_bias": True, "tie_embeddings": True, "init": "gpt2"})
+        .to(device)
+        .train()
+    )
+    model_with_loss = prepare_for_training(
+        model, SystemConfig(precision=precision), torch.device(device)
+    )  # type: ignore[arg-type]
     optimizer = OPTIMIZERS["adamw"](model, TrainConfig(lr=1e-4))
     ids = torch.randint(0, V, (B, T + 1), device=device)
     batch = [(ids[:, :-1], ids[:, 1:])]
@@ -63,7 +76,15 @@ def theirs(shape: tuple[int, ...], kept: bool, device: str) -> tuple[Callable[[]
 
         keep_freed_memory()
     V, T, C, H, layers, B, _ = shape
-    config = GPT2Config(vocab_size=V, n_positions=T, n_embd=C, n_layer=layers, n_head=H, bos_token_id=0, eos_token_id=0)
+    config = GPT2Config(
+        vocab_size=V,
+        n_positions=T,
+        n_embd=C,
+        n_layer=layers,
+        n_head=H,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
     model = GPT2LMHeadModel(config).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.1)
     ids = torch.randint(0, V, (B, T), device=device)
@@ -111,7 +132,10 @@ def work(name: str, shape: tuple[int, ...], device: str) -> None:
 def measure(size: str, shape: tuple[int, ...], rounds: int, device: str) -> dict[str, Any]:
     """The contenders in turn; for each its seconds a step by round, its peak memory and what it chose."""
     found: dict[str, Any] = {name: {"rounds": []} for name in CONTENDERS}
-    with contenders(list(CONTENDERS), lambda name: ["--work", name, "--device", device, "--shape", *map(str, shape)]) as ask:
+    with contenders(
+        list(CONTENDERS),
+        lambda name: ["--work", name, "--device", device, "--shape", *map(str, shape)],
+    ) as ask:
         found = {name: found[name] for name in ask.names}
         for _ in range(rounds):
             for name, row in found.items():
@@ -130,7 +154,9 @@ def flops(shape: tuple[int, ...]) -> float:
 
 def main() -> None:
     """Measure, print a table for each size and one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
@@ -142,7 +168,15 @@ def main() -> None:
     if args.work:
         work(args.work, tuple(args.shape), args.device)
         return
-    report: dict[str, Any] = {key: {} for key in ("ratios", "ratios_same_allocator", "ratios_float32", "ratios_float32_same_allocator")}
+    report: dict[str, Any] = {
+        key: {}
+        for key in (
+            "ratios",
+            "ratios_same_allocator",
+            "ratios_float32",
+            "ratios_float32_same_allocator",
+        )
+    }
     report |= {"spread": {}, "peak_memory_gb": {}, "peak_share": {}, "missing": {}}
     for size in args.sizes:
         V, T, C, H, layers, B, steps = SIZES[size]
@@ -151,7 +185,9 @@ def main() -> None:
         found = measure(size, shape, args.rounds, args.device)
         report["missing"] |= found.pop("missing")
         tokens = shape[1] * shape[5]
-        print(f"\n{size}: context {shape[1]}, batch {shape[5]}, vocabulary {V}; matrix peak {rate / 1e9:.0f} GFLOP/s float32")
+        print(
+            f"\n{size}: context {shape[1]}, batch {shape[5]}, vocabulary {V}; matrix peak {rate / 1e9:.0f} GFLOP/s float32"
+        )
         print(f"{'':14}{'tokens/s':>10}{'GFLOP/s':>10}{'of peak':>9}{'peak GB':>9}  precision")
         for name, row in found.items():
             seconds = statistics.median(row["rounds"])
@@ -160,7 +196,9 @@ def main() -> None:
             report["peak_share"].setdefault(size, {})[name] = round(share, 3)
             report["peak_memory_gb"].setdefault(size, {})[name] = round(row["peak_gb"], 2)
             speed = flops(shape) / seconds / 1e9
-            print(f"{name:14}{tokens / seconds:10.0f}{speed:10.0f}{share:9.0%}{row['peak_gb']:9.2f}  {row['why']}")
+            print(
+                f"{name:14}{tokens / seconds:10.0f}{speed:10.0f}{share:9.0%}{row['peak_gb']:9.2f}  {row['why']}"
+            )
         for key, slow, fast in (
             ("ratios", "hf", "ours"), ("ratios_same_allocator", "hf-kept", "ours"),
             ("ratios_float32", "hf", "ours-float32"), ("ratios_float32_same_allocator", "hf-kept", "ours-float32"),
@@ -169,7 +207,9 @@ def main() -> None:
                 continue
             report[key][size], spread = ratio(found[slow]["rounds"], found[fast]["rounds"])
             report["spread"].setdefault(size, {})[key] = spread
-            print(f"  {fast} over {slow}: {report[key][size]:.2f} x  [{spread[0]:.2f}, {spread[1]:.2f}]")
+            print(
+                f"  {fast} over {slow}: {report[key][size]:.2f} x  [{spread[0]:.2f}, {spread[1]:.2f}]"
+            )
     print(json.dumps(report | where(args.device)))
 
 
@@ -179,7 +219,9 @@ def rates(device: str) -> tuple[float, float]:
 
     from llm_scratch.hardware.benchmark import matmul_flops
 
-    return matmul_flops(torch.device(device), torch.float32, 0.5), matmul_flops(torch.device(device), torch.bfloat16, 0.5)
+    return matmul_flops(torch.device(device), torch.float32, 0.5), matmul_flops(
+        torch.device(device), torch.bfloat16, 0.5
+    )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,9 @@ class Contenders:
     def start(self, name: str, command: list[str]) -> None:
         """Start a contender and wait until it is warm; one that ends instead is `missing`."""
         with tempfile.TemporaryFile("w+") as errors:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
             self._processes[name] = process
             assert process.stdout is not None
             if process.stdout.readline():
@@ -96,12 +98,28 @@ def where(device: str = "cpu") -> dict[str, Any]:
     from llm_scratch.hardware.trials import ISA_VARIABLES
 
     here = os.path.dirname(os.path.abspath(__file__))
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True).stdout.strip()
-    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
-    versions = {"torch": torch.__version__, "transformers": version_of("transformers"), "python": platform.python_version()}
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True
+    ).stdout.strip()
+    name = (
+        torch.cuda.get_device_name()
+        if device == "cuda"
+        else platform.processor() or platform.machine()
+    )
+    versions = {
+        "torch": torch.__version__,
+        "transformers": version_of("transformers"),
+        "python": platform.python_version(),
+    }
     limits = {key: os.environ[key] for key in ISA_VARIABLES if key in os.environ}
     isa = {"cpu_capability": torch.backends.cpu.get_cpu_capability(), **limits}
-    return {"commit": commit, "machine": name, **isa, "threads": torch.get_num_threads(), **versions}
+    return {
+        "commit": commit,
+        "machine": name,
+        **isa,
+        "threads": torch.get_num_threads(),
+        **versions,
+    }
 
 
 def version_of(package: str) -> str | None:

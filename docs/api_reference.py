@@ -95,7 +95,13 @@ def find(name: str, module: str) -> Entry:
     for node, below in zip(body, [*body[1:], None]):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
             return Entry(name, module, node, ast.get_docstring(node) or "")
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        targets = (
+            node.targets
+            if isinstance(node, ast.Assign)
+            else [node.target]
+            if isinstance(node, ast.AnnAssign)
+            else []
+        )
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             return Entry(name, module, node, _string(below))
     raise LookupError(f"llm_scratch.{module} does not define {name}")
@@ -103,7 +109,11 @@ def find(name: str, module: str) -> Entry:
 
 def _string(node: ast.stmt | None) -> str:
     """The text of a statement that is only a string; "" for any other."""
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+    if (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    ):
         return inspect.cleandoc(node.value.value)
     return ""
 
@@ -112,8 +122,14 @@ def signature(node: ast.FunctionDef) -> str:
     """The signature of a function or method, without `self`; on several lines if it is long."""
     args = node.args
     positional = [*args.posonlyargs, *args.args]
-    defaults: list[ast.expr | None] = [None] * (len(positional) - len(args.defaults)) + list(args.defaults)
-    shown = [_parameter(arg, default) for arg, default in zip(positional, defaults) if arg.arg not in ("self", "cls")]
+    defaults: list[ast.expr | None] = [None] * (len(positional) - len(args.defaults)) + list(
+        args.defaults
+    )
+    shown = [
+        _parameter(arg, default)
+        for arg, default in zip(positional, defaults)
+        if arg.arg not in ("self", "cls")
+    ]
     if args.vararg:
         shown.append(f"*{ast.unparse(args.vararg)}")
     elif args.kwonlyargs:
@@ -159,24 +175,43 @@ def docstring(text: str) -> Iterator[str]:
 
 def fields(node: ast.ClassDef) -> Iterator[str]:
     """A table of the fields of a dataclass, with the string below each."""
-    rows = [(field, _string(below)) for field, below in zip(node.body, [*node.body[1:], None]) if isinstance(field, ast.AnnAssign)]
+    rows = [
+        (field, _string(below))
+        for field, below in zip(node.body, [*node.body[1:], None])
+        if isinstance(field, ast.AnnAssign)
+    ]
     rows = [(field, text) for field, text in rows if not ast.unparse(field.target).startswith("_")]
     if rows:
         yield from ["", "| field | type | default | meaning |", "|---|---|---|---|"]
     for field, text in rows:
         default = "" if field.value is None else f"`{ast.unparse(field.value)}`"
-        cells = f"`{ast.unparse(field.target)}`", f"`{ast.unparse(field.annotation)}`", default, text.replace("\n", " ")
+        cells = (
+            f"`{ast.unparse(field.target)}`",
+            f"`{ast.unparse(field.annotation)}`",
+            default,
+            text.replace("\n", " "),
+        )
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def methods(node: ast.ClassDef) -> Iterator[str]:
     """The public methods and properties of a class, a line for each."""
-    public = [method for method in node.body if isinstance(method, ast.FunctionDef) and not method.name.startswith("_")]
+    public = [
+        method
+        for method in node.body
+        if isinstance(method, ast.FunctionDef) and not method.name.startswith("_")
+    ]
     if public:
         yield ""
     for method in public:
-        is_property = any(ast.unparse(decorator).endswith("property") for decorator in method.decorator_list)
-        shown = method.name if is_property else " ".join(signature(method).split()).replace("( ", "(").replace(", )", ")")
+        is_property = any(
+            ast.unparse(decorator).endswith("property") for decorator in method.decorator_list
+        )
+        shown = (
+            method.name
+            if is_property
+            else " ".join(signature(method).split()).replace("( ", "(").replace(", )", ")")
+        )
         summary = (ast.get_docstring(method) or "").split("\n\n")[0].replace("\n", " ")
         yield f"- `{shown}`{': ' * bool(summary)}{summary}"
 
@@ -187,11 +222,23 @@ def section(entry: Entry) -> Iterator[str]:
     node = entry.node
     constructor = None
     if isinstance(node, ast.ClassDef):
-        constructor = next((each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == "__init__"), None)
+        constructor = next(
+            (
+                each
+                for each in node.body
+                if isinstance(each, ast.FunctionDef) and each.name == "__init__"
+            ),
+            None,
+        )
     if isinstance(node, ast.FunctionDef):
         yield from ["", "```python", signature(node), "```"]
     elif constructor is not None:
-        yield from ["", "```python", signature(constructor).replace("__init__", entry.name, 1).removesuffix(" -> None"), "```"]
+        yield from [
+            "",
+            "```python",
+            signature(constructor).replace("__init__", entry.name, 1).removesuffix(" -> None"),
+            "```",
+        ]
     yield ""
     yield from docstring(entry.text)
     if isinstance(node, ast.ClassDef):
@@ -201,7 +248,11 @@ def section(entry: Entry) -> Iterator[str]:
         value: Any = getattr(import_module(f"llm_scratch.{entry.module}"), entry.name)
         if isinstance(node, ast.AnnAssign):
             yield from ["", f"Type: `{ast.unparse(node.annotation)}`"]
-        names = [f"`{key}`" for key in value] if isinstance(value, dict) else [each.name for each in value]
+        names = (
+            [f"`{key}`" for key in value]
+            if isinstance(value, dict)
+            else [each.name for each in value]
+        )
         yield from ["", f"In the package: {', '.join(names)}."]
     yield ""
 
@@ -209,15 +260,25 @@ def section(entry: Entry) -> Iterator[str]:
 def entries() -> dict[str, list[Entry]]:
     """The names of the page by its parts."""
     public = [find(name, llm_scratch._PUBLIC[name]) for name in llm_scratch.__all__]
-    parts = {kind: [entry for entry in public if entry.kind == kind] for kind in ("Functions", "Classes", "Registries")}
-    return parts | {"For extensions and scripts": [find(*path.rpartition(".")[::-2]) for path in EXTENSIONS]}
+    parts = {
+        kind: [entry for entry in public if entry.kind == kind]
+        for kind in ("Functions", "Classes", "Registries")
+    }
+    return parts | {
+        "For extensions and scripts": [find(*path.rpartition(".")[::-2]) for path in EXTENSIONS]
+    }
 
 
 def render() -> str:
     """The page."""
     lines = [HEAD]
     for part, found in entries().items():
-        lines += [f"**{part}**", "", *(f"- [`{entry.name}`](#{entry.name.lower()}){entry.summary}" for entry in found), ""]
+        lines += [
+            f"**{part}**",
+            "",
+            *(f"- [`{entry.name}`](#{entry.name.lower()}){entry.summary}" for entry in found),
+            "",
+        ]
     for part, found in entries().items():
         lines += [f"## {part}", ""]
         for entry in found:
@@ -244,8 +305,14 @@ def _sentence(package: str) -> str:
 
 def main() -> None:
     """Print the page, or write it and README's tree."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="write docs/api.md and README's tree instead of printing the page")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="write docs/api.md and README's tree instead of printing the page",
+    )
     if parser.parse_args().write:
         atomic_write(PAGE, render())
         atomic_write(README, TREE.sub(lambda _: package_tree(), README.read_text(encoding="utf-8")))

@@ -31,7 +31,9 @@ Each component of this project, its reference implementation, and the largest di
 
 def format_row(row: Row, difference: str) -> str:
     """Format a row of the table."""
-    return f"| {row.component} | `{row.ours}` | {row.reference} | {difference} | `tests/{row.test}` |"
+    return (
+        f"| {row.component} | `{row.ours}` | {row.reference} | {difference} | `tests/{row.test}` |"
+    )
 
 
 def main() -> None:

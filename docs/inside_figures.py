@@ -22,7 +22,13 @@ import torch
 
 from llm_scratch import load
 from llm_scratch.data.stories import HELD_OUT, SKILLS, generate_story
-from llm_scratch.evaluation.head_skills import SkillChange, answer_attention, known_parts, reference_ids, skill_changes
+from llm_scratch.evaluation.head_skills import (
+    SkillChange,
+    answer_attention,
+    known_parts,
+    reference_ids,
+    skill_changes,
+)
 from llm_scratch.evaluation.skills import measure_skills, score_choices
 from llm_scratch.evaluation.story_surprise import token_surprises
 from llm_scratch.formatting import show_whitespace
@@ -62,8 +68,15 @@ class KeepCheckpoints(Callback):
 def film(run: Path) -> dict[int, Path]:
     """The checkpoints of a quickstart over its training: step -> folder. Trains it if there are none."""
     if not (run / "film").is_dir():
-        train(preset("quickstart").override([f"train.save_every={SAVE_EVERY}"]), run, callbacks=[KeepCheckpoints()])
-    return {int(folder.name.removeprefix("step-")): folder for folder in sorted((run / "film").glob("step-*"))}
+        train(
+            preset("quickstart").override([f"train.save_every={SAVE_EVERY}"]),
+            run,
+            callbacks=[KeepCheckpoints()],
+        )
+    return {
+        int(folder.name.removeprefix("step-")): folder
+        for folder in sorted((run / "film").glob("step-*"))
+    }
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -78,9 +91,14 @@ def skills_table(changes: list[SkillChange]) -> str:
     for change in changes:
         low, high = change.interval
         points = f"{round(100 * change.change):+d}"
-        by_part.setdefault(change.part, []).append(f"**{points}**" if low > 0 or high < 0 else points)
+        by_part.setdefault(change.part, []).append(
+            f"**{points}**" if low > 0 or high < 0 else points
+        )
     whole = [f"{change.accuracy:.0%}" for change in changes[: len(SKILLS)]]
-    return table(["without", *SKILLS], [["nothing", *whole], *([part, *cells] for part, cells in by_part.items())])
+    return table(
+        ["without", *SKILLS],
+        [["nothing", *whole], *([part, *cells] for part, cells in by_part.items())],
+    )
 
 
 def heads_table(model: Any, ids: torch.Tensor) -> str:
@@ -92,7 +110,9 @@ def heads_table(model: Any, ids: torch.Tensor) -> str:
         for layer in range(n_layers)
         for head in range(n_heads)
     ]
-    return table(["head", *scores], [*rows, ["uniform", *(f"{share:.0%}" for share in uniform.values())]])
+    return table(
+        ["head", *scores], [*rows, ["uniform", *(f"{share:.0%}" for share in uniform.values())]]
+    )
 
 
 def surprise_table(model: Any, tokenizer: Any) -> str:
@@ -100,46 +120,87 @@ def surprise_table(model: Any, tokenizer: Any) -> str:
     n = {"no choice": 0, "choice": 0}
     bits = {"no choice": [0.0, 0.0], "choice": [0.0, 0.0]}
     for seed in range(HELD_OUT, HELD_OUT + N_FILM_STORIES):
-        for row in token_surprises(model, tokenizer, [model.start_id, *tokenizer.encode(generate_story(seed).text)]):
+        for row in token_surprises(
+            model, tokenizer, [model.start_id, *tokenizer.encode(generate_story(seed).text)]
+        ):
             kind = "no choice" if (row.grammar_bits or 0) < NO_CHOICE_BITS else "choice"
             n[kind] += 1
             bits[kind][0] += row.model_bits or 0
             bits[kind][1] += row.grammar_bits or 0
-    rows = [[kind, f"{n[kind] / N_FILM_STORIES:.1f}", *(f"{abs(total) / N_FILM_STORIES:.1f}" for total in bits[kind])] for kind in n]
+    rows = [
+        [
+            kind,
+            f"{n[kind] / N_FILM_STORIES:.1f}",
+            *(f"{abs(total) / N_FILM_STORIES:.1f}" for total in bits[kind]),
+        ]
+        for kind in n
+    ]
     return table(["tokens of a story", "tokens", "bits, model", "bits, grammar"], rows)
 
 
 def count_table(model: Any, tokenizer: Any) -> str:
     """Accuracy of counting by what is asked: the numbers of a list, where the list ends, one more or one less."""
-    probes = [probe for i in range(N_QUESTION_STORIES) for probe in generate_story(HELD_OUT + i).probes if probe.skill == "count"]
+    probes = [
+        probe
+        for i in range(N_QUESTION_STORIES)
+        for probe in generate_story(HELD_OUT + i).probes
+        if probe.skill == "count"
+    ]
     answers: dict[str, list[bool]] = {}
     for probe, right in zip(probes, score_choices(model, tokenizer, probes), strict=True):
-        listed = "the last number of a list" if probe.prompt.endswith(",") else "one more, or one less"
+        listed = (
+            "the last number of a list" if probe.prompt.endswith(",") else "one more, or one less"
+        )
         answers.setdefault("that a list ends" if probe.answer == "." else listed, []).append(right)
-    return table(["question", "right", "of"], [[kind, f"{sum(given)}", f"{len(given)}"] for kind, given in answers.items()])
+    return table(
+        ["question", "right", "of"],
+        [[kind, f"{sum(given)}", f"{len(given)}"] for kind, given in answers.items()],
+    )
 
 
 def mistakes_table(model: Any, tokenizer: Any) -> str:
     """Wrong answers by skill, and how many of them stand at the beginning of a sentence."""
-    probes = [probe for i in range(N_QUESTION_STORIES) for probe in generate_story(HELD_OUT + i).probes if probe.skill != "count"]
-    wrong = [probe for probe, right in zip(probes, score_choices(model, tokenizer, probes), strict=True) if not right]
+    probes = [
+        probe
+        for i in range(N_QUESTION_STORIES)
+        for probe in generate_story(HELD_OUT + i).probes
+        if probe.skill != "count"
+    ]
+    wrong = [
+        probe
+        for probe, right in zip(probes, score_choices(model, tokenizer, probes), strict=True)
+        if not right
+    ]
     rows = []
     for skill in [skill for skill in SKILLS if skill != "count"]:
-        asked, missed = ([probe for probe in group if probe.skill == skill] for group in (probes, wrong))
-        at_start = [sum(probe.prompt.endswith((".", '"')) for probe in group) for group in (missed, asked)]
-        rows.append([skill, f"{len(missed)} of {len(asked):,}", f"{at_start[0]} of {at_start[1]:,}"])
+        asked, missed = (
+            [probe for probe in group if probe.skill == skill] for group in (probes, wrong)
+        )
+        at_start = [
+            sum(probe.prompt.endswith((".", '"')) for probe in group) for group in (missed, asked)
+        ]
+        rows.append(
+            [skill, f"{len(missed)} of {len(asked):,}", f"{at_start[0]} of {at_start[1]:,}"]
+        )
     return table(["skill", "wrong", "of those at the beginning of a sentence"], rows)
 
 
 def lens_table(model: Any, tokenizer: Any) -> str:
     """Distance of each layer's prediction to the final one, through the logit lens and the Jacobian lens."""
-    stories = [[model.start_id, *tokenizer.encode(generate_story(HELD_OUT + i).text)] for i in range(48)]
+    stories = [
+        [model.start_id, *tokenizer.encode(generate_story(HELD_OUT + i).text)] for i in range(48)
+    ]
     lens = fit_jacobian_lens(model, stories[:32])
     shortest = min(map(len, stories[32:]))
     ids = torch.tensor([story[:shortest] for story in stories[32:]])
-    plain, jacobian = (kl_to_final_bits(logits).mean((1, 2)).tolist() for logits in (logit_lens(model, ids), lens(model, ids)))
+    plain, jacobian = (
+        kl_to_final_bits(logits).mean((1, 2)).tolist()
+        for logits in (logit_lens(model, ids), lens(model, ids))
+    )
     names = ["embedding", *(f"block {layer}" for layer in range(len(plain) - 1))]
-    rows = [[name, f"{a:.1f}", f"{b:.1f}"] for name, a, b in zip(names, plain, jacobian, strict=True)]
+    rows = [
+        [name, f"{a:.1f}", f"{b:.1f}"] for name, a, b in zip(names, plain, jacobian, strict=True)
+    ]
     return table(["after", "logit lens", "Jacobian lens"], rows)
 
 
@@ -163,12 +224,21 @@ def draw_history(checkpoints: dict[int, Path], lines: list[tuple[str, Head]]) ->
         for (skill, head), values in zip(lines, attention):
             values.append(attended[skill][head].item())
     steps = list(checkpoints)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), dpi=150, layout="constrained", sharey=True)
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(10, 3.6), dpi=150, layout="constrained", sharey=True
+    )
     for skill, values in accuracy.items():
         left.plot(steps, values, color=COLORS[skill], lw=2, label=skill)
     for number, ((skill, (layer, head)), values) in enumerate(zip(lines, attention)):
         style = "--" if skill in [earlier for earlier, _ in lines[:number]] else "-"
-        right.plot(steps, values, style, color=COLORS[skill], lw=2, label=f"head {layer}.{head} to the {skill}")
+        right.plot(
+            steps,
+            values,
+            style,
+            color=COLORS[skill],
+            lw=2,
+            label=f"head {layer}.{head} to the {skill}",
+        )
     left.set(title="share of right answers", xlabel="step", ylim=(0, 1.02))
     right.set(title="attention to the answer where it comes next", xlabel="step")
     for axes in (left, right):
@@ -184,9 +254,13 @@ def draw_attention(model: Any, tokenizer: Any, heads: list[Head]) -> None:
     with torch.no_grad(), capture(model, "*.hook_pattern") as acts:
         model(torch.tensor([ids]))
     names = ["start", *(show_whitespace(tokenizer.decode([token])) for token in ids[1:])]
-    figure, axes = plt.subplots(1, len(heads), figsize=(7 * len(heads), 7.4), dpi=110, layout="tight", squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(heads), figsize=(7 * len(heads), 7.4), dpi=110, layout="tight", squeeze=False
+    )
     for panel, (layer, head) in zip(axes[0], heads):
-        panel.imshow(acts[f"blocks.{layer}.attn.hook_pattern"][0, head], cmap="cividis", vmin=0, vmax=1)
+        panel.imshow(
+            acts[f"blocks.{layer}.attn.hook_pattern"][0, head], cmap="cividis", vmin=0, vmax=1
+        )
         panel.set_xticks(range(len(ids)), names, rotation=90, fontsize=8, family="monospace")
         panel.set_yticks(range(len(ids)), names, fontsize=8, family="monospace")
         panel.set(title=f"head {layer}.{head}: each row attends to its columns")
@@ -197,9 +271,13 @@ def draw_attention(model: Any, tokenizer: Any, heads: list[Head]) -> None:
 def fill(page: str, name: str, content: str) -> str:
     """The page with the content between the two comments of this name replaced."""
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    replaced, n = re.subn(f"{begin}.*?{end}", lambda _: f"{begin}\n{content}\n{end}", page, flags=re.S)
+    replaced, n = re.subn(
+        f"{begin}.*?{end}", lambda _: f"{begin}\n{content}\n{end}", page, flags=re.S
+    )
     if n != 1:
-        raise ValueError(f"{PAGE}: {n} places for {name!r}; expected one, between {begin} and {end}")
+        raise ValueError(
+            f"{PAGE}: {n} places for {name!r}; expected one, between {begin} and {end}"
+        )
     return replaced
 
 
@@ -211,7 +289,9 @@ def main(run: Path) -> None:
     page = PAGE.read_text(encoding="utf-8")
     ids = reference_ids(model, tokenizer)
     tables = {
-        "skills": skills_table(skill_changes(model, tokenizer, list(known_parts(model)), N_STORIES)),
+        "skills": skills_table(
+            skill_changes(model, tokenizer, list(known_parts(model)), N_STORIES)
+        ),
         "heads": heads_table(model, ids),
         "surprise": surprise_table(model, tokenizer),
         "counting": count_table(model, tokenizer),
@@ -222,7 +302,10 @@ def main(run: Path) -> None:
         page = fill(page, name, content)
     attended = answer_attention(model, tokenizer, N_FILM_STORIES)
     of_names, of_objects = strongest(attended["name"], 1), strongest(attended["object"], 2)
-    draw_history(checkpoints, [*(("name", head) for head in of_names), *(("object", head) for head in of_objects)])
+    draw_history(
+        checkpoints,
+        [*(("name", head) for head in of_names), *(("object", head) for head in of_objects)],
+    )
     draw_attention(model, tokenizer, list(dict.fromkeys([*of_names, *of_objects])))
     PAGE.write_text(page, encoding="utf-8")
 

@@ -46,10 +46,14 @@ def take(run: Path, out: Path) -> None:
             page.resize(width, height)
             page.media(prefers_color_scheme=theme, prefers_reduced_motion="reduce")
             page.run(f"location.hash = '#{first}&{state.format(head=head)}'")
-            page.wait(f"document.querySelector('#view').dataset.view === '{state.partition('&')[0].removeprefix('view=')}'")
+            page.wait(
+                f"document.querySelector('#view').dataset.view === '{state.partition('&')[0].removeprefix('view=')}'"
+            )
             page.settle()
             page.screenshot(out / f"{name}.png")
-            Image.open(out / f"{name}.png").convert("RGB").quantize(COLORS).save(out / f"{name}.png", optimize=True)
+            Image.open(out / f"{name}.png").convert("RGB").quantize(COLORS).save(
+                out / f"{name}.png", optimize=True
+            )
     server.shutdown()
 
 

@@ -55,7 +55,9 @@ def as_notebook(lesson: Path) -> Any:
         if is_folded(cell):
             cell.metadata["jupyter"] = {"source_hidden": True}
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    return new_notebook(cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}})
+    return new_notebook(
+        cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}}
+    )
 
 
 def execute(notebook: Any) -> None:
@@ -66,11 +68,21 @@ def execute(notebook: Any) -> None:
     os.environ.pop("MPLBACKEND", None)  # the kernel's own choice puts pictures into the notebook
     os.environ[SEED_VARIABLE] = "0"
     with tempfile.TemporaryDirectory() as folder:
-        quiet = {} if sys.platform == "win32" else {"transport": "ipc", "ip": f"{folder}/kernel"}  # over TCP others could listen in
+        quiet = (
+            {} if sys.platform == "win32" else {"transport": "ipc", "ip": f"{folder}/kernel"}
+        )  # over TCP others could listen in
         config = Config({"KernelManager": quiet})
-        client = NotebookClient(notebook, timeout=SECONDS_A_CELL, record_timing=False, coalesce_streams=True, config=config)
+        client = NotebookClient(
+            notebook,
+            timeout=SECONDS_A_CELL,
+            record_timing=False,
+            coalesce_streams=True,
+            config=config,
+        )
         client.execute(cwd=folder)
-    notebook.metadata["language_info"] = {"name": "python"}  # the kernel adds its version, which differs between machines
+    notebook.metadata["language_info"] = {
+        "name": "python"
+    }  # the kernel adds its version, which differs between machines
 
 
 def main(names: list[str]) -> None:
@@ -80,7 +92,9 @@ def main(names: list[str]) -> None:
         import nbclient  # noqa: F401
         import nbformat
     except ModuleNotFoundError as e:
-        raise UserError(f"building notebooks needs {e.name}; install it with: {install_command('lessons')}") from e
+        raise UserError(
+            f"building notebooks needs {e.name}; install it with: {install_command('lessons')}"
+        ) from e
     found = lessons()
     chosen = [name if name.startswith("step") else f"step{name}" for name in names] or list(found)
     for name in chosen:

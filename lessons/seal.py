@@ -22,11 +22,15 @@ def main(open_them: bool, solutions: Path = SOLUTIONS, sealed: Path = FOLDER) ->
     if open_them:
         solutions.mkdir(exist_ok=True)
         for path in sealed.glob("*.txt"):
-            (solutions / f"{path.stem}.py").write_text(unseal(path.read_text(encoding="ascii")), encoding="utf-8")
+            (solutions / f"{path.stem}.py").write_text(
+                unseal(path.read_text(encoding="ascii")), encoding="utf-8"
+            )
     else:
         sealed.mkdir(exist_ok=True)
         for path in solutions.glob("*.py"):
-            (sealed / f"{path.stem}.txt").write_text(seal(path.read_text(encoding="utf-8")), encoding="ascii")
+            (sealed / f"{path.stem}.txt").write_text(
+                seal(path.read_text(encoding="utf-8")), encoding="ascii"
+            )
 
 
 if __name__ == "__main__":

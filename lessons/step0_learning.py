@@ -215,7 +215,9 @@ def show_table(ax, grid, title):
     for row, column in (grid > 0.005).nonzero().tolist():
         p = grid[row, column].item()
         ink = "white" if p > 0.6 else "black"
-        ax.text(column, row, f"{p:.2f}".lstrip("0"), ha="center", va="center", fontsize=7, color=ink)
+        ax.text(
+            column, row, f"{p:.2f}".lstrip("0"), ha="center", va="center", fontsize=7, color=ink
+        )
 
 
 fig, ax = plt.subplots(figsize=(4.4, 4.2))
@@ -242,7 +244,9 @@ def write(probabilities, length, seed):
 print(write(P, 60, seed=4))
 
 # %% tags=["check"]
-assert set(zip(TEXT, TEXT[1:])) >= set(zip(write(P, 400, 1), write(P, 400, 1)[1:])), "only pairs that were seen"
+assert set(zip(TEXT, TEXT[1:])) >= set(zip(write(P, 400, 1), write(P, 400, 1)[1:])), (
+    "only pairs that were seen"
+)
 
 # %% [markdown]
 # ## 0.3 Loss: how wrong?
@@ -276,7 +280,9 @@ print(f"by counting: {counted_loss:.4f}   no idea: {no_idea:.4f}")
 assert abs(no_idea - math.log(V)) < 1e-12
 assert abs(counted_loss - 1.1775) < 1e-4
 random_table = torch.rand(V, V) + 0.01
-assert mean_surprise((random_table / random_table.sum(1, keepdim=True)).tolist(), IDS) > counted_loss
+assert (
+    mean_surprise((random_table / random_table.sum(1, keepdim=True)).tolist(), IDS) > counted_loss
+)
 
 # %% [markdown]
 # No table of probabilities does better on this text than the counted one; 0.5 shows why.
@@ -307,7 +313,9 @@ print([round(p, 3) for p in softmax([2.0, 0.0, -1.0])])
 
 # %% tags=["check"]
 for logits in ([0.0, 0.0, 0.0], [2.0, 0.0, -1.0], [-3.0, 8.0, 0.5, 0.1]):
-    torch.testing.assert_close(torch.tensor(softmax(logits)), torch.softmax(torch.tensor(logits), 0))
+    torch.testing.assert_close(
+        torch.tensor(softmax(logits)), torch.softmax(torch.tensor(logits), 0)
+    )
 
 
 # %% [markdown]
@@ -380,7 +388,9 @@ print(f"'a' after 'c': {gradient_by_hand(zeros)[c][a]:+.4f}")
 # %% tags=["check"]
 for table in (zeros, some):
     by_trying = [[slope(table, i, j) for j in range(V)] for i in range(V)]
-    torch.testing.assert_close(torch.tensor(by_trying), torch.tensor(gradient_by_hand(table)), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        torch.tensor(by_trying), torch.tensor(gradient_by_hand(table)), rtol=0, atol=1e-5
+    )
 
 # %% [markdown]
 # Read the formula once more. The gradient is zero exactly when the model predicts what
@@ -579,8 +589,12 @@ print(f"loss {loss.item():.4f}")
 # By hand, by our own autograd, by PyTorch: three ways, one table.
 
 # %% tags=["check"]
-torch.testing.assert_close(W.detach(), torch.tensor(by_hand, dtype=torch.float64), rtol=0, atol=1e-9)
-torch.testing.assert_close(W.detach(), torch.tensor(by_autograd, dtype=torch.float64), rtol=0, atol=1e-9)
+torch.testing.assert_close(
+    W.detach(), torch.tensor(by_hand, dtype=torch.float64), rtol=0, atol=1e-9
+)
+torch.testing.assert_close(
+    W.detach(), torch.tensor(by_autograd, dtype=torch.float64), rtol=0, atol=1e-9
+)
 assert abs(loss.item() - losses[-1]) < 1e-9
 
 # %% [markdown]
@@ -736,15 +750,29 @@ torch.testing.assert_close(walk(muon_as_packaged, 10), packaged(make_muon, 10), 
 
 # %% tags=["plot"]
 paths = {"SGD": walk(sgd), "momentum": walk(momentum), "AdamW": walk(adamw), "Muon": walk(muon)}
-across, along = torch.meshgrid(torch.linspace(-1.1, 1.4, 90), torch.linspace(-1.2, 2.3, 90), indexing="ij")
+across, along = torch.meshgrid(
+    torch.linspace(-1.1, 1.4, 90), torch.linspace(-1.2, 2.3, 90), indexing="ij"
+)
 height = 0.5 * (20 * across**2 + along**2)
 fig, axes = plt.subplots(1, 4, figsize=(9.6, 3.4), sharey=True)
 for ax, (name, path), color in zip(axes, paths.items(), (RED, ORANGE, PINK, BLUE)):
-    ax.contour(across, along, height, levels=[0.05, 0.3, 1, 2.5, 5, 9, 14], colors="#b9b9b9", linewidths=0.7)
+    ax.contour(
+        across,
+        along,
+        height,
+        levels=[0.05, 0.3, 1, 2.5, 5, 9, 14],
+        colors="#b9b9b9",
+        linewidths=0.7,
+    )
     seen = U.T @ path @ SIDE  # [41, 2, 2]: what M does to the long and to the short input
     ax.plot(seen[:, 0, 0], seen[:, 1, 1], color=color, lw=1.4, marker="o", ms=2.6)
     ax.plot(0, 0, "*", color="black", ms=9, zorder=5)
-    ax.set(title=f"{name}: loss {valley(path[-1]):.4f}", xlabel="across the valley", xlim=(-1.1, 1.4), ylim=(-1.2, 2.3))
+    ax.set(
+        title=f"{name}: loss {valley(path[-1]):.4f}",
+        xlabel="across the valley",
+        xlim=(-1.1, 1.4),
+        ylim=(-1.2, 2.3),
+    )
 axes[0].set_ylabel("along the valley")
 plt.show()
 

@@ -47,10 +47,17 @@ from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.tokenizers.bpe import ByteBPE
 from llm_scratch.tokenizers.merging import BYTES
 from llm_scratch.tokenizers.pretokens import Splitter
-from llm_scratch.tokenizers.words import SimpleTokenizerV1, SimpleTokenizerV2, build_vocab, split_words
+from llm_scratch.tokenizers.words import (
+    SimpleTokenizerV1,
+    SimpleTokenizerV2,
+    build_vocab,
+    split_words,
+)
 
 run_as_script(globals())
-plt.rcParams.update({"figure.dpi": 110, "font.size": 9, "axes.titlesize": 10, "figure.constrained_layout.use": True})
+plt.rcParams.update(
+    {"figure.dpi": 110, "font.size": 9, "axes.titlesize": 10, "figure.constrained_layout.use": True}
+)
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
 torch.set_printoptions(precision=4, sci_mode=False)
 
@@ -64,7 +71,9 @@ try:
     text, on_verdict = read("verdict")[0], True
 except UserError as missing:
     text, on_verdict = "\n\n".join(read("python-docs"))[:20_479], False
-    print(f"Going on with Python's documentation, without the checks of the story's own numbers: {str(missing).split(';')[0]}")
+    print(
+        f"Going on with Python's documentation, without the checks of the story's own numbers: {str(missing).split(';')[0]}"
+    )
 
 print(len(text), "characters")
 print(text[:99])
@@ -122,7 +131,15 @@ print([piece for piece in re.split(r"(\s)", sample) if piece.strip()])
 
 # %% tags=["check"]
 assert re.split(r"(\s)", sample)[:5] == ["Hello", " ", ",", " ", "world."]
-assert [piece for piece in re.split(r"(\s)", sample) if piece.strip()] == ["Hello", ",", "world.", "This", "is", "a", "test."]
+assert [piece for piece in re.split(r"(\s)", sample) if piece.strip()] == [
+    "Hello",
+    ",",
+    "world.",
+    "This",
+    "is",
+    "a",
+    "test.",
+]
 
 # %% [markdown]
 # But `world.` with its full stop would be another word than `world`. So we also cut at punctuation marks and at the double dash, and
@@ -156,10 +173,24 @@ axes[0].tick_params(axis="y", length=0)
 axes[0].set(title="The most frequent words and marks", xlabel="times in the text")
 ranked = sorted(counts.values(), reverse=True)
 ranks = range(1, len(ranked) + 1)
-law = sum(ranked) / sum(1 / rank for rank in ranks)  # what the most frequent word would have if the law were exact
-axes[1].loglog(ranks, [law / rank for rank in ranks], color="#D55E00", ls="--", lw=1.2, label="Zipf's law: 1 / rank")
+law = sum(ranked) / sum(
+    1 / rank for rank in ranks
+)  # what the most frequent word would have if the law were exact
+axes[1].loglog(
+    ranks,
+    [law / rank for rank in ranks],
+    color="#D55E00",
+    ls="--",
+    lw=1.2,
+    label="Zipf's law: 1 / rank",
+)
 axes[1].loglog(ranks, ranked, color="#0072B2", lw=1.8, label="this text")
-axes[1].set(title="Few words come often, most come once", xlabel="rank of the word", ylabel="times in the text", ylim=(0.8, None))
+axes[1].set(
+    title="Few words come often, most come once",
+    xlabel="rank of the word",
+    ylabel="times in the text",
+    ylim=(0.8, None),
+)
 axes[1].legend(frameon=False)
 plt.show()
 
@@ -213,8 +244,16 @@ slip = '"It\'s the last he painted,you know," Mrs.Gisburn said with pardonable p
 ids = encode(slip, vocab, CUT)
 print("sent:", slip)
 print("back:", decode(ids, vocab))
-expect(ids, [1, 56, 2, 850, 988, 602, 533, 746, 5, 1126, 596, 5, 1, 67, 7, 38, 851, 1108, 754, 7], on_verdict)
-expect(decode(ids, vocab), '" It\' s the last he painted, you know," Mrs. Gisburn said with pardonable.', on_verdict)
+expect(
+    ids,
+    [1, 56, 2, 850, 988, 602, 533, 746, 5, 1126, 596, 5, 1, 67, 7, 38, 851, 1108, 754, 7],
+    on_verdict,
+)
+expect(
+    decode(ids, vocab),
+    '" It\' s the last he painted, you know," Mrs. Gisburn said with pardonable.',
+    on_verdict,
+)
 assert ids == SimpleTokenizerV1(vocab, unknown="drop").encode(slip)
 
 # %% [markdown]
@@ -260,8 +299,14 @@ print(tokenizer_v2.encode(question))
 print(tokenizer_v2.decode(tokenizer_v2.encode(question)))
 
 # %% tags=["check"]
-assert tokenizer_v2.encode(question) == [vocab_v2.get(word, vocab_v2[UNKNOWN]) for word in split_words(question)]
-expect(tokenizer_v2.decode(tokenizer_v2.encode(question)), "<|unk|>, do like tea, is this a <|unk|>?", on_verdict)
+assert tokenizer_v2.encode(question) == [
+    vocab_v2.get(word, vocab_v2[UNKNOWN]) for word in split_words(question)
+]
+expect(
+    tokenizer_v2.decode(tokenizer_v2.encode(question)),
+    "<|unk|>, do like tea, is this a <|unk|>?",
+    on_verdict,
+)
 
 # %% [markdown]
 # Special tokens are for whoever prepares the data. If a text merely *spells* one, it must stay plain text, or a stranger's comment
@@ -289,7 +334,11 @@ print(ids, "->", decode(ids, misspelt))
 expect(list(misspelt.items())[-2:], [("<endoftext|>", 1130), ("|unk|>", 1131)], on_verdict)
 expect(ids, [5, 355, 628, 975, 5, 584, 999, 115, 10], on_verdict)
 expect(decode(ids, misspelt), ", do like tea, is this a?", on_verdict)
-assert ids == encode(question, vocab, CUT) == SimpleTokenizerV2(misspelt, unknown="drop").encode(question)
+assert (
+    ids
+    == encode(question, vocab, CUT)
+    == SimpleTokenizerV2(misspelt, unknown="drop").encode(question)
+)
 
 # %% [markdown]
 # ## 1.5 Byte-pair encoding: pieces that fit any text
@@ -327,7 +376,10 @@ assert "".join(pieces) == text
 # %%
 def learn(piece_counts, n_merges, order):
     """Byte-pair encoding in its plainest form: (the merged pairs in order, the tokens in the text after each merge)."""
-    words = {tuple(order.index(byte) for byte in piece.encode("utf-8")): n for piece, n in piece_counts.items()}
+    words = {
+        tuple(order.index(byte) for byte in piece.encode("utf-8")): n
+        for piece, n in piece_counts.items()
+    }
     merges, lengths = [], [sum(len(word) * n for word, n in words.items())]
     for new in range(256, 256 + n_merges):
         pairs = Counter()
@@ -357,7 +409,9 @@ merges, lengths = learn(Counter(pieces), N_MERGES, BYTES)
 token_bytes = [bytes([byte]) for byte in BYTES]  # what each token spells
 for left, right in merges:
     token_bytes.append(token_bytes[left] + token_bytes[right])
-print("the first fifteen joins:", [token_bytes[256 + i].decode("utf-8", "replace") for i in range(15)])
+print(
+    "the first fifteen joins:", [token_bytes[256 + i].decode("utf-8", "replace") for i in range(15)]
+)
 
 # %% [markdown]
 # *h-e*, then *␣-t*, then *␣-the*: English reveals itself, although nobody told the program what a word is. The package learns the same
@@ -400,7 +454,9 @@ try:
     gpt2, on_gpt2 = TOKENIZERS["gpt2"]([], None), True
 except UserError as missing:
     gpt2, on_gpt2 = ByteBPE.train([text], 1024), False
-    print(f"Going on with 768 joins of our own, without the checks of GPT-2's ids: {str(missing).split(';')[0]}")
+    print(
+        f"Going on with 768 joins of our own, without the checks of GPT-2's ids: {str(missing).split(';')[0]}"
+    )
 
 place = "Hello,Do you like tea? <|endoftext|> In the sunlit terraces of someunknownPlace, in that planet"
 ids = gpt2.encode(place, allowed_special={END})
@@ -427,8 +483,20 @@ def show_tokens(ax, tokens, title, per_line):
             label = token.hex()
         if x + len(label) > per_line:
             x, y = 0, y + 1
-        ax.add_patch(Rectangle((x + 0.04, y + 0.08), len(label) - 0.08, 0.84, color=tints[i % len(tints)], lw=0))
-        ax.text(x + len(label) / 2, y + 0.52, label, family="monospace", fontsize=8.2, ha="center", va="center")
+        ax.add_patch(
+            Rectangle(
+                (x + 0.04, y + 0.08), len(label) - 0.08, 0.84, color=tints[i % len(tints)], lw=0
+            )
+        )
+        ax.text(
+            x + len(label) / 2,
+            y + 0.52,
+            label,
+            family="monospace",
+            fontsize=8.2,
+            ha="center",
+            va="center",
+        )
         x += len(label)
     ax.set(xlim=(0, per_line), ylim=(y + 1, 0), title=f"{title}: {len(tokens)} tokens")
     ax.title.set_ha("left")
@@ -440,9 +508,16 @@ line = "It is no great surprise to me: someunknownPlace, café, 猫."
 rows = {}
 for n in (0, 50, 300):
     cut = {pair: i for pair, i in rank.items() if i < n}
-    row = [i for unit in splitter.units(line) for piece in splitter.pieces(unit) for i in encode_piece(piece, cut, BYTES)]
+    row = [
+        i
+        for unit in splitter.units(line)
+        for piece in splitter.pieces(unit)
+        for i in encode_piece(piece, cut, BYTES)
+    ]
     rows[f"{n} joins learned" if n else "bytes"] = [token_bytes[i] for i in row]
-rows["GPT-2, 50,000 joins" if on_gpt2 else "768 joins"] = [gpt2.decode_bytes([i]) for i in gpt2.encode(line)]
+rows["GPT-2, 50,000 joins" if on_gpt2 else "768 joins"] = [
+    gpt2.decode_bytes([i]) for i in gpt2.encode(line)
+]
 
 # %% tags=["plot"]
 fig, axes = plt.subplots(len(rows), 1, figsize=(8.6, 2.9))
@@ -473,8 +548,21 @@ for n in (1, 10, 50, 300):
     )
 theirs = (gpt2.n_vocab - 257, n_bytes / gpt2_length)
 ax.plot(*theirs, "s", color="#009E73", ms=6)
-ax.annotate("GPT-2" if on_gpt2 else "ours", theirs, xytext=(-8, 0), textcoords="offset points", ha="right", va="center", color="#00664a")
-ax.set(title="Every join makes the text shorter", xlabel="joins learned", ylabel="bytes a token", ylim=(0.7, None))
+ax.annotate(
+    "GPT-2" if on_gpt2 else "ours",
+    theirs,
+    xytext=(-8, 0),
+    textcoords="offset points",
+    ha="right",
+    va="center",
+    color="#00664a",
+)
+ax.set(
+    title="Every join makes the text shorter",
+    xlabel="joins learned",
+    ylabel="bytes a token",
+    ylim=(0.7, None),
+)
 plt.show()
 
 # %% [markdown]
@@ -509,7 +597,12 @@ for ax, stride in zip(axes, (1, 4)):
         if start + 5 <= 16:
             ax.add_patch(Rectangle((start + 0.06, row + 0.1), 3.88, 0.38, color="#0072B2", lw=0))
             ax.add_patch(Rectangle((start + 1.06, row + 0.52), 3.88, 0.38, color="#E69F00", lw=0))
-    ax.set(xlim=(0, 16), ylim=(9, 0), xlabel="place in the text", title=f"max_length 4, stride {stride}")
+    ax.set(
+        xlim=(0, 16),
+        ylim=(9, 0),
+        xlabel="place in the text",
+        title=f"max_length 4, stride {stride}",
+    )
     ax.set_xticks(range(0, 17, 4))
     ax.grid(axis="x", color="#dddddd", lw=0.6)
     ax.set_axisbelow(True)
@@ -540,14 +633,30 @@ for max_length, stride in ((4, 1), (4, 4), (256, 128)):
 # where the first stopped:
 
 # %%
-loader = create_dataloader_V1(text, batch_size=1, max_length=4, stride=4, shuffle=False, tokenizer=gpt2)
+loader = create_dataloader_V1(
+    text, batch_size=1, max_length=4, stride=4, shuffle=False, tokenizer=gpt2
+)
 first, second = [batch for batch, _ in zip(loader, range(2))]
 print("first :", first)
 print("second:", second)
-expect([part.tolist() for part in first], [[[40, 367, 2885, 1464]], [[367, 2885, 1464, 1807]]], on_verdict and on_gpt2)
-expect([part.tolist() for part in second], [[[1807, 3619, 402, 271]], [[3619, 402, 271, 10899]]], on_verdict and on_gpt2)
+expect(
+    [part.tolist() for part in first],
+    [[[40, 367, 2885, 1464]], [[367, 2885, 1464, 1807]]],
+    on_verdict and on_gpt2,
+)
+expect(
+    [part.tolist() for part in second],
+    [[[1807, 3619, 402, 271]], [[3619, 402, 271, 10899]]],
+    on_verdict and on_gpt2,
+)
 
-inputs, targets = next(iter(create_dataloader_V1(text, batch_size=8, max_length=4, stride=4, shuffle=False, tokenizer=gpt2)))
+inputs, targets = next(
+    iter(
+        create_dataloader_V1(
+            text, batch_size=8, max_length=4, stride=4, shuffle=False, tokenizer=gpt2
+        )
+    )
+)
 print("eight at once:")
 print(inputs)  # [B, T] = [8, 4]
 
@@ -567,12 +676,17 @@ small = torch.nn.Embedding(50257, 10)
 table = small.weight.detach()  # [V, C]
 print("the row of token 3:", small(torch.tensor([3])).detach())
 torch.testing.assert_close(small(torch.tensor([3, 0, 3])).detach(), table[[3, 0, 3]])
-golden = torch.tensor([-0.7559, -0.3033, -1.3482, 0.7074, -0.8038, -0.2067, 0.3137, 1.7624, -0.2038, -0.3140])
+golden = torch.tensor(
+    [-0.7559, -0.3033, -1.3482, 0.7074, -0.8038, -0.2067, 0.3137, 1.7624, -0.2038, -0.3140]
+)
 
 # %% tags=["check"]
 torch.testing.assert_close(table[3], golden, rtol=0, atol=6e-5)
 torch.testing.assert_close(
-    table[0, [0, 1, 2, 7, 8, 9]], torch.tensor([-0.5728, 0.2498, 1.2100, -1.0395, 0.0552, 1.3901]), rtol=0, atol=6e-5
+    table[0, [0, 1, 2, 7, 8, 9]],
+    torch.tensor([-0.5728, 0.2498, 1.2100, -1.0395, 0.0552, 1.3901]),
+    rtol=0,
+    atol=6e-5,
 )
 
 # %% [markdown]
@@ -613,7 +727,15 @@ place_table = torch.nn.Embedding(4, 256)
 token_vectors = token_table(inputs)  # [B, T, C]
 place_vectors = place_table(torch.arange(4))  # [T, C]
 ready = token_vectors + place_vectors  # [B, T, C]: each of the 8 windows gets the same places
-print(tuple(inputs.shape), "->", tuple(token_vectors.shape), "+", tuple(place_vectors.shape), "=", tuple(ready.shape))
+print(
+    tuple(inputs.shape),
+    "->",
+    tuple(token_vectors.shape),
+    "+",
+    tuple(place_vectors.shape),
+    "=",
+    tuple(ready.shape),
+)
 
 # %% tags=["check"]
 assert token_vectors.shape == ready.shape == (8, 4, 256)

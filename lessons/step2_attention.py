@@ -44,14 +44,18 @@ from llm_scratch.model import lesson_models
 from llm_scratch.model.attention import MultiHeadAttention, attention_weights
 
 run_as_script(globals())
-plt.rcParams.update({"figure.dpi": 110, "font.size": 9, "axes.titlesize": 10, "figure.constrained_layout.use": True})
+plt.rcParams.update(
+    {"figure.dpi": 110, "font.size": 9, "axes.titlesize": 10, "figure.constrained_layout.use": True}
+)
 torch.set_printoptions(precision=4, sci_mode=False)
 torch.set_num_threads(1)  # for tensors this small, a second thread costs more than it brings
 
 
 def close(got, want, atol=6e-5):
     """Hold a tensor to numbers that were printed with four digits."""
-    torch.testing.assert_close(torch.as_tensor(got).detach(), torch.as_tensor(want), rtol=0, atol=atol)
+    torch.testing.assert_close(
+        torch.as_tensor(got).detach(), torch.as_tensor(want), rtol=0, atol=atol
+    )
 
 
 # %% [markdown]
@@ -137,7 +141,9 @@ print("largest taken off :", softmax_navie(large - large.max()))
 # %% tags=["check"]
 assert softmax_navie(large).isnan().all()
 torch.testing.assert_close(softmax_navie(large - large.max()), torch.softmax(large, dim=0))
-torch.testing.assert_close(lesson_models.softmax_navie(large), torch.softmax(large, dim=0))  # the package's is mended
+torch.testing.assert_close(
+    lesson_models.softmax_navie(large), torch.softmax(large, dim=0)
+)  # the package's is mended
 
 # %% [markdown]
 # Now the mixture: 15 % of *small*, 22 % of *steps*, 16 % of *take* and so on. The result is the **context vector** of *steps*: the word
@@ -185,11 +191,15 @@ def show_weights(ax, grid, words, title):
         for column in range(len(words)):
             if value := grid[row, column].item():
                 ink = "white" if shade[row, column] > 0.62 else "black"
-                ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=ink)
+                ax.text(
+                    column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=ink
+                )
 
 
 fig, ax = plt.subplots(figsize=(4.2, 3.9))
-show_weights(ax, weights, words, "Attention without anything learned:\neach row is one word's 100 %")
+show_weights(
+    ax, weights, words, "Attention without anything learned:\neach row is one word's 100 %"
+)
 plt.show()
 
 # %% [markdown]
@@ -263,7 +273,13 @@ for (name, shares), colour, marker in zip(largest.items(), ("#D55E00", "#0072B2"
     ax.plot(sizes, shares, color=colour, marker=marker, label=name)
 ax.axhline(0.1, color="#666666", lw=1, ls=":")
 ax.annotate("all ten alike", (1, 0.1), xytext=(0, 4), textcoords="offset points", color="#555555")
-ax.set(xscale="log", ylim=(0, 1.05), xlabel="D, numbers per key", ylabel="share of the strongest of 10", title="Why scores are scaled")
+ax.set(
+    xscale="log",
+    ylim=(0, 1.05),
+    xlabel="D, numbers per key",
+    ylabel="share of the strongest of 10",
+    title="Why scores are scaled",
+)
 ax.set_xticks(sizes, [str(D) for D in sizes])
 ax.minorticks_off()
 ax.legend(frameon=False)
@@ -290,7 +306,11 @@ class SelfAttention_v1(nn.Module):
         self.W_value = nn.Parameter(torch.rand(d_in, d_out))
 
     def forward(self, x):
-        queries, keys, values = x @ self.W_query, x @ self.W_key, x @ self.W_value  # each [T, d_out]
+        queries, keys, values = (
+            x @ self.W_query,
+            x @ self.W_key,
+            x @ self.W_value,
+        )  # each [T, d_out]
         weights = (queries @ keys.T / keys.shape[-1] ** 0.5).softmax(-1)  # [T, T]
         return weights @ values  # [T, d_out]
 
@@ -300,7 +320,14 @@ sa_v1 = SelfAttention_v1(d_in, d_out)
 print(sa_v1(inputs))
 close(
     sa_v1(inputs),
-    [[0.2888, 0.7799], [0.2916, 0.7877], [0.2873, 0.7762], [0.2861, 0.7730], [0.2903, 0.7838], [0.2855, 0.7715]],
+    [
+        [0.2888, 0.7799],
+        [0.2916, 0.7877],
+        [0.2873, 0.7762],
+        [0.2861, 0.7730],
+        [0.2903, 0.7838],
+        [0.2855, 0.7715],
+    ],
 )
 close(sa_v1(inputs)[1], context_2.tolist())
 
@@ -334,7 +361,14 @@ sa_v2 = SelfAttention_v2(d_in, d_out)
 print(sa_v2(inputs))
 close(
     sa_v2(inputs),
-    [[-0.5370, -0.1067], [-0.5365, -0.1103], [-0.5360, -0.1114], [-0.5367, -0.1081], [-0.5364, -0.1101], [-0.5363, -0.1097]],
+    [
+        [-0.5370, -0.1067],
+        [-0.5365, -0.1103],
+        [-0.5360, -0.1114],
+        [-0.5367, -0.1081],
+        [-0.5364, -0.1101],
+        [-0.5363, -0.1097],
+    ],
 )
 torch.manual_seed(123)
 torch.testing.assert_close(sa_v2(inputs), lesson_models.SelfAttention_v2(d_in, d_out)(inputs))
@@ -366,8 +400,18 @@ class Broken(SelfAttention_v1):
 
 torch.manual_seed(123)
 broken = Broken(d_in, d_out)
-print("first row, as the notebook printed it:", broken(inputs)[0], " right:", sa_v1(inputs)[0].detach())
-print("for an input of nothing but zeros    :", broken(torch.zeros(6, 3))[0], " right:", sa_v1(torch.zeros(6, 3))[0].detach())
+print(
+    "first row, as the notebook printed it:",
+    broken(inputs)[0],
+    " right:",
+    sa_v1(inputs)[0].detach(),
+)
+print(
+    "for an input of nothing but zeros    :",
+    broken(torch.zeros(6, 3))[0],
+    " right:",
+    sa_v1(torch.zeros(6, 3))[0].detach(),
+)
 close(broken(inputs)[0], [0.2772, 0.7753])
 close((attn_weights @ sa_v2.W_value(inputs))[0], [-0.5356, -0.0864])  # the same slip in version 2
 
@@ -378,7 +422,9 @@ close((attn_weights @ sa_v2.W_value(inputs))[0], [-0.5356, -0.0864])  # the same
 # %%
 def taken_from_the_room(function):
     """The global names that a function reads."""
-    return sorted({step.argval for step in dis.get_instructions(function) if step.opname == "LOAD_GLOBAL"})
+    return sorted(
+        {step.argval for step in dis.get_instructions(function) if step.opname == "LOAD_GLOBAL"}
+    )
 
 
 print("broken takes:", taken_from_the_room(Broken.forward))
@@ -395,7 +441,11 @@ assert taken_from_the_room(SelfAttention_v1.forward) == []
 # **Way one:** set the forbidden weights to 0, then divide each row by its sum, so that it is 100 % again.
 
 # %%
-queries, keys, values = sa_v2.W_query(inputs), sa_v2.W_key(inputs), sa_v2.W_value(inputs)  # each [T, d_out]
+queries, keys, values = (
+    sa_v2.W_query(inputs),
+    sa_v2.W_key(inputs),
+    sa_v2.W_value(inputs),
+)  # each [T, d_out]
 scores = queries @ keys.T  # [T, T]
 free = (scores / keys.shape[-1] ** 0.5).softmax(-1)  # [T, T]
 lower = torch.ones(6, 6).tril()  # 1 where looking is allowed
@@ -426,7 +476,9 @@ close(way_two[5], [0.1655, 0.1712, 0.1659, 0.1648, 0.1676, 0.1651])
 # Way two is, number for number, the package's formula:
 
 # %% tags=["check"]
-torch.testing.assert_close(way_two, attention_weights(queries[None, None], keys[None, None])[0, 0])  # the formula takes [B, H, T, D]
+torch.testing.assert_close(
+    way_two, attention_weights(queries[None, None], keys[None, None])[0, 0]
+)  # the formula takes [B, H, T, D]
 
 # %% tags=["plot"]
 fig, axes = plt.subplots(1, 2, figsize=(8.2, 3.8))
@@ -441,7 +493,9 @@ plt.show()
 changed = inputs.clone()
 changed[5] = torch.tensor([9.0, -9.0, 9.0])
 before = way_two @ values
-after = attention_weights(sa_v2.W_query(changed)[None, None], sa_v2.W_key(changed)[None, None])[0, 0] @ sa_v2.W_value(changed)
+after = attention_weights(sa_v2.W_query(changed)[None, None], sa_v2.W_key(changed)[None, None])[
+    0, 0
+] @ sa_v2.W_value(changed)
 moved = [word for word, row in zip(words, (before - after).abs().sum(-1) > 1e-6) if row]
 print("words whose output changed:", moved)
 
@@ -516,7 +570,11 @@ class CausalAttention(nn.Module):
 
     def forward(self, x):
         T = x.shape[1]
-        queries, keys, values = self.W_query(x), self.W_key(x), self.W_value(x)  # each [B, T, d_out]
+        queries, keys, values = (
+            self.W_query(x),
+            self.W_key(x),
+            self.W_value(x),
+        )  # each [B, T, d_out]
         scores = queries @ keys.transpose(1, 2)  # [B, T, T]
         scores = scores.masked_fill(self.mask.bool()[:T, :T], -torch.inf)
         weights = (scores / keys.shape[-1] ** 0.5).softmax(-1)  # [B, T, T]
@@ -530,9 +588,15 @@ print("in:", tuple(batch.shape), " out:", tuple(ca(batch).shape))
 
 # %% tags=["check"]
 torch.manual_seed(123)
-torch.testing.assert_close(ca(batch), lesson_models.CausalAttention(d_in, d_out, context_length=6)(batch))
-torch.testing.assert_close(ca(batch)[0], way_two @ values)  # seed 123 again: the matrices of section 2.5
-torch.testing.assert_close(ca(batch)[:, :3], ca(batch[:, :3]))  # a shorter text gives the same, as far as it goes
+torch.testing.assert_close(
+    ca(batch), lesson_models.CausalAttention(d_in, d_out, context_length=6)(batch)
+)
+torch.testing.assert_close(
+    ca(batch)[0], way_two @ values
+)  # seed 123 again: the matrices of section 2.5
+torch.testing.assert_close(
+    ca(batch)[:, :3], ca(batch[:, :3])
+)  # a shorter text gives the same, as far as it goes
 
 # %% [markdown]
 # ## 2.8 Many heads at once
@@ -546,7 +610,12 @@ class MultiHeadAttentionWrapper(nn.Module):
 
     def __init__(self, d_in, d_out, context_length, dropout=0.0, qkv_bias=False, num_heads=2):
         super().__init__()
-        self.heads = nn.ModuleList([CausalAttention(d_in, d_out, context_length, dropout, qkv_bias) for _ in range(num_heads)])
+        self.heads = nn.ModuleList(
+            [
+                CausalAttention(d_in, d_out, context_length, dropout, qkv_bias)
+                for _ in range(num_heads)
+            ]
+        )
 
     def forward(self, x):
         return torch.cat([head(x) for head in self.heads], dim=-1)
@@ -555,14 +624,18 @@ class MultiHeadAttentionWrapper(nn.Module):
 torch.manual_seed(123)
 noise = torch.randn(2, 6, 3)
 wrapper = MultiHeadAttentionWrapper(d_in, d_out, context_length=6, num_heads=2)
-print("two heads of 2:", tuple(wrapper(noise).shape), " first token:", wrapper(noise)[0, 0].detach())
+print(
+    "two heads of 2:", tuple(wrapper(noise).shape), " first token:", wrapper(noise)[0, 0].detach()
+)
 assert wrapper(noise).shape == (2, 6, 4)
 close(wrapper(noise)[0, 0], [-0.0408, -0.0034, 0.1444, -0.1567])
 
 # %% tags=["check"]
 torch.manual_seed(123)
 torch.testing.assert_close(noise, torch.randn(2, 6, 3))
-torch.testing.assert_close(wrapper(noise), lesson_models.MultiHeadAttentionWrapper(d_in, d_out, 6, num_heads=2)(noise))
+torch.testing.assert_close(
+    wrapper(noise), lesson_models.MultiHeadAttentionWrapper(d_in, d_out, 6, num_heads=2)(noise)
+)
 
 # %% [markdown]
 # The wrapper runs its heads in a row. A GPU is happier with one large product than with twelve small ones, so the real layer, the
@@ -579,7 +652,9 @@ torch.testing.assert_close(wrapper(noise), lesson_models.MultiHeadAttentionWrapp
 mha = MultiHeadAttention(d_in, 4, context_length=6, dropout=0.0, num_heads=2)
 with torch.no_grad():
     for name in ("W_query", "W_key", "W_value"):
-        getattr(mha, name).weight.copy_(torch.cat([getattr(head, name).weight for head in wrapper.heads]))
+        getattr(mha, name).weight.copy_(
+            torch.cat([getattr(head, name).weight for head in wrapper.heads])
+        )
     mha.out_proj.weight.copy_(torch.eye(4))
     mha.out_proj.bias.zero_()
 torch.testing.assert_close(mha(noise), wrapper(noise))
@@ -593,7 +668,9 @@ print("one matrix cut into heads = heads one by one")
 torch.manual_seed(0)
 layer = MultiHeadAttention(d_in=24, d_out=24, context_length=64, dropout=0.0, num_heads=3).eval()
 x = torch.randn(2, 10, 24)  # [B, T, C]
-q, k, v = (w(x).view(2, 10, 3, 8).transpose(1, 2) for w in (layer.W_query, layer.W_key, layer.W_value))  # each [B, H, T, D]
+q, k, v = (
+    w(x).view(2, 10, 3, 8).transpose(1, 2) for w in (layer.W_query, layer.W_key, layer.W_value)
+)  # each [B, H, T, D]
 mixed = attention_weights(q, k) @ v  # [B, H, T, D]
 torch.testing.assert_close(layer(x), layer.out_proj(mixed.transpose(1, 2).reshape(2, 10, 24)))
 print("formula = kernel")
@@ -604,8 +681,14 @@ print("formula = kernel")
 # wrapper gives *heads x d_out* numbers a token, the real layer gives *d_out*.
 
 # %% tags=["what-went-wrong"]
-print("wrapper, 2 heads, d_out 3           :", MultiHeadAttentionWrapper(3, 3, 6, num_heads=2)(batch).shape)
-print("MultiHeadAttention, 2 heads, d_out 4:", MultiHeadAttention(3, 4, 6, 0.0, num_heads=2)(batch).shape)
+print(
+    "wrapper, 2 heads, d_out 3           :",
+    MultiHeadAttentionWrapper(3, 3, 6, num_heads=2)(batch).shape,
+)
+print(
+    "MultiHeadAttention, 2 heads, d_out 4:",
+    MultiHeadAttention(3, 4, 6, 0.0, num_heads=2)(batch).shape,
+)
 assert MultiHeadAttentionWrapper(3, 3, 6, num_heads=2)(batch).shape == (2, 6, 6)
 assert MultiHeadAttention(3, 4, 6, 0.0, num_heads=2)(batch).shape == (2, 6, 4)
 
@@ -623,18 +706,25 @@ assert MultiHeadAttention(3, 4, 6, 0.0, num_heads=2)(batch).shape == (2, 6, 4)
 # %%
 def deal(n_games, generator):
     """Games as vectors [n_games, 8, 18] with answers [n_games]: seven cards of different colours, then one of those colours alone."""
-    colours = torch.rand(n_games, 8, generator=generator).argsort(1)[:, :7]  # [n, 7], no colour twice
+    colours = torch.rand(n_games, 8, generator=generator).argsort(1)[
+        :, :7
+    ]  # [n, 7], no colour twice
     digits = torch.randint(10, (n_games, 7), generator=generator)  # [n, 7]
     asked = torch.randint(7, (n_games, 1), generator=generator)  # [n, 1]
     cards = torch.cat([F.one_hot(colours, 8), F.one_hot(digits, 10)], -1)  # [n, 7, 18]
-    question = torch.cat([F.one_hot(colours.gather(1, asked), 8), torch.zeros(n_games, 1, 10)], -1)  # [n, 1, 18]
+    question = torch.cat(
+        [F.one_hot(colours.gather(1, asked), 8), torch.zeros(n_games, 1, 10)], -1
+    )  # [n, 1, 18]
     return torch.cat([cards, question], 1).float(), digits.gather(1, asked).squeeze(1)
 
 
 def describe(game):
     """The cards of one game [8, 18] in words."""
     names = ["red", "blue", "green", "gold", "grey", "pink", "black", "white"]
-    return [f"{names[card[:8].argmax()]} {int(card[8:].argmax()) if card[8:].any() else '?'}" for card in game]
+    return [
+        f"{names[card[:8].argmax()]} {int(card[8:].argmax()) if card[8:].any() else '?'}"
+        for card in game
+    ]
 
 
 torch.manual_seed(2)
@@ -666,14 +756,20 @@ game = games[0]
 labels = describe(game)
 tables = []
 for w_query, w_key in (untrained, (look.W_query.weight, look.W_key.weight)):
-    tables.append(attention_weights((game @ w_query.T)[None, None], (game @ w_key.T)[None, None])[0, 0, -1])  # [T]: the question's row
+    tables.append(
+        attention_weights((game @ w_query.T)[None, None], (game @ w_key.T)[None, None])[0, 0, -1]
+    )  # [T]: the question's row
 
 # %% tags=["plot"]
 fig, axes = plt.subplots(1, 2, figsize=(8.6, 3.2), width_ratios=[1, 1.25])
 axes[0].plot(range(1, 121), right, color="#0072B2", lw=1)
 axes[0].axhline(0.1, color="#666666", lw=1, ls=":")
-axes[0].annotate("guessing", (120, 0.1), xytext=(0, 4), textcoords="offset points", ha="right", color="#555555")
-axes[0].set(xlabel="training step", ylabel="share of games won", ylim=(0, 1.03), title="Learning the game")
+axes[0].annotate(
+    "guessing", (120, 0.1), xytext=(0, 4), textcoords="offset points", ha="right", color="#555555"
+)
+axes[0].set(
+    xlabel="training step", ylabel="share of games won", ylim=(0, 1.03), title="Learning the game"
+)
 places = torch.arange(8).numpy()
 axes[1].bar(places - 0.2, tables[0].detach().numpy(), 0.4, color="#E69F00", label="before training")
 axes[1].bar(places + 0.2, tables[1].detach().numpy(), 0.4, color="#0072B2", label="after")

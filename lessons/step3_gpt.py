@@ -46,18 +46,29 @@ from llm_scratch.model.attention import MultiHeadAttention
 from llm_scratch.tokenizers import TOKENIZERS
 
 run_as_script(globals())
-plt.rcParams.update({"figure.dpi": 110, "font.size": 9, "axes.titlesize": 10, "figure.constrained_layout.use": True})
+plt.rcParams.update(
+    {"figure.dpi": 110, "font.size": 9, "axes.titlesize": 10, "figure.constrained_layout.use": True}
+)
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False})
 torch.set_printoptions(precision=4, sci_mode=False)
 FULL = os.environ.get("LLM_SCRATCH_FULL") == "1"
 if not FULL:
     torch.set_num_threads(1)  # for tensors this small, a second thread costs more than it brings
-BLUE, ORANGE, GREEN, RED, PINK, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#8a8a8a"
+BLUE, ORANGE, GREEN, RED, PINK, GREY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#8a8a8a",
+)
 
 
 def close(got, want, atol=6e-5):
     """Hold a tensor to numbers that were printed with four digits."""
-    torch.testing.assert_close(torch.as_tensor(got).detach(), torch.as_tensor(want), rtol=0, atol=atol)
+    torch.testing.assert_close(
+        torch.as_tensor(got).detach(), torch.as_tensor(want), rtol=0, atol=atol
+    )
 
 
 # %% [markdown]
@@ -151,7 +162,12 @@ def never_ran(model, ids):
 
 
 small = {**GPT_CONFIG_124M, "emb_dim": 32, "n_heads": 2, "n_layers": 2}
-print("as it was:", never_ran(ForgetfulGPT(small), batch), "  in the package:", never_ran(lesson_models.DummyGPTModel(small), batch))
+print(
+    "as it was:",
+    never_ran(ForgetfulGPT(small), batch),
+    "  in the package:",
+    never_ran(lesson_models.DummyGPTModel(small), batch),
+)
 assert never_ran(ForgetfulGPT(small), batch) == ["final_norm"]
 assert never_ran(lesson_models.DummyGPTModel(small), batch) == []
 
@@ -189,20 +205,36 @@ middle = torch.tensor([-6.0, 4.0, 0.0, 9.0, -2.0, 1.0])[:, None]
 spread = torch.tensor([1.0, 3.0, 0.3, 2.0, 5.0, 0.6])[:, None]
 before = middle + spread * torch.randn(6, 768)  # [T, C]: six tokens that have drifted apart
 after = LayerNorm(768)(before)
-print("means before:", before.mean(-1), "\nmeans after :", after.mean(-1).detach().abs().round(decimals=4))
+print(
+    "means before:",
+    before.mean(-1),
+    "\nmeans after :",
+    after.mean(-1).detach().abs().round(decimals=4),
+)
 
 # %% tags=["check"]
 close(after.mean(-1), [0.0] * 6)
-close(after.var(-1, unbiased=False), [1.0] * 6, atol=2e-4)  # the one with the smallest spread feels eps
+close(
+    after.var(-1, unbiased=False), [1.0] * 6, atol=2e-4
+)  # the one with the smallest spread feels eps
 
 
 # %%
 def draw_tokens(ax, x, tokens, title):
     """One violin for each token: how its 768 numbers are spread."""
-    violins = ax.violinplot(x.detach().numpy().T, orientation="horizontal", widths=0.85, showextrema=False)
+    violins = ax.violinplot(
+        x.detach().numpy().T, orientation="horizontal", widths=0.85, showextrema=False
+    )
     for body in violins["bodies"]:
         body.set(facecolor=BLUE, alpha=0.75)
-    ax.scatter(x.detach().mean(-1), range(1, len(tokens) + 1), color="white", edgecolor="black", s=16, zorder=3)
+    ax.scatter(
+        x.detach().mean(-1),
+        range(1, len(tokens) + 1),
+        color="white",
+        edgecolor="black",
+        s=16,
+        zorder=3,
+    )
     ax.set_yticks(range(1, len(tokens) + 1), tokens)
     ax.invert_yaxis()
     ax.set(title=title, xlabel="value")
@@ -238,7 +270,9 @@ print("by n    :", F.layer_norm(five, (5,)))
 print("by n - 1:", (five - five.mean()) / (five.var() + 1e-5).sqrt())
 
 # %% tags=["check"]
-torch.testing.assert_close(F.layer_norm(five, (5,)), (five - five.mean()) / (five.var(unbiased=False) + 1e-5).sqrt())
+torch.testing.assert_close(
+    F.layer_norm(five, (5,)), (five - five.mean()) / (five.var(unbiased=False) + 1e-5).sqrt()
+)
 
 # %% [markdown]
 # ## 3.3 GELU: a bend without a corner
@@ -272,7 +306,10 @@ slopes = {}
 
 # %% tags=["plot"]
 fig, axes = plt.subplots(1, 2, figsize=(8.0, 3.0))
-for name, bend, colour, style in (("ReLU", nn.ReLU(), ORANGE, "--"), ("GELU", layers.GELU(), BLUE, "-")):
+for name, bend, colour, style in (
+    ("ReLU", nn.ReLU(), ORANGE, "--"),
+    ("GELU", layers.GELU(), BLUE, "-"),
+):
     (slopes[name],) = torch.autograd.grad(bend(x).sum(), x)
     axes[0].plot(x.detach(), bend(x).detach(), color=colour, ls=style, lw=2, label=name)
     axes[1].plot(x.detach(), slopes[name], color=colour, ls=style, lw=2, label=name)
@@ -324,7 +361,13 @@ class FeedForward(nn.Module):
 
 torch.manual_seed(123)
 ff, x = FeedForward(GPT_CONFIG_XL), torch.rand(2, 3, 1600)
-print("in:", tuple(x.shape), " out:", tuple(ff(x).shape), f" numbers: {sum(p.numel() for p in ff.parameters()):,}")
+print(
+    "in:",
+    tuple(x.shape),
+    " out:",
+    tuple(ff(x).shape),
+    f" numbers: {sum(p.numel() for p in ff.parameters()):,}",
+)
 assert ff(x).shape == (2, 3, 1600)
 
 packaged = layers.FeedForward(GPT_CONFIG_XL)
@@ -332,7 +375,9 @@ packaged = layers.FeedForward(GPT_CONFIG_XL)
 # %% tags=["check"]
 packaged.load_state_dict(ff.state_dict())
 torch.testing.assert_close(packaged(x), ff(x))
-torch.testing.assert_close(ff(x)[:, [2, 0, 1]], ff(x[:, [2, 0, 1]]))  # swap the tokens, and only the order of the answers changes
+torch.testing.assert_close(
+    ff(x)[:, [2, 0, 1]], ff(x[:, [2, 0, 1]])
+)  # swap the tokens, and only the order of the answers changes
 
 # %% [markdown]
 # ## 3.5 Shortcuts: why depth learns at all
@@ -352,7 +397,9 @@ class ExampleDeepNeuralNetwork(nn.Module):
         super().__init__()
         self.use_shortcut = use_shortcut
         sizes = zip(layer_sizes, layer_sizes[1:])
-        self.layers = nn.ModuleList([nn.Sequential(nn.Linear(n_in, n_out), layers.GELU()) for n_in, n_out in sizes])
+        self.layers = nn.ModuleList(
+            [nn.Sequential(nn.Linear(n_in, n_out), layers.GELU()) for n_in, n_out in sizes]
+        )
 
     def forward(self, x):
         for layer in self.layers:
@@ -366,7 +413,11 @@ def gradients(model, x):
     model.zero_grad()
     output = model(x)
     F.mse_loss(output, torch.zeros_like(output)).backward()
-    return [p.grad.abs().mean().item() for name, p in model.named_parameters() if name.endswith("weight")]
+    return [
+        p.grad.abs().mean().item()
+        for name, p in model.named_parameters()
+        if name.endswith("weight")
+    ]
 
 
 x = torch.tensor([[1.0, 0.0, -1.0]])
@@ -376,8 +427,13 @@ for use_shortcut in (False, True):
     model = ExampleDeepNeuralNetwork([3, 3, 3, 3, 3, 1], use_shortcut)
     heard[use_shortcut] = gradients(model, x)
     torch.manual_seed(123)
-    torch.testing.assert_close(model(x), lesson_models.ExampleDeepNeuralNetwork([3, 3, 3, 3, 3, 1], use_shortcut)(x))
-    print("with shortcuts:   " if use_shortcut else "without shortcuts:", [round(g, 6) for g in heard[use_shortcut]])
+    torch.testing.assert_close(
+        model(x), lesson_models.ExampleDeepNeuralNetwork([3, 3, 3, 3, 3, 1], use_shortcut)(x)
+    )
+    print(
+        "with shortcuts:   " if use_shortcut else "without shortcuts:",
+        [round(g, 6) for g in heard[use_shortcut]],
+    )
 
 printed = [0.000201735878, 0.000120111610, 0.000715204165, 0.001398873865, 0.005049646366]
 
@@ -394,14 +450,31 @@ depth, width = 48, 64
 
 # %% tags=["plot"]
 fig, ax = plt.subplots(figsize=(6.8, 3.2))
-for use_shortcut, name, colour, marker in ((True, "with shortcuts", BLUE, "s"), (False, "without shortcuts", RED, "o")):
+for use_shortcut, name, colour, marker in (
+    (True, "with shortcuts", BLUE, "s"),
+    (False, "without shortcuts", RED, "o"),
+):
     torch.manual_seed(123)
     deep = ExampleDeepNeuralNetwork([width] * (depth + 1), use_shortcut)
     heard = gradients(deep, torch.randn(16, width))
-    ax.plot(range(1, depth + 1), [g / heard[-1] for g in heard], color=colour, marker=marker, ms=3, lw=1.2, label=name)
-    print(f"{name:18s} first layer {heard[0]:.0e}, last layer {heard[-1]:.0e}, first / last {heard[0] / heard[-1]:.0e}")
+    ax.plot(
+        range(1, depth + 1),
+        [g / heard[-1] for g in heard],
+        color=colour,
+        marker=marker,
+        ms=3,
+        lw=1.2,
+        label=name,
+    )
+    print(
+        f"{name:18s} first layer {heard[0]:.0e}, last layer {heard[-1]:.0e}, first / last {heard[0] / heard[-1]:.0e}"
+    )
     assert (heard[0] > 0.1 * heard[-1]) == use_shortcut
-ax.set(yscale="log", xlabel="layer (the error arrives at layer 48 and travels left)", ylabel="gradient, last layer = 1")
+ax.set(
+    yscale="log",
+    xlabel="layer (the error arrives at layer 48 and travels left)",
+    ylabel="gradient, last layer = 1",
+)
 ax.set_title("How much of the error reaches each of 48 layers")
 ax.set_xticks([1, 8, 16, 24, 32, 40, 48])
 ax.legend(loc="center left")
@@ -433,7 +506,9 @@ class TransformerBlock(nn.Module):
     def __init__(self, cfg):
         super().__init__()
         C, drop = cfg["emb_dim"], cfg["drop_rate"]
-        self.att = MultiHeadAttention(C, C, cfg["context_length"], drop, cfg["n_heads"], cfg["qkv_bias"])
+        self.att = MultiHeadAttention(
+            C, C, cfg["context_length"], drop, cfg["n_heads"], cfg["qkv_bias"]
+        )
         self.ff = layers.FeedForward(cfg)
         self.norm1 = layers.LayerNorm(C)
         self.norm2 = layers.LayerNorm(C)
@@ -476,7 +551,9 @@ class GPT(nn.Module):
         self.tok_emb = nn.Embedding(cfg["vocab_size"], cfg["emb_dim"])
         self.pos_emb = nn.Embedding(cfg["context_length"], cfg["emb_dim"])
         self.drop_emb = nn.Dropout(cfg["drop_rate"])
-        self.trf_blocks = nn.Sequential(*[gpt.TransformerBlock(cfg) for _ in range(cfg["n_layers"])])
+        self.trf_blocks = nn.Sequential(
+            *[gpt.TransformerBlock(cfg) for _ in range(cfg["n_layers"])]
+        )
         self.final_norm = layers.LayerNorm(cfg["emb_dim"])
         self.out_head = nn.Linear(cfg["emb_dim"], cfg["vocab_size"], bias=False)
 
@@ -517,7 +594,10 @@ assert torch.equal(first.weight, second_now.weight)
 sentence = ["Every", "effort", "moves", "you", "very", "far"]
 ids = torch.tensor([[6109, 3626, 6100, 345, 845, 1290]])  # [1, T]
 with torch.no_grad():
-    moved, unchanged = torch.zeros(6, 6), packaged(ids)  # moved: row whose scores, column which word was changed
+    moved, unchanged = (
+        torch.zeros(6, 6),
+        packaged(ids),
+    )  # moved: row whose scores, column which word was changed
     for place in range(6):
         changed = ids.clone()
         changed[0, place] = 11  # a comma
@@ -533,7 +613,11 @@ image = ax.imshow(moved.masked_fill(moved == 0, float("nan")).numpy(), cmap="Blu
 ax.set_facecolor("#e6e6e6")
 ax.set_xticks(range(6), sentence, rotation=40, ha="right", rotation_mode="anchor")
 ax.set_yticks(range(6), sentence)
-ax.set(xlabel="this word is changed", ylabel="scores after this word", title="Who notices? Grey: not at all")
+ax.set(
+    xlabel="this word is changed",
+    ylabel="scores after this word",
+    title="Who notices? Grey: not at all",
+)
 ax.spines[:].set_visible(False)
 ax.tick_params(length=0)
 fig.colorbar(image, label="mean move of the scores", shrink=0.85)
@@ -548,8 +632,12 @@ plt.show()
 with torch.device("meta"):
     model = gpt.GPTModel(GPT_CONFIG_124M)
 n_all = sum(p.numel() for p in model.parameters())
-print("token table:", tuple(model.tok_emb.weight.shape), " head:", tuple(model.out_head.weight.shape))
-print(f"12 C^2 a block: {12 * 768**2:,}   counted: {sum(p.numel() for p in model.trf_blocks[0].parameters()):,}")
+print(
+    "token table:", tuple(model.tok_emb.weight.shape), " head:", tuple(model.out_head.weight.shape)
+)
+print(
+    f"12 C^2 a block: {12 * 768**2:,}   counted: {sum(p.numel() for p in model.trf_blocks[0].parameters()):,}"
+)
 print(f"all: {n_all:,}")
 
 # %% tags=["check"]
@@ -575,7 +663,12 @@ tied = gpt.GPTModel({**small, "tie_embeddings": True})
 assert tied.out_head.weight is tied.tok_emb.weight
 
 # %%
-sizes = {"small": (768, 12, 12), "medium": (1024, 16, 24), "large": (1280, 20, 36), "XL": (1600, 25, 48)}
+sizes = {
+    "small": (768, 12, 12),
+    "medium": (1024, 16, 24),
+    "large": (1280, 20, 36),
+    "XL": (1600, 25, 48),
+}
 kinds = {"token table": BLUE, "positions": PINK, "attention": ORANGE, "feed-forward": GREEN}
 ink = {"token table": "white", "positions": "black", "attention": "black", "feed-forward": "white"}
 
@@ -592,20 +685,36 @@ def kind_of(name):
 # %% tags=["plot"]
 fig, ax = plt.subplots(figsize=(7.6, 2.9))
 for row, (name, (emb_dim, n_heads, n_layers)) in enumerate(sizes.items()):
-    shape = {"emb_dim": emb_dim, "n_heads": n_heads, "n_layers": n_layers, "qkv_bias": True, "tie_embeddings": True}
+    shape = {
+        "emb_dim": emb_dim,
+        "n_heads": n_heads,
+        "n_layers": n_layers,
+        "qkv_bias": True,
+        "tie_embeddings": True,
+    }
     with torch.device("meta"):
         model = gpt.GPTModel({**GPT_CONFIG_124M, **shape})
     counts = dict.fromkeys(kinds, 0)
     for parameter, tensor in model.named_parameters():  # a tied matrix is listed once
         counts[kind_of(parameter)] += tensor.numel()
     total, left = sum(counts.values()), 0.0
-    print(f"{name:7s}{n_layers:3d} blocks x {emb_dim:4d} wide: {total:>13,}  {total * 4 / 1024**3:4.1f} GB")
+    print(
+        f"{name:7s}{n_layers:3d} blocks x {emb_dim:4d} wide: {total:>13,}  {total * 4 / 1024**3:4.1f} GB"
+    )
     assert total == ModelConfig.of({**GPT_CONFIG_124M, **shape}).n_params
     for kind, colour in kinds.items():
         share = counts[kind] / total
         ax.barh(row, share, left=left, color=colour, height=0.66, label=kind if row == 0 else None)
         if share > 0.04:
-            ax.text(left + share / 2, row, f"{share:.0%}", ha="center", va="center", color=ink[kind], fontweight="bold")
+            ax.text(
+                left + share / 2,
+                row,
+                f"{share:.0%}",
+                ha="center",
+                va="center",
+                color=ink[kind],
+                fontweight="bold",
+            )
         left += share
     ax.text(1.01, row, f"{total / 1e6:,.0f} M", va="center")
 ax.set_yticks(range(4), list(sizes))
@@ -631,7 +740,9 @@ def write(model, idx, max_new_tokens, context_size):
     """Continue each row with the best token each time. [B, T] -> [B, T + max_new_tokens]."""
     for _ in range(max_new_tokens):
         with torch.no_grad():
-            logits = model(idx[:, -context_size:])[:, -1]  # [B, V]: what comes after the last token?
+            logits = model(idx[:, -context_size:])[
+                :, -1
+            ]  # [B, V]: what comes after the last token?
         idx = torch.cat([idx, logits.argmax(dim=-1, keepdim=True)], dim=1)  # [B, T + 1]
     return idx
 
@@ -641,10 +752,14 @@ if tokenizer is not None:
     assert tokenizer.encode("Hello, I am") == start[0].tolist()
 
 torch.manual_seed(123)
-model = gpt.GPTModel({**GPT_CONFIG_124M, "emb_dim": 192, "n_heads": 6, "n_layers": 6}).eval()  # a sixth of 124M: quick everywhere
+model = gpt.GPTModel(
+    {**GPT_CONFIG_124M, "emb_dim": 192, "n_heads": 6, "n_layers": 6}
+).eval()  # a sixth of 124M: quick everywhere
 out = write(model, start, max_new_tokens=6, context_size=1024)
 print("ids :", out[0].tolist())
-print("text:", tokenizer.decode(out[0].tolist()) if tokenizer is not None else "(no vocabulary here)")
+print(
+    "text:", tokenizer.decode(out[0].tolist()) if tokenizer is not None else "(no vocabulary here)"
+)
 
 # %% tags=["check"]
 assert out.shape == (1, 10)
@@ -664,7 +779,9 @@ assert not torch.equal(packaged(batch), packaged(batch))
 packaged.eval()
 assert torch.equal(packaged(batch), packaged(batch))
 packaged.train()
-assert torch.equal(generate_text_simple(packaged, start, 6, 64), generate_text_simple(packaged, start, 6, 64))
+assert torch.equal(
+    generate_text_simple(packaged, start, 6, 64), generate_text_simple(packaged, start, 6, 64)
+)
 assert packaged.training
 
 # %% [markdown]
@@ -682,7 +799,9 @@ for model in (ours, packaged):
         raise AssertionError("expected an error")
     except (IndexError, ValueError) as e:
         print(f"{type(e).__name__}: {e}")
-assert torch.equal(generate_text_simple(packaged, start, 6, 1024), write(packaged, start, 6, context_size=8))
+assert torch.equal(
+    generate_text_simple(packaged, start, 6, 1024), write(packaged, start, 6, context_size=8)
+)
 
 # %% [markdown]
 # And the largest GPT-2? With `LLM_SCRATCH_FULL=1` we build it for real and hold it to what was once printed. (The order matters: its
@@ -701,7 +820,9 @@ if FULL:
         print(tokenizer.decode(out[0].tolist()))
         assert tokenizer.decode(out[0].tolist()) == "Hello, I am 164 radicalBrown!' beef KR"
 else:
-    print("left out: the XL model's own numbers (7 GB of memory); set LLM_SCRATCH_FULL=1 to check them")
+    print(
+        "left out: the XL model's own numbers (7 GB of memory); set LLM_SCRATCH_FULL=1 to check them"
+    )
 
 # %% [markdown]
 # ## 3.10 Try it yourself
@@ -714,7 +835,10 @@ def mark(number, got, want):
     if got is None:
         print(f"exercise {number}: not solved yet")
         return
-    got, want = torch.as_tensor(got, dtype=torch.float32), torch.as_tensor(want, dtype=torch.float32)
+    got, want = (
+        torch.as_tensor(got, dtype=torch.float32),
+        torch.as_tensor(want, dtype=torch.float32),
+    )
     right = got.shape == want.shape and torch.allclose(got, want, atol=1e-4)
     print(f"exercise {number}: {'right' if right else 'not yet'}")
 
@@ -786,7 +910,12 @@ def written(streams):
 # </details>
 
 # %%
-streams = [torch.zeros(3, 4), torch.ones(3, 4), torch.ones(3, 4), torch.tensor([[9.0] * 4, [9.0] * 4, [4.0, 5.0, 1.0, 1.0]])]
+streams = [
+    torch.zeros(3, 4),
+    torch.ones(3, 4),
+    torch.ones(3, 4),
+    torch.tensor([[9.0] * 4, [9.0] * 4, [4.0, 5.0, 1.0, 1.0]]),
+]
 mark("3.3", written(streams), [2.0, 0.0, 5.0])
 
 # %% [markdown]

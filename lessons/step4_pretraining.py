@@ -62,18 +62,29 @@ from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training import simple
 
 run_as_script(globals())
-plt.rcParams.update({"figure.dpi": 110, "font.size": 9, "axes.titlesize": 10, "figure.constrained_layout.use": True})
+plt.rcParams.update(
+    {"figure.dpi": 110, "font.size": 9, "axes.titlesize": 10, "figure.constrained_layout.use": True}
+)
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False})
 torch.set_printoptions(precision=4, sci_mode=False)
 FULL = os.environ.get("LLM_SCRATCH_FULL") == "1"
 if not FULL:
     torch.set_num_threads(1)  # for tensors this small, a second thread costs more than it brings
-BLUE, ORANGE, GREEN, RED, PINK, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#8a8a8a"
+BLUE, ORANGE, GREEN, RED, PINK, GREY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#8a8a8a",
+)
 
 
 def close(got, want, atol=6e-5):
     """Hold a tensor to numbers that were printed with four digits."""
-    torch.testing.assert_close(torch.as_tensor(got).detach(), torch.as_tensor(want), rtol=0, atol=atol)
+    torch.testing.assert_close(
+        torch.as_tensor(got).detach(), torch.as_tensor(want), rtol=0, atol=atol
+    )
 
 
 # %% [markdown]
@@ -125,10 +136,15 @@ model = GPTModel(GPT_CONFIG_124M).eval()
 if gpt2 is not None:
     ids = text_to_token_ids("Every effort moves you", gpt2)
     assert torch.equal(ids, decode.text_to_token_ids("Every effort moves you", gpt2))
-    out = decode.generate_text_simple(model, ids, max_new_tokens=10, context_size=GPT_CONFIG_124M["context_length"])
+    out = decode.generate_text_simple(
+        model, ids, max_new_tokens=10, context_size=GPT_CONFIG_124M["context_length"]
+    )
     print(token_ids_to_text(out, gpt2))
     assert token_ids_to_text(out, gpt2) == decode.token_ids_to_text(out, gpt2)
-    assert token_ids_to_text(out, gpt2) == "Every effort moves you rentingetic wasnم refres RexMeCHicular stren"
+    assert (
+        token_ids_to_text(out, gpt2)
+        == "Every effort moves you rentingetic wasnم refres RexMeCHicular stren"
+    )
 
 # %% [markdown]
 # Gibberish, as Step 3 promised. "It is bad" is no help to a machine, though. It needs a number that says *how* bad, and that gets
@@ -139,15 +155,21 @@ if gpt2 is not None:
 # `every effort` comes `moves`.
 
 # %%
-inputs = torch.tensor([[16833, 3626, 6100], [40, 1107, 588]])  # "every effort moves", "I really like"
-targets = torch.tensor([[3626, 6100, 345], [1107, 588, 11311]])  # " effort moves you", " really like chocolate"
+inputs = torch.tensor(
+    [[16833, 3626, 6100], [40, 1107, 588]]
+)  # "every effort moves", "I really like"
+targets = torch.tensor(
+    [[3626, 6100, 345], [1107, 588, 11311]]
+)  # " effort moves you", " really like chocolate"
 with torch.no_grad():
     logits = model(inputs)  # [B, T, V]
 probas = logits.softmax(dim=-1)  # [B, T, V], each row sums to 1
 print("probabilities:", tuple(probas.shape))
 guesses = probas.argmax(dim=-1)  # [B, T]
 if gpt2 is not None:
-    print(f"wanted: {gpt2.decode(targets[0].tolist())!r}   its best guesses: {gpt2.decode(guesses[0].tolist())!r}")
+    print(
+        f"wanted: {gpt2.decode(targets[0].tolist())!r}   its best guesses: {gpt2.decode(guesses[0].tolist())!r}"
+    )
     assert gpt2.decode(guesses[0].tolist()) == " Armed heNetflix"
 
 # %% tags=["check"]
@@ -161,7 +183,12 @@ given = probas.gather(-1, targets[..., None]).flatten()  # six tokens
 print("given to what came:", [f"{p:.2e}" for p in given.tolist()])
 
 # %% tags=["check"]
-torch.testing.assert_close(given, torch.tensor([7.4540e-05, 3.1061e-05, 1.1563e-05, 1.0337e-05, 5.6776e-05, 4.7559e-06]), rtol=1e-4, atol=0)
+torch.testing.assert_close(
+    given,
+    torch.tensor([7.4540e-05, 3.1061e-05, 1.1563e-05, 1.0337e-05, 5.6776e-05, 4.7559e-06]),
+    rtol=1e-4,
+    atol=0,
+)
 
 # %% [markdown]
 # All tiny. Products of tiny numbers vanish, so one takes logarithms, which add; and changes the sign, so that small is good. The result
@@ -200,10 +227,19 @@ fig, ax = plt.subplots(figsize=(6.2, 3.2))
 p = torch.logspace(-6, 0, 300)
 ax.plot(p, -p.log(), color=GREY, lw=1.5)
 ax.scatter(given, surprise, color=BLUE, s=34, zorder=3, label="our six tokens")
-ax.scatter([1 / 50257], [even], color=ORANGE, marker="D", s=40, zorder=3, label="no idea: 1 of 50257")
+ax.scatter(
+    [1 / 50257], [even], color=ORANGE, marker="D", s=40, zorder=3, label="no idea: 1 of 50257"
+)
 ax.scatter([0.5], [0.6931], color=GREEN, marker="s", s=40, zorder=3, label="a coin toss")
-ax.scatter([1.0], [0.0], color=RED, marker="*", s=90, zorder=3, clip_on=False, label="certain, and right")
-ax.set(xscale="log", xlabel="probability that the model gave to the token that came", ylabel="surprise in nats", ylim=(0, None))
+ax.scatter(
+    [1.0], [0.0], color=RED, marker="*", s=90, zorder=3, clip_on=False, label="certain, and right"
+)
+ax.set(
+    xscale="log",
+    xlabel="probability that the model gave to the token that came",
+    ylabel="surprise in nats",
+    ylim=(0, None),
+)
 ax.set_title("Surprise is minus the logarithm of the probability")
 ax.legend()
 plt.show()
@@ -217,14 +253,26 @@ plt.show()
 train_text, val_text = split_text(text, 0.8)
 if gpt2 is not None:
     torch.manual_seed(123)
-    train_loader = create_dataloader_V1(train_text, batch_size=2, max_length=256, stride=256, tokenizer=gpt2)
-    val_loader = create_dataloader_V1(val_text, 2, 256, 256, shuffle=False, drop_last=False, tokenizer=gpt2)
-    train_tokens, val_tokens = (sum(ids.numel() for ids, _ in loader) for loader in (train_loader, val_loader))
-    print(f"training: {len(train_loader)} batches, {train_tokens} tokens; validation: {len(val_loader)} batches, {val_tokens} tokens")
+    train_loader = create_dataloader_V1(
+        train_text, batch_size=2, max_length=256, stride=256, tokenizer=gpt2
+    )
+    val_loader = create_dataloader_V1(
+        val_text, 2, 256, 256, shuffle=False, drop_last=False, tokenizer=gpt2
+    )
+    train_tokens, val_tokens = (
+        sum(ids.numel() for ids, _ in loader) for loader in (train_loader, val_loader)
+    )
+    print(
+        f"training: {len(train_loader)} batches, {train_tokens} tokens; validation: {len(val_loader)} batches, {val_tokens} tokens"
+    )
     if is_verdict:
         assert (len(text), len(gpt2.encode(text))) == (20479, 5145)
         assert (len(train_loader), len(val_loader), train_tokens, val_tokens) == (8, 2, 4096, 1024)
-        assert all(ids.shape == targets.shape == (2, 256) for loader in (train_loader, val_loader) for ids, targets in loader)
+        assert all(
+            ids.shape == targets.shape == (2, 256)
+            for loader in (train_loader, val_loader)
+            for ids, targets in loader
+        )
 
 # %% [markdown]
 # **What went wrong: a cut through a word.** The split above cuts *characters*. Where the cut falls inside a token, its two halves are
@@ -235,8 +283,15 @@ if gpt2 is not None:
 if gpt2 is not None:
     ids = gpt2.encode(text, disallowed_special=())
     halves = [split_text(text, share / 100) for share in range(50, 100)]
-    torn = [left for left, right in halves if gpt2.encode(left, disallowed_special=()) + gpt2.encode(right, disallowed_special=()) != ids]
-    print(f"cut at 50, 51, ... 99 %: {len(torn)} of {len(halves)} cuts tear a token, for example {torn[0][-12:]!r}")
+    torn = [
+        left
+        for left, right in halves
+        if gpt2.encode(left, disallowed_special=()) + gpt2.encode(right, disallowed_special=())
+        != ids
+    ]
+    print(
+        f"cut at 50, 51, ... 99 %: {len(torn)} of {len(halves)} cuts tear a token, for example {torn[0][-12:]!r}"
+    )
     assert torn
     if is_verdict:
         assert train_text not in torn
@@ -248,12 +303,20 @@ if gpt2 is not None:
 device = torch.device("cuda" if FULL and torch.cuda.is_available() else "cpu")
 if FULL and gpt2 is not None:
     model.to(device)
-    losses = [simple.calc_loss_loader(loader, model, device) for loader in (train_loader, val_loader)]
+    losses = [
+        simple.calc_loss_loader(loader, model, device) for loader in (train_loader, val_loader)
+    ]
     print(f"training loss {losses[0]:.6f}, validation loss {losses[1]:.6f}")
     if is_verdict:
-        close(losses, [10.992259979248047, 10.983443260192871], atol=2e-3 if device.type == "cuda" else 1e-5)
+        close(
+            losses,
+            [10.992259979248047, 10.983443260192871],
+            atol=2e-3 if device.type == "cuda" else 1e-5,
+        )
 else:
-    print("left out: the first losses of the 124M shape, 10.992 and 10.983; set LLM_SCRATCH_FULL=1 to check them")
+    print(
+        "left out: the first losses of the 124M shape, 10.992 and 10.983; set LLM_SCRATCH_FULL=1 to check them"
+    )
 del model
 
 # %% [markdown]
@@ -279,7 +342,15 @@ def train(model, batches, optimizer, num_epochs):
 # sample after each pass over the text (an *epoch*). Is it the same training? Two tiny models that begin alike must end alike:
 
 # %%
-tiny = {"vocab_size": 256, "context_length": 16, "emb_dim": 32, "n_heads": 2, "n_layers": 2, "drop_rate": 0.0, "qkv_bias": False}
+tiny = {
+    "vocab_size": 256,
+    "context_length": 16,
+    "emb_dim": 32,
+    "n_heads": 2,
+    "n_layers": 2,
+    "drop_rate": 0.0,
+    "qkv_bias": False,
+}
 letters = TOKENIZERS["bpe"]([train_text], 257)  # one id a byte, and one for the end of a text
 tiny_batches = list(create_dataloader_V1(train_text[:600], 4, 16, 16, tokenizer=letters))
 twins = []
@@ -288,8 +359,12 @@ for _ in range(2):
     twins.append(GPTModel({**tiny, "vocab_size": letters.n_vocab}))
 optimizers = [torch.optim.AdamW(twin.parameters(), lr=1e-3, weight_decay=0.1) for twin in twins]
 train(twins[0], tiny_batches, optimizers[0], num_epochs=2)
-with contextlib.redirect_stdout(io.StringIO()):  # what two such models have to say is not worth printing
-    simple.train_model_simple(twins[1], tiny_batches, tiny_batches, optimizers[1], "cpu", 2, 100, 1, "I had", letters)
+with contextlib.redirect_stdout(
+    io.StringIO()
+):  # what two such models have to say is not worth printing
+    simple.train_model_simple(
+        twins[1], tiny_batches, tiny_batches, optimizers[1], "cpu", 2, 100, 1, "I had", letters
+    )
 assert all(torch.equal(a, b) for a, b in zip(twins[0].parameters(), twins[1].parameters()))
 print("equal to the last bit")
 
@@ -305,18 +380,24 @@ if FULL and gpt2 is not None:
     rows, lr, first_epochs, more_epochs, eval_freq = 2, 4e-4, 6, 4, 5
 else:
     tokenizer = TOKENIZERS["bpe"]([train_text], 1024)
-    config = GPTConfig(vocab_size=tokenizer.n_vocab, context_length=128, emb_dim=128, n_heads=2, n_layers=4)
+    config = GPTConfig(
+        vocab_size=tokenizer.n_vocab, context_length=128, emb_dim=128, n_heads=2, n_layers=4
+    )
     rows, lr, first_epochs, more_epochs, eval_freq = 4, 3e-3, 6, 6, 5
 
 T = config.context_length
 torch.manual_seed(123)
 train_loader = create_dataloader_V1(train_text, rows, T, T, tokenizer=tokenizer)
-val_loader = create_dataloader_V1(val_text, rows, T, T, shuffle=False, drop_last=False, tokenizer=tokenizer)
+val_loader = create_dataloader_V1(
+    val_text, rows, T, T, shuffle=False, drop_last=False, tokenizer=tokenizer
+)
 torch.manual_seed(123)
 model = GPTModel(config).to(device)
 optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.1)
 prompt = "Every effort moves you" if is_verdict else text[:20]
-print(f"{sum(p.numel() for p in model.parameters()):,} numbers, {len(train_loader)} batches of {rows} x {T} tokens an epoch")
+print(
+    f"{sum(p.numel() for p in model.parameters()):,} numbers, {len(train_loader)} batches of {rows} x {T} tokens an epoch"
+)
 first = simple.train_model_simple(
     model, train_loader, val_loader, optimizer, device, first_epochs, eval_freq, 5, prompt, tokenizer
 )  # fmt: skip
@@ -337,16 +418,24 @@ tokens_seen = first[2] + [first_epochs * epoch_tokens + seen for seen in second[
 epochs_seen = [seen / epoch_tokens for seen in tokens_seen]
 best = min(range(len(val_losses)), key=val_losses.__getitem__)
 print(f"training loss   {train_losses[0]:.2f} -> {train_losses[-1]:.2f}")
-print(f"validation loss {val_losses[0]:.2f} -> {val_losses[best]:.2f} after {epochs_seen[best]:.1f} epochs -> {val_losses[-1]:.2f}")
-assert epochs_seen[len(first[0])] == first_epochs + 1 / len(train_loader), "the second call begins where the first ended"
+print(
+    f"validation loss {val_losses[0]:.2f} -> {val_losses[best]:.2f} after {epochs_seen[best]:.1f} epochs -> {val_losses[-1]:.2f}"
+)
+assert epochs_seen[len(first[0])] == first_epochs + 1 / len(train_loader), (
+    "the second call begins where the first ended"
+)
 assert train_losses[-1] < 0.7 * train_losses[best]
 assert val_losses[-1] > val_losses[best]
 if FULL and is_verdict and gpt2 is not None:
     assert train_losses[-1] < 1.5
-    assert 6.4 < val_losses[best] < 7.0  # 6.62 in the first notebook; chance differs from device to device
+    assert (
+        6.4 < val_losses[best] < 7.0
+    )  # 6.62 in the first notebook; chance differs from device to device
 
 with tempfile.TemporaryDirectory() as folder:
-    figure = simple.plot_losses(epochs_seen, tokens_seen, train_losses, val_losses, path=Path(folder) / "loss-plot.pdf")
+    figure = simple.plot_losses(
+        epochs_seen, tokens_seen, train_losses, val_losses, path=Path(folder) / "loss-plot.pdf"
+    )
 figure.set_dpi(100)
 figure
 
@@ -365,14 +454,18 @@ figure
 def share_right(model, loader, device):
     """How often the model's first guess is the token that came."""
     model.eval()
-    hits = [(model(ids.to(device)).argmax(-1) == targets.to(device)).float().flatten() for ids, targets in loader]
+    hits = [
+        (model(ids.to(device)).argmax(-1) == targets.to(device)).float().flatten()
+        for ids, targets in loader
+    ]
     return torch.cat(hits).mean().item()
 
 
 early = GPTModel(config).to(device)
 early.load_state_dict(halfway)
 right = {
-    name: [share_right(m, loader, device) for loader in (train_loader, val_loader)] for name, m in (("halfway", early), ("end", model))
+    name: [share_right(m, loader, device) for loader in (train_loader, val_loader)]
+    for name, m in (("halfway", early), ("end", model))
 }
 print(right)
 
@@ -384,7 +477,11 @@ assert right["end"][1] < right["halfway"][1] + 0.1
 fig, ax = plt.subplots(figsize=(4.8, 3.1))
 for place, (name, colour) in enumerate((("halfway", ORANGE), ("end", BLUE))):
     bars = ax.bar(
-        [x + (place - 0.5) * 0.36 for x in range(2)], right[name], 0.34, color=colour, label=f"model {name}".replace(" end", " at the end")
+        [x + (place - 0.5) * 0.36 for x in range(2)],
+        right[name],
+        0.34,
+        color=colour,
+        label=f"model {name}".replace(" end", " at the end"),
     )
     ax.bar_label(bars, fmt="{:.0%}", padding=2)
 ax.set_xticks(range(2), ["text it was trained on", "text it never saw"])
@@ -402,13 +499,22 @@ plt.show()
 # If the last batch is short, its few tokens count as much as a full batch's many. The package counts tokens.
 
 # %% tags=["what-went-wrong"]
-ragged = create_dataloader_V1(val_text, len(val_loader.dataset) - 1, T, T, shuffle=False, drop_last=False, tokenizer=tokenizer)
+ragged = create_dataloader_V1(
+    val_text, len(val_loader.dataset) - 1, T, T, shuffle=False, drop_last=False, tokenizer=tokenizer
+)
 with torch.no_grad():
     means = [simple.calc_loss_batch(ids, targets, model, device).item() for ids, targets in ragged]
-    one_by_one = [simple.calc_loss_batch(ids[None], targets[None], model, device).item() for ids, targets in val_loader.dataset]
+    one_by_one = [
+        simple.calc_loss_batch(ids[None], targets[None], model, device).item()
+        for ids, targets in val_loader.dataset
+    ]
 exact = sum(one_by_one) / len(one_by_one)
-print(f"{[len(ids) for ids, _ in ragged]} rows: mean of means {sum(means) / 2:.4f}, exact {exact:.4f}")
-torch.testing.assert_close(simple.calc_loss_loader(ragged, model, device), exact, rtol=1e-4, atol=1e-4)
+print(
+    f"{[len(ids) for ids, _ in ragged]} rows: mean of means {sum(means) / 2:.4f}, exact {exact:.4f}"
+)
+torch.testing.assert_close(
+    simple.calc_loss_loader(ragged, model, device), exact, rtol=1e-4, atol=1e-4
+)
 assert len(one_by_one) == 2 or abs(sum(means) / 2 - exact) > 1e-3
 
 # %% [markdown]
@@ -417,7 +523,17 @@ assert len(one_by_one) == 2 or abs(sum(means) / 2 - exact) > 1e-3
 # we shrink the vocabulary to nine words, with the scores that a model gave them after *every effort moves you*:
 
 # %%
-vocab = {"closer": 0, "every": 1, "effort": 2, "forward": 3, "inches": 4, "moves": 5, "pizza": 6, "toward": 7, "you": 8}
+vocab = {
+    "closer": 0,
+    "every": 1,
+    "effort": 2,
+    "forward": 3,
+    "inches": 4,
+    "moves": 5,
+    "pizza": 6,
+    "toward": 7,
+    "you": 8,
+}
 words = list(vocab)
 toy_logits = torch.tensor([4.51, 0.89, -1.90, 6.75, 1.63, -1.62, -1.89, 6.28, 1.79])  # [V]
 assert vocab == sampling.TOY_VOCAB
@@ -425,7 +541,12 @@ assert torch.equal(toy_logits, sampling.TOY_LOGITS)
 
 toy_probas = toy_logits.softmax(-1)
 torch.manual_seed(123)
-print("greedy:", words[toy_probas.argmax()], "  drawn:", words[torch.multinomial(toy_probas, num_samples=1)])
+print(
+    "greedy:",
+    words[toy_probas.argmax()],
+    "  drawn:",
+    words[torch.multinomial(toy_probas, num_samples=1)],
+)
 assert words[toy_probas.argmax()] == "forward"
 
 # %% tags=["check"]
@@ -438,7 +559,9 @@ assert words[torch.multinomial(toy_probas, num_samples=1)] == "forward"
 
 # %%
 torch.manual_seed(123)
-drawn = torch.tensor([torch.multinomial(toy_probas, 1).item() for _ in range(1000)]).bincount(minlength=9)
+drawn = torch.tensor([torch.multinomial(toy_probas, 1).item() for _ in range(1000)]).bincount(
+    minlength=9
+)
 print({word: count for word, count in zip(words, drawn.tolist()) if count})
 assert drawn.tolist() == [73, 0, 0, 582, 2, 0, 0, 343, 0]
 sampling.print_sampled_tokens(toy_probas)  # the package's: the same numbers
@@ -463,7 +586,13 @@ for place, (temperature, colour) in enumerate(temperatures.items()):
     probas = softmax_with_temperature(toy_logits, temperature)
     torch.testing.assert_close(probas, sampling.softmax_with_temperature(toy_logits, temperature))
     note = {0.1: " (sure of itself)", 1.0: " (as it is)", 5.0: " (daring)"}[temperature]
-    ax.bar([x + (place - 1) * 0.27 for x in range(9)], probas.tolist(), 0.26, color=colour, label=f"temperature {temperature:g}{note}")
+    ax.bar(
+        [x + (place - 1) * 0.27 for x in range(9)],
+        probas.tolist(),
+        0.26,
+        color=colour,
+        label=f"temperature {temperature:g}{note}",
+    )
     print(f"temperature {temperature:g}: pizza {probas[vocab['pizza']]:.4%}")
 ax.set_xticks(range(9), words)
 ax.set(ylim=(0, 1.05), ylabel="probability", title="Every effort moves you ...")
@@ -491,7 +620,9 @@ print(masked)
 never = -torch.inf
 
 # %% tags=["check"]
-assert torch.equal(masked, torch.tensor([4.51, never, never, 6.75, never, never, never, 6.28, never]))
+assert torch.equal(
+    masked, torch.tensor([4.51, never, never, 6.75, never, never, never, 6.28, never])
+)
 assert torch.equal(masked[None], sampling.top_k(toy_logits[None], 3))
 
 # %% [markdown]
@@ -511,9 +642,20 @@ order = toy_logits.argsort(descending=True)
 
 # %% tags=["plot"]
 fig, axes = plt.subplots(1, 2, figsize=(9.4, 3.2), sharey=True)
-for ax, temperature, title in ((axes[0], 1.0, "A model that is sure"), (axes[1], 3.0, "A model that is not")):
-    grid = torch.stack([keep(toy_logits[None] / temperature).softmax(-1)[0, order] for keep in settings.values()])
-    ax.imshow(grid.masked_fill(grid == 0, float("nan")).numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+for ax, temperature, title in (
+    (axes[0], 1.0, "A model that is sure"),
+    (axes[1], 3.0, "A model that is not"),
+):
+    grid = torch.stack(
+        [keep(toy_logits[None] / temperature).softmax(-1)[0, order] for keep in settings.values()]
+    )
+    ax.imshow(
+        grid.masked_fill(grid == 0, float("nan")).numpy(),
+        cmap="Blues",
+        vmin=0,
+        vmax=1,
+        aspect="auto",
+    )
     ax.set_facecolor("#e6e6e6")
     for row, line in enumerate(grid.tolist()):
         for column, share in enumerate(line):
@@ -527,7 +669,9 @@ for ax, temperature, title in ((axes[0], 1.0, "A model that is sure"), (axes[1],
                     fontsize=7.5,
                     color="white" if share > 0.55 else "black",
                 )
-    ax.set_xticks(range(9), [words[i] for i in order], rotation=40, ha="right", rotation_mode="anchor")
+    ax.set_xticks(
+        range(9), [words[i] for i in order], rotation=40, ha="right", rotation_mode="anchor"
+    )
     ax.set_yticks(range(len(settings)), list(settings))
     ax.set_title(f"{title}: grey is forbidden")
     ax.spines[:].set_visible(False)
@@ -545,7 +689,9 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
     for _ in range(max_new_tokens):
         logits = model(idx[:, -context_size:])[:, -1]  # [B, V]
         if top_k is not None:
-            worst_kept = logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]  # [B, 1]: one for each row
+            worst_kept = logits.topk(min(top_k, logits.shape[-1])).values[
+                :, -1:
+            ]  # [B, 1]: one for each row
             logits = logits.masked_fill(logits < worst_kept, -torch.inf)
         if temperature == 0:
             new = logits.argmax(-1, keepdim=True)  # [B, 1]
@@ -591,8 +737,14 @@ def complaint(function, *args):
 
 print("1.", complaint(top_k_as_it_was, toy_logits.repeat(2, 1), 3))
 square = torch.tensor([[1.0, 2.0, 3.0], [30.0, 20.0, 10.0], [0.0, 0.1, 0.2]])
-print("   silently, 3 rows and 3 words, best one of each kept:", top_k_as_it_was(square, 1).isfinite().tolist())
-print("   right:                                             ", sampling.top_k(square, 1).isfinite().tolist())
+print(
+    "   silently, 3 rows and 3 words, best one of each kept:",
+    top_k_as_it_was(square, 1).isfinite().tolist(),
+)
+print(
+    "   right:                                             ",
+    sampling.top_k(square, 1).isfinite().tolist(),
+)
 assert not torch.equal(top_k_as_it_was(square, 1), sampling.top_k(square, 1))
 print("2.", complaint(bool, torch.tensor([[3], [7]]) == 7))
 print("3.", complaint(top_k_as_it_was, toy_logits[None], 10))
@@ -624,7 +776,9 @@ assert counted.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7], [4, 5, 6, 7, 7, 7, 7, 7]]
 
 # %%
 passed = [0]
-hook = model.tok_emb.register_forward_hook(lambda part, ids, out: passed.__setitem__(0, passed[0] + ids[0].numel()))
+hook = model.tok_emb.register_forward_hook(
+    lambda part, ids, out: passed.__setitem__(0, passed[0] + ids[0].numel())
+)
 work = {}
 for name, write in (("without a cache", generate), ("with a cache", decode.generate)):
     work[name] = []
@@ -634,7 +788,9 @@ for name, write in (("without a cache", generate), ("with a cache", decode.gener
 hook.remove()
 for (n_new, _, slow, n_slow), (_, _, fast, n_fast) in zip(*work.values()):
     assert torch.equal(slow, fast)
-    print(f"{n_new:3d} new tokens: {n_slow:5d} through the model, with a cache {n_fast:3d}; the same text")
+    print(
+        f"{n_new:3d} new tokens: {n_slow:5d} through the model, with a cache {n_fast:3d}; the same text"
+    )
 
 # %% tags=["check"]
 assert work["with a cache"][-1][3] == idx.shape[1] + 80 - 1
@@ -648,7 +804,10 @@ assert work["with a cache"][-1][3] == idx.shape[1] + 80 - 1
 folder = tempfile.TemporaryDirectory()
 path = Path(folder.name)
 torch.save(model.state_dict(), path / "model.pth")
-torch.save({"model_state_dict": model.state_dict(), "optimizer_state_dict": optimizer.state_dict()}, path / "model_and_optimizer.pth")
+torch.save(
+    {"model_state_dict": model.state_dict(), "optimizer_state_dict": optimizer.state_dict()},
+    path / "model_and_optimizer.pth",
+)
 
 again = GPTModel(config)
 again.load_state_dict(torch.load(path / "model.pth", weights_only=True))
@@ -716,9 +875,18 @@ folder.cleanup()
 # %%
 early.cpu()
 opening = text[:33]
-for name, writer, start in (("halfway", early, prompt), ("end", model, prompt), ("end", model, opening)):
+for name, writer, start in (
+    ("halfway", early, prompt),
+    ("end", model, prompt),
+    ("end", model, opening),
+):
     print(f"--- model {name}, after {start!r}:")
-    print("".join(decode.stream(writer, tokenizer, start, max_new_tokens=60, temperature=0.3, seed=123)), "\n")
+    print(
+        "".join(
+            decode.stream(writer, tokenizer, start, max_new_tokens=60, temperature=0.3, seed=123)
+        ),
+        "\n",
+    )
 
 # %% [markdown]
 # How much of that is the author's? The longest run of characters that stands in the training text, word for word:
@@ -741,7 +909,9 @@ for name, written in (("halfway", early_text), ("end", recited)):
     print(f"{name:8s} {len(copy):4d} of {len(opening + written)} characters: {copy!r}")
 
 # %% tags=["check"]
-assert len(longest_copy(opening + recited, train_text)) > len(longest_copy(opening + early_text, train_text))
+assert len(longest_copy(opening + recited, train_text)) > len(
+    longest_copy(opening + early_text, train_text)
+)
 
 # %% [markdown]
 # ## 4.9 Weights from elsewhere
@@ -755,7 +925,13 @@ assert len(longest_copy(opening + recited, train_text)) > len(longest_copy(openi
 # | gpt2-xl (1558M) | 1600 | 48 | 25 | 1,557,611,200 | 6.2 GB |
 
 # %%
-base = {"vocab_size": 50257, "context_length": 1024, "drop_rate": 0.0, "qkv_bias": True, "tie_embeddings": True}
+base = {
+    "vocab_size": 50257,
+    "context_length": 1024,
+    "drop_rate": 0.0,
+    "qkv_bias": True,
+    "tie_embeddings": True,
+}
 model_configs = {
     "gpt2-small (124M)": {"emb_dim": 768, "n_layers": 12, "n_heads": 12},
     "gpt2-medium (355M)": {"emb_dim": 1024, "n_layers": 24, "n_heads": 16},
@@ -788,7 +964,11 @@ def assign(left, right):
 
 def load_attention(att, params):
     """Give an attention layer the numbers of one block of the release."""
-    for name, w, b in zip(("W_query", "W_key", "W_value"), params["c_attn"]["w"].chunk(3, -1), params["c_attn"]["b"].chunk(3, -1)):
+    for name, w, b in zip(
+        ("W_query", "W_key", "W_value"),
+        params["c_attn"]["w"].chunk(3, -1),
+        params["c_attn"]["b"].chunk(3, -1),
+    ):
         part = getattr(att, name)
         part.weight, part.bias = assign(part.weight, w.T), assign(part.bias, b)
     att.out_proj.weight = assign(att.out_proj.weight, params["c_proj"]["w"].T)
@@ -801,15 +981,24 @@ def load_attention(att, params):
 # %%
 C, heads = 24, 3
 torch.manual_seed(0)
-params = {"c_attn": {"w": torch.randn(C, 3 * C), "b": torch.randn(3 * C)}, "c_proj": {"w": torch.randn(C, C), "b": torch.randn(C)}}
-pretrained = GPTModel({**base, "vocab_size": 97, "context_length": 16, "emb_dim": C, "n_heads": heads, "n_layers": 1}).eval()
+params = {
+    "c_attn": {"w": torch.randn(C, 3 * C), "b": torch.randn(3 * C)},
+    "c_proj": {"w": torch.randn(C, C), "b": torch.randn(C)},
+}
+pretrained = GPTModel(
+    {**base, "vocab_size": 97, "context_length": 16, "emb_dim": C, "n_heads": heads, "n_layers": 1}
+).eval()
 att = pretrained.trf_blocks[0].att
 load_attention(att, params)
 
 x = torch.randn(2, 5, C)  # [B, T, C]
 q, k, v = (x @ params["c_attn"]["w"] + params["c_attn"]["b"]).chunk(3, -1)  # each [B, T, C]
-q, k, v = (part.view(2, 5, heads, C // heads).transpose(1, 2) for part in (q, k, v))  # each [B, H, T, D]
-scores = (q @ k.transpose(-2, -1) / (C // heads) ** 0.5).masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)  # [B, H, T, T]
+q, k, v = (
+    part.view(2, 5, heads, C // heads).transpose(1, 2) for part in (q, k, v)
+)  # each [B, H, T, D]
+scores = (q @ k.transpose(-2, -1) / (C // heads) ** 0.5).masked_fill(
+    torch.ones(5, 5).triu(1).bool(), -torch.inf
+)  # [B, H, T, T]
 mixed = (scores.softmax(-1) @ v).transpose(1, 2).reshape(2, 5, C)  # [B, T, C]
 torch.testing.assert_close(att(x), mixed @ params["c_proj"]["w"] + params["c_proj"]["b"])
 
@@ -837,8 +1026,12 @@ def apart_after_a_step(model, ids):
 copied = GPTModel({**pretrained.cfg, "tie_embeddings": False})
 copied.out_head.weight = assign(copied.out_head.weight, copied.tok_emb.weight.detach())
 ids = torch.randint(97, (2, 12))
-print(f"numbers: copied {sum(p.numel() for p in copied.parameters()):,}, tied {sum(p.numel() for p in pretrained.parameters()):,}")
-print(f"apart after one step: copied {apart_after_a_step(copied, ids):.4f}, tied {apart_after_a_step(pretrained, ids):.4f}")
+print(
+    f"numbers: copied {sum(p.numel() for p in copied.parameters()):,}, tied {sum(p.numel() for p in pretrained.parameters()):,}"
+)
+print(
+    f"apart after one step: copied {apart_after_a_step(copied, ids):.4f}, tied {apart_after_a_step(pretrained, ids):.4f}"
+)
 assert apart_after_a_step(copied, ids) > 0
 assert apart_after_a_step(pretrained, ids) == 0
 
@@ -855,7 +1048,17 @@ def release_of_our_own(folder, text):
     """Write a small trained model as OpenAI does; its tokenizer and the losses between which a right load must lie."""
     pieces = TOKENIZERS["bpe"]([text], 1024)
     torch.manual_seed(123)
-    small = GPTConfig(pieces.n_vocab, 64, 96, n_heads=3, n_layers=2, drop_rate=0.0, qkv_bias=True, tie_embeddings=True, init="gpt2")
+    small = GPTConfig(
+        pieces.n_vocab,
+        64,
+        96,
+        n_heads=3,
+        n_layers=2,
+        drop_rate=0.0,
+        qkv_bias=True,
+        tie_embeddings=True,
+        init="gpt2",
+    )
     writer = GPTModel(small)
     batches = list(create_dataloader_V1(text, 4, 64, 64, tokenizer=pieces))
     train(writer, batches, torch.optim.AdamW(writer.parameters(), lr=3e-3), num_epochs=30)
@@ -874,9 +1077,17 @@ except UserError as e:
         speaker, band = release_of_our_own(Path(folder) / "124M", text)
         settings, params = download_and_load_gpt2("124M", folder)
 else:  # the first three of GPT-2's 124 million numbers are known
-    torch.testing.assert_close(torch.tensor(params["wte"][0, :3]), torch.tensor([-0.11010301, -0.03926672, 0.03310751]))
+    torch.testing.assert_close(
+        torch.tensor(params["wte"][0, :3]), torch.tensor([-0.11010301, -0.03926672, 0.03310751])
+    )
 print(settings)
-print("wte", params["wte"].shape, params["wte"][0, :3], "  c_attn", params["blocks"][0]["attn"]["c_attn"]["w"].shape)
+print(
+    "wte",
+    params["wte"].shape,
+    params["wte"][0, :3],
+    "  c_attn",
+    params["blocks"][0]["attn"]["c_attn"]["w"].shape,
+)
 
 # %% [markdown]
 # **What went wrong: a library of half a gigabyte for one file.** The notebook asked for TensorFlow's version in its third cell, and where
@@ -903,12 +1114,27 @@ assert not {"urllib317", "tensorflow"} & declared
 # nothing.
 
 # %%
-shape = {"vocab_size": "n_vocab", "context_length": "n_ctx", "emb_dim": "n_embd", "n_heads": "n_head", "n_layers": "n_layer"}
+shape = {
+    "vocab_size": "n_vocab",
+    "context_length": "n_ctx",
+    "emb_dim": "n_embd",
+    "n_heads": "n_head",
+    "n_layers": "n_layer",
+}
 gpt = GPTModel({**base, **{ours: settings[theirs] for ours, theirs in shape.items()}}).eval()
 load_weights_into_gpt(gpt, params)
 by_hand = GPTModel({**gpt.cfg, "n_layers": 1}).trf_blocks[0].att
-load_attention(by_hand, {part: {k: torch.tensor(a) for k, a in params["blocks"][0]["attn"][part].items()} for part in ("c_attn", "c_proj")})
-assert all(torch.equal(a, b) for a, b in zip(by_hand.state_dict().values(), gpt.trf_blocks[0].att.state_dict().values()))
+load_attention(
+    by_hand,
+    {
+        part: {k: torch.tensor(a) for k, a in params["blocks"][0]["attn"][part].items()}
+        for part in ("c_attn", "c_proj")
+    },
+)
+assert all(
+    torch.equal(a, b)
+    for a, b in zip(by_hand.state_dict().values(), gpt.trf_blocks[0].att.state_dict().values())
+)
 assert gpt.out_head.weight is gpt.tok_emb.weight
 print(f"{sum(p.numel() for p in gpt.parameters()):,} numbers are in their places")
 
@@ -920,7 +1146,9 @@ print(f"{sum(p.numel() for p in gpt.parameters()):,} numbers are in their places
 
 # %%
 length = min(256, settings["n_ctx"])
-known = create_dataloader_V1(text, 2, length, length, shuffle=False, drop_last=False, tokenizer=speaker)
+known = create_dataloader_V1(
+    text, 2, length, length, shuffle=False, drop_last=False, tokenizer=speaker
+)
 right = simple.calc_loss_loader(known, gpt, "cpu")
 square = gpt.trf_blocks[0].att.out_proj
 square.weight = assign(square.weight, square.weight.detach().T)
@@ -942,7 +1170,9 @@ assert not band[0] <= wrong <= band[1]
 # %%
 idx = decode.text_to_token_ids("Every effort moves you", speaker)
 torch.manual_seed(123)
-written = decode.generate(gpt, idx, 25, settings["n_ctx"], temperature=1.5 if settings["n_embd"] == 768 else 0.7, top_k=50)
+written = decode.generate(
+    gpt, idx, 25, settings["n_ctx"], temperature=1.5 if settings["n_embd"] == 768 else 0.7, top_k=50
+)
 print(decode.token_ids_to_text(written, speaker))
 
 # %% tags=["check"]
@@ -962,7 +1192,10 @@ def mark(number, got, want):
     if got is None:
         print(f"exercise {number}: not solved yet")
         return
-    got, want = torch.as_tensor(got, dtype=torch.float32), torch.as_tensor(want, dtype=torch.float32)
+    got, want = (
+        torch.as_tensor(got, dtype=torch.float32),
+        torch.as_tensor(want, dtype=torch.float32),
+    )
     right = got.shape == want.shape and torch.allclose(got, want, atol=1e-4)
     print(f"exercise {number}: {'right' if right else 'not yet'}")
 

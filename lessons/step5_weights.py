@@ -58,10 +58,19 @@ from llm_scratch.storage.safetensors_writer import iter_bytes
 from llm_scratch.tokenizers import TOKENIZERS, save_tokenizer
 
 run_as_script(globals())
-plt.rcParams.update({"figure.dpi": 110, "font.size": 9, "axes.titlesize": 10, "figure.constrained_layout.use": True})
+plt.rcParams.update(
+    {"figure.dpi": 110, "font.size": 9, "axes.titlesize": 10, "figure.constrained_layout.use": True}
+)
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False})
 torch.set_num_threads(1)  # for tensors this small, a second thread costs more than it brings
-BLUE, ORANGE, GREEN, RED, PINK, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#8a8a8a"
+BLUE, ORANGE, GREEN, RED, PINK, GREY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#8a8a8a",
+)
 FOLDER = Path(tempfile.mkdtemp())
 
 
@@ -80,8 +89,18 @@ def complaint(function, *args):
 
 # %%
 torch.manual_seed(123)
-tokenizer = TOKENIZERS["bpe"](["the cat sat on the mat. " * 9], 260)  # 256 bytes, three merges, the end of a text
-config = {"vocab_size": 260, "context_length": 8, "emb_dim": 12, "n_heads": 2, "n_layers": 1, "qkv_bias": True, "tie_embeddings": True}
+tokenizer = TOKENIZERS["bpe"](
+    ["the cat sat on the mat. " * 9], 260
+)  # 256 bytes, three merges, the end of a text
+config = {
+    "vocab_size": 260,
+    "context_length": 8,
+    "emb_dim": 12,
+    "n_heads": 2,
+    "n_layers": 1,
+    "qkv_bias": True,
+    "tie_embeddings": True,
+}
 model = GPTModel(config).eval()
 weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
 for name, tensor in weights.items():
@@ -90,7 +109,9 @@ total = sum(tensor.numel() for tensor in weights.values())
 print(f"{total:,} numbers, {4 * total:,} bytes")
 
 # %% tags=["check"]
-assert "out_head.weight" not in weights, "the head is the token table (Step 3), so it is not listed twice"
+assert "out_head.weight" not in weights, (
+    "the head is the token table (Step 3), so it is not listed twice"
+)
 
 # %% [markdown]
 # A number is four bytes: one bit for the sign, eight for the size (a power of two), 23 for the digits. That is *float32*. Cut off the
@@ -167,13 +188,21 @@ pickle.loads(bad)
 # %%
 def fetched(data):
     """What a pickle would fetch by name, sorted; nothing is run."""
-    return sorted({value.replace(" ", ".") for op, value, _ in pickletools.genops(data) if op.name == "GLOBAL"})
+    return sorted(
+        {
+            value.replace(" ", ".")
+            for op, value, _ in pickletools.genops(data)
+            if op.name == "GLOBAL"
+        }
+    )
 
 
 def inside(file):
     """What the pickle of a torch.save file would fetch."""
     with zipfile.ZipFile(file) as archive:
-        return fetched(archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl"))))
+        return fetched(
+            archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
+        )
 
 
 honest, evil = io.BytesIO(), FOLDER / "stranger.pth"
@@ -183,7 +212,11 @@ print("honest:  ", inside(honest))
 print("stranger:", inside(evil))
 
 # %% tags=["check"]
-assert inside(honest) == ["collections.OrderedDict", "torch.FloatStorage", "torch._utils._rebuild_tensor_v2"]
+assert inside(honest) == [
+    "collections.OrderedDict",
+    "torch.FloatStorage",
+    "torch._utils._rebuild_tensor_v2",
+]
 assert set(inside(evil)) - set(inside(honest)) == {"__builtin__.print"}
 
 # %% [markdown]
@@ -228,7 +261,9 @@ print("pos_emb.weight", header["pos_emb.weight"])
 # %%
 said = header["pos_emb.weight"]
 start, end = said["data_offsets"]
-table = np.frombuffer(data[8 + n + start : 8 + n + end], "<f4").reshape(said["shape"])  # F32: four bytes, lowest first
+table = np.frombuffer(data[8 + n + start : 8 + n + end], "<f4").reshape(
+    said["shape"]
+)  # F32: four bytes, lowest first
 assert np.array_equal(table, weights["pos_emb.weight"].numpy())
 files = TensorFiles([path])
 assert all(torch.equal(files.read(name), tensor) for name, tensor in weights.items())
@@ -242,13 +277,30 @@ print(table[0, :4], "... three readers, the same bits")
 fig, ax = plt.subplots(figsize=(8.4, 2.3))
 kinds = {"header": GREY, "tok_emb": BLUE, "pos_emb": GREEN, "att": ORANGE, "ff": PINK, "norm": RED}
 parts = [("header", 0, 8 + n)]
-parts += [(name, 8 + n + row["data_offsets"][0], 8 + n + row["data_offsets"][1]) for name, row in header.items()]
+parts += [
+    (name, 8 + n + row["data_offsets"][0], 8 + n + row["data_offsets"][1])
+    for name, row in header.items()
+]
 shown = set()
 for name, start, end in parts:
     kind = next(kind for kind in kinds if kind in name)
-    ax.barh(0, end - start, left=start, height=0.8, color=kinds[kind], edgecolor="white", lw=0.6, label=None if kind in shown else kind)
+    ax.barh(
+        0,
+        end - start,
+        left=start,
+        height=0.8,
+        color=kinds[kind],
+        edgecolor="white",
+        lw=0.6,
+        label=None if kind in shown else kind,
+    )
     shown.add(kind)
-ax.set(xlim=(0, len(data)), yticks=[], xlabel="byte of the file", title="model.safetensors: the header, then one tensor after the other")
+ax.set(
+    xlim=(0, len(data)),
+    yticks=[],
+    xlabel="byte of the file",
+    title="model.safetensors: the header, then one tensor after the other",
+)
 ax.spines["left"].set_visible(False)
 ax.legend(ncols=6, loc="upper center", bbox_to_anchor=(0.5, -0.42))
 plt.show()
@@ -272,7 +324,13 @@ def lying(change):
 (FOLDER / "huge.safetensors").write_bytes((18 * 10**12).to_bytes(8, "little") + data[8:])
 print(complaint(read_header, FOLDER / "huge.safetensors"))
 print(lying(lambda head: head["pos_emb.weight"].update(shape=[2**40, 12])))
-print(lying(lambda head: head["pos_emb.weight"].update(data_offsets=header["tok_emb.weight"]["data_offsets"], shape=[260, 12])))
+print(
+    lying(
+        lambda head: head["pos_emb.weight"].update(
+            data_offsets=header["tok_emb.weight"]["data_offsets"], shape=[260, 12]
+        )
+    )
+)
 
 # %% [markdown]
 # ## 5.4 One model, three sets of names
@@ -356,7 +414,14 @@ print(complaint(released.read, "model/h0/attn/c_attn/w"))
 
 # %%
 folder = checkpoint.save(
-    FOLDER / "run", 100, {"model": config}, weights, {}, {"step": 100}, lambda place: save_tokenizer(tokenizer, place), best=True
+    FOLDER / "run",
+    100,
+    {"model": config},
+    weights,
+    {},
+    {"step": 100},
+    lambda place: save_tokenizer(tokenizer, place),
+    best=True,
 )
 promised = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["files"]
 for name, file in sorted((file.name, file) for file in folder.iterdir()):
@@ -390,7 +455,9 @@ for place in [draw.randrange(len(whole)) for _ in range(200)]:
     except UserError:
         noticed["safetensors"] += 1
 target.write_bytes(whole)
-print(f"noticed, of 200: the header's checks {noticed['safetensors']}, the manifest {noticed['manifest']}")
+print(
+    f"noticed, of 200: the header's checks {noticed['safetensors']}, the manifest {noticed['manifest']}"
+)
 
 # %% tags=["check"]
 assert noticed["manifest"] == 200 > noticed["safetensors"]
@@ -404,7 +471,10 @@ with torch.no_grad():
     right, weight = model(ids), model.trf_blocks[0].ff.layers[0].weight
     kept = weight[0, 0].item()
     for bit in range(32):
-        other = struct.unpack("<f", (int.from_bytes(struct.pack("<f", kept), "little") ^ 1 << bit).to_bytes(4, "little"))[0]
+        other = struct.unpack(
+            "<f",
+            (int.from_bytes(struct.pack("<f", kept), "little") ^ 1 << bit).to_bytes(4, "little"),
+        )[0]
         weight[0, 0] = other
         moved.append((model(ids) - right).abs().max().item())
     weight[0, 0] = kept
@@ -414,8 +484,15 @@ assert torch.equal(model(ids), right)
 
 # %% tags=["plot"]
 fig, ax = plt.subplots(figsize=(6.6, 2.8))
-ax.bar(range(32), [max(m, 1e-8) for m in moved], color=[BLUE] * 23 + [ORANGE] * 8 + [RED], width=0.8)
-ax.set(yscale="log", xlabel="bit, the lowest first", ylabel="logits move by at most", title="One bit of one weight: digits, exponent, sign")
+ax.bar(
+    range(32), [max(m, 1e-8) for m in moved], color=[BLUE] * 23 + [ORANGE] * 8 + [RED], width=0.8
+)
+ax.set(
+    yscale="log",
+    xlabel="bit, the lowest first",
+    ylabel="logits move by at most",
+    title="One bit of one weight: digits, exponent, sign",
+)
 for x, name, colour in ((11, "digits", BLUE), (26.5, "exponent", ORANGE), (31, "sign", RED)):
     ax.text(x, max(moved) * 3, name, ha="center", color=colour)
 ax.set_ylim(1e-8, max(moved) * 20)
@@ -435,7 +512,10 @@ def mark(number, got, want):
     if got is None:
         print(f"exercise {number}: not solved yet")
         return
-    got, want = torch.as_tensor(got, dtype=torch.float32), torch.as_tensor(want, dtype=torch.float32)
+    got, want = (
+        torch.as_tensor(got, dtype=torch.float32),
+        torch.as_tensor(want, dtype=torch.float32),
+    )
     right = got.shape == want.shape and torch.allclose(got, want, atol=1e-4)
     print(f"exercise {number}: {'right' if right else 'not yet'}")
 

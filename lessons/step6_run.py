@@ -99,7 +99,10 @@ def losses_of(settings, name):
     out = FOLDER / name
     with contextlib.redirect_stdout(io.StringIO()):
         train(SMALL.override(settings), out, corpus=CORPUS)
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [
+        json.loads(line)
+        for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     return {row["step"]: row["val_bits_per_byte"] for row in rows if "val_bits_per_byte" in row}
 
 
@@ -139,7 +142,10 @@ recorded = losses_of([], "whole recipe")
 rows = (FOLDER / "whole recipe" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
 for row in map(json.loads, rows):
     if "val_loss" in row:
-        assert abs(bits_per_byte(row["val_loss"], CORPUS.bytes_per_token) - row["val_bits_per_byte"]) < 1e-9
+        assert (
+            abs(bits_per_byte(row["val_loss"], CORPUS.bytes_per_token) - row["val_bits_per_byte"])
+            < 1e-9
+        )
 assert floor_bits_per_byte() < recorded[60] < recorded[0]
 assert abs(recorded[0] - no_idea) < 0.2 * no_idea
 
@@ -248,7 +254,9 @@ torch.manual_seed(0)
 ordinary = build(SMALL.override(["model.init=torch"]).model).trf_blocks[0].att
 noise = ordinary.out_proj.weight @ ordinary.W_value.weight
 fig, axes = plt.subplots(1, 2, figsize=(6.6, 3.1))
-for ax, grid, title in zip(axes, (passed_on, noise), ("Mimetic: out is in, times 0.3", "Ordinary: noise")):
+for ax, grid, title in zip(
+    axes, (passed_on, noise), ("Mimetic: out is in, times 0.3", "Ordinary: noise")
+):
     picture = ax.imshow(grid.detach().numpy(), cmap="PuOr", vmin=-0.3, vmax=0.3)
     ax.set(title=title, xlabel="into the value", ylabel="out of the layer", xticks=[], yticks=[])
 fig.colorbar(picture, ax=axes, shrink=0.8)
@@ -301,7 +309,9 @@ ax.legend()
 plt.show()
 
 # %% tags=["check"]
-assert all(curves["Muon"][60] < curve[60] - 0.05 for name, curve in curves.items() if name != "Muon")
+assert all(
+    curves["Muon"][60] < curve[60] - 0.05 for name, curve in curves.items() if name != "Muon"
+)
 
 # %% [markdown]
 # ## 6.7 Warm-up and fall
@@ -330,7 +340,12 @@ fig, ax = plt.subplots(figsize=(5.4, 2.5))
 rates = [rate_of(step, cfg.steps, cfg.lr, cfg.warmup_steps) for step in range(cfg.steps)]
 ax.plot(rates, color=BLUE, lw=1.8)
 ax.annotate(
-    "warm-up", (20, cfg.lr), xytext=(90, cfg.lr * 0.97), color="#555555", va="center", arrowprops={"arrowstyle": "-", "color": "#999999"}
+    "warm-up",
+    (20, cfg.lr),
+    xytext=(90, cfg.lr * 0.97),
+    color="#555555",
+    va="center",
+    arrowprops={"arrowstyle": "-", "color": "#999999"},
 )
 ax.set(title="Learning rate of the quickstart", xlabel="step", ylabel="rate", ylim=(0, None))
 plt.show()
@@ -414,7 +429,9 @@ lengths = []
 for batch in (stories, noise):
     by_hand, length = clipped(gradients_of(model, *batch))
     gradients_of(model, *batch)
-    assert math.isclose(nn.utils.clip_grad_norm_(model.parameters(), 1.0).item(), length, rel_tol=1e-4)
+    assert math.isclose(
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0).item(), length, rel_tol=1e-4
+    )
     for ours, parameter in zip(by_hand, model.parameters()):
         torch.testing.assert_close(ours, parameter.grad, rtol=1e-4, atol=1e-6)
     lengths.append(length)
@@ -463,7 +480,10 @@ once = losses_of(whole, "uninterrupted")
 print(f"bits per byte at step 20: {once[20]:.4f}")
 
 # %% tags=["check"]
-ended = [train(SMALL.override(whole), FOLDER / name, corpus=CORPUS).model for name in ("resumed", "uninterrupted")]
+ended = [
+    train(SMALL.override(whole), FOLDER / name, corpus=CORPUS).model
+    for name in ("resumed", "uninterrupted")
+]
 assert all(torch.equal(a, b) for a, b in zip(ended[0].parameters(), ended[1].parameters()))
 
 # %% [markdown]

@@ -1,6 +1,11 @@
 """The module name under which the notebooks know the model of lesson 3. The code is in `llm_scratch`; importing this runs nothing."""
 
-from llm_scratch.generation.decode import generate, generate_text_simple, text_to_token_ids, token_ids_to_text
+from llm_scratch.generation.decode import (
+    generate,
+    generate_text_simple,
+    text_to_token_ids,
+    token_ids_to_text,
+)
 from llm_scratch.model.attention import MultiHeadAttention
 from llm_scratch.model.gpt import GPTModel, TransformerBlock
 from llm_scratch.model.layers import GELU, FeedForward, LayerNorm

@@ -16,9 +16,23 @@ from pathlib import Path
 
 from effort import PATIENCE_SECONDS
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe", "--disable-dev-shm-usage"]
-FLAGS += ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--force-color-profile=srgb"]
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--hide-scrollbars",
+    "--remote-debugging-pipe",
+    "--disable-dev-shm-usage",
+]
+FLAGS += [
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--force-color-profile=srgb",
+]
 
 
 class BrowserError(Exception):
@@ -40,13 +54,21 @@ class Browser:
         os.set_inheritable(to_read, True)
         os.set_inheritable(to_write, True)
         command = [CHROMIUM, *FLAGS, f"--user-data-dir={self.profile}", "about:blank"]
-        self.process = subprocess.Popen(command, preexec_fn=connect, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            command,
+            preexec_fn=connect,
+            close_fds=False,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         os.close(to_read)
         os.close(to_write)
         self.number, self.rest, self.messages, self.events = 0, b"", deque(), []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = None
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)[
+            "sessionId"
+        ]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
         self.resize(width, height)
@@ -92,11 +114,19 @@ class Browser:
 
     def resize(self, width, height, scale=1):
         """Set the size of the window in CSS pixels."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=width < 500)
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=scale,
+            mobile=width < 500,
+        )
 
     def media(self, **features):
         """Emulate media features, such as prefers_color_scheme="dark"."""
-        chosen = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
+        chosen = [
+            {"name": name.replace("_", "-"), "value": value} for name, value in features.items()
+        ]
         self.call("Emulation.setEmulatedMedia", features=chosen)
 
     def open(self, url):
@@ -113,7 +143,9 @@ class Browser:
 
     def run(self, script):
         """The value of an expression in the page; a promise is awaited."""
-        answer = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        answer = self.call(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
+        )
         if "exceptionDetails" in answer:
             details = answer["exceptionDetails"]
             raise BrowserError(details.get("exception", {}).get("description") or details["text"])
@@ -134,7 +166,9 @@ class Browser:
 
     def settle(self):
         """Wait until the view is drawn."""
-        self.wait("document.querySelector('#view') && !document.querySelector('#view').hasAttribute('aria-busy')")
+        self.wait(
+            "document.querySelector('#view') && !document.querySelector('#view').hasAttribute('aria-busy')"
+        )
 
     def press(self, key, shift=False):
         """Press a key, such as "ArrowRight" or "a"."""
@@ -151,8 +185,15 @@ class Browser:
             "End": 35,
         }
         code = codes.get(key, ord(key.upper()) if len(key) == 1 else 0)
-        event = {"key": key, "code": key if len(key) > 1 else "", "windowsVirtualKeyCode": code, "modifiers": 8 if shift else 0}
-        self.call("Input.dispatchKeyEvent", type="keyDown", **event, **({"text": text} if text else {}))
+        event = {
+            "key": key,
+            "code": key if len(key) > 1 else "",
+            "windowsVirtualKeyCode": code,
+            "modifiers": 8 if shift else 0,
+        }
+        self.call(
+            "Input.dispatchKeyEvent", type="keyDown", **event, **({"text": text} if text else {})
+        )
         self.call("Input.dispatchKeyEvent", type="keyUp", **event)
 
     def type(self, text):
@@ -166,7 +207,14 @@ class Browser:
             " const b = el.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
-            self.call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
+            self.call(
+                "Input.dispatchMouseEvent",
+                type=kind,
+                x=box[0],
+                y=box[1],
+                button="left",
+                clickCount=1,
+            )
         self.settle()
 
     def text(self, selector):
@@ -185,11 +233,19 @@ class Browser:
         for event in self.events:
             method, params = event.get("method"), event.get("params", {})
             if method == "Runtime.exceptionThrown":
-                found.append(params["exceptionDetails"].get("exception", {}).get("description", params["exceptionDetails"]["text"]))
+                found.append(
+                    params["exceptionDetails"]
+                    .get("exception", {})
+                    .get("description", params["exceptionDetails"]["text"])
+                )
             elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
                 found.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
         return found
 
     def requested(self):
         """The URLs that the page has requested."""
-        return [event["params"]["request"]["url"] for event in self.events if event.get("method") == "Network.requestWillBeSent"]
+        return [
+            event["params"]["request"]["url"]
+            for event in self.events
+            if event.get("method") == "Network.requestWillBeSent"
+        ]

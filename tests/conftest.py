@@ -21,9 +21,15 @@ if (DATA / "tiktoken").is_dir():
 os.environ["LLM_SCRATCH_OFFLINE"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
-os.environ.setdefault("LLM_SCRATCH_CACHE", tempfile.mkdtemp(prefix="llm-scratch-tests-"))  # trials and programs of tests
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before torch: products on a GPU that repeat to the bit
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: models here are tiny, and two threads on a busy machine wait for each other
+os.environ.setdefault(
+    "LLM_SCRATCH_CACHE", tempfile.mkdtemp(prefix="llm-scratch-tests-")
+)  # trials and programs of tests
+os.environ.setdefault(
+    "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+)  # before torch: products on a GPU that repeat to the bit
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # before torch: models here are tiny, and two threads on a busy machine wait for each other
 
 # By default hypothesis fails a test by its clock: an example of 200 ms, or examples made slowly.
 SLOW_IS_FINE = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
@@ -31,8 +37,12 @@ hypothesis.settings.register_profile("no clock", **SLOW_IS_FINE)
 hypothesis.settings.load_profile("no clock")
 
 for number in (signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
-    if signal.getsignal(number) == signal.SIG_IGN:  # as under `nohup make test &`; what tests start and stop would inherit that
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    if (
+        signal.getsignal(number) == signal.SIG_IGN
+    ):  # as under `nohup make test &`; what tests start and stop would inherit that
+        signal.signal(
+            number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        )
 
 
 MAX_MEMORY_BYTES = 10 << 30
@@ -41,7 +51,9 @@ MAX_MEMORY_BYTES = 10 << 30
 
 def pytest_configure() -> None:
     """Limit the memory of this process and of those that it starts, where the system can."""
-    if sys.platform == "linux" and not os.path.exists("/dev/nvidiactl"):  # CUDA reserves far more than it uses
+    if sys.platform == "linux" and not os.path.exists(
+        "/dev/nvidiactl"
+    ):  # CUDA reserves far more than it uses
         import resource
 
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
@@ -59,7 +71,9 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def data_dir() -> Path:
     """The folder of real texts (the-verdict.txt, tinyshakespeare.txt) and of GPT-2's vocabulary; set LLM_SCRATCH_DATA to yours."""
     if not (DATA / "the-verdict.txt").is_file():
-        pytest.skip(f"needs the-verdict.txt and tinyshakespeare.txt in {DATA}; set LLM_SCRATCH_DATA to a folder that has them")
+        pytest.skip(
+            f"needs the-verdict.txt and tinyshakespeare.txt in {DATA}; set LLM_SCRATCH_DATA to a folder that has them"
+        )
     return DATA
 
 
@@ -86,7 +100,9 @@ def device() -> Any:
 
     name = os.environ.get("LLM_SCRATCH_TEST_DEVICE") or "cuda"
     if name.startswith("cuda") and not torch.cuda.is_available():
-        pytest.skip("needs a GPU that torch can use; LLM_SCRATCH_TEST_DEVICE=cpu tries the test itself")
+        pytest.skip(
+            "needs a GPU that torch can use; LLM_SCRATCH_TEST_DEVICE=cpu tries the test itself"
+        )
     return torch.device(name)
 
 

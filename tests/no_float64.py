@@ -17,7 +17,9 @@ class WithoutFloat64(Tensor):
             return args[0].as_subclass(Tensor)
         found = super().__torch_function__(func, types, args, kwargs or {})
         if isinstance(found, Tensor) and found.dtype == torch.float64:
-            raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64.")
+            raise TypeError(
+                "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64."
+            )
         return found
 
 

@@ -23,9 +23,26 @@ from llm_scratch.training.loop import train
 
 N_DIGITS, LENGTH = 10, 4
 CONFIG = RunConfig(
-    GPTConfig(vocab_size=N_DIGITS + 1, context_length=2 * LENGTH, emb_dim=12, n_heads=3, n_layers=2, drop_rate=0.2),
+    GPTConfig(
+        vocab_size=N_DIGITS + 1,
+        context_length=2 * LENGTH,
+        emb_dim=12,
+        n_heads=3,
+        n_layers=2,
+        drop_rate=0.2,
+    ),
     DataConfig(),
-    TrainConfig(steps=12, batch_size=8, micro_batches=2, lr=0.05, warmup_steps=2, eval_every=4, save_every=5, log_every=1, sample_every=0),
+    TrainConfig(
+        steps=12,
+        batch_size=8,
+        micro_batches=2,
+        lr=0.05,
+        warmup_steps=2,
+        eval_every=4,
+        save_every=5,
+        log_every=1,
+        sample_every=0,
+    ),
     SystemConfig(precision="float32", compile="no"),
 )
 
@@ -89,7 +106,14 @@ class KillAfter(Callback):
 
 def finetune(out, callbacks=(), model=None, config=CONFIG):
     """Train, or resume."""
-    return train(config, out, data=Reversal(1, 6), val=Reversal(2, 2), model=model or adapted_model(cfg=config.model), callbacks=callbacks)
+    return train(
+        config,
+        out,
+        data=Reversal(1, 6),
+        val=Reversal(2, 2),
+        model=model or adapted_model(cfg=config.model),
+        callbacks=callbacks,
+    )
 
 
 if __name__ == "__main__":

@@ -42,7 +42,9 @@ def playing(folder, models=None, texts=(TEXT,), port=0):
     named = hand_built()
     save_snapshot(folder, 0, untaught(named.model))
     save_snapshot(folder, 10, named.model.state_dict())
-    server = open_playground(models or {"by hand": named}, texts, port=port, secret=SECRET, snapshots=folder)
+    server = open_playground(
+        models or {"by hand": named}, texts, port=port, secret=SECRET, snapshots=folder
+    )
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
@@ -55,10 +57,18 @@ def playing(folder, models=None, texts=(TEXT,), port=0):
 
 def ask(server, path, body=None, method="POST", headers=None, raw=None):
     """A request with the secret: (status, headers, JSON or bytes)."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=PATIENCE_SECONDS)
-    sent = {"Authorization": f"Bearer {SECRET}", "Content-Type": "application/json", **(headers or {})}
+    connection = http.client.HTTPConnection(
+        "127.0.0.1", server.server_port, timeout=PATIENCE_SECONDS
+    )
+    sent = {
+        "Authorization": f"Bearer {SECRET}",
+        "Content-Type": "application/json",
+        **(headers or {}),
+    }
     content = raw if raw is not None else None if body is None else json.dumps(body).encode()
-    connection.request(method, path, content, {name: value for name, value in sent.items() if value is not None})
+    connection.request(
+        method, path, content, {name: value for name, value in sent.items() if value is not None}
+    )
     answer = connection.getresponse()
     data = answer.read()
     connection.close()

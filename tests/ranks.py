@@ -28,7 +28,11 @@ class Ranks:
     def __enter__(self) -> Ranks:
         here = {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
         self._process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | here
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | here,
         )
         return self
 
@@ -37,7 +41,15 @@ class Ranks:
         self._process.wait()
         self._process.stdout.close()
 
-    def train(self, size: int, config: Any, out: Path, stop_at: int = 0, fault: str = "", finetunes: bool = False) -> list[dict[str, Any]]:
+    def train(
+        self,
+        size: int,
+        config: Any,
+        out: Path,
+        stop_at: int = 0,
+        fault: str = "",
+        finetunes: bool = False,
+    ) -> list[dict[str, Any]]:
         """Train as `size` processes.
 
         Args:
@@ -64,7 +76,10 @@ class Ranks:
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
         assert self._process.stdout.readline() == "done\n"
-        return [json.loads(answer.read_text()) if answer.exists() else {"error": "killed"} for answer in answers]
+        return [
+            json.loads(answer.read_text()) if answer.exists() else {"error": "killed"}
+            for answer in answers
+        ]
 
 
 def train(config: Any, out: str, stop_at: int, finetunes: bool) -> dict[str, Any]:
@@ -90,7 +105,13 @@ def train(config: Any, out: str, stop_at: int, finetunes: bool) -> dict[str, Any
         if finetunes:
             run = finetune(out, [Witness()], config=config)
         else:
-            run = train(config, out, callbacks=[Witness()], corpus=text(config), inject_fault=inject_requested)
+            run = train(
+                config,
+                out,
+                callbacks=[Witness()],
+                corpus=text(config),
+                inject_fault=inject_requested,
+            )
         said["wrapped"] = run.wrapped_model is not run.model_with_loss
     except Exception as e:
         said |= {"error": str(e), "code": getattr(e, "code", 1), "trace": traceback.format_exc()}
@@ -140,9 +161,17 @@ def fork(job: dict[str, Any]) -> None:
         if job["fault"]:
             os.environ["LLM_SCRATCH_FAULT"] = job["fault"]
         if len(job["answers"]) > 1:
-            where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": len(job["answers"]), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            where = {
+                "RANK": rank,
+                "LOCAL_RANK": rank,
+                "WORLD_SIZE": len(job["answers"]),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+            }
             os.environ |= {name: str(value) for name, value in where.items()}
-        Path(answer).write_text(json.dumps(train(config, job["out"], job["stop_at"], job["finetunes"])))
+        Path(answer).write_text(
+            json.dumps(train(config, job["out"], job["stop_at"], job["finetunes"]))
+        )
         os._exit(0)
     for pid in children:
         os.waitpid(pid, 0)

@@ -24,7 +24,15 @@ from llm_scratch.config import (
 from llm_scratch.errors import USAGE, UserError
 from llm_scratch.presets import PRESETS, preset
 
-NOTEBOOK = {"vocab_size": 50257, "context_length": 256, "emb_dim": 768, "n_heads": 12, "n_layers": 12, "drop_rate": 0.1, "qkv_bias": False}
+NOTEBOOK = {
+    "vocab_size": 50257,
+    "context_length": 256,
+    "emb_dim": 768,
+    "n_heads": 12,
+    "n_layers": 12,
+    "drop_rate": 0.1,
+    "qkv_bias": False,
+}
 
 
 def test_the_notebooks_keys_come_first():
@@ -58,7 +66,9 @@ def test_json_and_yaml_give_back_what_went_in(name, tmp_path):
 
 def test_a_file_changes_what_it_names_and_keeps_the_rest(tmp_path):
     base = preset("quickstart")
-    (tmp_path / "mine.yaml").write_text("train:\n  lr: 1e-3\n  steps: 7\nmodel: {n_layers: 2}\n", encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(
+        "train:\n  lr: 1e-3\n  steps: 7\nmodel: {n_layers: 2}\n", encoding="utf-8"
+    )
     config = load_config(tmp_path / "mine.yaml", base)
     want = dataclasses.replace(base, train=dataclasses.replace(base.train, lr=0.001, steps=7))
     assert config == want.with_model(n_layers=2)
@@ -70,9 +80,9 @@ def test_an_empty_file_is_the_base(tmp_path):
 
 
 def test_numbers_may_be_written_in_any_of_their_ways():
-    assert from_dict(TrainConfig, {"lr": 1, "grad_clip": None, "betas": [0.9, 1 / 2]}) == TrainConfig(
-        lr=1.0, grad_clip=None, betas=(0.9, 0.5)
-    )
+    assert from_dict(
+        TrainConfig, {"lr": 1, "grad_clip": None, "betas": [0.9, 1 / 2]}
+    ) == TrainConfig(lr=1.0, grad_clip=None, betas=(0.9, 0.5))
     assert from_dict(TrainConfig, {"lr": "6e-4"}).lr == 6e-4
 
 
@@ -104,7 +114,11 @@ def test_invalid_setting_is_named(values, message):
 @pytest.mark.parametrize(
     ("cls", "values", "message"),
     [
-        (GPTConfig, {"emb_dim": 770}, "emb_dim=770 is not a multiple of n_heads=12; try emb_dim=768"),
+        (
+            GPTConfig,
+            {"emb_dim": 770},
+            "emb_dim=770 is not a multiple of n_heads=12; try emb_dim=768",
+        ),
         (GPTConfig, {"emb_dim": 5}, "emb_dim=5 is not a multiple of n_heads=12; try emb_dim=12"),
         (GPTConfig, {"n_heads": 0}, "n_heads: 0 is out of range"),
         (GPTConfig, {"drop_rate": 1.0}, "drop_rate: 1.0 is out of range"),
@@ -119,7 +133,11 @@ def test_invalid_setting_is_named(values, message):
         (TrainConfig, {"grad_clip": 0.0}, "grad_clip: 0.0 is out of range"),
         (TrainConfig, {"eval_batches": 0}, "eval_batches: 0 is out of range"),
         (TrainConfig, {"betas": (0.9, 1.0)}, "betas: 1.0 is out of range"),
-        (TrainConfig, {"batch_size": 10, "micro_batches": 4}, "batch_size=10 is not a multiple of micro_batches=4"),
+        (
+            TrainConfig,
+            {"batch_size": 10, "micro_batches": 4},
+            "batch_size=10 is not a multiple of micro_batches=4",
+        ),
     ],
 )
 def test_impossible_value_is_rejected(cls, values, message):
@@ -159,7 +177,12 @@ def test_the_hash_changes_with_every_setting_and_with_nothing_else(monkeypatch):
             if name in OBSERVATION_SETTINGS:
                 continue
             settings = to_dict(base)
-            kinds = {bool: lambda v: not v, int: lambda v: 2 * v or 1, float: lambda v: v / 2 or 0.5, str: "x{}".format}
+            kinds = {
+                bool: lambda v: not v,
+                int: lambda v: 2 * v or 1,
+                float: lambda v: v / 2 or 0.5,
+                str: "x{}".format,
+            }
             others = {
                 "init": "torch",
                 "activation": "relu",
@@ -177,8 +200,18 @@ def test_the_hash_changes_with_every_setting_and_with_nothing_else(monkeypatch):
     assert config_hash(base) == config_hash(replace(base, system=SystemConfig(compile="no"))), (
         "how the work is done is no setting of the run"
     )
-    seldom = replace(base.train, eval_every=7, eval_batches=None, save_every=7, sample_every=0, log_every=7, prompt="x")
-    assert config_hash(base) == config_hash(replace(base, train=seldom)), "what is only looked at is no setting of the run"
+    seldom = replace(
+        base.train,
+        eval_every=7,
+        eval_batches=None,
+        save_every=7,
+        sample_every=0,
+        log_every=7,
+        prompt="x",
+    )
+    assert config_hash(base) == config_hash(replace(base, train=seldom)), (
+        "what is only looked at is no setting of the run"
+    )
     assert len(config_hash(base)) == 16
 
 
@@ -194,9 +227,13 @@ def test_override_reads_values_by_the_type_of_their_setting():
         "data.source=file:a: b.txt", "train.prompt=yes", "train.optimizer=adamw", "init_from=gpt2",
     ]  # fmt: skip
     changed = base.override(settings)
-    train = replace(base.train, lr=3e-4, betas=(0.5, 0.75), grad_clip=None, prompt="yes", optimizer="adamw")
+    train = replace(
+        base.train, lr=3e-4, betas=(0.5, 0.75), grad_clip=None, prompt="yes", optimizer="adamw"
+    )
     data = replace(base.data, source="file:a: b.txt")
-    expected = replace(base.with_model(n_layers=4, tie_embeddings=False), train=train, data=data, init_from="gpt2")
+    expected = replace(
+        base.with_model(n_layers=4, tie_embeddings=False), train=train, data=data, init_from="gpt2"
+    )
     assert changed == expected
     assert base == preset("quickstart"), "the base is not changed"
 

@@ -48,7 +48,10 @@ def test_unknown_takes_a_table_and_a_code():
     [
         ("two\nlines\tand  blanks", "two lines and blanks"),
         ("\x1b[1;31mred\x1b[0m and \x1b]0;title\x07plain", "red and plain"),
-        ("bell\x07, zero\0, delete\x7f, C1 \x9b, right to left \u202e", "bell , zero , delete , C1 , right to left"),
+        (
+            "bell\x07, zero\0, delete\x7f, C1 \x9b, right to left \u202e",
+            "bell , zero , delete , C1 , right to left",
+        ),
     ],
 )
 def test_one_line_has_no_control_characters(text, line):
@@ -64,4 +67,7 @@ def test_description_of_an_error_is_one_line_cut():
 
 def test_where_a_users_file_may_add_names_the_flag_is_named():
     error = unknown("optimizer", "lion", ["adamw", "muon"], extensible=True)
-    assert str(error) == "unknown optimizer 'lion'; known: adamw, muon; if a Python file of yours defines it, add --import FILE"
+    assert (
+        str(error)
+        == "unknown optimizer 'lion'; known: adamw, muon; if a Python file of yours defines it, add --import FILE"
+    )

@@ -17,7 +17,11 @@ NAME = re.compile(r"""pip install[^`\n]*?['" ]llm[-_]scratch(?=\\?\[|['"`\s]|$)"
 
 def test_extras_are_those_of_pyproject():
     declared = {
-        extra: tuple(re.split(r"[>=<]", line)[0] for line in lines if not line.startswith(PROJECT["project"]["name"]))
+        extra: tuple(
+            re.split(r"[>=<]", line)[0]
+            for line in lines
+            if not line.startswith(PROJECT["project"]["name"])
+        )
         for extra, lines in PROJECT["project"]["optional-dependencies"].items()
     }
     assert {name: extra.packages for name, extra in EXTRAS.items()} == declared
@@ -60,7 +64,12 @@ def test_the_search_finds_the_name_of_another_project(line, wrong):
 
 def test_no_message_or_page_installs_a_name_that_is_not_ours():
     folders = ["src", "docs", "lessons", "notebook", "tests", "tools", "benchmarks"]
-    paths = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".md", ".ipynb")]
+    paths = [
+        path
+        for folder in folders
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".md", ".ipynb")
+    ]
     paths += [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "Makefile")]
     found = [
         f"{path.relative_to(ROOT)}: {line.strip()[:80]}"

@@ -42,7 +42,10 @@ def test_a_longer_time_never_reads_shorter():
     for exponent in range(3000):
         seconds = math.exp(exponent / 140)
         words = format_duration(seconds).replace(",", "").split()
-        now = sum(float(number) * units[unit] for number, unit in zip(words[::2], words[1::2], strict=True))
+        now = sum(
+            float(number) * units[unit]
+            for number, unit in zip(words[::2], words[1::2], strict=True)
+        )
         assert now >= before
         assert now == pytest.approx(seconds, rel=0.06, abs=0.51)
         before = now
@@ -54,4 +57,6 @@ def test_no_other_file_writes_durations_with_colons():
         if path.name == "plot.py" and path.parent.name in ("training", "reports"):
             continue
         text = path.read_text(encoding="utf-8")
-        assert not re.search(r"timedelta|:\{[^{}]*:02\}", text), f"{path}: use llm_scratch.formatting.format_duration"
+        assert not re.search(r"timedelta|:\{[^{}]*:02\}", text), (
+            f"{path}: use llm_scratch.formatting.format_duration"
+        )

@@ -21,15 +21,34 @@ from llm_scratch.tokenizers import TOKENIZERS, save_tokenizer
 from llm_scratch.training.state import unique_state_dict
 
 CHARS = TOKENIZERS["chars"](["abc "])
-NOTEBOOK = {"vocab_size": 50, "context_length": 16, "emb_dim": 128, "n_heads": 2, "n_layers": 2, "drop_rate": 0.1, "qkv_bias": False}
+NOTEBOOK = {
+    "vocab_size": 50,
+    "context_length": 16,
+    "emb_dim": 128,
+    "n_heads": 2,
+    "n_layers": 2,
+    "drop_rate": 0.1,
+    "qkv_bias": False,
+}
 
 
 def saved(run, step, tied=True, best=False):
-    cfg = GPTConfig(vocab_size=5, context_length=8, emb_dim=12, n_heads=3, n_layers=2, tie_embeddings=tied)
+    cfg = GPTConfig(
+        vocab_size=5, context_length=8, emb_dim=12, n_heads=3, n_layers=2, tie_embeddings=tied
+    )
     torch.manual_seed(step)
     model = GPTModel(cfg).eval()
     config = to_dict(RunConfig(cfg, DataConfig(tokenizer="chars")))
-    save(run, step, config, unique_state_dict(model), {}, {"step": step}, lambda folder: save_tokenizer(CHARS, folder), best)
+    save(
+        run,
+        step,
+        config,
+        unique_state_dict(model),
+        {},
+        {"step": step},
+        lambda folder: save_tokenizer(CHARS, folder),
+        best,
+    )
     return model
 
 
@@ -112,7 +131,9 @@ def test_a_checkpoint_of_the_notebooks_loads(tmp_path, with_optimizer, zipped, q
 
 def test_the_shape_is_read_off_the_weights():
     big = GPTModel(NOTEBOOK | {"emb_dim": 192, "n_heads": 3, "n_layers": 1}).state_dict()
-    assert config_of(big, Path("model.pth"), n_heads=3) == GPTConfig(vocab_size=50, context_length=16, emb_dim=192, n_heads=3, n_layers=1)
+    assert config_of(big, Path("model.pth"), n_heads=3) == GPTConfig(
+        vocab_size=50, context_length=16, emb_dim=192, n_heads=3, n_layers=1
+    )
 
 
 class Hostile:
@@ -125,7 +146,9 @@ class Hostile:
         return os.system, (f"touch {self.marker}",)
 
 
-@pytest.mark.parametrize("kind", ["pickle", "torch", "torch, old format", "beside weights", "numpy"])
+@pytest.mark.parametrize(
+    "kind", ["pickle", "torch", "torch, old format", "beside weights", "numpy"]
+)
 def test_code_in_a_file_is_refused_and_does_not_run(tmp_path, kind):
     marker, path = tmp_path / "it-ran", tmp_path / "model.pth"
     bomb = Hostile(marker)
@@ -195,8 +218,18 @@ def test_start_id_is_that_of_the_checkpoint(tmp_path, order, state, expected):
     cfg = GPTConfig(tokenizer.n_vocab, 8, 12, 2, 1, drop_rate=0.0)
     config = to_dict(RunConfig(cfg, DataConfig(source="file:x", tokenizer="bpe", order=order)))
     counters = {"step": 1, "steps": 1, "tokens": 1, **state}
-    save(tmp_path / "run", 1, config, unique_state_dict(GPTModel(cfg)), {}, counters, lambda folder: save_tokenizer(tokenizer, folder))
-    assert load(tmp_path / "run")[0].start_id == (tokenizer.eot_token if expected == "end of text" else expected)
+    save(
+        tmp_path / "run",
+        1,
+        config,
+        unique_state_dict(GPTModel(cfg)),
+        {},
+        counters,
+        lambda folder: save_tokenizer(tokenizer, folder),
+    )
+    assert load(tmp_path / "run")[0].start_id == (
+        tokenizer.eot_token if expected == "end of text" else expected
+    )
 
 
 def test_quantized_checkpoint_of_an_older_format_is_read(tmp_path):
@@ -206,7 +239,15 @@ def test_quantized_checkpoint_of_an_older_format_is_read(tmp_path):
     config = to_dict(RunConfig(model.cfg))
     old = {**config, "model": {**config["model"], "bits": 8}}
     state = {"step": 0, "steps": 0, "tokens": 0, "quantized": 8}
-    folder = save(tmp_path / "few", 0, old, unique_state_dict(few), {}, state, lambda into: save_tokenizer(tokenizer, into))
+    folder = save(
+        tmp_path / "few",
+        0,
+        old,
+        unique_state_dict(few),
+        {},
+        state,
+        lambda into: save_tokenizer(tokenizer, into),
+    )
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_bytes(_with_hash({**manifest, "format": 2}))
     again = load(tmp_path / "few")[0]

@@ -17,8 +17,17 @@ def test_a_preset_survives_json_and_says_what_it_is_for(name):
 def test_verdict_is_the_notebooks_run():
     config = preset("verdict")
     assert (config.model.n_params, config.model.context_length) == (162_419_712, 256)
-    assert (config.train.epochs, config.train.batch_size, config.train.lr, config.train.weight_decay) == (10, 2, 4e-4, 0.1)
-    assert (config.data.split, config.data.order, config.data.val_fraction) == ("characters", "notebook", 0.2)
+    assert (
+        config.train.epochs,
+        config.train.batch_size,
+        config.train.lr,
+        config.train.weight_decay,
+    ) == (10, 2, 4e-4, 0.1)
+    assert (config.data.split, config.data.order, config.data.val_fraction) == (
+        "characters",
+        "notebook",
+        0.2,
+    )
 
 
 def test_an_unknown_preset_names_the_nearest():

@@ -35,7 +35,12 @@ def test_every_numeric_setting_of_a_run_has_a_range(cls):
 
 @pytest.mark.parametrize(
     ("cls", "name"),
-    [(cls, f.name) for cls in (*MODELS, DataConfig, TrainConfig) for f in fields(cls) if f.name in RANGES],
+    [
+        (cls, f.name)
+        for cls in (*MODELS, DataConfig, TrainConfig)
+        for f in fields(cls)
+        if f.name in RANGES
+    ],
 )
 def test_settings_refuse_nan_infinity_and_what_lies_beyond_their_range(cls, name):
     allowed = RANGES[name]
@@ -53,10 +58,20 @@ def test_settings_file_names_the_section_of_a_number_that_is_out_of_range():
 @pytest.mark.parametrize(
     ("allowed", "inside", "outside", "words"),
     [
-        (Range(1e-6, 10, zero=True), [0, 1e-6, 10, torch.tensor(1.0).item()], [-1, 1e-320, 11, math.nan], "0, or 1e-06 to 10"),
+        (
+            Range(1e-6, 10, zero=True),
+            [0, 1e-6, 10, torch.tensor(1.0).item()],
+            [-1, 1e-320, 11, math.nan],
+            "0, or 1e-06 to 10",
+        ),
         (Range(0, 1, open_least=True), [1e-320, 1], [0, 1.1], "a number above 0 and at most 1"),
         (Range(0, 1, open_most=True), [0, 0.999], [1, -0.1], "a number at least 0 and below 1"),
-        (count(), [1, 2**31 - 1], [0, 2**31, 2.0, True, "3"], "a whole number from 1 to 2147483647"),
+        (
+            count(),
+            [1, 2**31 - 1],
+            [0, 2**31, 2.0, True, "3"],
+            "a whole number from 1 to 2147483647",
+        ),
         (count(0, 3, "or None"), [0, 3], [-1, 4], "a whole number from 0 to 3, or None"),
     ],
 )

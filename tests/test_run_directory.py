@@ -48,7 +48,9 @@ def test_open_run_parses_metrics_once(folder):
     assert run.metrics is first
 
 
-@pytest.mark.parametrize("torn", ['{"step": 6, "val_lo', "\0\0\0\0", '{"step": 6, "loss"\n', "3\n", "{}\n", "\n"])
+@pytest.mark.parametrize(
+    "torn", ['{"step": 6, "val_lo', "\0\0\0\0", '{"step": 6, "loss"\n', "3\n", "{}\n", "\n"]
+)
 def test_metrics_skip_a_line_that_is_not_a_row(folder, torn):
     with (folder / "metrics.jsonl").open("a") as file:
         file.write(torn)
@@ -66,7 +68,13 @@ def test_evaluations_skip_a_loss_that_is_not_a_number(folder):
 def test_new_run_has_no_metrics_samples_or_checkpoints(folder):
     (folder / "metrics.jsonl").unlink()
     run = open_run(folder)
-    assert (run.metrics, run.evaluations, run.samples, run.checkpoints, run.environment) == ([], [], [], [], {})
+    assert (run.metrics, run.evaluations, run.samples, run.checkpoints, run.environment) == (
+        [],
+        [],
+        [],
+        [],
+        {},
+    )
     assert (run.best, run.final) == ({}, {})
 
 
@@ -88,7 +96,10 @@ def test_samples_are_empty_before_the_first(folder, text):
 def test_checkpoints_are_newest_first_without_partial_ones(folder):
     for name in ("step-00000002", "step-00000010", "step-00000012.tmp-7", "quarantine"):
         (folder / "ckpt" / name).mkdir(parents=True)
-    assert [path.name for path in open_run(folder).checkpoints] == ["step-00000010", "step-00000002"]
+    assert [path.name for path in open_run(folder).checkpoints] == [
+        "step-00000010",
+        "step-00000002",
+    ]
 
 
 def test_open_run_rejects_a_folder_without_settings(tmp_path):
@@ -99,6 +110,12 @@ def test_open_run_rejects_a_folder_without_settings(tmp_path):
 
 def test_open_run_does_not_import_torch(folder):
     code = f"import sys, llm_scratch; llm_scratch.open_run({str(folder)!r}).metrics; print(*sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS)
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE_SECONDS,
+    )
     assert "llm_scratch.run_directory" in run.stdout.split()
     assert not {"torch", "numpy", "matplotlib"} & set(run.stdout.split())

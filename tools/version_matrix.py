@@ -42,7 +42,11 @@ TESTS = (
     "tests/test_loading.py",
 )
 """The notebooks' printed numbers, models and kernels, formats of other libraries and our own."""
-ARM_TESTS = ("tests/model/test_quantized.py", "tests/model/test_packed.py", "tests/model/test_gpt_variants.py")
+ARM_TESTS = (
+    "tests/model/test_quantized.py",
+    "tests/model/test_packed.py",
+    "tests/model/test_gpt_variants.py",
+)
 SOURCE_FILES = ("*.md", "*.toml", "LICENSE", "constraints.txt", "Makefile")
 SOURCE_FOLDERS = ("src", "tests", "docs", "tools", "notebook", "lessons", "benchmarks")
 TIMEOUT_SECONDS = 2 * 3600

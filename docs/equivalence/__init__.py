@@ -13,7 +13,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-CONFIG = {"vocab_size": 97, "context_length": 32, "emb_dim": 24, "n_heads": 6, "n_layers": 2, "drop_rate": 0.0, "qkv_bias": True}
+CONFIG = {
+    "vocab_size": 97,
+    "context_length": 32,
+    "emb_dim": 24,
+    "n_heads": 6,
+    "n_layers": 2,
+    "drop_rate": 0.0,
+    "qkv_bias": True,
+}
 TEXT = "The naïve café, 12 o'clock:\n\n\tif x == 3: return 'ħ' 你好 \U0001f600  and   so on. " * 5
 
 
@@ -46,7 +54,9 @@ def row(
     """Register a function that returns a difference as a row; `covers`: registry entries, space-separated."""
 
     def add(measure: Callable[[], float]) -> Callable[[], float]:
-        ROWS.append(Row(component, ours, reference, test, tolerance, measure, tuple(covers.split())))
+        ROWS.append(
+            Row(component, ours, reference, test, tolerance, measure, tuple(covers.split()))
+        )
         return measure
 
     return add
@@ -67,7 +77,15 @@ def transformers_gpt2(**changes: object) -> nn.Module:
     """A small GPT2LMHeadModel with random weights, including biases and norms."""
     import transformers
 
-    shape = {"vocab_size": 97, "n_positions": 32, "n_embd": 24, "n_head": 6, "n_layer": 2, "bos_token_id": 0, "eos_token_id": 0}
+    shape = {
+        "vocab_size": 97,
+        "n_positions": 32,
+        "n_embd": 24,
+        "n_head": 6,
+        "n_layer": 2,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
     theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape | changes)).eval()
     with torch.no_grad():
         for parameter in theirs.parameters():
@@ -85,7 +103,9 @@ def measure_difference(row: Row) -> float:
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(123)
         difference = float(row.measure())
-    assert difference <= row.tolerance, f"{row.ours} and {row.reference} differ by {difference:g}; expected at most {row.tolerance:g}"
+    assert difference <= row.tolerance, (
+        f"{row.ours} and {row.reference} differ by {difference:g}; expected at most {row.tolerance:g}"
+    )
     return difference
 
 
@@ -113,13 +133,26 @@ def transformers_nanochat(model: nn.Module) -> nn.Module:
         """Exchange the halves of every head: transformers' NanoChat rotates in the other direction."""
         return weight.unflatten(0, (H, 2, -1)).flip(1).reshape(weight.shape)
 
-    names = {"out_proj": "self_attn.o_proj", "W_value": "self_attn.v_proj", "W_query": "self_attn.q_proj", "W_key": "self_attn.k_proj"}
-    weights = {"model.embed_tokens.weight": model.tok_emb.weight, "lm_head.weight": model.out_head.weight}  # type: ignore[union-attr]
+    names = {
+        "out_proj": "self_attn.o_proj",
+        "W_value": "self_attn.v_proj",
+        "W_query": "self_attn.q_proj",
+        "W_key": "self_attn.k_proj",
+    }
+    weights = {
+        "model.embed_tokens.weight": model.tok_emb.weight,
+        "lm_head.weight": model.out_head.weight,
+    }  # type: ignore[union-attr]
     for i, block in enumerate(model.trf_blocks):  # type: ignore[arg-type]
         for ours, theirs in names.items():
             weight = getattr(block.att, ours).weight
-            weights[f"model.layers.{i}.{theirs}.weight"] = swap_halves(weight) if ours in ("W_query", "W_key") else weight
-        weights |= {f"model.layers.{i}.mlp.fc1.weight": block.up_proj.weight, f"model.layers.{i}.mlp.fc2.weight": block.down_proj.weight}
+            weights[f"model.layers.{i}.{theirs}.weight"] = (
+                swap_halves(weight) if ours in ("W_query", "W_key") else weight
+            )
+        weights |= {
+            f"model.layers.{i}.mlp.fc1.weight": block.up_proj.weight,
+            f"model.layers.{i}.mlp.fc2.weight": block.down_proj.weight,
+        }
     theirs = NanoChatForCausalLM(config).eval()
     theirs.load_state_dict(weights)
     return theirs

@@ -24,10 +24,19 @@ def against_transformers(name: str, warper: str, value: float) -> None:
         from transformers.generation import logits_process
 
         logits = 3 * torch.randn(5, 311)
-        return max_difference(sampling.SAMPLERS[name](logits, value), getattr(logits_process, warper)(value)(None, logits))
+        return max_difference(
+            sampling.SAMPLERS[name](logits, value),
+            getattr(logits_process, warper)(value)(None, logits),
+        )
 
     test = f"generation/test_sampling.py::test_{name}_equals_transformers"
-    row(name.replace("_", "-"), f"generation/sampling.{name}", f"transformers' {warper}", test, covers=f"SAMPLERS.{name}")(measure)
+    row(
+        name.replace("_", "-"),
+        f"generation/sampling.{name}",
+        f"transformers' {warper}",
+        test,
+        covers=f"SAMPLERS.{name}",
+    )(measure)
 
 
 against_transformers("temperature", "TemperatureLogitsWarper", 0.7)
@@ -45,13 +54,24 @@ def penalty_against_transformers(name: str, processor: str, ours: object, theirs
         from transformers.generation import logits_process
 
         logits, ids = 3 * torch.randn(3, 97), torch.randint(0, 5, (3, 20))
-        return max_difference(penalties.PENALTIES[name](logits, ours, ids), getattr(logits_process, processor)(theirs)(ids, logits))
+        return max_difference(
+            penalties.PENALTIES[name](logits, ours, ids),
+            getattr(logits_process, processor)(theirs)(ids, logits),
+        )
 
     test = f"generation/test_penalties.py::test_{name}_equals_transformers"
-    row(name.replace("_", " "), f"generation/penalties.{name}", f"transformers' {processor}", test, covers=f"PENALTIES.{name}")(measure)
+    row(
+        name.replace("_", " "),
+        f"generation/penalties.{name}",
+        f"transformers' {processor}",
+        test,
+        covers=f"PENALTIES.{name}",
+    )(measure)
 
 
-penalty_against_transformers("logit_bias", "SequenceBiasLogitsProcessor", {3: -9.0, 7: 2.5}, {(3,): -9.0, (7,): 2.5})
+penalty_against_transformers(
+    "logit_bias", "SequenceBiasLogitsProcessor", {3: -9.0, 7: 2.5}, {(3,): -9.0, (7,): 2.5}
+)
 penalty_against_transformers("repetition_penalty", "RepetitionPenaltyLogitsProcessor", 1.3, 1.3)
 penalty_against_transformers("no_repeat_ngram_size", "NoRepeatNGramLogitsProcessor", 2, 2)
 
@@ -62,10 +82,19 @@ def penalty_against_formula(name: str, cost: str) -> None:
     def measure() -> float:
         logits, ids = 3 * torch.randn(3, 97), torch.randint(0, 97, (3, 20))
         said = torch.stack([row.bincount(minlength=97) for row in ids])
-        return max_difference(penalties.PENALTIES[name](logits, 0.5, ids), logits - 0.5 * (said > 0 if cost == "once" else said))
+        return max_difference(
+            penalties.PENALTIES[name](logits, 0.5, ids),
+            logits - 0.5 * (said > 0 if cost == "once" else said),
+        )
 
     test = "generation/test_penalties.py::test_presence_and_frequency_follow_their_formula"
-    row(name.replace("_", " "), f"generation/penalties.{name}", "its formula", test, covers=f"PENALTIES.{name}")(measure)
+    row(
+        name.replace("_", " "),
+        f"generation/penalties.{name}",
+        "its formula",
+        test,
+        covers=f"PENALTIES.{name}",
+    )(measure)
 
 
 penalty_against_formula("presence_penalty", "once")
@@ -81,8 +110,14 @@ def _mirostat() -> float:
     for token in (3, 0, 40, 7):
         logits = 2 * torch.randn(1, 97)
         surprise = [-log2(p) for p in logits[0].softmax(-1).tolist()]
-        wrong += count_differences(steer(logits, ids).isfinite()[0].tolist(), [bits <= max(bound, min(surprise)) for bits in surprise])
-        bound, ids = bound - 0.5 * (surprise[token] - 3.0), torch.cat([ids, torch.tensor([[token]])], 1)
+        wrong += count_differences(
+            steer(logits, ids).isfinite()[0].tolist(),
+            [bits <= max(bound, min(surprise)) for bits in surprise],
+        )
+        bound, ids = (
+            bound - 0.5 * (surprise[token] - 3.0),
+            torch.cat([ids, torch.tensor([[token]])], 1),
+        )
     return wrong
 
 
@@ -115,15 +150,27 @@ def _beam() -> float:
     from llm_scratch.interop.gpt2_weight_map import HF
     from llm_scratch.interop.weight_map import expand
 
-    theirs, ours, ids = transformers_gpt2(), GPTModel(CONFIG | {"tie_embeddings": True}).eval(), torch.randint(1, 97, (1, 4))
+    theirs, ours, ids = (
+        transformers_gpt2(),
+        GPTModel(CONFIG | {"tie_embeddings": True}).eval(),
+        torch.randint(1, 97, (1, 4)),
+    )
     state = theirs.state_dict()
     for mapped in expand(HF, 2):
         for mine, part in mapped.split(state[mapped.theirs]).items():
             ours.get_parameter(mine).copy_(part)
     want = theirs.generate(  # type: ignore[operator]
-        ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, num_beams=4, do_sample=False, eos_token_id=None, pad_token_id=0
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=12,
+        num_beams=4,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
     )
-    return count_differences(beam_search(ours, ids, max_new_tokens=12, beams=4)[0].ids, want[0, 4:].tolist())
+    return count_differences(
+        beam_search(ours, ids, max_new_tokens=12, beams=4)[0].ids, want[0, 4:].tolist()
+    )
 
 
 @row(
@@ -136,11 +183,19 @@ def _contrastive() -> float:
     for _ in range(9):
         past = ours.hidden(plain)[0]
         probas, tokens = ours.out_head(past[-1]).softmax(-1).topk(4)
-        vectors = torch.stack([ours.hidden(torch.cat([plain, token.view(1, 1)], 1))[0, -1] for token in tokens])
+        vectors = torch.stack(
+            [ours.hidden(torch.cat([plain, token.view(1, 1)], 1))[0, -1] for token in tokens]
+        )
         likeness = torch.cosine_similarity(vectors[:, None], past[None], dim=-1).amax(1)
         plain = torch.cat([plain, tokens[(0.4 * probas - 0.6 * likeness).argmax()].view(1, 1)], 1)
     return count_differences(
-        torch.cat([ids, *(step.ids for step in islice(contrastive(ours, ids, candidates=4, alpha=0.6), 9))], 1)[0].tolist(),
+        torch.cat(
+            [
+                ids,
+                *(step.ids for step in islice(contrastive(ours, ids, candidates=4, alpha=0.6), 9)),
+            ],
+            1,
+        )[0].tolist(),
         plain[0].tolist(),
     )
 
@@ -150,6 +205,13 @@ def _contrastive() -> float:
     "generation/test_speculative.py::test_greedy_text_is_that_of_plain_greedy",
 )  # fmt: skip
 def _speculative() -> float:
-    ours, draft, ids = sharp_gpt(), GPTModel(CONFIG | {"n_layers": 1}).eval(), torch.randint(0, 97, (1, 5))
+    ours, draft, ids = (
+        sharp_gpt(),
+        GPTModel(CONFIG | {"n_layers": 1}).eval(),
+        torch.randint(0, 97, (1, 5)),
+    )
     steps = islice(speculate(ours, ids, DraftModel(draft, temperature=0), temperature=0), 20)
-    return count_differences(torch.cat([ids, *(step.ids for step in steps)], 1)[0].tolist(), generate(ours, ids, 20)[0].tolist())
+    return count_differences(
+        torch.cat([ids, *(step.ids for step in steps)], 1)[0].tolist(),
+        generate(ours, ids, 20)[0].tolist(),
+    )

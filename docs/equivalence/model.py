@@ -10,7 +10,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from equivalence import CONFIG, NotRun, max_difference, row, transformers_gpt2, transformers_nanochat
+from equivalence import (
+    CONFIG,
+    NotRun,
+    max_difference,
+    row,
+    transformers_gpt2,
+    transformers_nanochat,
+)
 from llm_scratch.config import ModelConfig
 from llm_scratch.hardware.packed_matmul import can_pack
 from llm_scratch.interop import hf
@@ -26,11 +33,21 @@ from llm_scratch.model.quantized import QuantizedLinear, from_int4, from_int8, t
 from llm_scratch.model.rope import ROPE_BASE, apply_rotary, rotary_angles
 
 
-@row("attention", "model/attention.MultiHeadAttention", "its formula", "model/test_attention.py::test_kernel_equals_formula", 1e-5)
+@row(
+    "attention",
+    "model/attention.MultiHeadAttention",
+    "its formula",
+    "model/test_attention.py::test_kernel_equals_formula",
+    1e-5,
+)
 def _attention() -> float:
     x, att = torch.randn(2, 7, 24), MultiHeadAttention(24, 24, 8, 0.0, 6)
-    q, k, v = (part(x).view(2, 7, 6, 4).transpose(1, 2) for part in (att.W_query, att.W_key, att.W_value))
-    return max_difference(att(x), att.out_proj((attention_weights(q, k) @ v).transpose(1, 2).reshape(2, 7, 24)))
+    q, k, v = (
+        part(x).view(2, 7, 6, 4).transpose(1, 2) for part in (att.W_query, att.W_key, att.W_value)
+    )
+    return max_difference(
+        att(x), att.out_proj((attention_weights(q, k) @ v).transpose(1, 2).reshape(2, 7, 24))
+    )
 
 
 @row(
@@ -38,15 +55,29 @@ def _attention() -> float:
     "model/test_attention.py::test_equals_torch_multihead_attention", 1e-5,
 )  # fmt: skip
 def _attention_of_torch() -> float:
-    x, att, theirs = torch.randn(2, 7, 24), MultiHeadAttention(24, 24, 8, 0.0, 6), nn.MultiheadAttention(24, 6, batch_first=True)
+    x, att, theirs = (
+        torch.randn(2, 7, 24),
+        MultiHeadAttention(24, 24, 8, 0.0, 6),
+        nn.MultiheadAttention(24, 6, batch_first=True),
+    )
     with torch.no_grad():
-        theirs.in_proj_weight.copy_(torch.cat([att.W_query.weight, att.W_key.weight, att.W_value.weight]))
+        theirs.in_proj_weight.copy_(
+            torch.cat([att.W_query.weight, att.W_key.weight, att.W_value.weight])
+        )
         theirs.in_proj_bias.zero_()
     theirs.out_proj = att.out_proj
-    return max_difference(att(x), theirs(x, x, x, attn_mask=torch.ones(7, 7).triu(1).bool(), need_weights=False)[0])
+    return max_difference(
+        att(x), theirs(x, x, x, attn_mask=torch.ones(7, 7).triu(1).bool(), need_weights=False)[0]
+    )
 
 
-@row("layer norm", "model/layers.LayerNorm", "its formula", "model/test_layers.py::test_layer_norm_equals_its_formula", 1e-5)
+@row(
+    "layer norm",
+    "model/layers.LayerNorm",
+    "its formula",
+    "model/test_layers.py::test_layer_norm_equals_its_formula",
+    1e-5,
+)
 def _norm() -> float:
     x, part = 3 * torch.randn(5, 24) + 1, LayerNorm(24)
     nn.init.normal_(part.scale)
@@ -70,7 +101,9 @@ def _bend() -> float:
 def _feed_forward() -> float:
     part, x = FeedForward({"emb_dim": 24}), torch.randn(5, 24)
     widen, _, narrow = part.layers
-    return max_difference(part(x), gelu(x @ widen.weight.T + widen.bias) @ narrow.weight.T + narrow.bias)
+    return max_difference(
+        part(x), gelu(x @ widen.weight.T + widen.bias) @ narrow.weight.T + narrow.bias
+    )
 
 
 def against_transformers_gpt2(ours: dict[str, Any], theirs_settings: dict[str, Any]) -> float:
@@ -107,7 +140,12 @@ def _exact_gelu() -> float:
 )  # fmt: skip
 def _variant() -> float:
     ours = {"activation": "gelu", "ff_dim": 40, "norm_eps": 1e-3, "scale_attention_by_layer": True}
-    theirs = {"activation_function": "gelu", "n_inner": 40, "layer_norm_epsilon": 1e-3, "scale_attn_by_inverse_layer_idx": True}
+    theirs = {
+        "activation_function": "gelu",
+        "n_inner": 40,
+        "layer_norm_epsilon": 1e-3,
+        "scale_attn_by_inverse_layer_idx": True,
+    }
     return against_transformers_gpt2(ours, theirs)
 
 
@@ -134,7 +172,9 @@ def _rotary() -> float:
     x, places = torch.randn(2, 3, 9, 8), torch.arange(9)
     turn = torch.polar(torch.ones(9, 4), places[:, None] * ROPE_BASE ** (-torch.arange(4) / 4))
     want = torch.complex(x[..., :4], x[..., 4:]) * turn
-    return max_difference(apply_rotary(x, rotary_angles(places, 8)), torch.cat([want.real, want.imag], -1))
+    return max_difference(
+        apply_rotary(x, rotary_angles(places, 8)), torch.cat([want.real, want.imag], -1)
+    )
 
 
 @row(
@@ -146,7 +186,9 @@ def _rotary() -> float:
 )
 def _look_back() -> float:
     q, k, v = torch.randn(2, 6, 1, 4), torch.randn(2, 6, 9, 4), torch.randn(2, 6, 9, 4)
-    return max_difference(decode_attention(q, k, v, None), torch.nn.functional.scaled_dot_product_attention(q, k, v))
+    return max_difference(
+        decode_attention(q, k, v, None), torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    )
 
 
 @row(
@@ -167,25 +209,51 @@ def _packed() -> float:
 )  # fmt: skip
 def _dummy() -> float:
     ours, ids = DummyGPTModel(CONFIG).eval(), torch.randint(0, 97, (2, 11))
-    return max_difference(ours(ids), ours.out_head(ours.tok_emb(ids) + ours.pos_emb(torch.arange(11))))
+    return max_difference(
+        ours(ids), ours.out_head(ours.tok_emb(ids) + ours.pos_emb(torch.arange(11)))
+    )
 
 
-@row("cache", "model/kv_cache.KVCache", "the model without it", "model/test_gpt.py::test_cache_in_any_pieces_equals_without", 1e-5)
+@row(
+    "cache",
+    "model/kv_cache.KVCache",
+    "the model without it",
+    "model/test_gpt.py::test_cache_in_any_pieces_equals_without",
+    1e-5,
+)
 def _cached() -> float:
     ours, ids = GPTModel(CONFIG).eval(), torch.randint(0, 97, (2, 11))
     cache = ours.new_cache(2)
-    return max_difference(torch.cat([ours(piece, cache) for piece in ids.split([4, 1, 1, 5], 1)], 1), ours(ids))
+    return max_difference(
+        torch.cat([ours(piece, cache) for piece in ids.split([4, 1, 1, 5], 1)], 1), ours(ids)
+    )
 
 
-@row("size", "architectures/gpt.GPTConfig.n_params", "counted", "architectures/test_configs.py::test_n_params_is_the_number_counted")
+@row(
+    "size",
+    "architectures/gpt.GPTConfig.n_params",
+    "counted",
+    "architectures/test_configs.py::test_n_params_is_the_number_counted",
+)
 def _size() -> float:
-    return abs(ModelConfig.of(CONFIG).n_params - sum(p.numel() for p in GPTModel(CONFIG).parameters()))
+    return abs(
+        ModelConfig.of(CONFIG).n_params - sum(p.numel() for p in GPTModel(CONFIG).parameters())
+    )
 
 
-@row("loss", "model/loss.next_token_loss", "its formula", "model/test_loss.py::test_equals_the_formula", 1e-5)
+@row(
+    "loss",
+    "model/loss.next_token_loss",
+    "its formula",
+    "model/test_loss.py::test_equals_the_formula",
+    1e-5,
+)
 def _loss() -> float:
     logits, targets = torch.randn(2, 7, 97), torch.randint(0, 97, (2, 7))
-    return max_difference(next_token_loss(logits, targets), -logits.softmax(-1).gather(-1, targets[..., None]).log().mean())
+    return max_difference(
+        next_token_loss(logits, targets),
+        -logits.softmax(-1).gather(-1, targets[..., None]).log().mean(),
+    )
 
 
 @row(
@@ -208,7 +276,12 @@ def steps_apart(bits: int) -> float:
     numbers, scale = to_int8(weight) if bits == 8 else to_int4(weight)
     back = from_int8(numbers, scale) if bits == 8 else from_int4(numbers, scale)
     step = scale.float()[:, None] if bits == 8 else scale.float().repeat_interleave(32, 1)
-    return ((back - weight.div(step).clamp(max=127 if bits == 8 else 7) * step) / step).abs().max().item()
+    return (
+        ((back - weight.div(step).clamp(max=127 if bits == 8 else 7) * step) / step)
+        .abs()
+        .max()
+        .item()
+    )
 
 
 @row(
@@ -234,4 +307,7 @@ def _int4() -> float:
 def _few_bits() -> float:
     weight, x = torch.randn(37, 96), torch.randn(5, 96)
     layers = [QuantizedLinear(*to_int8(weight)), QuantizedLinear(*to_int4(weight))]
-    return max(((one(x) - F.linear(x, one.weight)).abs() / (x.abs() @ one.weight.abs().T)).max().item() for one in layers)
+    return max(
+        ((one(x) - F.linear(x, one.weight)).abs() / (x.abs() @ one.weight.abs().T)).max().item()
+        for one in layers
+    )

@@ -36,8 +36,18 @@ def after_steps(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]
 def _adam() -> float:
     ours = nn.Linear(8, 5)
     mine = [p.detach().clone() for p in ours.parameters()]
-    moved, chance = after_steps(adamw(ours, TrainConfig(lr=1e-2, weight_decay=0.1, betas=(0.9, 0.95))), list(ours.parameters())), 1
-    generator, mean, square = torch.Generator().manual_seed(chance), [0 * w for w in mine], [0 * w for w in mine]
+    moved, chance = (
+        after_steps(
+            adamw(ours, TrainConfig(lr=1e-2, weight_decay=0.1, betas=(0.9, 0.95))),
+            list(ours.parameters()),
+        ),
+        1,
+    )
+    generator, mean, square = (
+        torch.Generator().manual_seed(chance),
+        [0 * w for w in mine],
+        [0 * w for w in mine],
+    )
     for t in range(1, 6):
         for i, w in enumerate(mine):
             g = torch.randn(w.shape, generator=generator)
@@ -54,8 +64,13 @@ def _adam() -> float:
 def _muons_adam() -> float:
     ours = nn.Linear(8, 5)
     theirs = copy.deepcopy(ours)
-    a = after_steps(Muon([{"params": list(ours.parameters())}], 2e-3, (0.9, 0.95)), list(ours.parameters()))
-    b = after_steps(torch.optim.AdamW(theirs.parameters(), 2e-3, (0.9, 0.95), weight_decay=0.0), list(theirs.parameters()))
+    a = after_steps(
+        Muon([{"params": list(ours.parameters())}], 2e-3, (0.9, 0.95)), list(ours.parameters())
+    )
+    b = after_steps(
+        torch.optim.AdamW(theirs.parameters(), 2e-3, (0.9, 0.95), weight_decay=0.0),
+        list(theirs.parameters()),
+    )
     return max(map(max_difference, a, b))
 
 
@@ -66,8 +81,13 @@ def _muons_adam() -> float:
 def _adam_of_the_notebooks() -> float:
     ours = nn.Linear(8, 5)
     theirs = copy.deepcopy(ours)
-    a = after_steps(adamw(ours, TrainConfig(lr=1e-2, weight_decay=0.1, betas=(0.9, 0.999), decay="all")), list(ours.parameters()))
-    b = after_steps(torch.optim.AdamW(theirs.parameters(), 1e-2, weight_decay=0.1), list(theirs.parameters()))
+    a = after_steps(
+        adamw(ours, TrainConfig(lr=1e-2, weight_decay=0.1, betas=(0.9, 0.999), decay="all")),
+        list(ours.parameters()),
+    )
+    b = after_steps(
+        torch.optim.AdamW(theirs.parameters(), 1e-2, weight_decay=0.1), list(theirs.parameters())
+    )
     return max(map(max_difference, a, b))
 
 
@@ -83,7 +103,10 @@ def turned(shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
     "training/test_optim.py::test_orthogonalize_brings_singular_values_to_about_1", 1e-3, covers="OPTIMIZERS.muon",
 )  # fmt: skip
 def _directions() -> float:
-    return max((middle - middle.diagonal().diag_embed()).abs().max().item() for middle, _ in map(turned, ((16, 64), (64, 16), (20, 20))))
+    return max(
+        (middle - middle.diagonal().diag_embed()).abs().max().item()
+        for middle, _ in map(turned, ((16, 64), (64, 16), (20, 20)))
+    )
 
 
 @row(
@@ -91,7 +114,10 @@ def _directions() -> float:
     "training/test_optim.py::test_orthogonalize_brings_singular_values_to_about_1", 0.4,
 )  # fmt: skip
 def _lengths() -> float:
-    return max((middle.diagonal()[kept] - 1).abs().max().item() for middle, kept in map(turned, ((16, 64), (64, 16), (20, 20))))
+    return max(
+        (middle.diagonal()[kept] - 1).abs().max().item()
+        for middle, kept in map(turned, ((16, 64), (64, 16), (20, 20)))
+    )
 
 
 @row(
@@ -106,7 +132,11 @@ def _clipping() -> float:
         calc_loss_batch(*batch, plain, "cpu").backward()
     grads = [p.grad for p in plain.parameters() if p.grad is not None]
     length = torch.stack([g.norm() for g in grads]).norm()
-    return max(max_difference(p.grad, g * 0.1 / length) for p, g in zip(ours.parameters(), grads, strict=True) if p.grad is not None)
+    return max(
+        max_difference(p.grad, g * 0.1 / length)
+        for p, g in zip(ours.parameters(), grads, strict=True)
+        if p.grad is not None
+    )
 
 
 def schedule(name: str, test: str, formula: Callable[[float], float]) -> None:
@@ -114,11 +144,18 @@ def schedule(name: str, test: str, formula: Callable[[float], float]) -> None:
 
     def measure() -> float:
         cfg = TrainConfig(lr=1.0, min_lr=0.1, warmup_steps=0, schedule=name)
-        return max(abs(learning_rate(t, 50, cfg) - (0.1 + 0.9 * formula(t / 50))) for t in range(51))
+        return max(
+            abs(learning_rate(t, 50, cfg) - (0.1 + 0.9 * formula(t / 50))) for t in range(51)
+        )
 
-    row(f"{name} schedule", f"training/schedule.{name}", "its formula", f"training/test_schedule.py::{test}", 1e-12, f"SCHEDULES.{name}")(
-        measure
-    )
+    row(
+        f"{name} schedule",
+        f"training/schedule.{name}",
+        "its formula",
+        f"training/test_schedule.py::{test}",
+        1e-12,
+        f"SCHEDULES.{name}",
+    )(measure)
 
 
 schedule("constant", "test_schedules_at_both_ends_and_the_middle", lambda done: 1)

@@ -22,7 +22,10 @@ def _ids_of_tiktoken() -> float:
 
 
 @row(
-    "tokenizer", "tokenizers/bpe.ByteBPE.decode_bytes", "the text: bytes that differ", "tokenizers/test_bpe.py::test_t1_any_text_comes_back"
+    "tokenizer",
+    "tokenizers/bpe.ByteBPE.decode_bytes",
+    "the text: bytes that differ",
+    "tokenizers/test_bpe.py::test_t1_any_text_comes_back",
 )
 def _there_and_back() -> float:
     ours = ByteBPE.train([TEXT], 300)
@@ -48,12 +51,16 @@ def _merges() -> float:
     theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
     byte_level = tokenizers.pre_tokenizers.ByteLevel
     theirs.pre_tokenizer = byte_level(add_prefix_space=False)
-    trainer = tokenizers.trainers.BpeTrainer(vocab_size=300, initial_alphabet=byte_level.alphabet(), show_progress=False)
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=300, initial_alphabet=byte_level.alphabet(), show_progress=False
+    )
     theirs.train_from_iterator([TEXT], trainer)
     with tempfile.TemporaryDirectory() as folder:
         ByteBPE.train([TEXT], 300, special_tokens=()).save(folder)
         ours = json.loads((Path(folder) / "tokenizer.json").read_text(encoding="utf-8"))
-    return count_differences(ours["model"]["merges"], json.loads(theirs.to_str())["model"]["merges"])
+    return count_differences(
+        ours["model"]["merges"], json.loads(theirs.to_str())["model"]["merges"]
+    )
 
 
 @row(
@@ -61,8 +68,12 @@ def _merges() -> float:
     "tokenizers/test_words.py::test_verdict_has_the_printed_sizes", covers="TOKENIZERS.words",
 )  # fmt: skip
 def _words() -> float:
-    pieces = [piece.strip() for piece in re.split(r"""([,.:;?_!"()']|--|\s)""", TEXT) if piece.strip()]
-    return count_differences(TOKENIZERS["words"]([TEXT], None).encode(TEXT), map(sorted(set(pieces)).index, pieces))
+    pieces = [
+        piece.strip() for piece in re.split(r"""([,.:;?_!"()']|--|\s)""", TEXT) if piece.strip()
+    ]
+    return count_differences(
+        TOKENIZERS["words"]([TEXT], None).encode(TEXT), map(sorted(set(pieces)).index, pieces)
+    )
 
 
 @row(
@@ -70,4 +81,6 @@ def _words() -> float:
     "tokenizers/test_chars.py::test_shakespeare_has_the_65_characters_known_from_nanogpt", covers="TOKENIZERS.chars",
 )  # fmt: skip
 def _chars() -> float:
-    return count_differences(TOKENIZERS["chars"]([TEXT], None).encode(TEXT), map(sorted(set(TEXT)).index, TEXT))
+    return count_differences(
+        TOKENIZERS["chars"]([TEXT], None).encode(TEXT), map(sorted(set(TEXT)).index, TEXT)
+    )

@@ -10,7 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from equivalence import CONFIG, TEXT, count_differences, max_difference, row, transformers_gpt2
-from llm_scratch.interop import crc32c, hf_export, litgpt, nanogpt, openai, openai_export, safetensors, tensorflow
+from llm_scratch.interop import (
+    crc32c,
+    hf_export,
+    litgpt,
+    nanogpt,
+    openai,
+    openai_export,
+    safetensors,
+    tensorflow,
+)
 from llm_scratch.loading import Options, read
 from llm_scratch.model import build
 from llm_scratch.model.gpt import GPTModel
@@ -18,7 +27,9 @@ from llm_scratch.storage.safetensors_writer import iter_bytes
 from llm_scratch.tokenizers import CharTokenizer
 from llm_scratch.tokenizers.bpe import ByteBPE
 
-TINY = Path(__file__).resolve().parents[2] / "tests" / "interop" / "tiny_gpt2"  # what TensorFlow wrote
+TINY = (
+    Path(__file__).resolve().parents[2] / "tests" / "interop" / "tiny_gpt2"
+)  # what TensorFlow wrote
 
 
 @row(
@@ -27,7 +38,9 @@ TINY = Path(__file__).resolve().parents[2] / "tests" / "interop" / "tiny_gpt2"  
 )  # fmt: skip
 def _tensorflow_read() -> float:
     file, want = tensorflow.TFCheckpointReader(TINY / "model.ckpt"), np.load(TINY / "expected.npz")
-    return sum(count_differences(file.read(name).tobytes(), want[name].tobytes()) for name in want.files)
+    return sum(
+        count_differences(file.read(name).tobytes(), want[name].tobytes()) for name in want.files
+    )
 
 
 @row(
@@ -37,13 +50,23 @@ def _tensorflow_read() -> float:
 def _release_written() -> float:
     with tempfile.TemporaryDirectory() as folder:
         openai_export.save_gpt2(*openai.load_gpt2(TINY), folder)
-        return sum(count_differences(path.read_bytes(), (TINY / path.name).read_bytes()) for path in Path(folder).iterdir())
+        return sum(
+            count_differences(path.read_bytes(), (TINY / path.name).read_bytes())
+            for path in Path(folder).iterdir()
+        )
 
 
-@row("CRC-32C", "interop/crc32c.crc32c", "the rule, bit by bit", "interop/test_crc32c.py::test_crc32c_equals_bitwise_definition")
+@row(
+    "CRC-32C",
+    "interop/crc32c.crc32c",
+    "the rule, bit by bit",
+    "interop/test_crc32c.py::test_crc32c_equals_bitwise_definition",
+)
 def _checksum() -> float:
     data = TEXT.encode()
-    return float(sum(crc32c.crc32c(data[:n]) != crc32c.crc32c_by_bits(data[:n]) for n in (0, 1, 7, 64, 300)))
+    return float(
+        sum(crc32c.crc32c(data[:n]) != crc32c.crc32c_by_bits(data[:n]) for n in (0, 1, 7, 64, 300))
+    )
 
 
 @row(
@@ -78,7 +101,10 @@ def _safetensors_read() -> float:
 def _notebooks() -> float:
     model, ids = GPTModel(CONFIG).eval(), torch.randint(0, 97, (2, 32))
     with tempfile.TemporaryDirectory() as folder:
-        torch.save(model.state_dict() | {"trf_blocks.0.att.mask": torch.ones(32, 32).triu(1)}, path := Path(folder) / "model.pth")
+        torch.save(
+            model.state_dict() | {"trf_blocks.0.att.mask": torch.ones(32, 32).triu(1)},
+            path := Path(folder) / "model.pth",
+        )
         back = read(path, Options(CharTokenizer("abc"), 6)).model.eval()
     return max_difference(back(ids), model(ids))
 
@@ -86,7 +112,10 @@ def _notebooks() -> float:
 def weights_as_linear(theirs: nn.Module) -> dict[str, Tensor]:
     """The weights of transformers' GPT-2 with matrices as nn.Linear keeps them, which nanoGPT and litgpt use."""
     turned = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
-    return {name: tensor.T.contiguous() if name.endswith(turned) else tensor for name, tensor in theirs.state_dict().items()}
+    return {
+        name: tensor.T.contiguous() if name.endswith(turned) else tensor
+        for name, tensor in theirs.state_dict().items()
+    }
 
 
 @row(
@@ -95,12 +124,29 @@ def weights_as_linear(theirs: nn.Module) -> dict[str, Tensor]:
 )  # fmt: skip
 def _nanogpt() -> float:
     theirs, ids = transformers_gpt2(activation_function="gelu"), torch.randint(0, 97, (2, 32))
-    args = {"n_layer": 2, "n_head": 6, "n_embd": 24, "block_size": 32, "bias": True, "vocab_size": 97, "dropout": 0.0}
-    ours = nanogpt.load_nanogpt({"model": weights_as_linear(theirs), "model_args": args}, Path("ckpt.pt")).eval()
+    args = {
+        "n_layer": 2,
+        "n_head": 6,
+        "n_embd": 24,
+        "block_size": 32,
+        "bias": True,
+        "vocab_size": 97,
+        "dropout": 0.0,
+    }
+    ours = nanogpt.load_nanogpt(
+        {"model": weights_as_linear(theirs), "model_args": args}, Path("ckpt.pt")
+    ).eval()
     return max_difference(ours(ids), theirs(ids).logits)
 
 
-LITGPT = {"h.": "h.", "ln_1": "norm_1", "ln_2": "norm_2", "attn.c_attn": "attn.qkv", "attn.c_proj": "attn.proj", "mlp.c_": "mlp."}
+LITGPT = {
+    "h.": "h.",
+    "ln_1": "norm_1",
+    "ln_2": "norm_2",
+    "attn.c_attn": "attn.qkv",
+    "attn.c_proj": "attn.proj",
+    "mlp.c_": "mlp.",
+}
 """Parts of nanoGPT's names -> litgpt's."""
 
 
@@ -153,6 +199,7 @@ def exported() -> tuple[float, float]:
         their_tokenizer = transformers.AutoTokenizer.from_pretrained(f"{folder}/out")
     texts = hf_export.sample_texts(tokenizer, 100)
     wrong = count_differences(
-        [tokenizer.encode(text, allowed_special="all") for text in texts], their_tokenizer(texts, verbose=False)["input_ids"]
+        [tokenizer.encode(text, allowed_special="all") for text in texts],
+        their_tokenizer(texts, verbose=False)["input_ids"],
     )
     return hf_export.logits_differ(model, theirs), wrong

@@ -11,7 +11,10 @@ WORDS = ("the", "cup", "was", "wet")
 
 def look_weigh_mix() -> Drawing:
     """One query against all keys; the weights mix the values."""
-    d = Drawing("Attention for one token: its query is compared with all keys, softmax makes weights, the weights mix the values", 314)
+    d = Drawing(
+        "Attention for one token: its query is compared with all keys, softmax makes weights, the weights mix the values",
+        314,
+    )
     weights = (0.05, 0.6, 0.1, 0.25)
     for i, word in enumerate(WORDS):
         x = 150 + i * 140
@@ -40,7 +43,10 @@ def look_weigh_mix() -> Drawing:
 
 def causal_mask() -> Drawing:
     """Scores with minus infinity above the diagonal, and the weights that come out."""
-    d = Drawing("The causal mask: scores above the diagonal become minus infinity, so softmax gives later tokens a weight of 0", 284)
+    d = Drawing(
+        "The causal mask: scores above the diagonal become minus infinity, so softmax gives later tokens a weight of 0",
+        284,
+    )
     scores = ((1.2,), (0.4, 0.9), (0.3, 1.5, 0.2), (0.1, 2.0, 0.6, 1.1))
     powers = [[math.exp(score) for score in row] for row in scores]
     weights = [[power / sum(row) for power in row] for row in powers]
@@ -62,7 +68,10 @@ def causal_mask() -> Drawing:
 
 def heads() -> Drawing:
     """One matrix product, cut into heads."""
-    d = Drawing("Heads: one matrix makes all queries, each vector is cut into equal parts, each head attends alone, parts are joined", 270)
+    d = Drawing(
+        "Heads: one matrix makes all queries, each vector is cut into equal parts, each head attends alone, parts are joined",
+        270,
+    )
     d.text(52, 30, "x", 14, "middle", bold=True)
     d.text(52, 212, "[T, C]", 13, "middle", "soft", mono=True)
     for row in range(4):
@@ -86,7 +95,9 @@ def heads() -> Drawing:
     d.text(632, 212, "[T, C]", 13, "middle", "soft", mono=True)
     for row in range(4):
         d.cells(566, 62 + row * 34, [""] * 3, 42, 28, colors, 4)
-    d.caption("C is the width of a token's vector, H the number of heads, and D = C / H. The cut costs nothing.")
+    d.caption(
+        "C is the width of a token's vector, H the number of heads, and D = C / H. The cut costs nothing."
+    )
     return d
 
 

@@ -7,10 +7,17 @@ from drawings.svg import Drawing
 
 def sampling() -> Drawing:
     """A distribution, cut by top-k and by top-p."""
-    d = Drawing("Sampling cuts a distribution: top-k keeps the k likeliest tokens, top-p as many as together reach p", 292)
+    d = Drawing(
+        "Sampling cuts a distribution: top-k keeps the k likeliest tokens, top-p as many as together reach p",
+        292,
+    )
     tokens = ("forward", "toward", "closer", "on", "inches", "pizza")
     shares = (0.45, 0.25, 0.15, 0.08, 0.05, 0.02)
-    panels = ((20, "the model's choice", 6, ""), (258, "top-k, k = 2", 2, "blue"), (496, "top-p, p = 0.8", 3, "orange"))
+    panels = (
+        (20, "the model's choice", 6, ""),
+        (258, "top-k, k = 2", 2, "blue"),
+        (496, "top-p, p = 0.8", 3, "orange"),
+    )
     for x, title, kept, color in panels:
         d.text(x, 28, title, 14, bold=True)
         total = sum(shares[:kept])
@@ -20,16 +27,23 @@ def sampling() -> Drawing:
             value = share / total if i < kept else 0
             if i < kept:
                 d.box(x + 70, y, max(90 * value, 3), 22, color=color or "grey", corner=3)
-                d.text(x + 78 + max(90 * value, 3), y + 11, f"{value:.2f}".lstrip("0"), 12, mono=True)
+                d.text(
+                    x + 78 + max(90 * value, 3), y + 11, f"{value:.2f}".lstrip("0"), 12, mono=True
+                )
             else:
                 d.line((x + 70, y + 11), (x + 86, y + 11), dashed=True)
-    d.caption("What is cut gets probability 0; the rest is divided by its sum, so that it adds up to 1 again.")
+    d.caption(
+        "What is cut gets probability 0; the rest is divided by its sum, so that it adds up to 1 again."
+    )
     return d
 
 
 def kv_cache() -> Drawing:
     """Keys and values of earlier tokens are kept; each step computes one column."""
-    d = Drawing("The key/value cache grows by one column a step: earlier keys and values are kept, only the new token is computed", 284)
+    d = Drawing(
+        "The key/value cache grows by one column a step: earlier keys and values are kept, only the new token is computed",
+        284,
+    )
     steps = (("prompt", 3, 3), ("step 1", 1, 4), ("step 2", 1, 5), ("step 3", 1, 6))
     tokens = ("Every", "effort", "moves", "you", "a", "bit")
     for row, (label, new, length) in enumerate(steps):

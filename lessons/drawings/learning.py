@@ -9,7 +9,10 @@ from drawings.svg import Drawing
 
 def tensor_shapes() -> Drawing:
     """Numbers, lists, tables and stacks of tables."""
-    d = Drawing("Four tensors: a number, a list of 4, a table of 3 rows and 4 columns, and a stack of 2 such tables", 214)
+    d = Drawing(
+        "Four tensors: a number, a list of 4, a table of 3 rows and 4 columns, and a stack of 2 such tables",
+        214,
+    )
     top, cell = 66, 26
     d.text(62, 26, "a number", 14, "middle", bold=True)
     d.text(62, 46, "()", 13, "middle", "soft", mono=True)
@@ -35,7 +38,10 @@ def tensor_shapes() -> Drawing:
 
 def matrix_product() -> Drawing:
     """One entry of a matrix product."""
-    d = Drawing("One entry of a matrix product: a row of the first matrix times a column of the second, added up", 236)
+    d = Drawing(
+        "One entry of a matrix product: a row of the first matrix times a column of the second, added up",
+        236,
+    )
     first, second = [["1", "2", "3"], ["4", "5", "6"]], [["1", "0"], ["0", "1"], ["1", "1"]]
     for i, row in enumerate(first):
         d.cells(60, 76 + i * 38, row, 34, 34, "blue" if i == 1 else "grey")
@@ -49,14 +55,24 @@ def matrix_product() -> Drawing:
         d.text(x, 28, shape, 13, "middle", "soft", mono=True)
     d.arrow((460, 164), (367, 164), (367, 152), color="green")
     d.text(468, 164, "4·1 + 5·0 + 6·1 = 10", 15, mono=True)
-    d.caption("The inner sizes, 3 and 3, must agree, and disappear. The outer ones, 2 and 2, remain.")
+    d.caption(
+        "The inner sizes, 3 and 3, must agree, and disappear. The outer ones, 2 and 2, remain."
+    )
     return d
 
 
 def training_loop() -> Drawing:
     """Batch, model, loss, gradient, step, and around again."""
-    d = Drawing("The training loop: batch, model, logits, loss; then gradients flow back, and the optimizer turns the parameters", 258)
-    for x, label, color in ((24, "batch|of text", "grey"), (204, "model", "blue"), (384, "logits", "grey"), (564, "loss", "orange")):
+    d = Drawing(
+        "The training loop: batch, model, logits, loss; then gradients flow back, and the optimizer turns the parameters",
+        258,
+    )
+    for x, label, color in (
+        (24, "batch|of text", "grey"),
+        (204, "model", "blue"),
+        (384, "logits", "grey"),
+        (564, "loss", "orange"),
+    ):
         d.box(x, 58, 132, 56, label, color, 15)
     for x in (156, 336, 516):
         d.arrow((x, 86), (x + 48, 86))
@@ -69,21 +85,36 @@ def training_loop() -> Drawing:
     d.box(174, 160, 192, 52, "optimizer|makes a step", "green")
     d.arrow((270, 160), (270, 114), color="green")
     d.text(282, 138, "all parameters, turned a little", 13, color="green-text")
-    d.caption("One round is a step. A real run makes hundreds to millions of them, each with another batch.")
+    d.caption(
+        "One round is a step. A real run makes hundreds to millions of them, each with another batch."
+    )
     return d
 
 
 def backward() -> Drawing:
     """The chain rule on a graph of three operations."""
-    d = Drawing("The computation x times x plus e to the x as a graph: values flow right, slopes flow back and are added at x", 300)
+    d = Drawing(
+        "The computation x times x plus e to the x as a graph: values flow right, slopes flow back and are added at x",
+        300,
+    )
     d.circle(92, 138, 36, "x = 3", "blue", 16)
     d.box(290, 50, 140, 56, "x · x = 9", "grey", 16)
     d.box(290, 170, 140, 56, "exp(x) = 20.09", "grey", 15)
     d.circle(610, 138, 44, "29.09", "orange", 16)
     d.text(610, 72, "sum", 14, "middle", bold=True)
-    for x0, y0, x1, y1, bend in ((128, 126, 290, 66, -1), (128, 150, 290, 210, 1), (430, 66, 568, 124, -1), (430, 210, 568, 152, 1)):
+    for x0, y0, x1, y1, bend in (
+        (128, 126, 290, 66, -1),
+        (128, 150, 290, 210, 1),
+        (430, 66, 568, 124, -1),
+        (430, 210, 568, 152, 1),
+    ):
         d.arrow((x0, y0), (x1, y1))
-        d.arrow((x1 - 2, y1 - 13 * bend), (x0 + 4, y0 - (9 if x0 < 200 else 13) * bend), color="red", dashed=True)
+        d.arrow(
+            (x1 - 2, y1 - 13 * bend),
+            (x0 + 4, y0 - (9 if x0 < 200 else 13) * bend),
+            color="red",
+            dashed=True,
+        )
     d.text(214, 106, "3 + 3", 14, "middle", "red-text", mono=True, halo=True)
     d.text(214, 171, "20.09", 14, "middle", "red-text", mono=True, halo=True)
     d.text(496, 106, "1", 14, "middle", "red-text", mono=True, halo=True)
@@ -101,7 +132,12 @@ def backward() -> Drawing:
 def _paths() -> dict[str, list[tuple[float, float]]]:
     """Ways of four optimizers down 0.5 (20 x^2 + y^2), as lesson 0 has them; x is across the valley, y along it."""
     steep, flat, start = 20.0, 1.0, (1.0, 2.0)
-    paths: dict[str, list[tuple[float, float]]] = {"SGD": [start], "momentum": [start], "AdamW": [start], "Muon": [start]}
+    paths: dict[str, list[tuple[float, float]]] = {
+        "SGD": [start],
+        "momentum": [start],
+        "AdamW": [start],
+        "Muon": [start],
+    }
     vx = vy = 0.0
     mean, square, ax, ay = [0.0, 0.0], [0.0, 0.0], 0.0, 0.0
     for n in range(1, 22):
@@ -125,7 +161,10 @@ def _paths() -> dict[str, list[tuple[float, float]]]:
 
 def optimizers() -> Drawing:
     """A valley with the ways that two optimizers take through it."""
-    d = Drawing("A long valley seen from above: SGD bounces between its walls, Muon crosses it in a straight line", 300)
+    d = Drawing(
+        "A long valley seen from above: SGD bounces between its walls, Muon crosses it in a straight line",
+        300,
+    )
 
     def at(point: tuple[float, float]) -> tuple[float, float]:
         return 90 + (2.0 - point[1]) * 190, 142 + point[0] * 88
@@ -143,8 +182,18 @@ def optimizers() -> Drawing:
     d.circle(*goal, 6, color="green")
     d.text(78, 230, "start", 13, "end", "soft", halo=True)
     d.text(goal[0] + 12, 142, "lowest loss", 13, color="green-text", bold=True, halo=True)
-    d.text(140, 40, "SGD: down the steepest wall, again and again", 13, color="red-text", bold=True, halo=True)
-    d.text(190, 222, "Muon: equally fast across and along", 13, color="blue-text", bold=True, halo=True)
+    d.text(
+        140,
+        40,
+        "SGD: down the steepest wall, again and again",
+        13,
+        color="red-text",
+        bold=True,
+        halo=True,
+    )
+    d.text(
+        190, 222, "Muon: equally fast across and along", 13, color="blue-text", bold=True, halo=True
+    )
     d.caption("A valley seen from above. Each ring joins places of equal loss.")
     return d
 

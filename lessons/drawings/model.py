@@ -7,7 +7,10 @@ from drawings.svg import Drawing
 
 def transformer_block() -> Drawing:
     """Norm, attention, add; norm, feed-forward, add."""
-    d = Drawing("A transformer block: norm, attention, added back; norm, feed-forward network, added back", 246)
+    d = Drawing(
+        "A transformer block: norm, attention, added back; norm, feed-forward network, added back",
+        246,
+    )
     y = 126
     d.text(24, y, "x", 17, bold=True, mono=True)
     d.arrow((44, y), (92, y))
@@ -37,14 +40,22 @@ def transformer_block() -> Drawing:
 
 def residual_stream() -> Drawing:
     """A stream of vectors that every layer reads from and adds to."""
-    d = Drawing("The residual stream: a vector for each token flows through all blocks; each layer reads it and adds to it", 262)
+    d = Drawing(
+        "The residual stream: a vector for each token flows through all blocks; each layer reads it and adds to it",
+        262,
+    )
     y = 190
     d.box(112, y - 14, 498, 28, "residual stream, [T, C]", "green", 14)
     d.arrow((84, y), (112, y))
     d.box(14, y - 22, 70, 44, "embed-|ding", "pink", 13)
     d.arrow((610, y), (636, y))
     d.box(636, y - 22, 70, 44, "norm,|head", "pink", 13)
-    layers = (("attention", "blue"), ("feed-forward", "orange"), ("attention", "blue"), ("feed-forward", "orange"))
+    layers = (
+        ("attention", "blue"),
+        ("feed-forward", "orange"),
+        ("attention", "blue"),
+        ("feed-forward", "orange"),
+    )
     for i, (label, color) in enumerate(layers):
         x = 130 + i * 122
         d.box(x, 76, 106, 44, label, color, 13)
@@ -55,13 +66,18 @@ def residual_stream() -> Drawing:
     for x, label in ((244, "block 1"), (488, "block 2")):
         d.line((x - 114, 62), (x - 114, 54), (x + 114, 54), (x + 114, 62))
         d.text(x, 40, label, 14, "middle", bold=True)
-    d.caption("Nothing is ever overwritten, only added. So errors flow straight back to the first layer.")
+    d.caption(
+        "Nothing is ever overwritten, only added. So errors flow straight back to the first layer."
+    )
     return d
 
 
 def gpt_model() -> Drawing:
     """Tables, blocks, norm, head."""
-    d = Drawing("GPT: token and position embeddings are added, pass through equal blocks, a norm and a head give logits", 236)
+    d = Drawing(
+        "GPT: token and position embeddings are added, pass through equal blocks, a norm and a head give logits",
+        236,
+    )
     y = 96
     d.box(20, y - 46, 116, 40, "token table", "pink", 14)
     d.box(20, y + 6, 116, 40, "positions", "pink", 14)

@@ -7,7 +7,10 @@ from drawings.svg import Drawing
 
 def rows_by_document() -> Drawing:
     """Windows cut a text anywhere; documents begin a row each."""
-    d = Drawing("Plain windows mix the end of one story with the beginning of the next; with one document a row none is mixed", 292)
+    d = Drawing(
+        "Plain windows mix the end of one story with the beginning of the next; with one document a row none is mixed",
+        292,
+    )
     stories = ((9, "blue"), (5, "orange"), (7, "green"), (6, "pink"), (5, "grey"))
     stream = [(color, place == 0) for length, color in stories for place in range(length)]
     d.text(20, 28, "plain windows of 8 tokens", 14, bold=True)
@@ -22,13 +25,18 @@ def rows_by_document() -> Drawing:
                 d.box(x, y, 32, 32, "▸" if column == 0 else "", color, 14, corner=4)
             else:
                 d.line((x + 10, y + 16), (x + 22, y + 16), dashed=True)
-    d.caption("One color is one story, ▸ its beginning. Broken lines are empty places that the loss ignores.")
+    d.caption(
+        "One color is one story, ▸ its beginning. Broken lines are empty places that the loss ignores."
+    )
     return d
 
 
 def resume() -> Drawing:
     """A run that is stopped and resumed ends like one that is not."""
-    d = Drawing("A run that stops at a checkpoint and resumes takes the same steps as one that is never interrupted", 244)
+    d = Drawing(
+        "A run that stops at a checkpoint and resumes takes the same steps as one that is never interrupted",
+        244,
+    )
     for y, label in ((64, "uninterrupted"), (142, "stopped"), (182, "resumed")):
         d.text(20, y, label, 14, bold=True)
     d.arrow((150, 64), (676, 64), color="blue")
@@ -47,7 +55,9 @@ def resume() -> Drawing:
     d.line((430, 142), (468, 142), dashed=True)
     d.text(478, 142, "lost: it is computed again", 13, color="soft")
     d.text(150, 182, "from the checkpoint of 40", 13, color="soft")
-    d.caption("The same seed and the same step give the same stories, so both runs end with the same bits.")
+    d.caption(
+        "The same seed and the same step give the same stories, so both runs end with the same bits."
+    )
     return d
 
 

@@ -37,12 +37,17 @@ def _style() -> str:
 
     def rules(palette: dict[str, str]) -> str:
         plain = [f".paper{{fill:{palette['paper']};stroke:{palette['edge']}}}"]
-        plain += [f".halo{{stroke:{palette['paper']};stroke-width:5;paint-order:stroke;stroke-linejoin:round}}"]
+        plain += [
+            f".halo{{stroke:{palette['paper']};stroke-width:5;paint-order:stroke;stroke-linejoin:round}}"
+        ]
         plain += [f".{name}{{fill:{palette[name]}}}" for name in ("ink", "soft")]
         plain += [f".line{{stroke:{palette['line']}}}", f".head{{fill:{palette['line']}}}"]
         for name in COLORS:
             edge = palette[f"{name}-line"]
-            plain += [f".{name}{{fill:{palette[name]};stroke:{edge}}}", f".{name}-text{{fill:{edge}}}"]
+            plain += [
+                f".{name}{{fill:{palette[name]};stroke:{edge}}}",
+                f".{name}-text{{fill:{edge}}}",
+            ]
             plain += [f".{name}-line{{stroke:{edge}}}", f".{name}-head{{fill:{edge}}}"]
         return "".join(plain)
 
@@ -74,7 +79,9 @@ class Drawing:
     ) -> None:  # fmt: skip
         """A rectangle with a label in its middle; `|` in the label begins a new line."""
         self._inside(x, y, x + w, y + h)
-        self.parts.append(f'<rect class="{color}" x="{_n(x)}" y="{_n(y)}" width="{_n(w)}" height="{_n(h)}" rx="{_n(corner)}"/>')
+        self.parts.append(
+            f'<rect class="{color}" x="{_n(x)}" y="{_n(y)}" width="{_n(w)}" height="{_n(h)}" rx="{_n(corner)}"/>'
+        )
         lines = label.split("|") if label else []
         for number, line in enumerate(lines):
             if text_width(line, size, mono) > w - 2:
@@ -90,15 +97,33 @@ class Drawing:
         width = text_width(label, size, mono)
         left = x - {"start": 0, "middle": width / 2, "end": width}[anchor]
         self._inside(left, y - size / 2, left + width, y + size / 2)
-        classes = " ".join([color, *(["mono"] if mono else []), *(["bold"] if bold else []), *(["halo"] if halo else [])])
-        where = f'x="{_n(x)}" y="{_n(y + size * 0.35)}" font-size="{_n(size)}" text-anchor="{anchor}"'
-        self.parts.append(f'<text class="{classes}" {where} xml:space="preserve">{escape(label)}</text>')
+        classes = " ".join(
+            [
+                color,
+                *(["mono"] if mono else []),
+                *(["bold"] if bold else []),
+                *(["halo"] if halo else []),
+            ]
+        )
+        where = (
+            f'x="{_n(x)}" y="{_n(y + size * 0.35)}" font-size="{_n(size)}" text-anchor="{anchor}"'
+        )
+        self.parts.append(
+            f'<text class="{classes}" {where} xml:space="preserve">{escape(label)}</text>'
+        )
 
     def caption(self, label: str) -> None:
         """A sentence under the drawing."""
         self.text(WIDTH / 2, self.height - 22, label, 13, "middle", "soft")
 
-    def line(self, *points: tuple[float, float], color: str = "", dashed: bool = False, arrow: bool = False, width: float = 1.6) -> None:
+    def line(
+        self,
+        *points: tuple[float, float],
+        color: str = "",
+        dashed: bool = False,
+        arrow: bool = False,
+        width: float = 1.6,
+    ) -> None:
         """Straight lines from point to point, with an arrow head at the end or without."""
         for x, y in points:
             self._inside(x, y, x, y)
@@ -108,14 +133,20 @@ class Drawing:
             length = ((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5
             ux, uy = (x1 - x0) / length, (y1 - y0) / length
             base = x1 - 9 * ux, y1 - 9 * uy
-            corners = (x1, y1), (base[0] - 4 * uy, base[1] + 4 * ux), (base[0] + 4 * uy, base[1] - 4 * ux)
+            corners = (
+                (x1, y1),
+                (base[0] - 4 * uy, base[1] + 4 * ux),
+                (base[0] + 4 * uy, base[1] - 4 * ux),
+            )
             self.polygon(corners, f"{color}-head" if color else "head")
             end = (*points[:-1], (x1 - 7 * ux, y1 - 7 * uy))
         path = " ".join(f"{_n(x)},{_n(y)}" for x, y in end)
         dash = ' stroke-dasharray="5 4"' if dashed else ""
         thick = f' style="stroke-width:{_n(width)}"' if width != 1.6 else ""
         style = f"{color}-line" if color else "line"
-        self.parts.append(f'<polyline class="{style}" points="{path}" stroke-linejoin="round"{dash}{thick}/>')
+        self.parts.append(
+            f'<polyline class="{style}" points="{path}" stroke-linejoin="round"{dash}{thick}/>'
+        )
 
     def arrow(self, *points: tuple[float, float], color: str = "", dashed: bool = False) -> None:
         """A line with an arrow head at its end."""
@@ -126,7 +157,15 @@ class Drawing:
         path = " ".join(f"{_n(x)},{_n(y)}" for x, y in points)
         self.parts.append(f'<polygon class="{style}" points="{path}"/>')
 
-    def circle(self, x: float, y: float, radius: float, label: str = "", color: str = "grey", size: float = 15) -> None:
+    def circle(
+        self,
+        x: float,
+        y: float,
+        radius: float,
+        label: str = "",
+        color: str = "grey",
+        size: float = 15,
+    ) -> None:
         """A circle with a label in its middle."""
         self._inside(x - radius, y - radius, x + radius, y + radius)
         self.parts.append(f'<circle class="{color}" cx="{_n(x)}" cy="{_n(y)}" r="{_n(radius)}"/>')
@@ -141,7 +180,9 @@ class Drawing:
     def dot(self, x: float, y: float, color: str, radius: float = 3) -> None:
         """A small filled circle."""
         self._inside(x, y, x, y)
-        self.parts.append(f'<circle class="{color}-head" cx="{_n(x)}" cy="{_n(y)}" r="{_n(radius)}"/>')
+        self.parts.append(
+            f'<circle class="{color}-head" cx="{_n(x)}" cy="{_n(y)}" r="{_n(radius)}"/>'
+        )
 
     def cells(
         self, x: float, y: float, labels: Sequence[str], w: float, h: float = 28, colors: Sequence[str] | str = "grey", gap: float = 4,
@@ -157,11 +198,22 @@ class Drawing:
         h = _n(self.height)
         head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {h}" width="{WIDTH}" height="{h}" role="img">'
         paper = f'<rect class="paper" x="0.5" y="0.5" width="{WIDTH - 1}" height="{_n(self.height - 1)}" rx="10"/>'
-        return "\n".join([head, f"<title>{escape(self.title)}</title>", f"<style>{_style()}</style>", paper, *self.parts, "</svg>\n"])
+        return "\n".join(
+            [
+                head,
+                f"<title>{escape(self.title)}</title>",
+                f"<style>{_style()}</style>",
+                paper,
+                *self.parts,
+                "</svg>\n",
+            ]
+        )
 
     def _inside(self, left: float, top: float, right: float, bottom: float) -> None:
         if left < 4 or top < 4 or right > WIDTH - 4 or bottom > self.height - 4:
-            raise ValueError(f"{self.title}: {left:.0f},{top:.0f} to {right:.0f},{bottom:.0f} is not on the paper")
+            raise ValueError(
+                f"{self.title}: {left:.0f},{top:.0f} to {right:.0f},{bottom:.0f} is not on the paper"
+            )
 
 
 def text_width(label: str, size: float, mono: bool = False) -> float:

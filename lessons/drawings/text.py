@@ -7,7 +7,10 @@ from drawings.svg import Drawing
 
 def bpe_merges() -> Drawing:
     """Three merges on a few words."""
-    d = Drawing("Byte-pair encoding: the most frequent pair of neighbors becomes one token, three times in a row", 268)
+    d = Drawing(
+        "Byte-pair encoding: the most frequent pair of neighbors becomes one token, three times in a row",
+        268,
+    )
     rows = (
         ("letters", "t h e _", "t h e m", "t h e _"),
         ("merge 1: t h", "th e _", "th e m", "th e _"),
@@ -23,7 +26,9 @@ def bpe_merges() -> Drawing:
         for word in words:
             for token in word.split():
                 w = 22 + 11 * len(token)
-                color = "orange" if token == new.get(number) else "blue" if len(token) > 1 else "grey"
+                color = (
+                    "orange" if token == new.get(number) else "blue" if len(token) > 1 else "grey"
+                )
                 d.box(x, y, w, 30, token.replace("_", "␣"), color, 15, mono=True, corner=4)
                 x, total = x + w + 4, total + 1
             x += 16
@@ -34,7 +39,10 @@ def bpe_merges() -> Drawing:
 
 def batch_windows() -> Drawing:
     """A text cut into windows, and targets one token later."""
-    d = Drawing("A text cut into windows of four tokens; the targets are the same windows, one token later", 318)
+    d = Drawing(
+        "A text cut into windows of four tokens; the targets are the same windows, one token later",
+        318,
+    )
     tokens = ["I", "had", "always", "thought", "Jack", "Gis", "burn", "rather", "a"]
     d.text(20, 34, "the text, as tokens", 13, color="soft")
     for i, token in enumerate(tokens):
@@ -50,14 +58,26 @@ def batch_windows() -> Drawing:
         d.text(x + 324, 178, "shape (2, 4)", 13, "end", "soft", mono=True)
         for row in range(2):
             for i in range(4):
-                d.box(x + i * 81, 194 + row * 38, 77, 34, tokens[row * 4 + i + shift], color, 13, corner=4)
+                d.box(
+                    x + i * 81,
+                    194 + row * 38,
+                    77,
+                    34,
+                    tokens[row * 4 + i + shift],
+                    color,
+                    13,
+                    corner=4,
+                )
     d.caption("One batch: two windows. Each of its eight targets asks: what came next?")
     return d
 
 
 def embedding() -> Drawing:
     """Token table and position table, added."""
-    d = Drawing("Embedding: a token id picks a row of the token table, its position a row of the position table; they are added", 258)
+    d = Drawing(
+        "Embedding: a token id picks a row of the token table, its position a row of the position table; they are added",
+        258,
+    )
     d.text(60, 28, "ids", 14, "middle", bold=True)
     d.text(240, 28, "token table [V, C]", 14, "middle", bold=True)
     d.text(430, 28, "position table [T, C]", 14, "middle", bold=True)

@@ -7,7 +7,10 @@ from drawings.svg import Drawing
 
 def quantization() -> Drawing:
     """Weights rounded to a grid with a scale."""
-    d = Drawing("Quantization: each weight is rounded to the nearest of a few equally spaced levels and stored as a small integer", 270)
+    d = Drawing(
+        "Quantization: each weight is rounded to the nearest of a few equally spaced levels and stored as a small integer",
+        270,
+    )
     values = (-0.81, -0.35, -0.12, 0.22, 0.47, 0.88)
     left, right, scale = 60, 660, 0.9 / 4
 
@@ -29,13 +32,18 @@ def quantization() -> Drawing:
     d.text(20, 200, "integers, 4 bits each", 14, bold=True)
     d.cells(196, 186, [str(round(v / scale)) for v in values], 44, 28, "orange", 6)
     d.text(508, 200, "and one scale: 0.225", 14)
-    d.caption("weight ≈ integer · scale. The error is at most half a step, and one scale serves many weights.")
+    d.caption(
+        "weight ≈ integer · scale. The error is at most half a step, and one scale serves many weights."
+    )
     return d
 
 
 def checkpoint_files() -> Drawing:
     """What is in a checkpoint's folder."""
-    d = Drawing("A checkpoint is a folder: weights, optimizer, state, settings, tokenizer, and a manifest with the hash of each", 340)
+    d = Drawing(
+        "A checkpoint is a folder: weights, optimizer, state, settings, tokenizer, and a manifest with the hash of each",
+        340,
+    )
     files = (
         ("model.safetensors", "all weights", "blue"),
         ("optim.safetensors", "averages of the optimizer", "green"),
@@ -52,9 +60,17 @@ def checkpoint_files() -> Drawing:
     d.arrow((508, 123), (540, 123))
     d.box(540, 92, 156, 62, "manifest.json|size and SHA-256|of each file", "grey", 13)
     d.text(20, 252, "model.safetensors, byte by byte", 14, bold=True)
-    parts = ((92, "8 bytes:|length", "grey"), (216, "header as JSON: names,|types, shapes, places", "orange"))
+    parts = (
+        (92, "8 bytes:|length", "grey"),
+        (216, "header as JSON: names,|types, shapes, places", "orange"),
+    )
     x = 20
-    for w, label, color in (*parts, (110, "tok_emb", "blue"), (110, "W_query", "blue"), (132, "...", "blue")):
+    for w, label, color in (
+        *parts,
+        (110, "tok_emb", "blue"),
+        (110, "W_query", "blue"),
+        (132, "...", "blue"),
+    ):
         d.box(x, 270, w, 46, label, color, 13, mono=color == "blue", corner=4)
         x += w + 4
     return d

@@ -115,7 +115,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.batch_size % self.micro_batches:
-            raise UserError(f"batch_size={self.batch_size} is not a multiple of micro_batches={self.micro_batches}; change one of them")
+            raise UserError(
+                f"batch_size={self.batch_size} is not a multiple of micro_batches={self.micro_batches}; change one of them"
+            )
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,9 @@ class RunConfig:
         for setting in settings:
             name, equals, text = setting.partition("=")
             if not equals:
-                raise UserError(f"setting {setting!r}: has no value; give NAME=VALUE, such as train.lr=3e-4")
+                raise UserError(
+                    f"setting {setting!r}: has no value; give NAME=VALUE, such as train.lr=3e-4"
+                )
             config = from_dict(RunConfig, _nested(name.strip(), text.strip(), config), config)
         return config
 
@@ -184,10 +188,22 @@ def _nested(name: str, text: str, config: RunConfig) -> dict[str, Any]:
 
 def config_hash(config: Any) -> str:
     """A hash of 16 hex digits of all settings that affect what is learned; `system` does not."""
-    return hashlib.sha256(json.dumps(resume_relevant(to_dict(config)), sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        json.dumps(resume_relevant(to_dict(config)), sort_keys=True).encode()
+    ).hexdigest()[:16]
 
 
-OBSERVATION_SETTINGS = frozenset({"eval_every", "eval_batches", "save_every", "sample_every", "prompt", "snapshot_every", "log_every"})
+OBSERVATION_SETTINGS = frozenset(
+    {
+        "eval_every",
+        "eval_batches",
+        "save_every",
+        "sample_every",
+        "prompt",
+        "snapshot_every",
+        "log_every",
+    }
+)
 """Fields of `TrainConfig` for measuring, sampling and saving; they change no weight."""
 
 

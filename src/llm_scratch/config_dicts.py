@@ -44,12 +44,16 @@ def from_dict(cls: type[T], values: Mapping[str, Any], base: T | None = None, pa
     kind: Any = cls
     if not isinstance(values, Mapping):
         known = sorted(field.name for field in fields(kind))
-        raise UserError(f"setting {path or 'config'!r} is {values!r}; expected keys like {', '.join(known[:4])}")
+        raise UserError(
+            f"setting {path or 'config'!r} is {values!r}; expected keys like {', '.join(known[:4])}"
+        )
     if isinstance(cls, HasVariants):
         kind = cls.variant(values, base, path)
     names = [field.name for field in fields(kind)]
     hints = get_type_hints(kind)
-    settings: dict[str, Any] = {} if base is None else {name: getattr(base, name) for name in names if hasattr(base, name)}
+    settings: dict[str, Any] = (
+        {} if base is None else {name: getattr(base, name) for name in names if hasattr(base, name)}
+    )
     for key, value in values.items():
         name = f"{path}.{key}".lstrip(".")
         if key not in names:
@@ -74,7 +78,9 @@ def _validate_types(hint: Any, value: Any, name: str) -> Any:
     options = getattr(hint, "__args__", (hint,))
     if getattr(hint, "__origin__", None) is tuple:
         if isinstance(value, (list, tuple)) and len(value) == len(options):
-            return tuple(_validate_types(option, part, name) for option, part in zip(options, value))
+            return tuple(
+                _validate_types(option, part, name) for option, part in zip(options, value)
+            )
     elif getattr(hint, "__origin__", None) is Literal:
         if value in options:
             return value
@@ -92,5 +98,7 @@ def _validate_types(hint: Any, value: Any, name: str) -> Any:
     elif int in options and isinstance(value, int) and not isinstance(value, bool):
         return value
     join = " and " if getattr(hint, "__origin__", None) is tuple else " or "
-    wanted = join.join("nothing" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
+    wanted = join.join(
+        "nothing" if o is type(None) else getattr(o, "__name__", str(o)) for o in options
+    )
     raise UserError(f"setting {name!r} is {value!r}; expected {wanted}")

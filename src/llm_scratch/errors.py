@@ -68,7 +68,9 @@ class GenerationWarning(UserWarning):
     """Generated text differs from the request: the prompt did not fit into the context, or the text ended early."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str], code: int = USAGE, extensible: bool = False) -> UserError:
+def unknown(
+    kind: str, name: str, known: Iterable[str], code: int = USAGE, extensible: bool = False
+) -> UserError:
     """The error for an unknown name, with the nearest known name or all of them.
 
     Args:

@@ -19,15 +19,31 @@ class Extra:
 
 
 EXTRAS: dict[str, Extra] = {
-    "hf": Extra("models from the Hugging Face Hub, `export hf`", ("transformers", "tokenizers", "huggingface_hub")),
+    "hf": Extra(
+        "models from the Hugging Face Hub, `export hf`",
+        ("transformers", "tokenizers", "huggingface_hub"),
+    ),
     "data": Extra("Parquet files, data sets of the Hub", ("pyarrow", "datasets")),
     "constrain": Extra("`generate --regex` and `--json-schema`", ("llguidance",)),
-    "lessons": Extra("`make lessons`: the notebooks", ("jupytext", "nbclient", "nbconvert", "ipykernel")),
+    "lessons": Extra(
+        "`make lessons`: the notebooks", ("jupytext", "nbclient", "nbconvert", "ipykernel")
+    ),
     "track": Extra("`train --system.tensorboard`", ("tensorboard",)),
     "experiments": Extra("`compare` and `experiment`", ("scipy",)),
     "dev": Extra(
         "tests and checks of this project",
-        ("pexpect", "pytest", "pytest-timeout", "pytest-xdist", "psutil", "hypothesis", "ruff", "mypy", "types-PyYAML", "statsmodels"),
+        (
+            "pexpect",
+            "pytest",
+            "pytest-timeout",
+            "pytest-xdist",
+            "psutil",
+            "hypothesis",
+            "ruff",
+            "mypy",
+            "types-PyYAML",
+            "statsmodels",
+        ),
     ),
 }
 

@@ -73,7 +73,9 @@ class Options(NamedTuple):
             UserError: it has more (exit code 4).
         """
         own = any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json"))
-        tokenizer = self.tokenizer or (read_tokenizer(folder) if own else TOKENIZERS["gpt2"]([], None))
+        tokenizer = self.tokenizer or (
+            read_tokenizer(folder) if own else TOKENIZERS["gpt2"]([], None)
+        )
         if tokenizer.n_vocab > vocab_size:
             raise UserError(
                 f"the model in {folder} has {vocab_size:,} tokens, but the tokenizer has {tokenizer.n_vocab:,}; pass the one that it was "
@@ -138,7 +140,12 @@ class InferenceModel:
 
 
 def load_for_inference(
-    where: str | Path, device: str = "auto", dtype: Dtype = "auto", *, compile: bool = False, **preparation: Any
+    where: str | Path,
+    device: str = "auto",
+    dtype: Dtype = "auto",
+    *,
+    compile: bool = False,
+    **preparation: Any,
 ) -> InferenceModel:
     """Load a model for fast inference: on a device, in a data type, packed or compiled.
 
@@ -155,7 +162,9 @@ def load_for_inference(
     choice = choose_device(device)
     on_cpu = torch.device(choice.name).type == "cpu"
     if compile and not on_cpu:
-        raise UserError(f"compile: only CPUs are supported, and this is {choice.name}; leave it out, or use the device cpu")
+        raise UserError(
+            f"compile: only CPUs are supported, and this is {choice.name}; leave it out, or use the device cpu"
+        )
     loaded = read(where)
     if on_cpu:
         select_matmul_backend()
@@ -175,10 +184,17 @@ def read(where: str | Path, options: Options | None = None) -> Loaded:
             except OutOfRange as e:
                 raise UserError(f"{path}: {e}", CHECKPOINT) from e
             if options.n_heads not in (None, own := loaded.model.cfg.n_heads):
-                raise UserError(f"{where} has n_heads={own}, not {options.n_heads}; leave n_heads out", CHECKPOINT)
+                raise UserError(
+                    f"{where} has n_heads={own}, not {options.n_heads}; leave n_heads out",
+                    CHECKPOINT,
+                )
             return loaded
     if path.exists():
-        problem = "not a folder of a known model format" if path.is_dir() else "not a file of a known model format"
+        problem = (
+            "not a folder of a known model format"
+            if path.is_dir()
+            else "not a file of a known model format"
+        )
         raise UserError(f"{where} is {problem}; supported are {supported_formats()}", CHECKPOINT)
     raise UserError(f"no model at {where}; expected {supported_formats()}", CHECKPOINT)
 
@@ -196,7 +212,10 @@ def from_checkpoint(saved: checkpoint.Checkpoint) -> tuple[LanguageModel, Tokeni
     """
     config = from_dict(RunConfig, saved.config)
     if "frozen_sha256" in saved.state:
-        raise UserError(f"{saved.folder}: holds only the trained part of a model with frozen weights; resume it from Python", CHECKPOINT)
+        raise UserError(
+            f"{saved.folder}: holds only the trained part of a model with frozen weights; resume it from Python",
+            CHECKPOINT,
+        )
     model = build(check_parameter_count(config.model, saved.weights, saved.folder))
     if saved.quantized:
         quantize(model, saved.quantized)
@@ -209,14 +228,18 @@ def from_checkpoint(saved: checkpoint.Checkpoint) -> tuple[LanguageModel, Tokeni
     return model, tokenizer
 
 
-def check_parameter_count(cfg: ModelConfig, weights: Mapping[str, Tensor], where: Path) -> ModelConfig:
+def check_parameter_count(
+    cfg: ModelConfig, weights: Mapping[str, Tensor], where: Path
+) -> ModelConfig:
     """Reject a config far larger than its weights, before memory is allocated; returns the config.
 
     Raises:
         UserError: the weights have far fewer parameters (exit code 4).
     """
     n_values = sum(tensor.numel() for tensor in weights.values())
-    if cfg.n_params > max(4 * n_values, UNCHECKED_PARAMETERS):  # 4-bit weights are stored in pairs; other architectures differ
+    if cfg.n_params > max(
+        4 * n_values, UNCHECKED_PARAMETERS
+    ):  # 4-bit weights are stored in pairs; other architectures differ
         raise UserError(
             f"{where}: config describes {cfg.n_params:,} parameters, but the file has {n_values:,}; file and config do not match",
             CHECKPOINT,
@@ -255,7 +278,10 @@ def _is_run(path: Path) -> bool:
 def _run(path: Path, options: Options) -> Loaded:
     saved = checkpoint.load_latest(path, log.warning, prefer="best")
     if saved is None:
-        raise UserError(f"{path} has no checkpoint yet; continue its training with `llm-scratch train`", CHECKPOINT)
+        raise UserError(
+            f"{path} has no checkpoint yet; continue its training with `llm-scratch train`",
+            CHECKPOINT,
+        )
     return Loaded(*from_checkpoint(saved))
 
 
@@ -280,7 +306,9 @@ def _torch_file(path: Path, options: Options) -> Loaded:
     weights = notebook.weights_of(saved, path)
     cfg = notebook.config_of(weights, path, drop_rate=options.drop_rate)
     if (heads := options.n_heads) is None and (heads := notebook.known_heads(cfg)) is not None:
-        log.warning("%s does not contain the number of attention heads; assuming GPT-2's, %d", path, heads)
+        log.warning(
+            "%s does not contain the number of attention heads; assuming GPT-2's, %d", path, heads
+        )
     cfg = replace(cfg, n_heads=heads or 1)
     tokenizer = options.tokenizer_for(path.parent, cfg.vocab_size)
     model = build(check_parameter_count(cfg, weights, path))
@@ -303,7 +331,9 @@ FORMATS = [
     Format("a checkpoint", _is_checkpoint, _checkpoint),
     Format("a run directory", _is_run, _run),
     Format("a folder of OpenAI's GPT-2 (hparams.json, model.ckpt.index)", _is_openai, _openai),
-    Format("a folder of transformers (config.json, model.safetensors)", hf.is_folder, _transformers),
+    Format(
+        "a folder of transformers (config.json, model.safetensors)", hf.is_folder, _transformers
+    ),
     Format("a folder of litgpt (model_config.yaml, lit_model.pth)", litgpt.is_litgpt, _litgpt),
     Format("a .pth file of the notebooks or nanoGPT's ckpt.pt", Path.is_file, _torch_file),
     Format(f"a name: {', '.join(GPT2)}", _is_gpt2_name, _gpt2),
@@ -339,13 +369,17 @@ def load_for_training(where: str | Path, cfg: ModelConfig) -> tuple[LanguageMode
     model, tokenizer = load(where, n_heads=cfg.n_heads if Path(where).is_file() else None)
     own = model.cfg
     if (bits := bits_of(model)) is not None:
-        raise UserError(f"{where} is quantized to {bits} bits and cannot be trained; use the model that it was made from")
+        raise UserError(
+            f"{where} is quantized to {bits} bits and cannot be trained; use the model that it was made from"
+        )
     if cfg.context_length > own.context_length:
         raise UserError(
             f"{where}: context_length={cfg.context_length} exceeds the {own.context_length} positions that the model was trained with; "
             f"set --model.context-length to {own.context_length} or less"
         )
-    if mismatches := [name for name in own if name not in NOT_IN_WEIGHTS and own[name] != cfg.get(name)]:
+    if mismatches := [
+        name for name in own if name not in NOT_IN_WEIGHTS and own[name] != cfg.get(name)
+    ]:
         name = mismatches[0]
         raise UserError(
             f"{where} has {name}={own[name]}, but the settings have {name}={cfg[name]}; leave it out, or start from random weights"
@@ -353,5 +387,7 @@ def load_for_training(where: str | Path, cfg: ModelConfig) -> tuple[LanguageMode
     model.crop_context(cfg.context_length)
     with torch.device("meta"):
         target = build(cfg)
-    set_parameters(target, {name: parameter.detach() for name, parameter in model.named_parameters()})
+    set_parameters(
+        target, {name: parameter.detach() for name, parameter in model.named_parameters()}
+    )
     return target, tokenizer

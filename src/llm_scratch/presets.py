@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from llm_scratch.config import DataConfig, GPTConfig, NanoChatConfig, RunConfig, SystemConfig, TrainConfig
+from llm_scratch.config import (
+    DataConfig,
+    GPTConfig,
+    NanoChatConfig,
+    RunConfig,
+    SystemConfig,
+    TrainConfig,
+)
 from llm_scratch.errors import unknown
 
 
@@ -69,7 +76,16 @@ def gpt2_small() -> RunConfig:
     return RunConfig(
         GPTConfig(qkv_bias=True, tie_embeddings=True, init="gpt2"),
         DataConfig(source="python-docs", tokenizer="gpt2"),
-        TrainConfig(steps=10_000, batch_size=8, lr=6e-4, min_lr=6e-5, warmup_steps=200, eval_every=250, save_every=500, sample_every=500),
+        TrainConfig(
+            steps=10_000,
+            batch_size=8,
+            lr=6e-4,
+            min_lr=6e-5,
+            warmup_steps=200,
+            eval_every=250,
+            save_every=500,
+            sample_every=500,
+        ),
     )
 
 

@@ -57,14 +57,20 @@ class Range:
 
     def __str__(self) -> str:
         """The range in words: "0, or 1e-06 to 1e+06"; "a whole number from 1 to 100"."""
-        least, most = (str(bound) if self.whole else f"{bound:g}" for bound in (self.least, self.most))
+        least, most = (
+            str(bound) if self.whole else f"{bound:g}" for bound in (self.least, self.most)
+        )
         zero = "0, or " if self.zero else ""
         if self.open_least or self.open_most:
             lower = f"{'above' if self.open_least else 'at least'} {least}"
             upper = f"{'below' if self.open_most else 'at most'} {most}"
             words = f"{zero}a number {lower} and {upper}"
         else:
-            words = f"{zero}a whole number from {least} to {most}" if self.whole else f"{zero}{least} to {most}"
+            words = (
+                f"{zero}a whole number from {least} to {most}"
+                if self.whole
+                else f"{zero}{least} to {most}"
+            )
         return f"{words}{f', {self.hint}' if self.hint else ''}"
 
 
@@ -212,7 +218,13 @@ def check_in(name: str, value: Any, allowed: Range, shown: str = "") -> None:
     """
     if value is None:
         return
-    several = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else (value,)
+    several = (
+        value.values()
+        if isinstance(value, Mapping)
+        else value
+        if isinstance(value, tuple)
+        else (value,)
+    )
     for number in several:
         if number not in allowed:
             raise OutOfRange(name, number, allowed, shown)

@@ -94,7 +94,9 @@ class RunInfo:
                 headings.append(heading)
         starts = [*(heading.start() for heading in headings), len(text)]
         return [
-            Sample(int(heading[1]), int(heading[2].replace(",", "")), text[heading.end() : end].strip())
+            Sample(
+                int(heading[1]), int(heading[2].replace(",", "")), text[heading.end() : end].strip()
+            )
             for heading, end in zip(headings, starts[1:], strict=True)
         ]
 
@@ -128,7 +130,10 @@ class RunInfo:
         """
         if self.bits != 32:
             instead = self.origin or "the run that it was made from"
-            raise UserError(f"{self.path} is {self.description} and cannot be trained; train {instead}, then quantize it", CHECKPOINT)
+            raise UserError(
+                f"{self.path} is {self.description} and cannot be trained; train {instead}, then quantize it",
+                CHECKPOINT,
+            )
 
     @property
     def has_curve(self) -> bool:
@@ -168,7 +173,9 @@ class RunInfo:
         has_checkpoint = bool(self.checkpoints)
         resume = f"train it: {shell_command('train', '--resume', self.path)}"
         advice = resume if has_checkpoint else "run the same train command again"
-        raise UserError(f"{self.path} is not trained yet, so it has no training curve; {advice}", DATA)
+        raise UserError(
+            f"{self.path} is not trained yet, so it has no training curve; {advice}", DATA
+        )
 
     @property
     def finished(self) -> bool:
@@ -191,10 +198,15 @@ def open_run(path: str | Path) -> RunInfo:
     """
     path = Path(path)
     if not (path / "config.yaml").is_file():
-        raise UserError(f"{path}: not a run directory (no config.yaml); list the runs with `llm-scratch runs list`", CHECKPOINT)
+        raise UserError(
+            f"{path}: not a run directory (no config.yaml); list the runs with `llm-scratch runs list`",
+            CHECKPOINT,
+        )
     config = load_config(path / "config.yaml")
     state = _state(path)
-    changed = max(p.stat().st_mtime for p in (path / "metrics.jsonl", path / "config.yaml") if p.is_file())
+    changed = max(
+        p.stat().st_mtime for p in (path / "metrics.jsonl", path / "config.yaml") if p.is_file()
+    )
     steps = state.get("steps", config.train.steps if config.train.epochs is None else 0)
     return RunInfo(
         path,

@@ -35,8 +35,14 @@ def test_api_page_has_every_public_name():
 
 
 def test_examples_of_the_api_page_are_python():
-    texts = ["\n".join(api_reference.docstring(entry.text)) for part in api_reference.entries().values() for entry in part]
-    examples = [block for text in texts for block in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)]
+    texts = [
+        "\n".join(api_reference.docstring(entry.text))
+        for part in api_reference.entries().values()
+        for entry in part
+    ]
+    examples = [
+        block for text in texts for block in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    ]
     assert len(examples) >= 4
     for block in examples:
         ast.parse(block)

@@ -25,10 +25,17 @@ def switches(source: str) -> list[int]:
             tested = [node.left, *node.comparators]
         elif isinstance(node, ast.match_case):
             tested = [node.pattern]
-        constants = {part.value for each in tested for part in ast.walk(each) if isinstance(part, ast.Constant)}
+        constants = {
+            part.value
+            for each in tested
+            for part in ast.walk(each)
+            if isinstance(part, ast.Constant)
+        }
         is_switch = bool(names & {value for value in constants if isinstance(value, str)})
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass"):
-            is_switch = bool(classes & {part.id for part in ast.walk(node.args[1]) if isinstance(part, ast.Name)})
+            is_switch = bool(
+                classes & {part.id for part in ast.walk(node.args[1]) if isinstance(part, ast.Name)}
+            )
         if is_switch:
             found.append(getattr(node, "lineno", 0))
     return found
@@ -36,7 +43,12 @@ def switches(source: str) -> list[int]:
 
 def test_no_file_asks_for_the_architecture():
     files = {path: path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py")}
-    wrong = [f"{name}:{line}" for path, name in files.items() if name not in OWN for line in switches(path.read_text(encoding="utf-8"))]
+    wrong = [
+        f"{name}:{line}"
+        for path, name in files.items()
+        if name not in OWN
+        for line in switches(path.read_text(encoding="utf-8"))
+    ]
     assert not wrong, f"put what differs into the family's own class: {wrong}"
 
 

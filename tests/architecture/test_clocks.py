@@ -52,7 +52,9 @@ class ClockReader:
         found = [(line, "asserts on a clock") for line in self._asserts(marked)]
         docstrings = {id(node.value) for node in ast.walk(self.tree) if isinstance(node, ast.Expr)}
         for node in ast.walk(self.tree):
-            is_timeout = isinstance(node, ast.keyword) and node.arg == "timeout" and id(node) not in marked
+            is_timeout = (
+                isinstance(node, ast.keyword) and node.arg == "timeout" and id(node) not in marked
+            )
             if is_timeout and is_short(node.value):
                 found.append((node.value.lineno, f"timeout={ast.unparse(node.value)}"))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -155,10 +157,18 @@ def patches_of_time(tree: ast.AST) -> list[int]:
     """
     found = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "setattr" and node.args:
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr == "setattr"
+            and node.args
+        ):
             target = node.args[0]
             named = isinstance(target, ast.Name) and target.id == "time"
-            if named or (isinstance(target, ast.Constant) and re.match(r"(.*\.)?time\.\w+$", str(target.value))):
+            if named or (
+                isinstance(target, ast.Constant)
+                and re.match(r"(.*\.)?time\.\w+$", str(target.value))
+            ):
                 found.append(node.lineno)
     return found
 

@@ -20,7 +20,9 @@ TABLES = {
     "SCHEDULES": "training.schedule",
 }
 """The registries that users extend -> module."""
-each_row = pytest.mark.parametrize("row", equivalence_table.ROWS, ids=lambda row: row.ours.rpartition(".")[2])
+each_row = pytest.mark.parametrize(
+    "row", equivalence_table.ROWS, ids=lambda row: row.ours.rpartition(".")[2]
+)
 
 
 @each_row
@@ -43,7 +45,9 @@ def test_equivalence_row_names_existing_code_and_test(row):
     assert attrgetter(names)(import_module("llm_scratch." + module.replace("/", "."))) is not None
     file, _, function = row.test.partition("::")
     tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
-    assert function in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}, f"tests/{file} has no {function}"
+    assert function in {
+        node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
+    }, f"tests/{file} has no {function}"
 
 
 def test_equivalence_page_lists_all_rows():
@@ -52,14 +56,22 @@ def test_equivalence_page_lists_all_rows():
     lines = page.removeprefix(equivalence_table.HEAD).splitlines()
     assert len(lines) == len(equivalence_table.ROWS) == len(equivalence_table.ALL) >= 50
     for row, line in zip(equivalence_table.ROWS, lines):
-        pattern = re.escape(equivalence_table.format_row(row, "FOUND")).replace("FOUND", r"(equal|\d+e-\d+|not run: [^|]+)")
+        pattern = re.escape(equivalence_table.format_row(row, "FOUND")).replace(
+            "FOUND", r"(equal|\d+e-\d+|not run: [^|]+)"
+        )
         assert re.fullmatch(pattern, line), f"run: python docs/equivalence_table.py\n{line}"
 
 
 def test_each_registry_entry_has_an_equivalence_row():
     covered = {entry for row in equivalence_table.ROWS for entry in row.covers}
-    known = {f"{table}.{name}" for table, module in TABLES.items() for name in getattr(import_module(f"llm_scratch.{module}"), table)}
-    assert not known - covered, "write a row in docs/equivalence/, and run: python docs/equivalence_table.py"
+    known = {
+        f"{table}.{name}"
+        for table, module in TABLES.items()
+        for name in getattr(import_module(f"llm_scratch.{module}"), table)
+    }
+    assert not known - covered, (
+        "write a row in docs/equivalence/, and run: python docs/equivalence_table.py"
+    )
     assert covered <= known, "a row covers an unknown registry entry"
 
 
@@ -72,4 +84,7 @@ def test_equivalence_difference_above_tolerance_raises():
 def test_packed_row_says_not_run_when_the_processor_cannot_pack(monkeypatch):
     row = next(row for row in equivalence_table.ROWS if row.ours == "model/packed.PackedLinear")
     monkeypatch.setattr("equivalence.model.can_pack", lambda dtype: False)
-    assert equivalence.result(row) == "not run: this processor or this torch cannot pack float32 matrices"
+    assert (
+        equivalence.result(row)
+        == "not run: this processor or this torch cannot pack float32 matrices"
+    )

@@ -24,9 +24,20 @@ from llm_scratch.training.schedule import SCHEDULES
 
 PAGE = Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"
 TABLES = [ARCHITECTURES, TOKENIZERS, MODEL_TYPES, SOURCES, OPTIMIZERS, SCHEDULES, PRESETS]
-BLOCK = re.compile(r"^### (.+?)\n(?:(?!^###).)*?^```python\n(.*?)^```\n+^```bash\n(llm-scratch .*?)\n```", flags=re.M | re.S)
-EXTENSIONS = {title: (code, command) for title, code, command in BLOCK.findall(PAGE.read_text(encoding="utf-8"))}
-WORDS = [["old", "new", "red"], ["cat", "dog", "owl", "fox"], ["mat", "log", "roof", "hill", "gate"], ["rain", "summer", "bread", "home"]]
+BLOCK = re.compile(
+    r"^### (.+?)\n(?:(?!^###).)*?^```python\n(.*?)^```\n+^```bash\n(llm-scratch .*?)\n```",
+    flags=re.M | re.S,
+)
+EXTENSIONS = {
+    title: (code, command)
+    for title, code, command in BLOCK.findall(PAGE.read_text(encoding="utf-8"))
+}
+WORDS = [
+    ["old", "new", "red"],
+    ["cat", "dog", "owl", "fox"],
+    ["mat", "log", "roof", "hill", "gate"],
+    ["rain", "summer", "bread", "home"],
+]
 TEXT = " ".join(f"The {a} {b} and the {c} sang of {d}." for a, b, c, d in product(*WORDS))
 
 
@@ -59,22 +70,56 @@ def test_contributing_block_trains_resumes_and_generates(title, capsys):
     words = shlex.split(command.replace("\\\n", " "))[1:]
     before = [set(table) for table in TABLES]
     assert main(words) == 0, capsys.readouterr().err
-    assert sum(len(set(table) - old) for table, old in zip(TABLES, before)) == len(re.findall(r"^[A-Z_]+\[", code, flags=re.M)) >= 1
+    assert (
+        sum(len(set(table) - old) for table, old in zip(TABLES, before))
+        == len(re.findall(r"^[A-Z_]+\[", code, flags=re.M))
+        >= 1
+    )
     run = Path(words[words.index("--out") + 1])
     steps = load_config(run / "config.yaml").train.steps
     assert steps <= 20, "a block is quick"
     assert list_checkpoints(run)[0].name == f"step-{steps:08d}"
     assert main(words) == 0  # finished: there is nothing left to do
     capsys.readouterr()
-    assert main(["generate", str(run), "and the", "--import", "mine.py", "--max-tokens", "5", "--seed", "1"]) == 0, capsys.readouterr().err
+    assert (
+        main(
+            [
+                "generate",
+                str(run),
+                "and the",
+                "--import",
+                "mine.py",
+                "--max-tokens",
+                "5",
+                "--seed",
+                "1",
+            ]
+        )
+        == 0
+    ), capsys.readouterr().err
     assert capsys.readouterr().out.strip()
 
 
 def settings(model=(), data=(), **changes):
     return RunConfig(
-        ModelConfig.of({"vocab_size": 60, "context_length": 16, "emb_dim": 24, "n_heads": 2, "n_layers": 1} | dict(model)),
-        DataConfig(**{"source": "file:text.txt", "tokenizer": "chars", "val_fraction": 0.2} | dict(data)),
-        TrainConfig(**{"steps": 3, "batch_size": 2, "eval_every": 3, "eval_batches": 1, "save_every": 3, "sample_every": 0} | changes),
+        ModelConfig.of(
+            {"vocab_size": 60, "context_length": 16, "emb_dim": 24, "n_heads": 2, "n_layers": 1}
+            | dict(model)
+        ),
+        DataConfig(
+            **{"source": "file:text.txt", "tokenizer": "chars", "val_fraction": 0.2} | dict(data)
+        ),
+        TrainConfig(
+            **{
+                "steps": 3,
+                "batch_size": 2,
+                "eval_every": 3,
+                "eval_batches": 1,
+                "save_every": 3,
+                "sample_every": 0,
+            }
+            | changes
+        ),
     )
 
 
@@ -138,7 +183,10 @@ def test_family_of_ones_own_has_its_flags_resumes_is_planned_and_uses_a_cache(ca
     assert main(["train", "--help", "--import", "mine.py", "--model.architecture", "gated"]) == 0
     assert "--model.hidden-dim INT" in " ".join(capsys.readouterr().out.split())
     assert main([*words, "--model.qkv-bias", "--fresh", "--force"]) == 2
-    assert "--model.qkv-bias: architecture 'gated' has no such setting; of its own it has hidden_dim, parallel" in capsys.readouterr().err
+    assert (
+        "--model.qkv-bias: architecture 'gated' has no such setting; of its own it has hidden_dim, parallel"
+        in capsys.readouterr().err
+    )
 
 
 def test_custom_source_is_read():

@@ -30,7 +30,10 @@ def _fast(monkeypatch):
 
 
 def rows(run):
-    return [{key: value for key, value in row.items() if key not in NONDETERMINISTIC_FIELDS} for row in open_run(run).metrics]
+    return [
+        {key: value for key, value in row.items() if key not in NONDETERMINISTIC_FIELDS}
+        for row in open_run(run).metrics
+    ]
 
 
 def test_own_finetuning_killed_and_resumed_equals_uninterrupted(tmp_path):
@@ -42,7 +45,9 @@ def test_own_finetuning_killed_and_resumed_equals_uninterrupted(tmp_path):
     torch.manual_seed(0)  # the random state of this process does not matter
     run = finetune(tmp_path / "run")
     assert run.step == CONFIG.train.steps
-    ours, theirs = (load_latest(tmp_path / name, pytest.fail, prefer="latest") for name in ("run", "whole"))
+    ours, theirs = (
+        load_latest(tmp_path / name, pytest.fail, prefer="latest") for name in ("run", "whole")
+    )
     for kind in ("weights", "optimizer"):
         one, two = getattr(ours, kind), getattr(theirs, kind)
         assert one.keys() == two.keys()
@@ -52,7 +57,9 @@ def test_own_finetuning_killed_and_resumed_equals_uninterrupted(tmp_path):
 
 
 def test_own_finetuning_on_two_ranks_equals_one(ranks, tmp_path):
-    config = dataclasses.replace(CONFIG.with_model(drop_rate=0.0), system=dataclasses.replace(CONFIG.system, parallel="fsdp"))
+    config = dataclasses.replace(
+        CONFIG.with_model(drop_rate=0.0), system=dataclasses.replace(CONFIG.system, parallel="fsdp")
+    )
     answers = ranks.train(2, config, tmp_path / "two", finetunes=True)
     assert [answer["trace"] for answer in answers if "trace" in answer] == []
     finetune(tmp_path / "one", config=config)
@@ -65,9 +72,17 @@ def test_own_finetuning_on_two_ranks_equals_one(ranks, tmp_path):
 def test_only_the_trainable_part_is_optimized_and_saved(tmp_path):
     run = finetune(tmp_path / "run")
     before = dict(adapted_model().named_parameters())
-    trained = {name for name, weight in run.model.named_parameters() if not torch.equal(weight, before[name])}
+    trained = {
+        name
+        for name, weight in run.model.named_parameters()
+        if not torch.equal(weight, before[name])
+    }
     saved = load_latest(tmp_path / "run", pytest.fail)
-    assert trained == saved.weights.keys() == {name for name, weight in before.items() if weight.requires_grad}
+    assert (
+        trained
+        == saved.weights.keys()
+        == {name for name, weight in before.items() if weight.requires_grad}
+    )
     assert len(trained) == 8
     assert {name.partition("/")[0] for name in saved.optimizer} == trained
     assert not list((saved.folder).glob("tokenizer*"))
@@ -78,7 +93,9 @@ def test_masked_targets_do_not_count(tmp_path):
     assert run.tokens == CONFIG.train.steps * 8 * LENGTH
     scored = [row for row in rows(tmp_path / "run") if "val_loss" in row]
     assert "val_bits_per_byte" not in scored[0], "there is no text"
-    inputs, targets = (torch.cat(parts) for parts in zip(*(Reversal(2, 2).batch(step) for step in range(2))))
+    inputs, targets = (
+        torch.cat(parts) for parts in zip(*(Reversal(2, 2).batch(step) for step in range(2)))
+    )
     with torch.no_grad():
         logits = run.model.eval()(inputs)[:, LENGTH:]
     loss = F.cross_entropy(logits.flatten(0, 1), targets[:, LENGTH:].flatten())
@@ -88,10 +105,15 @@ def test_masked_targets_do_not_count(tmp_path):
 def test_resuming_on_another_base_is_an_error(tmp_path):
     finetune(tmp_path / "run")
     for model in (adapted_model(seed=4), build(CONFIG.model)):
-        with pytest.raises(UserError, match="the frozen weights of the model are not those that the run was trained with") as error:
+        with pytest.raises(
+            UserError,
+            match="the frozen weights of the model are not those that the run was trained with",
+        ) as error:
             finetune(tmp_path / "run", model=model)
         assert error.value.code == CHECKPOINT
-    with pytest.raises(UserError, match="holds only the trained part of a model with frozen weights"):
+    with pytest.raises(
+        UserError, match="holds only the trained part of a model with frozen weights"
+    ):
         load(tmp_path / "run")
 
 
@@ -101,18 +123,26 @@ def test_own_loss_is_minimized(tmp_path):
     class Pairs(Reversal):
         def batch(self, step, rank=0, world=1):
             inputs, targets = super().batch(step, rank, world)
-            targets[::2, LENGTH:] = (targets[::2, LENGTH:] + 1) % own_finetuning.N_DIGITS  # wrong answers
+            targets[::2, LENGTH:] = (
+                targets[::2, LENGTH:] + 1
+            ) % own_finetuning.N_DIGITS  # wrong answers
             return inputs, targets
 
     def margins(model, inputs, targets):
-        log_probs = -F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none")
+        log_probs = -F.cross_entropy(
+            model(inputs).flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none"
+        )
         rejected, preferred = log_probs.view_as(targets).sum(1).view(-1, 2).unbind(1)
         return preferred - rejected
 
     def preference_loss(model, inputs, targets):
-        return -F.logsigmoid(margins(model, inputs, targets)).sum() * 2 * LENGTH  # of two rows, LENGTH targets each
+        return (
+            -F.logsigmoid(margins(model, inputs, targets)).sum() * 2 * LENGTH
+        )  # of two rows, LENGTH targets each
 
-    config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, lr=0.01, steps=20)).with_model(drop_rate=0.0)
+    config = dataclasses.replace(
+        CONFIG, train=dataclasses.replace(CONFIG.train, lr=0.01, steps=20)
+    ).with_model(drop_rate=0.0)
     pairs = Pairs(1, 1)
     run = train(config, tmp_path / "run", data=pairs, val=pairs, loss=preference_loss)
     losses = [row["val_loss"] for row in rows(tmp_path / "run") if "val_loss" in row]
@@ -125,7 +155,9 @@ def test_own_loss_is_minimized(tmp_path):
 
 def test_own_data_with_a_tokenizer_is_sampled(tmp_path):
     tokenizer = CharTokenizer.train(["0123456789="])
-    config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, sample_every=12, prompt="12=", steps=12))
+    config = dataclasses.replace(
+        CONFIG, train=dataclasses.replace(CONFIG.train, sample_every=12, prompt="12=", steps=12)
+    )
     config = config.with_model(vocab_size=tokenizer.n_vocab)
     train(config, tmp_path / "run", data=Reversal(1, 6), val=Reversal(2, 2), tokenizer=tokenizer)
     assert "## Step 12" in (tmp_path / "run" / "samples.md").read_text()
@@ -136,7 +168,11 @@ def test_own_data_with_a_tokenizer_is_sampled(tmp_path):
 def test_contributing_shows_a_run_that_trains(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     page = (Path(__file__).resolve().parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    code = page.partition("### Batches, a loss, a callback\n")[2].partition("```python\n")[2].partition("```\n")[0]
+    code = (
+        page.partition("### Batches, a loss, a callback\n")[2]
+        .partition("```python\n")[2]
+        .partition("```\n")[0]
+    )
     exec(compile(code, "mine.py", "exec"), {"__name__": "mine"})
     printed = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [step for step, _ in printed] == ["0", "10", "20"]
@@ -148,9 +184,25 @@ def test_contributing_shows_a_run_that_trains(tmp_path, monkeypatch, capsys):
 def test_what_cannot_be_trained_is_an_error(tmp_path):
     sampled = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, sample_every=5))
     for config, arguments, message in (
-        (CONFIG, {"data": Reversal(1, 6)}, "data: there is nothing to validate with; pass val= too"),
-        (CONFIG, {"data": Reversal(1, 6), "val": Reversal(2, 2), "model": build(CONFIG.model).requires_grad_(False)}, "nothing to train"),
-        (sampled, {"data": Reversal(1, 6), "val": Reversal(2, 2)}, "train.sample_every: samples need a tokenizer"),
+        (
+            CONFIG,
+            {"data": Reversal(1, 6)},
+            "data: there is nothing to validate with; pass val= too",
+        ),
+        (
+            CONFIG,
+            {
+                "data": Reversal(1, 6),
+                "val": Reversal(2, 2),
+                "model": build(CONFIG.model).requires_grad_(False),
+            },
+            "nothing to train",
+        ),
+        (
+            sampled,
+            {"data": Reversal(1, 6), "val": Reversal(2, 2)},
+            "train.sample_every: samples need a tokenizer",
+        ),
     ):
         with pytest.raises(UserError, match=message):
             train(config, tmp_path / "run", **arguments)

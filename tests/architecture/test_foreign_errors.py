@@ -19,7 +19,10 @@ def raw_messages(path: Path) -> list[str]:
         if all(ast.unparse(kind) in OURS for kind in kinds):
             continue
         for node in ast.walk(handler):
-            if isinstance(node, ast.FormattedValue) and ast.unparse(node.value) in (handler.name, f"str({handler.name})"):
+            if isinstance(node, ast.FormattedValue) and ast.unparse(node.value) in (
+                handler.name,
+                f"str({handler.name})",
+            ):
                 found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
     return found
 

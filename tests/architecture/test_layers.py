@@ -53,7 +53,10 @@ def imports(path: Path, here: str, known: dict[str, Path], public: dict[str, str
     """The imports of one file, including those in functions and under TYPE_CHECKING."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     guarded = {
-        id(n) for test in ast.walk(tree) if isinstance(test, ast.If) and "TYPE_CHECKING" in ast.unparse(test.test) for n in ast.walk(test)
+        id(n)
+        for test in ast.walk(tree)
+        if isinstance(test, ast.If) and "TYPE_CHECKING" in ast.unparse(test.test)
+        for n in ast.walk(test)
     }
     found = []
     for node in ast.walk(tree):
@@ -61,13 +64,17 @@ def imports(path: Path, here: str, known: dict[str, Path], public: dict[str, str
         if isinstance(node, ast.Import):
             used = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path.name}:{node.lineno} imports by a relative path; write llm_scratch. in full"
+            assert not node.level, (
+                f"{path.name}:{node.lineno} imports by a relative path; write llm_scratch. in full"
+            )
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
                 if node.module == "llm_scratch":
                     full = f"llm_scratch.{public.get(alias.name, alias.name)}"
                 used.append(full if full.removeprefix("llm_scratch.") in known else node.module)
-        ours = [name.removeprefix("llm_scratch.") for name in used if name.startswith("llm_scratch.")]
+        ours = [
+            name.removeprefix("llm_scratch.") for name in used if name.startswith("llm_scratch.")
+        ]
         where = f"{here}:{getattr(node, 'lineno', 0)}"
         found += [Import(where, here, name, id(node) in guarded) for name in ours]
     return found
@@ -75,7 +82,11 @@ def imports(path: Path, here: str, known: dict[str, Path], public: dict[str, str
 
 def everything() -> list[Import]:
     known = modules(ROOT)
-    return [found for here, path in known.items() for found in imports(path, here, known, llm_scratch._PUBLIC)]
+    return [
+        found
+        for here, path in known.items()
+        for found in imports(path, here, known, llm_scratch._PUBLIC)
+    ]
 
 
 def package_of(module: str) -> str:
@@ -93,7 +104,8 @@ def test_package_imports_only_from_lower_layers():
     wrong = [
         f"{i.where} imports {i.used}"
         for i in found
-        if package_of(i.used) != package_of(i.here) and LAYER[package_of(i.used)] >= LAYER[package_of(i.here)]
+        if package_of(i.used) != package_of(i.here)
+        and LAYER[package_of(i.used)] >= LAYER[package_of(i.here)]
     ]
     assert not wrong, "\n".join(wrong)
 
@@ -113,9 +125,17 @@ def test_package_has_no_circular_imports():
 
 
 def test_packages_are_flat_and_have_no_utils():
-    deep = [str(path) for path in ROOT.rglob("*.py") if len(path.relative_to(ROOT).parts) > 2 and path.parts[-3:-1] != ("cli", "commands")]
+    deep = [
+        str(path)
+        for path in ROOT.rglob("*.py")
+        if len(path.relative_to(ROOT).parts) > 2 and path.parts[-3:-1] != ("cli", "commands")
+    ]
     assert not deep, deep
-    catch_all = [str(path) for path in ROOT.rglob("*") if path.stem in ("utils", "util", "common", "helpers", "misc")]
+    catch_all = [
+        str(path)
+        for path in ROOT.rglob("*")
+        if path.stem in ("utils", "util", "common", "helpers", "misc")
+    ]
     assert not catch_all, f"split by idea: {catch_all}"
 
 
@@ -124,13 +144,18 @@ def test_tokenizers_do_not_import_torch():
         f"{path.name}:{node.lineno}"
         for path in ROOT.glob("tokenizers/*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, (ast.Import, ast.ImportFrom)) and "torch" in [n.split(".")[0] for n in names_of(node)]
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        and "torch" in [n.split(".")[0] for n in names_of(node)]
     ]
     assert not wrong, wrong
 
 
 def names_of(node: ast.Import | ast.ImportFrom) -> list[str]:
-    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+    return (
+        [alias.name for alias in node.names]
+        if isinstance(node, ast.Import)
+        else [node.module or ""]
+    )
 
 
 @pytest.mark.parametrize("name", COMPAT_MODULES)
@@ -139,10 +164,14 @@ def test_compat_module_only_reexports_from_model_to_training(name):
     assert ast.get_docstring(tree)
     for node in tree.body[1:]:
         if isinstance(node, ast.ImportFrom) and node.module.startswith("llm_scratch."):
-            assert LAYER["model"] <= LAYER[node.module.split(".")[1]] <= LAYER["training"], f"{name}:{node.lineno} imports {node.module}"
+            assert LAYER["model"] <= LAYER[node.module.split(".")[1]] <= LAYER["training"], (
+                f"{name}:{node.lineno} imports {node.module}"
+            )
         else:
             kind = ast.unparse(node).split(" = ")[0]
-            assert kind == "__all__" or kind.startswith("from __future__"), f"{name}:{node.lineno} is more than a name: {ast.unparse(node)}"
+            assert kind == "__all__" or kind.startswith("from __future__"), (
+                f"{name}:{node.lineno} is more than a name: {ast.unparse(node)}"
+            )
 
 
 def test_import_reader_finds_every_kind_of_import(tmp_path):
@@ -159,7 +188,10 @@ def f():
     from llm_scratch.cli import main
 """
     (tmp_path / "x.py").write_text(text)
-    known = dict.fromkeys(["errors", "storage.checkpoint", "loading", "model", "model.gpt", "training.loop", "cli"], tmp_path)
+    known = dict.fromkeys(
+        ["errors", "storage.checkpoint", "loading", "model", "model.gpt", "training.loop", "cli"],
+        tmp_path,
+    )
     found = imports(tmp_path / "x.py", "x", known, {"load": "loading"})
     assert {(i.used, i.for_types_only) for i in found} == {
         ("errors", False),

@@ -22,7 +22,9 @@ def undocumented(path: Path) -> list[str]:
 
     def look(node, name):
         for child in node.body:
-            if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) or child.name.startswith("_"):
+            if not isinstance(
+                child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+            ) or child.name.startswith("_"):
                 continue
             full = f"{name}{child.name}"
             if not (ast.get_docstring(child, clean=False) or "").split("\n")[0].strip():
@@ -61,7 +63,11 @@ def test_an_unknown_name_is_an_attribute_error():
 def test_import_is_light():
     code = "import sys, llm_scratch, llm_scratch.config, llm_scratch.errors, llm_scratch.presets; print(*sys.modules)"
     loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE_SECONDS,
     ).stdout.split()
     assert "llm_scratch.presets" in loaded
     assert not {"torch", "numpy", "matplotlib", "transformers", "tiktoken"} & set(loaded)

@@ -20,10 +20,18 @@ TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), fla
 
 def commands(text: str) -> list[str]:
     """The lines of every shell block, one that ends in a backslash joined with the next; and each `llm-scratch ...` within the text."""
-    blocks = re.findall(r"^ *```(?:bash|sh|shell|console|powershell)\n(.*?)^ *```", text, flags=re.M | re.S)
-    blocks += re.findall(r"`(llm-scratch [^`]+)`", re.sub(r"^ *```.*?^ *```", "", text, flags=re.M | re.S))
+    blocks = re.findall(
+        r"^ *```(?:bash|sh|shell|console|powershell)\n(.*?)^ *```", text, flags=re.M | re.S
+    )
+    blocks += re.findall(
+        r"`(llm-scratch [^`]+)`", re.sub(r"^ *```.*?^ *```", "", text, flags=re.M | re.S)
+    )
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line.strip().removeprefix("$ ").split(" #")[0].rstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    return [
+        line.strip().removeprefix("$ ").split(" #")[0].rstrip()
+        for line in lines
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
 
 
 @cache
@@ -41,7 +49,11 @@ def unknown_flags(line: str) -> list[str]:
         words = shlex.split(command[1]) if command else []
         verb = next((verb for n in (2, 1) if (verb := " ".join(words[:n])) in COMMANDS), None)
         if verb:
-            given = [word.partition("=")[0].replace("_", "-") for word in words if re.match(r"--[a-z]", word)]
+            given = [
+                word.partition("=")[0].replace("_", "-")
+                for word in words
+                if re.match(r"--[a-z]", word)
+            ]
             if "--import" in words:  # the file may define an architecture with settings of its own
                 given = [flag for flag in given if not flag.startswith("--model.")]
             wrong += [f"flag {flag!r}" for flag in given if flag not in flags_of(verb)]
@@ -55,12 +67,23 @@ def unknown_words(line: str) -> list[str]:
         words = verb.split()
         if words and words[0] not in COMMANDS and " ".join(words[:2]) not in COMMANDS:
             wrong.append(f"verb {verb!r}")
-        if words[:1] == ["train"] and words[1:2] and words[1] not in [*PRESETS, own_text.PRESET] and "--import" not in line:
+        if (
+            words[:1] == ["train"]
+            and words[1:2]
+            and words[1] not in [*PRESETS, own_text.PRESET]
+            and "--import" not in line
+        ):
             wrong.append(f"preset {words[1]!r}")
     wrong += unknown_flags(line)
     for rest in re.findall(r"(?:^|[;&|] *)make((?: +[^;&|\s]+)*)", line):
-        wrong += [f"target {word!r}" for word in rest.split() if "=" not in word and word.isidentifier() and word not in TARGETS]
-    for path in re.findall(r"(?<![\w/.])((?:lessons|benchmarks|notebook|tests|tools|src|docs|\.ci)/[\w./-]+)", line):
+        wrong += [
+            f"target {word!r}"
+            for word in rest.split()
+            if "=" not in word and word.isidentifier() and word not in TARGETS
+        ]
+    for path in re.findall(
+        r"(?<![\w/.])((?:lessons|benchmarks|notebook|tests|tools|src|docs|\.ci)/[\w./-]+)", line
+    ):
         if not (ROOT / path).exists():
             wrong.append(f"file {path!r}")
     return wrong
@@ -68,7 +91,11 @@ def unknown_words(line: str) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_command_of_the_page_exists(page):
-    wrong = [f"{line!r}: {', '.join(words)}" for line in commands(page.read_text(encoding="utf-8")) if (words := unknown_words(line))]
+    wrong = [
+        f"{line!r}: {', '.join(words)}"
+        for line in commands(page.read_text(encoding="utf-8"))
+        if (words := unknown_words(line))
+    ]
     assert not wrong, "\n".join(wrong)
 
 
@@ -81,7 +108,11 @@ def test_every_command_of_the_smoke_test_exists():
 def test_every_relative_link_of_the_page_leads_somewhere(page):
     text = re.sub(r"^ *```.*?^ *```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
     links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r"(?:src|href)=\"([^\"]+)\"", text)
-    dead = [link for link in links if not re.match(r"[a-z]+:|#", link) and not (page.parent / link.split("#")[0]).exists()]
+    dead = [
+        link
+        for link in links
+        if not re.match(r"[a-z]+:|#", link) and not (page.parent / link.split("#")[0]).exists()
+    ]
     assert not dead, dead
 
 
@@ -105,8 +136,14 @@ def test_the_makefile_has_the_documented_targets():
         ("cd llm && make demo PIP_FLAGS=x", []),
         ("llm-scratch train quickstart --train.lrr 1 --out x", ["flag '--train.lrr'"]),
         ("llm-scratch train quickstart --train.eval_every=5 --model.no-tie-embeddings", []),
-        ('llm-scratch generate gpt2 "a --mistake in quotes" --top-k 5 --topk 5 | head', ["flag '--topk'"]),
-        ("torchrun --nproc-per-node 2 -m llm_scratch tokenizer train verdict --vocab 300", ["flag '--vocab'"]),
+        (
+            'llm-scratch generate gpt2 "a --mistake in quotes" --top-k 5 --topk 5 | head',
+            ["flag '--topk'"],
+        ),
+        (
+            "torchrun --nproc-per-node 2 -m llm_scratch tokenizer train verdict --vocab 300",
+            ["flag '--vocab'"],
+        ),
         ("make demoo", ["target 'demoo'"]),
         ("python lessons/step9_nothing.py", ["file 'lessons/step9_nothing.py'"]),
     ],

@@ -43,7 +43,9 @@ from llm_scratch.model.written_kernels import WRITTEN
 from llm_scratch.tokenizers import CharTokenizer
 
 ROOT = Path(llm_scratch.__file__).parent
-FILES = sorted([*ROOT.glob("model/*.py"), *ROOT.glob("generation/*.py"), ROOT / "data" / "loader.py"])
+FILES = sorted(
+    [*ROOT.glob("model/*.py"), *ROOT.glob("generation/*.py"), ROOT / "data" / "loader.py"]
+)
 B, T, C, H, D, V = 2, 5, 48, 6, 8, 31
 SIZES = {"B": B, "T": T, "S": T, "C": C, "H": H, "G": H, "D": D, "V": V, "F": 4 * C}
 
@@ -82,17 +84,28 @@ def promises(path: Path) -> list[Promise]:
     """The shape comments of a file, each with the statement that it stands at the end of."""
     source = path.read_text(encoding="utf-8")
     tree = ast.parse(source)
-    functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    functions = [
+        node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
     found = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        comment = re.match(r"#\s*\[([^\]]+)\]", token.string) if token.type == tokenize.COMMENT else None
+        comment = (
+            re.match(r"#\s*\[([^\]]+)\]", token.string) if token.type == tokenize.COMMENT else None
+        )
         if comment is None:
             continue
         line = token.start[0]
-        inner = max((f for f in functions if f.lineno <= line <= f.end_lineno), key=lambda f: f.lineno, default=None)
+        inner = max(
+            (f for f in functions if f.lineno <= line <= f.end_lineno),
+            key=lambda f: f.lineno,
+            default=None,
+        )
         assert inner, f"{path.name}:{line} a shape comment outside of any function"
         ends = [
-            s for s in ast.walk(inner) if isinstance(s, (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return)) and s.end_lineno == line
+            s
+            for s in ast.walk(inner)
+            if isinstance(s, (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return))
+            and s.end_lineno == line
         ]
         assert ends, f"{path.name}:{line} a shape comment at the end of no assignment or return"
         shape = tuple(size.strip() for size in comment[1].split(","))
@@ -136,8 +149,16 @@ class Tracer:
         if isinstance(promise.statement, ast.Return):
             values = [("what is returned", returned)]
         else:
-            targets = promise.statement.targets if isinstance(promise.statement, ast.Assign) else [promise.statement.target]
-            names = [ast.unparse(part) for t in targets for part in (t.elts if isinstance(t, ast.Tuple) else [t])]
+            targets = (
+                promise.statement.targets
+                if isinstance(promise.statement, ast.Assign)
+                else [promise.statement.target]
+            )
+            names = [
+                ast.unparse(part)
+                for t in targets
+                for part in (t.elts if isinstance(t, ast.Tuple) else [t])
+            ]
             values = [(name, eval(name, frame.f_globals, frame.f_locals)) for name in names]
         for name, value in values:
             if wrong := promise.broken_by(name, value, self.sizes):
@@ -156,9 +177,18 @@ class Tracer:
 
 
 def run_models(tracer):
-    cfg = {"vocab_size": V, "context_length": 16, "emb_dim": C, "n_heads": H, "n_layers": 2, "drop_rate": 0.1}
+    cfg = {
+        "vocab_size": V,
+        "context_length": 16,
+        "emb_dim": C,
+        "n_heads": H,
+        "n_layers": 2,
+        "drop_rate": 0.1,
+    }
     ids = torch.randint(0, V, (B, 8))
-    variants = [{"architecture": name} for name in ARCHITECTURES] + [{"scale_attention_by_layer": True}]
+    variants = [{"architecture": name} for name in ARCHITECTURES] + [
+        {"scale_attention_by_layer": True}
+    ]
     for variant in variants:
         model = build(cfg | variant)
         with tracer.watching():
@@ -173,7 +203,9 @@ def run_models(tracer):
 
 def run_lessons(tracer):
     x, inputs = torch.randn(B, T, 3), torch.randn(T, 3)
-    outline = lesson_models.DummyGPTModel({"vocab_size": V, "context_length": 16, "emb_dim": C, "n_heads": H, "n_layers": 1})
+    outline = lesson_models.DummyGPTModel(
+        {"vocab_size": V, "context_length": 16, "emb_dim": C, "n_heads": H, "n_layers": 1}
+    )
     with tracer.watching():
         outline(torch.randint(0, V, (B, T)))
         attention_weights(*torch.randn(2, B, H, T, D))
@@ -187,8 +219,21 @@ def run_decoding(tracer):
     assert tokenizer.n_vocab == V
     model = build(GPTConfig(vocab_size=V, context_length=9, emb_dim=C, n_heads=H, n_layers=1))
     ids = torch.randint(0, V, (B, T))
-    every = {"temperature": 0.7, "top_k": 9, "top_p": 0.9, "min_p": 0.01, "typical_p": 0.9, "eta_cutoff": 1e-4, "logit_bias": {3: 1.0}}
-    every |= {"repetition_penalty": 1.1, "presence_penalty": 0.1, "frequency_penalty": 0.1, "no_repeat_ngram_size": 2}
+    every = {
+        "temperature": 0.7,
+        "top_k": 9,
+        "top_p": 0.9,
+        "min_p": 0.01,
+        "typical_p": 0.9,
+        "eta_cutoff": 1e-4,
+        "logit_bias": {3: 1.0},
+    }
+    every |= {
+        "repetition_penalty": 1.1,
+        "presence_penalty": 0.1,
+        "frequency_penalty": 0.1,
+        "no_repeat_ngram_size": 2,
+    }
     with tracer.watching(S=None):
         next_token(torch.randn(B, V), ids=ids, temperature=0)
         draw = build_sampler(mirostat=3.0, **every)
@@ -200,8 +245,15 @@ def run_decoding(tracer):
     with tracer.watching(B=1, T=None, S=None):
         list(islice(speculate(model, ids[:1], DraftModel(model), temperature=2.0), 6))
         "".join(decode.stream(model, tokenizer, "hello", max_new_tokens=2))
-        list(decode.stream_chunks(model, tokenizer, "hello", max_new_tokens=2, strategy="lookup", top=1))
-    with tracer.watching(B=None, T=None, S=None), Engine(model) as engine:  # a group for each settings
+        list(
+            decode.stream_chunks(
+                model, tokenizer, "hello", max_new_tokens=2, strategy="lookup", top=1
+            )
+        )
+    with (
+        tracer.watching(B=None, T=None, S=None),
+        Engine(model) as engine,
+    ):  # a group for each settings
         for temperature in (0.0, 1.0):
             engine.add([1, 2, 3], GenerationConfig(temperature=temperature))
         engine.step()
@@ -228,7 +280,9 @@ def run_training(tracer):
     with tracer.watching(N=T, S=T):  # one block of queries
         blocked_attention(q, k, v, 0.1).sum().backward()
     with tracer.watching(M=3, N=64, K=96):
-        _FastLinear.apply(torch.randn(3, 96, requires_grad=True), layer.weight, layer.bias, True).sum().backward()
+        _FastLinear.apply(
+            torch.randn(3, 96, requires_grad=True), layer.weight, layer.bias, True
+        ).sum().backward()
 
 
 def run_loader(tracer):
@@ -282,11 +336,18 @@ def test_wrong_shape_comment_is_found(tmp_path):
 @pytest.mark.parametrize("line", ["for i in x:  # [T]", "f(x)  # [B, T]", "if x:  # [B]"])
 def test_shape_comment_without_letters_is_rejected(tmp_path, line):
     path = tmp_path / "loose.py"
-    path.write_text(f"def f(x):\n    {line}\n" + ("        pass\n" if line.endswith("]") and ":  #" in line else ""))
-    with pytest.raises(AssertionError, match=r"loose\.py:2 a shape comment at the end of no assignment or return"):
+    path.write_text(
+        f"def f(x):\n    {line}\n"
+        + ("        pass\n" if line.endswith("]") and ":  #" in line else "")
+    )
+    with pytest.raises(
+        AssertionError, match=r"loose\.py:2 a shape comment at the end of no assignment or return"
+    ):
         promises(path)
 
 
 def test_sizes_of_shape_letters_differ():
-    letters = {k: v for k, v in SIZES.items() if k not in "SG"}  # S differs from T with a cache; G is H until heads are grouped
+    letters = {
+        k: v for k, v in SIZES.items() if k not in "SG"
+    }  # S differs from T with a cache; G is H until heads are grouped
     assert len(set(letters.values())) == len(letters)

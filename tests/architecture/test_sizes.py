@@ -16,10 +16,19 @@ def too_large(path: Path) -> list[str]:
     """The file and its functions that are too long, each as `file:line what`."""
     text = path.read_text(encoding="utf-8")
     lines = len(text.splitlines())
-    found = [f"{path.name} has {lines} lines; at most {MAX_FILE}, split it by idea"] if lines > MAX_FILE else []
+    found = (
+        [f"{path.name} has {lines} lines; at most {MAX_FILE}, split it by idea"]
+        if lines > MAX_FILE
+        else []
+    )
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and (size := node.end_lineno - node.lineno + 1) > MAX_FUNCTION:
-            found.append(f"{path.name}:{node.lineno} {node.name} has {size} lines; at most {MAX_FUNCTION}")
+        if (
+            isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+            and (size := node.end_lineno - node.lineno + 1) > MAX_FUNCTION
+        ):
+            found.append(
+                f"{path.name}:{node.lineno} {node.name} has {size} lines; at most {MAX_FUNCTION}"
+            )
     return found
 
 

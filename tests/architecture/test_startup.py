@@ -25,7 +25,12 @@ print("loaded:", *sys.modules)
 
 def test_help_loads_nothing_heavy():
     words = [[], *(verb.split() for verb in COMMANDS)]
-    done = subprocess.run([sys.executable, "-c", CODE.format(words=words)], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    done = subprocess.run(
+        [sys.executable, "-c", CODE.format(words=words)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
     assert done.returncode == 0, done.stderr
     said, _, loaded = done.stdout.rpartition("loaded:")
     assert "llm_scratch.cli" in loaded
@@ -56,7 +61,9 @@ def work(words: list[str], count_lines: bool) -> int:
     """The lines of Python that a command executes with its imports, or the modules that it imports."""
     code = WORK.format(words=words, count_lines=count_lines, tests=str(TESTS))
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS
+    )
     return int(done.stdout)
 
 
@@ -77,7 +84,9 @@ def test_help_imports_few_modules_and_executes_few_lines(words, max_modules, max
 @pytest.mark.parametrize("words", ["--help", "train --help", "generate --help"])
 def test_help_takes_less_than_four_tenths_of_a_second(words):
     """Of processor time, the best of five: other work on the machine only adds to it."""
-    resource = pytest.importorskip("resource", reason="needs the processor time of a child, which Windows does not tell")
+    resource = pytest.importorskip(
+        "resource", reason="needs the processor time of a child, which Windows does not tell"
+    )
 
     def spent() -> float:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -86,6 +95,10 @@ def test_help_takes_less_than_four_tenths_of_a_second(words):
     found = []
     for _ in range(5):
         before = spent()
-        subprocess.run([sys.executable, "-m", "llm_scratch", *words.split()], stdout=subprocess.DEVNULL, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "llm_scratch", *words.split()],
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
         found.append(spent() - before)
     assert min(found) < 0.4

@@ -13,12 +13,22 @@ from effort import PATIENCE_SECONDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_scratch.architectures import ARCHITECTURES, Architecture, GPTConfig, ModelConfig, NanoChatConfig
+from llm_scratch.architectures import (
+    ARCHITECTURES,
+    Architecture,
+    GPTConfig,
+    ModelConfig,
+    NanoChatConfig,
+)
 from llm_scratch.config import RunConfig, dump_config, from_dict, load_config, to_dict
 from llm_scratch.errors import UserError
 from llm_scratch.model import build
 
-SIZES = {"vocab_size": st.integers(1, 40), "context_length": st.integers(1, 40), "n_layers": st.integers(1, 3)}
+SIZES = {
+    "vocab_size": st.integers(1, 40),
+    "context_length": st.integers(1, 40),
+    "n_layers": st.integers(1, 3),
+}
 NAMES = sorted(ARCHITECTURES)
 
 
@@ -27,7 +37,11 @@ def configs(draw, name):
     """Settings of an architecture, of which every one may differ from its default."""
     cls = ARCHITECTURES[name].config
     heads = draw(st.integers(1, 4))
-    values = {"n_heads": heads, "emb_dim": heads * 2 * draw(st.integers(1, 5)), **{key: draw(size) for key, size in SIZES.items()}}
+    values = {
+        "n_heads": heads,
+        "emb_dim": heads * 2 * draw(st.integers(1, 5)),
+        **{key: draw(size) for key, size in SIZES.items()},
+    }
     hints = get_type_hints(cls)
     for field in fields(cls):
         hint = hints[field.name]
@@ -65,15 +79,24 @@ def test_config_class_is_chosen_by_architecture():
     assert type(ModelConfig.of({"emb_dim": 24})) is GPTConfig
     assert type(ModelConfig.of({"emb_dim": 24, "architecture": "nanochat"})) is NanoChatConfig
     assert NanoChatConfig.of({"emb_dim": 24}).architecture == "nanochat"
-    with pytest.raises(UserError, match="architecture 'nanochat': its settings are a NanoChatConfig; expected a GPTConfig"):
+    with pytest.raises(
+        UserError,
+        match="architecture 'nanochat': its settings are a NanoChatConfig; expected a GPTConfig",
+    ):
         GPTConfig.of(NanoChatConfig())
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"architecture": "nanochat", "qkv_bias": True}, "model.qkv_bias: architecture 'nanochat' has no such setting"),
-        ({"architecture": "nanochat", "emb_dm": 3}, "unknown setting 'model.emb_dm'; did you mean 'model.emb_dim'"),
+        (
+            {"architecture": "nanochat", "qkv_bias": True},
+            "model.qkv_bias: architecture 'nanochat' has no such setting",
+        ),
+        (
+            {"architecture": "nanochat", "emb_dm": 3},
+            "unknown setting 'model.emb_dm'; did you mean 'model.emb_dim'",
+        ),
         ({"architecture": "nanocat"}, "unknown architecture 'nanocat'; did you mean 'nanochat'"),
         ({"architecture": 3}, "setting 'model.architecture' is 3; expected str"),
         ({"activation": "glu"}, "unknown value of model.activation 'glu'; did you mean 'gelu'"),
@@ -87,16 +110,24 @@ def test_unknown_or_foreign_setting_is_named(values, message):
 
 
 def test_changing_the_architecture_keeps_shared_settings():
-    config = RunConfig(GPTConfig(emb_dim=24, n_heads=3, tie_embeddings=True, init="gpt2", drop_rate=0.2))
-    changed = config.override(["model.architecture=nanochat", "model.n_layers=3", "model.n_heads=2"]).model
-    assert changed == NanoChatConfig(emb_dim=24, n_heads=2, n_layers=3, tie_embeddings=True, drop_rate=0.2)
+    config = RunConfig(
+        GPTConfig(emb_dim=24, n_heads=3, tie_embeddings=True, init="gpt2", drop_rate=0.2)
+    )
+    changed = config.override(
+        ["model.architecture=nanochat", "model.n_layers=3", "model.n_heads=2"]
+    ).model
+    assert changed == NanoChatConfig(
+        emb_dim=24, n_heads=2, n_layers=3, tie_embeddings=True, drop_rate=0.2
+    )
     assert config.with_model(architecture="nanochat", n_heads=2, n_layers=3).model == changed
     with pytest.raises(UserError, match="n_heads: a head size of 9 is odd"):
         RunConfig(GPTConfig(emb_dim=27, n_heads=3)).with_model(architecture="nanochat")
 
 
 def test_two_architectures_may_share_a_config_class(monkeypatch):
-    monkeypatch.setitem(ARCHITECTURES, "mine", Architecture(GPTConfig, lambda cfg: torch.nn.Identity()))
+    monkeypatch.setitem(
+        ARCHITECTURES, "mine", Architecture(GPTConfig, lambda cfg: torch.nn.Identity())
+    )
     cfg = ModelConfig.of({"architecture": "mine", "qkv_bias": True})
     assert (type(cfg), cfg.architecture, cfg.qkv_bias) == (GPTConfig, "mine", True)
     assert from_dict(RunConfig, to_dict(RunConfig(cfg))).model == cfg

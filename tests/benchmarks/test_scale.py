@@ -15,7 +15,17 @@ BENCHMARKS = str(Path(__file__).resolve().parents[2] / "benchmarks")
 sys.path.insert(0, BENCHMARKS)  # scripts, not a package
 
 import scale as tables  # noqa: E402
-from cluster_costs import ADAMW, GRADIENT, STATE, WEIGHT, Cluster, Shape, activations, costs, critical_batch_size  # noqa: E402
+from cluster_costs import (
+    ADAMW,
+    GRADIENT,
+    STATE,
+    WEIGHT,
+    Cluster,
+    Shape,
+    activations,
+    costs,
+    critical_batch_size,
+)  # noqa: E402
 
 sys.path.remove(BENCHMARKS)  # its reliability.py would hide tests/reliability
 
@@ -23,7 +33,16 @@ SMALL = Shape("small", 100e6, 10, 1000, 1024, 50257, 2**20)
 
 
 def test_scale_bytes_per_parameter_equal_torch():
-    model = GPTModel({"vocab_size": 50, "context_length": 8, "emb_dim": 24, "n_heads": 3, "n_layers": 2, "drop_rate": 0.0})
+    model = GPTModel(
+        {
+            "vocab_size": 50,
+            "context_length": 8,
+            "emb_dim": 24,
+            "n_heads": 3,
+            "n_layers": 2,
+            "drop_rate": 0.0,
+        }
+    )
     optimizer = OPTIMIZERS["adamw"](model, TrainConfig())
     model(torch.zeros(1, 8, dtype=torch.long)).sum().backward()
     optimizer.step()
@@ -32,12 +51,17 @@ def test_scale_bytes_per_parameter_equal_torch():
     assert sum(p.grad.nbytes for p in model.parameters()) == GRADIENT * params
     kept = {name: t for name, t in optimizer_tensors(model, optimizer).items() if t.ndim}
     assert sum(t.nbytes for t in kept.values()) == ADAMW * params
-    assert sum(t.nbytes for t in (*unique_state_dict(model).values(), *kept.values())) == STATE * params
+    assert (
+        sum(t.nbytes for t in (*unique_state_dict(model).values(), *kept.values()))
+        == STATE * params
+    )
 
 
 def test_scale_costs_equal_a_manual_calculation():
     """100 M parameters on 16 GPUs, a million tokens: 400 MB of gradients, of which each sends 15/8."""
-    c = costs(SMALL, 16, Cluster(flops=1e15, used=0.5, between=50e9, disk=1e9, hours=16_000, start=100))
+    c = costs(
+        SMALL, 16, Cluster(flops=1e15, used=0.5, between=50e9, disk=1e9, hours=16_000, start=100)
+    )
     assert c.rows == 64
     assert c.passed == pytest.approx(750e6)
     assert c.all_reduce == pytest.approx(0.015)

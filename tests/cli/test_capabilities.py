@@ -39,7 +39,11 @@ def test_capabilities_have_a_row_for_each_kind_of_product():
 def test_capabilities_report_a_dtype_that_cannot_be_packed(monkeypatch):
     monkeypatch.setattr(packed_matmul, "_can_pack", lambda dtype: dtype == torch.float32)
     rows = {each.name: each for each in capabilities(128)}
-    assert (rows["bfloat16 packed"].works, rows["bfloat16 packed"].speed, rows["bfloat16 packed"].used) == ("no", "", "")
+    assert (
+        rows["bfloat16 packed"].works,
+        rows["bfloat16 packed"].speed,
+        rows["bfloat16 packed"].used,
+    ) == ("no", "", "")
 
 
 def test_without_a_compiler_that_is_said(monkeypatch):

@@ -70,14 +70,29 @@ def test_intervals_and_prompt_may_change_on_resume_with_equal_bits(llm, tiny, tr
     result = llm(*tiny, *OTHER_VIEW, "--out", "x")
     assert result.code == 0, result.err
     assert "resuming at step 2 of 4" in result.out
-    assert "validation losses now use 1 batches; until step 2 they used 2" in in_one_line(result.out)
+    assert "validation losses now use 1 batches; until step 2 they used 2" in in_one_line(
+        result.out
+    )
     assert last_weights(Path("x")) == last_weights(trained_once)
     assert yaml.safe_load(Path("x/config.yaml").read_text())["train"]["prompt"] == "hen"
 
 
 def test_other_intervals_give_the_same_final_bits(llm, tiny, trained_once):
     assert llm(*tiny, *OTHER_VIEW, "--model.drop-rate", "0.3", "--out", "often").code == 0
-    assert llm(*tiny, "--model.drop-rate", "0.3", "--train.eval-every", "9", "--train.sample-every", "0", "--out", "seldom").code == 0
+    assert (
+        llm(
+            *tiny,
+            "--model.drop-rate",
+            "0.3",
+            "--train.eval-every",
+            "9",
+            "--train.sample-every",
+            "0",
+            "--out",
+            "seldom",
+        ).code
+        == 0
+    )
     assert last_weights(Path("often")) == last_weights(Path("seldom")) != last_weights(trained_once)
 
 
@@ -144,7 +159,10 @@ def test_resume_rejects_a_changed_text_with_alternatives(llm, own_text):
         result = llm(*words, *more)
         assert (result.code, result.err.count("\n")) == (3, 1)
         assert "the text of file:" in result.err
-        assert "has changed since the run's last checkpoint (2,695 bytes then, 2,702 now); put the old text back to resume" in result.err
+        assert (
+            "has changed since the run's last checkpoint (2,695 bytes then, 2,702 now); put the old text back to resume"
+            in result.err
+        )
         assert "or start a new run from this one: --from x --out NEW" in result.err
     path.write_text(old.replace("hen", "neh"))
     assert "still 2,695 bytes, but different ones" in llm(*words).err
@@ -207,7 +225,16 @@ def overflowing(trained) -> Path:
     tokenizer = load_tokenizer(old.folder)
     state = {key: value for key, value in old.state.items() if key != "last_eval"}
     run = trained.parent / "overflowing"
-    checkpoint.save(run, 4, old.config, weights, {}, state, lambda into: save_tokenizer(tokenizer, into), best=True)
+    checkpoint.save(
+        run,
+        4,
+        old.config,
+        weights,
+        {},
+        state,
+        lambda into: save_tokenizer(tokenizer, into),
+        best=True,
+    )
     (run / "config.yaml").write_bytes((trained / "config.yaml").read_bytes())
     return run
 
@@ -252,7 +279,10 @@ def few_bits(llm, trained) -> str:
 def test_quantized_run_is_not_trained_and_its_origin_is_named(llm, few_bits, trained, words):
     result = llm(*words)
     assert (result.code, result.err.count("\n")) == (4, 1)
-    assert f"few is {trained} quantized to 8 bits and cannot be trained; train {trained}, then quantize it" in result.err
+    assert (
+        f"few is {trained} quantized to 8 bits and cannot be trained; train {trained}, then quantize it"
+        in result.err
+    )
     assert not Path("new").exists()
 
 
@@ -265,7 +295,9 @@ def test_plot_of_a_quantized_model_names_the_run_with_the_curve(llm, few_bits, t
     assert f"few is {trained} {NO_CURVE}; use: llm-scratch plot '{trained}'" in result.err
     trained.rename(tmp_path / "elsewhere")
     result = llm("plot", "few")
-    assert (result.code, "use:" in result.err) == (3, False), "a run that is gone is not recommended"
+    assert (result.code, "use:" in result.err) == (3, False), (
+        "a run that is gone is not recommended"
+    )
 
 
 def test_diagnosis_of_a_quantized_model_describes_it(llm, few_bits, trained, tmp_path):
@@ -277,12 +309,16 @@ def test_diagnosis_of_a_quantized_model_describes_it(llm, few_bits, trained, tmp
     said = json.loads(llm("runs", "diagnose", "few", "--json").out)
     assert (said["description"], said["findings"]) == (f"{trained} quantized to 8 bits", {})
     trained.rename(tmp_path / "elsewhere")
-    assert "llm-scratch runs diagnose" not in llm("runs", "diagnose", "few").out, "a run that is gone is not recommended"
+    assert "llm-scratch runs diagnose" not in llm("runs", "diagnose", "few").out, (
+        "a run that is gone is not recommended"
+    )
 
 
 def recommended(said: str) -> list[list[str]]:
     """The commands that a text prints to be copied."""
-    return [shlex.split(part)[1:] for part in re.findall(r"llm-scratch .*?(?= resumes it|\n)", said)]
+    return [
+        shlex.split(part)[1:] for part in re.findall(r"llm-scratch .*?(?= resumes it|\n)", said)
+    ]
 
 
 def test_commands_in_runs_show_work_for_a_quantized_run(llm, few_bits, monkeypatch):
@@ -308,14 +344,33 @@ def test_commands_in_runs_show_work_for_an_imported_model(llm, trained, text_fil
     assert llm("evaluate", "mine", "--text", text_file).code == 0
     shown = llm("runs", "show", "mine")
     assert "imported from" in shown.out
-    assert [words[:2] for words in recommended(shown.out)] == [["train", "text"], ["generate", "mine"]]
+    assert [words[:2] for words in recommended(shown.out)] == [
+        ["train", "text"],
+        ["generate", "mine"],
+    ]
     assert llm("generate", "mine", "--max-tokens", "3").code == 0
     words = "--train.steps 1 --train.eval-every 1 --train.eval-batches 1 --train.batch-size 1 --train.sample-every 0"
-    assert llm("train", "text", text_file, "--from", "mine", "--out", "on", *words.split(), "--data.order", "shuffled").code == 0
+    assert (
+        llm(
+            "train",
+            "text",
+            text_file,
+            "--from",
+            "mine",
+            "--out",
+            "on",
+            *words.split(),
+            "--data.order",
+            "shuffled",
+        ).code
+        == 0
+    )
 
 
 def test_model_without_a_text_is_not_evaluated_on_another(llm, trained, text_file):
-    assert llm("quantize", list_checkpoints(trained)[0], "--text", text_file, "--out", "few").code == 0
+    assert (
+        llm("quantize", list_checkpoints(trained)[0], "--text", text_file, "--out", "few").code == 0
+    )
     result = llm("evaluate", "few")
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert "few: the run records no text; pass --text FILE" in result.err

@@ -45,26 +45,45 @@ def say(llm, trained, monkeypatch):
 
 
 def test_chat_prompt_is_the_transcript_up_to_the_models_turn():
-    talk = Conversation("Two hens.", [(USER, "Hello"), (ASSISTANT, " Cluck"), (USER, "Why?")], transcript=True)
-    assert talk.prompt(lambda text: True) == "Two hens.\n\nYou: Hello\nModel: Cluck\nYou: Why?\nModel:"
-    assert talk.prompt(lambda text: "Hello" not in text) == "Two hens.\n\nModel: Cluck\nYou: Why?\nModel:"
+    talk = Conversation(
+        "Two hens.", [(USER, "Hello"), (ASSISTANT, " Cluck"), (USER, "Why?")], transcript=True
+    )
+    assert (
+        talk.prompt(lambda text: True) == "Two hens.\n\nYou: Hello\nModel: Cluck\nYou: Why?\nModel:"
+    )
+    assert (
+        talk.prompt(lambda text: "Hello" not in text)
+        == "Two hens.\n\nModel: Cluck\nYou: Why?\nModel:"
+    )
     assert talk.prompt(lambda text: False) == "Two hens.\n\nYou: Why?\nModel:"
     assert STOP_STRINGS == ["\nYou:", "\nModel:"]
 
 
 def test_chat_prompt_without_a_transcript_is_the_last_input():
-    talk = Conversation("Two hens.", [(USER, "Hello"), (ASSISTANT, " Cluck"), (USER, "Why"), (ASSISTANT, ", said")])
+    talk = Conversation(
+        "Two hens.", [(USER, "Hello"), (ASSISTANT, " Cluck"), (USER, "Why"), (ASSISTANT, ", said")]
+    )
     assert talk.prompt(lambda text: False) == "Two hens.\n\nWhy, said"
-    assert Conversation(turns=[(USER, "Hello"), (ASSISTANT, " Cluck"), (USER, "Why")]).prompt(lambda text: True) == "Why"
+    assert (
+        Conversation(turns=[(USER, "Hello"), (ASSISTANT, " Cluck"), (USER, "Why")]).prompt(
+            lambda text: True
+        )
+        == "Why"
+    )
 
 
 def test_chat_of_a_base_model_equals_generate(say, llm, trained):
-    prompts, words = ("the hen", "a fox"), ("--max-tokens", "12", "--seed", "5", "--temperature", "1.5")
+    prompts, words = (
+        ("the hen", "a fox"),
+        ("--max-tokens", "12", "--seed", "5", "--temperature", "1.5"),
+    )
     result = say(*prompts, words=words)
     want = llm("generate", trained, *prompts, *words).out.removesuffix("\n").split("\n\n\n")
     assert result.code == 0
     answers = result.out.removesuffix("\n\n").split("\n\n")
-    assert answers == [text.removeprefix(prompt).lstrip() for text, prompt in zip(want, prompts, strict=True)]
+    assert answers == [
+        text.removeprefix(prompt).lstrip() for text, prompt in zip(want, prompts, strict=True)
+    ]
 
 
 def test_chat_enter_continues_the_last_text(say, trained, tmp_path):
@@ -73,8 +92,21 @@ def test_chat_enter_continues_the_last_text(say, trained, tmp_path):
     say("the hen", "", "/save talk.json", words=words)
     turns = json.loads((tmp_path / "talk.json").read_text())["turns"]
     model, tokenizer = load(trained)
-    once = "".join(stream(model, tokenizer, "the hen", max_new_tokens=6, temperature=0, logit_bias={eot: -1000}))
-    twice = once + "".join(stream(model, tokenizer, "the hen" + once, max_new_tokens=6, temperature=0, logit_bias={eot: -1000}))
+    once = "".join(
+        stream(
+            model, tokenizer, "the hen", max_new_tokens=6, temperature=0, logit_bias={eot: -1000}
+        )
+    )
+    twice = once + "".join(
+        stream(
+            model,
+            tokenizer,
+            "the hen" + once,
+            max_new_tokens=6,
+            temperature=0,
+            logit_bias={eot: -1000},
+        )
+    )
     assert turns == [[USER, "the hen"], [ASSISTANT, twice]]
 
 
@@ -86,9 +118,22 @@ def test_chat_enter_after_end_of_text_prints_a_note(say, trained):
 
 def test_chat_retry_replaces_and_undo_removes_a_turn(say, tmp_path):
     words = ("--max-tokens", "9", "--seed", "1", "--temperature", "1.5")
-    result = say("the hen", "/retry", "/save retried.json", "a fox", "/undo", "/save undone.json", "/undo", "/undo", words=words)
+    result = say(
+        "the hen",
+        "/retry",
+        "/save retried.json",
+        "a fox",
+        "/undo",
+        "/save undone.json",
+        "/undo",
+        "/undo",
+        words=words,
+    )
     first, second = (answer for answer in result.out.split("\n\n")[:2])
-    retried, undone = (json.loads((tmp_path / f"{name}.json").read_text())["turns"] for name in ("retried", "undone"))
+    retried, undone = (
+        json.loads((tmp_path / f"{name}.json").read_text())["turns"]
+        for name in ("retried", "undone")
+    )
     assert [who for who, _ in retried] == [USER, ASSISTANT]
     assert first != second == retried[1][1].lstrip()
     assert undone == retried
@@ -127,7 +172,9 @@ def test_chat_prints_the_prompt_format_and_changes_it(llm, trained, monkeypatch,
         monkeypatch.setattr(sys, "stdin", io.StringIO("/transcript\n/save talk.json\n"))
         said[bool(flag)] = llm("chat", trained, *flag).out.splitlines()
         assert json.loads((tmp_path / "talk.json").read_text())["transcript"] is not bool(flag)
-    [continues], [transcript] = ([line for line in lines[:3] if "base model" in line] for lines in said.values())
+    [continues], [transcript] = (
+        [line for line in lines[:3] if "base model" in line] for lines in said.values()
+    )
     assert "as `generate` does" in continues
     assert "/transcript" in continues
     assert "transcript" in transcript
@@ -137,13 +184,17 @@ def test_chat_prints_the_prompt_format_and_changes_it(llm, trained, monkeypatch,
 
 
 def test_chat_answers_equal_stream_on_the_transcript(say, trained):
-    result = say("the hen", "a fox", words=("--max-tokens", "8", "--temperature", "0", "--transcript"))
+    result = say(
+        "the hen", "a fox", words=("--max-tokens", "8", "--temperature", "0", "--transcript")
+    )
     model, tokenizer = load(trained)
     talk, want = Conversation(transcript=True), ""
     for words in ("the hen", "a fox"):
         talk.turns.append((USER, words))
         prompt = talk.prompt(lambda text: len(tokenizer.encode(text)) <= 32 - 8)
-        answer = "".join(stream(model, tokenizer, prompt, max_new_tokens=8, temperature=0, stop=STOP_STRINGS))
+        answer = "".join(
+            stream(model, tokenizer, prompt, max_new_tokens=8, temperature=0, stop=STOP_STRINGS)
+        )
         talk.turns.append((ASSISTANT, answer.strip()))
         want += answer.lstrip() + "\n\n"
     assert (result.code, result.out) == (0, want)
@@ -151,8 +202,18 @@ def test_chat_answers_equal_stream_on_the_transcript(say, trained):
 
 def test_chat_turn_computes_only_new_tokens(say, trained, monkeypatch):
     read, hidden, [letter] = [], GPTModel.hidden, load(trained)[1].encode("h")
-    monkeypatch.setattr(GPTModel, "hidden", lambda self, ids, cache=None: read.append(ids.shape[1]) or hidden(self, ids, cache))
-    say("a", "b", "/clear", "c", words=("--transcript", "--max-tokens", "1", "--logit-bias", f"{letter}=1000"))
+    monkeypatch.setattr(
+        GPTModel,
+        "hidden",
+        lambda self, ids, cache=None: read.append(ids.shape[1]) or hidden(self, ids, cache),
+    )
+    say(
+        "a",
+        "b",
+        "/clear",
+        "c",
+        words=("--transcript", "--max-tokens", "1", "--logit-bias", f"{letter}=1000"),
+    )
     prompt, turn = len("You: a\nModel:"), len("\nYou: b\nModel:")
     assert prompt - 3 <= read[0] <= prompt  # a token may hold two letters or three
     assert turn - 5 <= read[1] <= turn + 2  # with the answer, which nobody has read
@@ -161,7 +222,9 @@ def test_chat_turn_computes_only_new_tokens(say, trained, monkeypatch):
 
 
 def test_chat_answers_repeat_with_the_seed(say):
-    first, again, other = (say("the hen", "the hen", words=("--max-tokens", "9", "--seed", seed)).out for seed in "112")
+    first, again, other = (
+        say("the hen", "the hen", words=("--max-tokens", "9", "--seed", seed)).out for seed in "112"
+    )
     assert first == again != other
 
 
@@ -172,21 +235,45 @@ def test_chat_lines_between_quotes_are_one_turn(say, tmp_path):
 
 
 def test_chat_conversation_is_saved_shown_cleared_and_loaded(say, tmp_path):
-    result = say("/set system Two hens.", "the hen", "/save talk.json", "/clear", "/show history", "/load talk.json", "/show history")
+    result = say(
+        "/set system Two hens.",
+        "the hen",
+        "/save talk.json",
+        "/clear",
+        "/show history",
+        "/load talk.json",
+        "/show history",
+    )
     assert json.loads((tmp_path / "talk.json").read_text())["system"] == "Two hens."
-    assert "2 turns in talk.json\nnew conversation\nThere are no turns yet.\n2 turns from talk.json\nYou: the hen\nModel:" in result.out
+    assert (
+        "2 turns in talk.json\nnew conversation\nThere are no turns yet.\n2 turns from talk.json\nYou: the hen\nModel:"
+        in result.out
+    )
 
 
 def test_chat_settings_are_set_shown_and_reset(say):
     result = say(
-        "/temp 0.3", "/set top-k 5", "/set parameter min_p 0.1", "/topk off", "/set seed 9", "/set max_tokens 3", "/probs", "/show"
+        "/temp 0.3",
+        "/set top-k 5",
+        "/set parameter min_p 0.1",
+        "/topk off",
+        "/set seed 9",
+        "/set max_tokens 3",
+        "/probs",
+        "/show",
     )
     assert result.err == ""
     said = [line.split() for line in result.out.splitlines()]
     assert ["temperature", "is", "0.3"] in said
     assert ["top_k", "is", "off"] in said
     shown = {line[0]: line[1] for line in said if len(line) == 2}
-    assert (shown["temperature"], shown["min_p"], shown["seed"], shown["max_tokens"], shown["turns"]) == ("0.3", "0.1", "9", "3", "0")
+    assert (
+        shown["temperature"],
+        shown["min_p"],
+        shown["seed"],
+        shown["max_tokens"],
+        shown["turns"],
+    ) == ("0.3", "0.1", "9", "3", "0")
     assert "top_k" not in shown
 
 
@@ -233,13 +320,17 @@ def test_chat_help_explains_every_command(say):
 
 @pytest.mark.parametrize("transcript", [False, True])
 def test_loaded_chat_equals_the_saved_one(transcript, tmp_path):
-    talk = Conversation("Two hens.", [(USER, "Hello"), (ASSISTANT, " Cluck")], transcript=transcript)
+    talk = Conversation(
+        "Two hens.", [(USER, "Hello"), (ASSISTANT, " Cluck")], transcript=transcript
+    )
     talk.save(tmp_path / "x.json")
     assert Conversation.load(tmp_path / "x.json") == talk
     older = json.loads((tmp_path / "x.json").read_text())
     del older["transcript"]
     (tmp_path / "x.json").write_text(json.dumps(older))
-    assert Conversation.load(tmp_path / "x.json").transcript, "before the key existed, chats were transcripts"
+    assert Conversation.load(tmp_path / "x.json").transcript, (
+        "before the key existed, chats were transcripts"
+    )
 
 
 def test_chat_load_rejects_another_file(tmp_path):
@@ -253,8 +344,24 @@ def test_chat_works_in_a_real_terminal(trained, tmp_path):
     """Ctrl-C stops an answer and not the program; at the prompt it says how to leave; Ctrl-D leaves."""
     pexpect = pytest.importorskip("pexpect", reason="needs the extra `dev`")
     eot = load(trained)[1].eot_token
-    words = ["-m", "llm_scratch", "chat", str(trained), "--max-tokens", "1000000", "--logit-bias", f"{eot}=-1000"]
-    child = pexpect.spawn(sys.executable, words, cwd=str(tmp_path), timeout=PATIENCE_SECONDS, encoding="utf-8", dimensions=(24, 80))
+    words = [
+        "-m",
+        "llm_scratch",
+        "chat",
+        str(trained),
+        "--max-tokens",
+        "1000000",
+        "--logit-bias",
+        f"{eot}=-1000",
+    ]
+    child = pexpect.spawn(
+        sys.executable,
+        words,
+        cwd=str(tmp_path),
+        timeout=PATIENCE_SECONDS,
+        encoding="utf-8",
+        dimensions=(24, 80),
+    )
     child.expect_exact("shows the commands.")
     child.expect_exact(">>> ")
     child.sendline("the hen")
@@ -287,14 +394,26 @@ def test_chat_shows_probabilities_in_color(say, monkeypatch):
 
 
 def test_chat_reports_turns_that_no_longer_fit(say):
-    result = say("the hen sat", "the fox ran", "/bye", words=("--max-tokens", "3", "--seed", "1", "--transcript"))
-    assert re.search(r"warning: the context is full: the first (turn is|2 turns are) left out", result.err), result.err
+    result = say(
+        "the hen sat",
+        "the fox ran",
+        "/bye",
+        words=("--max-tokens", "3", "--seed", "1", "--transcript"),
+    )
+    assert re.search(
+        r"warning: the context is full: the first (turn is|2 turns are) left out", result.err
+    ), result.err
 
 
 @pytest.mark.parametrize("screen", [True, False])
 def test_show_history_prints_no_control_characters_on_a_terminal(screen, monkeypatch, capsys):
     """A transcript that /load reads may come from others."""
     monkeypatch.setattr("llm_scratch.cli.token_printer.on_terminal", lambda: screen)
-    talk = SimpleNamespace(conversation=Conversation("", [(USER, "می\u200cخواهم"), (ASSISTANT, "a\x1b[2J")]))
+    talk = SimpleNamespace(
+        conversation=Conversation("", [(USER, "می\u200cخواهم"), (ASSISTANT, "a\x1b[2J")])
+    )
     show(talk, "history")
-    assert capsys.readouterr().out == f"You: می\u200cخواهم\nModel: {'a�' if screen else chr(97) + chr(27)}[2J\n"
+    assert (
+        capsys.readouterr().out
+        == f"You: می\u200cخواهم\nModel: {'a�' if screen else chr(97) + chr(27)}[2J\n"
+    )

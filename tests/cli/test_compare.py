@@ -22,7 +22,11 @@ def fake_training(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         cfg = config.train
         trained.append(cfg.seed)
         folder.mkdir(parents=True, exist_ok=True)
-        loss = 1 + 10 * cfg.lr + 0.001 * np.random.default_rng([cfg.seed, round(1000 * cfg.lr)]).normal()
+        loss = (
+            1
+            + 10 * cfg.lr
+            + 0.001 * np.random.default_rng([cfg.seed, round(1000 * cfg.lr)]).normal()
+        )
         rows = [
             {
                 "step": step,
@@ -48,7 +52,9 @@ def test_compare_says_what_is_shown_and_writes_the_report(llm, trained, fake_tra
     assert "Shown: train.lr=0.02 is worse than train.lr=0.01: 0.1" in result.out
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.startswith("experiment-tiny_run-")
-    assert {"report.html", "report.md", "results.json", "experiment.yaml"} <= {path.name for path in folder.iterdir()}
+    assert {"report.html", "report.md", "results.json", "experiment.yaml"} <= {
+        path.name for path in folder.iterdir()
+    }
     before = len(fake_training)
     again = llm("compare", trained, "train.lr=0.01", "train.lr=0.02", "--seeds", 3)
     assert "6 are done already" in again.out
@@ -58,7 +64,9 @@ def test_compare_says_what_is_shown_and_writes_the_report(llm, trained, fake_tra
 
 
 def test_experiment_of_a_file_is_the_one_of_compare(llm, trained, fake_training, tmp_path):
-    made = json.loads(llm("compare", trained, "train.lr=0.01", "train.lr=0.02", "--seeds", 3, "--json").out)
+    made = json.loads(
+        llm("compare", trained, "train.lr=0.01", "train.lr=0.02", "--seeds", 3, "--json").out
+    )
     ran = json.loads(
         llm(
             "experiment",

@@ -34,7 +34,10 @@ from llm_scratch.generation.penalties import PENALTIES
 from llm_scratch.generation.sampling import SAMPLERS
 from llm_scratch.tokenizers import CharTokenizer
 
-SPECIAL = {"logit_bias", "speculative"}  # wants ids of one tokenizer; wants a second model, and comes with --draft
+SPECIAL = {
+    "logit_bias",
+    "speculative",
+}  # wants ids of one tokenizer; wants a second model, and comes with --draft
 
 
 class Reader(HTMLParser):
@@ -66,7 +69,17 @@ def shown(trained_once, tmp_path_factory):
     out, file = io.StringIO(), tmp_path_factory.mktemp("compare-decoding") / "page.html"
     with contextlib.redirect_stdout(out), pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "80")
-        words = ["compare-decoding", str(trained_once), "the ", "--max-tokens", "12", "--samples", "2", "--out", str(file)]
+        words = [
+            "compare-decoding",
+            str(trained_once),
+            "the ",
+            "--max-tokens",
+            "12",
+            "--samples",
+            "2",
+            "--out",
+            str(file),
+        ]
         words += ["--draft", str(trained_once)]
         assert main([*words, "--device", "cpu"]) == 0
     return out.getvalue(), file.read_text(encoding="utf-8")
@@ -91,9 +104,13 @@ def refusal(way: DecodingFlags) -> str | None:
 @pytest.mark.parametrize("name", DECODING_PRESETS)
 def test_generate_uses_every_flag_of_a_method(name):
     command = parse(Generate, ["run", "prompt", *flags(DECODING_PRESETS[name]).split()], "generate")
-    assert {setting: getattr(command, setting) for setting in DECODING_PRESETS[name]} == DECODING_PRESETS[name]
+    assert {
+        setting: getattr(command, setting) for setting in DECODING_PRESETS[name]
+    } == DECODING_PRESETS[name]
     assert refusal(command) is None
-    elsewhere = "beam" if DECODING_PRESETS[name].get("decoder", "sample") != "beam" else "contrastive"
+    elsewhere = (
+        "beam" if DECODING_PRESETS[name].get("decoder", "sample") != "beam" else "contrastive"
+    )
     assert "has no effect with" in refusal(replace(command, decoder=elsewhere))
 
 
@@ -114,9 +131,19 @@ def test_text_of_a_method_equals_generate(name, shown, llm, trained):
     rest = " ".join(block[1].split())
     for seed in [123, 124] if is_random(DECODING_PRESETS[name]) else [123]:
         words = flags(DECODING_PRESETS[name]).split() + ([] if name == "beam" else ["--seed", seed])
-        want = " ".join(llm("generate", trained, "the ", "--max-tokens", 12, *words, "--device", "cpu").out.split())
-        assert rest.startswith((want, "(the text of")), "in order, or named where it was printed before"
-        rest = rest.removeprefix(want).strip() if rest.startswith(want) else rest.partition(")")[2].strip()
+        want = " ".join(
+            llm(
+                "generate", trained, "the ", "--max-tokens", 12, *words, "--device", "cpu"
+            ).out.split()
+        )
+        assert rest.startswith((want, "(the text of")), (
+            "in order, or named where it was printed before"
+        )
+        rest = (
+            rest.removeprefix(want).strip()
+            if rest.startswith(want)
+            else rest.partition(")")[2].strip()
+        )
     assert rest == ""
 
 
@@ -130,11 +157,24 @@ def test_each_decoding_method_has_an_explanation(shown):
 
 
 def test_page_has_the_command_that_made_it(shown, trained_once):
-    facts = {name: html.unescape(value) for name, value in re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", shown[1])}
+    facts = {
+        name: html.unescape(value)
+        for name, value in re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", shown[1])
+    }
     made = parse(CompareDecoding, shlex.split(facts["command"])[2:], "compare-decoding")
-    assert (made.run_, made.prompt, made.max_tokens, made.samples, made.seed) == (str(trained_once), "the ", 12, 2, 123)
+    assert (made.run_, made.prompt, made.max_tokens, made.samples, made.seed) == (
+        str(trained_once),
+        "the ",
+        12,
+        2,
+        123,
+    )
     assert made.draft == str(trained_once)
-    assert (facts["model"], facts["step"], facts["tokens"]) == (str(trained_once), "4 of 4", "12 at most")
+    assert (facts["model"], facts["step"], facts["tokens"]) == (
+        str(trained_once),
+        "4 of 4",
+        "12 at most",
+    )
     assert facts["seed"] == "123 to 124, one for each text"
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", facts["date"])
 
@@ -142,7 +182,22 @@ def test_page_has_the_command_that_made_it(shown, trained_once):
 def test_page_of_a_model_outside_a_run_has_no_step(llm, trained, tmp_path):
     checkpoint = trained / "ckpt" / (trained / "ckpt" / "latest").read_text().strip()
     alone = shutil.copytree(checkpoint, tmp_path / "alone")
-    assert llm("compare-decoding", alone, "the", "--max-tokens", 1, "--samples", 1, "--out", "p.html", "--device", "cpu").code == 0
+    assert (
+        llm(
+            "compare-decoding",
+            alone,
+            "the",
+            "--max-tokens",
+            1,
+            "--samples",
+            1,
+            "--out",
+            "p.html",
+            "--device",
+            "cpu",
+        ).code
+        == 0
+    )
     page = (tmp_path / "p.html").read_text(encoding="utf-8")
     assert "<dt>step</dt>" not in page
     assert "<dt>seed</dt><dd>123</dd>" in page
@@ -150,8 +205,13 @@ def test_page_of_a_model_outside_a_run_has_no_step(llm, trained, tmp_path):
 
 def test_random_methods_have_several_texts(shown):
     cards = re.findall(r"<article><h3>(.*?)</h3>(.*?)</article>", shown[1], re.S)
-    n_texts = {name: card.count('<p class="text">') + card.count('<p class="same">') for name, card in cards}
-    assert n_texts == {name: 2 if is_random(settings) else 1 for name, settings in DECODING_PRESETS.items()} | {"speculative": 1}
+    n_texts = {
+        name: card.count('<p class="text">') + card.count('<p class="same">')
+        for name, card in cards
+    }
+    assert n_texts == {
+        name: 2 if is_random(settings) else 1 for name, settings in DECODING_PRESETS.items()
+    } | {"speculative": 1}
 
 
 def test_page_shows_each_text_once(shown):
@@ -160,7 +220,13 @@ def test_page_shows_each_text_once(shown):
 
 
 def method(name, *texts):
-    return DecodingSample(name, "", tuple((TextChunk(text, 0, -0.5),) for text in texts), TextMetrics(2.0, (1.0,), None), 9.0)
+    return DecodingSample(
+        name,
+        "",
+        tuple((TextChunk(text, 0, -0.5),) for text in texts),
+        TextMetrics(2.0, (1.0,), None),
+        9.0,
+    )
 
 
 def test_page_refers_to_a_repeated_text():
@@ -187,7 +253,10 @@ def test_page_shows_texts_side_by_side_and_names_missing_ones(shown):
     texts = re.search(r'<div class="texts">\n(.*?)</div>', shown[1], re.S)[1]
     assert re.findall(r"<article><h3>(.*?)<", texts) == [*DECODING_PRESETS, "speculative"]
     assert "<article>" not in shown[1].replace(texts, "")
-    assert re.search(r"\.texts \{ display: grid; grid-template-columns: repeat\(auto-fill, minmax\(min\(100%, \d+rem\), 1fr\)\)", shown[1])
+    assert re.search(
+        r"\.texts \{ display: grid; grid-template-columns: repeat\(auto-fill, minmax\(min\(100%, \d+rem\), 1fr\)\)",
+        shown[1],
+    )
     assert "Not shown: logit bias" in Reader(shown[1]).said
 
 
@@ -198,10 +267,14 @@ def test_page_escapes_generated_text():
     pieces = tuple(TextChunk(c, 0, -0.5) for c in evil)
     shown = [DecodingSample(evil, evil, (pieces, pieces), scores, 9.0, evil)]
     branches = [Branch(i, 0.1) for i in range(tokenizer.n_vocab)]
-    text = render_html({"model": evil, evil: evil}, evil, shown, {(0, 1): evil}, branches, tokenizer)
+    text = render_html(
+        {"model": evil, evil: evil}, evil, shown, {(0, 1): evil}, branches, tokenizer
+    )
     read = Reader(text)
     assert "script" not in read.tags
-    assert read.said.count(evil) >= 8  # title, prompt, facts, name, about, flags, repeated; the text in parts
+    assert (
+        read.said.count(evil) >= 8
+    )  # title, prompt, facts, name, about, flags, repeated; the text in parts
     assert "<script" not in text
 
 
@@ -221,15 +294,23 @@ def test_model_without_a_training_text_has_no_overlap(llm, trained, tmp_path):
 
 def test_faults_are_one_line(llm, trained):
     result = llm("compare-decoding", trained, "the", "--max-tokens", 0)
-    assert (result.code, result.err) == (2, "llm-scratch: --max-tokens: 0 is out of range; give a whole number from 1 to 2147483647\n")
+    assert (result.code, result.err) == (
+        2,
+        "llm-scratch: --max-tokens: 0 is out of range; give a whole number from 1 to 2147483647\n",
+    )
 
 
-def test_page_shows_the_other_strategies_when_one_cannot_continue_the_prompt(llm, trained, tmp_path):
+def test_page_shows_the_other_strategies_when_one_cannot_continue_the_prompt(
+    llm, trained, tmp_path
+):
     prompt = "the hen sat on the red mat"
     result = llm("compare-decoding", trained, prompt, "--max-tokens", 3, "--device", "cpu")
     assert result.code == 0, result.err
     assert "beam: left out: the prompt has 26 tokens and the model sees 16" in result.err
-    assert f"warning: the prompt has {len(prompt)} tokens and the model sees 16: the first 10 are dropped" in result.err
+    assert (
+        f"warning: the prompt has {len(prompt)} tokens and the model sees 16: the first 10 are dropped"
+        in result.err
+    )
     page = (tmp_path / "compare-decoding.html").read_text()
     assert "contrastive" in page
     assert ">beam<" not in page

@@ -35,7 +35,14 @@ def test_commands_are_completed():
 
 
 def test_completion_ignores_plain_text():
-    assert at_end("hello wor") == at_end("//re") == at_end("") == at_end("/retry x") == at_end("/what x") == []
+    assert (
+        at_end("hello wor")
+        == at_end("//re")
+        == at_end("")
+        == at_end("/retry x")
+        == at_end("/what x")
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,13 +87,20 @@ def test_chat_input_works_without_readline(monkeypatch):
     assert enable_line_editing() is False
 
 
-@pytest.mark.parametrize(("about", "binding", "marked"), [("GNU", "tab: complete", True), ("libedit", "bind ^I rl_complete", False)])
+@pytest.mark.parametrize(
+    ("about", "binding", "marked"),
+    [("GNU", "tab: complete", True), ("libedit", "bind ^I rl_complete", False)],
+)
 def test_completion_is_set_up_for_readline_and_libedit(about, binding, marked, monkeypatch):
     calls = []
     editor = types.ModuleType("readline", about)
     for name in ("set_completer", "set_completer_delims", "parse_and_bind"):
         setattr(editor, name, lambda value, name=name: calls.append((name, value)))
-    editor.get_line_buffer, editor.get_begidx, editor.get_endidx = (lambda: "/ret"), (lambda: 0), (lambda: 4)
+    editor.get_line_buffer, editor.get_begidx, editor.get_endidx = (
+        (lambda: "/ret"),
+        (lambda: 0),
+        (lambda: 4),
+    )
     monkeypatch.setitem(sys.modules, "readline", editor)
     assert enable_line_editing() is marked
     assert ("parse_and_bind", binding) in calls

@@ -50,13 +50,18 @@ COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}
 $function_name
 printf '%s\\n' "${{COMPREPLY[@]}}"
 """
-    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    done = subprocess.run(
+        ["bash", "-c", code], capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
     assert done.returncode == 0, done.stderr
     assert expected in {line.strip() for line in done.stdout.splitlines()}
 
 
 def test_unknown_shells_are_errors(llm):
-    assert llm("--print-completion").err == f"llm-scratch: --print-completion: expected one shell; give one of {', '.join(SHELLS)}\n"
+    assert (
+        llm("--print-completion").err
+        == f"llm-scratch: --print-completion: expected one shell; give one of {', '.join(SHELLS)}\n"
+    )
     assert llm("--print-completion").code == 2
     assert "did you mean 'bash'" in llm("--print-completion", "bahs").err
 

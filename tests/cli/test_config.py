@@ -25,7 +25,9 @@ def test_config_yaml_equals_the_preset_and_is_accepted_by_train(name, llm, tmp_p
     assert yaml.safe_load(out) == to_dict(preset(name))
     (tmp_path / "mine.yaml").write_text(out, encoding="utf-8")
     assert load_config(tmp_path / "mine.yaml") == preset(name)
-    assert yaml.safe_load(llm("train", "--config", "mine.yaml", "--print-config").out) == to_dict(preset(name))
+    assert yaml.safe_load(llm("train", "--config", "mine.yaml", "--print-config").out) == to_dict(
+        preset(name)
+    )
 
 
 def settings(config, prefix=""):
@@ -50,7 +52,11 @@ def test_every_setting_has_description_type_and_default():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_line_of_the_config_yaml_has_a_description(name):
-    bare = [line for line in commented_yaml(name).splitlines() if "#" not in line and not line.startswith("  - ")]
+    bare = [
+        line
+        for line in commented_yaml(name).splitlines()
+        if "#" not in line and not line.startswith("  - ")
+    ]
     assert bare == ["model:", "data:", "train:", "system:"]
 
 
@@ -60,7 +66,9 @@ def test_help_names_every_preset(words, llm):
     assert ", ".join(PRESETS) in out
 
 
-@pytest.mark.parametrize("words", [["train"], ["plan"], ["plan", "nothing"], ["train", "nothing"], ["config", "nothing"]])
+@pytest.mark.parametrize(
+    "words", [["train"], ["plan"], ["plan", "nothing"], ["train", "nothing"], ["config", "nothing"]]
+)
 def test_errors_about_a_preset_name_all_of_them(words, llm):
     result = llm(*words)
     assert result.code == 2

@@ -33,7 +33,11 @@ def test_data_download_of_gpt2_prints_the_path_of_its_vocabulary(llm, gpt2):
 def test_data_show_prints_counts(llm, text_file):
     out = llm("data", "show", f"file:{text_file}").out
     text = text_file.read_text()
-    for what, value in (("documents", "1"), ("words", f"{len(text.split()):,}"), ("bytes", f"{len(text):,}")):
+    for what, value in (
+        ("documents", "1"),
+        ("words", f"{len(text.split()):,}"),
+        ("bytes", f"{len(text):,}"),
+    ):
         assert re.search(rf"^{what} +{value} *$", out, re.M)
     assert re.search(rf"^characters +{len(text):,}, {len(set(text))} different", out, re.M)
     assert "the hen sat on the red mat" in out

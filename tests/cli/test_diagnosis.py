@@ -8,14 +8,33 @@ import math
 
 def write_curve(run, losses):
     """Replace the loss curve of a run: (training loss, validation loss) of each evaluation."""
-    rows = [{"step": 0, "tokens": 0, "passes": 0.0, "train_loss": math.log(40), "val_loss": math.log(40)}]
+    rows = [
+        {
+            "step": 0,
+            "tokens": 0,
+            "passes": 0.0,
+            "train_loss": math.log(40),
+            "val_loss": math.log(40),
+        }
+    ]
     for i, (train, val) in enumerate(losses, 1):
         rows.append({"step": i, "tokens": 32 * i, "loss": train, "lr": 1e-3, "grad_norm": 1.0})
-        rows.append({"step": i, "tokens": 32 * i, "passes": i / 10, "train_loss": train, "val_loss": val})
+        rows.append(
+            {"step": i, "tokens": 32 * i, "passes": i / 10, "train_loss": train, "val_loss": val}
+        )
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-OVER_FITTING = [(3.0, 3.1), (2.5, 2.6), (2.0, 2.4), (1.5, 2.5), (1.2, 2.7), (1.0, 2.9), (0.9, 3.0), (0.85, 3.1)]
+OVER_FITTING = [
+    (3.0, 3.1),
+    (2.5, 2.6),
+    (2.0, 2.4),
+    (1.5, 2.5),
+    (1.2, 2.7),
+    (1.0, 2.9),
+    (0.9, 3.0),
+    (0.85, 3.1),
+]
 
 
 def test_diagnosis_lists_problems_first_with_evidence_and_advice(llm, trained):
@@ -35,7 +54,9 @@ def test_diagnosis_of_a_healthy_run_finds_no_problems(llm, trained):
     write_curve(trained, [(2 + 1.6 / i, 2.02 + 1.6 / i) for i in range(1, 20)])
     assert "No problems: the run is healthy." in llm("runs", "diagnose", trained).out
     write_curve(trained, [(3.6, 3.6)])
-    assert "No problems so far; there are few evaluations yet." in llm("runs", "diagnose", trained).out
+    assert (
+        "No problems so far; there are few evaluations yet." in llm("runs", "diagnose", trained).out
+    )
 
 
 def test_diagnosis_json_has_every_finding(llm, trained):
@@ -53,4 +74,7 @@ def test_diagnosis_rejects_a_run_without_a_curve(llm, trained, tmp_path):
     assert llm("runs", "diagnose", "folder").code == 4
     (trained / "metrics.jsonl").write_text("")
     result = llm("runs", "diagnose", trained)
-    assert (result.code, "no evaluation yet; train at least train.eval_every steps" in result.err) == (3, True)
+    assert (
+        result.code,
+        "no evaluation yet; train at least train.eval_every steps" in result.err,
+    ) == (3, True)

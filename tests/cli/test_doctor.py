@@ -17,7 +17,19 @@ from llm_scratch.storage.user_folders import LIBRARY_FOLDERS
 def test_doctor_reports_every_check(llm):
     result = llm("doctor")
     assert result.code == 0
-    for what in ("llm-scratch", "torch", "device", "threads", "memory", "disk", "data folder", "cache", "verdict", "gpt2", "transformers"):
+    for what in (
+        "llm-scratch",
+        "torch",
+        "device",
+        "threads",
+        "memory",
+        "disk",
+        "data folder",
+        "cache",
+        "verdict",
+        "gpt2",
+        "transformers",
+    ):
         assert re.search(rf"[✓✗] +{what} ", result.out), what
     assert torch.__version__ in result.out
     assert max(map(len, result.out.splitlines())) <= 80
@@ -29,7 +41,9 @@ def test_doctor_names_the_command_for_everything_missing(llm, monkeypatch, tmp_p
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path))
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(doctor, "_version", lambda package: None if package == "transformers" else "1.0")
+    monkeypatch.setattr(
+        doctor, "_version", lambda package: None if package == "transformers" else "1.0"
+    )
     monkeypatch.setattr("llm_scratch.hardware.memory.free_memory", lambda: 2**20)
     out = " ".join(llm("doctor").out.split())  # a long path to Python wraps
     for command in (
@@ -64,7 +78,9 @@ def test_doctor_reinstalls_a_cpu_torch_when_there_is_an_nvidia_driver(llm, monke
 def test_doctor_commands_name_the_running_python(monkeypatch):
     monkeypatch.setattr(doctor, "_version", lambda package: None)
     fixes = [row.fix for rows in (doctor._python(), doctor._packages()) for row in rows if row.fix]
-    assert len(fixes) == len(doctor.CORE) + sum(len(extra.packages) for extra in doctor.EXTRAS.values())
+    assert len(fixes) == len(doctor.CORE) + sum(
+        len(extra.packages) for extra in doctor.EXTRAS.values()
+    )
     assert all(fix.startswith(f"{sys.executable} -m pip install ") for fix in fixes)
 
 
@@ -75,9 +91,20 @@ def no_home(monkeypatch, tmp_path):
     def unknown(*_):
         raise KeyError("uid not found")
 
-    for name in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME", "XDG_CACHE_HOME", "LLM_SCRATCH_CACHE", *LIBRARY_FOLDERS):
+    for name in (
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "LNAME",
+        "USERNAME",
+        "XDG_CACHE_HOME",
+        "LLM_SCRATCH_CACHE",
+        *LIBRARY_FOLDERS,
+    ):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(os, "environ", os.environ.copy())  # what the command sets is gone afterwards
+    monkeypatch.setattr(
+        os, "environ", os.environ.copy()
+    )  # what the command sets is gone afterwards
     monkeypatch.setattr(pwd, "getpwuid", unknown)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
@@ -91,7 +118,9 @@ def test_doctor_shows_the_fallback_cache_when_there_is_no_home_folder(llm, monke
     assert llm("data", "list").code == 0
 
 
-def test_doctor_names_the_variable_to_set_when_no_cache_folder_is_writable(llm, monkeypatch, tmp_path):
+def test_doctor_names_the_variable_to_set_when_no_cache_folder_is_writable(
+    llm, monkeypatch, tmp_path
+):
     no_home(monkeypatch, tmp_path / "not there")
     result = llm("doctor")
     assert (result.code, result.err) == (0, "")
@@ -103,4 +132,6 @@ def test_doctor_names_the_variable_to_set_when_no_cache_folder_is_writable(llm, 
 def test_doctor_with_a_run_names_runs_diagnose(llm):
     result = llm("doctor", "my run")
     assert (result.code, result.out) == (2, "")
-    assert result.err == ("llm-scratch: doctor: unexpected argument 'my run'; to check a run: llm-scratch runs diagnose 'my run'\n")
+    assert result.err == (
+        "llm-scratch: doctor: unexpected argument 'my run'; to check a run: llm-scratch runs diagnose 'my run'\n"
+    )

@@ -22,8 +22,12 @@ def stream(encoding: str, data: bytes = b"", terminal: bool = False) -> io.TextI
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
-@pytest.mark.parametrize(("name", "terminal"), [("stdout", True), ("stderr", True), ("stderr", False)])
-def test_terminals_and_errors_have_lookalikes_for_characters_that_the_encoding_lacks(encoding, name, terminal, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "terminal"), [("stdout", True), ("stderr", True), ("stderr", False)]
+)
+def test_terminals_and_errors_have_lookalikes_for_characters_that_the_encoding_lacks(
+    encoding, name, terminal, monkeypatch
+):
     out = stream(encoding, terminal=terminal)
     monkeypatch.setattr(f"sys.{name}", out)
     use_lookalikes()

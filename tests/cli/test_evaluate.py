@@ -33,14 +33,18 @@ def test_evaluate_uses_the_validation_text_of_the_run(llm, trained):
     assert f"{want.perplexity:.2f}" in out
     assert re.search(rf"bits per byte +{want.bits_per_byte:.4f} ± 0\.\d\d\d\d", out)
     assert f"{want.n_tokens:,} tokens" in out
-    assert re.search(r"computed on +cpu, \d threads? \(as requested\), float32 \(as requested\)", out)
+    assert re.search(
+        r"computed on +cpu, \d threads? \(as requested\), float32 \(as requested\)", out
+    )
 
 
 @pytest.mark.parametrize("flag", ["--text", "--source"])
 def test_evaluate_accepts_another_text(flag, llm, trained, tmp_path):
     (tmp_path / "other.txt").write_text("the red hen sat on the fox. " * 5)
     model, tokenizer = load(trained)
-    want = evaluate_tokens(model, encode_documents(read(f"file:{tmp_path}/other.txt"), tokenizer), tokenizer=tokenizer)
+    want = evaluate_tokens(
+        model, encode_documents(read(f"file:{tmp_path}/other.txt"), tokenizer), tokenizer=tokenizer
+    )
     result = llm("evaluate", trained, flag, "other.txt" if flag == "--text" else "file:other.txt")
     assert f"{want.nats_per_token:.4f} nats per token" in result.out
     assert "other.txt: 139 tokens, 139 bytes" in " ".join(result.out.split())
@@ -63,7 +67,9 @@ def test_evaluate_measures_a_model_of_documents_on_documents(trained_once):
     model.start_id = 3
     ids = np.array([3, 5, 6, 7, 3, 8, 9, 3, *[4] * 40, 3])
     loss, _ = evaluate_with_stderr(model, tokenizer, ids, QUIET)
-    want = [evaluate_tokens(model, ids[a:b], tokenizer=tokenizer) for a, b in ((0, 5), (4, 8), (7, 49))]
+    want = [
+        evaluate_tokens(model, ids[a:b], tokenizer=tokenizer) for a, b in ((0, 5), (4, 8), (7, 49))
+    ]
     assert loss.n_tokens == len(ids) - 1 == sum(part.n_tokens for part in want)
     assert loss.nats == pytest.approx(sum(part.nats for part in want), rel=1e-6)
     assert loss.nats != pytest.approx(evaluate_tokens(model, ids).nats, rel=1e-6)
@@ -104,14 +110,20 @@ def test_standard_error_equals_the_spread_over_texts(monkeypatch):
         loss, error = evaluate_with_stderr(Coin(), Letters(), ids, QUIET)
         found.append(loss.bits_per_byte)
         errors.append(error)
-    assert np.mean(errors) == pytest.approx(np.std(found), rel=0.4)  # 30 draws know a spread to about 13 %
+    assert np.mean(errors) == pytest.approx(
+        np.std(found), rel=0.4
+    )  # 30 draws know a spread to about 13 %
 
 
 def test_evaluate_and_training_agree_on_equal_text(llm, tiny, tmp_path):
     """One run, seen by five commands: the losses of training are a sample of the validation text, `evaluate` reads every token."""
     run = tmp_path / "run"
     trained = llm(*tiny, "--out", run).out
-    shown, listed, evaluated = llm("runs", "show", run).out, llm("runs", "list", tmp_path).out, llm("evaluate", run).out
+    shown, listed, evaluated = (
+        llm("runs", "show", run).out,
+        llm("runs", "list", tmp_path).out,
+        llm("evaluate", run).out,
+    )
     last = open_run(run).metrics[-1]
     loss, bits = f"{last['val_loss']:.4f}", f"{last['val_bits_per_byte']:.4f}"
     assert f"validation loss {loss}  train loss" in trained
@@ -120,14 +132,22 @@ def test_evaluate_and_training_agree_on_equal_text(llm, tiny, tmp_path):
     assert "validation loss on 2 batches; " in shown
     assert re.search(rf" {last['val_loss']:.3f} +{last['val_bits_per_byte']:.3f} ", listed)
     words = " ".join(evaluated.split())
-    assert f"during training {loss} nats per token, {bits} bits per byte at step 4, on 2 batches of this text" in words
+    assert (
+        f"during training {loss} nats per token, {bits} bits per byte at step 4, on 2 batches of this text"
+        in words
+    )
     assert ", every token: " in words
     assert "during training" not in llm("evaluate", run, "--source", "stories:2").out
 
 
 @pytest.mark.parametrize(
     ("read", "batches", "said"),
-    [(8, 20, "8 of 20 batches"), (8, None, "8 batches"), (None, 20, "all whole rows"), (8, 8, "all whole rows")],
+    [
+        (8, 20, "8 of 20 batches"),
+        (8, None, "8 batches"),
+        (None, 20, "all whole rows"),
+        (8, 8, "all whole rows"),
+    ],
 )
 def test_evaluate_states_the_share_of_text_in_training_evaluations(read, batches, said):
     config = RunConfig()

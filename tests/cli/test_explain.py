@@ -19,4 +19,7 @@ def test_lists_all_terms(llm):
 
 def test_unknown_term_is_one_clear_line(llm):
     result = llm("explain", "tenser")
-    assert (result.code, result.err) == (3, "llm-scratch: unknown term 'tenser'; did you mean 'tensor'?\n")
+    assert (result.code, result.err) == (
+        3,
+        "llm-scratch: unknown term 'tenser'; did you mean 'tensor'?\n",
+    )

@@ -4,7 +4,9 @@ import sys
 
 import pytest
 
-pytest.importorskip("transformers", reason="transformers reads what is written; install the hf extra")
+pytest.importorskip(
+    "transformers", reason="transformers reads what is written; install the hf extra"
+)
 
 
 def test_export_writes_compares_and_loads_a_run(llm, trained):
@@ -23,4 +25,7 @@ def test_export_without_transformers_says_that_nothing_was_compared(llm, trained
     monkeypatch.setitem(sys.modules, "transformers", None)
     result = llm("export", "hf", trained, "out")
     assert result.code == 0
-    assert "not compared: transformers is not installed (pip install transformers tokenizers huggingface_hub)" in result.out
+    assert (
+        "not compared: transformers is not installed (pip install transformers tokenizers huggingface_hub)"
+        in result.out
+    )

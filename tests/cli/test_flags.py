@@ -23,13 +23,21 @@ def train(*words: str) -> Train:
 
 def test_preset_without_flags_is_unchanged():
     got, want = train("quickstart"), preset("quickstart")
-    assert (got.preset, got.model, got.data, got.train) == ("quickstart", want.model, want.data, want.train)
+    assert (got.preset, got.model, got.data, got.train) == (
+        "quickstart",
+        want.model,
+        want.data,
+        want.train,
+    )
 
 
 def test_flags_override_the_file_and_the_file_the_preset(tmp_path):
     file = tmp_path / "my settings.yaml"
     file.write_text("train: {lr: 0.5, seed: 7}\nmodel: {n_layers: 2}\n", encoding="utf-8")
-    got, base = train("quickstart", "--config", str(file), "--train.lr", "0.25"), preset("quickstart")
+    got, base = (
+        train("quickstart", "--config", str(file), "--train.lr", "0.25"),
+        preset("quickstart"),
+    )
     assert (got.train.lr, got.train.seed, got.model.n_layers) == (0.25, 7, 2)
     assert (got.train.steps, got.model.emb_dim) == (base.train.steps, base.model.emb_dim)
 
@@ -41,7 +49,12 @@ def test_settings_file_works_without_a_preset(tmp_path):
 
 
 def test_flags_accept_hyphens_underscores_and_equal_signs():
-    for words in (["--train.eval-every", "7"], ["--train.eval_every", "7"], ["--train.eval-every=7"], ["--train.eval_every=7"]):
+    for words in (
+        ["--train.eval-every", "7"],
+        ["--train.eval_every", "7"],
+        ["--train.eval-every=7"],
+        ["--train.eval_every=7"],
+    ):
         assert train("verdict", *words).train.eval_every == 7
 
 
@@ -65,7 +78,10 @@ def test_flags_parse_every_type_of_value(words, place, value):
 
 def test_preset_is_found_at_any_position():
     assert train("--model.n-layers", "3", "--fresh", "quickstart").preset == "quickstart"
-    assert train("--train.betas", "0.9", "0.95", "--model.qkv-bias", "verdict").model.context_length == 256
+    assert (
+        train("--train.betas", "0.9", "0.95", "--model.qkv-bias", "verdict").model.context_length
+        == 256
+    )
 
 
 def test_every_setting_has_a_flag():
@@ -79,7 +95,9 @@ def test_every_setting_has_a_flag():
 
 
 def test_split_args_separates_words_from_values():
-    words, given = split_args(Generate, ["runs/x", "--seed", "3", "a prompt", "--max-tokens=5", "-"])
+    words, given = split_args(
+        Generate, ["runs/x", "--seed", "3", "a prompt", "--max-tokens=5", "-"]
+    )
     assert (words, given) == (["runs/x", "a prompt", "-"], {"--seed": "3", "--max-tokens": "5"})
 
 
@@ -104,20 +122,41 @@ def test_import_user_file_runs_the_file(tmp_path, monkeypatch):
 
 
 def test_words_after_two_dashes_are_text(llm, trained):
-    words, given = split_args(Generate, ["runs/x", "--max-tokens", "3", "--", "--wow", "--help", "-x"])
+    words, given = split_args(
+        Generate, ["runs/x", "--max-tokens", "3", "--", "--wow", "--help", "-x"]
+    )
     assert (words, given) == (["runs/x", "--wow", "--help", "-x"], {"--max-tokens": "3"})
-    assert parse(Generate, ["runs/x", "--", "--wow", "-x"], "llm-scratch generate").prompts == ("--wow", "-x")
+    assert parse(Generate, ["runs/x", "--", "--wow", "-x"], "llm-scratch generate").prompts == (
+        "--wow",
+        "-x",
+    )
     (trained.parent / "prompt.txt").write_text("the")
-    for verb, more in (("generate", ["--max-tokens", "2"]), ("tokenizer show", []), ("compare-decoding", ["--max-tokens", "2"])):
-        result = llm(*verb.split(), *([trained] if verb != "tokenizer show" else ["gpt2"]), *more, "--", "--debug")
+    for verb, more in (
+        ("generate", ["--max-tokens", "2"]),
+        ("tokenizer show", []),
+        ("compare-decoding", ["--max-tokens", "2"]),
+    ):
+        result = llm(
+            *verb.split(),
+            *([trained] if verb != "tokenizer show" else ["gpt2"]),
+            *more,
+            "--",
+            "--debug",
+        )
         assert "unknown option" not in result.err
         assert "Traceback" not in result.err
 
 
 def test_quoted_home_folders_are_expanded_in_every_path(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    got = parse(Generate, ["~/run", "~ is a tilde", "--file", "~/p.txt", "--json-schema=~/s.json"], "llm-scratch generate")
-    assert (got.run_, got.file, got.json_schema) == tuple(str(tmp_path / name) for name in ("run", "p.txt", "s.json"))
+    got = parse(
+        Generate,
+        ["~/run", "~ is a tilde", "--file", "~/p.txt", "--json-schema=~/s.json"],
+        "llm-scratch generate",
+    )
+    assert (got.run_, got.file, got.json_schema) == tuple(
+        str(tmp_path / name) for name in ("run", "p.txt", "s.json")
+    )
     assert got.prompts == ("~ is a tilde",)
     (tmp_path / "mine.yaml").write_text("train: {steps: 3}", encoding="utf-8")
     got = train("quickstart", "--config", "~/mine.yaml", "--out", "~/x")
@@ -133,16 +172,29 @@ def test_path_fields_has_the_path_arguments_of_every_command(verb):
     cls = getattr(importlib.import_module(f"llm_scratch.cli.{module}"), name)
     others = {"debug", "import"}
     assert bool(set(path_fields(cls)) - others) == (verb not in NO_PATHS)
-    likely = {"out", "folder", "file", "config", "run", "runs", "text_file", "draft", "resume", "from"} & {
-        f.name.rstrip("_") for f in fields(cls)
-    }
+    likely = {
+        "out",
+        "folder",
+        "file",
+        "config",
+        "run",
+        "runs",
+        "text_file",
+        "draft",
+        "resume",
+        "from",
+    } & {f.name.rstrip("_") for f in fields(cls)}
     assert likely <= set(path_fields(cls))
 
 
 def test_parse_error_is_one_line_without_tyros_colors():
     box = "╭─ Parsing error ──────────╮\n│ invalid choice 'int9' for  │\n│ argument '--dtype'.        │\n╰──────────────────────────╯\n"
     colored = "\n".join(f"\x1b[31m{line}\x1b[0m" for line in box.splitlines())
-    assert flags._on_one_line(box) == flags._on_one_line(colored) == "invalid choice 'int9' for argument '--dtype'."
+    assert (
+        flags._on_one_line(box)
+        == flags._on_one_line(colored)
+        == "invalid choice 'int9' for argument '--dtype'."
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from llm_scratch.cli.folders import check_can_write, choose_output_dir, find_runs, resolve_model_path
+from llm_scratch.cli.folders import (
+    check_can_write,
+    choose_output_dir,
+    find_runs,
+    resolve_model_path,
+)
 from llm_scratch.config import RunConfig, dump_config
 from llm_scratch.errors import RESOURCES, UserError
 from llm_scratch.presets import preset
@@ -27,7 +32,12 @@ def make(path: Path, config: RunConfig = QUICK, step: int = 0, changed: int = 10
     if step:
         folder = path / "ckpt" / f"step-{step:08d}"
         folder.mkdir(parents=True)
-        state = {"step": step, "steps": 800, "best": 1.5, "last_eval": {"val_loss": 2.0, "val_bits_per_byte": 0.7}}
+        state = {
+            "step": step,
+            "steps": 800,
+            "best": 1.5,
+            "last_eval": {"val_loss": 2.0, "val_bits_per_byte": 0.7},
+        }
         (folder / "state.json").write_text(json.dumps(state))
         (path / "ckpt" / "latest").write_text(folder.name + "\n")
     os.utime(path / "config.yaml", (changed, changed))
@@ -67,7 +77,10 @@ def test_find_run_ignores_damaged_counters():
 def test_resolve_model_path_accepts_a_path_a_name_and_a_preset():
     make(Path("runs/2026-07-01-quickstart"), changed=1000)
     newest = make(Path("runs/2026-06-01-quickstart"), changed=2000)
-    assert [run.path.name for run in find_runs()] == ["2026-07-01-quickstart", "2026-06-01-quickstart"]
+    assert [run.path.name for run in find_runs()] == [
+        "2026-07-01-quickstart",
+        "2026-06-01-quickstart",
+    ]
     assert resolve_model_path("quickstart") == newest
     assert resolve_model_path("2026-07-01-quickstart") == Path("runs/2026-07-01-quickstart")
     assert resolve_model_path("somewhere/else") == Path("somewhere/else")
@@ -77,9 +90,13 @@ def test_resolve_model_path_accepts_a_path_a_name_and_a_preset():
 
 
 def test_new_run_gets_a_folder_with_the_date():
-    assert choose_output_dir(QUICK, "quickstart", "2026-07-02", False)[0] == Path("runs/2026-07-02-quickstart")
+    assert choose_output_dir(QUICK, "quickstart", "2026-07-02", False)[0] == Path(
+        "runs/2026-07-02-quickstart"
+    )
     make(Path("runs/2026-07-02-quickstart"), step=800)
-    assert choose_output_dir(QUICK, "quickstart", "2026-07-02", False)[0] == Path("runs/2026-07-02-quickstart-2")
+    assert choose_output_dir(QUICK, "quickstart", "2026-07-02", False)[0] == Path(
+        "runs/2026-07-02-quickstart-2"
+    )
 
 
 def test_unfinished_run_with_equal_settings_is_resumed():
@@ -88,9 +105,15 @@ def test_unfinished_run_with_equal_settings_is_resumed():
     assert folder == Path("runs/2026-07-01-quickstart")
     assert "at step 400; --fresh" in why
     other = replace(QUICK, train=replace(QUICK.train, seed=5))
-    assert choose_output_dir(other, "quickstart", "2026-07-02", False)[0] == Path("runs/2026-07-02-quickstart")
-    assert choose_output_dir(QUICK, "quickstart", "2026-07-02", True)[0] == Path("runs/2026-07-02-quickstart")
-    assert choose_output_dir(QUICK, "another", "2026-07-02", False)[0] == Path("runs/2026-07-02-another")
+    assert choose_output_dir(other, "quickstart", "2026-07-02", False)[0] == Path(
+        "runs/2026-07-02-quickstart"
+    )
+    assert choose_output_dir(QUICK, "quickstart", "2026-07-02", True)[0] == Path(
+        "runs/2026-07-02-quickstart"
+    )
+    assert choose_output_dir(QUICK, "another", "2026-07-02", False)[0] == Path(
+        "runs/2026-07-02-another"
+    )
 
 
 @pytest.mark.parametrize("name", ["new", "a/new/one", "there.txt", "."])
@@ -107,7 +130,10 @@ def test_check_can_write_rejects_a_read_only_folder(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.TemporaryFile", read_only)
     with pytest.raises(UserError) as error:
         check_can_write(tmp_path / "a" / "b", "FOLDER")
-    assert str(error.value) == f"{tmp_path}: not writable (Read-only file system); choose another FOLDER"
+    assert (
+        str(error.value)
+        == f"{tmp_path}: not writable (Read-only file system); choose another FOLDER"
+    )
     assert error.value.code == RESOURCES
 
 

@@ -12,7 +12,15 @@ from llm_scratch.loading import Options, load, read
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.presets import PRESETS
 
-CONFIG = {"vocab_size": 17, "context_length": 16, "emb_dim": 64, "n_heads": 1, "n_layers": 1, "drop_rate": 0.0, "qkv_bias": False}
+CONFIG = {
+    "vocab_size": 17,
+    "context_length": 16,
+    "emb_dim": 64,
+    "n_heads": 1,
+    "n_layers": 1,
+    "drop_rate": 0.0,
+    "qkv_bias": False,
+}
 
 
 @pytest.fixture
@@ -26,11 +34,25 @@ def files(tmp_path, text_file, monkeypatch):
         model(torch.randint(0, 16, (2, 16))).logsumexp(-1).mean().backward()
         optimizer.step()
     torch.save(model.state_dict(), tmp_path / "model.pth")
-    torch.save({"model_state_dict": model.state_dict(), "optimizer_state_dict": optimizer.state_dict()}, tmp_path / "both.pth")
+    torch.save(
+        {"model_state_dict": model.state_dict(), "optimizer_state_dict": optimizer.state_dict()},
+        tmp_path / "both.pth",
+    )
     characters = "".join(sorted(set(text_file.read_text())))
-    (tmp_path / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": {"type": "chars", "characters": characters}}))
+    (tmp_path / "tokenizer.json").write_text(
+        json.dumps({"version": "1.0", "model": {"type": "chars", "characters": characters}})
+    )
     data = DataConfig(source=f"file:{text_file}", tokenizer="chars")
-    small = TrainConfig(steps=6, batch_size=2, eval_every=6, eval_batches=2, save_every=6, sample_every=0, prompt="the", log_every=1)
+    small = TrainConfig(
+        steps=6,
+        batch_size=2,
+        eval_every=6,
+        eval_batches=2,
+        save_every=6,
+        sample_every=0,
+        prompt="the",
+        log_every=1,
+    )
     monkeypatch.setitem(PRESETS, "small", lambda: RunConfig(data=data, train=small))
     return tmp_path
 
@@ -40,13 +62,23 @@ def test_imported_run_continues_the_training_of_the_notebook(llm, files):
     assert (result.code, result.err) == (0, "")
     assert "params" not in result.out
     assert "parameters from both.pth, with optimizer state" in result.out
-    assert "not in the file, assumed as in the notebooks: activation GELU in its tanh form, norm eps 1e-05, dropout 0.1" in result.out
-    assert "next  llm-scratch generate run\n" in result.out, "the usual prompt has letters that this tokenizer does not know"
+    assert (
+        "not in the file, assumed as in the notebooks: activation GELU in its tanh form, norm eps 1e-05, dropout 0.1"
+        in result.out
+    )
+    assert "next  llm-scratch generate run\n" in result.out, (
+        "the usual prompt has letters that this tokenizer does not know"
+    )
     assert "llm-scratch train --config run/config.yaml --out run" in result.out
     assert llm("generate", "run", "the hen", "--max-tokens", "5").code == 0
     assert llm("evaluate", "run").code == 0
     model, _ = load("run")
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), read("both.pth", Options(n_heads=1)).model.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(
+            model.parameters(), read("both.pth", Options(n_heads=1)).model.parameters(), strict=True
+        )
+    )
     done = llm("train", "--config", "run/config.yaml", "--out", "run", "--device", "cpu")
     assert done.code == 0, done.err
     assert "resuming at step 0 of 6" in done.out
@@ -55,7 +87,9 @@ def test_imported_run_continues_the_training_of_the_notebook(llm, files):
     assert {row["lr"] for row in rows if "lr" in row} == {3e-3}
     memory = torch.load("both.pth", weights_only=True)["optimizer_state_dict"]["state"][0]["step"]
     assert load("run")[0].cfg == model.cfg
-    assert load_file("run/ckpt/step-00000006/optim.safetensors")["tok_emb.weight/step"] == memory + 6
+    assert (
+        load_file("run/ckpt/step-00000006/optim.safetensors")["tok_emb.weight/step"] == memory + 6
+    )
 
 
 def test_imported_run_without_optimizer_state_starts_a_new_optimizer(llm, files):
@@ -70,9 +104,21 @@ def test_imported_run_without_optimizer_state_starts_a_new_optimizer(llm, files)
         (["nothing.pth", "--out", "run"], 4, "no run 'nothing.pth'"),
         (["model.pth"], 2, "--out is missing"),
         (["model.pth", "--out", "model.pth"], 2, "--out model.pth: the folder exists"),
-        (["model.pth", "--out", "run", "--preset", "smal"], 2, "unknown preset 'smal'; did you mean 'small'?"),
-        (["model.pth", "--out", "run"], 4, "model.pth: the file does not contain the number of attention heads; import it with"),
-        (["model.pth", "--out", "run", "--heads", "1", "--drop-rate", "1"], 2, "--drop-rate: 1.0 is out of range"),
+        (
+            ["model.pth", "--out", "run", "--preset", "smal"],
+            2,
+            "unknown preset 'smal'; did you mean 'small'?",
+        ),
+        (
+            ["model.pth", "--out", "run"],
+            4,
+            "model.pth: the file does not contain the number of attention heads; import it with",
+        ),
+        (
+            ["model.pth", "--out", "run", "--heads", "1", "--drop-rate", "1"],
+            2,
+            "--drop-rate: 1.0 is out of range",
+        ),
         (["model.pth", "--out", "run", "--heads", "0"], 2, "--heads: 0 is out of range"),
         (["model.pth", "--out", "run", "--tokenizer", "nowhere"], 3, "cannot read nowhere"),
         (["tokenizer.json", "--out", "run"], 4, "tokenizer.json is not a file of weights alone"),

@@ -23,14 +23,34 @@ STEPS = [
         "--train.eval-batches",
         "2",
     ),
-    *("--train.save-every", "2", "--train.sample-every", "0", "--train.warmup-steps", "0", "--train.log-every", "1", "--device", "cpu"),
+    *(
+        "--train.save-every",
+        "2",
+        "--train.sample-every",
+        "0",
+        "--train.warmup-steps",
+        "0",
+        "--train.log-every",
+        "1",
+        "--device",
+        "cpu",
+    ),
 ]
 
 
 @pytest.fixture
 def go_on(llm, trained, text_file):
     """Call `train` from the tiny run, with more words."""
-    return lambda *words, start=trained: llm("train", "shakespeare", "--from", start, "--data.source", f"file:{text_file}", *STEPS, *words)
+    return lambda *words, start=trained: llm(
+        "train",
+        "shakespeare",
+        "--from",
+        start,
+        "--data.source",
+        f"file:{text_file}",
+        *STEPS,
+        *words,
+    )
 
 
 def test_training_from_a_model_starts_with_its_weights_and_tokenizer(llm, trained, go_on):
@@ -66,7 +86,19 @@ def test_run_from_another_model_is_a_new_run(llm, trained, go_on, tiny):
 
 
 def test_shorter_context_drops_the_last_positions(go_on, trained):
-    assert go_on("--out", "on", "--model.context-length", "9", "--model.drop-rate", "0.2", "--train.lr", "1e-9").code == 0
+    assert (
+        go_on(
+            "--out",
+            "on",
+            "--model.context-length",
+            "9",
+            "--model.drop-rate",
+            "0.2",
+            "--train.lr",
+            "1e-9",
+        ).code
+        == 0
+    )
     (old, _), (new, _) = load(trained), load("on")
     assert (new.cfg.context_length, new.cfg.drop_rate) == (9, 0.2)
     torch.testing.assert_close(new.pos_emb.weight, old.pos_emb.weight[:9], rtol=1e-5, atol=1e-6)
@@ -75,10 +107,22 @@ def test_shorter_context_drops_the_last_positions(go_on, trained):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--model.context-length", "17"], 2, "context_length=17 exceeds the 16 positions that the model was trained with"),
-        (["--model.n-layers", "2"], 2, "has n_layers=1, but the settings have n_layers=2; leave it out"),
+        (
+            ["--model.context-length", "17"],
+            2,
+            "context_length=17 exceeds the 16 positions that the model was trained with",
+        ),
+        (
+            ["--model.n-layers", "2"],
+            2,
+            "has n_layers=1, but the settings have n_layers=2; leave it out",
+        ),
         (["--model.tie-embeddings"], 0, ""),
-        (["--model.no-tie-embeddings"], 2, "has tie_embeddings=True, but the settings have tie_embeddings=False"),
+        (
+            ["--model.no-tie-embeddings"],
+            2,
+            "has tie_embeddings=True, but the settings have tie_embeddings=False",
+        ),
         (["--data.tokenizer", "bpe"], 2, "--data.tokenizer cannot be combined with --from"),
     ],
 )
@@ -91,7 +135,10 @@ def test_from_rejects_settings_that_do_not_fit_the_weights(go_on, words, code, m
 def test_from_rejects_an_unknown_model(go_on):
     result = go_on("--out", "on", start="gpt3")
     assert result.code == 4
-    assert "no run 'gpt3' here or in runs/; list the runs with `llm-scratch runs list`, or use gpt2, gpt2-medium" in result.err
+    assert (
+        "no run 'gpt3' here or in runs/; list the runs with `llm-scratch runs list`, or use gpt2, gpt2-medium"
+        in result.err
+    )
 
 
 def test_from_gpt2_without_network_says_what_to_do(go_on, monkeypatch, tmp_path):
@@ -104,7 +151,10 @@ def test_from_gpt2_without_network_says_what_to_do(go_on, monkeypatch, tmp_path)
 
 
 def test_from_rejects_shards_of_another_tokenizer(llm, trained, text_file):
-    assert llm("data", "prepare", f"file:{text_file}", "--out", "shards", "--tokenizer", "chars").code == 0
+    assert (
+        llm("data", "prepare", f"file:{text_file}", "--out", "shards", "--tokenizer", "chars").code
+        == 0
+    )
     words = ["train", "shakespeare", "--from", trained, "--data.source", "shards:shards", *STEPS]
     assert llm(*words, "--out", "same").code == 0
     path = Path("shards/tokenizer.json")
@@ -119,7 +169,9 @@ def test_from_rejects_shards_of_another_tokenizer(llm, trained, text_file):
 def test_load_for_training_rejects_the_same_settings(trained):
     model, tokenizer = load(trained)
     made, same = load_for_training(trained, model.cfg)
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), made.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), made.parameters(), strict=True)
+    )
     assert (made.out_head.weight is made.tok_emb.weight) == model.cfg.tie_embeddings
     with pytest.raises(UserError, match="that the model was trained with") as error:
         load_for_training(trained, type(model.cfg)(**dict(model.cfg) | {"context_length": 99}))

@@ -35,7 +35,9 @@ def test_tables_fit_the_terminal(llm, trained, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
     result = llm("inspect", trained, "the hen sat", "--ablate", "0.0+0.mlp")
     assert result.code == 0, result.err
-    tables = [line for line in result.out.splitlines() if "  " in line.strip()]  # prose in a pipe is one line
+    tables = [
+        line for line in result.out.splitlines() if "  " in line.strip()
+    ]  # prose in a pipe is one line
     assert len(tables) > 15
     assert max(map(len, tables)) <= columns
     assert "Without 0.0+0.mlp:" in result.out
@@ -104,4 +106,7 @@ def test_quantized_models_are_refused(llm, trained):
     assert llm("quantize", trained, "--out", "int8").code == 0
     result = llm("inspect", "./int8", "the")
     assert result.code == 2
-    assert "activations of a quantized model cannot be captured; use the run that it was made from" in result.err
+    assert (
+        "activations of a quantized model cannot be captured; use the run that it was made from"
+        in result.err
+    )

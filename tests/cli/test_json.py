@@ -100,7 +100,13 @@ FREE_KEYS = {"config", "findings"}
 def write_metrics(config: RunConfig, folder: Path, **more: Any) -> None:
     """Instead of training: the files of a run whose loss depends on its rate and seed."""
     folder.mkdir(parents=True)
-    loss = 1 + config.train.lr + 1e-4 * config.train.seed**2 + 1 / config.model.emb_dim + 9 / config.train.steps
+    loss = (
+        1
+        + config.train.lr
+        + 1e-4 * config.train.seed**2
+        + 1 / config.model.emb_dim
+        + 9 / config.train.steps
+    )
     row = {"step": 4, "tokens": 99 * config.train.steps, "val_bits_per_byte": loss, "elapsed": 1.0}
     (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
 
@@ -108,7 +114,9 @@ def write_metrics(config: RunConfig, folder: Path, **more: Any) -> None:
 def write_sizes(path: Path, base: Path) -> None:
     """A grid of three sizes, and a run to predict."""
     sizes = [f"  {width}: [model.emb_dim={width}]\n" for width in (8, 16, 32)]
-    path.write_text(f"base: {base}\nsizes:\n{''.join(sizes)}flops: [1e7, 3e7, 1e8]\npredict: {{size: [model.emb_dim=64], flops: 4e8}}\n")
+    path.write_text(
+        f"base: {base}\nsizes:\n{''.join(sizes)}flops: [1e7, 3e7, 1e8]\npredict: {{size: [model.emb_dim=64], flops: 4e8}}\n"
+    )
 
 
 @pytest.fixture
@@ -118,14 +126,33 @@ def fill(llm, tiny, trained, text_file, tmp_path, monkeypatch):
 
     def make(line: str) -> list[str]:
         if "{shards}" in line:
-            prepared = llm("data", "prepare", text_file, "--out", "shards", "--tokenizer", "chars", "--workers", 1)
+            prepared = llm(
+                "data",
+                "prepare",
+                text_file,
+                "--out",
+                "shards",
+                "--tokenizer",
+                "chars",
+                "--workers",
+                1,
+            )
             assert prepared.code == 0, prepared.err
         if line.startswith(("compare", "experiment")):
             pytest.importorskip("scipy", reason="needs scipy (extra `experiments`)")
             monkeypatch.setattr("llm_scratch.experiments.runner.train", write_metrics)
             monkeypatch.setattr("gc.collect", lambda: 0)
         if "{experiment}" in line:
-            made = llm("compare", trained, "train.lr=0.001", "train.lr=0.002", "--seeds", 2, "--out", "experiment")
+            made = llm(
+                "compare",
+                trained,
+                "train.lr=0.001",
+                "train.lr=0.002",
+                "--seeds",
+                2,
+                "--out",
+                "experiment",
+            )
             assert made.code == 0, made.err
         if "{sizes}" in line:
             write_sizes(Path("sizes.yaml"), trained)
@@ -138,7 +165,11 @@ def fill(llm, tiny, trained, text_file, tmp_path, monkeypatch):
             "runs": tmp_path,
             "shards": "shards",
         }
-        return [part for word in line.split() for part in (tiny[1:] if word == "{plan}" else [word.format(**words)])]
+        return [
+            part
+            for word in line.split()
+            for part in (tiny[1:] if word == "{plan}" else [word.format(**words)])
+        ]
 
     return make
 
@@ -154,7 +185,9 @@ def test_stdout_is_json_with_the_documented_keys(heading, llm, fill):
     for line in lines:
         value = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
         assert keys_of(value, whole=FREE_KEYS) == expected
-        assert all(re.fullmatch(r"[a-z][a-z0-9_]*", key) for keys in expected.values() for key in keys)
+        assert all(
+            re.fullmatch(r"[a-z][a-z0-9_]*", key) for keys in expected.values() for key in keys
+        )
 
 
 def test_every_command_with_json_is_documented_and_tried():
@@ -162,7 +195,9 @@ def test_every_command_with_json_is_documented_and_tried():
     for name, (place, _) in COMMANDS.items():
         module, _, cls = place.rpartition(".")
         command = getattr(import_module(f"llm_scratch.cli.{module}"), cls)
-        assert (issubclass(command, ReportCommand)) == any(line.startswith(name + " ") or line == name for line in CASES.values()), name
+        assert (issubclass(command, ReportCommand)) == any(
+            line.startswith(name + " ") or line == name for line in CASES.values()
+        ), name
         assert "quiet" in {field.name for field in fields(command)}
 
 
@@ -180,8 +215,22 @@ def test_json_notes_go_to_stderr(capsys):
 
 
 def test_json_writes_non_finite_numbers_as_null():
-    values = {"nan": math.nan, "inf": [-math.inf], "float": np.float32(0.5), "int": np.int64(3), "path": Path("a"), "odd": "\ud800"}
-    assert to_json(values) == {"nan": None, "inf": [None], "float": 0.5, "int": 3, "path": "a", "odd": "?"}
+    values = {
+        "nan": math.nan,
+        "inf": [-math.inf],
+        "float": np.float32(0.5),
+        "int": np.int64(3),
+        "path": Path("a"),
+        "odd": "\ud800",
+    }
+    assert to_json(values) == {
+        "nan": None,
+        "inf": [None],
+        "float": 0.5,
+        "int": 3,
+        "path": "a",
+        "odd": "?",
+    }
 
 
 @pytest.mark.parametrize(
@@ -203,10 +252,17 @@ def test_generate_says_why_a_text_ended(words, reason, llm, trained):
 
 
 def test_generate_gives_the_text_and_the_seed_of_each_sample(llm, trained):
-    lines = llm("generate", trained, "the", "--max-tokens", 4, "--samples", 2, "--seed", 5, "--json").out.splitlines()
+    lines = llm(
+        "generate", trained, "the", "--max-tokens", 4, "--samples", 2, "--seed", 5, "--json"
+    ).out.splitlines()
     for line, seed in zip(lines, (5, 6), strict=True):
         sample = json.loads(line)
-        assert (sample["prompt"], sample["tokens"], sample["stop_reason"], sample["seed"]) == ("the", 4, "length", seed)
+        assert (sample["prompt"], sample["tokens"], sample["stop_reason"], sample["seed"]) == (
+            "the",
+            4,
+            "length",
+            seed,
+        )
         again = llm("generate", trained, "the", "--max-tokens", 4, "--seed", seed).out
         assert again == f"the{sample['text']}\n"
 
@@ -230,14 +286,24 @@ def test_json_to_a_closed_pipe_has_no_traceback(llm, monkeypatch):
 def test_skills_have_the_documented_keys():
     results = SkillResults(1.5, 0.5, (SkillScore("name", 0.25, 0.2, 8, math.nan),))
     skills = to_json(skills_json(results))
-    assert skills["scores"] == [{"skill": "name", "accuracy": 0.25, "accuracy_stderr": None, "chance": 0.2, "questions": 8}]
-    line = next(line for line in DOC.read_text(encoding="utf-8").splitlines() if line.startswith("| `skills` |"))
+    assert skills["scores"] == [
+        {"skill": "name", "accuracy": 0.25, "accuracy_stderr": None, "chance": 0.2, "questions": 8}
+    ]
+    line = next(
+        line
+        for line in DOC.read_text(encoding="utf-8").splitlines()
+        if line.startswith("| `skills` |")
+    )
     assert {*skills, *skills["scores"][0]} <= set(re.findall(r"`(\w+)`", line))
 
 
 def test_findings_have_the_documented_keys(llm, trained):
     findings = json.loads(llm("runs", "diagnose", trained, "--json").out)["findings"]
-    line = next(line for line in DOC.read_text(encoding="utf-8").splitlines() if line.startswith("| `findings` |"))
+    line = next(
+        line
+        for line in DOC.read_text(encoding="utf-8").splitlines()
+        if line.startswith("| `findings` |")
+    )
     documented = set(re.findall(r"`(\w+)`", line)) - {"findings", "problem", "warning", "ok"}
     assert findings
     assert all(set(finding) == documented for finding in findings.values())

@@ -32,7 +32,10 @@ def test_next_check_and_list_lead_through_the_course(llm):
 def test_a_wrong_value_is_diagnosed_and_brings_new_numbers(llm):
     first = llm("learn", "next", "0.1").out
     result = llm("learn", "check", "0.1", "()")
-    assert "exercise 0.1: That is the shape of x.sum() without dim, which adds up everything." in result.out
+    assert (
+        "exercise 0.1: That is the shape of x.sum() without dim, which adds up everything."
+        in result.out
+    )
     assert "again, with other numbers:  llm-scratch learn next 0.1" in result.out
     assert llm("learn", "next", "0.1").out != first
 
@@ -60,14 +63,20 @@ def test_watch_checks_again_when_the_file_is_saved(llm, monkeypatch):
                 FILE.touch()
 
     monkeypatch.setattr("llm_scratch.cli.commands.learn.sleep", edit)
-    lines = [line for line in llm("learn", "check", "0.3", "--watch").out.splitlines() if line.startswith("exercise")]
+    lines = [
+        line
+        for line in llm("learn", "check", "0.3", "--watch").out.splitlines()
+        if line.startswith("exercise")
+    ]
     assert [line.split()[2] for line in lines] == ["not", "You", "right"]
 
 
 def test_hints_open_one_by_one_and_are_kept(llm):
     for opened in (1, 2, 3, 3):
         lines = llm("learn", "hint", "0.3").out.splitlines()
-        assert lines == [f"hint {n} of 3: {EXERCISES['0.3'].hints[n - 1]}" for n in range(1, opened + 1)]
+        assert lines == [
+            f"hint {n} of 3: {EXERCISES['0.3'].hints[n - 1]}" for n in range(1, opened + 1)
+        ]
 
 
 def test_solution_opens_on_request_only(llm):
@@ -75,7 +84,10 @@ def test_solution_opens_on_request_only(llm):
     exec(llm("learn", "solution", "0.3").out, namespace)
     assert namespace["row_shares"]([[1, 3]]) == [[0.25, 0.75]]
     assert llm("learn", "solution", "0.2").out.startswith("def answer(")
-    assert llm("learn", "solution").err == "llm-scratch: ID is missing; name the exercise whose solution you want to see\n"
+    assert (
+        llm("learn", "solution").err
+        == "llm-scratch: ID is missing; name the exercise whose solution you want to see\n"
+    )
 
 
 def test_folder_is_named_in_the_next_commands(llm):
@@ -88,7 +100,10 @@ def test_folder_is_named_in_the_next_commands(llm):
     ("words", "message"),
     [
         (["check", "0.3", "5"], "exercise 0.3: its answer is code in a file; leave ANSWER out"),
-        (["check", "0.1"], "exercise 0.1: ANSWER is missing; write llm-scratch learn check 0.1 ANSWER"),
+        (
+            ["check", "0.1"],
+            "exercise 0.1: ANSWER is missing; write llm-scratch learn check 0.1 ANSWER",
+        ),
         (["check", "0.1", "--watch"], "--watch needs a file, and this exercise has none"),
         (["next", "7.7"], "exercise 7.7: not found; list them with `llm-scratch learn list`"),
         (["nxt"], "unknown learn command 'nxt'; did you mean 'next'?"),
@@ -106,13 +121,19 @@ def test_all_solved_is_said(llm):
 
     records = {name: {"solved": True, "attempts": 0, "hints": 0} for name in EXERCISES}
     Path("exercises").mkdir()
-    Path("exercises", "progress.json").write_text(json.dumps({"seed": "1", "exercises": records}), encoding="utf-8")
+    Path("exercises", "progress.json").write_text(
+        json.dumps({"seed": "1", "exercises": records}), encoding="utf-8"
+    )
     assert "all exercises are solved; name one to see it again" in llm("learn", "next").err
     assert llm("learn", "next", "0.3").code == 0
 
 
 def test_grade_reads_a_class(llm):
-    for name, code in (("anna", SOLVED), ("ben", BY_COLUMNS), ("cleo", "def row_shares(table) 1/0")):
+    for name, code in (
+        ("anna", SOLVED),
+        ("ben", BY_COLUMNS),
+        ("cleo", "def row_shares(table) 1/0"),
+    ):
         llm("learn", "next", "0.3", "--folder", f"class/{name}")
         Path("class", name, FILE.name).write_text(code, encoding="utf-8")
     llm("learn", "check", "0.1", "--folder", "class/anna", "()")
@@ -120,5 +141,7 @@ def test_grade_reads_a_class(llm):
     lines = llm("learn", "grade", "class").out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["anna", "ben", "cleo"]
     assert [re.search(r"(\d+) of", line)[1] for line in lines[1:]] == ["1", "0", "0"]
-    assert {path: path.read_bytes() for path in Path("class").rglob("*") if path.is_file()} == before, "grading changes nothing"
+    assert {
+        path: path.read_bytes() for path in Path("class").rglob("*") if path.is_file()
+    } == before, "grading changes nothing"
     assert "no such folder" in llm("learn", "grade", "nowhere").err

@@ -21,7 +21,14 @@ from llm_scratch.tokenizers import TOKENIZERS, save_tokenizer
 RELEASE = Path(__file__).parents[1] / "interop" / "tiny_gpt2"
 TEXT = "the hen sat on the red mat, and the fox ran off: a naïve hen.\n" * 9 + "the end"
 CONTEXT = 64
-SHAPE = {"vocab_size": 261, "context_length": CONTEXT, "emb_dim": 64, "n_heads": 1, "n_layers": 2, "drop_rate": 0.1}
+SHAPE = {
+    "vocab_size": 261,
+    "context_length": CONTEXT,
+    "emb_dim": 64,
+    "n_heads": 1,
+    "n_layers": 2,
+    "drop_rate": 0.1,
+}
 
 
 def random_model(**changes):
@@ -42,10 +49,22 @@ def openai(folder, llm):
 
 def transformers_folder(folder, llm):
     """A folder that transformers wrote, the weights in several files."""
-    transformers = pytest.importorskip("transformers", reason="transformers writes its own folders; install the hf extra")
+    transformers = pytest.importorskip(
+        "transformers", reason="transformers writes its own folders; install the hf extra"
+    )
     torch.manual_seed(3)
-    config = {"vocab_size": 261, "n_positions": CONTEXT, "n_embd": 24, "n_head": 3, "n_layer": 2, "bos_token_id": 0, "eos_token_id": 0}
-    theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(**config, initializer_range=0.2)).eval()
+    config = {
+        "vocab_size": 261,
+        "n_positions": CONTEXT,
+        "n_embd": 24,
+        "n_head": 3,
+        "n_layer": 2,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
+    theirs = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(**config, initializer_range=0.2)
+    ).eval()
     theirs.save_pretrained(folder / "theirs", max_shard_size="10KB")
     assert len(list((folder / "theirs").glob("model-0*"))) > 2
     save_tokenizer(TOKENIZERS["bpe"]([TEXT], 261), folder / "theirs")
@@ -60,7 +79,9 @@ def notebooks(folder, llm):
     return folder / "imported"
 
 
-@pytest.fixture(params=[openai, transformers_folder, notebooks], ids=["OpenAI", "transformers", "notebooks"])
+@pytest.fixture(
+    params=[openai, transformers_folder, notebooks], ids=["OpenAI", "transformers", "notebooks"]
+)
 def where(request, tmp_path, llm):
     """A model from elsewhere."""
     return request.param(tmp_path, llm)
@@ -69,7 +90,9 @@ def where(request, tmp_path, llm):
 def test_generate_equals_the_library_for_loaded_models(llm, where):
     model, tokenizer = load(where)
     want = "the hen" + "".join(stream(model, tokenizer, "the hen", max_new_tokens=9, temperature=0))
-    result = llm("generate", where, "the hen", "--max-tokens", "9", "--temperature", "0", "--device", "cpu")
+    result = llm(
+        "generate", where, "the hen", "--max-tokens", "9", "--temperature", "0", "--device", "cpu"
+    )
     assert (result.code, result.out.rstrip("\n")) == (0, want.rstrip("\n"))
 
 
@@ -77,13 +100,18 @@ def test_chat_equals_the_library_for_loaded_models(llm, where, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("the hen\na fox\n"))
     result = llm("chat", where, "--max-tokens", "8", "--temperature", "0", "--device", "cpu")
     assert result.code == 0, result.err
-    assert result.err in ("", "llm-scratch: warning: the context is full: the first turn is left out\n")
+    assert result.err in (
+        "",
+        "llm-scratch: warning: the context is full: the first turn is left out\n",
+    )
     model, tokenizer = load(where)
     talk, want = Conversation(), ""
     for words in ("the hen", "a fox"):
         talk.turns.append((USER, words))
         prompt = talk.prompt(lambda text: len(tokenizer.encode(text)) <= CONTEXT - 8)
-        answer = "".join(stream(model, tokenizer, prompt, max_new_tokens=8, temperature=0, stop=STOP_STRINGS))
+        answer = "".join(
+            stream(model, tokenizer, prompt, max_new_tokens=8, temperature=0, stop=STOP_STRINGS)
+        )
         talk.turns.append((ASSISTANT, answer.strip()))
         want += answer.lstrip() + "\n\n"
     assert len(want) > 8
@@ -96,7 +124,9 @@ def test_evaluate_equals_a_plain_computation_for_loaded_models(llm, where, tmp_p
     model, tokenizer = load(where)
     ids = torch.tensor(tokenizer.encode(TEXT))
     nats = 0.0
-    for start in range(0, len(ids) - 1, CONTEXT):  # windows side by side; the first token of all is not foretold
+    for start in range(
+        0, len(ids) - 1, CONTEXT
+    ):  # windows side by side; the first token of all is not foretold
         window, next_ones = ids[start : start + CONTEXT], ids[start + 1 : start + CONTEXT + 1]
         logits = model(window[None])[0, : len(next_ones)].double()
         nats -= logits.log_softmax(-1)[torch.arange(len(next_ones)), next_ones].sum().item()
@@ -112,7 +142,18 @@ def test_evaluate_equals_a_plain_computation_for_loaded_models(llm, where, tmp_p
 def train(llm, where, folder, *words):
     (folder / "text.txt").write_text(TEXT * 4, encoding="utf-8")
     steps = "--train.steps 2 --train.batch-size 2 --train.eval-every 2 --train.eval-batches 1 --train.sample-every 0 --train.warmup-steps 0"
-    start = ["train", "shakespeare", "--from", where, "--data.source", f"file:{folder}/text.txt", "--out", folder / "on", "--device", "cpu"]
+    start = [
+        "train",
+        "shakespeare",
+        "--from",
+        where,
+        "--data.source",
+        f"file:{folder}/text.txt",
+        "--out",
+        folder / "on",
+        "--device",
+        "cpu",
+    ]
     return llm(*start, *steps.split(), "--train.lr", "1e-9", *words)
 
 
@@ -126,7 +167,9 @@ def test_training_continues_with_a_shorter_context(llm, where, tmp_path):
     weights["pos_emb.weight"] = weights["pos_emb.weight"][:20]
     for name, parameter in new.named_parameters():  # two steps of nearly nothing
         torch.testing.assert_close(parameter, weights[name], rtol=1e-5, atol=1e-6, msg=name)
-    rows = [json.loads(line) for line in (tmp_path / "on" / "metrics.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "on" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert any("loss" in row for row in rows)
 
 
@@ -134,5 +177,8 @@ def test_longer_context_is_rejected_with_the_reason(llm, where, tmp_path):
     result = train(llm, where, tmp_path, "--model.context-length", str(CONTEXT + 1))
     assert result.code == 2
     said = " ".join(result.err.split())
-    assert f"context_length={CONTEXT + 1} exceeds the {CONTEXT} positions that the model was trained with" in said
+    assert (
+        f"context_length={CONTEXT + 1} exceeds the {CONTEXT} positions that the model was trained with"
+        in said
+    )
     assert not (tmp_path / "on").exists()

@@ -32,7 +32,9 @@ assert not heavy, heavy
 
 
 def test_help_imports_neither_torch_nor_numpy():
-    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    done = subprocess.run(
+        [sys.executable, "-c", HELP], capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -53,9 +55,16 @@ def test_every_example_can_be_parsed(llm, monkeypatch):
         command = getattr(import_module(f"llm_scratch.cli.{module}"), name)
         ran = []
         monkeypatch.setattr(command, "run", lambda self, ran=ran: ran.append(self))
-        examples = llm(*verb.split(), "--help").out.partition("examples:\n")[2].partition("\n\n")[0].splitlines()
+        examples = (
+            llm(*verb.split(), "--help")
+            .out.partition("examples:\n")[2]
+            .partition("\n\n")[0]
+            .splitlines()
+        )
         for line in examples:
-            words = line[line.index("llm-scratch ") :].removeprefix("llm-scratch ").partition(" >")[0]
+            words = (
+                line[line.index("llm-scratch ") :].removeprefix("llm-scratch ").partition(" >")[0]
+            )
             if "--import" not in words:  # its file is the user's
                 assert llm(*shlex.split(words)).code == 0, line
         assert ran, verb
@@ -77,13 +86,35 @@ def test_help_lists_every_command(llm):
         (UserError("wrong\n  in two lines", 4), 4, "wrong in two lines"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (MemoryError(), 6, "out of memory; try a smaller --train.batch-size"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"), 6, "out of memory"),
+        (
+            RuntimeError(
+                "DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"
+            ),
+            6,
+            "out of memory",
+        ),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"), 6, "out of memory"),
-        (OSError(errno.ENOSPC, "No space left on device", "runs/x"), 6, "runs/x: No space left on device"),
-        (OSError(errno.ENOSPC, "No space left on device"), 6, "No space left on device; free some space"),
-        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), 6, "No usable temporary directory found in"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/x"),
+            6,
+            "runs/x: No space left on device",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            6,
+            "No space left on device; free some space",
+        ),
+        (
+            FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"),
+            6,
+            "No usable temporary directory found in",
+        ),
         (PermissionError(errno.EACCES, "Permission denied", "x"), 1, "x: Permission denied"),
-        (ZeroDivisionError("division by zero"), 1, "unexpected ZeroDivisionError: division by zero; this is a bug"),
+        (
+            ZeroDivisionError("division by zero"),
+            1,
+            "unexpected ZeroDivisionError: division by zero; this is a bug",
+        ),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
 )
@@ -114,7 +145,9 @@ def test_out_of_memory_of_torch_is_one_line():
 def test_library_warning_is_one_line(llm, text_file):
     with warnings.catch_warnings():
         warnings.simplefilter("default")  # as for a user; in tests a warning is an error
-        result = llm("tokenizer", "train", f"file:{text_file}", "--vocab-size", "900", "--out", "t.json")
+        result = llm(
+            "tokenizer", "train", f"file:{text_file}", "--vocab-size", "900", "--out", "t.json"
+        )
     assert result.code == 0
     assert result.err.startswith("llm-scratch: warning: vocab_size=900: the text has pairs for ")
     assert result.err.count("\n") == 1
@@ -131,9 +164,21 @@ def test_closed_pipe_prints_nothing():
 
 
 def test_terminal_without_unicode_and_colors_gets_lookalikes():
-    environment = {**os.environ, "LC_ALL": "C", "LANG": "C", "PYTHONIOENCODING": "ascii", "NO_COLOR": "1", "COLUMNS": "80"}
+    environment = {
+        **os.environ,
+        "LC_ALL": "C",
+        "LANG": "C",
+        "PYTHONIOENCODING": "ascii",
+        "NO_COLOR": "1",
+        "COLUMNS": "80",
+    }
     for words in (["generate", "--help"], ["train", "quikstart"]):
-        done = subprocess.run([sys.executable, "-m", "llm_scratch", *words], env=environment, capture_output=True, timeout=PATIENCE_SECONDS)
+        done = subprocess.run(
+            [sys.executable, "-m", "llm_scratch", *words],
+            env=environment,
+            capture_output=True,
+            timeout=PATIENCE_SECONDS,
+        )
         assert b"\x1b" not in done.stdout + done.stderr
         assert b"Traceback" not in done.stderr
         (done.stdout + done.stderr).decode("ascii")
@@ -145,19 +190,30 @@ def test_removed_working_folder_is_one_line(llm, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     result = llm("runs", "list")
-    assert (result.code, result.err) == (6, "llm-scratch: working directory: it no longer exists; change to an existing one\n")
+    assert (result.code, result.err) == (
+        6,
+        "llm-scratch: working directory: it no longer exists; change to an existing one\n",
+    )
     assert llm("--help").code == 0
 
 
 def test_path_of_an_unknown_user_is_one_line(llm):
     result = llm("train", "quickstart", "--data.source", "file:~nobody-of-that-name/x.txt")
     assert (result.code, result.err.count("\n")) == (2, 1)
-    assert "~nobody-of-that-name/x.txt: unknown home folder; write the full path, or set HOME" in result.err
+    assert (
+        "~nobody-of-that-name/x.txt: unknown home folder; write the full path, or set HOME"
+        in result.err
+    )
 
 
 @pytest.mark.parametrize(
     ("rank", "size", "prefix"),
-    [("1", "2", "llm-scratch, process 1 of 2: "), ("0", "1", "llm-scratch: "), ("", "2", "llm-scratch: "), ("x", "many", "llm-scratch: ")],
+    [
+        ("1", "2", "llm-scratch, process 1 of 2: "),
+        ("0", "1", "llm-scratch: "),
+        ("", "2", "llm-scratch: "),
+        ("x", "many", "llm-scratch: "),
+    ],
 )
 def test_error_of_a_distributed_job_names_the_rank(rank, size, prefix, llm, monkeypatch):
     monkeypatch.setenv("RANK", rank)
@@ -174,6 +230,10 @@ def test_main_uses_sys_argv_by_default(monkeypatch, capsys):
 def test_help_lists_every_exit_code(llm):
     listed = llm("--help").out.partition("exit codes:\n")[2].partition("\n\n")[0].splitlines()
     assert [int(line.split()[0]) for line in listed] == list(EXIT_CODES)
-    codes = {value for name, value in vars(errors).items() if name.isupper() and not name.startswith("MAX_") and isinstance(value, int)}
+    codes = {
+        value
+        for name, value in vars(errors).items()
+        if name.isupper() and not name.startswith("MAX_") and isinstance(value, int)
+    }
     assert codes | {0} == set(EXIT_CODES), "each has a meaning"
     assert max(map(len, listed)) <= 80

@@ -9,7 +9,13 @@ import pytest
 
 from llm_scratch.cli.commands.memorization import summary
 from llm_scratch.data.corpus import prepare
-from llm_scratch.evaluation.memorization import Overlap, SuffixIndex, continuations, overlap, sample_passages
+from llm_scratch.evaluation.memorization import (
+    Overlap,
+    SuffixIndex,
+    continuations,
+    overlap,
+    sample_passages,
+)
 from llm_scratch.loading import load
 from llm_scratch.run_directory import find_run
 
@@ -51,8 +57,16 @@ def row(share: float, stderr: float = 0.01, longest: int = 9) -> Overlap:
             row(0.03, longest=19),
             "The model repeats training text now and then: its longest run is 19 tokens; the baseline is 9.",
         ),
-        (row(0.02), row(0.40), "The model repeats training text after prefixes of its training text: 40.0%"),
-        (row(0.30), row(0.40), "The model repeats training text even after prefixes it was not trained on: 30.0%"),
+        (
+            row(0.02),
+            row(0.40),
+            "The model repeats training text after prefixes of its training text: 40.0%",
+        ),
+        (
+            row(0.30),
+            row(0.40),
+            "The model repeats training text even after prefixes it was not trained on: 30.0%",
+        ),
         (row(0.30, float("nan")), row(0.40), "Too little text"),
     ],
 )
@@ -64,7 +78,10 @@ def test_summary_compares_output_with_the_baseline(validation, training, begins)
     ("words", "says"),
     [
         (("--samples", 0), "--samples: 0 is out of range; give a whole number from 1 to 1000000"),
-        (("--max-tokens", 5), "--max-tokens=5 is shorter than --window=20; give --max-tokens 20 or more"),
+        (
+            ("--max-tokens", 5),
+            "--max-tokens=5 is shorter than --window=20; give --max-tokens 20 or more",
+        ),
     ],
 )
 def test_memorization_refuses_settings_out_of_range(words, says, llm, trained):
@@ -82,6 +99,17 @@ def test_memorization_needs_a_run_that_records_its_text(llm, trained, tmp_path):
 
 
 def test_memorization_reports_a_prefix_longer_than_the_context(llm, trained):
-    result = llm("memorization", trained, "--samples", 2, "--prefix-tokens", 20, "--max-tokens", 5, "--window", 3)
+    result = llm(
+        "memorization",
+        trained,
+        "--samples",
+        2,
+        "--prefix-tokens",
+        20,
+        "--max-tokens",
+        5,
+        "--window",
+        3,
+    )
     assert result.code == 0, result.err
     assert result.err.count("tokens and the model sees 16: the first") == 1

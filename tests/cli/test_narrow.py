@@ -60,7 +60,11 @@ def test_parse_error_is_equal_at_every_width(columns, llm, monkeypatch):
 @pytest.mark.parametrize("before", [None, "20", "200"])
 def test_at_least_columns_restores_the_variable(before, monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda fallback=(80, 24): os.terminal_size((int(os.environ.get("COLUMNS", "30")), 24)))
+    monkeypatch.setattr(
+        shutil,
+        "get_terminal_size",
+        lambda fallback=(80, 24): os.terminal_size((int(os.environ.get("COLUMNS", "30")), 24)),
+    )
     if before is not None:
         monkeypatch.setenv("COLUMNS", before)
     with at_least_columns(60):
@@ -91,4 +95,7 @@ def test_unboxed_converts_a_box_to_paragraphs():
 │                   what it is         │
 ╰──────────────────────────────────────╯
 """
-    assert unboxed(box, 30) == "usage: x\n\n\noptions:\n--out FILE\n  where it goes, and how\n--a-flag-of-many-letters\n  what it is"
+    assert (
+        unboxed(box, 30)
+        == "usage: x\n\n\noptions:\n--out FILE\n  where it goes, and how\n--a-flag-of-many-letters\n  what it is"
+    )

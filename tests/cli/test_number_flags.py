@@ -40,18 +40,33 @@ def test_every_number_flag_has_a_range(verb):
 
 
 WORDS = {
-    "generate": (["{run}", "the", "--max-tokens", "2"], [name for _, name in number_flags(command("generate"))]),
+    "generate": (
+        ["{run}", "the", "--max-tokens", "2"],
+        [name for _, name in number_flags(command("generate"))],
+    ),
     "memorization": (
         ["{run}", "--samples", "2", "--max-tokens", "5", "--window", "3"],
         ["samples", "max_tokens", "window", "prefix_tokens", "seed"],
     ),
     "compare-decoding": (["{run}", "the", "--max-tokens", "2"], ["max_tokens", "seed"]),
-    "train": (["shakespeare", "--print-config", "--data.source", "file:{text}"], [name for _, name in number_flags(command("train"))]),
+    "train": (
+        ["shakespeare", "--print-config", "--data.source", "file:{text}"],
+        [name for _, name in number_flags(command("train"))],
+    ),
     "import": (["{text}", "--out", "imported"], ["heads", "drop_rate"]),
     "tokenizer train": (["stories:20", "--vocab-size", "260"], ["vocab_size", "workers"]),
-    "data prepare": (["{text}", "--out", "shards", "--tokenizer", "bpe", "--vocab-size", "260"], ["vocab_size", "workers"]),
+    "data prepare": (
+        ["{text}", "--out", "shards", "--tokenizer", "bpe", "--vocab-size", "260"],
+        ["vocab_size", "workers"],
+    ),
 }
-DECODER = {"beams": "beam", "length_penalty": "beam", "candidates": "contrastive", "alpha": "contrastive", "draft_tokens": "lookup"}
+DECODER = {
+    "beams": "beam",
+    "length_penalty": "beam",
+    "candidates": "contrastive",
+    "alpha": "contrastive",
+    "draft_tokens": "lookup",
+}
 LONG = {
     ("memorization", "samples"),
     ("generate", "max_tokens"),
@@ -60,16 +75,24 @@ LONG = {
 }  # large numbers are long work
 
 
-@pytest.mark.parametrize(("verb", "name"), [(verb, name) for verb, (_, names) in WORDS.items() for name in names])
+@pytest.mark.parametrize(
+    ("verb", "name"), [(verb, name) for verb, (_, names) in WORDS.items() for name in names]
+)
 def test_extreme_numbers_work_or_are_rejected_in_one_line(verb, name, llm, trained_once, text_file):
     words, _ = WORDS[verb]
     flag = next(flag for flag, setting in number_flags(command(verb)) if setting == name)
     given = [word.format(run=trained_once, text=text_file) for word in words]
-    given = [*given, "--decoder", DECODER[name]] if verb == "generate" and name in DECODER else given
+    given = (
+        [*given, "--decoder", DECODER[name]] if verb == "generate" and name in DECODER else given
+    )
     for value in EXTREMES:
         values = [value, value] if name == "betas" else [value]
         result = llm(*verb.split(), *given, flag, *values)
-        lines = [line for line in result.err.splitlines() if line.startswith("llm-scratch: ") and "warning" not in line]
+        lines = [
+            line
+            for line in result.err.splitlines()
+            if line.startswith("llm-scratch: ") and "warning" not in line
+        ]
         assert "bug" not in result.err
         assert len(lines) == (result.code != 0)
         if result.code and "out of range" in lines[0]:
@@ -77,9 +100,14 @@ def test_extreme_numbers_work_or_are_rejected_in_one_line(verb, name, llm, train
             assert (result.code, result.out) == (2, "")
 
 
-@pytest.mark.parametrize("name", ["temperature", "top_p", "mirostat", "presence_penalty", "seed", "max_tokens", "logit_bias"])
+@pytest.mark.parametrize(
+    "name",
+    ["temperature", "top_p", "mirostat", "presence_penalty", "seed", "max_tokens", "logit_bias"],
+)
 def test_chat_rejects_extreme_numbers_and_continues(name, llm, trained_once, monkeypatch):
-    lines = iter([*(f"/set {name} {'3=' * (name == 'logit_bias')}{value}" for value in EXTREMES), "/show"])
+    lines = iter(
+        [*(f"/set {name} {'3=' * (name == 'logit_bias')}{value}" for value in EXTREMES), "/show"]
+    )
 
     def line(_: str) -> str:
         try:

@@ -25,7 +25,9 @@ def test_train_prints_warnings_and_errors_on_stderr(llm, tiny, tmp_path, monkeyp
     monkeypatch.setattr("llm_scratch.cli.commands.plan.compare_with_plan", fail)
     result = llm(*tiny, "--out", tmp_path / "run", "--quiet")
     assert (result.code, result.out) == (0, "")
-    assert re.fullmatch(r"llm-scratch: warning: plan not compared: .*no space for it.*\n", result.err)
+    assert re.fullmatch(
+        r"llm-scratch: warning: plan not compared: .*no space for it.*\n", result.err
+    )
     result = llm(*tiny, "--out", tmp_path / "run", "--quiet", "--train.lr", "0.5")
     assert (result.code > 0, result.out, result.err.count("\n")) == (True, "", 1)
 
@@ -48,9 +50,17 @@ def test_warnings_of_a_run_reach_stderr(llm, capsys):
         ("runs show {run}", r"^run ", "llm-scratch generate"),
         ("runs diagnose {run}", r"initial loss", "the curve:"),
         ("quantize {run} --out new", r"written: new", "next:"),
-        ("tokenizer train file:{text} --vocab-size 260 --out t.json", r"written to t.json", "try it:"),
+        (
+            "tokenizer train file:{text} --vocab-size 260 --out t.json",
+            r"written to t.json",
+            "try it:",
+        ),
         ("import {run} --out new", r"new: 4,160 parameters", "next"),
-        ("data prepare {text} --out new --tokenizer chars --workers 1", r"new: [\d,]+ tokens", "train on it"),
+        (
+            "data prepare {text} --out new --tokenizer chars --workers 1",
+            r"new: [\d,]+ tokens",
+            "train on it",
+        ),
     ],
 )
 def test_quiet_keeps_results_and_removes_hints(llm, trained, text_file, words, result, hint):

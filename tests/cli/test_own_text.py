@@ -17,8 +17,37 @@ from llm_scratch.config import RunConfig, from_dict, load_config
 from llm_scratch.errors import UserError
 from llm_scratch.planning.choice import Choice
 
-WORDS = ["the", "hen", "sat", "on", "a", "red", "mat", "and", "then", "one", "old", "fox", "came", "by", "to", "ask", "her", "for", "rain"]
-FEW = ["--train.steps", "4", "--train.sample-every", "0", "--model.context-length", "16", "--train.eval-batches", "1"]
+WORDS = [
+    "the",
+    "hen",
+    "sat",
+    "on",
+    "a",
+    "red",
+    "mat",
+    "and",
+    "then",
+    "one",
+    "old",
+    "fox",
+    "came",
+    "by",
+    "to",
+    "ask",
+    "her",
+    "for",
+    "rain",
+]
+FEW = [
+    "--train.steps",
+    "4",
+    "--train.sample-every",
+    "0",
+    "--model.context-length",
+    "16",
+    "--train.eval-batches",
+    "1",
+]
 SUBJECTS = ["text", "tokenizer", "rows", "model", "training"]
 
 
@@ -120,7 +149,9 @@ def test_train_text_keeps_a_finished_run_and_starts_another(llm, books):
     assert "all 4 steps are done already" in llm(*words, "--out", "x").out
 
 
-def test_train_text_may_change_system_settings_on_resume(llm, books, stopped_after_one_step, no_choosing):
+def test_train_text_may_change_system_settings_on_resume(
+    llm, books, stopped_after_one_step, no_choosing
+):
     words = ["train", "text", "books", *FEW, "--out", "x"]
     stopped_after_one_step(*words)
     no_choosing()
@@ -135,7 +166,9 @@ def test_train_text_may_change_system_settings_on_resume(llm, books, stopped_aft
         (["--model.n-layers", "1"], "model.n_layers is chosen there, 1 here"),
     ],
 )
-def test_train_text_rejects_a_run_with_other_settings(more, said, llm, books, stopped_after_one_step):
+def test_train_text_rejects_a_run_with_other_settings(
+    more, said, llm, books, stopped_after_one_step
+):
     words = ["train", "text", "books", *FEW, "--out", "x"]
     stopped_after_one_step(*words)
     result = llm(*words, *more)
@@ -150,7 +183,10 @@ def test_train_text_rejects_a_changed_text(llm, books, stopped_after_one_step):
     (books / "1.txt").write_text("the hen sat on the mat")
     result = llm(*words)
     assert (result.code, result.err.count("\n")) == (3, 1)
-    assert "the text has changed since this run began; restore it, or start a new run with --fresh" in result.err
+    assert (
+        "the text has changed since this run began; restore it, or start a new run with --fresh"
+        in result.err
+    )
     assert llm(*words, "--fresh").code == 0
 
 
@@ -174,8 +210,12 @@ def test_train_text_print_config_has_settings_and_reasons(llm, books):
 
 
 def test_settings_file_overrides_the_choice(llm, books):
-    Path("mine.yaml").write_text("model: {n_layers: 1, emb_dim: 24}\ntrain: {steps: 3, sample_every: 0}\n")
-    result = llm("train", "text", "books", "--config", "mine.yaml", "--model.emb-dim", "40", "--out", "x")
+    Path("mine.yaml").write_text(
+        "model: {n_layers: 1, emb_dim: 24}\ntrain: {steps: 3, sample_every: 0}\n"
+    )
+    result = llm(
+        "train", "text", "books", "--config", "mine.yaml", "--model.emb-dim", "40", "--out", "x"
+    )
     assert result.code == 0, result.err
     config = load_config(Path("x/config.yaml"))
     assert (config.model.n_layers, config.model.emb_dim, config.train.steps) == (1, 40, 3)

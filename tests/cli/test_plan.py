@@ -28,7 +28,9 @@ def _quick(monkeypatch, request):
     """A trial takes its three seconds whatever it tries; one test looks at a real one."""
     monkeypatch.setattr(planning.LoadMeter, "processors", lambda self: None)
     if "table_has_every_row" not in request.node.name:
-        monkeypatch.setattr(planning, "estimate_step_time", lambda *args: StepTiming(0.5, 0.1, "nothing"))
+        monkeypatch.setattr(
+            planning, "estimate_step_time", lambda *args: StepTiming(0.5, 0.1, "nothing")
+        )
 
 
 @pytest.fixture
@@ -39,7 +41,14 @@ def large(monkeypatch):
 
     def rehearse(config, *how):
         rows = config.train.batch_size // config.train.micro_batches
-        return MemoryEstimate(GIB // 4, GIB // 4, GIB // 2, rows * GIB // (8 if config.system.activation_checkpointing else 2), 0, 0)
+        return MemoryEstimate(
+            GIB // 4,
+            GIB // 4,
+            GIB // 2,
+            rows * GIB // (8 if config.system.activation_checkpointing else 2),
+            0,
+            0,
+        )
 
     monkeypatch.setattr(planning, "estimate_memory", rehearse)
 
@@ -75,11 +84,15 @@ def test_plan_that_does_not_fit_names_settings_that_do(llm, small, large):
     words = " ".join(llm(*small, "--train.batch-size", "16").out.split())
     assert "It does not fit: " in words
     assert " too much. --train.micro-batches 8 takes " in words
-    words = " ".join(llm(*small, "--train.batch-size", "16", "--train.micro-batches", "16").out.split())
+    words = " ".join(
+        llm(*small, "--train.batch-size", "16", "--train.micro-batches", "16").out.split()
+    )
     assert "It fits: batch_size 16 in 16 micro-batches." in words
 
 
-def test_plan_suggests_activation_checkpointing_when_micro_batches_do_not_fit(llm, small, large, monkeypatch):
+def test_plan_suggests_activation_checkpointing_when_micro_batches_do_not_fit(
+    llm, small, large, monkeypatch
+):
     monkeypatch.setattr(planning, "free_memory", lambda device: int(1.55 * GIB))
     words = " ".join(llm(*small).out.split())
     assert "--train.micro-batches 2 --system.activation-checkpointing takes " in words
@@ -90,7 +103,10 @@ def test_plan_that_never_fits_states_the_reason(llm, small, large, monkeypatch):
     monkeypatch.setattr(planning, "free_memory", lambda device: GIB // 8)
     words = " ".join(llm(*small).out.split())
     assert "Even one row at a time with activation checkpointing takes" in words
-    assert "weights, gradients and optimizer alone are too large; try a smaller --model.emb-dim or --model.n-layers" in words
+    assert (
+        "weights, gradients and optimizer alone are too large; try a smaller --model.emb-dim or --model.n-layers"
+        in words
+    )
 
 
 def test_plan_works_without_the_text(llm, small):
@@ -103,7 +119,13 @@ def test_plan_works_without_the_text(llm, small):
 
 def test_plan_of_a_short_run_is_made_when_compared(llm, trained):
     words = " ".join(llm("plan", trained).out.split())
-    for what in ("predicted measured off by", "memory at most", "a step", "the whole run", "as short runs do"):
+    for what in (
+        "predicted measured off by",
+        "memory at most",
+        "a step",
+        "the whole run",
+        "as short runs do",
+    ):
         assert what in words, what
 
 
@@ -129,7 +151,9 @@ def test_long_run_saves_its_plan(llm, tiny, tmp_path, monkeypatch):
     assert (said["steps"], said["step"]) == (4, 4)
 
 
-def test_train_rejects_a_run_that_does_not_fit_without_ignore_memory(llm, tiny, tmp_path, large, monkeypatch):
+def test_train_rejects_a_run_that_does_not_fit_without_ignore_memory(
+    llm, tiny, tmp_path, large, monkeypatch
+):
     monkeypatch.setattr(planning, "worth_planning", lambda *args: True)
     words = [*tiny, "--train.batch-size", "16", "--out", tmp_path / "run"]
     result = llm(*words)
@@ -143,7 +167,9 @@ def test_train_rejects_a_run_that_does_not_fit_without_ignore_memory(llm, tiny, 
     assert "warning: It does not fit" in " ".join(result.out.split())
 
 
-def test_train_rejects_a_batch_of_a_million_rows_before_reading_the_text(llm, tiny, tmp_path, monkeypatch):
+def test_train_rejects_a_batch_of_a_million_rows_before_reading_the_text(
+    llm, tiny, tmp_path, monkeypatch
+):
     monkeypatch.setattr("llm_scratch.planning.memory_check.free_memory", lambda device: 2**28)
     result = llm(*tiny, "--train.batch-size", "1000000", "--out", tmp_path / "run")
     assert (result.code, result.err.count("\n")) == (RESOURCES, 1)
@@ -159,7 +185,9 @@ def test_faults_are_named(llm, tmp_path):
     assert "folder: not a run directory" in llm("plan", "folder").err
     (tmp_path / "folder" / "config.yaml").write_text("train: {stepz: 3}")
     assert "unknown setting 'train.stepz'" in llm("plan", "folder").err
-    assert llm("plan", "quickstart", "--train.lrr", "1").err.startswith("llm-scratch: unknown setting")
+    assert llm("plan", "quickstart", "--train.lrr", "1").err.startswith(
+        "llm-scratch: unknown setting"
+    )
 
 
 @pytest.mark.parametrize(
@@ -167,14 +195,19 @@ def test_faults_are_named(llm, tmp_path):
     [
         (None, None),
         (0.1, None),
-        (1.0, "warning: other programs use 1.0 of 2 processors, so the time is uncertain; without them about 1 s"),
+        (
+            1.0,
+            "warning: other programs use 1.0 of 2 processors, so the time is uncertain; without them about 1 s",
+        ),
         (1.98, "without them about 0.2 s"),
     ],
 )
 def test_plan_warns_of_the_load_of_other_programs(others, said, llm, small, monkeypatch, tmp_path):
     monkeypatch.setattr(planning.LoadMeter, "processors", lambda self: others)
     monkeypatch.setattr(planning.torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(planning, "estimate_step_time", lambda *args: StepTiming(0.5, 0.0, "nothing"))
+    monkeypatch.setattr(
+        planning, "estimate_step_time", lambda *args: StepTiming(0.5, 0.0, "nothing")
+    )
     monkeypatch.setattr(planning, "SAMPLE_TOKENS", 0)
     monkeypatch.setattr(planning, "worth_planning", lambda *args: True)
     train = ["train", *small[1:], "--out", tmp_path / "run"]
@@ -185,5 +218,7 @@ def test_plan_warns_of_the_load_of_other_programs(others, said, llm, small, monk
 
 
 def test_plan_formats_durations(llm, small, monkeypatch):
-    monkeypatch.setattr(planning, "estimate_step_time", lambda *args: StepTiming(837 * 3600 / 4, 0.0, "nothing"))
+    monkeypatch.setattr(
+        planning, "estimate_step_time", lambda *args: StepTiming(837 * 3600 / 4, 0.0, "nothing")
+    )
     assert re.search(r"^time +35 days: 7.53e\+05 s a step", llm(*small).out, re.M)

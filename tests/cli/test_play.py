@@ -16,7 +16,9 @@ def test_play_exports_a_folder(llm, trained):
     result = llm("play", trained, "--export", "page", "--json")
     assert result.code == 0
     assert json.loads(result.out)["page"].endswith("index.html")
-    assert "globalThis.RECORDED" in (trained.parent / "page" / "answers.js").read_text(encoding="utf-8")
+    assert "globalThis.RECORDED" in (trained.parent / "page" / "answers.js").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_train_keeps_snapshots_for_the_film(llm, tiny):

@@ -30,14 +30,19 @@ def _quick(monkeypatch):
 @pytest.fixture
 def prepare(llm, text_file):
     """The command on the small text, in characters."""
-    return lambda *words: llm("data", "prepare", text_file, "--out", "out", "--tokenizer", "chars", *words)
+    return lambda *words: llm(
+        "data", "prepare", text_file, "--out", "out", "--tokenizer", "chars", *words
+    )
 
 
 def test_prepare_check_train_and_write(prepare, llm):
     made = prepare("--shard-tokens", "1k")
     assert made.code == 0, made.err
     assert "out: 2,697 tokens of 1 document in 3 shards, 1.00 bytes a token" in made.out
-    assert "train on it: llm-scratch train shakespeare --data.source shards:out --model.vocab-size 17" in made.out
+    assert (
+        "train on it: llm-scratch train shakespeare --data.source shards:out --model.vocab-size 17"
+        in made.out
+    )
     assert llm("data", "check", "out").out == "out: 2,697 tokens in 3 shards, no damage found\n"
     trained = llm(*TRAIN.split())
     assert trained.code == 0, trained.err
@@ -51,7 +56,11 @@ def test_show_reads_the_index_and_the_first_words(llm, tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "a hen"}\n{"text": ""}\n{"text": "a fox"}\n')
     llm("data", "prepare", "a.jsonl", "--out", "out", "--tokenizer", "chars", "--shard-tokens", "9")
     out = llm("data", "show", "shards:out").out
-    for what, value in (("source", "a.jsonl"), ("documents", "2, 1 empty skipped"), ("tokens", "13, 0.77 bytes each")):
+    for what, value in (
+        ("source", "a.jsonl"),
+        ("documents", "2, 1 empty skipped"),
+        ("tokens", "13, 0.77 bytes each"),
+    ):
         assert re.search(rf"^{what} +{re.escape(value)} *$", out, re.M), out
     assert re.search(r"^shards +2 of 9 tokens as uint16 *$", out, re.M)
     assert "a hen" in out
@@ -76,17 +85,25 @@ def test_prepare_resumes_after_ctrl_c(prepare, monkeypatch):
     monkeypatch.setattr(PrepareProgress, "on_progress", stop)
     stopped = prepare("--shard-tokens", "500", "--workers", "1")
     assert stopped.code == 130
-    assert stopped.err == "llm-scratch: stopped; 1,500 tokens are kept in out; run the same command again to resume\n"
+    assert (
+        stopped.err
+        == "llm-scratch: stopped; 1,500 tokens are kept in out; run the same command again to resume\n"
+    )
     monkeypatch.setattr(PrepareProgress, "on_progress", real)
     again = prepare("--shard-tokens", "500", "--workers", "1")
-    assert again.out.startswith("resuming after 1,500 tokens\nout: 2,697 tokens of 1 document in 6 shards")
+    assert again.out.startswith(
+        "resuming after 1,500 tokens\nout: 2,697 tokens of 1 document in 6 shards"
+    )
 
 
 def test_prepare_with_other_settings_needs_fresh(prepare, tmp_path):
     prepare()
     other = prepare("--shard-tokens", "1k")
     assert other.code == DATA
-    assert "holds other shards: shard_tokens was 100000000 and is now 1000; choose another folder, or --fresh" in other.err
+    assert (
+        "holds other shards: shard_tokens was 100000000 and is now 1000; choose another folder, or --fresh"
+        in other.err
+    )
     fresh = prepare("--shard-tokens", "1k", "--fresh")
     assert fresh.out.startswith("removed the shards that were in out\nout: 2,697 tokens")
     assert "all was there" not in fresh.out
@@ -95,7 +112,9 @@ def test_prepare_with_other_settings_needs_fresh(prepare, tmp_path):
 def test_fresh_removes_shards_and_nothing_else(tmp_path):
     (tmp_path / "index.json").write_text("{}")
     (tmp_path / "thesis.doc").write_text("years of work")
-    with pytest.raises(UserError, match="holds more than shards, such as 'thesis.doc'; remove it yourself") as error:
+    with pytest.raises(
+        UserError, match="holds more than shards, such as 'thesis.doc'; remove it yourself"
+    ) as error:
         remove_shards(tmp_path, Console(file=StringIO()))
     assert error.value.code == DATA
     assert (tmp_path / "index.json").exists()
@@ -108,7 +127,10 @@ def test_data_check_finds_a_damaged_shard(prepare, llm, tmp_path):
     shard.write_bytes(shard.read_bytes()[:-1] + b"\x07")
     found = llm("data", "check", "out")
     assert found.code == DATA
-    assert re.match(r"llm-scratch: out/shard-00000.bin is damaged: .*; run `llm-scratch data prepare` again with --fresh\n", found.err)
+    assert re.match(
+        r"llm-scratch: out/shard-00000.bin is damaged: .*; run `llm-scratch data prepare` again with --fresh\n",
+        found.err,
+    )
 
 
 def test_prepare_uses_the_tokenizer_of_a_run(trained, text_file, llm):
@@ -120,7 +142,11 @@ def test_prepare_uses_the_tokenizer_of_a_run(trained, text_file, llm):
 @pytest.mark.parametrize(
     ("words", "message", "code"),
     [
-        (("--shard-tokens", "many"), "--shard-tokens is 'many'; expected a whole number such as 500k or 100M", USAGE),
+        (
+            ("--shard-tokens", "many"),
+            "--shard-tokens is 'many'; expected a whole number such as 500k or 100M",
+            USAGE,
+        ),
         (("--workers", "-1"), "--workers: -1 is out of range", USAGE),
         (("--tokenizer", "words"), "loses the white space between words", USAGE),
         (("--vocab-size", "999"), "vocab_size=999: no effect with chars", USAGE),
@@ -131,7 +157,10 @@ def test_prepare_rejects_invalid_arguments(prepare, words, message, code):
     assert (result.code, message in result.err) == (code, True), result.err
 
 
-@pytest.mark.parametrize(("text", "number"), [("7", 7), ("500k", 500_000), ("100M", 10**8), ("2g", 2 * 10**9), ("1_000", 1000)])
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("7", 7), ("500k", 500_000), ("100M", 10**8), ("2g", 2 * 10**9), ("1_000", 1000)],
+)
 def test_parse_count_accepts_suffixes(text, number):
     assert parse_count("--n", text) == number
 

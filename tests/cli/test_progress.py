@@ -29,12 +29,26 @@ SCORES = {"val_loss": 2.25, "train_loss": 2.125, "val_bits_per_byte": 0.75}
 
 def a_run(folder, step=10, steps=100, description=""):
     return SimpleNamespace(
-        folder=folder, step=step, steps=steps, tokens=step * 768, last_eval=SCORES, description=description, config=RunConfig()
+        folder=folder,
+        step=step,
+        steps=steps,
+        tokens=step * 768,
+        last_eval=SCORES,
+        description=description,
+        config=RunConfig(),
     )
 
 
 def a_console(terminal=False, width=80):
-    return Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None, highlight=False, markup=False, emoji=False)
+    return Console(
+        file=io.StringIO(),
+        width=width,
+        force_terminal=terminal,
+        color_system=None,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
 
 
 def test_progress_prints_the_chosen_products(tmp_path):
@@ -77,7 +91,16 @@ def test_progress_averages_the_last_twenty_steps(tmp_path):
     with ProgressDisplay(a_console(), every=1e9) as watch:
         watch.started(a_run(tmp_path, 0), resumed=False)
         for step in range(1, 41):
-            watch.step(a_run(tmp_path, step), {**ROW, "step": step, "tokens": step * 768, "loss": float(step > 20), "seconds": 0.5})
+            watch.step(
+                a_run(tmp_path, step),
+                {
+                    **ROW,
+                    "step": step,
+                    "tokens": step * 768,
+                    "loss": float(step > 20),
+                    "seconds": 0.5,
+                },
+            )
         assert watch._loss() == 1.0
         assert watch._speed() == pytest.approx(768 / 0.5)
 
@@ -86,7 +109,10 @@ def test_progress_omits_unknown_mfu_and_memory(tmp_path):
     console = a_console()
     with ProgressDisplay(console, every=0) as watch:
         watch.started(a_run(tmp_path, 0), resumed=False)
-        watch.step(a_run(tmp_path), {key: value for key, value in ROW.items() if key not in ("mfu", "peak_memory_bytes")})
+        watch.step(
+            a_run(tmp_path),
+            {key: value for key, value in ROW.items() if key not in ("mfu", "peak_memory_bytes")},
+        )
     assert "7,680 tok/s | 7,680 tokens" in console.file.getvalue()
 
 
@@ -111,7 +137,11 @@ def test_progress_bar_fits_80_columns(tmp_path):
 @pytest.mark.parametrize(
     ("width", "shown", "left_out"),
     [
-        (80, ["step 10/100 ━", "elapsed,", "loss 2.500 · val 2.250 = 0.750 bits/byte · 7,680 tok/s"], []),
+        (
+            80,
+            ["step 10/100 ━", "elapsed,", "loss 2.500 · val 2.250 = 0.750 bits/byte · 7,680 tok/s"],
+            [],
+        ),
         (35, ["step 10/100 · 0 s elapsed, 0 s left", "loss 2.500"], ["━", "╸", "val "]),
         (20, ["step 10/100", "loss 2.500"], ["━", "elapsed", "val "]),
         (5, ["10%"], ["loss", "10/100", "━"]),
@@ -130,9 +160,15 @@ def test_progress_bar_on_a_narrow_terminal_cuts_no_number(width, shown, left_out
     assert max(map(len, re.split(r"[\r\n]", bar))) <= width
 
 
-@pytest.mark.parametrize(("terminal", "width", "whole"), [(True, 20, False), (True, 80, False), (True, 100, True), (False, 20, True)])
+@pytest.mark.parametrize(
+    ("terminal", "width", "whole"),
+    [(True, 20, False), (True, 80, False), (True, 100, True), (False, 20, True)],
+)
 def test_progress_wraps_prose_on_a_terminal(terminal, width, whole, tmp_path):
-    console, line = a_console(terminal, width), "warning: the disk is slow and the checkpoints are large, see to it that there is room"
+    console, line = (
+        a_console(terminal, width),
+        "warning: the disk is slow and the checkpoints are large, see to it that there is room",
+    )
     with ProgressDisplay(console) as watch:
         watch.warn(line.removeprefix("warning: "))
     lines = [each.rstrip() for each in console.file.getvalue().splitlines()]
@@ -171,7 +207,9 @@ def test_sample_is_printed_unchanged(terminal, tmp_path):
     with ProgressDisplay(console) as watch:
         watch.started(a_run(tmp_path, 0), resumed=False)
         watch.sampled(a_run(tmp_path), text)
-    shown = re.sub(r"\x1b\[(\?25[hl]|2K|1A)", "", console.file.getvalue())  # what the bar says to the terminal
+    shown = re.sub(
+        r"\x1b\[(\?25[hl]|2K|1A)", "", console.file.getvalue()
+    )  # what the bar says to the terminal
     assert "[bold]Once[/bold] :smile: \ufffd[31mred\ufffd é" in shown
     assert "END" not in shown
     assert len(shown) < 3 * SAMPLE_CHARACTERS
@@ -212,6 +250,8 @@ def test_full_disk_gives_one_warning_and_the_run_continues(tmp_path):
         watch.started(a_run(tmp_path, 0), resumed=False)
         watch.warn("one")
         watch.warn("two")
-    told = [line for line in console.file.getvalue().splitlines() if "No space left on device" in line]
+    told = [
+        line for line in console.file.getvalue().splitlines() if "No space left on device" in line
+    ]
     assert ["lines are kept in memory" in line for line in told] == [True, False]
     assert "could not be written" in told[1]

@@ -29,4 +29,6 @@ def test_report_of_a_quantized_or_imported_model_is_written(llm, trained):
         result = llm("report", name)
         assert (result.code, result.err) == (0, "")
         assert words in (trained.parent / name / "report.html").read_text(encoding="utf-8")
-    assert llm("generate", "few", "the", "--max-tokens", "2").code == 0, "the page does not damage the run"
+    assert llm("generate", "few", "the", "--max-tokens", "2").code == 0, (
+        "the page does not damage the run"
+    )

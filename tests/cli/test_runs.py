@@ -21,14 +21,24 @@ def test_runs_list_has_a_line_for_each_run(llm, trained_once, tmp_path):
     lines = out.splitlines()
     assert len(lines) == 4
     assert max(map(len, lines)) <= 80
-    assert re.search(r"^2026-07-01-shakespeare +4,160 +file:.*… +4 +3\.\d{3} +\d\.\d{3} +\d\d-\d\d \d\d:\d\d *$", out, re.M)
-    assert re.search(rf"2026-07-02-quickstart +{QUICK.model.n_params // 1000}k +sto\S+ +400/800 +2\.000 +0\.700", out)
+    assert re.search(
+        r"^2026-07-01-shakespeare +4,160 +file:.*… +4 +3\.\d{3} +\d\.\d{3} +\d\d-\d\d \d\d:\d\d *$",
+        out,
+        re.M,
+    )
+    assert re.search(
+        rf"2026-07-02-quickstart +{QUICK.model.n_params // 1000}k +sto\S+ +400/800 +2\.000 +0\.700",
+        out,
+    )
     assert re.search(r"never-began .* +0/[\d,]+ +- +- ", out)
 
 
 def test_runs_list_without_runs_says_how_to_start_one(llm):
     result = llm("runs", "list")
-    assert (result.code, result.out) == (0, "no runs in runs/ yet; make one: llm-scratch train quickstart\n")
+    assert (result.code, result.out) == (
+        0,
+        "no runs in runs/ yet; make one: llm-scratch train quickstart\n",
+    )
 
 
 def test_runs_show_prints_settings_curve_and_sample(llm, trained):
@@ -42,13 +52,17 @@ def test_runs_show_prints_settings_curve_and_sample(llm, trained):
     assert "last sample" in out
     assert re.search(r"^steps +4 saved *$", out, re.M)
     assert "llm-scratch generate '" in out
-    assert [line.split()[0] for line in out.splitlines() if re.match(r" *\d+ +\d+ +\d\.", line)] == ["0", "2", "4"]
+    assert [
+        line.split()[0] for line in out.splitlines() if re.match(r" *\d+ +\d+ +\d\.", line)
+    ] == ["0", "2", "4"]
 
 
 def test_runs_show_of_a_run_without_a_checkpoint(llm, tmp_path):
     result = llm("runs", "show", make(tmp_path / "runs" / "x"))
     assert result.code == 0
-    assert f"0/{QUICK.train.steps:,} saved; the same train command starts it" in " ".join(result.out.split())
+    assert f"0/{QUICK.train.steps:,} saved; the same train command starts it" in " ".join(
+        result.out.split()
+    )
     assert "llm-scratch" not in result.out, "there is nothing yet that a command could use"
 
 

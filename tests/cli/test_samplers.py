@@ -17,7 +17,10 @@ def test_every_sampler_and_penalty_is_a_flag():
 
 def test_sampling_kwargs_have_only_the_given_flags():
     assert SamplingFlags().kwargs() == {}
-    assert SamplingFlags(temperature=0, logit_bias="3=-100, 7=2.5").kwargs() == {"temperature": 0, "logit_bias": {3: -100.0, 7: 2.5}}
+    assert SamplingFlags(temperature=0, logit_bias="3=-100, 7=2.5").kwargs() == {
+        "temperature": 0,
+        "logit_bias": {3: -100.0, 7: 2.5},
+    }
 
 
 @pytest.mark.parametrize("words", ["3", "a=1", "3=", "3=1,,4=2"])

@@ -14,14 +14,20 @@ from llm_scratch.cli.streams import LenientStream, flush_standard_streams, open_
 from llm_scratch.errors import DATA, RESOURCES, USAGE
 
 posix = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
-full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a file that is always full")
+full = pytest.mark.skipif(
+    not os.path.exists("/dev/full"), reason="needs /dev/full, a file that is always full"
+)
 
 
 def shell(command):
     """Run a line of shell in which LLM stands for the command, and PY for Python; output is buffered, as it is by default."""
-    command = command.replace("LLM", f"{sys.executable} -m llm_scratch").replace("PY", sys.executable)
+    command = command.replace("LLM", f"{sys.executable} -m llm_scratch").replace(
+        "PY", sys.executable
+    )
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    return subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120, env=environment)
+    return subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, timeout=120, env=environment
+    )
 
 
 @posix
@@ -34,10 +40,30 @@ def shell(command):
         ("LLM nonsense >&-", USAGE, "llm-scratch: unknown command 'nonsense'"),
         ("LLM nonsense 2>&-", USAGE, ""),
         ("LLM tokenizer show nowhere - <&-", DATA, "llm-scratch: standard input: empty"),
-        pytest.param("LLM config verdict > /dev/full", RESOURCES, "llm-scratch: No space left on device", marks=full),
-        pytest.param("LLM --version > /dev/full", RESOURCES, "llm-scratch: No space left on device", marks=full),
-        pytest.param("LLM data list > /dev/full", RESOURCES, "llm-scratch: No space left on device", marks=full),
-        pytest.param("LLM train --help > /dev/full", RESOURCES, "llm-scratch: No space left on device", marks=full),
+        pytest.param(
+            "LLM config verdict > /dev/full",
+            RESOURCES,
+            "llm-scratch: No space left on device",
+            marks=full,
+        ),
+        pytest.param(
+            "LLM --version > /dev/full",
+            RESOURCES,
+            "llm-scratch: No space left on device",
+            marks=full,
+        ),
+        pytest.param(
+            "LLM data list > /dev/full",
+            RESOURCES,
+            "llm-scratch: No space left on device",
+            marks=full,
+        ),
+        pytest.param(
+            "LLM train --help > /dev/full",
+            RESOURCES,
+            "llm-scratch: No space left on device",
+            marks=full,
+        ),
         pytest.param("LLM nonsense 2> /dev/full", USAGE, "", marks=full),
     ],
 )
@@ -49,13 +75,17 @@ def test_command_exits_equally_with_closed_streams(command, code, error):
 
 
 @posix
-@pytest.mark.parametrize("command", ["config verdict", "data list", "--help", "--version", "train --help"])
+@pytest.mark.parametrize(
+    "command", ["config verdict", "data list", "--help", "--version", "train --help"]
+)
 def test_command_exits_quietly_when_its_reader_closes(command):
     reader, writer = os.pipe()
     os.close(reader)
     words = [sys.executable, "-m", "llm_scratch", *command.split()]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, timeout=120, env=environment)
+    done = subprocess.run(
+        words, stdout=writer, stderr=subprocess.PIPE, timeout=120, env=environment
+    )
     os.close(writer)
     assert (done.returncode, done.stderr) == (BROKEN_PIPE, b"")
 
@@ -99,7 +129,10 @@ class Broken(io.StringIO):
         self.error, self.flush = error, lambda: self.write("")
 
 
-@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), OSError(28, "No space"), ValueError("I/O on closed file")])
+@pytest.mark.parametrize(
+    "error",
+    [BrokenPipeError(32, "Broken pipe"), OSError(28, "No space"), ValueError("I/O on closed file")],
+)
 def test_lenient_stream_discards_output_after_an_error(error, capsys):
     stream = LenientStream(Broken(error), "output stops")
     assert stream.write("one") == 3

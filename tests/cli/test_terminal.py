@@ -65,7 +65,13 @@ def test_sanitize_keeps_characters_of_languages(name):
 
 
 def test_sanitize_replaces_exactly_the_controls():
-    obeyed = {*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)}
+    obeyed = {
+        *range(0x20),
+        *range(0x7F, 0xA0),
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+        *range(0xD800, 0xE000),
+    }
     obeyed -= set(map(ord, "\n\t"))
     replaced = {code for code in range(0x110000) if sanitize(chr(code)) != chr(code)}
     assert replaced == obeyed
@@ -77,18 +83,25 @@ def test_sanitize_removes_escape_sequences():
 
 
 def test_shell_command_is_quoted_for_a_shell():
-    assert shell_command("generate", "my runs/x", "Once upon") == "llm-scratch generate 'my runs/x' 'Once upon'"
+    assert (
+        shell_command("generate", "my runs/x", "Once upon")
+        == "llm-scratch generate 'my runs/x' 'Once upon'"
+    )
 
 
 def test_shell_command_is_quoted_for_cmd_on_windows(monkeypatch):
     monkeypatch.setattr("sys.platform", "win32")
-    assert shell_command("generate", r"my runs\x", "Once") == r'llm-scratch generate "my runs\x" Once'
+    assert (
+        shell_command("generate", r"my runs\x", "Once") == r'llm-scratch generate "my runs\x" Once'
+    )
 
 
 def test_truncate_gives_one_line():
     assert truncate("one\ntwo", 20).plain == "one two"
     assert truncate("a" * 20, 5).plain == "aaaa…"
-    assert truncate("stories:12,345", 12).plain == "stories:…", "a number that is cut is another number"
+    assert truncate("stories:12,345", 12).plain == "stories:…", (
+        "a number that is cut is another number"
+    )
     assert truncate("stories:12 of", 11).plain == "stories:12…"
 
 
@@ -124,7 +137,15 @@ def test_table_folds_words_before_numbers(grid):
 
 
 def test_table_that_does_not_fit_becomes_a_list(grid):
-    assert shown(grid, 20) == ["a run of mine", " loss: 2.3456", " tokens: 12,345,678", "", "another", " loss: 10.5", " tokens: 9,999"]
+    assert shown(grid, 20) == [
+        "a run of mine",
+        " loss: 2.3456",
+        " tokens: 12,345,678",
+        "",
+        "another",
+        " loss: 10.5",
+        " tokens: 9,999",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -145,10 +166,21 @@ def test_table_shortens_ellipsis_columns_first(width, lines):
 @pytest.mark.parametrize("width", range(36, 100))
 def test_table_breaks_no_word_while_another_column_has_space(width):
     grid = table("source", "what it is", "where", left=3)
-    grid.add_row("shakespeare", "40,000 lines of Shakespeare's plays, a text of any size", "on this machine")
-    grid.add_row("shards:FOLDER", "Tokens that `llm-scratch data prepare` made: books/**/*.txt", "your files")
+    grid.add_row(
+        "shakespeare", "40,000 lines of Shakespeare's plays, a text of any size", "on this machine"
+    )
+    grid.add_row(
+        "shards:FOLDER", "Tokens that `llm-scratch data prepare` made: books/**/*.txt", "your files"
+    )
     words = " ".join(shown(grid, width)).split()
-    for word in ("shakespeare", "Shakespeare's", "shards:FOLDER", "`llm-scratch", "books/**/*.txt", "machine"):
+    for word in (
+        "shakespeare",
+        "Shakespeare's",
+        "shards:FOLDER",
+        "`llm-scratch",
+        "books/**/*.txt",
+        "machine",
+    ):
         assert word in words
 
 
@@ -156,7 +188,11 @@ def test_table_keeps_a_name_whole_next_to_a_long_text():
     grid = table("", "", left=2)
     grid.show_header = False
     grid.add_row("bits per byte", "a text that is much longer than the line has room for")
-    assert shown(grid, 36) == ["bits per byte  a text that is much", "               longer than the line", "               has room for"]
+    assert shown(grid, 36) == [
+        "bits per byte  a text that is much",
+        "               longer than the line",
+        "               has room for",
+    ]
 
 
 @pytest.mark.parametrize("width", range(1, 60))

@@ -17,7 +17,10 @@ FILES = {
     "utf-16": TEXT.encode("utf-16"),
 }
 BAD = {
-    "latin": (TEXT.encode() + b"na\xefve", "is not UTF-8 text (byte 394 is 0xef, line 9); convert it"),
+    "latin": (
+        TEXT.encode() + b"na\xefve",
+        "is not UTF-8 text (byte 394 is 0xef, line 9); convert it",
+    ),
     "binary": (b"the\nhen\0", "is a binary file (byte 7 is 0, line 2); expected text"),
     "gzip": (gzip.compress(TEXT.encode()), "is gzip-compressed; decompress it first"),
     "utf-16 cut": (TEXT.encode("utf-16")[:-1], "is not UTF-16 text"),
@@ -26,7 +29,17 @@ COMMANDS = {
     "train": ["train", "shakespeare", "--data.source", "file:{0}", *TINY.split(), "--out", "run"],
     "train text": ["train", "text", "{0}", "--print-config"],
     "data show": ["data", "show", "file:{0}"],
-    "data prepare": ["data", "prepare", "{0}", "--out", "shards", "--tokenizer", "chars", "--workers", "1"],
+    "data prepare": [
+        "data",
+        "prepare",
+        "{0}",
+        "--out",
+        "shards",
+        "--tokenizer",
+        "chars",
+        "--workers",
+        "1",
+    ],
     "tokenizer train": ["tokenizer", "train", "file:{0}", "--vocab-size", "270"],
     "tokenizer compare": ["tokenizer", "compare", "a", "--source", "file:{0}"],
     "evaluate": ["evaluate", "{run}", "--text", "{0}"],
@@ -54,7 +67,17 @@ def outputs(llm, trained, tmp_path, name):
     shown = llm("data", "show", "file:a.txt").out
     loss = llm("evaluate", trained, "--text", "a.txt").out
     written = llm("generate", trained, "--file", "a.txt", "--max-tokens", "20", "--seed", "1").out
-    prepared = llm("data", "prepare", "a.txt", "--out", f"shards {name}", "--tokenizer", "chars", "--workers", "1")
+    prepared = llm(
+        "data",
+        "prepare",
+        "a.txt",
+        "--out",
+        f"shards {name}",
+        "--tokenizer",
+        "chars",
+        "--workers",
+        "1",
+    )
     assert prepared.code == 0, prepared.err
     return shown, loss, written, (tmp_path / f"shards {name}" / "shard-00000.bin").read_bytes()
 

@@ -21,7 +21,9 @@ MIN_CONTRAST = 4.5
 def luminance(number):
     """Relative luminance of one of the 256 colors, as WCAG 2.2 defines it."""
     parts = [value / 255 for value in EIGHT_BIT_PALETTE[number]]
-    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
@@ -36,7 +38,9 @@ def test_contrast_of_black_and_white_is_21():
     assert contrast(231, 229) < 1.1, "pale yellow on white"
 
 
-@pytest.mark.parametrize("background", [color for _, color in PROBABILITY_COLORS if color is not None])
+@pytest.mark.parametrize(
+    "background", [color for _, color in PROBABILITY_COLORS if color is not None]
+)
 def test_text_color_is_readable_on_each_background(background):
     assert contrast(LETTERS, background) >= MIN_CONTRAST
 
@@ -49,7 +53,10 @@ def test_color_does_not_depend_on_the_terminals_background(p):
 
 def test_each_probability_range_has_its_own_color():
     styles = [style_of(log(p) + 1e-12) for p in (0.8, 0.79, 0.3, 0.05, 0.02, 1e-9)]
-    assert styles == ["", *(f"\x1b[38;5;{LETTERS};48;5;{color}m" for _, color in PROBABILITY_COLORS[1:])]
+    assert styles == [
+        "",
+        *(f"\x1b[38;5;{LETTERS};48;5;{color}m" for _, color in PROBABILITY_COLORS[1:]),
+    ]
     assert len(set(styles)) == 6
     assert style_of(0.0) == ""
 
@@ -70,12 +77,22 @@ def test_commands_do_not_use_the_terminals_colors_for_text():
     """Their contrast is not known: yellow on white and dim on gray cannot be read."""
     for path in Path(cli.__file__).parent.glob("*.py"):
         found = re.findall(
-            r"""["'](?:bold )?(?:bright_)?(?:dim|black|red|green|yellow|blue|magenta|cyan|white)["']""", path.read_text("utf-8")
+            r"""["'](?:bold )?(?:bright_)?(?:dim|black|red|green|yellow|blue|magenta|cyan|white)["']""",
+            path.read_text("utf-8"),
         )
         assert not found, f"{path.name}: {found}; cli/styles.py has readable ones"
 
 
 def test_legend_names_every_color():
     parts = legend()
-    assert [text.replace("\u00a0", " ") for text, _ in parts[2::2]] == ["≥ 80%", "≥ 50%", "≥ 20%", "≥ 5%", "≥ 1%", "< 1%"]
-    assert [style for _, style in parts[2::2]] == [style_of(log(p)) for p in (0.9, 0.6, 0.3, 0.06, 0.02, 0.001)]
+    assert [text.replace("\u00a0", " ") for text, _ in parts[2::2]] == [
+        "≥ 80%",
+        "≥ 50%",
+        "≥ 20%",
+        "≥ 5%",
+        "≥ 1%",
+        "< 1%",
+    ]
+    assert [style for _, style in parts[2::2]] == [
+        style_of(log(p)) for p in (0.9, 0.6, 0.3, 0.06, 0.02, 0.001)
+    ]

@@ -24,7 +24,9 @@ def test_first_sample_is_streamed_and_the_others_follow(capsys):
     print_samples(rows(), "p:", 2, timer)
     assert seen == ["p:A", "", "B", "", "C"]
     assert capsys.readouterr().out == "\n\n\np:xy\n"
-    assert re.fullmatch(r"5 tokens in \d+\.\d s, \d+ tokens/s, the first after \d\.\d{3} s", timer.summary())
+    assert re.fullmatch(
+        r"5 tokens in \d+\.\d s, \d+ tokens/s, the first after \d\.\d{3} s", timer.summary()
+    )
 
 
 def test_timer_counts_tokens_only(capsys):
@@ -35,7 +37,9 @@ def test_timer_counts_tokens_only(capsys):
     assert timer.tokens == 1
 
 
-@pytest.mark.parametrize(("no_color", "text"), [("", ("fox", "\x1b[38;5;16;48;5;157m")), ("1", ("fox{25%}", ""))])
+@pytest.mark.parametrize(
+    ("no_color", "text"), [("", ("fox", "\x1b[38;5;16;48;5;157m")), ("1", ("fox{25%}", ""))]
+)
 def test_probabilities_are_numbers_without_colors(no_color, text, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     for name, value in {"NO_COLOR": no_color, "TERM": "xterm-256color"}.items():

@@ -12,9 +12,13 @@ from llm_scratch.tokenizers import ByteBPE, load_tokenizer
 
 
 def test_tokenizer_train_equals_the_library(llm, tmp_path):
-    result = llm("tokenizer", "train", "stories:40", "--vocab-size", "300", "--out", "my tokens.json")
+    result = llm(
+        "tokenizer", "train", "stories:40", "--vocab-size", "300", "--out", "my tokens.json"
+    )
     assert result.code == 0, result.err
-    assert re.match(r"300 tokens trained in \d\.\d s from [\d,]+ bytes; \d\.\d\d bytes a token\n", result.out)
+    assert re.match(
+        r"300 tokens trained in \d\.\d s from [\d,]+ bytes; \d\.\d\d bytes a token\n", result.out
+    )
     assert "llm-scratch tokenizer show 'my tokens.json'" in result.out
     from llm_scratch.data.sources import read
 
@@ -24,19 +28,32 @@ def test_tokenizer_train_equals_the_library(llm, tmp_path):
     assert json.loads((tmp_path / "my tokens.json").read_text())["model"]["type"] == "BPE"
 
 
-@pytest.mark.parametrize(("flags", "large", "want"), [((), False, 1), ((), True, 7), (("--workers", "3"), True, 3)])
-def test_tokenizer_train_uses_several_processes_for_large_text(llm, monkeypatch, flags, large, want):
+@pytest.mark.parametrize(
+    ("flags", "large", "want"), [((), False, 1), ((), True, 7), (("--workers", "3"), True, 3)]
+)
+def test_tokenizer_train_uses_several_processes_for_large_text(
+    llm, monkeypatch, flags, large, want
+):
     asked = []
     train = ByteBPE.train
-    monkeypatch.setattr(ByteBPE, "train", lambda texts, size, processes, **more: (asked.append(processes), train(texts, size))[1])
+    monkeypatch.setattr(
+        ByteBPE,
+        "train",
+        lambda texts, size, processes, **more: (asked.append(processes), train(texts, size))[1],
+    )
     monkeypatch.setattr("llm_scratch.cli.commands.doctor.cpu_count", lambda: 7)
-    monkeypatch.setattr("llm_scratch.cli.commands.tokenizer.LARGE_TEXT_CHARACTERS", 100 if large else 1_000_000)
+    monkeypatch.setattr(
+        "llm_scratch.cli.commands.tokenizer.LARGE_TEXT_CHARACTERS", 100 if large else 1_000_000
+    )
     assert llm("tokenizer", "train", "stories:40", "--vocab-size", "300", *flags).code == 0
     assert asked == [want]
 
 
 def test_tokenizer_train_rejects_a_negative_number_of_workers(llm):
-    assert "--workers: -1 is out of range" in llm("tokenizer", "train", "stories:40", "--workers", "-1").err
+    assert (
+        "--workers: -1 is out of range"
+        in llm("tokenizer", "train", "stories:40", "--workers", "-1").err
+    )
 
 
 @pytest.fixture
@@ -52,7 +69,10 @@ def test_tokenizer_show_prints_every_id_below_its_token(tokens, llm):
     assert [int(i) for line in ids for i in line.split()] == tokens.encode(text)
     shown = "".join("".join(re.findall(r"([^|]*)\| *", line)) for line in pieces)
     assert shown == "Once·upon·a·time,⏎a·fox→sat.·<c3><a9>"
-    assert out.splitlines()[-1] == f"{len(tokens.encode(text))} tokens, 31 bytes, {31 / len(tokens.encode(text)):.2f} bytes a token"
+    assert (
+        out.splitlines()[-1]
+        == f"{len(tokens.encode(text))} tokens, 31 bytes, {31 / len(tokens.encode(text)):.2f} bytes a token"
+    )
     assert max(map(len, out.splitlines())) <= 80
 
 
@@ -86,7 +106,9 @@ def test_tokenizer_compare_notes_a_tokenizer_that_fails(llm, monkeypatch, tmp_pa
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
-    result = llm("tokenizer", "compare", "the Ω hen", "--source", f"file:{text_file}", "--vocab-size", "280")
+    result = llm(
+        "tokenizer", "compare", "the Ω hen", "--source", f"file:{text_file}", "--vocab-size", "280"
+    )
     assert result.code == 0
     assert re.search(r"^gpt2 +- +- +-", result.out, re.M)
     assert "gpt2: GPT-2's vocabulary is not on this machine" in " ".join(result.out.split())

@@ -45,15 +45,31 @@ def test_train_writes_every_file_and_prints_its_path(llm, tiny, tmp_path):
     result = llm(*tiny, "--out", "my run")
     assert result.code == 0, result.err
     here = files(tmp_path / "my run")
-    expected = {"config.yaml", "env.json", "log.txt", "loss-plot.pdf", "loss-plot.png", "metrics.jsonl", "samples.md"}
+    expected = {
+        "config.yaml",
+        "env.json",
+        "log.txt",
+        "loss-plot.pdf",
+        "loss-plot.png",
+        "metrics.jsonl",
+        "samples.md",
+    }
     assert expected <= here
     assert {"ckpt/best", "ckpt/latest", "ckpt/step-00000004/model.safetensors"} <= here
     assert not [name for name in here if ".part" in name or ".tmp" in name]
-    for said in ("device: cpu", "hens and foxes.txt, 2,156 training tokens, 539 validation tokens", "sample:", "Done in "):
+    for said in (
+        "device: cpu",
+        "hens and foxes.txt, 2,156 training tokens, 539 validation tokens",
+        "sample:",
+        "Done in ",
+    ):
         assert said in " ".join(result.out.split())
     assert "llm-scratch generate 'my run' the" in result.out
     assert "my run/loss-plot.png" in result.out
-    rows = [json.loads(line) for line in (tmp_path / "my run" / "metrics.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line)
+        for line in (tmp_path / "my run" / "metrics.jsonl").read_text().splitlines()
+    ]
     best = min(row["val_loss"] for row in rows if "val_loss" in row)
     assert f"Best validation loss: {best:.4f} nats per token" in result.out
     log = (tmp_path / "my run" / "log.txt").read_text()
@@ -73,7 +89,10 @@ def test_train_resumes_after_ctrl_c_to_the_same_bits(llm, tiny, trained_once, mo
     monkeypatch.setattr(ProgressDisplay, "step", stop_after_one)
     stopped = llm(*tiny, "--out", "x")
     assert stopped.code == 130
-    assert stopped.err == "llm-scratch: stopped at step 1, saved in x; run the same command to resume\n"
+    assert (
+        stopped.err
+        == "llm-scratch: stopped at step 1, saved in x; run the same command to resume\n"
+    )
     monkeypatch.setattr(ProgressDisplay, "step", step)
     done = llm(*tiny, "--out", "x")
     assert done.code == 0
@@ -87,7 +106,10 @@ def test_train_does_not_change_a_finished_run(llm, tiny, trained):
     result = llm(*tiny, "--out", trained)
     assert result.code == 0
     said = " ".join(result.out.split())
-    assert f"all 4 steps are done already; llm-scratch train --resume '{trained}' --train.steps 8 trains longer" in said
+    assert (
+        f"all 4 steps are done already; llm-scratch train --resume '{trained}' --train.steps 8 trains longer"
+        in said
+    )
     assert "--fresh --force starts over" in said
     assert (trained / "metrics.jsonl").read_bytes() == before
 
@@ -96,9 +118,14 @@ def test_fresh_without_force_keeps_an_existing_run(llm, tiny, trained):
     before = sorted(trained.rglob("*"))
     result = llm(*tiny, "--out", trained, "--fresh")
     assert (result.code, result.err.count("\n")) == (4, 1)
-    assert "it holds a run of 4 steps; --fresh --force removes it, or choose another --out" in result.err
+    assert (
+        "it holds a run of 4 steps; --fresh --force removes it, or choose another --out"
+        in result.err
+    )
     assert sorted(trained.rglob("*")) == before
-    assert llm(*tiny, "--out", trained / "new", "--fresh", "--train.steps", "1").code == 0, "where there is none, it is no matter"
+    assert llm(*tiny, "--out", trained / "new", "--fresh", "--train.steps", "1").code == 0, (
+        "where there is none, it is no matter"
+    )
 
 
 def test_force_without_fresh_is_an_error(llm, tiny, trained):
@@ -109,7 +136,9 @@ def test_force_without_fresh_is_an_error(llm, tiny, trained):
 
 def test_fresh_with_force_removes_the_run(llm, tiny, trained):
     (trained / "mine.txt").write_text("of an older run")
-    result = llm(*tiny, "--out", trained, "--fresh", "--force", "--train.lr", "0.5", "--train.steps", "1")
+    result = llm(
+        *tiny, "--out", trained, "--fresh", "--force", "--train.lr", "0.5", "--train.steps", "1"
+    )
     assert result.code == 0
     assert f"removed the run that was in {trained}" in result.out.replace("\n", "")
     assert not (trained / "mine.txt").exists()
@@ -141,7 +170,9 @@ def test_run_on_stories_is_compared_with_the_entropy_floor(llm, monkeypatch):
     few = 16
     for name in ("measure_skills", "story_bits_per_byte"):
         real = getattr(skills, name)
-        monkeypatch.setattr(skills, name, lambda model, tokenizer, real=real: real(model, tokenizer, n_stories=few))
+        monkeypatch.setattr(
+            skills, name, lambda model, tokenizer, real=real: real(model, tokenizer, n_stories=few)
+        )
     words = "--data.source stories:60 --data.val-fraction 0.2 --model.vocab-size 400 --model.context-length 512 --model.emb-dim 16"
     words += " --model.n-heads 2 --model.n-layers 1 --train.steps 2 --train.batch-size 2 --train.eval-batches 1 --train.sample-every 0"
     result = llm("train", "quickstart", "--out", "tales", *words.split())
@@ -193,11 +224,15 @@ def test_failure_of_the_skills_does_not_fail_the_training(llm, monkeypatch):
         ),
     ],
 )
-def test_failure_of_plan_or_summary_does_not_fail_the_training(name, said, llm, tiny, monkeypatch, trained_once):
+def test_failure_of_plan_or_summary_does_not_fail_the_training(
+    name, said, llm, tiny, monkeypatch, trained_once
+):
     monkeypatch.setattr(name, fail)
     result = llm(*tiny, "--out", "x")
     assert (result.code, result.err) == (0, "")
-    assert said.format(" ".join(str(FAILURE).split())) in result.out.replace("dtype\nas", "dtype as")
+    assert said.format(" ".join(str(FAILURE).split())) in result.out.replace(
+        "dtype\nas", "dtype as"
+    )
     end = "ckpt/step-00000004/model.safetensors"
     assert Path("x", end).read_bytes() == (trained_once / end).read_bytes()
 
@@ -207,7 +242,10 @@ def test_leftover_rank_gives_a_notice_and_the_run_is_saved(llm, tiny, monkeypatc
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     result = llm(*tiny, "--out", "x")
     assert (result.code, result.err) == (0, "")
-    assert "warning: RANK=1 is ignored: WORLD_SIZE is not above 1, so this is the only process\n" in result.out
+    assert (
+        "warning: RANK=1 is ignored: WORLD_SIZE is not above 1, so this is the only process\n"
+        in result.out
+    )
     assert "Done in " in result.out
     assert Path("x/ckpt/step-00000004").is_dir()
 
@@ -217,7 +255,10 @@ def test_leftover_world_size_is_an_error_before_the_work(llm, tiny, monkeypatch)
     monkeypatch.delenv("RANK", raising=False)
     result = llm(*tiny, "--out", "x")
     assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
-    assert "llm-scratch: WORLD_SIZE=2 needs RANK; unset RANK and WORLD_SIZE to train with one process" in result.err
+    assert (
+        "llm-scratch: WORLD_SIZE=2 needs RANK; unset RANK and WORLD_SIZE to train with one process"
+        in result.err
+    )
     assert not Path("x").exists()
 
 
@@ -265,20 +306,37 @@ def test_run_with_gaps_in_its_ids_generates_and_evaluates(llm, tiny, tmp_path, m
         "encoding = tiktoken.Encoding('gaps', pat_str=r'\\s+|\\S+', mergeable_ranks=ranks, special_tokens={'<|endoftext|>': 290})\n"
         "TOKENIZERS['gaps'] = lambda texts, vocab_size=None: encoding\n"
     )
-    words = ["--data.tokenizer", "gaps", "--model.vocab-size", "291", "--import", "mine.py", "--out", "x"]
+    words = [
+        "--data.tokenizer",
+        "gaps",
+        "--model.vocab-size",
+        "291",
+        "--import",
+        "mine.py",
+        "--out",
+        "x",
+    ]
     result = llm(*tiny, *words)
     assert result.code == 0, result.err
-    for command in (["generate", "x", "the", "--max-tokens", "60", "--temperature", "50", "--seed", "1"], ["evaluate", "x"]):
+    for command in (
+        ["generate", "x", "the", "--max-tokens", "60", "--temperature", "50", "--seed", "1"],
+        ["evaluate", "x"],
+    ):
         result = llm(*command)
         assert result.code == 0, result.err
 
 
-def test_order_documents_becomes_shuffled_for_a_text_of_one_document(llm, tiny, text_file, monkeypatch):
+def test_order_documents_becomes_shuffled_for_a_text_of_one_document(
+    llm, tiny, text_file, monkeypatch
+):
     """As `train quickstart --data.source shakespeare`: the order is changed and kept, and the same command resumes."""
     words = [*tiny, "--data.order", "documents"]
     result = llm(*words, "--out", "x")
     assert result.code == 0, result.err
-    assert "rows: adjacent windows (--data.order shuffled) instead of one document each: the text is one document" in result.out
+    assert (
+        "rows: adjacent windows (--data.order shuffled) instead of one document each: the text is one document"
+        in result.out
+    )
     assert yaml.safe_load(Path("x/config.yaml").read_text())["data"]["order"] == "shuffled"
     again = llm(*words, "--out", "x")
     assert (again.code, "all 4 steps are done already" in again.out) == (0, True)
@@ -304,8 +362,17 @@ def test_plan_uses_the_order_that_the_text_allows(llm, tiny):
 
 def test_tokenizer_flag_accepts_a_path(llm, tiny, text_file, trained, monkeypatch):
     """A file's vocabulary sets the model's; a run that resumes needs the file no more."""
-    assert llm("tokenizer", "train", f"file:{text_file}", "--vocab-size", "270", "--out", "class.json").code == 0
-    words = [word for word in tiny if word not in ("--data.tokenizer", "chars", "--model.vocab-size", "40")]
+    assert (
+        llm(
+            "tokenizer", "train", f"file:{text_file}", "--vocab-size", "270", "--out", "class.json"
+        ).code
+        == 0
+    )
+    words = [
+        word
+        for word in tiny
+        if word not in ("--data.tokenizer", "chars", "--model.vocab-size", "40")
+    ]
     assert llm(*words, "--data.tokenizer", "class.json", "--out", "x").code == 0
     config = yaml.safe_load(Path("x/config.yaml").read_text())
     assert (config["data"]["tokenizer"], config["model"]["vocab_size"]) == ("class.json", 270)
@@ -338,7 +405,17 @@ def test_tokenizer_is_trained_once_per_run(llm, tiny, monkeypatch):
 
 
 def test_divergence_has_its_exit_code(llm, tiny):
-    result = llm(*tiny, "--out", "x", "--train.optimizer", "adamw", "--train.lr", "1e6", "--train.warmup-steps", "0")
+    result = llm(
+        *tiny,
+        "--out",
+        "x",
+        "--train.optimizer",
+        "adamw",
+        "--train.lr",
+        "1e6",
+        "--train.warmup-steps",
+        "0",
+    )
     assert result.code == 5
     assert "training diverged" in result.err
     assert result.err.count("\n") == 1
@@ -379,7 +456,11 @@ def test_resume_of_a_run_continues_in_its_folder(llm, tiny, trained):
         (["--resume", "{run}/ckpt/step-00000002", "--out", "{run}"], 2, "a new run is needed"),
         (["--resume", "nowhere", "--out", "new"], 4, "not a run directory or checkpoint"),
         (["--resume", "{run}", "--fresh"], 2, "--resume and --fresh exclude each other"),
-        (["--resume", "{run}", "--out", "new", "--train.lr", "0.5"], 4, "other settings (train.lr is 0.02 there, 0.5 here)"),
+        (
+            ["--resume", "{run}", "--out", "new", "--train.lr", "0.5"],
+            4,
+            "other settings (train.lr is 0.02 there, 0.5 here)",
+        ),
     ],
 )
 def test_resume_rejects_invalid_arguments(words, code, said, llm, tiny, trained):
@@ -404,4 +485,7 @@ def test_train_prints_the_number_of_processes(llm, tiny, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     result = llm(*tiny, "--out", "x")
     assert result.code == 2
-    assert result.out.splitlines()[0] == "processes: 3, as torchrun started them; rank 0 writes the run"
+    assert (
+        result.out.splitlines()[0]
+        == "processes: 3, as torchrun started them; rank 0 writes the run"
+    )

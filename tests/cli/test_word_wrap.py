@@ -40,7 +40,9 @@ def test_lines_fit_and_no_word_is_broken(columns, size):
 
 def test_word_is_buffered_only_near_the_edge():
     start = "x" * 8 + " "
-    after, written = streamed([start, "some", "thing", " else", "where", " now"], len(start) + MAX_HELD_COLUMNS)
+    after, written = streamed(
+        [start, "some", "thing", " else", "where", " now"], len(start) + MAX_HELD_COLUMNS
+    )
     assert after[:3] == [start, start + "some", start + "something"]
     assert after[3] == start + "something ", "a word that may not fit is held back"
     assert written == start + "something elsewhere now"

@@ -21,7 +21,10 @@ from llm_scratch.data.sources import SOURCES
 from llm_scratch.errors import DATA, USAGE, UserError
 from llm_scratch.tokenizers import TOKENIZERS
 
-STORIES = [f"{name} had {n} apples and gave one away. The end of it." for n, name in enumerate(["Mia", "Ben", "Zoë", "Ida", "Lev", "Kim"])]
+STORIES = [
+    f"{name} had {n} apples and gave one away. The end of it."
+    for n, name in enumerate(["Mia", "Ben", "Zoë", "Ida", "Lev", "Kim"])
+]
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +34,9 @@ def _texts(monkeypatch):
 
 
 def settings(source="many:5", tokenizer="chars", vocab_size=60, context_length=16, **data):
-    model = GPTConfig(vocab_size=vocab_size, context_length=context_length, emb_dim=12, n_heads=3, n_layers=1)
+    model = GPTConfig(
+        vocab_size=vocab_size, context_length=context_length, emb_dim=12, n_heads=3, n_layers=1
+    )
     return RunConfig(model, DataConfig(source=source, tokenizer=tokenizer, **data))
 
 
@@ -39,7 +44,13 @@ def test_documents_stand_between_ends_of_text():
     tokenizer = TOKENIZERS["chars"](STORIES)
     ids = encode_documents(STORIES[:2], tokenizer)
     end = tokenizer.eot_token
-    assert ids.tolist() == [end, *tokenizer.encode(STORIES[0]), end, *tokenizer.encode(STORIES[1]), end]
+    assert ids.tolist() == [
+        end,
+        *tokenizer.encode(STORIES[0]),
+        end,
+        *tokenizer.encode(STORIES[1]),
+        end,
+    ]
     assert encode_documents(STORIES[:1], tokenizer).tolist() == tokenizer.encode(STORIES[0])
 
 
@@ -75,7 +86,10 @@ def test_split_stays_when_validation_would_be_too_short():
     assert (len(train), len(val)) == (70, 30), "5 tokens are less than a quarter of 30"
 
 
-@pytest.mark.parametrize(("n", "fraction", "held_out"), [(20, 0.1, [9, 19]), (20, 0.25, [3, 7, 11, 15, 19]), (7, 0.5, [1, 3, 5])])
+@pytest.mark.parametrize(
+    ("n", "fraction", "held_out"),
+    [(20, 0.1, [9, 19]), (20, 0.25, [3, 7, 11, 15, 19]), (7, 0.5, [1, 3, 5])],
+)
 def test_documents_held_out_come_from_all_over_the_text(n, fraction, held_out):
     texts = [f"text {i}" for i in range(n)]
     train, val = split_documents(texts, fraction)
@@ -85,7 +99,10 @@ def test_documents_held_out_come_from_all_over_the_text(n, fraction, held_out):
 
 @pytest.mark.parametrize(("n", "fraction"), [(1, 0.5), (5, 0.1), (1, 0.999)])
 def test_too_few_documents_to_hold_one_out(n, fraction):
-    with pytest.raises(UserError, match=r"data.split: \d documents are too few .* set --data.split tokens, or another --data.val-fraction"):
+    with pytest.raises(
+        UserError,
+        match=r"data.split: \d documents are too few .* set --data.split tokens, or another --data.val-fraction",
+    ):
         split_documents(["a"] * n, fraction)
 
 
@@ -93,9 +110,14 @@ def test_held_out_documents_are_unseen_by_the_tokenizer(monkeypatch):
     texts = [*STORIES, "QQQQ QQQQ QQQQ QQQQ QQQQ QQQQ QQQQ"]
     monkeypatch.setitem(SOURCES, "mine", lambda argument: texts)
     corpus = prepare(settings("mine", "bpe", 262, split="documents", val_fraction=1 / 7))
-    assert corpus.tokenizer.decode([i for i in corpus.val if i != corpus.tokenizer.eot_token]) == texts[-1]
+    assert (
+        corpus.tokenizer.decode([i for i in corpus.val if i != corpus.tokenizer.eot_token])
+        == texts[-1]
+    )
     assert len(corpus.tokenizer.encode("QQQQ")) == 4
-    assert (corpus.val == corpus.tokenizer.eot_token).sum() == 2, "one document stands between two ends of text"
+    assert (corpus.val == corpus.tokenizer.eot_token).sum() == 2, (
+        "one document stands between two ends of text"
+    )
 
 
 @pytest.mark.parametrize("split", ["tokens", "characters"])
@@ -121,7 +143,9 @@ def test_split_by_characters_equals_the_notebooks():
 def test_tokenizer_is_trained_on_training_text_only(monkeypatch):
     seen = []
     train = TOKENIZERS["bpe"]
-    monkeypatch.setitem(TOKENIZERS, "bpe", lambda texts, vocab_size: seen.extend(texts) or train(texts, vocab_size))
+    monkeypatch.setitem(
+        TOKENIZERS, "bpe", lambda texts, vocab_size: seen.extend(texts) or train(texts, vocab_size)
+    )
     corpus = prepare(settings(tokenizer="bpe", vocab_size=300, val_fraction=0.5))
     assert sum(map(len, seen)) <= 0.5 * sum(map(len, STORIES * 5))
     assert "".join(STORIES * 5).startswith("".join(seen))
@@ -146,7 +170,9 @@ def test_tokenizer_sample_is_spread_over_the_text(lengths):
 def test_tokenizer_is_trained_on_a_sample_if_requested(monkeypatch):
     seen = []
     train = TOKENIZERS["bpe"]
-    monkeypatch.setitem(TOKENIZERS, "bpe", lambda texts, vocab_size: seen.extend(texts) or train(texts, vocab_size))
+    monkeypatch.setitem(
+        TOKENIZERS, "bpe", lambda texts, vocab_size: seen.extend(texts) or train(texts, vocab_size)
+    )
     prepare(settings("many:200", tokenizer="bpe", vocab_size=270, tokenizer_sample=6400))
     assert 0.9 * 6400 <= sum(map(len, seen)) <= 6400
 
@@ -155,7 +181,9 @@ def test_corpus_opens_a_tokenizer_by_path(tmp_path):
     mine = TOKENIZERS["bpe"](STORIES, 262)
     mine.save(tmp_path / "class.json")
     corpus = prepare(settings(tokenizer=str(tmp_path / "class.json"), vocab_size=262))
-    assert np.array_equal(np.concatenate([corpus.train, corpus.val]), encode_documents(STORIES * 5, mine))
+    assert np.array_equal(
+        np.concatenate([corpus.train, corpus.val]), encode_documents(STORIES * 5, mine)
+    )
 
 
 def test_long_text_is_encoded_in_parts_to_the_same_ids():
@@ -175,9 +203,21 @@ def test_given_tokenizer_is_used():
     [
         ({"tokenizer": "bpee"}, "unknown tokenizer 'bpee'; did you mean 'bpe'", USAGE),
         ({"source": "nowhere"}, "unknown source 'nowhere'", USAGE),
-        ({"vocab_size": 12}, r"'chars' has \d+ tokens, but model.vocab_size=12; set --model.vocab-size \d+", USAGE),
-        ({"context_length": 5000}, "the training part of 'many:5' has .* tokens, one window takes 5001", DATA),
-        ({"val_fraction": 0.001, "source": "one"}, "the validation part of 'one' has .* one window takes 17", DATA),
+        (
+            {"vocab_size": 12},
+            r"'chars' has \d+ tokens, but model.vocab_size=12; set --model.vocab-size \d+",
+            USAGE,
+        ),
+        (
+            {"context_length": 5000},
+            "the training part of 'many:5' has .* tokens, one window takes 5001",
+            DATA,
+        ),
+        (
+            {"val_fraction": 0.001, "source": "one"},
+            "the validation part of 'one' has .* one window takes 17",
+            DATA,
+        ),
     ],
 )
 def test_corpus_that_does_not_fit_raises_with_setting(changes, message, code):
@@ -196,7 +236,9 @@ def shards(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("val_fraction", [0.1, 0.25, 0.5])
 def test_shards_give_the_corpus_of_the_text_they_were_made_of(shards, val_fraction):
-    ours, theirs = (prepare(settings(source, val_fraction=val_fraction)) for source in (shards, "many:5"))
+    ours, theirs = (
+        prepare(settings(source, val_fraction=val_fraction)) for source in (shards, "many:5")
+    )
     for part in ("train", "val"):
         assert np.array_equal(np.asarray(getattr(ours, part)), getattr(theirs, part))
     assert ours.val_bytes == theirs.val_bytes
@@ -213,9 +255,21 @@ def test_bytes_are_counted_token_by_token(tokenizer):
 @pytest.mark.parametrize(
     ("changes", "message", "code"),
     [
-        ({"vocab_size": 12}, r"tokenizer '.*shards' has \d+ tokens, but model.vocab_size=12; set --model.vocab-size \d+", USAGE),
-        ({"context_length": 5000}, "the training part of 'shards:.*' has .* tokens, one window takes 5001", DATA),
-        ({"split": "characters"}, "data.split='characters' does not apply to token shards; set --data.split tokens", USAGE),
+        (
+            {"vocab_size": 12},
+            r"tokenizer '.*shards' has \d+ tokens, but model.vocab_size=12; set --model.vocab-size \d+",
+            USAGE,
+        ),
+        (
+            {"context_length": 5000},
+            "the training part of 'shards:.*' has .* tokens, one window takes 5001",
+            DATA,
+        ),
+        (
+            {"split": "characters"},
+            "data.split='characters' does not apply to token shards; set --data.split tokens",
+            USAGE,
+        ),
     ],
 )
 def test_shards_that_do_not_fit_raise_with_setting(shards, changes, message, code):

@@ -32,7 +32,9 @@ def test_encoding_puts_end_of_text_before_each_document():
     eot = tokenizer.eot_token
     assert found.ids.tolist() == [eot, 0, 1, eot, 3, eot, 1]
     assert found.ids.dtype == np.uint16
-    assert found.progress == ShardProgress(1, 0, documents=3, empty=1, text_bytes=5, source_bytes=12)
+    assert found.progress == ShardProgress(
+        1, 0, documents=3, empty=1, text_bytes=5, source_bytes=12
+    )
     assert not found.last
     last = encode(END, tokenizer, "uint16")
     assert (last.ids.tolist(), last.progress, last.last) == ([eot], ShardProgress(1), True)
@@ -46,7 +48,9 @@ def test_special_text_stays_text():
 
 
 def test_several_processes_give_what_one_gives(folder):
-    portions = [(Texts((f"portion {chr(97 + n)} " * (1 if n % 5 else 20_000),), 9),) for n in range(20)] + [END]
+    portions = [
+        (Texts((f"portion {chr(97 + n)} " * (1 if n % 5 else 20_000),), 9),) for n in range(20)
+    ] + [END]
     one, three = ([*encode_all(portions, folder, "uint16", workers)] for workers in (1, 3))
     assert len(one) == len(three) == 21
     for a, b in zip(one, three):
@@ -56,7 +60,9 @@ def test_several_processes_give_what_one_gives(folder):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_encoding_raises_the_error_of_a_worker(folder, workers):
-    with pytest.raises(UserError, match=r"the character 'Z' \(U\+005A\) was not in the training text") as error:
+    with pytest.raises(
+        UserError, match=r"the character 'Z' \(U\+005A\) was not in the training text"
+    ) as error:
         list(encode_all([(Texts(("abZ",), 3),)] * 9, folder, "uint16", workers))
     assert error.value.code == DATA
 
@@ -67,7 +73,9 @@ def test_encoding_fails_at_once_when_a_worker_is_killed(folder):
     for child in psutil.Process().children(recursive=True):
         if "spawn_main" in " ".join(child.cmdline()):
             child.kill()
-    with pytest.raises(UserError, match=r"a worker was killed \(SIGKILL, possibly out of memory\)") as error:
+    with pytest.raises(
+        UserError, match=r"a worker was killed \(SIGKILL, possibly out of memory\)"
+    ) as error:
         list(found)
     assert error.value.code == RESOURCES
 
@@ -89,7 +97,9 @@ def test_workers_know_what_the_users_file_adds(tmp_path):
         "from llm_scratch.tokenizers import MODEL_TYPES, CharTokenizer\nMODEL_TYPES['mine'] = lambda data, path: CharTokenizer('xyz')\n"
     )
     (tmp_path / "tokenizer.json").write_text('{"version": "1.0", "model": {"type": "mine"}}')
-    found = encode_all([(Texts(("zx",), 2),), END], tmp_path, "uint16", 2, str(tmp_path / "mine.py"))
+    found = encode_all(
+        [(Texts(("zx",), 2),), END], tmp_path, "uint16", 2, str(tmp_path / "mine.py")
+    )
     assert [one.ids.tolist() for one in found] == [[3, 2, 0], [3]]
 
 
@@ -108,9 +118,18 @@ if __name__ == "__main__":
 @pytest.mark.skipif(os.name == "nt", reason="needs kill -9")
 def test_workers_end_when_their_parent_is_killed(folder):
     (folder / "parent.py").write_text(PARENT)
-    parent = subprocess.Popen([sys.executable, folder / "parent.py", folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, folder / "parent.py", folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert parent.stdout.readline() == "ready\n"
-    workers = [child for child in psutil.Process(parent.pid).children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
+    workers = [
+        child
+        for child in psutil.Process(parent.pid).children(recursive=True)
+        if "spawn_main" in " ".join(child.cmdline())
+    ]
     assert len(workers) == 2
     parent.send_signal(signal.SIGKILL)
     parent.communicate()

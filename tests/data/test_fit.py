@@ -17,7 +17,9 @@ EOT = 0
 
 
 def settings(context_length=16, batch_size=4, **data):
-    model = GPTConfig(vocab_size=60, context_length=context_length, emb_dim=12, n_heads=3, n_layers=1)
+    model = GPTConfig(
+        vocab_size=60, context_length=context_length, emb_dim=12, n_heads=3, n_layers=1
+    )
     return RunConfig(model, DataConfig(source="mine", **data), TrainConfig(batch_size=batch_size))
 
 
@@ -30,8 +32,16 @@ def documents(*lengths):
     ("train", "val", "reason"),
     [
         (np.ones(100, int), np.ones(50, int), "the text is one document"),
-        (documents(30, 30), documents(40)[1:], "the validation part holds no whole document (a larger --data.val-fraction"),
-        (documents(30)[:-1], documents(40, 5), "the training part holds no whole document (a smaller --data.val-fraction"),
+        (
+            documents(30, 30),
+            documents(40)[1:],
+            "the validation part holds no whole document (a larger --data.val-fraction",
+        ),
+        (
+            documents(30)[:-1],
+            documents(40, 5),
+            "the training part holds no whole document (a smaller --data.val-fraction",
+        ),
     ],
 )
 def test_documents_as_rows_become_windows_where_a_part_has_no_document(train, val, reason):
@@ -61,10 +71,28 @@ def test_short_documents_need_no_whole_window():
     ("config", "n_train", "n_val", "part", "flags"),
     [
         (settings(context_length=32), 90, 10, "validation", ["context-length", "val-fraction"]),
-        (settings(context_length=32, val_fraction=0.8), 20, 80, "training", ["context-length", "val-fraction"]),
+        (
+            settings(context_length=32, val_fraction=0.8),
+            20,
+            80,
+            "training",
+            ["context-length", "val-fraction"],
+        ),
         (settings(context_length=200), 90, 60, "training", ["context-length"]),
-        (settings(context_length=32, batch_size=8, order="notebook"), 150, 40, "training", ["context-length", "batch-size"]),
-        (settings(context_length=32, batch_size=2, order="notebook"), 90, 20, "validation", ["context-length", "val-fraction"]),
+        (
+            settings(context_length=32, batch_size=8, order="notebook"),
+            150,
+            40,
+            "training",
+            ["context-length", "batch-size"],
+        ),
+        (
+            settings(context_length=32, batch_size=2, order="notebook"),
+            90,
+            20,
+            "validation",
+            ["context-length", "val-fraction"],
+        ),
     ],
 )
 def test_flags_in_the_fit_error_make_the_text_fit(config, n_train, n_val, part, flags):
@@ -75,7 +103,10 @@ def test_flags_in_the_fit_error_make_the_text_fit(config, n_train, n_val, part, 
         cut = n_train if fraction == config.data.val_fraction else int(total * (1 - fraction))
         return np.ones(cut, int), np.ones(total - cut, int)
 
-    with pytest.raises(UserError, match=f"the {part} part of 'mine' has .* one window takes {config.model.context_length + 1}") as error:
+    with pytest.raises(
+        UserError,
+        match=f"the {part} part of 'mine' has .* one window takes {config.model.context_length + 1}",
+    ) as error:
         check_fit(config, *parts(config.data.val_fraction), EOT)
     remedies = re.findall(r"--(\w+)\.([\w-]+) ([\d.]+)", str(error.value))
     assert [key for _, key, _ in remedies] == flags
@@ -84,7 +115,9 @@ def test_flags_in_the_fit_error_make_the_text_fit(config, n_train, n_val, part, 
         changed = from_dict(RunConfig, {group: {key.replace("-", "_"): number}}, config)
         train, val = parts(changed.data.val_fraction)
         check_fit(changed, train, val, EOT)
-        TokenLoader(train, changed.model.context_length, changed.train.batch_size, order=changed.data.order)
+        TokenLoader(
+            train, changed.model.context_length, changed.train.batch_size, order=changed.data.order
+        )
         TokenLoader(val, changed.model.context_length, changed.train.batch_size, order="sequential")
 
 

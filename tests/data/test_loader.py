@@ -35,8 +35,13 @@ def test_targets_are_the_tokens_after(ids, order):
         assert inputs.shape == targets.shape
         assert inputs.shape[1] == T
         starts = loader.starts_of(step)
-        assert torch.equal(inputs, torch.from_numpy(np.stack([ids[s : s + T] for s in starts]).astype(np.int64)))
-        assert torch.equal(targets, torch.from_numpy(np.stack([ids[s + 1 : s + T + 1] for s in starts]).astype(np.int64)))
+        assert torch.equal(
+            inputs, torch.from_numpy(np.stack([ids[s : s + T] for s in starts]).astype(np.int64))
+        )
+        assert torch.equal(
+            targets,
+            torch.from_numpy(np.stack([ids[s + 1 : s + T + 1] for s in starts]).astype(np.int64)),
+        )
 
 
 @pytest.mark.parametrize("order", ["shuffled", "documents", "notebook", "sequential"])
@@ -53,13 +58,17 @@ def test_batch_depends_only_on_seed_and_step(ids, order):
 def test_shuffled_reads_each_window_once_a_pass_at_a_new_offset(ids):
     loader = TokenLoader(ids, T, 5, order="shuffled")
     n = len(loader.starts)
-    drawn = [start for step in range(n) for start in loader.starts_of(step)]  # five passes: n steps of 5
+    drawn = [
+        start for step in range(n) for start in loader.starts_of(step)
+    ]  # five passes: n steps of 5
     passes = [drawn[i * n : (i + 1) * n] for i in range(5)]
     offsets = set()
     for starts in passes:
         assert len(set(starts)) == n
         offset = min(starts)
-        assert sorted(starts) == list(range(offset, offset + n * T, T))  # side by side: no token twice
+        assert sorted(starts) == list(
+            range(offset, offset + n * T, T)
+        )  # side by side: no token twice
         offsets.add(offset)
     assert len(offsets) > 1
     assert len({tuple(np.subtract(starts, min(starts))) for starts in passes}) == 5
@@ -76,7 +85,9 @@ def targets_of_epochs(loader, epochs):
 
 
 @given(st.integers(2, 900), st.integers(1, 300), st.integers(1, 5), st.integers(0, 3))
-def test_shuffled_targets_each_token_once_an_epoch_but_for_less_than_a_window(tokens, context_length, batch_size, seed):
+def test_shuffled_targets_each_token_once_an_epoch_but_for_less_than_a_window(
+    tokens, context_length, batch_size, seed
+):
     if tokens <= context_length:
         return
     loader = TokenLoader(np.arange(tokens), context_length, batch_size, seed)
@@ -85,7 +96,9 @@ def test_shuffled_targets_each_token_once_an_epoch_but_for_less_than_a_window(to
         assert len(set(targets.tolist())) == len(targets) == tokens - 1 - loader.left_out
 
 
-@pytest.mark.parametrize(("tokens", "context_length"), [(768, 256), (897, 380), (17, 8), (400, 390)])
+@pytest.mark.parametrize(
+    ("tokens", "context_length"), [(768, 256), (897, 380), (17, 8), (400, 390)]
+)
 def test_shuffled_leaves_out_other_tokens_in_other_epochs(tokens, context_length):
     epochs = targets_of_epochs(TokenLoader(np.arange(tokens), context_length, 1), 40)
     assert set(torch.cat(epochs).tolist()) == set(range(1, tokens))
@@ -95,7 +108,12 @@ def test_shuffled_leaves_out_other_tokens_in_other_epochs(tokens, context_length
 
 def test_left_out_counts_what_is_no_target_in_any_order():
     stream = np.array([7, EOT, 1, 2, 3, EOT, *range(10, 20), EOT, 4, 5])
-    for order, left_out in (("shuffled", 3), ("sequential", 3), ("notebook", 8), ("documents", 1 + 6 + 2)):
+    for order, left_out in (
+        ("shuffled", 3),
+        ("sequential", 3),
+        ("notebook", 8),
+        ("documents", 1 + 6 + 2),
+    ):
         loader = TokenLoader(stream, 5, 2, order=order, eot=EOT)
         rows = [loader.batch(step)[1] for step in range(len(loader))]
         if order in ("sequential", "notebook"):
@@ -108,7 +126,9 @@ def test_documents_stand_one_in_a_row():
     stream = np.array([EOT, 1, 2, 3, EOT, 4, 5, EOT, *range(10, 20), EOT])
     loader = TokenLoader(stream, 5, 3, order="documents", eot=EOT)
     inputs, targets = loader.batch(0)
-    rows = {tuple(row[row != IGNORE].tolist()): (len(ask), ask) for row, ask in zip(targets, inputs)}
+    rows = {
+        tuple(row[row != IGNORE].tolist()): (len(ask), ask) for row, ask in zip(targets, inputs)
+    }
     assert set(rows) == {(1, 2, 3, EOT), (4, 5, EOT), (10, 11, 12, 13, 14)}  # the last is cut at T
     assert all(row[0] == EOT for row in inputs)
     for said, (_, row) in rows.items():
@@ -117,9 +137,13 @@ def test_documents_stand_one_in_a_row():
 
 
 def test_batch_of_documents_is_padded_to_its_longest():
-    stream = np.concatenate([[EOT], np.arange(1, 20), [EOT, 3, EOT]])  # documents of 20 and 2 tokens
+    stream = np.concatenate(
+        [[EOT], np.arange(1, 20), [EOT, 3, EOT]]
+    )  # documents of 20 and 2 tokens
     for context_length, width in ((64, 2 * PAD_MULTIPLE), (24, 24), (10, 10)):
-        inputs, targets = TokenLoader(stream, context_length, 2, order="documents", eot=EOT).batch(0)
+        inputs, targets = TokenLoader(stream, context_length, 2, order="documents", eot=EOT).batch(
+            0
+        )
         assert inputs.shape == targets.shape == (2, width)
         assert (targets != IGNORE).sum() == min(20, width) + 2
 
@@ -143,7 +167,9 @@ def test_epochs_is_the_notebooks_loader(ids):
         def encode(self, text, **special):
             return ids.tolist()
 
-    theirs = DataLoader(GPTDatasetV1("", Spelled(), T, T), batch_size=4, shuffle=False, drop_last=True)
+    theirs = DataLoader(
+        GPTDatasetV1("", Spelled(), T, T), batch_size=4, shuffle=False, drop_last=True
+    )
     loader = TokenLoader(ids, T, 4, order="notebook")
     assert len(loader) == len(theirs) == 6
     want = {tuple(row.tolist()) for inputs, _ in theirs for row in inputs} | {
@@ -151,13 +177,18 @@ def test_epochs_is_the_notebooks_loader(ids):
         tuple(ids[200:208].tolist()),
     }
     for epoch in range(3):
-        rows = [tuple(row.tolist()) for step in range(6) for row in loader.batch(6 * epoch + step)[0]]
+        rows = [
+            tuple(row.tolist()) for step in range(6) for row in loader.batch(6 * epoch + step)[0]
+        ]
         assert len(set(rows)) == 24
         assert set(rows) <= want
     assert places(loader, range(6)) != places(loader, range(6, 12))
 
 
-@pytest.mark.parametrize(("tokens", "batch_sizes"), [(T + 1, [1]), (3 * T + 1, [2, 1]), (4 * T + 1, [2, 2]), (5 * T, [2, 2])])
+@pytest.mark.parametrize(
+    ("tokens", "batch_sizes"),
+    [(T + 1, [1]), (3 * T + 1, [2, 1]), (4 * T + 1, [2, 2]), (5 * T, [2, 2])],
+)
 def test_sequential_order_reads_every_token_once_with_a_short_last_batch(ids, tokens, batch_sizes):
     loader = TokenLoader(ids[:tokens], T, 2, order="sequential")
     assert [len(loader.batch(step)[0]) for step in range(len(loader))] == batch_sizes
@@ -186,7 +217,9 @@ def test_processes_together_take_the_batch_in_its_order(ids, order, world):
 def test_w3_the_order_of_samples_is_the_same_for_any_number_of_processes(order, measured):
     """10,000 samples in batches of 24: stopped anywhere, gone on with another number of processes, each comes once a pass."""
     samples, batch, worlds = 10_000, 24, (1, 2, 3, 4, 6, 8, 12, 24)
-    stream = np.arange(samples * 4 + 1)  # a window or document is four tokens; each number says where it stands
+    stream = np.arange(
+        samples * 4 + 1
+    )  # a window or document is four tokens; each number says where it stands
     if order == "documents":
         stream = np.append(np.where(stream % 4 == 0, -1, stream)[: samples * 4], -1)
     steps = 2 * samples // batch + 1  # two passes
@@ -201,19 +234,33 @@ def test_w3_the_order_of_samples_is_the_same_for_any_number_of_processes(order, 
     stops = np.sort(rng.choice(steps, 40, replace=False))
     runs = []
     for first in range(len(worlds)):
-        loader = TokenLoader(stream, 4, batch, seed=9, order=order, eot=-1)  # a new process knows nothing of the one before
-        changes = [worlds[(first + int(np.searchsorted(stops, step, "right"))) % len(worlds)] for step in range(steps)]
+        loader = TokenLoader(
+            stream, 4, batch, seed=9, order=order, eot=-1
+        )  # a new process knows nothing of the one before
+        changes = [
+            worlds[(first + int(np.searchsorted(stops, step, "right"))) % len(worlds)]
+            for step in range(steps)
+        ]
         runs.append([sample for step in range(steps) for sample in taken(step, changes[step])])
     alone = [int(row[1]) for step in range(steps) for row in loader.batch(step)[0]]
     assert all(run == alone for run in runs)
     for i in range(2):
         assert len(set(alone[i * samples : (i + 1) * samples])) == samples
-    measured("W3", f"{len(worlds)} world sizes, 40 stops: identical, 0 repeats", "identical ids, each sample once an epoch, 0 repeats")
+    measured(
+        "W3",
+        f"{len(worlds)} world sizes, 40 stops: identical, 0 repeats",
+        "identical ids, each sample once an epoch, 0 repeats",
+    )
 
 
-@pytest.mark.parametrize(("order", "tokens"), [("shuffled", T), ("notebook", 3 * T + 1), ("sequential", 0), ("documents", 1)])
+@pytest.mark.parametrize(
+    ("order", "tokens"),
+    [("shuffled", T), ("notebook", 3 * T + 1), ("sequential", 0), ("documents", 1)],
+)
 def test_loader_error_states_number_of_windows(ids, order, tokens):
-    with pytest.raises(UserError, match=rf"{tokens} tokens hold \d windows of {T}, \d+ needed; use more text") as error:
+    with pytest.raises(
+        UserError, match=rf"{tokens} tokens hold \d windows of {T}, \d+ needed; use more text"
+    ) as error:
         TokenLoader(ids[:tokens], T, 4, order=order, eot=EOT)
     assert error.value.code == DATA
 

@@ -91,6 +91,9 @@ def test_begins_as_text_allows_a_last_character_that_is_cut():
     assert not begins_as_text(b"na\xefve")
 
 
-@pytest.mark.parametrize(("text", "blank"), [("", True), (" \n\t\u3000", True), ("a", False), (" a", False), ("\u200b", False)])
+@pytest.mark.parametrize(
+    ("text", "blank"),
+    [("", True), (" \n\t\u3000", True), ("a", False), (" a", False), ("\u200b", False)],
+)
 def test_is_blank_detects_white_space(text, blank):
     assert is_blank(text) == blank

@@ -57,7 +57,9 @@ def test_portions_of_a_file_join_to_the_file(small, tmp_path, ends, begin):
     text = "\n".join(LINES * 20)
     (tmp_path / "a.txt").write_bytes(begin + text.replace("\n", ends).encode())
     assert documents(tmp_path / "a.txt") == [text]
-    stretches = [part for portion in open_source(str(tmp_path / "a.txt")).chunks() for part in portion]
+    stretches = [
+        part for portion in open_source(str(tmp_path / "a.txt")).chunks() for part in portion
+    ]
     assert len(stretches) > 10
     assert [part.begin for part in stretches[1:]] == [part.end for part in stretches[:-1]]
     assert stretches[-1].end == (tmp_path / "a.txt").stat().st_size
@@ -87,7 +89,9 @@ def test_tokens_do_not_cross_a_cut(tokenizers, lines, joint):
     for tokenizer in tokenizers:
         ids = tokenizer.encode(text)
         for found in readers._CUT.finditer(text):
-            assert tokenizer.encode(text[: found.end()]) + tokenizer.encode(text[found.end() :]) == ids
+            assert (
+                tokenizer.encode(text[: found.end()]) + tokenizer.encode(text[found.end() :]) == ids
+            )
 
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
@@ -95,7 +99,12 @@ def test_text_in_portions_has_the_same_tokens(tokenizers, tmp_path, monkeypatch,
     monkeypatch.setattr(readers, "CHUNK_BYTES", 512)
     text = "\n".join(LINES * 40)
     (tmp_path / "a.txt").write_bytes(text.replace("\n", ends).encode())
-    from_file = [part for portion in open_source(str(tmp_path / "a.txt")).chunks() for one in portion for _, part in one.texts()]
+    from_file = [
+        part
+        for portion in open_source(str(tmp_path / "a.txt")).chunks()
+        for one in portion
+        for _, part in one.texts()
+    ]
     for parts in (from_file, list(split_text(text))):
         assert len(parts) > 5
         assert "".join(parts) == text
@@ -105,7 +114,10 @@ def test_text_in_portions_has_the_same_tokens(tokenizers, tmp_path, monkeypatch,
 
 def test_lines_of_json_are_never_cut(small, tmp_path):
     texts = [line * n for n, line in enumerate(LINES * 3)]
-    (tmp_path / "a.jsonl").write_text("\n\n".join(json.dumps({"id": 1, "body": text}) for text in texts) + "\r\n", encoding="utf-8")
+    (tmp_path / "a.jsonl").write_text(
+        "\n\n".join(json.dumps({"id": 1, "body": text}) for text in texts) + "\r\n",
+        encoding="utf-8",
+    )
     assert documents(tmp_path / "a.jsonl", "body") == texts
     assert len(list(open_source(str(tmp_path / "a.jsonl"), "body").chunks())) > 5
 
@@ -115,7 +127,8 @@ def test_reader_rejects_a_line_that_is_too_long(small, tmp_path, monkeypatch):
     short = json.dumps({"text": "x"}) + "\n"
     (tmp_path / "a.jsonl").write_text(short * 9 + json.dumps({"text": "y" * (3 << 20)}))
     with pytest.raises(
-        UserError, match=r"a.jsonl line 10 is longer than 1 MiB, the most that is held in memory; expected one document per line"
+        UserError,
+        match=r"a.jsonl line 10 is longer than 1 MiB, the most that is held in memory; expected one document per line",
     ) as error:
         documents(tmp_path / "a.jsonl")
     assert error.value.code == DATA
@@ -126,7 +139,13 @@ def test_reader_rejects_a_line_that_is_too_long(small, tmp_path, monkeypatch):
 
 def test_reader_sorts_the_files_of_a_folder(small, tmp_path):
     (tmp_path / "b").mkdir()
-    for name, text in {"c.txt": "third", "b/x.md": "second", "a.txt": "first " * 40, ".hidden": "no", "b/empty.txt": ""}.items():
+    for name, text in {
+        "c.txt": "third",
+        "b/x.md": "second",
+        "a.txt": "first " * 40,
+        ".hidden": "no",
+        "b/empty.txt": "",
+    }.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "d.jsonl").write_text('{"text": "fourth"}\n{"text": "fifth"}')
     assert documents(tmp_path) == ["first " * 40, "", "second", "third", "fourth", "fifth"]
@@ -137,7 +156,9 @@ def test_reader_sorts_the_files_of_a_folder(small, tmp_path):
 def test_files_with_a_wide_byte_order_mark_are_read_whole(small, tmp_path, encoding):
     text = "Zoë\r\n語 👧\n" * 40
     (tmp_path / "a.txt").write_bytes(text.encode(encoding))
-    (tmp_path / "b.jsonl").write_bytes("".join(json.dumps({"text": word}) + "\n" for word in LINES * 3).encode(encoding))
+    (tmp_path / "b.jsonl").write_bytes(
+        "".join(json.dumps({"text": word}) + "\n" for word in LINES * 3).encode(encoding)
+    )
     assert documents(tmp_path) == [text.replace("\r\n", "\n"), *LINES * 3]
 
 
@@ -175,12 +196,20 @@ def test_parquet_gives_its_rows(small, tmp_path):
     from pyarrow import parquet
 
     texts = ["", "one", None, *LINES * 20]
-    parquet.write_table(pyarrow.table({"id": range(len(texts)), "body": texts}), tmp_path / "a.parquet", row_group_size=50)
+    parquet.write_table(
+        pyarrow.table({"id": range(len(texts)), "body": texts}),
+        tmp_path / "a.parquet",
+        row_group_size=50,
+    )
     assert documents(tmp_path / "a.parquet", "body") == [text or "" for text in texts]
-    with pytest.raises(UserError, match="a.parquet has no column 'text'; choose one with --field: id, body") as error:
+    with pytest.raises(
+        UserError, match="a.parquet has no column 'text'; choose one with --field: id, body"
+    ) as error:
         documents(tmp_path / "a.parquet")
     assert error.value.code == DATA
-    with pytest.raises(UserError, match="the column 'id' of .*a.parquet holds int, such as '0'; expected strings"):
+    with pytest.raises(
+        UserError, match="the column 'id' of .*a.parquet holds int, such as '0'; expected strings"
+    ):
         documents(tmp_path / "a.parquet", "id")
     (tmp_path / "a.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-9])
     with pytest.raises(UserError, match="is not a readable .parquet file"):
@@ -189,12 +218,23 @@ def test_parquet_gives_its_rows(small, tmp_path):
 
 def test_hub_dataset_is_read_by_rows(small, tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets", reason="needs the extra `data`")
-    rows = datasets.Dataset.from_dict({"id": list(range(100)), "text": [f"{line} {n}" for n, line in enumerate((LINES * 12)[:100])]})
+    rows = datasets.Dataset.from_dict(
+        {
+            "id": list(range(100)),
+            "text": [f"{line} {n}" for n, line in enumerate((LINES * 12)[:100])],
+        }
+    )
     asked = []
-    monkeypatch.setattr(datasets, "load_dataset", lambda *names, **more: asked.append((*names, more["split"])) or rows)
+    monkeypatch.setattr(
+        datasets,
+        "load_dataset",
+        lambda *names, **more: asked.append((*names, more["split"])) or rows,
+    )
     assert documents("hf:someone/tales:small") == list(rows["text"])
     assert asked[0] == ("someone/tales", "small", "train")
-    with pytest.raises(UserError, match="hf:someone/tales has no column 'body'; choose one with --field: id, text"):
+    with pytest.raises(
+        UserError, match="hf:someone/tales has no column 'body'; choose one with --field: id, text"
+    ):
         open_source("hf:someone/tales", "body")
 
 
@@ -205,17 +245,24 @@ def test_hub_dataset_error_says_what_to_do(tmp_path, monkeypatch):
         raise ConnectionError("Couldn't reach\nthe Hub")
 
     monkeypatch.setattr(datasets, "load_dataset", offline)
-    with pytest.raises(UserError, match="cannot load the dataset 'nobody/none': Couldn't reach the Hub; expected hf:NAME") as error:
+    with pytest.raises(
+        UserError,
+        match="cannot load the dataset 'nobody/none': Couldn't reach the Hub; expected hf:NAME",
+    ) as error:
         open_source("hf:nobody/none")
     assert error.value.code == DATA
 
 
-@pytest.mark.parametrize(("source", "library"), [("a.parquet", "pyarrow"), ("hf:someone/tales", "datasets")])
+@pytest.mark.parametrize(
+    ("source", "library"), [("a.parquet", "pyarrow"), ("hf:someone/tales", "datasets")]
+)
 def test_missing_library_error_names_the_extra(tmp_path, monkeypatch, source, library):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
     monkeypatch.setitem(__import__("sys").modules, library, None)
-    with pytest.raises(UserError, match=rf"{source} needs the library {library}: pip install pyarrow datasets") as error:
+    with pytest.raises(
+        UserError, match=rf"{source} needs the library {library}: pip install pyarrow datasets"
+    ) as error:
         documents(source)
     assert error.value.code == USAGE
 
@@ -223,16 +270,40 @@ def test_missing_library_error_names_the_extra(tmp_path, monkeypatch, source, li
 # What cannot be read.
 
 BAD = {
-    "empty folder": (None, r"the folder .* holds no text files \(0 files in all\); expected UTF-8 text, .jsonl or .parquet"),
-    "latin.txt": ("é".encode("latin-1") * 3 + b"x" * 200, r"latin.txt is not UTF-8 text \(byte 0 is 0xe9, line 1\)"),
-    "late.txt": (b"word " * 60 + b"\xff", r"late.txt is not UTF-8 text \(byte 300 is 0xff, line 1\)"),
+    "empty folder": (
+        None,
+        r"the folder .* holds no text files \(0 files in all\); expected UTF-8 text, .jsonl or .parquet",
+    ),
+    "latin.txt": (
+        "é".encode("latin-1") * 3 + b"x" * 200,
+        r"latin.txt is not UTF-8 text \(byte 0 is 0xe9, line 1\)",
+    ),
+    "late.txt": (
+        b"word " * 60 + b"\xff",
+        r"late.txt is not UTF-8 text \(byte 300 is 0xff, line 1\)",
+    ),
     "bom.txt": (b"\xef\xbb\xbfab\xff", r"bom.txt is not UTF-8 text \(byte 5 is 0xff, line 1\)"),
     "binary.txt": (b"word " * 60 + b"\0", r"binary.txt is a binary file \(byte 300 is 0, line 1\)"),
-    "lines.txt": (b"some words\n" * 60 + b"\xff", r"lines.txt is not UTF-8 text \(byte 660 is 0xff, line 61\)"),
-    "bytes.jsonl": (b'{"text": "x"}\n' * 30 + b'{"text": "\xff"}', r"bytes.jsonl is not UTF-8 text \(byte 430 is 0xff, line 31\)"),
-    "packed.txt": (gzip.compress(b"text" * 50), "packed.txt is gzip-compressed; decompress it first"),
-    "bad.jsonl": (b'{"text": "x"}\n' * 30 + b'{"text": "x"\n', 'bad.jsonl line 31 is not a JSON object with a "text"; expected'),
-    "none.jsonl": (b'\n{"text": "x"}\n' * 10 + b'{"body": "x"}\n', "none.jsonl line 21 is not .*; its fields are 'body'; expected"),
+    "lines.txt": (
+        b"some words\n" * 60 + b"\xff",
+        r"lines.txt is not UTF-8 text \(byte 660 is 0xff, line 61\)",
+    ),
+    "bytes.jsonl": (
+        b'{"text": "x"}\n' * 30 + b'{"text": "\xff"}',
+        r"bytes.jsonl is not UTF-8 text \(byte 430 is 0xff, line 31\)",
+    ),
+    "packed.txt": (
+        gzip.compress(b"text" * 50),
+        "packed.txt is gzip-compressed; decompress it first",
+    ),
+    "bad.jsonl": (
+        b'{"text": "x"}\n' * 30 + b'{"text": "x"\n',
+        'bad.jsonl line 31 is not a JSON object with a "text"; expected',
+    ),
+    "none.jsonl": (
+        b'\n{"text": "x"}\n' * 10 + b'{"body": "x"}\n',
+        "none.jsonl line 21 is not .*; its fields are 'body'; expected",
+    ),
     "number.jsonl": (b'{"text": 3}', 'number.jsonl line 1 is not a JSON object with a "text"'),
     "half.jsonl": (b'{"text": "\\ud800"}', 'half.jsonl line 1 is not a JSON object with a "text"'),
     "list.jsonl": (b"[1, 2]", 'list.jsonl line 1 is not a JSON object with a "text"'),

@@ -40,8 +40,24 @@ def small(monkeypatch):
 def stories(tmp_path):
     """18 documents of several lengths, one a line."""
     rng = random.Random(1)
-    words = ["the", "hen", "and", "a", "fox", "ran", "off", "to", "sea", "<|endoftext|>", "東京", "été"]
-    texts = [" ".join(rng.choices(words, k=rng.choice([1, 5, 200]))) + f" {n} of {n * n}" for n in range(18)]
+    words = [
+        "the",
+        "hen",
+        "and",
+        "a",
+        "fox",
+        "ran",
+        "off",
+        "to",
+        "sea",
+        "<|endoftext|>",
+        "東京",
+        "été",
+    ]
+    texts = [
+        " ".join(rng.choices(words, k=rng.choice([1, 5, 200]))) + f" {n} of {n * n}"
+        for n in range(18)
+    ]
     path = tmp_path / "stories.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
     return str(path)
@@ -80,7 +96,9 @@ def test_shards_have_the_tokens_of_the_corpus(small, stories, tmp_path, shard_to
 
 def test_gpt2_gives_tiktokens_ids(small, gpt2, stories, tmp_path):
     index = make_shards(stories, tmp_path / "out", "gpt2", shard_tokens=500)
-    want = [i for text in read(f"file:{stories}") for i in (gpt2.eot_token, *gpt2.encode_ordinary(text))]
+    want = [
+        i for text in read(f"file:{stories}") for i in (gpt2.eot_token, *gpt2.encode_ordinary(text))
+    ]
     assert np.asarray(open_shards(tmp_path / "out")[0]).tolist() == [*want, gpt2.eot_token]
     assert (index.dtype, index.n_vocab, index.eot) == ("uint16", 50257, 50256)
 
@@ -118,10 +136,14 @@ def test_documents_without_a_letter_are_left_out_and_counted(small, tmp_path):
 
 
 def test_any_number_of_workers_gives_the_same_files(tmp_path):
-    (tmp_path / "a.txt").write_text("".join(f"{n} hens and {n * n} foxes.\n" for n in range(150_000)))
+    (tmp_path / "a.txt").write_text(
+        "".join(f"{n} hens and {n * n} foxes.\n" for n in range(150_000))
+    )
     folders = [tmp_path / f"{workers} workers" for workers in (1, 3)]
     for folder, workers in zip(folders, (1, 3)):
-        make_shards(str(tmp_path / "a.txt"), folder, "chars", shard_tokens=1_000_000, workers=workers)
+        make_shards(
+            str(tmp_path / "a.txt"), folder, "chars", shard_tokens=1_000_000, workers=workers
+        )
     assert content(folders[0]) == content(folders[1])
 
 
@@ -164,7 +186,9 @@ class Dying(files.FileSystem):
 
 
 @pytest.mark.parametrize("torn", [False, True])
-def test_make_shards_resumes_after_kill_at_any_disk_operation(whole, stories, tmp_path, monkeypatch, torn):
+def test_make_shards_resumes_after_kill_at_any_disk_operation(
+    whole, stories, tmp_path, monkeypatch, torn
+):
     """Every state that a kill can leave behind is gone through, and each ends in the same files."""
     want, states = content(whole), 0
     for at in range(1000):
@@ -184,7 +208,9 @@ def test_make_shards_resumes_after_kill_at_any_disk_operation(whole, stories, tm
         make_shards(stories, folder, "chars", shard_tokens=1000)
         assert content(folder) == want, f"killed before operation {at}"
     n_shards = len(want) - 2
-    assert states == 5 * (3 + 2 * n_shards)  # tokenizer (twice), index; each shard, index: five operations a file
+    assert states == 5 * (
+        3 + 2 * n_shards
+    )  # tokenizer (twice), index; each shard, index: five operations a file
 
 
 COMMAND = """
@@ -207,7 +233,9 @@ def test_make_shards_resumes_after_random_kills(tmp_path):
     while kills < 6:
         child = subprocess.Popen([*words, str(tmp_path / "out")])
         before = done
-        while child.poll() is None and done <= before:  # at least one shard further, so that it comes to an end
+        while (
+            child.poll() is None and done <= before
+        ):  # at least one shard further, so that it comes to an end
             done = len(list((tmp_path / "out").glob("shard-*")))
         try:
             child.wait(rng.uniform(0, 0.03))
@@ -233,7 +261,10 @@ def test_make_shards_ctrl_c_reports_kept_tokens(small, stories, tmp_path):
         if tokens > 2500:
             raise KeyboardInterrupt
 
-    with pytest.raises(UserError, match=r"stopped; 2,000 tokens are kept in .*; run the same command again to resume") as error:
+    with pytest.raises(
+        UserError,
+        match=r"stopped; 2,000 tokens are kept in .*; run the same command again to resume",
+    ) as error:
         make_shards(stories, tmp_path / "out", "chars", shard_tokens=1000, on_progress=stop)
     assert error.value.code == INTERRUPTED
     assert not list((tmp_path / "out").glob(".*"))
@@ -241,8 +272,16 @@ def test_make_shards_ctrl_c_reports_kept_tokens(small, stories, tmp_path):
 
 def test_progress_counts_the_bytes_of_the_source(small, stories, tmp_path):
     seen = []
-    index = make_shards(stories, tmp_path / "out", "chars", shard_tokens=1000, on_progress=lambda done, tokens: seen.append((done, tokens)))
-    assert [done.source_bytes for done, _ in seen] == sorted({done.source_bytes for done, _ in seen})
+    index = make_shards(
+        stories,
+        tmp_path / "out",
+        "chars",
+        shard_tokens=1000,
+        on_progress=lambda done, tokens: seen.append((done, tokens)),
+    )
+    assert [done.source_bytes for done, _ in seen] == sorted(
+        {done.source_bytes for done, _ in seen}
+    )
     assert seen[-1][0].source_bytes == open_source(stories).size
     assert seen[-1][1] == index.tokens - 1
 
@@ -256,12 +295,30 @@ def test_memory_does_not_grow_with_the_source(tmp_path):
         with (tmp_path / "a.txt").open("wb") as file:
             for _ in range(n_bytes // len(block)):
                 file.write(block)
-        words = ["data", "prepare", str(tmp_path / "a.txt"), "--out", str(tmp_path / "out"), "--tokenizer", "chars", "--workers", "2"]
-        command = psutil.Popen([sys.executable, "-m", "llm_scratch", *words, "--shard-tokens", "20M", "--fresh"])
+        words = [
+            "data",
+            "prepare",
+            str(tmp_path / "a.txt"),
+            "--out",
+            str(tmp_path / "out"),
+            "--tokenizer",
+            "chars",
+            "--workers",
+            "2",
+        ]
+        command = psutil.Popen(
+            [sys.executable, "-m", "llm_scratch", *words, "--shard-tokens", "20M", "--fresh"]
+        )
         peak = 0
         while command.poll() is None:
             with suppress(psutil.NoSuchProcess):
-                peak = max(peak, sum(process.memory_info().rss for process in [command, *command.children(recursive=True)]))
+                peak = max(
+                    peak,
+                    sum(
+                        process.memory_info().rss
+                        for process in [command, *command.children(recursive=True)]
+                    ),
+                )
             time.sleep(0.02)
         assert command.returncode == 0
         peaks.append(peak)
@@ -282,10 +339,18 @@ def test_sharding_on_a_full_disk_leaves_no_partial_shard(whole, stories, tmp_pat
 
     with monkeypatch.context() as patch:
         patch.setattr(files, "filesystem", Full())
-        with pytest.raises(UserError, match=r"cannot write .*shard-00002.bin: No space left on device; free disk space") as error:
+        with pytest.raises(
+            UserError,
+            match=r"cannot write .*shard-00002.bin: No space left on device; free disk space",
+        ) as error:
             make_shards(stories, tmp_path / "out", "chars", shard_tokens=1000)
     assert error.value.code == RESOURCES
-    assert sorted(content(tmp_path / "out")) == ["index.json", "shard-00000.bin", "shard-00001.bin", "tokenizer.json"]
+    assert sorted(content(tmp_path / "out")) == [
+        "index.json",
+        "shard-00000.bin",
+        "shard-00001.bin",
+        "tokenizer.json",
+    ]
     make_shards(stories, tmp_path / "out", "chars", shard_tokens=1000)
     assert content(tmp_path / "out") == content(whole)
 
@@ -300,7 +365,9 @@ def test_sharding_on_a_full_disk_leaves_no_partial_shard(whole, stories, tmp_pat
 )
 def test_sharding_rejects_a_folder_with_other_settings(whole, stories, change, message):
     before = content(whole)
-    with pytest.raises(UserError, match=f"holds other shards: {message}; choose another folder, or --fresh") as error:
+    with pytest.raises(
+        UserError, match=f"holds other shards: {message}; choose another folder, or --fresh"
+    ) as error:
         make_shards(stories, whole, **{"tokenizer": "chars", "shard_tokens": 1000, **change})
     assert error.value.code == DATA
     assert content(whole) == before
@@ -309,18 +376,29 @@ def test_sharding_rejects_a_folder_with_other_settings(whole, stories, change, m
 def test_sharding_rejects_a_changed_source(whole, stories):
     with open(stories, "a") as file:
         file.write('{"text": "more"}\n')
-    with pytest.raises(UserError, match="holds other shards: source .* had .* bytes or other file names"):
+    with pytest.raises(
+        UserError, match="holds other shards: source .* had .* bytes or other file names"
+    ):
         make_shards(stories, whole, "chars", shard_tokens=1000)
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / "shard-00001.bin").write_bytes(b"x"), "shard-00001.bin has 1 bytes, not 2,000"),
+        (
+            lambda folder: (folder / "shard-00001.bin").write_bytes(b"x"),
+            "shard-00001.bin has 1 bytes, not 2,000",
+        ),
         (lambda folder: (folder / "shard-00001.bin").unlink(), "shard-00001.bin is missing"),
-        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "tokenizer.json changed since the first shard"),
+        (
+            lambda folder: (folder / "tokenizer.json").write_text("{}"),
+            "tokenizer.json changed since the first shard",
+        ),
         (lambda folder: (folder / "tokenizer.json").unlink(), "cannot read .*tokenizer.json"),
-        (lambda folder: (folder / "index.json").unlink(), "holds other files, such as 'shard-00000.bin'; choose a new"),
+        (
+            lambda folder: (folder / "index.json").unlink(),
+            "holds other files, such as 'shard-00000.bin'; choose a new",
+        ),
     ],
 )
 def test_make_shards_does_not_resume_damaged_folder(whole, stories, damage, message):

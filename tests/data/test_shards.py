@@ -14,23 +14,39 @@ from hypothesis import strategies as st
 from llm_scratch.data import shards
 from llm_scratch.data.loader import TokenLoader
 from llm_scratch.data.sharding import make_shards
-from llm_scratch.data.shards import Shard, ShardedTokens, ShardIndex, ShardProgress, blocks, check_shards, open_shards, positions_of
+from llm_scratch.data.shards import (
+    Shard,
+    ShardedTokens,
+    ShardIndex,
+    ShardProgress,
+    blocks,
+    check_shards,
+    open_shards,
+    positions_of,
+)
 from llm_scratch.errors import DATA, UserError
 
 EOT = 99
-STORIES = [f"{name} had {n} apples and gave one away. The end of it." for n, name in enumerate(["Mia", "Ben", "Zoë", "Ida", "Lev", "Kim"])]
+STORIES = [
+    f"{name} had {n} apples and gave one away. The end of it."
+    for n, name in enumerate(["Mia", "Ben", "Zoë", "Ida", "Lev", "Kim"])
+]
 
 
 def in_shards(ids, shard_tokens):
     """The same ids cut into shards."""
-    return ShardedTokens([ids[i : i + shard_tokens] for i in range(0, len(ids), shard_tokens)], shard_tokens)
+    return ShardedTokens(
+        [ids[i : i + shard_tokens] for i in range(0, len(ids), shard_tokens)], shard_tokens
+    )
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A finished folder: 6 documents as characters in shards of 50 ids."""
     monkeypatch.setattr(os, "fsync", lambda number: None)
-    (tmp_path / "stories.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in STORIES))
+    (tmp_path / "stories.jsonl").write_text(
+        "".join(json.dumps({"text": text}) + "\n" for text in STORIES)
+    )
     make_shards(str(tmp_path / "stories.jsonl"), tmp_path / "shards", "chars", shard_tokens=50)
     return tmp_path / "shards"
 
@@ -55,7 +71,9 @@ def test_places_slices_and_the_whole_are_those_of_an_array(data):
         places = data.draw(st.lists(st.integers(-len(array), len(array) - 1), max_size=12))
         want = array[np.array(places, dtype=int)]
         assert np.array_equal(ours[np.array(places, dtype=int)], want)
-        assert np.array_equal(ours[np.array(places * 2, dtype=int).reshape(2, -1)], np.stack([want, want]))
+        assert np.array_equal(
+            ours[np.array(places * 2, dtype=int).reshape(2, -1)], np.stack([want, want])
+        )
         assert ours[-1] == array[-1]
     token = data.draw(st.integers(100, 100 + n))
     assert np.array_equal(positions_of(ours, token), np.flatnonzero(array == token))
@@ -84,12 +102,18 @@ def test_blocks_go_through_a_row_from_any_place(monkeypatch):
 
 
 @pytest.mark.parametrize("order", ["shuffled", "documents", "notebook", "sequential"])
-@given(seed=st.integers(0, 2**31), shard_tokens=st.integers(1, 230), steps=st.lists(st.integers(0, 500), min_size=1, max_size=4))
+@given(
+    seed=st.integers(0, 2**31),
+    shard_tokens=st.integers(1, 230),
+    steps=st.lists(st.integers(0, 500), min_size=1, max_size=4),
+)
 @settings(max_examples=25, deadline=None)
 def test_loader_of_shards_equals_loader_of_an_array(order, seed, shard_tokens, steps):
     ids = np.arange(1000, 1212, dtype=np.uint16)
     ids[::15] = EOT
-    ours, theirs = (TokenLoader(row, 8, 4, seed, order, EOT) for row in (in_shards(ids, shard_tokens), ids))
+    ours, theirs = (
+        TokenLoader(row, 8, 4, seed, order, EOT) for row in (in_shards(ids, shard_tokens), ids)
+    )
     assert len(ours) == len(theirs)
     for step in steps if order != "sequential" else range(len(theirs)):
         for a, b in zip(ours.batch(step), theirs.batch(step)):
@@ -121,7 +145,9 @@ def test_shards_are_equal_after_writing_and_opening(folder):
     assert np.array_equal(np.asarray(row), np.frombuffer(raw, "<u2"))
     assert index == ShardIndex.load(folder)
     n_bytes = sum(len(text.encode()) for text in STORIES)
-    assert index.done == ShardProgress(1, 1, len(STORIES), 0, n_bytes, (folder.parent / "stories.jsonl").stat().st_size)
+    assert index.done == ShardProgress(
+        1, 1, len(STORIES), 0, n_bytes, (folder.parent / "stories.jsonl").stat().st_size
+    )
     assert list(check_shards(folder)) == ["tokenizer.json", *(shard.file for shard in index.shards)]
 
 
@@ -151,7 +177,9 @@ def flip(path, at):
 @pytest.mark.parametrize("at", [0, 17, -1])
 def test_check_finds_a_flipped_bit(folder, file, at):
     flip(folder / file, at)
-    with pytest.raises(UserError, match=f"{file} is damaged: its sha256 is .*; run .* again with --fresh") as error:
+    with pytest.raises(
+        UserError, match=f"{file} is damaged: its sha256 is .*; run .* again with --fresh"
+    ) as error:
         list(check_shards(folder))
     assert error.value.code == DATA
 
@@ -169,13 +197,28 @@ def damaged(change):
     ("damage", "message"),
     [
         (lambda folder: (folder / "shard-00001.bin").unlink(), "shard-00001.bin is missing"),
-        (lambda folder: (folder / "shard-00001.bin").write_bytes(bytes(99)), "shard-00001.bin has 99 bytes, not 100"),
-        (lambda folder: (folder / "index.json").unlink(), "no token shards in .*; expected a folder"),
-        (lambda folder: (folder / "index.json").write_text('{"version": 1'), "index.json is damaged"),
+        (
+            lambda folder: (folder / "shard-00001.bin").write_bytes(bytes(99)),
+            "shard-00001.bin has 99 bytes, not 100",
+        ),
+        (
+            lambda folder: (folder / "index.json").unlink(),
+            "no token shards in .*; expected a folder",
+        ),
+        (
+            lambda folder: (folder / "index.json").write_text('{"version": 1'),
+            "index.json is damaged",
+        ),
         (lambda folder: (folder / "index.json").write_text("[]"), "index.json is damaged"),
         (lambda folder: (folder / "index.json").write_bytes(b"\xff"), "index.json is damaged"),
-        (damaged(lambda values: values.update(version=9)), "shard format version 9 is not supported .expected 1"),
-        (damaged(lambda values: values.update(complete=False)), "are not complete .*; run the same"),
+        (
+            damaged(lambda values: values.update(version=9)),
+            "shard format version 9 is not supported .expected 1",
+        ),
+        (
+            damaged(lambda values: values.update(complete=False)),
+            "are not complete .*; run the same",
+        ),
         (damaged(lambda values: values.update(tokens=3)), "inconsistent values"),
         (damaged(lambda values: values.update(dtype="float64")), "inconsistent values"),
         (damaged(lambda values: values.update(more=1)), "index.json is damaged"),
@@ -192,13 +235,24 @@ def test_open_shards_describes_damage(folder, damage, message):
 
 
 def test_open_shards_rejects_a_missing_folder():
-    with pytest.raises(UserError, match="no token shards in /nowhere .*; expected a folder made by `llm-scratch data prepare`"):
+    with pytest.raises(
+        UserError,
+        match="no token shards in /nowhere .*; expected a folder made by `llm-scratch data prepare`",
+    ):
         open_shards("/nowhere")
 
 
 def test_shard_index_is_equal_after_saving(tmp_path):
     index = ShardIndex(
-        {"shard_tokens": 5}, {"name": "x"}, "uint32", 9, 8, "ab", (Shard("s", 5, "cd"),), ShardProgress(1, 2, 3, 4, 5, 6), True
+        {"shard_tokens": 5},
+        {"name": "x"},
+        "uint32",
+        9,
+        8,
+        "ab",
+        (Shard("s", 5, "cd"),),
+        ShardProgress(1, 2, 3, 4, 5, 6),
+        True,
     )
     index.save(tmp_path)
     assert ShardIndex.load(tmp_path) == index

@@ -43,16 +43,23 @@ def test_shakespeare_is_the_whole_text(data_dir, monkeypatch):
     assert text.startswith("First Citizen:\nBefore we proceed any further")
 
 
-@pytest.mark.parametrize(("name", "file"), [("verdict", "the-verdict.txt"), ("shakespeare", "tinyshakespeare.txt")])
+@pytest.mark.parametrize(
+    ("name", "file"), [("verdict", "the-verdict.txt"), ("shakespeare", "tinyshakespeare.txt")]
+)
 def test_source_error_without_network_says_what_to_do(name, file, no_data, tmp_path):
-    with pytest.raises(UserError, match=f"cannot download {file}: .* save it as FOLDER/{file} and set LLM_SCRATCH_DATA=FOLDER") as error:
+    with pytest.raises(
+        UserError,
+        match=f"cannot download {file}: .* save it as FOLDER/{file} and set LLM_SCRATCH_DATA=FOLDER",
+    ) as error:
         read(name)
     assert error.value.code == DATA
     assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("name", DOWNLOADED)
-def test_location_of_a_downloaded_text_is_known_without_reading(name, no_data, tmp_path, monkeypatch):
+def test_location_of_a_downloaded_text_is_known_without_reading(
+    name, no_data, tmp_path, monkeypatch
+):
     file, size = DOWNLOADED[name], FILES[DOWNLOADED[name]].size
     assert on_this_machine(name) is None
     (tmp_path / "cache").mkdir()
@@ -66,7 +73,9 @@ def test_location_of_a_downloaded_text_is_known_without_reading(name, no_data, t
 
 
 def test_every_source_has_a_description():
-    assert all(source.__doc__ and "\n" not in source.__doc__.split(".")[0] for source in SOURCES.values())
+    assert all(
+        source.__doc__ and "\n" not in source.__doc__.split(".")[0] for source in SOURCES.values()
+    )
 
 
 def test_stories_are_the_first_seeds():
@@ -83,7 +92,9 @@ def test_stories_are_twenty_thousand_unless_told(monkeypatch):
     assert len(read("stories")) == 20_000
 
 
-@pytest.mark.parametrize("argument", ["0", "-1", "many", "1.5", "³", "1e4", "1000000001", "9" * 5000])
+@pytest.mark.parametrize(
+    "argument", ["0", "-1", "many", "1.5", "³", "1e4", "1000000001", "9" * 5000]
+)
 def test_stories_reject_invalid_number(argument):
     with pytest.raises(UserError, match="not a number of stories"):
         read(f"stories:{argument}")
@@ -159,7 +170,9 @@ def test_home_is_spelled_out(here, monkeypatch):
 def test_jsonl_line_is_one_document(here):
     rows = [{"text": "one\ntwo", "id": 1}, {"text": "três"}, {"text": ""}]
     (here / "a.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n", encoding="utf-8")
-    with pytest.warns(UserWarning, match="^file:a.jsonl: 1 of 3 documents are empty and are left out$"):
+    with pytest.warns(
+        UserWarning, match="^file:a.jsonl: 1 of 3 documents are empty and are left out$"
+    ):
         assert read("file:a.jsonl") == ["one\ntwo", "três"]
 
 
@@ -168,7 +181,9 @@ def test_source_folder_includes_subfolders(here):
         (here / "books" / name).parent.mkdir(parents=True, exist_ok=True)
         (here / "books" / name).write_text(name)
     (here / "books" / "e.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
-    assert read("file:books") == read("file:books/") == ["a.md", "b.txt", "deep/c.txt", "one", "two"]
+    assert (
+        read("file:books") == read("file:books/") == ["a.md", "b.txt", "deep/c.txt", "one", "two"]
+    )
 
 
 def test_files_of_a_folder_that_are_not_text_are_left_out_and_named(here):
@@ -178,23 +193,37 @@ def test_files_of_a_folder_that_are_not_text_are_left_out_and_named(here):
     (here / "books" / "empty.txt").write_bytes(b"")
     (here / "books" / "film.mkv").write_bytes(b"\0" * 100_000)
     with (
-        pytest.warns(UserWarning, match="^books: 2 of 4 files are not text and are left out: cover.png, film.mkv$"),
-        pytest.warns(UserWarning, match="^file:books: 1 of 2 documents are empty and are left out$"),
+        pytest.warns(
+            UserWarning,
+            match="^books: 2 of 4 files are not text and are left out: cover.png, film.mkv$",
+        ),
+        pytest.warns(
+            UserWarning, match="^file:books: 1 of 2 documents are empty and are left out$"
+        ),
     ):
         assert read("file:books") == ["text"]
 
 
 def test_pattern_with_one_empty_file_is_read(here):
-    for name, data in {"a.txt": b"one", "b.txt": b"", "c.txt": b"\xef\xbb\xbf \r\n", "d.txt": b"two"}.items():
+    for name, data in {
+        "a.txt": b"one",
+        "b.txt": b"",
+        "c.txt": b"\xef\xbb\xbf \r\n",
+        "d.txt": b"two",
+    }.items():
         (here / name).write_bytes(data)
-    with pytest.warns(UserWarning, match=r"^file:\*.txt: 2 of 4 documents are empty and are left out$"):
+    with pytest.warns(
+        UserWarning, match=r"^file:\*.txt: 2 of 4 documents are empty and are left out$"
+    ):
         assert read("file:*.txt") == ["one", "two"]
 
 
 def test_large_binary_file_is_detected_from_its_beginning(here, monkeypatch):
     read_so_far = []
     real = sources.read_bytes
-    monkeypatch.setattr(sources, "read_bytes", lambda path, *where: read_so_far.append(where) or real(path, *where))
+    monkeypatch.setattr(
+        sources, "read_bytes", lambda path, *where: read_so_far.append(where) or real(path, *where)
+    )
     (here / "books").mkdir()
     (here / "books" / "a.txt").write_text("text")
     (here / "books" / "film.mkv").write_bytes(b"\0" * 100_000)
@@ -226,7 +255,10 @@ BAD = {
     "empty.txt": (b"", "empty.txt is empty"),
     "blank.txt": (b"\xef\xbb\xbf \n\t\n", "blank.txt is empty"),
     "nul.txt": (b"text\0more", r"nul.txt is a binary file \(byte 4 is 0, line 1\)"),
-    "latin.txt": ("a\nnaïve".encode("latin-1"), r"latin.txt is not UTF-8 text \(byte 4 is 0xef, line 2\)"),
+    "latin.txt": (
+        "a\nnaïve".encode("latin-1"),
+        r"latin.txt is not UTF-8 text \(byte 4 is 0xef, line 2\)",
+    ),
     "wide.txt": ("text".encode("utf-16-le"), r"wide.txt is a binary file \(byte 1 is 0, line 1\)"),
     "packed.txt": (gzip.compress(b"text"), "packed.txt is gzip-compressed; decompress it first"),
     "folder": (..., r"the folder folder holds no text files \(0 files in all\)"),
@@ -270,7 +302,9 @@ def test_unreadable_file_is_an_error(here, monkeypatch):
 
 
 def test_unknown_source_suggests_the_nearest(here):
-    with pytest.raises(UserError, match="unknown source 'verdct'; did you mean 'verdict'?") as error:
+    with pytest.raises(
+        UserError, match="unknown source 'verdct'; did you mean 'verdict'?"
+    ) as error:
         read("verdct")
     assert error.value.code == USAGE
     (here / "books.txt").write_text("one")

@@ -11,7 +11,17 @@ from itertools import pairwise
 
 import pytest
 
-from llm_scratch.data.stories import HELD_OUT, SHAPES, SKILLS, begins, bits, entropy, generate_story, parse, prefix_bits
+from llm_scratch.data.stories import (
+    HELD_OUT,
+    SHAPES,
+    SKILLS,
+    begins,
+    bits,
+    entropy,
+    generate_story,
+    parse,
+    prefix_bits,
+)
 from llm_scratch.data.story_grammar import ALIAS, HOLE, SKILL, Pick, compile_pattern, inflect, match
 from llm_scratch.data.story_sentences import BEATS
 from llm_scratch.data.story_shapes import SCENES, STORY_SHAPES
@@ -28,7 +38,15 @@ def stories():
 
 def n_sentences(text: str) -> int:
     """Sentences of a text; a quoted sentence that "said Tom" follows is part of the one around it."""
-    return len(SENTENCE_END.findall(re.sub(r'"[^"]*"', lambda quote: quote[0].replace(".", ",").replace("!", ",").replace("?", ","), text)))
+    return len(
+        SENTENCE_END.findall(
+            re.sub(
+                r'"[^"]*"',
+                lambda quote: quote[0].replace(".", ",").replace("!", ",").replace("?", ","),
+                text,
+            )
+        )
+    )
 
 
 # the text is the choices, and the choices are the text
@@ -61,12 +79,21 @@ def test_prefix_probability_is_the_sum_over_the_next_letter(stories):
 
 
 def test_prefix_probability_is_how_often_stories_begin_so(stories):
-    for prefix in ("The tale of", "The story of Anna", "The story of Ben, A", "The tale of Tom, Lily and the k"):
+    for prefix in (
+        "The tale of",
+        "The story of Anna",
+        "The story of Ben, A",
+        "The tale of Tom, Lily and the k",
+    ):
         expected = 2.0 ** -prefix_bits(prefix) * len(stories)
-        assert abs(sum(story.text.startswith(prefix) for story in stories) - expected) <= 4 * math.sqrt(expected)
+        assert abs(
+            sum(story.text.startswith(prefix) for story in stories) - expected
+        ) <= 4 * math.sqrt(expected)
 
 
-@pytest.mark.parametrize("text", ["The tall", "the story", "The story of Anna, Anna", "The story of Ben and a apple"])
+@pytest.mark.parametrize(
+    "text", ["The tall", "the story", "The story of Anna, Anna", "The story of Ben and a apple"]
+)
 def test_what_begins_no_story_has_infinite_bits(text):
     assert prefix_bits(text) == math.inf
 
@@ -91,7 +118,16 @@ def test_story_depends_only_on_its_seed(stories):
     assert generate_story(1234) == stories[1234]
 
 
-@pytest.mark.parametrize("change", [lambda t: "", lambda t: t[:-1], lambda t: t + " ", lambda t: t.replace(" the ", " teh ", 1), str.upper])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: "",
+        lambda t: t[:-1],
+        lambda t: t + " ",
+        lambda t: t.replace(" the ", " teh ", 1),
+        str.upper,
+    ],
+)
 def test_parse_rejects_text_that_is_not_a_story(change):
     with pytest.raises(ValueError, match="no parse"):
         parse(change(generate_story(7).text))
@@ -169,11 +205,15 @@ def test_story_length_is_bounded(stories):
 
 
 def test_every_beat_occurs_in_the_stories():
-    assert {beat.rstrip("?") for plan in STORY_SHAPES.values() for beat in plan.split()} == set(BEATS) | set(SCENES)
+    assert {beat.rstrip("?") for plan in STORY_SHAPES.values() for beat in plan.split()} == set(
+        BEATS
+    ) | set(SCENES)
 
 
 def test_patterns_leave_an_to_the_grammar():
-    told = [pattern for bank in [*BEATS.values(), *SCENES.values(), *WORDS.values()] for pattern in bank]
+    told = [
+        pattern for bank in [*BEATS.values(), *SCENES.values(), *WORDS.values()] for pattern in bank
+    ]
     assert not [pattern for pattern in told if re.search(r"\b[Aa]n \w", pattern)]
 
 
@@ -187,7 +227,9 @@ def test_digit_that_distinguishes_twins_stays_in_its_beat():
     for shape, plan in STORY_SHAPES.items():
         homes = {}
         for beat in plan.replace("?", "").split():
-            for hole in (hole for pattern in {**BEATS, **SCENES}[beat] for hole in HOLE.finditer(pattern)):
+            for hole in (
+                hole for pattern in {**BEATS, **SCENES}[beat] for hole in HOLE.finditer(pattern)
+            ):
                 name, digit = hole[2], hole[3]
                 if digit and name.lower() not in SKILL and name not in ALIAS:
                     assert homes.setdefault(name.lower() + digit, beat) == beat, (shape, name, beat)
@@ -205,7 +247,9 @@ def test_story_text_is_well_formed(stories):
     for text in (story.text for story in stories):
         assert not re.search(r"  |\n|[{}\[\]|]| [.,!?:]|^ | $", text), text
         assert not re.search(r"\b[Aa] [aeiou]|\b[Aa]n [^aeiou]", text), text
-        assert all(sentence.lstrip(' "')[:1].isupper() for sentence in SENTENCE_END.split(text) if sentence), text
+        assert all(
+            sentence.lstrip(' "')[:1].isupper() for sentence in SENTENCE_END.split(text) if sentence
+        ), text
         assert text.count('"') % 2 == 0
         assert text[-1] in '.!?"'
 
@@ -217,7 +261,10 @@ def test_pronouns_agree(stories):
         names = {word for word in re.findall(r"\w+", story.text) if word in GIRLS | BOYS}
         words = set(re.findall(r"[a-z]+", story.text.lower()))
         assert len(names) == 2, story.text
-        for children, wrong in ((GIRLS, {"he", "his", "him", "boy"}), (BOYS, {"she", "her", "girl"})):
+        for children, wrong in (
+            (GIRLS, {"he", "his", "him", "boy"}),
+            (BOYS, {"she", "her", "girl"}),
+        ):
             if names <= children:
                 seen[len(children)] += 1
                 assert not words & wrong, story.text
@@ -261,7 +308,9 @@ def test_probes_stand_in_the_story(stories):
             assert 1 <= len(probe.others) <= 3
             assert probe.answer not in probe.others
             assert len(set(probe.others)) == len(probe.others)
-            assert all(other.startswith(" ") == probe.answer.startswith(" ") for other in probe.others)
+            assert all(
+                other.startswith(" ") == probe.answer.startswith(" ") for other in probe.others
+            )
 
 
 def test_every_skill_has_enough_probes(stories):
@@ -284,7 +333,10 @@ def check_only_the_answer_goes_on(seeds):
         assert begins(probe.prompt + probe.answer), probe
         for other in probe.others:
             wrong = probe.prompt + other
-            assert not begins(wrong) or not any(begins(wrong + end) for end in " ,.!?:"), (probe, other)
+            assert not begins(wrong) or not any(begins(wrong + end) for end in " ,.!?:"), (
+                probe,
+                other,
+            )
 
 
 def test_probe_is_determined_by_the_text_before_it():
@@ -308,8 +360,17 @@ def test_begins_accepts_prefixes_of_stories():
 
 
 def test_inflect_returns_forms_split_at_skills():
-    assert [inflect("Lily", form) for form in ("", "she", "Her", "girl")] == [("Lily",), ("she",), ("Her",), ("girl",)]
-    assert [inflect("Tom", form) for form in ("him", "her", "girl")] == [("him",), ("his",), ("boy",)]
+    assert [inflect("Lily", form) for form in ("", "she", "Her", "girl")] == [
+        ("Lily",),
+        ("she",),
+        ("Her",),
+        ("girl",),
+    ]
+    assert [inflect("Tom", form) for form in ("him", "her", "girl")] == [
+        ("him",),
+        ("his",),
+        ("boy",),
+    ]
     assert [inflect("four", form) for form in ("more", "less")] == [("five",), ("three",)]
     assert inflect("three", "count") == ("one, two, ", "three", ".")
     assert inflect("under", "Same") == ("Under",)

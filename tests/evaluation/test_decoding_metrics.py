@@ -10,7 +10,14 @@ import torch
 
 from llm_scratch.config import GPTConfig
 from llm_scratch.errors import UserError
-from llm_scratch.evaluation.decoding_metrics import distinct, next_token_tree, perplexity, reference_metrics, score, score_samples
+from llm_scratch.evaluation.decoding_metrics import (
+    distinct,
+    next_token_tree,
+    perplexity,
+    reference_metrics,
+    score,
+    score_samples,
+)
 from llm_scratch.evaluation.loss import evaluate_tokens
 from llm_scratch.evaluation.memorization import SuffixIndex
 from llm_scratch.generation.decode import stream_chunks
@@ -26,15 +33,25 @@ def tokenizer():
 @pytest.fixture
 def model(tokenizer):
     torch.manual_seed(0)
-    return GPTModel(GPTConfig(vocab_size=tokenizer.n_vocab + 3, context_length=32, emb_dim=16, n_heads=2, n_layers=1)).eval()
+    return GPTModel(
+        GPTConfig(
+            vocab_size=tokenizer.n_vocab + 3, context_length=32, emb_dim=16, n_heads=2, n_layers=1
+        )
+    ).eval()
 
 
 def test_perplexity_equals_that_of_the_loss(model, tokenizer):
-    pieces = list(stream_chunks(model, tokenizer, "h", seed=1, temperature=1.0, max_new_tokens=20, top=0))
+    pieces = list(
+        stream_chunks(model, tokenizer, "h", seed=1, temperature=1.0, max_new_tokens=20, top=0)
+    )
     ids = [*tokenizer.encode("h"), *(piece.id for piece in pieces)]
     n = tokenizer.n_vocab
-    model.register_forward_hook(lambda _, __, logits: logits.index_fill(-1, torch.arange(n, n + 3), -torch.inf))  # no such tokens
-    assert perplexity([piece.logprob for piece in pieces]) == pytest.approx(evaluate_tokens(model, ids).perplexity, rel=1e-5)
+    model.register_forward_hook(
+        lambda _, __, logits: logits.index_fill(-1, torch.arange(n, n + 3), -torch.inf)
+    )  # no such tokens
+    assert perplexity([piece.logprob for piece in pieces]) == pytest.approx(
+        evaluate_tokens(model, ids).perplexity, rel=1e-5
+    )
 
 
 def test_distinct_counts_runs():
@@ -65,7 +82,9 @@ def test_reference_metrics_are_means_over_passages(model, start_id):
         held_out, rows = held_out[:4], [[0, 1, 2, 3]]
     losses = [evaluate_tokens(model, row) for row in rows]
     found = reference_metrics(model, held_out, SuffixIndex([1, 2, 9, 4, 5, 6]), n_tokens=3)
-    assert found.perplexity == pytest.approx(math.exp(sum(loss.nats for loss in losses) / sum(loss.n_tokens for loss in losses)))
+    assert found.perplexity == pytest.approx(
+        math.exp(sum(loss.nats for loss in losses) / sum(loss.n_tokens for loss in losses))
+    )
     assert found.overlap == (2.5 if start_id is not None else 2)
     assert found.distinct == (1, 1, 1)
 
@@ -75,12 +94,16 @@ def test_next_token_tree_has_the_models_probabilities(model, tokenizer):
     ids = torch.tensor([tokenizer.encode("the")])
     want = model(ids)[0, -1, : tokenizer.n_vocab].softmax(-1).topk(3)
     assert [branch.id for branch in branches] == want.indices.tolist()
-    assert [branch.probability for branch in branches] == pytest.approx(want.values.tolist(), rel=1e-5)
+    assert [branch.probability for branch in branches] == pytest.approx(
+        want.values.tolist(), rel=1e-5
+    )
     for branch in branches:
         longer = torch.cat([ids, torch.tensor([[branch.id]])], dim=1)
         want = model(longer)[0, -1, : tokenizer.n_vocab].softmax(-1).topk(2)
         assert [leaf.id for leaf in branch.branches] == want.indices.tolist()
-        assert [leaf.probability for leaf in branch.branches] == pytest.approx(want.values.tolist(), rel=1e-5)
+        assert [leaf.probability for leaf in branch.branches] == pytest.approx(
+            want.values.tolist(), rel=1e-5
+        )
         assert not any(leaf.branches for leaf in branch.branches)
 
 
@@ -88,9 +111,15 @@ def test_next_token_tree_omits_rare_tokens_and_ends_at_end_of_text(model, tokeni
     best = next_token_tree(model, tokenizer, "the", widths=(4, 3, 2), min_probability=0.99)
     assert (len(best), len(best[0].branches), len(best[0].branches[0].branches)) == (1, 1, 1)
     whole = next_token_tree(model, tokenizer, "the", widths=(4, 3), min_probability=0.0)
-    cut = next_token_tree(model, tokenizer, "the", widths=(4, 3), min_probability=0.0, eot=whole[1].id)
+    cut = next_token_tree(
+        model, tokenizer, "the", widths=(4, 3), min_probability=0.0, eot=whole[1].id
+    )
     assert cut[1].branches == ()
-    assert (cut[0], cut[2], cut[3]) == (whole[0], whole[2], whole[3])  # as none of them has that token after it
+    assert (cut[0], cut[2], cut[3]) == (
+        whole[0],
+        whole[2],
+        whole[3],
+    )  # as none of them has that token after it
 
 
 def test_next_token_tree_of_an_empty_prompt_is_an_error(model, tokenizer):

@@ -7,7 +7,13 @@ import math
 import pytest
 
 from llm_scratch.config import DataConfig, RunConfig
-from llm_scratch.data.stories import HELD_OUT, SKILLS, example_probes, floor_bits_per_byte, generate_story
+from llm_scratch.data.stories import (
+    HELD_OUT,
+    SKILLS,
+    example_probes,
+    floor_bits_per_byte,
+    generate_story,
+)
 from llm_scratch.evaluation.floor import loss_floor
 
 STORIES = RunConfig(data=DataConfig(source="stories:500"))
@@ -16,7 +22,9 @@ ROW = {"step": 3, "val_loss": 2.0, "val_bits_per_byte": 0.7}
 
 def test_loss_floor_is_the_entropy_of_validation_stories():
     stories = [generate_story(HELD_OUT + i) for i in range(3)]
-    assert floor_bits_per_byte(3) == sum(s.bits for s in stories) / sum(len(s.text.encode()) for s in stories)
+    assert floor_bits_per_byte(3) == sum(s.bits for s in stories) / sum(
+        len(s.text.encode()) for s in stories
+    )
 
 
 def test_nats_per_token_are_scaled_by_the_bytes_of_a_token():
@@ -27,7 +35,14 @@ def test_nats_per_token_are_scaled_by_the_bytes_of_a_token():
 
 
 @pytest.mark.parametrize(
-    "row", [{}, {"val_loss": 2.0}, {**ROW, "val_bits_per_byte": 0}, {**ROW, "val_loss": math.nan}, {**ROW, "val_loss": "x"}]
+    "row",
+    [
+        {},
+        {"val_loss": 2.0},
+        {**ROW, "val_bits_per_byte": 0},
+        {**ROW, "val_loss": math.nan},
+        {**ROW, "val_loss": "x"},
+    ],
 )
 def test_loss_floor_is_none_without_an_evaluation(row):
     assert loss_floor(STORIES, [row]) is None

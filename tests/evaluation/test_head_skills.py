@@ -8,7 +8,13 @@ import torch
 
 from llm_scratch.data.stories import HELD_OUT, SKILLS, generate_story
 from llm_scratch.errors import UserError
-from llm_scratch.evaluation.head_skills import _change, answer_attention, known_parts, reference_ids, skill_changes
+from llm_scratch.evaluation.head_skills import (
+    _change,
+    answer_attention,
+    known_parts,
+    reference_ids,
+    skill_changes,
+)
 from llm_scratch.evaluation.skills import measure_skills
 from llm_scratch.interpretability.capture import capture
 from llm_scratch.model.gpt import GPTModel
@@ -25,7 +31,13 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def model(tokenizer):
     torch.manual_seed(2)
-    cfg = {"vocab_size": tokenizer.n_vocab, "context_length": 1200, "emb_dim": 8, "n_heads": 2, "n_layers": 1}
+    cfg = {
+        "vocab_size": tokenizer.n_vocab,
+        "context_length": 1200,
+        "emb_dim": 8,
+        "n_heads": 2,
+        "n_layers": 1,
+    }
     return GPTModel({**cfg, "drop_rate": 0.0, "qkv_bias": False}).eval()
 
 
@@ -43,7 +55,9 @@ def test_ablated_accuracy_is_that_of_a_model_with_weights_of_zero(model, tokeniz
     changes = skill_changes(model, tokenizer, ["0.1+0.mlp"], N, by="zero")
     assert [change.skill for change in changes] == [skill for skill in SKILLS if skill in whole]
     for change in changes:
-        assert (change.accuracy, change.ablated) == pytest.approx((whole[change.skill].accuracy, without[change.skill].accuracy))
+        assert (change.accuracy, change.ablated) == pytest.approx(
+            (whole[change.skill].accuracy, without[change.skill].accuracy)
+        )
         assert change.n == whole[change.skill].n
     assert any(change.change for change in changes)
 
@@ -67,7 +81,9 @@ def test_error_counts_probes_of_a_story_as_dependent():
     assert (change.accuracy, change.ablated, change.change) == (0.75, 0.25, -0.5)
     # deviations from the mean of -0.5: -0.5 and -0.5 in story 0, 0.5 and 0.5 in story 1
     assert change.stderr == pytest.approx(math.sqrt(1**2 + 1**2) / 4)
-    assert change.interval == pytest.approx((-0.5 - 1.96 * change.stderr, -0.5 + 1.96 * change.stderr))
+    assert change.interval == pytest.approx(
+        (-0.5 - 1.96 * change.stderr, -0.5 + 1.96 * change.stderr)
+    )
 
 
 def test_answer_attention_is_the_weight_on_earlier_mentions(model, tokenizer):
@@ -79,7 +95,9 @@ def test_answer_attention_is_the_weight_on_earlier_mentions(model, tokenizer):
             with torch.no_grad(), capture(model, "*.hook_pattern") as acts:
                 model(ids)
             mentions = ids[0] == tokenizer.encode(probe.answer)[0]
-            by_skill.setdefault(probe.skill, []).append((acts["blocks.0.attn.hook_pattern"][0, :, -1] * mentions).sum(-1))
+            by_skill.setdefault(probe.skill, []).append(
+                (acts["blocks.0.attn.hook_pattern"][0, :, -1] * mentions).sum(-1)
+            )
     attention = answer_attention(model, tokenizer, 2)
     assert set(attention) == set(by_skill)
     for skill, rows in by_skill.items():

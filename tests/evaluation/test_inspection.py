@@ -23,7 +23,13 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def model(tokenizer):
     torch.manual_seed(0)
-    cfg = {"vocab_size": tokenizer.n_vocab, "context_length": 12, "emb_dim": 8, "n_heads": 2, "n_layers": 2}
+    cfg = {
+        "vocab_size": tokenizer.n_vocab,
+        "context_length": 12,
+        "emb_dim": 8,
+        "n_heads": 2,
+        "n_layers": 2,
+    }
     model = GPTModel({**cfg, "drop_rate": 0.0, "qkv_bias": False})
     for weight in model.parameters():
         nn.init.normal_(weight, std=0.5)
@@ -40,15 +46,28 @@ def test_contributions_sum_to_the_gap_of_the_two_best_logits(model, tokenizer, i
     first, second = model(torch.tensor([ids]))[0, -1].topk(2).values
     parts = inspect_text(model, tokenizer, ids).contributions
     assert sum(part.logits for part in parts) == pytest.approx((first - second).item(), abs=1e-4)
-    assert [abs(part.logits) for part in parts] == sorted((abs(part.logits) for part in parts), reverse=True)
-    assert {part.part for part in parts} >= {"embedding", "0.0", "0.1", "0.mlp", "1.0", "1.1", "1.mlp", "bias"}
+    assert [abs(part.logits) for part in parts] == sorted(
+        (abs(part.logits) for part in parts), reverse=True
+    )
+    assert {part.part for part in parts} >= {
+        "embedding",
+        "0.0",
+        "0.1",
+        "0.mlp",
+        "1.0",
+        "1.1",
+        "1.mlp",
+        "bias",
+    }
 
 
 @torch.no_grad()
 def test_heads_name_the_token_that_they_attend_to_most(model, tokenizer, ids):
     with capture(model, "*.hook_pattern") as acts:
         model(torch.tensor([ids]))
-    attends = {part.part: part.attends for part in inspect_text(model, tokenizer, ids).contributions}
+    attends = {
+        part.part: part.attends for part in inspect_text(model, tokenizer, ids).contributions
+    }
     weights = acts["blocks.1.attn.hook_pattern"][0, 1, -1]
     assert attends["1.1"].text == "the hen"[weights.argmax()]
     assert attends["1.1"].share == pytest.approx(weights.max().item())
@@ -82,7 +101,10 @@ def test_one_token_is_enough(model, tokenizer, ids):
     assert math.isnan(inspect_ablation(model, tokenizer, ids[:1], "0.0").bits_before)
 
 
-@pytest.mark.parametrize(("ids", "says"), [([], "the prompt is empty"), ([1] * 13, "13 tokens, and the model reads at most 12")])
+@pytest.mark.parametrize(
+    ("ids", "says"),
+    [([], "the prompt is empty"), ([1] * 13, "13 tokens, and the model reads at most 12")],
+)
 def test_texts_that_cannot_be_read_are_an_error(model, tokenizer, ids, says):
     with pytest.raises(UserError, match=says):
         inspect_text(model, tokenizer, ids)

@@ -15,7 +15,15 @@ from llm_scratch.evaluation import loss as room
 from llm_scratch.evaluation.loss import Loss, evaluate_text, evaluate_tokens, in_float64
 from llm_scratch.model.gpt import GPTModel
 
-CFG = {"vocab_size": 257, "context_length": 8, "emb_dim": 16, "n_heads": 2, "n_layers": 2, "drop_rate": 0.5, "qkv_bias": False}
+CFG = {
+    "vocab_size": 257,
+    "context_length": 8,
+    "emb_dim": 16,
+    "n_heads": 2,
+    "n_layers": 2,
+    "drop_rate": 0.5,
+    "qkv_bias": False,
+}
 TEXT = "A fox, né Ünder 🦊, sat."
 
 
@@ -105,7 +113,9 @@ def test_in_float64_keeps_every_value(dtype):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
 def test_evaluate_tokens_does_not_depend_on_the_batch_size(model, ids, batch_size):
-    assert evaluate_tokens(model, ids, batch_size=batch_size).nats == pytest.approx(evaluate_tokens(model, ids).nats, rel=1e-6)
+    assert evaluate_tokens(model, ids, batch_size=batch_size).nats == pytest.approx(
+        evaluate_tokens(model, ids).nats, rel=1e-6
+    )
 
 
 def test_evaluate_tokens_differs_from_the_mean_of_batches(model, ids):
@@ -121,7 +131,9 @@ def test_evaluate_tokens_differs_from_the_mean_of_batches(model, ids):
 def test_evaluate_tokens_bounds_memory_by_smaller_batches(model, ids, monkeypatch):
     seen = []
     forward = model.forward
-    monkeypatch.setattr(model, "forward", lambda in_idx: seen.append(tuple(in_idx.shape)) or forward(in_idx))
+    monkeypatch.setattr(
+        model, "forward", lambda in_idx: seen.append(tuple(in_idx.shape)) or forward(in_idx)
+    )
     want = evaluate_tokens(model, ids, batch_size=6).nats
     assert seen == [(6, 8)]
     seen.clear()
@@ -133,7 +145,11 @@ def test_evaluate_tokens_bounds_memory_by_smaller_batches(model, ids, monkeypatc
 
 
 def test_loss_windows_do_not_exceed_the_context(model, ids):
-    assert evaluate_tokens(model, ids, 1000) == evaluate_tokens(model, ids, 8) == evaluate_tokens(model, ids)
+    assert (
+        evaluate_tokens(model, ids, 1000)
+        == evaluate_tokens(model, ids, 8)
+        == evaluate_tokens(model, ids)
+    )
 
 
 @pytest.mark.parametrize("kind", ["tensor", "int64", "uint16", "file"])
@@ -191,7 +207,9 @@ def test_end_of_text_adds_nats_but_no_bytes(model):
 
 @pytest.mark.parametrize("stride", [None, 3])
 def test_bytes_are_counted_once_however_windows_overlap(model, stride):
-    loss = evaluate_tokens(model, [256, *TEXT.encode()], stride=stride, batch_size=2, tokenizer=Bytes())
+    loss = evaluate_tokens(
+        model, [256, *TEXT.encode()], stride=stride, batch_size=2, tokenizer=Bytes()
+    )
     assert loss.n_bytes == len(TEXT.encode())
 
 

@@ -10,7 +10,13 @@ import torch
 
 from llm_scratch.config import GPTConfig
 from llm_scratch.errors import UserError
-from llm_scratch.evaluation.memorization import SuffixIndex, continuations, overlap, sample_passages, suffix_array
+from llm_scratch.evaluation.memorization import (
+    SuffixIndex,
+    continuations,
+    overlap,
+    sample_passages,
+    suffix_array,
+)
 from llm_scratch.generation.decode import generate
 from llm_scratch.model.gpt import GPTModel
 
@@ -44,13 +50,19 @@ def test_suffix_array_of_a_repeated_text():
 def test_matches_are_those_of_a_plain_search(n, n_vocab):
     rng = np.random.default_rng(n + n_vocab)
     text = rng.integers(0, n_vocab, n).tolist()
-    rows = [rng.integers(0, n_vocab + 1, size).tolist() for size in (0, 1, 30, 7)] + [text[n // 2 :], text]
+    rows = [rng.integers(0, n_vocab + 1, size).tolist() for size in (0, 1, 30, 7)] + [
+        text[n // 2 :],
+        text,
+    ]
     got = [found.tolist() for found in SuffixIndex(text).matches(rows)]
     assert got == [[searched(text, row, at) for at in range(len(row))] for row in rows]
 
 
 def test_matches_do_not_cross_rows():
-    assert [found.tolist() for found in SuffixIndex([1, 2, 3, 4]).matches([[1, 2], [3, 4]])] == [[2, 1], [2, 1]]
+    assert [found.tolist() for found in SuffixIndex([1, 2, 3, 4]).matches([[1, 2], [3, 4]])] == [
+        [2, 1],
+        [2, 1],
+    ]
 
 
 def test_overlap_counts_windows():
@@ -84,11 +96,16 @@ def test_overlap_stderr_equals_the_spread_of_repeated_samples():
     shares, errors = [], []
     for _ in range(60):
         copied = rng.integers(0, 3, 40) == 0  # a row stands in the text as a whole or not at all
-        rows = [text[at : at + 30] if copy else np.full(30, 31) for copy, at in zip(copied, rng.integers(0, 1900, 40), strict=True)]
+        rows = [
+            text[at : at + 30] if copy else np.full(30, 31)
+            for copy, at in zip(copied, rng.integers(0, 1900, 40), strict=True)
+        ]
         found = overlap(index, rows)
         shares.append(found.share)
         errors.append(found.stderr)
-    assert np.mean(errors) == pytest.approx(np.std(shares), rel=0.3)  # 60 draws know a spread to about 9 %
+    assert np.mean(errors) == pytest.approx(
+        np.std(shares), rel=0.3
+    )  # 60 draws know a spread to about 9 %
 
 
 def test_passages_of_documents_are_their_beginnings():
@@ -123,7 +140,9 @@ def test_memorization_rejects_invalid_values():
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return GPTModel(GPTConfig(vocab_size=12, context_length=16, emb_dim=8, n_heads=2, n_layers=1)).eval()
+    return GPTModel(
+        GPTConfig(vocab_size=12, context_length=16, emb_dim=8, n_heads=2, n_layers=1)
+    ).eval()
 
 
 def test_continuations_equal_generate(model):
@@ -131,7 +150,11 @@ def test_continuations_equal_generate(model):
     rows = continuations(model, prompts, 20, 0.0, seed=0)
     assert rows == generate(model, torch.tensor(prompts), 20)[:, 3:].tolist()
     drawn = continuations(model, prompts, 8, 1.0, seed=5)
-    assert drawn == continuations(model, prompts, 8, 1.0, seed=5) != continuations(model, prompts, 8, 1.0, seed=6)
+    assert (
+        drawn
+        == continuations(model, prompts, 8, 1.0, seed=5)
+        != continuations(model, prompts, 8, 1.0, seed=6)
+    )
     assert drawn[33] == continuations(model, prompts[33:], 8, 1.0, seed=5 + 33)[0]
 
 

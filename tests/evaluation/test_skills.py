@@ -12,7 +12,12 @@ from torch import nn
 
 from llm_scratch.data.stories import HELD_OUT, SKILLS, Probe, generate_story
 from llm_scratch.errors import UserError
-from llm_scratch.evaluation.skills import longest_rows, measure_skills, score_choices, story_bits_per_byte
+from llm_scratch.evaluation.skills import (
+    longest_rows,
+    measure_skills,
+    score_choices,
+    story_bits_per_byte,
+)
 from llm_scratch.model.gpt import GPTModel
 
 
@@ -20,7 +25,9 @@ class Words:
     """A word with the space before it is a token, as a trained vocabulary has it; unknown words are spelled."""
 
     def __init__(self, texts):
-        pieces = {piece for text in texts for piece in self.split(text)} | {chr(i) for i in range(32, 127)}
+        pieces = {piece for text in texts for piece in self.split(text)} | {
+            chr(i) for i in range(32, 127)
+        }
         self.pieces = sorted(pieces)
         self.ids = {piece: i for i, piece in enumerate(self.pieces)}
         self.eot_token = len(self.pieces)
@@ -33,7 +40,9 @@ class Words:
     def encode(self, text, *, allowed_special=frozenset(), disallowed_special=()):
         ids = []
         for piece in self.split(text):
-            ids += [self.ids[piece]] if piece in self.ids else [self.ids[letter] for letter in piece]
+            ids += (
+                [self.ids[piece]] if piece in self.ids else [self.ids[letter] for letter in piece]
+            )
         return ids
 
 
@@ -80,13 +89,22 @@ def tokenizer(stories):
 
 @pytest.fixture(scope="module")
 def rows(stories, tokenizer):
-    return [[tokenizer.eot_token, *tokenizer.encode(story.text), tokenizer.eot_token] for story in stories]
+    return [
+        [tokenizer.eot_token, *tokenizer.encode(story.text), tokenizer.eot_token]
+        for story in stories
+    ]
 
 
 @pytest.fixture(scope="module")
 def gpt(rows, tokenizer):
     torch.manual_seed(1)
-    cfg = {"vocab_size": tokenizer.n_vocab, "context_length": max(map(len, rows)) + 8, "emb_dim": 16, "n_heads": 2, "n_layers": 1}
+    cfg = {
+        "vocab_size": tokenizer.n_vocab,
+        "context_length": max(map(len, rows)) + 8,
+        "emb_dim": 16,
+        "n_heads": 2,
+        "n_layers": 1,
+    }
     return GPTModel({**cfg, "drop_rate": 0.3, "qkv_bias": False})
 
 
@@ -106,7 +124,14 @@ def reference(model, tokenizer, probe: Probe) -> bool:
 
 def test_score_choices_equals_one_answer_at_a_time(gpt, tokenizer, stories):
     probes = [probe for story in stories[4:6] for probe in story.probes]
-    assert max(len(tokenizer.encode(answer)) for probe in probes for answer in (probe.answer, *probe.others)) > 3
+    assert (
+        max(
+            len(tokenizer.encode(answer))
+            for probe in probes
+            for answer in (probe.answer, *probe.others)
+        )
+        > 3
+    )
     gpt.eval()
     want = [reference(gpt, tokenizer, probe) for probe in probes]
     gpt.train()
@@ -117,8 +142,13 @@ def test_score_choices_equals_one_answer_at_a_time(gpt, tokenizer, stories):
 
 def test_probes_of_a_story_share_a_row(gpt, tokenizer, stories, monkeypatch):
     read = []
-    monkeypatch.setattr(gpt, "forward", lambda ids, forward=gpt.forward: read.append(ids.shape) or forward(ids))
-    words = [Probe(p.skill, p.prompt, p.answer, tuple(o for o in p.others if o in tokenizer.ids)) for p in stories[0].probes]
+    monkeypatch.setattr(
+        gpt, "forward", lambda ids, forward=gpt.forward: read.append(ids.shape) or forward(ids)
+    )
+    words = [
+        Probe(p.skill, p.prompt, p.answer, tuple(o for o in p.others if o in tokenizer.ids))
+        for p in stories[0].probes
+    ]
     words = [probe for probe in words if probe.others]  # every answer is one token
     score_choices(gpt, tokenizer, words)
     assert len(words) > 5
@@ -150,25 +180,36 @@ def test_skills_of_a_perfect_model_are_1(rows, tokenizer):
 
 
 def test_skills_of_an_adversarial_model_are_0(rows, tokenizer):
-    assert all(score.accuracy == 0 for score in measure_skills(Oracle(rows, tokenizer.n_vocab, -30.0), tokenizer, N).values())
+    assert all(
+        score.accuracy == 0
+        for score in measure_skills(Oracle(rows, tokenizer.n_vocab, -30.0), tokenizer, N).values()
+    )
 
 
 def test_skill_scores_count_probes(gpt, tokenizer, stories):
     probes = [probe for story in stories for probe in story.probes]
     right = score_choices(gpt, tokenizer, probes)
     for skill, score in measure_skills(gpt, tokenizer, N).items():
-        mine = [(probe, ok) for probe, ok in zip(probes, right, strict=True) if probe.skill == skill]
+        mine = [
+            (probe, ok) for probe, ok in zip(probes, right, strict=True) if probe.skill == skill
+        ]
         assert score.skill == skill
         assert score.n == len(mine)
         assert score.accuracy == sum(ok for _, ok in mine) / len(mine)
-        assert score.chance == pytest.approx(sum(1 / (1 + len(probe.others)) for probe, _ in mine) / len(mine))
+        assert score.chance == pytest.approx(
+            sum(1 / (1 + len(probe.others)) for probe, _ in mine) / len(mine)
+        )
         assert score.chance <= 0.5
-        assert score.stderr == pytest.approx(math.sqrt(score.accuracy * (1 - score.accuracy) / score.n))
+        assert score.stderr == pytest.approx(
+            math.sqrt(score.accuracy * (1 - score.accuracy) / score.n)
+        )
 
 
 def test_score_choices_counts_a_tie_as_wrong():
     tokenizer = Words(["Lily or Tom"])
-    assert score_choices(Even(tokenizer.n_vocab), tokenizer, [Probe("name", "Lily or", " Tom", (" Tom",))]) == [False]
+    assert score_choices(
+        Even(tokenizer.n_vocab), tokenizer, [Probe("name", "Lily or", " Tom", (" Tom",))]
+    ) == [False]
 
 
 def test_uniform_model_needs_log2_vocab_bits_per_token(rows, tokenizer, stories):
@@ -199,11 +240,15 @@ def test_faults(measure, gpt, tokenizer):
     with pytest.raises(UserError, match="batch_size: 0 is out of range"):
         measure(gpt, tokenizer, 2, 0)
     small = GPTModel({**gpt.cfg, "context_length": 20})
-    with pytest.raises(UserError, match=r"a story has \d+ tokens, but the model's context is 20; train with"):
+    with pytest.raises(
+        UserError, match=r"a story has \d+ tokens, but the model's context is 20; train with"
+    ):
         measure(small, tokenizer, 2)
 
     class Plain(Words):
-        eot_token = property(lambda self: (_ for _ in ()).throw(AttributeError()), lambda self, value: None)
+        eot_token = property(
+            lambda self: (_ for _ in ()).throw(AttributeError()), lambda self, value: None
+        )
 
     with pytest.raises(UserError, match=r"does not have; use one that was trained on the stories"):
         measure(gpt, Plain(["a"]), 2)

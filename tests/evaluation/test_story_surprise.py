@@ -20,7 +20,13 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def model(tokenizer):
     torch.manual_seed(2)
-    cfg = {"vocab_size": tokenizer.n_vocab, "context_length": 1200, "emb_dim": 8, "n_heads": 2, "n_layers": 1}
+    cfg = {
+        "vocab_size": tokenizer.n_vocab,
+        "context_length": 1200,
+        "emb_dim": 8,
+        "n_heads": 2,
+        "n_layers": 1,
+    }
     return GPTModel({**cfg, "drop_rate": 0.0, "qkv_bias": False}).eval()
 
 
@@ -30,7 +36,9 @@ def test_sums_are_the_losses_of_model_and_grammar(model, tokenizer):
     rows = token_surprises(model, tokenizer, ids)
     assert "".join(row.text for row in rows) == STORY.text
     assert sum(row.grammar_bits for row in rows) == pytest.approx(STORY.bits)
-    assert sum(row.model_bits for row in rows) == pytest.approx(evaluate_tokens(model, ids).nats / torch.tensor(2.0).log().item(), rel=1e-4)
+    assert sum(row.model_bits for row in rows) == pytest.approx(
+        evaluate_tokens(model, ids).nats / torch.tensor(2.0).log().item(), rel=1e-4
+    )
 
 
 def test_grammar_is_silent_from_where_no_story_goes_on(model, tokenizer):

@@ -28,7 +28,9 @@ def base(tmp_path: Path) -> Path:
     """The directory of a run of 4 steps that was never started: its settings are a base."""
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     config = RunConfig(
-        GPTConfig(vocab_size=40, context_length=16, emb_dim=16, n_heads=2, n_layers=1, drop_rate=0.0),
+        GPTConfig(
+            vocab_size=40, context_length=16, emb_dim=16, n_heads=2, n_layers=1, drop_rate=0.0
+        ),
         DataConfig(source=f"file:{tmp_path / 'text.txt'}", tokenizer="chars", val_fraction=0.2),
         TrainConfig(
             steps=4,
@@ -75,7 +77,9 @@ def fake_training(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, int]]:
             }
             for step in (0, 2, cfg.steps)
         ]
-        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        (folder / "metrics.jsonl").write_text(
+            "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+        )
         (folder / "env.json").write_text('{"torch": "2.9.0", "device": "cpu"}', encoding="utf-8")
 
     monkeypatch.setattr("llm_scratch.experiments.runner.train", train)

@@ -123,11 +123,18 @@ def test_amount_of_a_budget_sets_the_steps(experiment):
 
 def test_warmup_is_shorter_than_the_run(experiment):
     warm = Arm("warm", ("train.warmup_steps=50",))
-    assert resolve_arms(with_arms(experiment, warm, budget=Budget("tokens", 320)))[1].config.train.warmup_steps == 9
+    assert (
+        resolve_arms(with_arms(experiment, warm, budget=Budget("tokens", 320)))[
+            1
+        ].config.train.warmup_steps
+        == 9
+    )
 
 
 def test_without_a_budget_an_arm_has_its_own_steps(experiment):
-    arms = resolve_arms(with_arms(experiment, Arm("long", ("train.steps=9",)), budget=Budget("none")))
+    arms = resolve_arms(
+        with_arms(experiment, Arm("long", ("train.steps=9",)), budget=Budget("none"))
+    )
     assert [arm.config.train.steps for arm in arms] == [4, 9]
 
 

@@ -22,12 +22,18 @@ from llm_scratch.experiments.verdict import Comparison, Estimate
 
 def comparison(arm="b", differences=None, estimate=None) -> Comparison:
     differences = differences if differences is not None else {1: -0.02, 2: -0.03}
-    return Comparison(arm, "a", "better", 2, 0, 0, differences, estimate, 0.005, 3, 1, False, "bits per byte")
+    return Comparison(
+        arm, "a", "better", 2, 0, 0, differences, estimate, 0.005, 3, 1, False, "bits per byte"
+    )
 
 
 def circles(svg: str, kind: str) -> list[float]:
     """The x of the circles of a class."""
-    found = [node for node in ElementTree.fromstring(svg).iter("circle") if kind in node.get("class").split()]
+    found = [
+        node
+        for node in ElementTree.fromstring(svg).iter("circle")
+        if kind in node.get("class").split()
+    ]
     return [float(node.get("cx")) for node in found]
 
 
@@ -53,7 +59,9 @@ def test_one_value_and_equal_values_are_drawn():
 
 
 def test_difference_has_its_interval_and_zero_is_between_the_margins():
-    svg = differences_chart([comparison(estimate=Estimate(0.05, -0.04, -0.01, 0.01, 1.0)), comparison("c", {})], 880)
+    svg = differences_chart(
+        [comparison(estimate=Estimate(0.05, -0.04, -0.01, 0.01, 1.0)), comparison("c", {})], 880
+    )
     (mean,) = circles(svg, "dot")
     rings = circles(svg, "ring")
     assert rings[1] < mean < rings[0]

@@ -56,7 +56,9 @@ def test_numbers_of_a_search_have_no_quotes_in_the_file():
 def test_paths_are_relative_to_the_file(tmp_path):
     (tmp_path / "arms").mkdir()
     (tmp_path / "arms" / "mine.py").touch()
-    (tmp_path / "e.yaml").write_text("base: quickstart\narms: {a: [], b: {file: arms/mine.py}}\nseeds: 2\n", encoding="utf-8")
+    (tmp_path / "e.yaml").write_text(
+        "base: quickstart\narms: {a: [], b: {file: arms/mine.py}}\nseeds: 2\n", encoding="utf-8"
+    )
     experiment = read_experiment(tmp_path / "e.yaml")
     assert experiment.arms[1].file == str(tmp_path / "arms" / "mine.py")
     assert experiment.name == "e"
@@ -106,7 +108,10 @@ def test_missing_key_is_named():
 
 
 def test_numbers_that_yaml_reads_as_text_are_numbers():
-    assert from_dict(GOOD | {"smallest_effect": "5e-3", "budget": {"tokens": "2e6"}}).budget.amount == 2e6
+    assert (
+        from_dict(GOOD | {"smallest_effect": "5e-3", "budget": {"tokens": "2e6"}}).budget.amount
+        == 2e6
+    )
 
 
 def test_settings_of_an_arm_may_have_values_with_spaces():

@@ -43,7 +43,9 @@ def test_skill_is_the_share_of_right_answers(run, monkeypatch):
         "order": SkillScore("order", 0.9, 0.1, 30, 0.1),
     }
     monkeypatch.setattr("llm_scratch.loading.load", lambda path: (None, None))
-    monkeypatch.setattr("llm_scratch.evaluation.skills.measure_skills", lambda model, tokenizer: scores)
+    monkeypatch.setattr(
+        "llm_scratch.evaluation.skills.measure_skills", lambda model, tokenizer: scores
+    )
     assert find_metric("skill:count").measure(run) == 0.5
     assert find_metric("skill").measure(run) == pytest.approx((0.5 * 10 + 0.9 * 30) / 40)
     assert find_metric("skill").higher_is_better
@@ -65,5 +67,7 @@ def test_wrong_metric_is_an_error(name, message):
 
 
 def test_metric_of_ones_own_is_found(monkeypatch):
-    monkeypatch.setitem(METRICS, "mine", lambda argument: Metric(f"mine {argument}", lambda run: 1.0))
+    monkeypatch.setitem(
+        METRICS, "mine", lambda argument: Metric(f"mine {argument}", lambda run: 1.0)
+    )
     assert find_metric("mine:x").name == "mine x"

@@ -65,7 +65,9 @@ def test_page_and_markdown_say_the_verdict_first(folder):
 def test_page_needs_nothing_from_outside(folder):
     page = write_report(folder)[0].read_text(encoding="utf-8")
     assert not re.search(r"https?://|<script|<link|src=|url\((?!#)", page)
-    assert len(re.findall("<circle", page)) == 2 * (6 + 3 + 1)  # dots, rings and a mean, wide and narrow
+    assert len(re.findall("<circle", page)) == 2 * (
+        6 + 3 + 1
+    )  # dots, rings and a mean, wide and narrow
 
 
 def test_costs_are_means_of_finished_runs(folder):
@@ -74,7 +76,9 @@ def test_costs_are_means_of_finished_runs(folder):
     assert fast.mean == pytest.approx(1.01 + 1 / 5, abs=0.005)
 
 
-def test_unfinished_runs_are_listed_and_drawn_without_a_verdict(experiment, tmp_path, fake_training, monkeypatch):
+def test_unfinished_runs_are_listed_and_drawn_without_a_verdict(
+    experiment, tmp_path, fake_training, monkeypatch
+):
     from llm_scratch.experiments import runner
 
     fake = runner.train

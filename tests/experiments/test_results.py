@@ -32,7 +32,9 @@ def test_run_is_in_it_once(tmp_path, result):
     assert results.get("b", 1) is None
 
 
-@pytest.mark.parametrize("change", [{"state": "done"}, {"value": None}, {"more": 1}, {"state": "diverged"}])
+@pytest.mark.parametrize(
+    "change", [{"state": "done"}, {"value": None}, {"more": 1}, {"state": "diverged"}]
+)
 def test_damaged_file_is_an_error(tmp_path, result, change):
     row = vars(result("a", 1, 0.5)) | change
     (tmp_path / FILE).write_text(json.dumps({"runs": [row]}))

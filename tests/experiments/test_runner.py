@@ -84,10 +84,14 @@ for start in sys.argv[2:]:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, which Windows does not have")
 def test_killed_twice_the_results_are_those_of_an_undisturbed_experiment(experiment, tmp_path):
     """Killed with SIGKILL inside a save: first in the first run, then in a later one, after the first was resumed."""
-    (tmp_path / "e.yaml").write_text(dump_experiment(replace(experiment, seeds=(1, 2))), encoding="utf-8")
+    (tmp_path / "e.yaml").write_text(
+        dump_experiment(replace(experiment, seeds=(1, 2))), encoding="utf-8"
+    )
     starts = ["out?save:4:kill", "out?save:2:kill", "out", "whole"]
     words = [sys.executable, "-c", KILLED, "e.yaml", *starts]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True)
+    done = subprocess.run(
+        words, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True
+    )
     assert done.stdout.split() == ["-9", "-9", "0", "0"]
     assert outcome(tmp_path / "out") == outcome(tmp_path / "whole")
     assert len(outcome(tmp_path / "out")) == 4
@@ -106,7 +110,9 @@ def test_run_that_ends_badly_is_a_result(experiment, tmp_path, monkeypatch, code
     assert comparisons[0].verdict == "failures"
 
 
-def test_failed_run_is_tried_again_and_a_diverged_one_is_not(experiment, tmp_path, monkeypatch, fake_training):
+def test_failed_run_is_tried_again_and_a_diverged_one_is_not(
+    experiment, tmp_path, monkeypatch, fake_training
+):
     from llm_scratch.experiments import runner
 
     fake, broken = (
@@ -165,14 +171,18 @@ def test_early_stop_ends_once_every_arm_has_a_verdict(experiment, tmp_path, fake
     assert len(fake_training) == before + 16
 
 
-def test_metric_that_is_not_reached_is_a_failed_run(experiment, tmp_path, monkeypatch, fake_training):
+def test_metric_that_is_not_reached_is_a_failed_run(
+    experiment, tmp_path, monkeypatch, fake_training
+):
     monkeypatch.setitem(
         METRICS,
         "never",
         lambda argument: Metric("seconds to nowhere", lambda run: None, smallest_effect=1.0),
     )
     run_experiment(replace(experiment, metric="never"), tmp_path / "out")
-    assert {result.reason for result in read_results(tmp_path / "out")} == {"the run has no seconds to nowhere"}
+    assert {result.reason for result in read_results(tmp_path / "out")} == {
+        "the run has no seconds to nowhere"
+    }
 
 
 def test_metric_without_a_smallest_effect_needs_one(experiment, tmp_path, fake_training):
@@ -183,14 +193,19 @@ def test_metric_without_a_smallest_effect_needs_one(experiment, tmp_path, fake_t
 
 def test_budget_in_seconds_is_measured_once(experiment, tmp_path, monkeypatch, fake_training):
     costs = iter([1.0, 2.0] * 99)
-    monkeypatch.setattr("llm_scratch.experiments.arms.cost_of_step", lambda config, unit, device="cpu": next(costs))
+    monkeypatch.setattr(
+        "llm_scratch.experiments.arms.cost_of_step", lambda config, unit, device="cpu": next(costs)
+    )
     from llm_scratch.experiments.experiment import Budget
 
     timed = replace(experiment, budget=Budget("seconds", 8.0))
     run_experiment(timed, tmp_path / "out", max_seeds=1)
     next(costs)  # the second measurement comes out otherwise
     run_experiment(timed, tmp_path / "out")
-    steps = {arm: {result.steps for result in read_results(tmp_path / "out") if result.arm == arm} for arm in ("slow", "fast")}
+    steps = {
+        arm: {result.steps for result in read_results(tmp_path / "out") if result.arm == arm}
+        for arm in ("slow", "fast")
+    }
     assert all(len(each) == 1 for each in steps.values())
 
 

@@ -47,7 +47,11 @@ def test_bootstrap_intervals_cover_the_constants_about_as_often_as_they_say():
     covered = []
     for seed in range(40):
         fit = fit_scaling_law(*grid(law, noise=0.004, seed=seed), bootstraps=60, seed=seed)
-        covered += [low <= getattr(law, c) <= high for c in ("E", "a", "b") for low, high in [fit.interval(c)]]
+        covered += [
+            low <= getattr(law, c) <= high
+            for c in ("E", "a", "b")
+            for low, high in [fit.interval(c)]
+        ]
     assert 0.88 <= np.mean(covered) <= 0.99
 
 

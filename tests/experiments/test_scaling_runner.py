@@ -28,7 +28,9 @@ LAW = ScalingLaw(0.3, 40.0, 60.0, 0.5, 0.6)
 def grid(base):
     """Three sizes with three budgets, and a larger run."""
     sizes = tuple(Arm(str(width), (f"model.emb_dim={width}",)) for width in (8, 16, 32))
-    return ScalingExperiment("sizes", str(base), sizes, (1e7, 3e7, 1e8), Arm("predicted", ("model.emb_dim=64",)), 1e9)
+    return ScalingExperiment(
+        "sizes", str(base), sizes, (1e7, 3e7, 1e8), Arm("predicted", ("model.emb_dim=64",)), 1e9
+    )
 
 
 @pytest.fixture
@@ -42,13 +44,18 @@ def known_law(monkeypatch):
         noise = 1e-4 * np.random.default_rng([config.model.emb_dim, config.train.steps]).normal()
         loss = float(LAW.loss(n_parameters(config), tokens)) + noise
         folder.mkdir(parents=True)
-        (folder / "metrics.jsonl").write_text(json.dumps({"step": config.train.steps, "tokens": tokens, "val_bits_per_byte": loss}) + "\n")
+        (folder / "metrics.jsonl").write_text(
+            json.dumps({"step": config.train.steps, "tokens": tokens, "val_bits_per_byte": loss})
+            + "\n"
+        )
 
     monkeypatch.setattr("llm_scratch.experiments.runner.train", train)
     return widths
 
 
-def test_law_of_the_grid_is_found_and_the_larger_run_predicted_before_it_is_trained(grid, tmp_path, known_law):
+def test_law_of_the_grid_is_found_and_the_larger_run_predicted_before_it_is_trained(
+    grid, tmp_path, known_law
+):
     outcome = run_scaling(grid, tmp_path / "out")
     assert known_law == [8, 16, 32] * 3 + [64]
     law = outcome.fit.law
@@ -73,7 +80,13 @@ def test_prediction_that_was_written_is_not_made_again(grid, tmp_path, known_law
 
 def test_other_grid_in_the_folder_is_an_error(grid, tmp_path, known_law):
     run_scaling(grid, tmp_path / "out")
-    changed = replace(grid, sizes=(replace(grid.sizes[0], settings=(*grid.sizes[0].settings, "train.lr=0.5")), *grid.sizes[1:]))
+    changed = replace(
+        grid,
+        sizes=(
+            replace(grid.sizes[0], settings=(*grid.sizes[0].settings, "train.lr=0.5")),
+            *grid.sizes[1:],
+        ),
+    )
     with pytest.raises(UserError, match="holds a run with other settings"):
         run_scaling(changed, tmp_path / "out")
     with pytest.raises(UserError, match="equal to three digits"):
@@ -91,7 +104,9 @@ def test_run_that_diverges_stops_the_grid_with_its_name(grid, tmp_path, monkeypa
 
 def test_wrong_size_is_found_before_the_first_run(grid, tmp_path, known_law):
     with pytest.raises(UserError, match="not a multiple"):
-        run_scaling(replace(grid, predicted=Arm("predicted", ("model.n_heads=3",))), tmp_path / "out")
+        run_scaling(
+            replace(grid, predicted=Arm("predicted", ("model.n_heads=3",))), tmp_path / "out"
+        )
     assert known_law == []
 
 

@@ -27,11 +27,15 @@ pytest.importorskip("scipy", reason="needs scipy (extra `experiments`)")
 def searching(experiment):
     """Two arms that differ in weight decay, with a search of the rate."""
     arms = (Arm("a", ("train.weight_decay=0.0",)), Arm("b", ("train.weight_decay=0.1",)))
-    return replace(experiment, arms=arms, seeds=(1, 2), search=(("train.lr", ("0.03", "0.01", "0.02")),))
+    return replace(
+        experiment, arms=arms, seeds=(1, 2), search=(("train.lr", ("0.03", "0.01", "0.02")),)
+    )
 
 
 def test_candidates_are_all_combinations(searching):
-    two = replace(searching, search=(("train.lr", ("0.1", "0.2")), ("train.warmup_steps", ("0", "1"))))
+    two = replace(
+        searching, search=(("train.lr", ("0.1", "0.2")), ("train.warmup_steps", ("0", "1")))
+    )
     assert candidates_of(two)[1] == ("train.lr=0.1", "train.warmup_steps=1")
     assert len(candidates_of(two)) == 4
 
@@ -47,7 +51,9 @@ def test_best_candidate_of_each_arm_is_compared(searching, tmp_path, fake_traini
     assert len(fake_training) == before
 
 
-def test_search_and_comparison_see_other_halves_of_the_validation_text(searching, tmp_path, monkeypatch):
+def test_search_and_comparison_see_other_halves_of_the_validation_text(
+    searching, tmp_path, monkeypatch
+):
     seen = {}
 
     def train(config, folder, corpus=None, **more):
@@ -84,8 +90,14 @@ def test_candidates_spend_the_budget_too(searching):
 
 def test_best_value_at_the_edge_of_the_search_is_named(searching):
     arms = resolve_arms(searching)
-    best = [replace(arm, config=arm.config.override([f"train.lr={lr}"])) for arm, lr in zip(arms, (0.02, 0.03), strict=True)]
+    best = [
+        replace(arm, config=arm.config.override([f"train.lr={lr}"]))
+        for arm, lr in zip(arms, (0.02, 0.03), strict=True)
+    ]
     assert edge_warnings(searching, best) == [
         "b: the best train.lr, 0.03, is at the edge of the searched values; a better one may be outside."
     ]
-    assert edge_warnings(replace(searching, search=(("train.schedule", ("linear", "cosine")),)), best) == []
+    assert (
+        edge_warnings(replace(searching, search=(("train.schedule", ("linear", "cosine")),)), best)
+        == []
+    )

@@ -48,16 +48,24 @@ def test_interval_and_p_equal_scipy(case):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("margin", [0.005, 0.02])
 def test_equivalence_equals_statsmodels(case, margin):
-    weightstats = pytest.importorskip("statsmodels.stats.weightstats", reason="needs statsmodels (extra `dev`)")
+    weightstats = pytest.importorskip(
+        "statsmodels.stats.weightstats", reason="needs statsmodels (extra `dev`)"
+    )
     d = np.array(case)
     expected, *_ = weightstats.ttost_paired(d, np.zeros_like(d), -margin, margin)
     assert equivalence_p(d, margin) == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("p", [[0.01], [0.04, 0.01, 0.03], [0.5, 0.6, 0.001, 0.02], [0.02, 0.02, 0.02]])
+@pytest.mark.parametrize(
+    "p", [[0.01], [0.04, 0.01, 0.03], [0.5, 0.6, 0.001, 0.02], [0.02, 0.02, 0.02]]
+)
 def test_holm_equals_statsmodels(p):
-    multitest = pytest.importorskip("statsmodels.stats.multitest", reason="needs statsmodels (extra `dev`)")
-    assert holm(np.array(p)) == pytest.approx(multitest.multipletests(p, method="holm")[1], rel=1e-12)
+    multitest = pytest.importorskip(
+        "statsmodels.stats.multitest", reason="needs statsmodels (extra `dev`)"
+    )
+    assert holm(np.array(p)) == pytest.approx(
+        multitest.multipletests(p, method="holm")[1], rel=1e-12
+    )
     assert holm(np.array([p, p[::-1]]))[1] == pytest.approx(holm(np.array(p))[::-1])
 
 
@@ -66,7 +74,9 @@ def test_holm_equals_statsmodels(p):
     [(0.01, 0.01, 5, 0.05), (0.005, 0.01, 20, 0.045), (1.0, 3.0, 3, 0.01)],
 )
 def test_power_equals_statsmodels(effect, sd, n, level):
-    module = pytest.importorskip("statsmodels.stats.power", reason="needs statsmodels (extra `dev`)")
+    module = pytest.importorskip(
+        "statsmodels.stats.power", reason="needs statsmodels (extra `dev`)"
+    )
     assert power(effect, sd, n, level) == pytest.approx(
         module.TTestPower().power(effect / sd, n, level / 2, alternative="larger"), rel=1e-9
     )

@@ -17,13 +17,19 @@ SKILL = Metric("accuracy", lambda run: None, smallest_effect=0.02, higher_is_bet
 
 
 def experiment(arms: int, seeds: int) -> Experiment:
-    return Experiment("x", "quickstart", tuple(Arm(f"arm{i}") for i in range(arms)), tuple(range(1, seeds + 1)))
+    return Experiment(
+        "x", "quickstart", tuple(Arm(f"arm{i}") for i in range(arms)), tuple(range(1, seeds + 1))
+    )
 
 
 def compare(result, values, seeds=None, metric=LOSS) -> list[Comparison]:
     """The comparisons of values [arms][seeds]; None: the run diverged."""
     made = experiment(len(values), seeds or len(values[0]))
-    results = [result(f"arm{i}", seed, value) for i, row in enumerate(values) for seed, value in enumerate(row, 1)]
+    results = [
+        result(f"arm{i}", seed, value)
+        for i, row in enumerate(values)
+        for seed, value in enumerate(row, 1)
+    ]
     return compare_arms(made, metric, results)
 
 
@@ -38,9 +44,13 @@ BASE = [0.50, 0.51, 0.49, 0.50, 0.52]
         (SKILL, 0.2, "better", "Shown: arm1 is better than arm0: 0.2000 accuracy higher"),
     ],
 )
-def test_clear_difference_is_shown_in_the_direction_of_the_metric(result, metric, shift, verdict, words):
+def test_clear_difference_is_shown_in_the_direction_of_the_metric(
+    result, metric, shift, verdict, words
+):
     noise = [0.001, -0.001, 0.0005, 0.0, -0.0005]
-    (comparison,) = compare(result, [BASE, [a + shift + e for a, e in zip(BASE, noise, strict=True)]], metric=metric)
+    (comparison,) = compare(
+        result, [BASE, [a + shift + e for a, e in zip(BASE, noise, strict=True)]], metric=metric
+    )
     assert comparison.verdict == verdict
     assert comparison.sentence.startswith(words)
     assert "95 % interval" in comparison.sentence
@@ -52,7 +62,10 @@ def test_noise_is_not_shown_and_the_seeds_that_would_be_needed_are_named(result)
     (comparison,) = compare(result, [BASE, [0.51, 0.50, 0.50, 0.49, 0.53]])
     assert comparison.verdict == "not shown"
     assert comparison.sentence.startswith("Not shown: no difference between arm1 and arm0")
-    assert f"To show a difference of 0.005 with 80 % probability takes {comparison.n_needed} seeds." in comparison.sentence
+    assert (
+        f"To show a difference of 0.005 with 80 % probability takes {comparison.n_needed} seeds."
+        in comparison.sentence
+    )
 
 
 def test_difference_that_is_too_small_to_matter_is_ruled_out(result):
@@ -63,7 +76,9 @@ def test_difference_that_is_too_small_to_matter_is_ruled_out(result):
     small = [a + 0.002 + e / 10 for a, e in zip(BASE, noise, strict=True)]
     (comparison,) = compare(result, [BASE, small])
     assert comparison.verdict == "worse"
-    assert comparison.sentence.endswith("The difference is smaller than 0.005, the smallest that matters here.")
+    assert comparison.sentence.endswith(
+        "The difference is smaller than 0.005, the smallest that matters here."
+    )
 
 
 def test_identical_values_are_equivalent_and_no_warning(result):
@@ -87,7 +102,10 @@ def test_too_few_seeds_are_too_early(result):
     values = [BASE[:2], [0.3, 0.3]]
     (comparison,) = compare(result, values, seeds=5)
     assert comparison.verdict == "too early"
-    assert comparison.sentence == "Too early: 2 of 5 seeds of arm1 and arm0 are done; a verdict takes 3."
+    assert (
+        comparison.sentence
+        == "Too early: 2 of 5 seeds of arm1 and arm0 are done; a verdict takes 3."
+    )
     (comparison,) = compare(result, [[0.5, 0.51], [0.3, 0.3101]], seeds=2)
     assert comparison.verdict == "better"
 
@@ -109,12 +127,17 @@ def test_verdicts_of_random_experiments_are_those_of_the_vectorized_tests(result
         p, q = holm(difference_p(d)), holm(equivalence_p(d, 0.005))
         expected = [
             ("worse" if mean > 0 else "better") if shown else "equivalent" if same else "not shown"
-            for shown, same, mean in zip(p <= level_at(6, 6), q <= level_at(6, 6), d.mean(-1), strict=True)
+            for shown, same, mean in zip(
+                p <= level_at(6, 6), q <= level_at(6, 6), d.mean(-1), strict=True
+            )
         ]
         comparisons = compare(result, values.tolist())
         assert [comparison.verdict for comparison in comparisons] == expected
         for comparison in comparisons:  # an interval that excludes 0 is a difference that is shown
-            assert comparison.estimate.low <= 0 <= comparison.estimate.high or comparison.verdict in ("better", "worse")
+            assert (
+                comparison.estimate.low <= 0 <= comparison.estimate.high
+                or comparison.verdict in ("better", "worse")
+            )
         seen |= set(expected)
     assert len(seen) >= 3
 

@@ -14,7 +14,15 @@ from llm_scratch.generation.decode import generate
 from llm_scratch.model.gpt import GPTModel
 
 V = 13
-CFG = {"vocab_size": V, "context_length": 24, "emb_dim": 24, "n_heads": 3, "n_layers": 2, "drop_rate": 0.5, "qkv_bias": True}
+CFG = {
+    "vocab_size": V,
+    "context_length": 24,
+    "emb_dim": 24,
+    "n_heads": 3,
+    "n_layers": 2,
+    "drop_rate": 0.5,
+    "qkv_bias": True,
+}
 
 
 def gpt(seed=1, sharpness=4.0, **changes):
@@ -49,11 +57,18 @@ def theirs_of(ours):
         at, qkv = f"transformer.h.{i}.", [block.att.W_query, block.att.W_key, block.att.W_value]
         got[f"{at}attn.c_attn.weight"] = torch.cat([part.weight for part in qkv]).T
         got[f"{at}attn.c_attn.bias"] = torch.cat([part.bias for part in qkv])
-        for name, part in (("attn.c_proj", block.att.out_proj), ("mlp.c_fc", block.ff.layers[0]), ("mlp.c_proj", block.ff.layers[2])):
+        for name, part in (
+            ("attn.c_proj", block.att.out_proj),
+            ("mlp.c_fc", block.ff.layers[0]),
+            ("mlp.c_proj", block.ff.layers[2]),
+        ):
             got[f"{at}{name}.weight"], got[f"{at}{name}.bias"] = part.weight.T, part.bias
         for name, norm in (("ln_1", block.norm1), ("ln_2", block.norm2)):
             got[f"{at}{name}.weight"], got[f"{at}{name}.bias"] = norm.scale, norm.shift
-    got["transformer.ln_f.weight"], got["transformer.ln_f.bias"] = ours.final_norm.scale, ours.final_norm.shift
+    got["transformer.ln_f.weight"], got["transformer.ln_f.bias"] = (
+        ours.final_norm.scale,
+        ours.final_norm.shift,
+    )
     missing, strange = theirs.load_state_dict(got, strict=False)
     assert not strange
     assert all(name.endswith(("attn.bias", "masked_bias")) for name in missing)
@@ -61,7 +76,10 @@ def theirs_of(ours):
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-@pytest.mark.parametrize(("width", "n_best", "length_penalty", "eos"), [(4, 4, 1.0, 5), (3, 2, 0.0, 7), (5, 1, 2.0, 5), (2, 2, 1.0, None)])
+@pytest.mark.parametrize(
+    ("width", "n_best", "length_penalty", "eos"),
+    [(4, 4, 1.0, 5), (3, 2, 0.0, 7), (5, 1, 2.0, 5), (2, 2, 1.0, None)],
+)
 def test_texts_and_scores_equal_transformers(seed, width, n_best, length_penalty, eos):
     ours = gpt(seed).eval()
     idx = torch.randint(0, V, (1, 4), generator=torch.Generator().manual_seed(seed))
@@ -78,8 +96,18 @@ def test_texts_and_scores_equal_transformers(seed, width, n_best, length_penalty
         return_dict_in_generate=True,
         output_scores=True,
     )
-    best = beam_search(ours, idx, max_new_tokens=12, beams=width, n_best=n_best, length_penalty=length_penalty, eos_id=eos)
-    for text, row, score in zip(best, out.sequences[:, 4:].tolist(), out.sequences_scores.tolist(), strict=True):
+    best = beam_search(
+        ours,
+        idx,
+        max_new_tokens=12,
+        beams=width,
+        n_best=n_best,
+        length_penalty=length_penalty,
+        eos_id=eos,
+    )
+    for text, row, score in zip(
+        best, out.sequences[:, 4:].tolist(), out.sequences_scores.tolist(), strict=True
+    ):
         assert text.ids == row[: len(text.ids)]
         assert all(token == V - 1 for token in row[len(text.ids) :])
         assert text.score == pytest.approx(score, abs=1e-4)
@@ -93,7 +121,9 @@ def test_a_beam_as_wide_as_all_texts_finds_the_likeliest():
     totals = logprobs.gather(2, texts[..., None]).sum((1, 2))
     best = beam_search(model, idx, max_new_tokens=3, beams=V * V, n_best=5, length_penalty=0.0)
     assert [text.ids for text in best] == texts[totals.topk(5).indices].tolist()
-    torch.testing.assert_close(torch.tensor([text.score for text in best]), totals.topk(5).values, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        torch.tensor([text.score for text in best]), totals.topk(5).values, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_a_beam_of_one_is_greedy_and_ends_where_the_context_does():
@@ -115,7 +145,13 @@ def test_a_prompt_longer_than_the_context_is_an_error_and_one_that_fills_it_is_n
 
 def test_the_prompt_is_read_once(monkeypatch):
     model, shapes = gpt(1), []
-    monkeypatch.setattr(model, "hidden", lambda ids, cache=None: shapes.append(tuple(ids.shape)) or GPTModel.hidden(model, ids, cache))
+    monkeypatch.setattr(
+        model,
+        "hidden",
+        lambda ids, cache=None: (
+            shapes.append(tuple(ids.shape)) or GPTModel.hidden(model, ids, cache)
+        ),
+    )
     beam_search(model, torch.tensor([[1, 2, 3]]), max_new_tokens=3, beams=4)
     assert shapes == [(1, 3), (4, 1), (4, 1)]
 
@@ -125,7 +161,9 @@ def test_the_steps_of_a_beam_add_up_to_its_score():
     [best] = beam_search(model, idx, max_new_tokens=6, length_penalty=0.0)
     steps = list(beam(model, idx, max_new_tokens=6, length_penalty=0.0))
     assert [int(step.ids) for step in steps] == best.ids
-    assert sum(float(step.logits.log_softmax(-1)[0, step.ids[0, 0]]) for step in steps) == pytest.approx(best.score, abs=1e-4)
+    assert sum(
+        float(step.logits.log_softmax(-1)[0, step.ids[0, 0]]) for step in steps
+    ) == pytest.approx(best.score, abs=1e-4)
     assert model.training
 
 
@@ -138,7 +176,9 @@ def test_steps_of_several_beams_are_padded_where_a_text_has_ended():
     assert ids == [text.ids + [PAD] * (len(ids[0]) - len(text.ids)) for text in best]
 
 
-@pytest.mark.parametrize("wrong", [{"n_best": 5}, {"n_best": 0}, {"idx": torch.zeros(2, 3, dtype=torch.long)}])
+@pytest.mark.parametrize(
+    "wrong", [{"n_best": 5}, {"n_best": 0}, {"idx": torch.zeros(2, 3, dtype=torch.long)}]
+)
 def test_faults(wrong):
     with pytest.raises(UserError, match="one text and 1 <= n_best <= beams"):
         beam_search(gpt(), **({"idx": torch.tensor([[1]]), "max_new_tokens": 2} | wrong))

@@ -22,9 +22,15 @@ V, CONTEXT = 31, 11
 def model_of(architecture: str) -> nn.Module:
     torch.manual_seed(5)
     shape = {"vocab_size": V, "context_length": CONTEXT, "emb_dim": 24, "n_heads": 4, "n_layers": 2}
-    model = build(shape | {"architecture": architecture} | ({"qkv_bias": True} if architecture == "gpt" else {})).eval()
+    model = build(
+        shape
+        | {"architecture": architecture}
+        | ({"qkv_bias": True} if architecture == "gpt" else {})
+    ).eval()
     for weight in model.parameters():
-        if not weight.any():  # a part that begins with nothing would say the same whatever it looks at
+        if (
+            not weight.any()
+        ):  # a part that begins with nothing would say the same whatever it looks at
             nn.init.normal_(weight, std=0.2)
     return model
 
@@ -45,7 +51,9 @@ def plainly(model: nn.Module, row: list[int], size: int, n: int) -> list[int]:
 @pytest.mark.filterwarnings("ignore:the prompt has:llm_scratch.errors.GenerationWarning")
 @given(
     name=st.sampled_from(sorted(READY)),
-    rows=st.lists(st.lists(st.integers(0, V - 1), min_size=1, max_size=CONTEXT + 4), min_size=1, max_size=4),
+    rows=st.lists(
+        st.lists(st.integers(0, V - 1), min_size=1, max_size=CONTEXT + 4), min_size=1, max_size=4
+    ),
     new=st.integers(1, 9),
     chunk=st.none() | st.integers(1, 6),
     size=st.none() | st.integers(1, CONTEXT + 2),
@@ -57,20 +65,34 @@ def test_cached_ids_equal_uncached_ids(name, rows, new, chunk, size, samples, bl
     """Prompts shorter and longer than the context, in one padded batch; the context slides; the cache grows or is there at once."""
     model = READY[name]
     cache = model.new_cache(len(rows), block) if hasattr(model, "new_cache") else None
-    ids = generate(model, pad_left(rows), new, size, prefill_chunk=chunk, samples=samples, cache=cache)
+    ids = generate(
+        model, pad_left(rows), new, size, prefill_chunk=chunk, samples=samples, cache=cache
+    )
     got = [[i for i in row if i != PAD] for row in ids.tolist()]
-    want = [plainly(model, row, min(size or CONTEXT, CONTEXT), new) for row in rows for _ in range(samples)]
+    want = [
+        plainly(model, row, min(size or CONTEXT, CONTEXT), new)
+        for row in rows
+        for _ in range(samples)
+    ]
     assert got == want
-    if cache is not None and block is not None and new:  # no more memory than its longest window asked for
+    if (
+        cache is not None and block is not None and new
+    ):  # no more memory than its longest window asked for
         longest = min(max(map(len, rows)) + new - 1, size or CONTEXT, CONTEXT)
         assert cache.keys[-1].shape[2] == min(-(-longest // block) * block, CONTEXT)
 
 
 @pytest.mark.filterwarnings("ignore:the prompt has:llm_scratch.errors.GenerationWarning")
 @given(
-    name=st.sampled_from(sorted(name for name, model in READY.items() if hasattr(model, "new_cache"))),
+    name=st.sampled_from(
+        sorted(name for name, model in READY.items() if hasattr(model, "new_cache"))
+    ),
     same=st.integers(0, CONTEXT),
-    turns=st.lists(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=CONTEXT), min_size=2, max_size=2), min_size=2, max_size=4),
+    turns=st.lists(
+        st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=CONTEXT), min_size=2, max_size=2),
+        min_size=2,
+        max_size=4,
+    ),
     new=st.integers(0, 5),
 )
 @settings(max_examples=100, deadline=None)
@@ -86,19 +108,30 @@ def test_a_cache_that_holds_another_text_gives_the_same_ids(name, same, turns, n
 def test_cached_model_reads_a_shared_prefix_once(monkeypatch):
     model, shapes, cache = READY["gpt"], [], READY["gpt"].new_cache(1)
     hidden = type(model).hidden
-    monkeypatch.setattr(model, "hidden", lambda ids, cache=None: shapes.append(ids.shape[1]) or hidden(model, ids, cache))
+    monkeypatch.setattr(
+        model,
+        "hidden",
+        lambda ids, cache=None: shapes.append(ids.shape[1]) or hidden(model, ids, cache),
+    )
     first = generate(model, torch.tensor([[1, 2, 3]]), 3, cache=cache)
-    assert (cache.pos, cache.ids.tolist()) == (5, first[:, :5].tolist())  # nobody has asked what follows the last one
+    assert (cache.pos, cache.ids.tolist()) == (
+        5,
+        first[:, :5].tolist(),
+    )  # nobody has asked what follows the last one
     generate(model, torch.cat([first, torch.tensor([[7, 8]])], 1), 2, cache=cache)
     generate(model, torch.tensor([[1, 2, 3]]), 1, cache=cache)
-    generate(model, torch.tensor([[1, 9, 3]]), 1, cache=cache)  # the third token agrees again, but not what was before it
+    generate(
+        model, torch.tensor([[1, 9, 3]]), 1, cache=cache
+    )  # the third token agrees again, but not what was before it
     generate(model, torch.tensor([[9]]), 1, cache=cache)
     assert shapes == [3, 1, 1, 3, 1, 1, 2, 1]
 
 
 def test_a_cache_that_does_not_fit_is_named():
     model = READY["gpt"]
-    with pytest.raises(ValueError, match=r"cache: has 3 rows, the text 1; create it with new_cache\(1\)"):
+    with pytest.raises(
+        ValueError, match=r"cache: has 3 rows, the text 1; create it with new_cache\(1\)"
+    ):
         generate(model, torch.tensor([[1]]), 1, cache=model.new_cache(3))
     with pytest.raises(UserError, match="cache: DummyGPTModel does not support one; leave it out"):
         generate(READY["bare"], torch.tensor([[1]]), 1, cache=model.new_cache(1))
@@ -120,7 +153,11 @@ def test_scores_equal_those_of_each_row_alone(name, chunk):
 
 def test_cached_model_reads_only_new_tokens_after_a_rewind():
     """A guess of three tokens, two of them wrong."""
-    model, right, wrong = READY["gpt"], torch.tensor([[1, 2, 3, 4, 9, 9]]), torch.tensor([[1, 2, 3, 4, 5, 6]])
+    model, right, wrong = (
+        READY["gpt"],
+        torch.tensor([[1, 2, 3, 4, 9, 9]]),
+        torch.tensor([[1, 2, 3, 4, 5, 6]]),
+    )
     reader = CachedModel(model)
     with torch.no_grad():
         torch.testing.assert_close(reader(wrong, 3), model(wrong)[:, -3:], rtol=1e-5, atol=1e-5)
@@ -141,11 +178,15 @@ def test_cached_model_continues_after_select_rows():
 def test_a_model_with_a_cache_but_no_hidden_will_do():
     inner = READY["gpt"]
     model = SimpleNamespace(cfg=inner.cfg, new_cache=inner.new_cache)
-    wrapped = type("Wrapped", (nn.Module,), {"forward": lambda self, ids, cache=None: inner(ids, cache)})()
+    wrapped = type(
+        "Wrapped", (nn.Module,), {"forward": lambda self, ids, cache=None: inner(ids, cache)}
+    )()
     wrapped.cfg, wrapped.new_cache = model.cfg, model.new_cache
     idx = pad_left([[1, 2, 3, 4], [5]])
     with torch.no_grad():
-        torch.testing.assert_close(CachedModel(wrapped)(idx), CachedModel(inner)(idx), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            CachedModel(wrapped)(idx), CachedModel(inner)(idx), rtol=1e-5, atol=1e-5
+        )
 
 
 def test_blanks_stand_before_the_shorter_rows():
@@ -156,7 +197,9 @@ def test_check_prompt_rejects_invalid_batches():
     model = READY["gpt"]
     with pytest.raises(UserError, match="the prompt is empty"):
         check_prompt(model, pad_left([[1], []]))
-    with pytest.raises(UserError, match="the prompts have padding after a token; pad them with pad_left"):
+    with pytest.raises(
+        UserError, match="the prompts have padding after a token; pad them with pad_left"
+    ):
         check_prompt(model, torch.tensor([[3, PAD, 4]]))
     with pytest.raises(UserError, match="id -2 is outside"):
         check_prompt(model, torch.tensor([[-2, 4]]))

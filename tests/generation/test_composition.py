@@ -34,11 +34,19 @@ def random_scores(seed):
 def theirs():
     """transformers' processors for `SETTINGS`, put in order by transformers."""
     transformers = pytest.importorskip("transformers", reason="needs the extra `hf`")
-    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=V, n_positions=8, n_embd=4, n_head=1, n_layer=1))
+    model = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(vocab_size=V, n_positions=8, n_embd=4, n_head=1, n_layer=1)
+    )
     same_names = {name: value for name, value in SETTINGS.items() if name != "logit_bias"}
-    config = transformers.GenerationConfig(do_sample=True, sequence_bias={(token,): value for token, value in BIAS.items()}, **same_names)
+    config = transformers.GenerationConfig(
+        do_sample=True,
+        sequence_bias={(token,): value for token, value in BIAS.items()},
+        **same_names,
+    )
     ids = torch.zeros(B, S, dtype=torch.long)
-    found = model._get_logits_processor(config, input_ids_seq_length=S, encoder_input_ids=ids, device="cpu", model_kwargs={})
+    found = model._get_logits_processor(
+        config, input_ids_seq_length=S, encoder_input_ids=ids, device="cpu", model_kwargs={}
+    )
     assert len(found) == len(SETTINGS)
     return found
 
@@ -47,16 +55,28 @@ def theirs():
 def test_all_bends_at_once_equal_transformers(theirs, seed):
     logits, ids = random_scores(seed)
     want = theirs(ids, logits.clone())
-    assert torch.equal(process_logits(logits, ids, **dict(reversed(SETTINGS.items()))), want)  # the order of the words says nothing
+    assert torch.equal(
+        process_logits(logits, ids, **dict(reversed(SETTINGS.items()))), want
+    )  # the order of the words says nothing
 
 
 def test_another_order_would_be_seen(theirs):
     """Two neighbours changed give other scores, but for those where one forbids or divides and the other does not see it."""
-    seen, commute = {}, {("repetition_penalty", "no_repeat_ngram_size"), ("no_repeat_ngram_size", "temperature"), ("temperature", "top_k")}
+    seen, commute = (
+        {},
+        {
+            ("repetition_penalty", "no_repeat_ngram_size"),
+            ("no_repeat_ngram_size", "temperature"),
+            ("temperature", "top_k"),
+        },
+    )
     for i, pair in enumerate(zip(SETTINGS, list(SETTINGS)[1:], strict=False)):
         swapped = type(theirs)([*theirs[:i], theirs[i + 1], theirs[i], *theirs[i + 2 :]])
         cases = map(random_scores, range(200))
-        seen[pair] = any(not torch.equal(swapped(ids, logits.clone()), theirs(ids, logits.clone())) for logits, ids in cases)
+        seen[pair] = any(
+            not torch.equal(swapped(ids, logits.clone()), theirs(ids, logits.clone()))
+            for logits, ids in cases
+        )
     assert seen == {pair: pair not in commute for pair in seen}
 
 
@@ -64,7 +84,12 @@ def test_penalties_without_a_processor_act_between_the_others_and_the_samplers(t
     """OpenAI's two: as processors of their own, after the run that may not come again and before the temperature."""
     logits, ids = random_scores(1)
     openai = type(theirs)(
-        [*theirs[:3], lambda ids, x: x - 0.6 * (counts(ids, V) > 0), lambda ids, x: x - 0.2 * counts(ids, V), *theirs[3:]]
+        [
+            *theirs[:3],
+            lambda ids, x: x - 0.6 * (counts(ids, V) > 0),
+            lambda ids, x: x - 0.2 * counts(ids, V),
+            *theirs[3:],
+        ]
     )
     got = process_logits(logits, ids, presence_penalty=0.6, frequency_penalty=0.2, **SETTINGS)
     assert torch.equal(got, openai(ids, logits.clone()))
@@ -75,7 +100,11 @@ def test_a_constraint_comes_first_and_mirostat_last(theirs, monkeypatch):
     """What may not come takes no place among the best k; mirostat steers what would have been drawn."""
     logits, ids = random_scores(2)
     drawn = []
-    monkeypatch.setattr(steps, "sample", lambda scores, generator: drawn.append(scores) or scores.argmax(-1, keepdim=True))
+    monkeypatch.setattr(
+        steps,
+        "sample",
+        lambda scores, generator: drawn.append(scores) or scores.argmax(-1, keepdim=True),
+    )
     forbidden = logits.topk(5).indices
 
     def constraint(scores, ids):
@@ -86,5 +115,8 @@ def test_a_constraint_comes_first_and_mirostat_last(theirs, monkeypatch):
     want = theirs(ids, constraint(logits.clone(), ids))
     assert torch.equal(drawn[0], want)
     surprise = want.log_softmax(-1) / -torch.tensor(2.0).log()
-    assert torch.equal(drawn[1].isfinite(), want.isfinite() & ((surprise <= 2.0) | (want == want.amax(-1, keepdim=True))))
+    assert torch.equal(
+        drawn[1].isfinite(),
+        want.isfinite() & ((surprise <= 2.0) | (want == want.amax(-1, keepdim=True))),
+    )
     assert not torch.equal(drawn[0], drawn[1])

@@ -15,7 +15,15 @@ from llm_scratch.model.gpt import GPTModel
 
 pytest.importorskip("llguidance", reason="needs the extra `constrain`")
 
-CFG = {"vocab_size": 260, "context_length": 64, "emb_dim": 24, "n_heads": 3, "n_layers": 1, "drop_rate": 0.0, "qkv_bias": True}
+CFG = {
+    "vocab_size": 260,
+    "context_length": 64,
+    "emb_dim": 24,
+    "n_heads": 3,
+    "n_layers": 1,
+    "drop_rate": 0.0,
+    "qkv_bias": True,
+}
 
 
 class Bytes:
@@ -36,7 +44,9 @@ def model():
     return GPTModel(CFG)
 
 
-@pytest.mark.parametrize("regex", [r"[a-c]{3,7}\.", r"(yes|no|maybe)", r"[0-9]{4}-[0-9]{2}", r"(🦊|狐){2}"])
+@pytest.mark.parametrize(
+    "regex", [r"[a-c]{3,7}\.", r"(yes|no|maybe)", r"[0-9]{4}-[0-9]{2}", r"(🦊|狐){2}"]
+)
 @pytest.mark.parametrize("temperature", [0, 1.5])
 def test_every_text_matches_the_expression(model, regex, temperature):
     for seed in range(3):
@@ -46,7 +56,9 @@ def test_every_text_matches_the_expression(model, regex, temperature):
 
 def test_rows_of_a_batch_keep_to_the_form_each_by_itself(model):
     texts = [""] * 12
-    for row, piece in stream_batch(model, Bytes(), ["x", "longer"], samples=6, seed=0, temperature=2.0, regex=r"[ab]{1,9}!"):
+    for row, piece in stream_batch(
+        model, Bytes(), ["x", "longer"], samples=6, seed=0, temperature=2.0, regex=r"[ab]{1,9}!"
+    ):
         texts[row] += piece.text
     assert all(re.fullmatch(r"[ab]{1,9}!", text) for text in texts), texts
     assert len(set(map(len, texts))) > 2
@@ -55,12 +67,25 @@ def test_rows_of_a_batch_keep_to_the_form_each_by_itself(model):
 def test_json_fits_its_schema(model):
     schema = {
         "type": "object",
-        "properties": {"name": {"type": "string", "maxLength": 8, "pattern": "^[a-z]+$"}, "age": {"type": "integer", "maximum": 99}},
+        "properties": {
+            "name": {"type": "string", "maxLength": 8, "pattern": "^[a-z]+$"},
+            "age": {"type": "integer", "maximum": 99},
+        },
         "required": ["name", "age"],
         "additionalProperties": False,
     }
     for seed in range(3):
-        text = "".join(stream(model, Bytes(), "x", seed=seed, max_new_tokens=200, temperature=1.0, json_schema=json.dumps(schema)))
+        text = "".join(
+            stream(
+                model,
+                Bytes(),
+                "x",
+                seed=seed,
+                max_new_tokens=200,
+                temperature=1.0,
+                json_schema=json.dumps(schema),
+            )
+        )
         value = json.loads(text)
         assert set(value) == {"name", "age"}
         assert isinstance(value["age"], int)

@@ -14,7 +14,15 @@ from llm_scratch.model.gpt import GPTModel
 from llm_scratch.model.lesson_models import DummyGPTModel
 
 V = 13
-CFG = {"vocab_size": V, "context_length": 14, "emb_dim": 24, "n_heads": 3, "n_layers": 2, "drop_rate": 0.5, "qkv_bias": True}
+CFG = {
+    "vocab_size": V,
+    "context_length": 14,
+    "emb_dim": 24,
+    "n_heads": 3,
+    "n_layers": 2,
+    "drop_rate": 0.5,
+    "qkv_bias": True,
+}
 
 
 @pytest.fixture
@@ -43,7 +51,13 @@ def plainly(model, row, n, k, alpha):
 def test_ids_equal_the_formula_without_cache(model, k, alpha, n):
     """The last case fills the context and slides."""
     idx = torch.tensor([[3, 1, 4, 1, 5]])
-    ours = torch.cat([idx, *(step.ids for step in islice(contrastive(model, idx, candidates=k, alpha=alpha), n))], 1)
+    ours = torch.cat(
+        [
+            idx,
+            *(step.ids for step in islice(contrastive(model, idx, candidates=k, alpha=alpha), n)),
+        ],
+        1,
+    )
     with torch.no_grad():
         assert ours[0].tolist() == plainly(model.eval(), idx[0].tolist(), n, k, alpha)
 
@@ -57,7 +71,13 @@ def test_one_candidate_or_no_weight_is_greedy(model, ends):
 
 def test_the_text_is_read_once_and_its_mode_restored(model, monkeypatch):
     shapes = []
-    monkeypatch.setattr(model, "hidden", lambda ids, cache=None: shapes.append(tuple(ids.shape)) or GPTModel.hidden(model, ids, cache))
+    monkeypatch.setattr(
+        model,
+        "hidden",
+        lambda ids, cache=None: (
+            shapes.append(tuple(ids.shape)) or GPTModel.hidden(model, ids, cache)
+        ),
+    )
     list(islice(contrastive(model, torch.tensor([[3, 1, 4]]), candidates=4), 3))
     assert shapes == [(1, 3), (4, 1), (4, 1), (4, 1)]
     assert model.training
@@ -67,7 +87,10 @@ def test_slides_or_stops_where_the_context_is_full(model):
     long = torch.arange(20)[None] % V
     assert list(contrastive(model, long, context_overflow="stop")) == []
     assert len(list(islice(contrastive(model, long), 3))) == 3
-    assert len(list(contrastive(model, torch.tensor([[3, 1, 4]]), context_overflow="stop"))) == CFG["context_length"] - 3 + 1
+    assert (
+        len(list(contrastive(model, torch.tensor([[3, 1, 4]]), context_overflow="stop")))
+        == CFG["context_length"] - 3 + 1
+    )
 
 
 def test_contrastive_score_penalizes_similarity():
@@ -81,7 +104,10 @@ def test_contrastive_score_penalizes_similarity():
     [
         ({"candidates": 0}, "candidates: 0 is out of range"),
         ({"alpha": 1.5}, "alpha: 1.5 is out of range"),
-        ({"idx": torch.zeros(2, 3, dtype=torch.long)}, "contrastive search: got .*; pass one text and a model"),
+        (
+            {"idx": torch.zeros(2, 3, dtype=torch.long)},
+            "contrastive search: got .*; pass one text and a model",
+        ),
         ({"model": DummyGPTModel(CFG)}, "contrastive search: got .*; pass one text and a model"),
     ],
 )

@@ -21,7 +21,15 @@ from llm_scratch.generation.decode import (
 )
 from llm_scratch.model.gpt import GPTModel
 
-CFG = {"vocab_size": 61, "context_length": 12, "emb_dim": 24, "n_heads": 3, "n_layers": 2, "drop_rate": 0.5, "qkv_bias": True}
+CFG = {
+    "vocab_size": 61,
+    "context_length": 12,
+    "emb_dim": 24,
+    "n_heads": 3,
+    "n_layers": 2,
+    "drop_rate": 0.5,
+    "qkv_bias": True,
+}
 
 
 class Bytes:
@@ -61,7 +69,9 @@ class Script(nn.Module):
     def forward(self, in_idx):
         self.start = in_idx.shape[1] if self.start is None else self.start
         rows = torch.tensor([row[in_idx.shape[1] - self.start] for row in self.script])
-        return nn.functional.one_hot(rows, self.vocab)[:, None].expand(-1, in_idx.shape[1], -1) * 50.0
+        return (
+            nn.functional.one_hot(rows, self.vocab)[:, None].expand(-1, in_idx.shape[1], -1) * 50.0
+        )
 
 
 class Chain(nn.Module):
@@ -73,7 +83,9 @@ class Chain(nn.Module):
 
     def forward(self, in_idx):
         rows = [bytes(row.tolist()).decode() for row in in_idx]
-        following = [next(text for text in self.texts if text.startswith(row))[len(row)] for row in rows]
+        following = [
+            next(text for text in self.texts if text.startswith(row))[len(row)] for row in rows
+        ]
         return nn.functional.one_hot(torch.tensor([ord(c) for c in following]), 257)[:, None] * 50.0
 
 
@@ -104,7 +116,9 @@ def draw(logits, t=1.4, k=7):
 @pytest.mark.parametrize("context_size", [4, 5, 9, 12])
 def test_greedy_ids_equal_the_plain_loop(model, idx, context_size):
     """30 new tokens: the cache fills, then the window slides."""
-    want = plainly(model.eval(), idx, 30, context_size, lambda logits: logits.argmax(-1, keepdim=True))
+    want = plainly(
+        model.eval(), idx, 30, context_size, lambda logits: logits.argmax(-1, keepdim=True)
+    )
     assert torch.equal(generate_text_simple(model, idx, 30, context_size), want)
     assert torch.equal(generate(model, idx, 30, context_size), want)
 
@@ -115,7 +129,15 @@ def test_drawn_ids_equal_the_plain_loop_from_the_same_seed(model, idx, context_s
     want = plainly(model.eval(), idx, 30, context_size, draw)
     torch.manual_seed(123)
     assert torch.equal(generate(model, idx, 30, context_size, temperature=1.4, top_k=7), want)
-    ours = generate(model, idx, 30, context_size, temperature=1.4, top_k=7, generator=torch.Generator().manual_seed(123))
+    ours = generate(
+        model,
+        idx,
+        30,
+        context_size,
+        temperature=1.4,
+        top_k=7,
+        generator=torch.Generator().manual_seed(123),
+    )
     assert torch.equal(ours, want)
 
 
@@ -125,14 +147,19 @@ def test_ids_with_cache_equal_ids_without(model, idx, temperature):
     plain.inner, plain.cfg, plain.forward = model, CFG, lambda ids: model(ids)
     assert not hasattr(plain, "new_cache")
     with_cache, without = (
-        generate(m, idx, 30, temperature=temperature, generator=torch.Generator().manual_seed(5)) for m in (model, plain)
+        generate(m, idx, 30, temperature=temperature, generator=torch.Generator().manual_seed(5))
+        for m in (model, plain)
     )
     assert torch.equal(with_cache, without)
 
 
 def test_the_cache_reads_each_token_once(model, idx, monkeypatch):
     shapes = []
-    monkeypatch.setattr(model, "hidden", lambda ids, cache=None: shapes.append(ids.shape[1]) or GPTModel.hidden(model, ids, cache))
+    monkeypatch.setattr(
+        model,
+        "hidden",
+        lambda ids, cache=None: shapes.append(ids.shape[1]) or GPTModel.hidden(model, ids, cache),
+    )
     generate(model, idx, 10)
     assert shapes == [5, 1, 1, 1, 1, 1, 1, 1, 12, 12]
     shapes.clear()
@@ -156,19 +183,26 @@ def test_rows_of_a_batch_do_not_disturb_each_other(model, idx):
 @pytest.mark.parametrize("context_size", [None, 13, 4096])
 def test_a_context_larger_than_the_models_is_cut_to_it(model, idx, context_size):
     """The notebooks' generate_text_simple raised in pos_emb."""
-    assert torch.equal(generate(model, idx, 20, context_size), generate(model, idx, 20, CFG["context_length"]))
+    assert torch.equal(
+        generate(model, idx, 20, context_size), generate(model, idx, 20, CFG["context_length"])
+    )
 
 
 def test_a_prompt_longer_than_the_context_is_kept_whole(model):
     idx = torch.arange(40)[None]
-    with pytest.warns(GenerationWarning, match="the prompt has 40 tokens and the model sees 12: the first 28 are dropped"):
+    with pytest.warns(
+        GenerationWarning,
+        match="the prompt has 40 tokens and the model sees 12: the first 28 are dropped",
+    ):
         out = generate(model, idx, 3)
     assert torch.equal(out[:, :40], idx)
     assert torch.equal(out[:, 40:], generate(model, idx[:, -12:], 3)[:, 12:])
 
 
 def test_a_model_with_nothing_but_logits_will_do():
-    assert generate(Script([7, 8, 9]), torch.zeros(1, 2, dtype=torch.long), 3).tolist() == [[0, 0, 7, 8, 9]]
+    assert generate(Script([7, 8, 9]), torch.zeros(1, 2, dtype=torch.long), 3).tolist() == [
+        [0, 0, 7, 8, 9]
+    ]
 
 
 def test_a_batch_ends_row_by_row_and_keeps_the_end_token():
@@ -182,12 +216,24 @@ def test_a_batch_ends_row_by_row_and_keeps_the_end_token():
 def test_samples_of_a_prompt_share_its_reading(model, idx, monkeypatch):
     """Two prompts of three samples: the prompts are read as two rows, and each sample is what it would be alone from its seed."""
     shapes = []
-    monkeypatch.setattr(model, "hidden", lambda ids, cache=None: shapes.append(tuple(ids.shape)) or GPTModel.hidden(model, ids, cache))
+    monkeypatch.setattr(
+        model,
+        "hidden",
+        lambda ids, cache=None: (
+            shapes.append(tuple(ids.shape)) or GPTModel.hidden(model, ids, cache)
+        ),
+    )
     chance = [torch.Generator().manual_seed(seed) for seed in range(6)]
     out = generate(model, idx[:2], 4, temperature=1.5, samples=3, generator=chance)
     assert shapes == [(2, 5), (6, 1), (6, 1), (6, 1)]
     for row in range(6):
-        alone = generate(model, idx[row // 3][None], 4, temperature=1.5, generator=torch.Generator().manual_seed(row))
+        alone = generate(
+            model,
+            idx[row // 3][None],
+            4,
+            temperature=1.5,
+            generator=torch.Generator().manual_seed(row),
+        )
         assert torch.equal(out[row : row + 1], alone)
     assert len({tuple(row) for row in out.tolist()}) == 6
 
@@ -198,7 +244,8 @@ def test_a_full_context_slides_or_stops(model, idx):
     assert (slid.shape[1], stopped.shape[1]) == (35, 13)
     assert torch.equal(slid[:, :13], stopped)
     assert torch.equal(
-        generate(model, torch.zeros(1, 13, dtype=torch.long), 3, context_overflow="stop"), torch.zeros(1, 13, dtype=torch.long)
+        generate(model, torch.zeros(1, 13, dtype=torch.long), 3, context_overflow="stop"),
+        torch.zeros(1, 13, dtype=torch.long),
     )
 
 
@@ -213,10 +260,14 @@ def test_rows_of_different_lengths_fill_the_context_one_by_one(model, samples, e
     ended = 0
     for number, got in enumerate(out[:, 20:].tolist()):
         row = rows[number // samples]
-        alone = generate(model, torch.tensor([row]), 40, generator=torch.Generator().manual_seed(number), **how)[0, len(row) :].tolist()
+        alone = generate(
+            model, torch.tensor([row]), 40, generator=torch.Generator().manual_seed(number), **how
+        )[0, len(row) :].tolist()
         assert len(alone) == max(0, 13 - len(row)) or alone[-1] == eos_id
         ended += bool(alone) and alone[-1] == eos_id
-        assert got == alone + [alone[-1] if alone and alone[-1] == eos_id else PAD] * (len(got) - len(alone))
+        assert got == alone + [alone[-1] if alone and alone[-1] == eos_id else PAD] * (
+            len(got) - len(alone)
+        )
     assert bool(ended) == (eos_id is not None)
     assert out.shape[1] < 20 + 13
 
@@ -224,14 +275,20 @@ def test_rows_of_different_lengths_fill_the_context_one_by_one(model, samples, e
 def test_a_row_that_fills_the_context_is_read_once_more_for_the_others(model, monkeypatch):
     """The shorter row goes on without blanks, and not by reading the window at each step."""
     shapes = []
-    monkeypatch.setattr(model, "hidden", lambda ids, cache=None: shapes.append(ids.shape[1]) or GPTModel.hidden(model, ids, cache))
+    monkeypatch.setattr(
+        model,
+        "hidden",
+        lambda ids, cache=None: shapes.append(ids.shape[1]) or GPTModel.hidden(model, ids, cache),
+    )
     generate(model, pad_left([[1] * 10, [2] * 4]), 40, context_overflow="stop")
     assert shapes == [10, 1, 1, 7, 1, 1, 1, 1, 1]
 
 
 def test_the_cache_is_freed_when_the_reader_stops(model):
     caches = []
-    model.new_cache = lambda n: caches.append(weakref.ref(cache := GPTModel.new_cache(model, n))) or cache
+    model.new_cache = lambda n: (
+        caches.append(weakref.ref(cache := GPTModel.new_cache(model, n))) or cache
+    )
     pieces = stream(model, Bytes(), "\x01", seed=1)
     next(pieces)
     assert caches[0]() is not None
@@ -275,7 +332,9 @@ def test_no_gradient_is_kept(model, idx):
     assert torch.is_grad_enabled()
     pieces = stream(Script([65] * 9), Bytes(), "x", max_new_tokens=9)
     next(pieces)
-    assert torch.is_grad_enabled(), "a half-read stream must not switch gradients off for its reader"
+    assert torch.is_grad_enabled(), (
+        "a half-read stream must not switch gradients off for its reader"
+    )
 
 
 def test_ids_can_be_trained_on(model, idx):
@@ -285,7 +344,9 @@ def test_ids_can_be_trained_on(model, idx):
 
 def test_stream_gives_whole_characters():
     text = "né ☃ 🦊!"
-    pieces = list(stream(Script(list(text.encode())), Bytes(), "x", max_new_tokens=len(text.encode())))
+    pieces = list(
+        stream(Script(list(text.encode())), Bytes(), "x", max_new_tokens=len(text.encode()))
+    )
     assert pieces == list(text)
 
 
@@ -299,16 +360,35 @@ def test_stream_shows_bytes_that_are_no_character():
 def test_stream_ends_where_the_text_ends():
     script = [72, 105, 256, 33]
     assert "".join(stream(Script(script), Bytes(), "x")) == "Hi"
-    assert "".join(stream(Script(script), Bytes(), "x", max_new_tokens=4, stop_at_eot=False)) == "Hi!"
+    assert (
+        "".join(stream(Script(script), Bytes(), "x", max_new_tokens=4, stop_at_eot=False)) == "Hi!"
+    )
 
 
 def test_stream_joins_words_as_their_tokenizer_does():
-    assert list(stream(Script([1, 2, 3, 4, 5]), Words(), "once")) == [" there", " was", " a", " fox"]
+    assert list(stream(Script([1, 2, 3, 4, 5]), Words(), "once")) == [
+        " there",
+        " was",
+        " a",
+        " fox",
+    ]
 
 
 def test_pieces_give_probabilities_of_the_model_before_any_sampler(model):
     model = GPTModel(CFG | {"vocab_size": 300})
-    pieces = list(stream_chunks(model, Bytes(), "fox", max_new_tokens=6, temperature=0.2, top_k=3, seed=1, top=4, stop_at_eot=False))
+    pieces = list(
+        stream_chunks(
+            model,
+            Bytes(),
+            "fox",
+            max_new_tokens=6,
+            temperature=0.2,
+            top_k=3,
+            seed=1,
+            top=4,
+            stop_at_eot=False,
+        )
+    )
     ids = list(b"fox")
     for piece in pieces[:6]:  # a seventh may hold bytes of no character
         with torch.no_grad():
@@ -317,13 +397,18 @@ def test_pieces_give_probabilities_of_the_model_before_any_sampler(model):
         assert [i for i, _ in piece.top] == want.topk(4).indices.tolist()
         assert [p for _, p in piece.top] == pytest.approx(want.topk(4).values.tolist(), abs=1e-5)
         ids.append(piece.id)
-    assert all(p.logprob is None and p.top == () for p in stream_chunks(model, Bytes(), "fox", max_new_tokens=3))
+    assert all(
+        p.logprob is None and p.top == ()
+        for p in stream_chunks(model, Bytes(), "fox", max_new_tokens=3)
+    )
 
 
 def test_a_stop_string_ends_each_row_by_itself():
     chain = Chain("one. two", "a b c. d")
     rows = {0: "", 1: ""}
-    for row, piece in stream_batch(chain, Bytes(), ["o", "a"], stop=[". "], max_new_tokens=8, temperature=0):
+    for row, piece in stream_batch(
+        chain, Bytes(), ["o", "a"], stop=[". "], max_new_tokens=8, temperature=0
+    ):
         rows[row] += piece.text
     assert rows == {0: "ne", 1: " b c"}
     assert chain.training, "the model's mode is restored"
@@ -335,18 +420,28 @@ def test_a_seed_gives_the_same_text_alone_and_in_a_batch_of_32(context_overflow)
     torch.manual_seed(1)
     model = GPTModel(CFG | {"vocab_size": 257, "context_length": 40})
     prompts = ["the quick brown fox jumps over"[: 1 + number % 30] for number in range(32)]
-    settings = {"max_new_tokens": 25, "temperature": 1.1, "top_p": 0.95, "repetition_penalty": 1.2, "stop_at_eot": False}
+    settings = {
+        "max_new_tokens": 25,
+        "temperature": 1.1,
+        "top_p": 0.95,
+        "repetition_penalty": 1.2,
+        "stop_at_eot": False,
+    }
     settings["context_overflow"] = context_overflow
     together = [[] for _ in prompts]
     for row, piece in stream_batch(model, Bytes(), prompts, seed=100, **settings):
         together[row].append(piece.id)
     for row, prompt in enumerate(prompts):
-        alone = [piece.id for piece in stream_chunks(model, Bytes(), prompt, seed=100 + row, **settings)]
+        alone = [
+            piece.id for piece in stream_chunks(model, Bytes(), prompt, seed=100 + row, **settings)
+        ]
         assert together[row] == alone + [None] * (len(together[row]) - len(alone)), prompt
 
 
 def test_stream_batch_takes_a_cache_for_one_prompt_only(model):
-    with pytest.raises(ValueError, match="cache: holds one text, and there are 2 prompts; leave it out"):
+    with pytest.raises(
+        ValueError, match="cache: holds one text, and there are 2 prompts; leave it out"
+    ):
         stream_batch(model, Bytes(), ["\x01", "\x02"], cache=model.new_cache(1))
 
 
@@ -354,7 +449,9 @@ def test_stream_draws_only_tokens_that_the_tokenizer_has():
     """A vocabulary is often rounded up for speed; the scores beyond the tokenizer's are of no token."""
     model = nn.Module()
     model.forward = lambda ids: torch.arange(300.0).expand(1, ids.shape[1], 300)
-    assert list(stream(model, Bytes(), "x", max_new_tokens=1, temperature=0, stop_at_eot=False)) == []
+    assert (
+        list(stream(model, Bytes(), "x", max_new_tokens=1, temperature=0, stop_at_eot=False)) == []
+    )
     assert "".join(stream(model, Bytes(), "x", max_new_tokens=3, temperature=0)) == ""
 
 
@@ -383,9 +480,25 @@ def test_stream_repeats_a_seed_and_follows_manual_seed(model):
 def test_stream_equals_generate():
     model = GPTModel(CFG | {"vocab_size": 257})
     ids = generate(
-        model, text_to_token_ids("fox", Bytes()), 25, temperature=0.9, top_k=30, top_p=0.8, generator=torch.Generator().manual_seed(4)
+        model,
+        text_to_token_ids("fox", Bytes()),
+        25,
+        temperature=0.9,
+        top_k=30,
+        top_p=0.8,
+        generator=torch.Generator().manual_seed(4),
     )
-    pieces = stream(model, Bytes(), "fox", max_new_tokens=25, temperature=0.9, top_k=30, top_p=0.8, seed=4, stop_at_eot=False)
+    pieces = stream(
+        model,
+        Bytes(),
+        "fox",
+        max_new_tokens=25,
+        temperature=0.9,
+        top_k=30,
+        top_p=0.8,
+        seed=4,
+        stop_at_eot=False,
+    )
     assert "fox" + "".join(pieces) == Bytes().decode([i for i in ids[0].tolist() if i != 256])
 
 
@@ -393,13 +506,19 @@ def test_text_and_ids_are_each_others_inverse(gpt2):
     ids = text_to_token_ids("Every effort<|endoftext|> moves you", gpt2)
     assert ids.shape[0] == 1
     assert gpt2.eot_token in ids
-    assert token_ids_to_text(ids, gpt2) == token_ids_to_text(ids[0], gpt2) == "Every effort<|endoftext|> moves you"
+    assert (
+        token_ids_to_text(ids, gpt2)
+        == token_ids_to_text(ids[0], gpt2)
+        == "Every effort<|endoftext|> moves you"
+    )
 
 
 def test_special_tokens_in_a_prompt_are_plain_text(gpt2):
     seen = []
     model = nn.Module()
-    model.forward = lambda ids: seen.append(ids[0].tolist()) or torch.zeros(1, ids.shape[1], gpt2.n_vocab)
+    model.forward = lambda ids: (
+        seen.append(ids[0].tolist()) or torch.zeros(1, ids.shape[1], gpt2.n_vocab)
+    )
     list(stream(model, gpt2, "a<|endoftext|>b", max_new_tokens=1, seed=1))
     assert gpt2.eot_token not in seen[0]
     assert gpt2.decode(seen[0]) == "a<|endoftext|>b"
@@ -449,11 +568,21 @@ def test_a_model_of_documents_reads_a_prompt_after_its_start_token():
     """`start_id` stands before the prompt: the text is the one that follows when the caller puts the token there."""
     torch.manual_seed(0)
     model = GPTModel(
-        {"vocab_size": 257, "context_length": 16, "emb_dim": 24, "n_heads": 4, "n_layers": 1, "drop_rate": 0.0, "qkv_bias": False}
+        {
+            "vocab_size": 257,
+            "context_length": 16,
+            "emb_dim": 24,
+            "n_heads": 4,
+            "n_layers": 1,
+            "drop_rate": 0.0,
+            "qkv_bias": False,
+        }
     ).eval()
     plain = list(stream(model, Bytes(), "ab", max_new_tokens=8, temperature=0.0))
     model.start_id = 256
-    started = "".join(stream(model, Bytes(), "ab", max_new_tokens=8, temperature=0.0, stop_at_eot=False))
+    started = "".join(
+        stream(model, Bytes(), "ab", max_new_tokens=8, temperature=0.0, stop_at_eot=False)
+    )
     ids = generate_text_simple(model, torch.tensor([[256, *b"ab"]]), 8, 16)[0, 3:].tolist()
     assert started == Bytes().decode([i for i in ids if i != 256])
     assert started != "".join(plain)
@@ -464,29 +593,47 @@ def test_text_ends_with_a_warning_when_every_token_is_excluded(model):
     idx = torch.tensor([[1, 2, 3], [4, 4, 4]])
     with pytest.warns(GenerationWarning, match="2 of 2 texts end early: every token is excluded"):
         out = generate(model, idx, 70, 12, temperature=1.0, no_repeat_ngram_size=1)
-    assert [sorted(row[row >= 0][2:].tolist()) for row in out] == [[i for i in range(61) if i not in (1, 2)], list(range(61))]
+    assert [sorted(row[row >= 0][2:].tolist()) for row in out] == [
+        [i for i in range(61) if i not in (1, 2)],
+        list(range(61)),
+    ]
     assert (out[:, -9:] == PAD).all()
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_stream_ends_with_a_warning_when_every_token_is_excluded(model, temperature):
-    settings = {"max_new_tokens": 70, "temperature": temperature, "no_repeat_ngram_size": 1, "seed": 1}
+    settings = {
+        "max_new_tokens": 70,
+        "temperature": temperature,
+        "no_repeat_ngram_size": 1,
+        "seed": 1,
+    }
     with pytest.warns(GenerationWarning, match="the text ends early: every token is excluded"):
         text = "".join(stream(model, Bytes(), "\x01", **settings))
     assert len(text) == 60
 
 
 def test_stream_reports_a_prompt_longer_than_the_context(model):
-    with pytest.warns(GenerationWarning, match="the prompt has 14 tokens and the model sees 12: the first 2 are dropped"):
+    with pytest.warns(
+        GenerationWarning,
+        match="the prompt has 14 tokens and the model sees 12: the first 2 are dropped",
+    ):
         list(stream(model, Bytes(), "\x01" * 14, max_new_tokens=1))
 
 
 @pytest.mark.parametrize("seed", [-1, "last"])
 def test_seeds_below_0_are_refused_and_those_past_the_largest_wrap(model, seed):
     if seed == -1:
-        with pytest.raises(UserError, match="seed: -1 is out of range; give a whole number from 0 to 18446744073709551615"):
+        with pytest.raises(
+            UserError,
+            match="seed: -1 is out of range; give a whole number from 0 to 18446744073709551615",
+        ):
             stream(model, Bytes(), "\x01", seed=seed)
         return
     rows = stream_batch(model, Bytes(), ["\x01"], samples=2, seed=2**64 - 1, max_new_tokens=5)
-    texts = {row: "".join(piece.text for n, piece in found if n == row) for found in [list(rows)] for row in (0, 1)}
+    texts = {
+        row: "".join(piece.text for n, piece in found if n == row)
+        for found in [list(rows)]
+        for row in (0, 1)
+    }
     assert texts[1] == "".join(stream(model, Bytes(), "\x01", seed=0, max_new_tokens=5))

@@ -49,7 +49,9 @@ def test_s18_ten_thousand_random_splits_show_no_broken_character(measured):
         assert "".join(pieces) == TEXT
     assert broken == 0
     measured(
-        "S18", f"{broken} U+FFFD in 10,000 random splits; every joined text whole", "0 U+FFFD for valid text; joined deltas = full text"
+        "S18",
+        f"{broken} U+FFFD in 10,000 random splits; every joined text whole",
+        "0 U+FFFD for valid text; joined deltas = full text",
     )
 
 
@@ -59,7 +61,11 @@ def test_bytes_that_are_no_text_come_out_as_decode_shows_them(data, draw):
     assert "".join(written(cut(data, places))) == data.decode(errors="replace")
 
 
-@given(st.text("ab🦊.\n", max_size=30), st.lists(st.text("ab🦊.\n", min_size=1, max_size=4), max_size=3), st.data())
+@given(
+    st.text("ab🦊.\n", max_size=30),
+    st.lists(st.text("ab🦊.\n", min_size=1, max_size=4), max_size=3),
+    st.data(),
+)
 def test_a_stop_string_is_found_however_the_text_is_cut(text, stop, draw):
     data = text.encode()
     places = draw.draw(st.sets(st.integers(0, len(data))))
@@ -82,7 +88,9 @@ def test_nothing_of_a_stop_string_is_shown_and_what_only_began_as_one_is():
 
 
 def test_the_end_of_text_gives_what_was_held_back():
-    writer = StreamingDetokenizer(Cuts([b"", b"a\n", b"\xf0\x9f", b"<eot>"]), 0, eot=3, stop=["\n\n"])
+    writer = StreamingDetokenizer(
+        Cuts([b"", b"a\n", b"\xf0\x9f", b"<eot>"]), 0, eot=3, stop=["\n\n"]
+    )
     assert [writer.push(1), writer.push(2), writer.push(3)] == ["a", "\n" * 0, "\n\ufffd"]
     assert writer.done
     goes_on = StreamingDetokenizer(Cuts([b"", b"a", b"b", b"<eot>"]), 0, eot=3, stop_at_eot=False)

@@ -43,17 +43,31 @@ def test_every_file_that_is_named_is_there(page):
 
 def test_the_flag_of_strategies_has_their_names():
     assert get_args(get_type_hints(DecodingFlags)["decoder"]) == (SAMPLE, *STRATEGIES)
-    assert {f.name for f in fields(DecodingFlags)} - {"decoder"} <= set().union(*map(settings_of, (SAMPLE, *STRATEGIES)))
+    assert {f.name for f in fields(DecodingFlags)} - {"decoder"} <= set().union(
+        *map(settings_of, (SAMPLE, *STRATEGIES))
+    )
 
 
 def test_the_blocks_from_python_run(page, monkeypatch, capsys):
     """A strategy of one's own writes the text that it would; the texts of the engine are those that they are alone."""
     torch.manual_seed(1)
     model = GPTModel(
-        {"vocab_size": 60, "context_length": 48, "emb_dim": 24, "n_heads": 3, "n_layers": 1, "drop_rate": 0.0, "qkv_bias": True}
+        {
+            "vocab_size": 60,
+            "context_length": 48,
+            "emb_dim": 24,
+            "n_heads": 3,
+            "n_layers": 1,
+            "drop_rate": 0.0,
+            "qkv_bias": True,
+        }
     )
     tokenizer = CharTokenizer.train("The story of Anna Tom.")
-    monkeypatch.setattr(loading, "load_for_inference", lambda where: SimpleNamespace(model=model, tokenizer=tokenizer))
+    monkeypatch.setattr(
+        loading,
+        "load_for_inference",
+        lambda where: SimpleNamespace(model=model, tokenizer=tokenizer),
+    )
     monkeypatch.setattr(strategies, "STRATEGIES", dict(STRATEGIES))
     section = page[page.index("## From Python") : page.index("## Common to all")]
     blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
@@ -65,10 +79,18 @@ def test_the_blocks_from_python_run(page, monkeypatch, capsys):
     greedy = "".join(stream(model, tokenizer, "Tom", max_new_tokens=20, temperature=0, stop=["."]))
     assert f"{greedy} (" in out
     assert names["texts"][names["tom"]] == greedy
-    alone = "".join(stream(model, tokenizer, "The story of Anna", max_new_tokens=10, temperature=0.7, seed=1))
+    alone = "".join(
+        stream(model, tokenizer, "The story of Anna", max_new_tokens=10, temperature=0.7, seed=1)
+    )
     assert names["texts"][names["anna"]] == alone
-    own = "".join(stream(model, tokenizer, "The story of Anna", strategy="second_best", rank=1, max_new_tokens=20))
-    assert own == "".join(stream(model, tokenizer, "The story of Anna", temperature=0, max_new_tokens=20))
+    own = "".join(
+        stream(
+            model, tokenizer, "The story of Anna", strategy="second_best", rank=1, max_new_tokens=20
+        )
+    )
+    assert own == "".join(
+        stream(model, tokenizer, "The story of Anna", temperature=0, max_new_tokens=20)
+    )
 
 
 def test_the_sampler_of_ones_own_works(page, monkeypatch):

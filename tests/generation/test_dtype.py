@@ -15,7 +15,15 @@ from llm_scratch.model.kernel_choice import choose_kernel
 from llm_scratch.model.packed import pack
 from llm_scratch.model.quantized import quantize
 
-CFG = {"vocab_size": 61, "context_length": 16, "emb_dim": 64, "n_heads": 2, "n_layers": 2, "drop_rate": 0.0, "qkv_bias": True}
+CFG = {
+    "vocab_size": 61,
+    "context_length": 16,
+    "emb_dim": 64,
+    "n_heads": 2,
+    "n_layers": 2,
+    "drop_rate": 0.0,
+    "qkv_bias": True,
+}
 
 
 def gpt(**changes):
@@ -61,7 +69,9 @@ def test_choose_dtype_takes_a_clearly_faster_type(device, gains, name, reason, w
 
 def test_choose_dtype_tries_nothing_without_a_possible_gain(wide, monkeypatch):
     tried = measured(monkeypatch, bfloat16=9.0)
-    assert str(choose_dtype(gpt())) == "float32 (a model 64 wide is too small to gain from fewer bits)"
+    assert (
+        str(choose_dtype(gpt())) == "float32 (a model 64 wide is too small to gain from fewer bits)"
+    )
     measured(monkeypatch, "mps")
     assert choose_dtype(wide).reason == "no other is tried on mps"
     assert tried == []
@@ -69,7 +79,10 @@ def test_choose_dtype_tries_nothing_without_a_possible_gain(wide, monkeypatch):
 
 def test_a_requested_data_type_that_is_slow_says_so(wide, monkeypatch):
     measured(monkeypatch, bfloat16=0.1, float16=2.0)
-    assert str(choose_dtype(wide, "bfloat16")) == "bfloat16 (as requested, 0.1 times float32's speed here)"
+    assert (
+        str(choose_dtype(wide, "bfloat16"))
+        == "bfloat16 (as requested, 0.1 times float32's speed here)"
+    )
     assert str(choose_dtype(wide, "float16")) == "float16 (as requested)"
 
 
@@ -91,7 +104,9 @@ def test_a_processor_that_cannot_pack_bfloat16_generates_in_it_all_the_same(wide
         packed_matmul._can_pack.cache_clear()
 
 
-@pytest.mark.parametrize(("name", "far"), [("bfloat16", 0.02), ("float16", 0.003), ("float32", 0.0)])
+@pytest.mark.parametrize(
+    ("name", "far"), [("bfloat16", 0.02), ("float16", 0.003), ("float32", 0.0)]
+)
 def test_a_precision_that_is_asked_for_is_taken_and_its_scores_are_near(name, far):
     """Relative distance of the scores: bfloat16 has 8 significant bits, 1/256 a number, float16 has 11."""
     ids, exact = torch.arange(12).view(2, 6), gpt()
@@ -118,16 +133,29 @@ def test_a_quantized_model_keeps_its_bits_and_says_so(bits):
         assert value.dtype == before[name].dtype
         assert torch.equal(value, before[name])
     assert with_dtype(model, "float32")[1].name == "float32"
-    with pytest.raises(UserError, match=f"the weights are in {bits} bits already; leave out dtype=bfloat16"):
+    with pytest.raises(
+        UserError, match=f"the weights are in {bits} bits already; leave out dtype=bfloat16"
+    ):
         with_dtype(model, "bfloat16")
 
 
 def test_an_unknown_precision_is_named():
-    with pytest.raises(UserError, match="unknown dtype 'int3'; expected auto, float32, bfloat16, float16"):
+    with pytest.raises(
+        UserError, match="unknown dtype 'int3'; expected auto, float32, bfloat16, float16"
+    ):
         choose_dtype(gpt(), "int3")
 
 
 def test_a_data_type_is_as_fast_as_the_faster_of_its_products(monkeypatch):
-    seconds = {"float32": 8.0, "float32 packed": 4.0, "bfloat16": 2.0, "float16": 8.0, "float16 packed": 16.0}
+    seconds = {
+        "float32": 8.0,
+        "float32 packed": 4.0,
+        "bfloat16": 2.0,
+        "float16": 8.0,
+        "float16 packed": 16.0,
+    }
     monkeypatch.setattr(dtype, "linear_seconds", lambda width: seconds)
-    assert speedups(("bfloat16", "float16"), 512, torch.device("cpu")) == {"bfloat16": 2.0, "float16": 0.5}
+    assert speedups(("bfloat16", "float16"), 512, torch.device("cpu")) == {
+        "bfloat16": 2.0,
+        "float16": 0.5,
+    }

@@ -30,7 +30,14 @@ class Letters:
 
 def model_of(architecture: str) -> nn.Module:
     torch.manual_seed(3)
-    shape = {"vocab_size": V, "context_length": CONTEXT, "emb_dim": 24, "n_heads": 4, "n_layers": 2, "drop_rate": 0.3}
+    shape = {
+        "vocab_size": V,
+        "context_length": CONTEXT,
+        "emb_dim": 24,
+        "n_heads": 4,
+        "n_layers": 2,
+        "drop_rate": 0.3,
+    }
     model = build({"architecture": architecture, **shape})
     for weight in model.parameters():
         if not weight.any():  # parts that start at zero would ignore the text
@@ -152,7 +159,11 @@ def test_a_text_is_the_one_that_it_is_alone(name, arrivals, removals, chunk):
             assert reason is None
         else:
             assert (ids, text, reason) == (want_ids, want_text, want_reason)
-        assert all((c.logprob is None) == (config.top is None) for c in client.chunks[id] if c.id is not None)
+        assert all(
+            (c.logprob is None) == (config.top is None)
+            for c in client.chunks[id]
+            if c.id is not None
+        )
 
 
 def greedy(max_tokens, **settings):
@@ -164,7 +175,11 @@ def reads(monkeypatch):
     """The shapes of ids that the model reads."""
     model, shapes = MODELS["gpt"], []
     hidden = type(model).hidden
-    monkeypatch.setattr(model, "hidden", lambda ids, cache=None: shapes.append(tuple(ids.shape)) or hidden(model, ids, cache))
+    monkeypatch.setattr(
+        model,
+        "hidden",
+        lambda ids, cache=None: shapes.append(tuple(ids.shape)) or hidden(model, ids, cache),
+    )
     return shapes
 
 
@@ -187,7 +202,12 @@ def test_a_text_joins_by_one_reading_of_its_prompt_and_leaves_without_any(reads)
         client.run()
     assert reads == [(1, 2), (1, 5), (1, 1), (2, 1), (1, 1), (1, 1), (1, 1)]
     for id in (first, second):
-        assert client.result(id)[0] == alone(MODELS["gpt"], *client.asked[id][:1], greedy(6 if id == first else 2, seed=0))[0]
+        assert (
+            client.result(id)[0]
+            == alone(MODELS["gpt"], *client.asked[id][:1], greedy(6 if id == first else 2, seed=0))[
+                0
+            ]
+        )
 
 
 def test_padding_leaves_with_the_row_that_required_it():
@@ -225,9 +245,16 @@ def test_a_next_prompt_with_the_same_beginning_is_read_from_there_on(reads):
 def test_a_full_context_ends_a_text_or_keeps_it_from_starting():
     with Engine(MODELS["gpt"]) as engine:
         client = Client(engine)
-        ids = [client.add([1] * n, greedy(40, context_overflow="stop")) for n in (CONTEXT - 1, CONTEXT, CONTEXT + 1)]
+        ids = [
+            client.add([1] * n, greedy(40, context_overflow="stop"))
+            for n in (CONTEXT - 1, CONTEXT, CONTEXT + 1)
+        ]
         client.run()
-    assert [(len(client.result(id)[0]), client.result(id)[2]) for id in ids] == [(2, "context"), (1, "context"), (0, "context")]
+    assert [(len(client.result(id)[0]), client.result(id)[2]) for id in ids] == [
+        (2, "context"),
+        (1, "context"),
+        (0, "context"),
+    ]
 
 
 def test_a_text_without_a_token_left_ends_and_the_others_do_not():

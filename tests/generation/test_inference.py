@@ -10,14 +10,26 @@ from llm_scratch.generation.inference import prepare_for_inference
 from llm_scratch.model import compiled
 from llm_scratch.model.gpt import GPTModel
 
-CFG = {"vocab_size": 61, "context_length": 12, "emb_dim": 24, "n_heads": 3, "n_layers": 1, "drop_rate": 0.0, "qkv_bias": True}
+CFG = {
+    "vocab_size": 61,
+    "context_length": 12,
+    "emb_dim": 24,
+    "n_heads": 3,
+    "n_layers": 1,
+    "drop_rate": 0.0,
+    "qkv_bias": True,
+}
 
 
 @pytest.fixture(autouse=True)
 def calls(monkeypatch):
     """The steps that were taken, in order; none of them changes this process."""
     taken = []
-    for module, name in ((inference, "pack"), (compiled, "compile_steps"), (inference, "keep_freed_memory")):
+    for module, name in (
+        (inference, "pack"),
+        (compiled, "compile_steps"),
+        (inference, "keep_freed_memory"),
+    ):
         monkeypatch.setattr(module, name, lambda *args, name=name: taken.append((name, *args[1:2])))
     return taken
 
@@ -27,8 +39,18 @@ def calls(monkeypatch):
     [
         ({}, "packed", "float32 (as requested)", [("pack", False), ("keep_freed_memory",)]),
         ({"generates": False}, "plain", "float32 (as requested)", []),
-        ({"long_generation": True}, "packed", "float32 (as requested)", [("pack", True), ("keep_freed_memory",)]),
-        ({"compile": True}, "compiled", "float32 (as requested), compiled", [("compile_steps", False), ("keep_freed_memory",)]),
+        (
+            {"long_generation": True},
+            "packed",
+            "float32 (as requested)",
+            [("pack", True), ("keep_freed_memory",)],
+        ),
+        (
+            {"compile": True},
+            "compiled",
+            "float32 (as requested), compiled",
+            [("compile_steps", False), ("keep_freed_memory",)],
+        ),
         (
             {"compile": True, "single_sequence": False},
             "packed",

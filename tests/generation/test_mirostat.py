@@ -27,7 +27,9 @@ def test_the_bound_follows_the_paper():
         logits = torch.randn(1, V, generator=torch.Generator().manual_seed(number)) * 2
         surprise = [-log2(p) for p in logits[0].softmax(-1).tolist()]
         kept = steer(logits, ids).isfinite()[0].tolist()
-        assert [i for i in range(V) if kept[i]] == [i for i in range(V) if surprise[i] <= max(mu, min(surprise))]
+        assert [i for i in range(V) if kept[i]] == [
+            i for i in range(V) if surprise[i] <= max(mu, min(surprise))
+        ]
         mu -= 0.5 * (surprise[token] - 3.0)
         ids = torch.cat([ids, torch.tensor([[token]])], 1)
 
@@ -47,7 +49,9 @@ def test_the_mean_surprise_is_the_target(target, sharpness):
 
 def test_the_best_token_always_stays():
     steer = Mirostat(0.01)
-    assert steer(torch.zeros(1, 8).index_fill(1, torch.tensor([5]), 0.1), torch.tensor([[0]])).isfinite().nonzero().tolist() == [[0, 5]]
+    assert steer(
+        torch.zeros(1, 8).index_fill(1, torch.tensor([5]), 0.1), torch.tensor([[0]])
+    ).isfinite().nonzero().tolist() == [[0, 5]]
 
 
 def test_faults():

@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from llm_scratch.errors import UserError
-from llm_scratch.generation.penalties import PENALTIES, counts, logit_bias, no_repeat_ngram_size, repetition_penalty
+from llm_scratch.generation.penalties import (
+    PENALTIES,
+    counts,
+    logit_bias,
+    no_repeat_ngram_size,
+    repetition_penalty,
+)
 from llm_scratch.generation.sampling import next_token
 
 B, V, S = 4, 23, 30
@@ -24,12 +30,17 @@ def ids():
 
 @pytest.fixture(scope="module")
 def theirs():
-    return pytest.importorskip("transformers.generation.logits_process", reason="needs the extra `hf`")
+    return pytest.importorskip(
+        "transformers.generation.logits_process", reason="needs the extra `hf`"
+    )
 
 
 @pytest.mark.parametrize("penalty", [0.5, 1.0, 1.2, 3.0])
 def test_repetition_penalty_equals_transformers(logits, ids, theirs, penalty):
-    assert torch.equal(repetition_penalty(logits, penalty, ids), theirs.RepetitionPenaltyLogitsProcessor(penalty)(ids, logits))
+    assert torch.equal(
+        repetition_penalty(logits, penalty, ids),
+        theirs.RepetitionPenaltyLogitsProcessor(penalty)(ids, logits),
+    )
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 29, 30, 31])
@@ -41,7 +52,9 @@ def test_no_repeat_ngram_size_equals_transformers(logits, ids, theirs, n):
 
 def test_logit_bias_equals_transformers(logits, ids, theirs):
     bias = {3: -100.0, 7: 2.5, 22: -1e6}
-    want = theirs.SequenceBiasLogitsProcessor({(token,): value for token, value in bias.items()})(ids, logits)
+    want = theirs.SequenceBiasLogitsProcessor({(token,): value for token, value in bias.items()})(
+        ids, logits
+    )
     assert torch.equal(logit_bias(logits, bias), want)
     assert torch.equal(logit_bias(logits, {}), logits)
 
@@ -51,14 +64,24 @@ def test_presence_and_frequency_follow_their_formula(logits, ids):
     for row in range(B):
         for token in range(V):
             n = ids[row].tolist().count(token)
-            assert PENALTIES["presence_penalty"](logits, 0.7, ids)[row, token] == logits[row, token] - 0.7 * (n > 0)
-            assert PENALTIES["frequency_penalty"](logits, 0.25, ids)[row, token] == logits[row, token] - 0.25 * n
+            assert PENALTIES["presence_penalty"](logits, 0.7, ids)[row, token] == logits[
+                row, token
+            ] - 0.7 * (n > 0)
+            assert (
+                PENALTIES["frequency_penalty"](logits, 0.25, ids)[row, token]
+                == logits[row, token] - 0.25 * n
+            )
 
 
-@pytest.mark.parametrize(("name", "value"), [("repetition_penalty", 1.3), ("no_repeat_ngram_size", 2), ("presence_penalty", 1.0)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("repetition_penalty", 1.3), ("no_repeat_ngram_size", 2), ("presence_penalty", 1.0)],
+)
 def test_penalties_ignore_padding(logits, ids, name, value):
     padded = torch.cat([torch.full((B, 4), -1), ids[:, :6]], 1)
-    assert torch.equal(PENALTIES[name](logits, value, padded), PENALTIES[name](logits, value, ids[:, :6]))
+    assert torch.equal(
+        PENALTIES[name](logits, value, padded), PENALTIES[name](logits, value, ids[:, :6])
+    )
 
 
 def test_penalties_ignore_ids_without_a_logit(logits):
@@ -74,7 +97,13 @@ def test_penalties_act_at_temperature_zero(logits, ids):
 
 
 def test_penalties_act_in_the_order_of_their_table():
-    assert list(PENALTIES) == ["logit_bias", "repetition_penalty", "no_repeat_ngram_size", "presence_penalty", "frequency_penalty"]
+    assert list(PENALTIES) == [
+        "logit_bias",
+        "repetition_penalty",
+        "no_repeat_ngram_size",
+        "presence_penalty",
+        "frequency_penalty",
+    ]
 
 
 def test_settings_out_of_range_are_named(logits, ids):

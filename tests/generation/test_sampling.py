@@ -35,7 +35,9 @@ def logits() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def theirs():
-    return pytest.importorskip("transformers.generation.logits_process", reason="needs the extra `hf`")
+    return pytest.importorskip(
+        "transformers.generation.logits_process", reason="needs the extra `hf`"
+    )
 
 
 @pytest.mark.parametrize("t", [0.1, 0.7, 1.0, 5.0])
@@ -68,11 +70,19 @@ def test_eta_cutoff_equals_transformers(logits, theirs, epsilon):
     assert torch.equal(eta_cutoff(logits, epsilon), theirs.EtaLogitsWarper(epsilon)(None, logits))
 
 
-@pytest.mark.parametrize(("name", "value"), [("top_k", 3), ("top_p", 0.8), ("min_p", 0.3), ("typical_p", 0.7), ("eta_cutoff", 0.05)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("top_k", 3), ("top_p", 0.8), ("min_p", 0.3), ("typical_p", 0.7), ("eta_cutoff", 0.05)],
+)
 @pytest.mark.parametrize("row", ["ties", "forbidden", "one left", "all alike"])
 def test_ties_and_forbidden_tokens_equal_transformers(theirs, name, value, row):
     inf = float("inf")
-    rows = {"ties": [2.0, 1, 1, 1, 0, 2], "forbidden": [1.0, -inf, 3, -inf, 0, 0], "one left": [-inf] * 5 + [1.0], "all alike": [0.5] * 6}
+    rows = {
+        "ties": [2.0, 1, 1, 1, 0, 2],
+        "forbidden": [1.0, -inf, 3, -inf, 0, 0],
+        "one left": [-inf] * 5 + [1.0],
+        "all alike": [0.5] * 6,
+    }
     theirs_of = {
         "top_k": theirs.TopKLogitsWarper,
         "top_p": theirs.TopPLogitsWarper,
@@ -82,7 +92,10 @@ def test_ties_and_forbidden_tokens_equal_transformers(theirs, name, value, row):
     }
     logits = torch.tensor([rows[row]])
     ours, want = SAMPLERS[name](logits, value), theirs_of[name](value)(None, logits)
-    if (name, row) == ("top_p", "ties") or (name, row) == ("top_p", "all alike"):  # which of two equals goes is nobody's to say
+    if (name, row) == ("top_p", "ties") or (name, row) == (
+        "top_p",
+        "all alike",
+    ):  # which of two equals goes is nobody's to say
         assert torch.equal(ours.sort().values, want.sort().values)
     else:
         assert torch.equal(ours, want)
@@ -91,7 +104,10 @@ def test_ties_and_forbidden_tokens_equal_transformers(theirs, name, value, row):
 def test_a_list_of_generators_draws_each_row_as_if_alone(logits):
     together = sample(logits, [torch.Generator().manual_seed(s) for s in range(B)])
     for row in range(B):
-        assert torch.equal(sample(logits[row : row + 1], torch.Generator().manual_seed(row)), together[row : row + 1])
+        assert torch.equal(
+            sample(logits[row : row + 1], torch.Generator().manual_seed(row)),
+            together[row : row + 1],
+        )
 
 
 def test_samplers_act_in_the_order_of_transformers(logits, theirs):
@@ -100,9 +116,13 @@ def test_samplers_act_in_the_order_of_transformers(logits, theirs):
     bent = logits
     for name, value in (("temperature", 2.0), ("top_k", 40), ("top_p", 0.6)):
         bent = SAMPLERS[name](bent, value)
-    want = theirs.LogitsProcessorList([theirs.TemperatureLogitsWarper(2.0), theirs.TopKLogitsWarper(40), theirs.TopPLogitsWarper(0.6)])(
-        None, logits
-    )
+    want = theirs.LogitsProcessorList(
+        [
+            theirs.TemperatureLogitsWarper(2.0),
+            theirs.TopKLogitsWarper(40),
+            theirs.TopPLogitsWarper(0.6),
+        ]
+    )(None, logits)
     assert torch.equal(bent, want)
     torch.manual_seed(5)
     ids = next_token(logits, top_p=0.6, temperature=2.0, top_k=40)
@@ -113,11 +133,16 @@ def test_samplers_act_in_the_order_of_transformers(logits, theirs):
 def test_top_k_looks_at_each_row_alone():
     """The notebooks compared a threshold for each row with the whole batch, which fails or keeps the wrong tokens for B > 1."""
     rows = torch.tensor([[1.0, 2, 3, 4], [40, 30, 20, 10]])
-    assert top_k(rows, 2).isinf().tolist() == [[True, True, False, False], [False, False, True, True]]
+    assert top_k(rows, 2).isinf().tolist() == [
+        [True, True, False, False],
+        [False, False, True, True],
+    ]
 
 
 def test_top_k_keeps_ties():
-    assert top_k(torch.tensor([[1.0, 2, 2, 3]]), 2).isinf().tolist() == [[True, False, False, False]]
+    assert top_k(torch.tensor([[1.0, 2, 2, 3]]), 2).isinf().tolist() == [
+        [True, False, False, False]
+    ]
 
 
 @pytest.mark.parametrize("p", [0.05, 0.5, 0.95])
@@ -138,7 +163,10 @@ def test_nothing_is_changed_in_place(logits):
 def test_temperature_zero_takes_the_best_and_needs_no_chance(logits):
     state = torch.get_rng_state()
     assert torch.equal(next_token(logits, temperature=0, top_k=5), greedy(logits))
-    assert torch.equal(process_logits(logits, temperature=0, typical_p=0.1).softmax(-1).argmax(-1, keepdim=True), greedy(logits))
+    assert torch.equal(
+        process_logits(logits, temperature=0, typical_p=0.1).softmax(-1).argmax(-1, keepdim=True),
+        greedy(logits),
+    )
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -162,13 +190,23 @@ def test_half_precision_scores_can_be_drawn_from(logits):
 
 def test_a_sampler_from_outside_takes_one_line(logits, monkeypatch):
     monkeypatch.setitem(
-        sampling.SAMPLERS, "only", lambda logits, i: torch.full_like(logits, -torch.inf).index_fill(-1, torch.tensor([i]), 0.0)
+        sampling.SAMPLERS,
+        "only",
+        lambda logits, i: torch.full_like(logits, -torch.inf).index_fill(
+            -1, torch.tensor([i]), 0.0
+        ),
     )
     assert next_token(logits, only=17).tolist() == [[17]] * B
 
 
 def test_every_sampler_keeps_a_token_and_changes_no_score_that_it_keeps(logits):
-    for name, value in {"top_k": 1, "top_p": 0.01, "min_p": 1.0, "typical_p": 0.01, "eta_cutoff": 0.9}.items():
+    for name, value in {
+        "top_k": 1,
+        "top_p": 0.01,
+        "min_p": 1.0,
+        "typical_p": 0.01,
+        "eta_cutoff": 0.9,
+    }.items():
         bent = SAMPLERS[name](logits, value)
         kept = bent.isfinite()
         assert kept.any(-1).all(), name
@@ -178,8 +216,16 @@ def test_every_sampler_keeps_a_token_and_changes_no_score_that_it_keeps(logits):
 def test_toy_vocabulary_gives_the_printed_counts(capsys):
     assert greedy(TOY_LOGITS[None]).item() == TOY_VOCAB["forward"]
     print_sampled_tokens(softmax_with_temperature(TOY_LOGITS, 1))
-    counts = {word: int(n) for n, word in (line.split(" x ") for line in capsys.readouterr().out.splitlines())}
-    assert counts == dict.fromkeys(TOY_VOCAB, 0) | {"closer": 73, "forward": 582, "inches": 2, "toward": 343}
+    counts = {
+        word: int(n)
+        for n, word in (line.split(" x ") for line in capsys.readouterr().out.splitlines())
+    }
+    assert counts == dict.fromkeys(TOY_VOCAB, 0) | {
+        "closer": 73,
+        "forward": 582,
+        "inches": 2,
+        "toward": 343,
+    }
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,15 @@ from llm_scratch.generation.speculative import DraftModel, check_draft, prompt_l
 from llm_scratch.model.gpt import GPTModel
 
 V = 11
-CFG = {"vocab_size": V, "context_length": 20, "emb_dim": 24, "n_heads": 3, "n_layers": 2, "drop_rate": 0.5, "qkv_bias": True}
+CFG = {
+    "vocab_size": V,
+    "context_length": 20,
+    "emb_dim": 24,
+    "n_heads": 3,
+    "n_layers": 2,
+    "drop_rate": 0.5,
+    "qkv_bias": True,
+}
 
 
 class Chain(nn.Module):
@@ -34,7 +42,9 @@ class Chain(nn.Module):
 
 
 def write(model, idx, propose, n, **kwargs):
-    return torch.cat([idx, *(step.ids for step in islice(speculate(model, idx, propose, **kwargs), n))], 1)
+    return torch.cat(
+        [idx, *(step.ids for step in islice(speculate(model, idx, propose, **kwargs), n))], 1
+    )
 
 
 def chi_square_p(seen, probas):
@@ -70,11 +80,21 @@ def test_tokens_have_the_targets_distribution(who, samplers, n):
             "the model itself": DraftModel(target, chance, **samplers),
             "lookup": partial(prompt_lookup, n_vocab=V),
         }[who]
-        ids = write(target, torch.tensor([[0, 3]]), propose, 100, generator=chance, draft_tokens=3, **samplers)[0]
+        ids = write(
+            target,
+            torch.tensor([[0, 3]]),
+            propose,
+            100,
+            generator=chance,
+            draft_tokens=3,
+            **samplers,
+        )[0]
         seen.index_put_((ids[1:-1], ids[2:]), torch.ones(()), accumulate=True)
     assert seen.sum() == n
     logits = target.table / samplers.get("temperature", 1)
-    logits = logits.masked_fill(logits < logits.topk(samplers.get("top_k", V)).values[:, -1:], -torch.inf)
+    logits = logits.masked_fill(
+        logits < logits.topk(samplers.get("top_k", V)).values[:, -1:], -torch.inf
+    )
     assert chi_square_p(seen, logits.softmax(-1)) > 0.001
 
 
@@ -82,7 +102,15 @@ def tiny(seed, width):
     """A GPT with a cache that is sure of something else for every history."""
     torch.manual_seed(seed)
     model = GPTModel(
-        {"vocab_size": 5, "context_length": 128, "emb_dim": width, "n_heads": 1, "n_layers": 1, "drop_rate": 0.0, "qkv_bias": True}
+        {
+            "vocab_size": 5,
+            "context_length": 128,
+            "emb_dim": width,
+            "n_heads": 1,
+            "n_layers": 1,
+            "drop_rate": 0.0,
+            "qkv_bias": True,
+        }
     )
     with torch.no_grad():
         model.out_head.weight.mul_(1.5)
@@ -114,7 +142,10 @@ def uniform_p(who, n):
     return chi_square_p(counts[None], torch.full((1, 20), 1 / 20))
 
 
-@pytest.mark.parametrize(("who", "n"), [("draft", 20_000), ("lookup", 5_000), pytest.param("lookup", 20_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("who", "n"),
+    [("draft", 20_000), ("lookup", 5_000), pytest.param("lookup", 20_000, marks=pytest.mark.slow)],
+)
 def test_a_gpt_with_a_cache_keeps_its_distribution(who, n):
     assert uniform_p(who, n) > 0.001
 
@@ -123,11 +154,21 @@ def test_a_gpt_with_a_cache_keeps_its_distribution(who, n):
     ("part", "wrong"),
     [
         ("_accept", lambda p, q, guess, chance: True),
-        ("_accept", lambda p, q, guess, chance: bool(torch.rand((), generator=chance) * q.gather(1, guess) < 2 * p.gather(1, guess))),
+        (
+            "_accept",
+            lambda p, q, guess, chance: bool(
+                torch.rand((), generator=chance) * q.gather(1, guess) < 2 * p.gather(1, guess)
+            ),
+        ),
         ("_accept", lambda p, q, guess, chance: bool(torch.rand((), generator=chance) < 0.5)),
         ("_residual", lambda p, q: p),
     ],
-    ids=["every guess kept", "kept too often", "kept by a coin", "replaced by the model's own draw"],
+    ids=[
+        "every guess kept",
+        "kept too often",
+        "kept by a coin",
+        "replaced by the model's own draw",
+    ],
 )
 def test_a_wrong_rule_would_be_seen(part, wrong, monkeypatch):
     monkeypatch.setattr(rules, part, wrong)
@@ -136,7 +177,12 @@ def test_a_wrong_rule_would_be_seen(part, wrong, monkeypatch):
 
 def test_the_chi_square_would_see_a_small_mistake():
     """As if every guess had been kept whenever the target finds it half as likely as the draft."""
-    seen = torch.multinomial(Chain(1).table.softmax(-1), 2000, replacement=True, generator=torch.Generator().manual_seed(1))
+    seen = torch.multinomial(
+        Chain(1).table.softmax(-1),
+        2000,
+        replacement=True,
+        generator=torch.Generator().manual_seed(1),
+    )
     seen = torch.stack([row.bincount(minlength=V) for row in seen]).float()
     assert chi_square_p(seen, Chain(1).table.softmax(-1)) > 0.001
     assert chi_square_p(seen, (Chain(1).table * 1.1).softmax(-1)) < 1e-6
@@ -158,20 +204,38 @@ def gpt(seed, **changes):
 @settings(max_examples=40, deadline=None)
 def test_greedy_text_is_that_of_plain_greedy(prompt, n, draft_tokens, who, penalty):
     """Also where the context fills and slides, and with a penalty that looks at the text."""
-    model, greedy, idx = gpt(1), {"temperature": 0, "repetition_penalty": penalty}, torch.tensor([prompt])
+    model, greedy, idx = (
+        gpt(1),
+        {"temperature": 0, "repetition_penalty": penalty},
+        torch.tensor([prompt]),
+    )
     propose = {
         "draft": lambda: DraftModel(gpt(2, n_layers=1, context_length=9), **greedy),
         "itself": lambda: DraftModel(model, **greedy),
         "lookup": lambda: partial(prompt_lookup, n_vocab=V),
     }[who]()
-    assert torch.equal(write(model, idx, propose, n, draft_tokens=draft_tokens, **greedy), generate(model, idx, n, **greedy))
+    assert torch.equal(
+        write(model, idx, propose, n, draft_tokens=draft_tokens, **greedy),
+        generate(model, idx, n, **greedy),
+    )
 
 
 def test_a_perfect_draft_is_always_kept_and_saves_readings(monkeypatch):
     model, readings = gpt(1), []
     twin = gpt(1)
-    monkeypatch.setattr(model, "hidden", lambda ids, cache=None: readings.append(ids.shape[1]) or GPTModel.hidden(model, ids, cache))
-    write(model, torch.tensor([[1, 2]]), DraftModel(twin, temperature=0), 15, draft_tokens=4, temperature=0)
+    monkeypatch.setattr(
+        model,
+        "hidden",
+        lambda ids, cache=None: readings.append(ids.shape[1]) or GPTModel.hidden(model, ids, cache),
+    )
+    write(
+        model,
+        torch.tensor([[1, 2]]),
+        DraftModel(twin, temperature=0),
+        15,
+        draft_tokens=4,
+        temperature=0,
+    )
     assert readings == [6, 5, 5]
 
 
@@ -184,9 +248,18 @@ def test_the_steps_carry_the_models_own_scores():
 
 
 def test_stops_where_the_context_is_full():
-    ids = write(gpt(1), torch.tensor([[1, 2]]), partial(prompt_lookup, n_vocab=V), 99, context_overflow="stop")
+    ids = write(
+        gpt(1),
+        torch.tensor([[1, 2]]),
+        partial(prompt_lookup, n_vocab=V),
+        99,
+        context_overflow="stop",
+    )
     assert ids.shape[1] == CFG["context_length"] + 1
-    assert write(gpt(1), ids, partial(prompt_lookup, n_vocab=V), 99, context_overflow="stop").shape == ids.shape
+    assert (
+        write(gpt(1), ids, partial(prompt_lookup, n_vocab=V), 99, context_overflow="stop").shape
+        == ids.shape
+    )
     assert write(gpt(1), ids, partial(prompt_lookup, n_vocab=V), 5).shape[1] == ids.shape[1] + 5
 
 
@@ -216,7 +289,13 @@ def test_faults():
 
 @pytest.mark.parametrize("who", ["draft", "lookup"])
 def test_text_ends_when_every_token_is_excluded(who):
-    propose = DraftModel(tiny(2, 4), no_repeat_ngram_size=1) if who == "draft" else partial(prompt_lookup, n_vocab=5)
-    found = list(islice(speculate(tiny(1, 8), torch.tensor([[0, 3]]), propose, no_repeat_ngram_size=1), 9))
+    propose = (
+        DraftModel(tiny(2, 4), no_repeat_ngram_size=1)
+        if who == "draft"
+        else partial(prompt_lookup, n_vocab=5)
+    )
+    found = list(
+        islice(speculate(tiny(1, 8), torch.tensor([[0, 3]]), propose, no_repeat_ngram_size=1), 9)
+    )
     assert sorted(int(step.ids) for step in found[:-1]) == [1, 2, 4]
     assert int(found[-1].ids) == NO_CHOICE

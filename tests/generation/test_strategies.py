@@ -14,7 +14,15 @@ from llm_scratch.generation.steps import Step
 from llm_scratch.generation.strategies import STRATEGIES, settings_of, strategies_with
 from llm_scratch.model.gpt import GPTModel
 
-CFG = {"vocab_size": 130, "context_length": 24, "emb_dim": 24, "n_heads": 3, "n_layers": 2, "drop_rate": 0.5, "qkv_bias": True}
+CFG = {
+    "vocab_size": 130,
+    "context_length": 24,
+    "emb_dim": 24,
+    "n_heads": 3,
+    "n_layers": 2,
+    "drop_rate": 0.5,
+    "qkv_bias": True,
+}
 
 
 class Ascii:
@@ -56,9 +64,19 @@ def test_strategies_that_reduce_to_greedy_give_its_text(strategy, model, draft):
 
 
 def test_beam_gives_the_texts_of_its_search(model):
-    best = beam_search(model, torch.tensor([[97, 98]]), max_new_tokens=8, beams=3, n_best=2, eos_id=128, n_vocab=129)
+    best = beam_search(
+        model,
+        torch.tensor([[97, 98]]),
+        max_new_tokens=8,
+        beams=3,
+        n_best=2,
+        eos_id=128,
+        n_vocab=129,
+    )
     texts = ["", ""]
-    for row, chunk in stream_batch(model, Ascii(), ["ab"], samples=2, max_new_tokens=8, strategy="beam", beams=3):
+    for row, chunk in stream_batch(
+        model, Ascii(), ["ab"], samples=2, max_new_tokens=8, strategy="beam", beams=3
+    ):
         texts[row] += chunk.text
     assert texts == [Ascii().decode_bytes(beam.ids).decode() for beam in best]
     assert text_of(model, strategy="beam", beams=3) == texts[0]
@@ -69,7 +87,10 @@ def test_samples_of_a_random_strategy_are_those_of_their_seeds(model):
     texts = ["", "", "", ""]
     for row, chunk in stream_batch(model, Ascii(), ["ab", "c"], samples=2, seed=1, **lookup):
         texts[row] += chunk.text
-    alone = ["".join(stream(model, Ascii(), prompt, seed=seed, **lookup)) for prompt, seed in zip(["ab", "ab", "c", "c"], [1, 2, 3, 4])]
+    alone = [
+        "".join(stream(model, Ascii(), prompt, seed=seed, **lookup))
+        for prompt, seed in zip(["ab", "ab", "c", "c"], [1, 2, 3, 4])
+    ]
     assert texts == alone
     assert len(set(texts)) == 4
 
@@ -77,10 +98,20 @@ def test_samples_of_a_random_strategy_are_those_of_their_seeds(model):
 def test_text_settings_apply_to_every_strategy(model):
     whole = text_of(model, strategy="contrastive")
     assert text_of(model, strategy="contrastive", stop=[whole[3]]) == whole[: whole.index(whole[3])]
-    chunks = list(stream_chunks(model, Ascii(), "ab", max_new_tokens=3, strategy="contrastive", top=2))
+    chunks = list(
+        stream_chunks(model, Ascii(), "ab", max_new_tokens=3, strategy="contrastive", top=2)
+    )
     assert [len(chunk.top) for chunk in chunks] == [2, 2, 2]
     assert [chunk.stop_reason for chunk in chunks] == [None, None, "length"]
-    *_, last = stream_chunks(model, Ascii(), "ab", max_new_tokens=90, strategy="contrastive", context_overflow="stop", stop_at_eot=False)
+    *_, last = stream_chunks(
+        model,
+        Ascii(),
+        "ab",
+        max_new_tokens=90,
+        strategy="contrastive",
+        context_overflow="stop",
+        stop_at_eot=False,
+    )
     assert last.stop_reason == "context"
 
 
@@ -88,15 +119,30 @@ def test_text_settings_apply_to_every_strategy(model):
     ("settings", "message"),
     [
         ({"strategy": "beams"}, "unknown strategy 'beams'; did you mean 'beam'"),
-        ({"strategy": "beam", "top_k": 3}, "top_k has no effect with strategy='beam'; it applies to sample, speculative, lookup"),
-        ({"strategy": "beam", "seed": 3}, "seed has no effect with strategy='beam'; it applies to sample, speculative, lookup"),
-        ({"strategy": "contrastive", "beams": 3}, "beams has no effect with strategy='contrastive'; it applies to beam"),
-        ({"strategy": "lookup", "mirostat": 3.0}, "mirostat has no effect with strategy='lookup'; it applies to sample"),
+        (
+            {"strategy": "beam", "top_k": 3},
+            "top_k has no effect with strategy='beam'; it applies to sample, speculative, lookup",
+        ),
+        (
+            {"strategy": "beam", "seed": 3},
+            "seed has no effect with strategy='beam'; it applies to sample, speculative, lookup",
+        ),
+        (
+            {"strategy": "contrastive", "beams": 3},
+            "beams has no effect with strategy='contrastive'; it applies to beam",
+        ),
+        (
+            {"strategy": "lookup", "mirostat": 3.0},
+            "mirostat has no effect with strategy='lookup'; it applies to sample",
+        ),
         ({"strategy": "lookup", "alhpa": 3.0}, "unknown setting 'alhpa'"),
         ({"alpha": 0.5}, "alpha has no effect with strategy='sample'; it applies to contrastive"),
         ({"top_kk": 5}, "unknown setting 'top_kk'; did you mean 'top_k'"),
         ({"strategy": "speculative"}, "strategy='speculative' needs draft"),
-        ({"strategy": "contrastive", "samples": 2}, "samples has no effect with strategy='contrastive'; it applies to sample, beam"),
+        (
+            {"strategy": "contrastive", "samples": 2},
+            "samples has no effect with strategy='contrastive'; it applies to sample, beam",
+        ),
         ({"mirostat": 3.0, "temperature": 0}, "mirostat: has no effect at temperature=0"),
         ({"stop": "x"}, "stop: 'x' is one string"),
         ({"regex": "a", "json_schema": "{}"}, "pass one of the two"),
@@ -123,7 +169,9 @@ def test_a_strategy_from_outside_is_one_function_and_one_line(model, monkeypatch
     assert text_of(model, strategy="alphabet", by=2, stop=["l"]) == "dfhj"
     assert settings_of("alphabet") == {"by", "seed", "samples"}
     assert strategies_with("by") == ["alphabet"]
-    with pytest.raises(UserError, match="by has no effect with strategy='beam'; it applies to alphabet"):
+    with pytest.raises(
+        UserError, match="by has no effect with strategy='beam'; it applies to alphabet"
+    ):
         text_of(model, strategy="beam", by=2)
 
 
@@ -138,7 +186,14 @@ def test_a_config_has_every_sampler_and_penalty_and_takes_those_from_outside(mon
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("max_tokens", -1), ("top_p", 2.0), ("seed", -1), ("logit_bias", {1: float("nan")}), ("top", -1)]
+    ("name", "value"),
+    [
+        ("max_tokens", -1),
+        ("top_p", 2.0),
+        ("seed", -1),
+        ("logit_bias", {1: float("nan")}),
+        ("top", -1),
+    ],
 )
 def test_config_rejects_numbers_out_of_range(name, value):
     with pytest.raises(UserError, match=f"{name}: .* out of range"):

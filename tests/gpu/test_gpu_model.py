@@ -102,7 +102,10 @@ def test_greedy_generation_gives_the_cpus_ids(device, architecture):
 def test_engine_gives_the_ids_of_each_text_alone(device):
     """Texts that join one after the other, end after different lengths, and slide; greedy and from a seed of the device."""
     _, copied = twins(device)
-    configs = [GenerationConfig(max_tokens=length, temperature=t, seed=7) for length, t in ((T, 0.0), (9, 0.7), (30, 0.7))]
+    configs = [
+        GenerationConfig(max_tokens=length, temperature=t, seed=7)
+        for length, t in ((T, 0.0), (9, 0.7), (30, 0.7))
+    ]
     ids = {}
     with Engine(copied) as engine:
         for prompt, config in zip(PROMPTS, configs, strict=True):
@@ -113,8 +116,13 @@ def test_engine_gives_the_ids_of_each_text_alone(device):
             for id, chunk in engine.step().items():
                 ids[id].append(chunk.id)
     for id, (prompt, config) in enumerate(zip(PROMPTS, configs, strict=True)):
-        idx, generator = torch.tensor([prompt], device=device), torch.Generator(device).manual_seed(7)
-        alone = generate(copied, idx, config.max_tokens, temperature=config.temperature, generator=generator)
+        idx, generator = (
+            torch.tensor([prompt], device=device),
+            torch.Generator(device).manual_seed(7),
+        )
+        alone = generate(
+            copied, idx, config.max_tokens, temperature=config.temperature, generator=generator
+        )
         assert ids[id] == alone[0, len(prompt) :].tolist()
 
 

@@ -74,7 +74,13 @@ def settings(system=FLOAT32, drop_rate=0.0, **changes):
 
 def begin(device, corpus, folder, **changes) -> Trainer:
     config = settings(**changes)
-    run = build_trainer(config, folder, text_data(config, corpus), Distributed(device=device), inject_fault=inject_requested)
+    run = build_trainer(
+        config,
+        folder,
+        text_data(config, corpus),
+        Distributed(device=device),
+        inject_fault=inject_requested,
+    )
     run.model.train()
     return run
 

@@ -54,7 +54,9 @@ def test_matmul_flops_and_bandwidth_are_plausible():
 
 
 def test_repeat_timings_drops_the_first(monkeypatch):
-    clock = iter([0, 10, 15, 20, 21, 30, 30.75, 40])  # when it began, then the start and end of each
+    clock = iter(
+        [0, 10, 15, 20, 21, 30, 30.75, 40]
+    )  # when it began, then the start and end of each
     monkeypatch.setattr(benchmark, "perf_counter", lambda: next(clock))
     assert repeat_timings(lambda: None, CPU, seconds=0.0) == pytest.approx([1.0, 0.75])
 

@@ -17,7 +17,8 @@ def here(monkeypatch, cuda: bool, mps: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cuda", "mps", "name"), [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+    ("cuda", "mps", "name"),
+    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
 )
 def test_device_auto_chooses_the_fastest_available(cuda, mps, name, monkeypatch):
     here(monkeypatch, cuda, mps)

@@ -21,10 +21,15 @@ CONFIG = GPTConfig(vocab_size=50, context_length=16, emb_dim=64, n_heads=4, n_la
 
 def in_small_pages_only() -> bool:
     """Whether this is a system without large pages on demand: another than Linux, or one before 6.1."""
-    return not sys.platform.startswith("linux") or tuple(map(int, re.findall(r"\d+", platform.release())[:2])) < (6, 1)
+    return not sys.platform.startswith("linux") or tuple(
+        map(int, re.findall(r"\d+", platform.release())[:2])
+    ) < (6, 1)
 
 
-@pytest.mark.skipif(in_small_pages_only(), reason="needs Linux 6.1, which lays memory into large pages when asked to")
+@pytest.mark.skipif(
+    in_small_pages_only(),
+    reason="needs Linux 6.1, which lays memory into large pages when asked to",
+)
 def test_huge_pages_keep_the_contents():
     x = torch.randn(3 * PAGE_BYTES)  # 12 pages, at whatever address
     before, address = x.clone(), x.data_ptr()

@@ -28,7 +28,9 @@ def _fresh_process(tmp_path, monkeypatch):
 def use_speedups(monkeypatch, forward, gradient):
     speedups = {FORWARD: forward, INPUT_GRADIENT: gradient}
     monkeypatch.setattr(linear_kernel, "has_onednn_linear", lambda: True)
-    monkeypatch.setattr(linear_kernel, "_speedup", lambda product, shape, backend: speedups[product][shape])
+    monkeypatch.setattr(
+        linear_kernel, "_speedup", lambda product, shape, backend: speedups[product][shape]
+    )
 
 
 @pytest.mark.parametrize(
@@ -91,5 +93,7 @@ def test_speedup_is_the_ratio_of_the_shortest_times(monkeypatch):
 def test_timings_are_kept_for_the_next_start(monkeypatch):
     first = linear_kernel._speedup(FORWARD, (16, 8), "MKL")
     monkeypatch.setattr(trials, "_answers", {})  # as in another process
-    monkeypatch.setattr(linear_kernel, "thread_seconds", lambda work, n_calls: pytest.fail("timed again"))
+    monkeypatch.setattr(
+        linear_kernel, "thread_seconds", lambda work, n_calls: pytest.fail("timed again")
+    )
     assert linear_kernel._speedup(FORWARD, (16, 8), "MKL") == first

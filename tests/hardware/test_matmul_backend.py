@@ -41,7 +41,9 @@ def onednn_works(monkeypatch):
     ("speedup", "name"),
     [(0.5, "default"), (1.0, "default"), (1.15, "default"), (MIN_SPEEDUP, ONEDNN), (2.2, ONEDNN)],
 )
-def test_backend_is_the_default_unless_onednn_is_clearly_faster(speedup, name, monkeypatch, onednn_works):
+def test_backend_is_the_default_unless_onednn_is_clearly_faster(
+    speedup, name, monkeypatch, onednn_works
+):
     monkeypatch.setattr(matmul_backend, "_speedup_of_onednn", lambda: speedup)
     assert select_matmul_backend() == (default_backend() if name == "default" else ONEDNN)
     assert (KNOB.fp32_precision == "bf16") == (name == ONEDNN)

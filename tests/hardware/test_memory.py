@@ -29,7 +29,9 @@ def test_peak_memory_uses_getrusage_without_proc(monkeypatch):
 
 def a_machine(root, groups, files, available=8 * GIB):
     (root / "proc/self").mkdir(parents=True)
-    (root / "proc/meminfo").write_text(f"MemTotal:  99999999 kB\nMemAvailable:  {available // 1024} kB\n")
+    (root / "proc/meminfo").write_text(
+        f"MemTotal:  99999999 kB\nMemAvailable:  {available // 1024} kB\n"
+    )
     (root / "proc/self/cgroup").write_text(groups)
     for name, text in files.items():
         path = root / "sys/fs/cgroup" / name
@@ -43,7 +45,11 @@ LIMITS = {
     "v2": ("0::/\n", {"memory.max": f"{4 * GIB}\n", "memory.current": f"{1 * GIB}\n"}, 3),
     "v2, files are given back": (
         "0::/\n",
-        {"memory.max": f"{4 * GIB}", "memory.current": f"{3 * GIB}", "memory.stat": f"anon 1\ninactive_file {GIB}\n"},
+        {
+            "memory.max": f"{4 * GIB}",
+            "memory.current": f"{3 * GIB}",
+            "memory.stat": f"anon 1\ninactive_file {GIB}\n",
+        },
         2,
     ),
     "v2, the limit is a parent's": (

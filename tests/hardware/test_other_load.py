@@ -18,7 +18,10 @@ def machine(tmp_path, monkeypatch):
     monkeypatch.setattr(other_load, "STAT", tmp_path / "stat")
 
     def set_to(clock, own, busy):
-        rows = [f"cpu{number} {hundredths} 0 0 9999 9999 0 0 0 77 77" for number, hundredths in enumerate(busy)]
+        rows = [
+            f"cpu{number} {hundredths} 0 0 9999 9999 0 0 0 77 77"
+            for number, hundredths in enumerate(busy)
+        ]
         (tmp_path / "stat").write_text("\n".join(["cpu 1 1 1 1 1 1 1 1 1 1", *rows, "intr 5"]))
         monkeypatch.setattr(other_load.time, "monotonic", lambda: clock)
         monkeypatch.setattr(os, "times", lambda: types.SimpleNamespace(user=own, system=0.0))

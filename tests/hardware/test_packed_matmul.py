@@ -5,7 +5,13 @@ import torch
 from torch.nn import functional as F
 
 from llm_scratch.hardware import packed_matmul as packing
-from llm_scratch.hardware.packed_matmul import can_pack, linear_seconds, pack_weight, packed_matmul, packing_pays
+from llm_scratch.hardware.packed_matmul import (
+    can_pack,
+    linear_seconds,
+    pack_weight,
+    packed_matmul,
+    packing_pays,
+)
 
 DTYPES = list(packing.TOLERANCE)
 
@@ -25,7 +31,9 @@ def raises_for_bfloat16(monkeypatch):
 
     def reorder(weight, *more):
         if weight.dtype == torch.bfloat16:
-            raise RuntimeError("mkldnn_reorder_linear_weight: bf16 path needs the cpu support avx512bw")
+            raise RuntimeError(
+                "mkldnn_reorder_linear_weight: bf16 path needs the cpu support avx512bw"
+            )
         return real(weight, *more)
 
     monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", reorder)
@@ -39,7 +47,9 @@ def test_packed_product_equals_linear(dtype):
     packed = pack_weight(weight)
     assert torch.equal(packed.to_dense(), weight)
     off = 1e-5 if dtype == torch.float32 else 2e-2
-    torch.testing.assert_close(packed_matmul(x, packed, bias), F.linear(x, weight, bias), rtol=off, atol=off)
+    torch.testing.assert_close(
+        packed_matmul(x, packed, bias), F.linear(x, weight, bias), rtol=off, atol=off
+    )
 
 
 def test_can_pack_is_false_for_a_dtype_that_raises(raises_for_bfloat16):
@@ -48,7 +58,11 @@ def test_can_pack_is_false_for_a_dtype_that_raises(raises_for_bfloat16):
 
 
 def test_can_pack_is_false_for_a_dtype_with_wrong_results(monkeypatch):
-    monkeypatch.setattr(packing, "packed_matmul", lambda x, packed, bias=None: x.sum(-1, keepdim=True).expand(-1, 40))
+    monkeypatch.setattr(
+        packing,
+        "packed_matmul",
+        lambda x, packed, bias=None: x.sum(-1, keepdim=True).expand(-1, 40),
+    )
     assert not any(can_pack(dtype) for dtype in DTYPES)
 
 
@@ -61,7 +75,14 @@ def test_can_pack_is_false_without_onednn(monkeypatch):
 def test_packing_pays_where_it_is_faster(monkeypatch):
     monkeypatch.setattr(packing, "_can_pack", lambda dtype: True)
     monkeypatch.setattr(
-        packing, "linear_seconds", lambda width: {"float32": 2.0, "float32 packed": 1.0, "bfloat16": 1.0, "bfloat16 packed": 1.0}
+        packing,
+        "linear_seconds",
+        lambda width: {
+            "float32": 2.0,
+            "float32 packed": 1.0,
+            "bfloat16": 1.0,
+            "bfloat16 packed": 1.0,
+        },
     )
     assert packing_pays(torch.float32, 768)
     assert not packing_pays(torch.bfloat16, 768)

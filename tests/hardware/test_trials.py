@@ -75,7 +75,9 @@ def test_trial_is_repeated_when_a_dependency_changes(change, monkeypatch):
     assert len(calls) == 2
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"key": 1, "seconds": {"a": "x"}}', '{"seconds": {"a": 1}}'])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[1]", '{"key": 1, "seconds": {"a": "x"}}', '{"seconds": {"a": 1}}']
+)
 def test_damaged_trial_cache_is_measured_again(text, cache, monkeypatch):
     calls = []
     remembered("a question", [], measure(calls, {"a": 1.0}))
@@ -111,7 +113,10 @@ def test_time_in_turns_takes_the_shortest_call_after_a_warmup(clock):
 
 def test_time_in_turns_continues_after_a_slow_call(clock):
     """A busy machine makes single calls many times longer."""
-    assert time_in_turns({"a": takes(clock, 9, 90, 90, 1), "b": takes(clock, 2)}) == {"a": 1, "b": 2}
+    assert time_in_turns({"a": takes(clock, 9, 90, 90, 1), "b": takes(clock, 2)}) == {
+        "a": 1,
+        "b": 2,
+    }
 
 
 def test_time_in_turns_is_infinite_for_a_call_that_raises(clock):

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from llm_scratch.interop import crc32c as module
 from llm_scratch.interop.crc32c import crc32c, crc32c_by_bits, masked
 
-KNOWN = [(b"123456789", 0xE3069283), (b"", 0), (bytes(32), 0x8A9136AA), (b"\xff" * 32, 0x62A8AB43), (bytes(range(32)), 0x46DD794E)]
+KNOWN = [
+    (b"123456789", 0xE3069283),
+    (b"", 0),
+    (bytes(32), 0x8A9136AA),
+    (b"\xff" * 32, 0x62A8AB43),
+    (bytes(range(32)), 0x46DD794E),
+]
 
 
 @pytest.mark.parametrize("check", [crc32c, crc32c_by_bits])

@@ -33,7 +33,11 @@ def _alone(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", GPT2)
 @pytest.mark.parametrize("place", ["here", "data", "cache"])
 def test_a_release_that_is_here_is_taken(tmp_path, monkeypatch, name, place):
-    base = {"here": tmp_path / "gpt2", "data": tmp_path / "data" / "gpt2", "cache": tmp_path / "cache" / "gpt2"}[place]
+    base = {
+        "here": tmp_path / "gpt2",
+        "data": tmp_path / "data" / "gpt2",
+        "cache": tmp_path / "cache" / "gpt2",
+    }[place]
     if place == "data":
         monkeypatch.setenv("LLM_SCRATCH_DATA", str(tmp_path / "data"))
     shutil.copytree(TINY, base / GPT2[name])
@@ -49,27 +53,54 @@ def test_offline_says_what_to_put_where(name):
 
 
 def test_the_pinned_file_is_read_and_another_is_not(tmp_path, monkeypatch):
-    cfg = GPTConfig(vocab_size=50, context_length=8, emb_dim=12, n_heads=3, n_layers=2, qkv_bias=True, tie_embeddings=True)
+    cfg = GPTConfig(
+        vocab_size=50,
+        context_length=8,
+        emb_dim=12,
+        n_heads=3,
+        n_layers=2,
+        qkv_bias=True,
+        tie_embeddings=True,
+    )
     ours = GPTModel(cfg).eval()
     state = dict(ours.named_parameters())
     file = tmp_path / "data" / "gpt2.safetensors"
     file.parent.mkdir()
     mapped = [each for each in expand(HF, 2) if each.ours != ("out_head.weight",)]
-    weights = {each.theirs.removeprefix(HF_PREFIX): each.join(state).detach().contiguous() for each in mapped}
-    masks = {f"h.{i}.attn.bias": torch.ones(1, 1, 8, 8).tril() for i in range(2)}  # as the hub's file has them
+    weights = {
+        each.theirs.removeprefix(HF_PREFIX): each.join(state).detach().contiguous()
+        for each in mapped
+    }
+    masks = {
+        f"h.{i}.attn.bias": torch.ones(1, 1, 8, 8).tril() for i in range(2)
+    }  # as the hub's file has them
     safetensors.torch.save_file(weights | masks, file)
     pin = hashlib.sha256(file.read_bytes()).hexdigest()
-    monkeypatch.setitem(download.FILES, "gpt2.safetensors", download.Remote(("https://x.org/f",), pin, file.stat().st_size))
+    monkeypatch.setitem(
+        download.FILES,
+        "gpt2.safetensors",
+        download.Remote(("https://x.org/f",), pin, file.stat().st_size),
+    )
     monkeypatch.setattr(gpt2, "gpt2_config", lambda size: cfg)
     monkeypatch.setitem(TOKENIZERS, "gpt2", lambda texts, vocab_size: TOKENIZERS["chars"](["abc"]))
     monkeypatch.setenv("LLM_SCRATCH_DATA", str(file.parent))
     model, _ = load("gpt2")
-    assert all(torch.equal(parameter, model.get_parameter(name)) for name, parameter in ours.named_parameters())
+    assert all(
+        torch.equal(parameter, model.get_parameter(name))
+        for name, parameter in ours.named_parameters()
+    )
     assert model.out_head.weight is model.tok_emb.weight
     file.write_bytes(file.read_bytes()[:-1] + b"x")
-    with pytest.raises(UserError, match=r"gpt2\.safetensors differs from the expected file .* with sha256"):
+    with pytest.raises(
+        UserError, match=r"gpt2\.safetensors differs from the expected file .* with sha256"
+    ):
         load("gpt2")
 
 
 def test_the_sizes_have_their_shapes():
-    assert [gpt2.gpt2_config(size).n_params // 10**6 for size in GPT2.values()] == [124, 354, 774, 1557]
+    assert [gpt2.gpt2_config(size).n_params // 10**6 for size in GPT2.values()] == [
+        124,
+        354,
+        774,
+        1557,
+    ]

@@ -9,10 +9,21 @@ import torch
 from llm_scratch.config import GPTConfig
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.gpt2_weight_map import HEAD, HF, LITGPT, NANOGPT, OPENAI, biases
-from llm_scratch.interop.weight_map import TRANSPOSED, Origin, Rule, TensorSpec, assemble, expand, match_tensors, set_parameters
+from llm_scratch.interop.weight_map import (
+    TRANSPOSED,
+    Origin,
+    Rule,
+    TensorSpec,
+    assemble,
+    expand,
+    match_tensors,
+    set_parameters,
+)
 from llm_scratch.model.gpt import GPTModel
 
-CFG = GPTConfig(vocab_size=31, context_length=7, emb_dim=12, n_heads=3, n_layers=2, drop_rate=0.0, qkv_bias=True)
+CFG = GPTConfig(
+    vocab_size=31, context_length=7, emb_dim=12, n_heads=3, n_layers=2, drop_rate=0.0, qkv_bias=True
+)
 FORMATS = {"OpenAI": OPENAI, "Hugging Face": HF, "nanoGPT": NANOGPT, "litgpt": LITGPT}
 HERE = Origin("here", "settings")
 
@@ -25,17 +36,23 @@ def model():
 
 def source_of(state, rules):
     """A model's weights as a format has them."""
-    tensors = {mapped.theirs: mapped.join(state) for mapped in expand(rules, CFG.n_layers) if mapped.theirs}
+    tensors = {
+        mapped.theirs: mapped.join(state) for mapped in expand(rules, CFG.n_layers) if mapped.theirs
+    }
     return SimpleNamespace(tensors=tensors, read=tensors.__getitem__)
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_each_parameter_is_there_once_in_the_models_order(model, name):
     mapped = list(expand(FORMATS[name], CFG.n_layers))
-    assert sorted(ours for each in mapped for ours in each.ours) == sorted(dict(model.named_parameters()))
+    assert sorted(ours for each in mapped for ours in each.ours) == sorted(
+        dict(model.named_parameters())
+    )
     theirs = [each.theirs for each in mapped if each.theirs]
     assert len(theirs) == len(set(theirs))
-    blocks = [int(each.ours[0].split(".")[1]) for each in mapped if each.ours[0].startswith("trf_blocks")]
+    blocks = [
+        int(each.ours[0].split(".")[1]) for each in mapped if each.ours[0].startswith("trf_blocks")
+    ]
     assert blocks == sorted(blocks)
 
 
@@ -50,21 +67,31 @@ def test_split_undoes_join(model, name):
 
 @pytest.mark.parametrize("name", ["Hugging Face", "nanoGPT"])
 def test_a_model_comes_back_bit_by_bit(model, name):
-    back = assemble(CFG, source_of(dict(model.named_parameters()), FORMATS[name]), FORMATS[name], HERE)
+    back = assemble(
+        CFG, source_of(dict(model.named_parameters()), FORMATS[name]), FORMATS[name], HERE
+    )
     for own, parameter in model.named_parameters():
         assert torch.equal(back.get_parameter(own), parameter), own
-        assert back.get_parameter(own).untyped_storage().nbytes() == parameter.nbytes, "a part keeps the whole in memory"
+        assert back.get_parameter(own).untyped_storage().nbytes() == parameter.nbytes, (
+            "a part keeps the whole in memory"
+        )
 
 
 def test_optional_tensors_are_zero_when_missing(model):
     source = source_of(dict(model.named_parameters()), NANOGPT)
     for name in [name for name in source.tensors if name.endswith("bias") and "c_attn" not in name]:
         del source.tensors[name]
-    with pytest.raises(UserError, match=r"here: h\.0\.ln_1\.bias is missing, which settings asks for") as error:
+    with pytest.raises(
+        UserError, match=r"here: h\.0\.ln_1\.bias is missing, which settings asks for"
+    ) as error:
         assemble(CFG, source, NANOGPT, HERE)
     assert error.value.code == CHECKPOINT
     back = assemble(CFG, source, NANOGPT, HERE, absent=biases(with_shifts=True))
-    assert not any(parameter.any() for name, parameter in back.named_parameters() if name.endswith(("shift", "proj.bias")))
+    assert not any(
+        parameter.any()
+        for name, parameter in back.named_parameters()
+        if name.endswith(("shift", "proj.bias"))
+    )
     with pytest.raises(UserError, match=r"ln_1\.bias is missing"):
         assemble(CFG, source, NANOGPT, HERE, absent=biases(with_shifts=False))
 
@@ -73,7 +100,10 @@ def test_tensor_without_a_parameter_must_be_zero(model):
     state = dict(model.named_parameters())
     plain = GPTConfig(**{**CFG, "qkv_bias": False, "tie_embeddings": False})
     source = source_of(state, HF)
-    with pytest.raises(UserError, match=r"here: transformer\.h\.0\.attn\.c_attn\.bias is not 0, but settings has no such bias"):
+    with pytest.raises(
+        UserError,
+        match=r"here: transformer\.h\.0\.attn\.c_attn\.bias is not 0, but settings has no such bias",
+    ):
         assemble(plain, source, HF, HERE)
     for name in source.tensors:
         if name.endswith("c_attn.bias"):
@@ -83,12 +113,19 @@ def test_tensor_without_a_parameter_must_be_zero(model):
 
 def test_a_shape_without_end_is_compared_and_not_built():
     huge = GPTConfig(vocab_size=10**9, emb_dim=12 * 10**6, n_heads=12, n_layers=10**4)
-    found = {f"transformer.h.{layer}.ln_1.weight": TensorSpec(torch.float32, (12,)) for layer in range(3)}
+    found = {
+        f"transformer.h.{layer}.ln_1.weight": TensorSpec(torch.float32, (12,)) for layer in range(3)
+    }
     found["transformer.wte.weight"] = TensorSpec(torch.float32, (31, 12))
-    with pytest.raises(UserError, match=r"here: transformer\.h\.3\.ln_1\.weight is missing, which settings asks for"):
+    with pytest.raises(
+        UserError,
+        match=r"here: transformer\.h\.3\.ln_1\.weight is missing, which settings asks for",
+    ):
         match_tensors(huge, found, HF, HERE)
     huge = replace(huge, n_layers=3)
-    with pytest.raises(UserError, match=r"wte\.weight is \(31, 12\), by settings it is \(1000000000, 12000000\)"):
+    with pytest.raises(
+        UserError, match=r"wte\.weight is \(31, 12\), by settings it is \(1000000000, 12000000\)"
+    ):
         match_tensors(huge, found, HF, HERE)
 
 

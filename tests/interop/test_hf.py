@@ -18,7 +18,9 @@ from llm_scratch.interop.weight_map import expand
 from llm_scratch.loading import load
 from llm_scratch.tokenizers import TOKENIZERS, save_tokenizer
 
-transformers = pytest.importorskip("transformers", reason="transformers is the reference for its own folders; install the hf extra")
+transformers = pytest.importorskip(
+    "transformers", reason="transformers is the reference for its own folders; install the hf extra"
+)
 TINY = {"vocab_size": 261, "n_positions": 24, "n_embd": 24, "n_head": 3, "n_layer": 2}
 CHARS = TOKENIZERS["chars"](["abcdefgh \n"])
 
@@ -63,13 +65,23 @@ def assert_same(ours, theirs):
         ("10KB", {}),
         ("5GB", {"tie_word_embeddings": False}),
         ("10KB", {"tie_word_embeddings": False, "activation_function": "gelu"}),
-        ("5GB", {"activation_function": "gelu_pytorch_tanh", "n_inner": 96, "resid_pdrop": 0.0, "reorder_and_upcast_attn": True}),
+        (
+            "5GB",
+            {
+                "activation_function": "gelu_pytorch_tanh",
+                "n_inner": 96,
+                "resid_pdrop": 0.0,
+                "reorder_and_upcast_attn": True,
+            },
+        ),
         ("5GB", {"n_layer": 1, "n_head": 1, "dtype": "float16"}),
     ],
 )
 def test_transformers_folder_loads_as_the_same_model(tmp_path, shard, changes):
     theirs = made(tmp_path, shard, **changes)
-    assert len(list(tmp_path.glob("*.safetensors"))) == (1 if shard == "5GB" else len(list(tmp_path.glob("model-0*"))))
+    assert len(list(tmp_path.glob("*.safetensors"))) == (
+        1 if shard == "5GB" else len(list(tmp_path.glob("model-0*")))
+    )
     ours, tokenizer = load_folder(tmp_path, CHARS)
     assert tokenizer is CHARS
     assert_same(ours, theirs)
@@ -78,7 +90,9 @@ def test_transformers_folder_loads_as_the_same_model(tmp_path, shard, changes):
         for mine, part in mapped.split(state[mapped.theirs]).items():
             assert torch.equal(ours.get_parameter(mine), part), mine
         assert torch.equal(mapped.join(ours.state_dict()), state[mapped.theirs]), mapped.theirs
-    assert all(parameter.is_contiguous() and parameter.requires_grad for parameter in ours.parameters())
+    assert all(
+        parameter.is_contiguous() and parameter.requires_grad for parameter in ours.parameters()
+    )
     assert (ours.out_head.weight is ours.tok_emb.weight) == changes.get("tie_word_embeddings", True)
 
 
@@ -95,11 +109,18 @@ def test_names_with_transformer_before_them_and_without_are_the_same(copy):
     weights = safetensors.torch.load(path.read_bytes())  # a copy: the file is replaced below
     plain = {name.removeprefix("transformer."): tensor for name, tensor in weights.items()}
     assert plain.keys() != weights.keys()
-    plain |= {"h.0.attn.bias": torch.ones(1, 1, 24, 24), "h.0.attn.masked_bias": torch.tensor(-1e4)}  # as the hub's gpt2 has them
+    plain |= {
+        "h.0.attn.bias": torch.ones(1, 1, 24, 24),
+        "h.0.attn.masked_bias": torch.tensor(-1e4),
+    }  # as the hub's gpt2 has them
     safetensors.torch.save_file(plain, path)
     after = load(copy)[0]
-    assert all(torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
-    safetensors.torch.save_file(weights | {"wte.weight": weights["transformer.wte.weight"].clone()}, path)
+    assert all(
+        torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True)
+    )
+    safetensors.torch.save_file(
+        weights | {"wte.weight": weights["transformer.wte.weight"].clone()}, path
+    )
     with pytest.raises(UserError, match=r"wte.weight occurs twice"):
         load(copy)
 
@@ -108,8 +129,12 @@ def test_both_spellings_of_a_tokenizer_are_read(copy):
     want = load(copy)[1].encode("abab ba")
     data = json.loads((copy / "tokenizer.json").read_text())
     (copy / "tokenizer.json").unlink()
-    (copy / "vocab.json").write_text(json.dumps(data["model"]["vocab"] | {"<|endoftext|>": len(data["model"]["vocab"]) - 1}))
-    (copy / "merges.txt").write_text("#version: 0.2\n" + "".join(" ".join(merge) + "\n" for merge in data["model"]["merges"]))
+    (copy / "vocab.json").write_text(
+        json.dumps(data["model"]["vocab"] | {"<|endoftext|>": len(data["model"]["vocab"]) - 1})
+    )
+    (copy / "merges.txt").write_text(
+        "#version: 0.2\n" + "".join(" ".join(merge) + "\n" for merge in data["model"]["merges"])
+    )
     assert load(copy)[1].encode("abab ba") == want
     (copy / "merges.txt").unlink()
     with pytest.raises(UserError, match=r"tokenizer\.json") as error:
@@ -133,22 +158,42 @@ def change(folder, **values):
         ("n_head", 5, "n_embd is '24'; expected a multiple of n_head=5"),
         ("n_layer", 10**4, r"h\.2\.ln_1\.weight is missing, which config.json asks for"),
         ("n_layer", 1, r"unknown tensor transformer\.h\.1\.attn\.c_attn\.bias"),
-        ("n_embd", 24 * 10**5, r"wte\.weight is \(261, 24\), by config.json it is \(261, 2400000\)"),
-        ("n_layer", 10**9, "n_layers: 1000000000 is out of range; give a whole number from 1 to 10000"),
+        (
+            "n_embd",
+            24 * 10**5,
+            r"wte\.weight is \(261, 24\), by config.json it is \(261, 2400000\)",
+        ),
+        (
+            "n_layer",
+            10**9,
+            "n_layers: 1000000000 is out of range; give a whole number from 1 to 10000",
+        ),
         ("n_positions", 25, r"wpe\.weight is \(24, 24\), by config.json it is \(25, 24\)"),
         ("n_inner", 48, r"c_fc\.weight is \(24, 96\), by config.json it is \(24, 48\)"),
         ("n_inner", -1, "n_inner is '-1'; expected a positive integer"),
         ("activation_function", "tanh", "activation_function is 'tanh'; expected gelu_new or"),
-        ("layer_norm_epsilon", "small", "layer_norm_epsilon is 'small'; expected at least 0 and below 1"),
+        (
+            "layer_norm_epsilon",
+            "small",
+            "layer_norm_epsilon is 'small'; expected at least 0 and below 1",
+        ),
         ("layer_norm_epsilon", 0, "norm_eps: 0.0 is out of range"),
-        ("scale_attn_by_inverse_layer_idx", 1, "scale_attn_by_inverse_layer_idx is '1'; expected true or false"),
+        (
+            "scale_attn_by_inverse_layer_idx",
+            1,
+            "scale_attn_by_inverse_layer_idx is '1'; expected true or false",
+        ),
         ("scale_attn_weights", False, "scale_attn_weights is 'False'; expected True"),
         ("add_cross_attention", True, "add_cross_attention is 'True'"),
         ("tie_word_embeddings", "yes", "tie_word_embeddings is 'yes'"),
         ("tie_word_embeddings", False, r"lm_head\.weight is missing"),
         ("resid_pdrop", 2, "resid_pdrop is '2'"),
         ("quantization_config", {"bits": 4}, "quantization_config is"),
-        ("llm_scratch", {"qkv_bias": False}, r"h\.0\.attn\.c_attn\.bias is not 0, but config.json has no such bias"),
+        (
+            "llm_scratch",
+            {"qkv_bias": False},
+            r"h\.0\.attn\.c_attn\.bias is not 0, but config.json has no such bias",
+        ),
     ],
 )
 def test_a_setting_of_another_model_is_named(copy, setting, value, message):
@@ -167,7 +212,9 @@ def broken(folder, how):
         path.write_bytes(path.read_bytes()[:-9])
     elif how == "missing file":
         path.unlink()
-        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "model-00001-of-00001.safetensors"}}))
+        (folder / "model.safetensors.index.json").write_text(
+            json.dumps({"weight_map": {"a": "model-00001-of-00001.safetensors"}})
+        )
     else:
         tensor = weights.pop(name)
         weights |= {
@@ -193,7 +240,10 @@ def broken(folder, how):
         ("whole numbers", r"h\.1\.mlp\.c_fc\.weight holds int32; expected float32"),
         ("not a number", r"h\.1\.mlp\.c_fc\.weight has values that are not finite"),
         ("infinite", r"h\.1\.mlp\.c_fc\.weight has values that are not finite"),
-        ("another head", r"lm_head\.weight differs from the token embedding, but config.json ties them"),
+        (
+            "another head",
+            r"lm_head\.weight differs from the token embedding, but config.json ties them",
+        ),
     ],
 )
 def test_broken_weights_are_one_line_that_names_the_tensor(copy, how, message):
@@ -215,16 +265,27 @@ def test_broken_weights_are_one_line_that_names_the_tensor(copy, how, message):
     ],
     ids=["NaN", "shape", "dtype", "unknown"],
 )
-def test_of_many_files_the_one_is_named_and_the_tensor_as_it_is_called_there(tmp_path, change, message):
+def test_of_many_files_the_one_is_named_and_the_tensor_as_it_is_called_there(
+    tmp_path, change, message
+):
     made(tmp_path, "10KB")
     save_tokenizer(CHARS, tmp_path)
     name = "transformer.h.1.mlp.c_fc.weight"
-    path = tmp_path / json.loads((tmp_path / "model.safetensors.index.json").read_text())["weight_map"][name]
+    path = (
+        tmp_path
+        / json.loads((tmp_path / "model.safetensors.index.json").read_text())["weight_map"][name]
+    )
     assert path.name != "model.safetensors"
     weights = safetensors.torch.load(path.read_bytes())  # a copy: the file is replaced below
-    bad = weights | ({name: change(weights[name])} if change else {"transformer.h.1.x": torch.ones(1)})
+    bad = weights | (
+        {name: change(weights[name])} if change else {"transformer.h.1.x": torch.ones(1)}
+    )
     safetensors.torch.save_file(bad, path)
-    said = f"{path}: unknown tensor transformer.h.1.x" if change is None else f"{path}: {name} {message}"
+    said = (
+        f"{path}: unknown tensor transformer.h.1.x"
+        if change is None
+        else f"{path}: {name} {message}"
+    )
     with pytest.raises(UserError, match=said) as error:
         load(tmp_path)
     assert error.value.code == CHECKPOINT
@@ -235,7 +296,9 @@ def test_a_missing_tensor_and_a_stray_one_are_called_as_they_are_there(copy):
     path = copy / "model.safetensors"
     weights = safetensors.torch.load(path.read_bytes())  # a copy: the file is replaced below
     name = "transformer.h.1.mlp.c_fc.weight"
-    safetensors.torch.save_file({key: tensor for key, tensor in weights.items() if key != name}, path)
+    safetensors.torch.save_file(
+        {key: tensor for key, tensor in weights.items() if key != name}, path
+    )
     with pytest.raises(UserError, match=f"{copy}: {name} is missing, which config.json asks for"):
         load(copy)
     safetensors.torch.save_file(weights | {"score.weight": torch.ones(1)}, path)
@@ -246,7 +309,10 @@ def test_a_missing_tensor_and_a_stray_one_are_called_as_they_are_there(copy):
 def test_a_pickle_is_refused_with_what_to_do(copy):
     torch.save({}, copy / "pytorch_model.bin")
     (copy / "model.safetensors").unlink()
-    with pytest.raises(UserError, match=r"pytorch_model\.bin is a pickle.*download model.safetensors instead, or convert it"):
+    with pytest.raises(
+        UserError,
+        match=r"pytorch_model\.bin is a pickle.*download model.safetensors instead, or convert it",
+    ):
         load(copy)
 
 
@@ -257,7 +323,12 @@ def test_a_tokenizer_too_large_for_the_model_is_named(copy):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"tie_embeddings": True, "qkv_bias": True, "drop_rate": 0.0}, {"activation": "gelu", "init": "mimetic"}]
+    "changes",
+    [
+        {},
+        {"tie_embeddings": True, "qkv_bias": True, "drop_rate": 0.0},
+        {"activation": "gelu", "init": "mimetic"},
+    ],
 )
 def test_settings_come_back(changes):
     cfg = ModelConfig.of({mine: TINY[theirs] for theirs, mine in SHAPE_FIELDS.items()} | changes)
@@ -269,5 +340,8 @@ def test_settings_come_back(changes):
 
 
 def test_to_config_rejects_unsupported_architecture():
-    with pytest.raises(UserError, match="architecture 'nanochat': transformers has no such model; architectures that it has: gpt"):
+    with pytest.raises(
+        UserError,
+        match="architecture 'nanochat': transformers has no such model; architectures that it has: gpt",
+    ):
         to_config(NanoChatConfig(), None, None)

@@ -21,8 +21,12 @@ from llm_scratch.model import build
 from llm_scratch.storage import files
 from llm_scratch.tokenizers import TOKENIZERS, CharTokenizer
 
-tokenizers = pytest.importorskip("tokenizers", reason="comes with transformers; install the hf extra")
-transformers = pytest.importorskip("transformers", reason="transformers reads what is written; install the hf extra")
+tokenizers = pytest.importorskip(
+    "tokenizers", reason="comes with transformers; install the hf extra"
+)
+transformers = pytest.importorskip(
+    "transformers", reason="transformers reads what is written; install the hf extra"
+)
 TEXTS = ["the cat sat on the mat, and the hat — naïve 😀\n\t" * 20]
 CFG = GPTConfig(vocab_size=300, context_length=24, emb_dim=24, n_heads=3, n_layers=2, drop_rate=0.0)
 KINDS = {
@@ -62,7 +66,13 @@ def test_exported_model_equals_transformers_model(tmp_path, bpe, kind):
     folder = tmp_path / "new" / "ours"
     checked = export_hf(model, bpe, folder)
     assert checked.difference <= 1e-5
-    files = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json"}
+    files = {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "generation_config.json",
+    }
     assert {path.name for path in folder.iterdir()} == files
     assert [path.name for path in folder.parent.iterdir()] == ["ours"]
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder)
@@ -79,7 +89,9 @@ def test_exported_model_equals_transformers_model(tmp_path, bpe, kind):
 def test_the_tensors_are_those_that_transformers_would_write(written, tmp_path):
     _, folder = written
     transformers.AutoModelForCausalLM.from_pretrained(folder).save_pretrained(tmp_path)
-    ours, theirs = (safetensors.torch.load_file(path / "model.safetensors") for path in (folder, tmp_path))
+    ours, theirs = (
+        safetensors.torch.load_file(path / "model.safetensors") for path in (folder, tmp_path)
+    )
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
 
@@ -97,7 +109,9 @@ def test_transformers_goes_on_with_a_text_as_we_do(written, bpe):
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     ids = tokenizer("the cat", return_tensors="pt").input_ids
     assert ids[0].tolist() == encode_prompt(model, bpe, "the cat")
-    told = theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, pad_token_id=0)
+    told = theirs.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, pad_token_id=0
+    )
     for position in range(ids.shape[1], told.shape[1]):
         assert model(told[:, :position])[0, -1].argmax() == told[0, position]
 
@@ -116,7 +130,9 @@ def test_the_pipeline_begins_a_prompt_with_the_start_id(tmp_path, bpe, kind, has
     for folder in ("ours", "again"):
         their_tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / folder)
         pipeline = transformers.pipeline("text-generation", model=theirs, tokenizer=their_tokenizer)
-        (told,) = pipeline("the cat", max_new_tokens=5, do_sample=False, pad_token_id=0, return_tensors=True)
+        (told,) = pipeline(
+            "the cat", max_new_tokens=5, do_sample=False, pad_token_id=0, return_tensors=True
+        )
         ids = encode_prompt(model, tokenizer, "the cat")
         want = list(generate(model, torch.tensor([ids]), 5, temperature=0.0)[0])
         assert told["generated_token_ids"] == want
@@ -124,7 +140,9 @@ def test_the_pipeline_begins_a_prompt_with_the_start_id(tmp_path, bpe, kind, has
         assert read_tokenizer(tmp_path / folder).encode("the cat") == tokenizer.encode("the cat")
 
 
-def test_a_folder_without_our_settings_begins_with_the_token_that_its_tokenizer_adds(written, bpe, tmp_path):
+def test_a_folder_without_our_settings_begins_with_the_token_that_its_tokenizer_adds(
+    written, bpe, tmp_path
+):
     _, folder = written
     shutil.copytree(folder, tmp_path / "theirs")
     config = json.loads((folder / "config.json").read_text())
@@ -135,14 +153,27 @@ def test_a_folder_without_our_settings_begins_with_the_token_that_its_tokenizer_
 
 @pytest.mark.parametrize("kind", ["bpe", "chars", "gpt2"])
 def test_exported_tokenizer_gives_equal_ids_and_texts(tmp_path, bpe, kind, request):
-    tokenizer = {"bpe": lambda: bpe, "chars": lambda: CharTokenizer.train(TEXTS), "gpt2": lambda: request.getfixturevalue("gpt2")}[kind]()
+    tokenizer = {
+        "bpe": lambda: bpe,
+        "chars": lambda: CharTokenizer.train(TEXTS),
+        "gpt2": lambda: request.getfixturevalue("gpt2"),
+    }[kind]()
     hf_export.write_tokenizer(tokenizer, tmp_path, 24)
-    theirs, texts = transformers.AutoTokenizer.from_pretrained(tmp_path), sample_texts(tokenizer, 1000)
-    texts += ["", "<|endoftext|>", "\n<|endoftext|> \n", " "] if kind != "chars" else ["", "a<|endoftext|>t"]
+    theirs, texts = (
+        transformers.AutoTokenizer.from_pretrained(tmp_path),
+        sample_texts(tokenizer, 1000),
+    )
+    texts += (
+        ["", "<|endoftext|>", "\n<|endoftext|> \n", " "]
+        if kind != "chars"
+        else ["", "a<|endoftext|>t"]
+    )
     want = [tokenizer.encode(text, allowed_special="all") for text in texts]
     assert theirs(texts, verbose=False)["input_ids"] == want
     assert theirs.eos_token_id == tokenizer.eot_token
-    assert theirs.batch_decode(want, clean_up_tokenization_spaces=False) == [tokenizer.decode(ids) for ids in want]
+    assert theirs.batch_decode(want, clean_up_tokenization_spaces=False) == [
+        tokenizer.decode(ids) for ids in want
+    ]
     back = read_tokenizer(tmp_path)
     assert [back.encode(text, allowed_special="all") for text in texts] == want
 
@@ -150,21 +181,29 @@ def test_exported_tokenizer_gives_equal_ids_and_texts(tmp_path, bpe, kind, reque
 def another_model(monkeypatch):
     tensors = hf_export.tensors
     monkeypatch.setattr(
-        hf_export, "tensors", lambda *args: {k: v * 1.1 if "h.1.mlp.c_proj.w" in k else v for k, v in tensors(*args).items()}
+        hf_export,
+        "tensors",
+        lambda *args: {
+            k: v * 1.1 if "h.1.mlp.c_proj.w" in k else v for k, v in tensors(*args).items()
+        },
     )
 
 
 def another_tokenizer(monkeypatch):
     write_tokenizer = hf_export.write_tokenizer
     monkeypatch.setattr(
-        hf_export, "write_tokenizer", lambda tokenizer, *rest: write_tokenizer(TOKENIZERS["bpe"](["zyx" * 99], 258), *rest[:2])
+        hf_export,
+        "write_tokenizer",
+        lambda tokenizer, *rest: write_tokenizer(TOKENIZERS["bpe"](["zyx" * 99], 258), *rest[:2]),
     )
 
 
 def no_start(monkeypatch):
     write_tokenizer = hf_export.write_tokenizer
     monkeypatch.setattr(
-        hf_export, "write_tokenizer", lambda tokenizer, folder, length, start_id: write_tokenizer(tokenizer, folder, length)
+        hf_export,
+        "write_tokenizer",
+        lambda tokenizer, folder, length, start_id: write_tokenizer(tokenizer, folder, length),
     )
 
 
@@ -204,11 +243,17 @@ def full_disk(monkeypatch):
         (another_tokenizer, CHECKPOINT, "transformers reads another tokenizer: the ids of"),
         (no_start, CHECKPOINT, "transformers reads another tokenizer: the ids of"),
         (another_prompt, CHECKPOINT, "transformers begins the prompt .* with other ids"),
-        (another_continuation, CHECKPOINT, "transformers continues the prompt .* with another token"),
+        (
+            another_continuation,
+            CHECKPOINT,
+            "transformers continues the prompt .* with another token",
+        ),
         (full_disk, RESOURCES, "No space left on device"),
     ],
 )
-def test_a_folder_that_would_differ_does_not_appear(tmp_path, bpe, monkeypatch, fault, code, message):
+def test_a_folder_that_would_differ_does_not_appear(
+    tmp_path, bpe, monkeypatch, fault, code, message
+):
     fault(monkeypatch)
     model = model_of(CFG)
     model.start_id = bpe.eot_token
@@ -272,18 +317,28 @@ def tiktoken_without_bytes():
     """A tiktoken encoding whose vocabulary lacks most bytes, so that no merges make it."""
     tiktoken = pytest.importorskip("tiktoken", reason="tiktoken's encodings are what is refused")
     ranks = {b"a": 0, b"b": 1, b"abab": 2}
-    return tiktoken.Encoding("strange", pat_str=r"\w+|\W", mergeable_ranks=ranks, special_tokens={"<|endoftext|>": 3})
+    return tiktoken.Encoding(
+        "strange", pat_str=r"\w+|\W", mergeable_ranks=ranks, special_tokens={"<|endoftext|>": 3}
+    )
 
 
 @pytest.mark.parametrize(
     ("tokenizer", "words"),
     [
-        (Bytes, "the tokenizer 'my bytes' (Bytes) cannot be exported to transformers: it is neither byte-level BPE nor characters"),
-        (tiktoken_without_bytes, "the tokenizer 'strange' (Encoding) cannot be exported to transformers: its vocabulary is not"),
+        (
+            Bytes,
+            "the tokenizer 'my bytes' (Bytes) cannot be exported to transformers: it is neither byte-level BPE nor characters",
+        ),
+        (
+            tiktoken_without_bytes,
+            "the tokenizer 'strange' (Encoding) cannot be exported to transformers: its vocabulary is not",
+        ),
     ],
     ids=["of one's own", "tiktoken's"],
 )
-def test_a_tokenizer_that_transformers_cannot_have_is_refused_before_anything_is_written(tmp_path, tokenizer, words, monkeypatch):
+def test_a_tokenizer_that_transformers_cannot_have_is_refused_before_anything_is_written(
+    tmp_path, tokenizer, words, monkeypatch
+):
     monkeypatch.setattr(hf_export, "write", None)
     with pytest.raises(UserError) as error:
         export_hf(model_of(CFG), tokenizer(), tmp_path / "new" / "ours")

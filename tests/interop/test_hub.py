@@ -19,8 +19,12 @@ from llm_scratch.loading import load
 from llm_scratch.storage import download as hub_download
 from llm_scratch.tokenizers import TOKENIZERS, save_tokenizer
 
-hub = pytest.importorskip("huggingface_hub", reason="hf: is served by huggingface_hub; install the hf extra")
-transformers = pytest.importorskip("transformers", reason="transformers writes the folder; install the hf extra")
+hub = pytest.importorskip(
+    "huggingface_hub", reason="hf: is served by huggingface_hub; install the hf extra"
+)
+transformers = pytest.importorskip(
+    "transformers", reason="transformers writes the folder; install the hf extra"
+)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -47,7 +51,9 @@ def cached(monkeypatch, folder):
     def download(name, file, revision=None, local_files_only=False):
         asked.append(file)
         assert local_files_only, "the network would have been asked"
-        return real(name, file, revision=revision, local_files_only=True, cache_dir=folder.parents[2])
+        return real(
+            name, file, revision=revision, local_files_only=True, cache_dir=folder.parents[2]
+        )
 
     monkeypatch.setattr(hub, "hf_hub_download", download)
     return asked
@@ -60,7 +66,13 @@ def test_a_model_in_the_hubs_cache_is_loaded_without_network(snapshot, monkeypat
     assert tokenizer.decode(tokenizer.encode("abba")) == "abba"
     shards = sorted(path.name for path in snapshot.glob("model-*.safetensors"))
     assert len(shards) > 2
-    assert asked == ["config.json", "model.safetensors", "model.safetensors.index.json", *shards, "tokenizer.json"]
+    assert asked == [
+        "config.json",
+        "model.safetensors",
+        "model.safetensors.index.json",
+        *shards,
+        "tokenizer.json",
+    ]
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -85,7 +97,11 @@ class Hub(BaseHTTPRequestHandler):
             return b""
         data = path.read_bytes()
         self.send_response(200)
-        for name, value in (("ETag", f'"{len(data)}{path.name}"'), ("X-Repo-Commit", COMMIT), ("Content-Length", len(data))):
+        for name, value in (
+            ("ETag", f'"{len(data)}{path.name}"'),
+            ("X-Repo-Commit", COMMIT),
+            ("Content-Length", len(data)),
+        ):
             self.send_header(name, str(value))
         self.end_headers()
         return data
@@ -118,7 +134,9 @@ def test_a_revision_comes_from_the_hub_that_hf_endpoint_names(snapshot, tmp_path
     }  # fmt: skip
     try:
         words = [sys.executable, "-c", ASK, "hf:org/tiny@v1", "hf:org/tiny@v2"]
-        done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+        done = subprocess.run(
+            words, env=env, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+        )
     finally:
         server.shutdown()
         server.server_close()
@@ -126,37 +144,50 @@ def test_a_revision_comes_from_the_hub_that_hf_endpoint_names(snapshot, tmp_path
     good, bad = done.stdout.splitlines()
     assert good == "24 abba"
     assert bad.startswith(f"{DATA} cannot download hf:org/tiny@v2: ")
-    wanted = {("GET", name) for name in ("config.json", "model.safetensors.index.json", "tokenizer.json")}
+    wanted = {
+        ("GET", name) for name in ("config.json", "model.safetensors.index.json", "tokenizer.json")
+    }
     assert wanted <= {(verb, name) for verb, _, name in server.asked}
     assert {revision for _, revision, _ in server.asked} <= {"v1", "v2", COMMIT}
     assert list((tmp_path / "home").rglob("*.safetensors"))
 
 
-@pytest.mark.parametrize("name", ["org/x@", "org/x@..", "org/x@a/../b", "org/x@-f", "org/x@a b", "org/x@a@b"])
+@pytest.mark.parametrize(
+    "name", ["org/x@", "org/x@..", "org/x@a/../b", "org/x@-f", "org/x@a b", "org/x@a@b"]
+)
 def test_hub_rejects_invalid_revision(name, monkeypatch):
     monkeypatch.setattr(hub, "hf_hub_download", lambda *args, **more: pytest.fail("it was"))
-    with pytest.raises(UserError, match="is not a valid revision; expected a commit, branch or tag") as error:
+    with pytest.raises(
+        UserError, match="is not a valid revision; expected a commit, branch or tag"
+    ) as error:
         from_hub(name)
     assert error.value.code == USAGE
 
 
 def test_hub_error_explains_missing_cache(snapshot, monkeypatch):
     cached(monkeypatch, snapshot)
-    with pytest.raises(UserError, match="cannot download hf:org/other: downloads are disabled and it is not in the hub's cache") as error:
+    with pytest.raises(
+        UserError,
+        match="cannot download hf:org/other: downloads are disabled and it is not in the hub's cache",
+    ) as error:
         load("hf:org/other")
     assert error.value.code == DATA
 
 
 def test_a_file_that_the_index_smuggles_in_is_not_asked_for(snapshot, monkeypatch):
     asked = cached(monkeypatch, snapshot)
-    (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../../../../secret.safetensors"}}))
+    (snapshot / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"a": "../../../../secret.safetensors"}})
+    )
     with pytest.raises(UserError, match="expected a plain name") as error:
         load("hf:org/tiny")
     assert error.value.code == CHECKPOINT
     assert not [name for name in asked if "secret" in name]
 
 
-@pytest.mark.parametrize("name", ["", "/etc", "../x", "org/../x", "a/b/c", "org/na me", "org--x", "x" * 97, "org/x\n"])
+@pytest.mark.parametrize(
+    "name", ["", "/etc", "../x", "org/../x", "a/b/c", "org/na me", "org--x", "x" * 97, "org/x\n"]
+)
 def test_hub_rejects_invalid_name(name, monkeypatch, tmp_path):
     monkeypatch.setattr(hub, "hf_hub_download", lambda *args, **more: pytest.fail("it was"))
     with pytest.raises(UserError, match="is not a valid model name; expected hf:org/name") as error:
@@ -175,7 +206,12 @@ def test_the_command_line_takes_the_name(snapshot, monkeypatch, capsys, tmp_path
     from llm_scratch.cli import main
 
     cached(monkeypatch, snapshot)
-    assert main(["generate", "hf:org/tiny", "ab", "--max-tokens", "3", "--seed", "1", "--device", "cpu"]) == 0
+    assert (
+        main(
+            ["generate", "hf:org/tiny", "ab", "--max-tokens", "3", "--seed", "1", "--device", "cpu"]
+        )
+        == 0
+    )
     assert capsys.readouterr().out.startswith("ab")
     text = tmp_path / "text.txt"
     text.write_text("abba " * 30)
@@ -197,7 +233,8 @@ def test_a_hub_that_does_not_resolve_is_not_asked_and_its_cache_is_used(snapshot
     cached(monkeypatch, snapshot)
     assert load("hf:org/tiny")[0].cfg.emb_dim == 24
     with pytest.raises(
-        UserError, match="the hub cannot be reached and it is not in the hub's cache; .*Without a network you can use"
+        UserError,
+        match="the hub cannot be reached and it is not in the hub's cache; .*Without a network you can use",
     ) as error:
         load("hf:org/other")
     assert error.value.code == DATA

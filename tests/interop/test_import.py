@@ -13,7 +13,15 @@ from llm_scratch.loading import Options, load, read, tokenizer_named
 from llm_scratch.tokenizers import TOKENIZERS
 
 V, T, C, H, LAYERS = 37, 12, 24, 3, 2
-ARGS = {"n_layer": LAYERS, "n_head": H, "n_embd": C, "block_size": T, "bias": True, "vocab_size": V, "dropout": 0.0}
+ARGS = {
+    "n_layer": LAYERS,
+    "n_head": H,
+    "n_embd": C,
+    "block_size": T,
+    "bias": True,
+    "vocab_size": V,
+    "dropout": 0.0,
+}
 LIT = {
     "name": "tiny", "hf_config": {}, "block_size": T, "n_layer": LAYERS, "n_embd": C, "n_head": H, "vocab_size": V, "padded_vocab_size": V,
     "padding_multiple": 1, "rotary_percentage": 0.0, "parallel_residual": False, "bias": True, "norm_class_name": "LayerNorm",
@@ -40,8 +48,13 @@ def weights(names, bias, shifts, positions, head):
             if shifts if len(shape) == 1 else bias:
                 sizes[f"t.h.{layer}.{name}.bias"] = shape[:1]
     sizes |= {"t.ln_f.weight": (C,)} | ({"t.ln_f.bias": (C,)} if shifts else {})
-    state = {name.replace("t.", "transformer.", 1): torch.randn(size, generator=draw) * 0.3 for name, size in sizes.items()}
-    state["lm_head.weight"] = torch.randn(V, C, generator=draw) * 0.3 if head else state["transformer.wte.weight"]
+    state = {
+        name.replace("t.", "transformer.", 1): torch.randn(size, generator=draw) * 0.3
+        for name, size in sizes.items()
+    }
+    state["lm_head.weight"] = (
+        torch.randn(V, C, generator=draw) * 0.3 if head else state["transformer.wte.weight"]
+    )
     return state
 
 
@@ -56,15 +69,29 @@ def formula(state, names, approximate="none"):
         x = x + state["transformer.wpe.weight"]
     for layer in range(LAYERS):
         ln_1, attn, proj, ln_2, fc, out = (at(f"h.{layer}.{name}") for name in names)
-        q, k, v = (part.view(2, T, H, C // H).transpose(1, 2) for part in F.linear(F.layer_norm(x, (C,), *ln_1), *attn).split(C, dim=2))
-        scores = (q @ k.transpose(2, 3) / (C // H) ** 0.5).masked_fill(torch.ones(T, T).triu(1).bool(), -torch.inf)
+        q, k, v = (
+            part.view(2, T, H, C // H).transpose(1, 2)
+            for part in F.linear(F.layer_norm(x, (C,), *ln_1), *attn).split(C, dim=2)
+        )
+        scores = (q @ k.transpose(2, 3) / (C // H) ** 0.5).masked_fill(
+            torch.ones(T, T).triu(1).bool(), -torch.inf
+        )
         x = x + F.linear((scores.softmax(-1) @ v).transpose(1, 2).reshape(2, T, C), *proj)
-        x = x + F.linear(F.gelu(F.linear(F.layer_norm(x, (C,), *ln_2), *fc), approximate=approximate), *out)
+        x = x + F.linear(
+            F.gelu(F.linear(F.layer_norm(x, (C,), *ln_2), *fc), approximate=approximate), *out
+        )
     return F.linear(F.layer_norm(x, (C,), *at("ln_f")), state["lm_head.weight"])
 
 
 def nano(path, state, **changes):
-    saved = {"model": state, "optimizer": {}, "model_args": ARGS | changes, "iter_num": 3, "best_val_loss": torch.tensor(1.5), "config": {}}
+    saved = {
+        "model": state,
+        "optimizer": {},
+        "model_args": ARGS | changes,
+        "iter_num": 3,
+        "best_val_loss": torch.tensor(1.5),
+        "config": {},
+    }
     torch.save(saved, path)
     return path
 
@@ -93,7 +120,10 @@ def test_nanogpt_checkpoint_loads_as_the_same_model(tmp_path, bias, compiled):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"use_rmsnorm": True}, "model_args has use_rmsnorm=True, which nanoGPT's model does not have"),
+        (
+            {"use_rmsnorm": True},
+            "model_args has use_rmsnorm=True, which nanoGPT's model does not have",
+        ),
         ({"n_layer": "2"}, r"model_args\['n_layer'\] is '2'; expected a positive integer"),
         ({"n_layer": 10**4}, r"h\.2\.ln_1\.weight is missing, which model_args asks for"),
         ({"n_layer": 10**9}, "n_layers: 1000000000 is out of range"),
@@ -128,16 +158,23 @@ def test_a_tensor_of_nanogpt_that_is_missing_or_not_finite_is_named(tmp_path):
 @pytest.mark.parametrize("wrapped", [True, False])
 def test_litgpt_without_rotary_loads_as_the_same_model(tmp_path, bias, approximate, wrapped):
     state = weights(LIT_NAMES, bias, True, False, True)
-    folder = lit(tmp_path, {"model": state} if wrapped else state, bias=bias, gelu_approximate=approximate)
+    folder = lit(
+        tmp_path, {"model": state} if wrapped else state, bias=bias, gelu_approximate=approximate
+    )
     model, _ = load(folder)
-    torch.testing.assert_close(model(IDS), formula(state, LIT_NAMES, approximate), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        model(IDS), formula(state, LIT_NAMES, approximate), rtol=1e-5, atol=1e-5
+    )
     assert not model.pos_emb.weight.any()
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rotary_percentage": 0.25}, "rotary_percentage is 0.25; expected 0, the only supported value"),
+        (
+            {"rotary_percentage": 0.25},
+            "rotary_percentage is 0.25; expected 0, the only supported value",
+        ),
         *[({name: "x"}, f"{name} is 'x'; expected") for name in litgpt.REQUIRED_DEFAULTS],
         ({"n_query_groups": 1}, "n_query_groups is 1; expected 3"),
         ({"intermediate_size": 7}, "intermediate_size is 7; expected 96"),
@@ -169,11 +206,18 @@ def test_the_tokenizer_is_the_given_one_the_folders_or_gpt2s(tmp_path):
     given = tokenizer_named(f"chars:{text}")
     assert read(path, Options(given)).tokenizer is given
     text.write_text("".join(map(chr, range(97, 97 + V + 1))))
-    with pytest.raises(UserError, match=rf"has {V} tokens, but the tokenizer has {V + 1}; pass the one that it was trained with"):
+    with pytest.raises(
+        UserError,
+        match=rf"has {V} tokens, but the tokenizer has {V + 1}; pass the one that it was trained with",
+    ):
         read(path, Options(tokenizer_named(f"chars:{text}")))
     text.write_text("".join(map(chr, range(97, 97 + V))))
-    assert read(path, Options(tokenizer_named(f"chars:{text}"))).tokenizer.n_vocab == V  # as nanoGPT has them: no end of text
-    (tmp_path / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": {"type": "chars", "characters": "xyz"}}))
+    assert (
+        read(path, Options(tokenizer_named(f"chars:{text}"))).tokenizer.n_vocab == V
+    )  # as nanoGPT has them: no end of text
+    (tmp_path / "tokenizer.json").write_text(
+        json.dumps({"version": "1.0", "model": {"type": "chars", "characters": "xyz"}})
+    )
     assert load(path)[1].characters == "xyz"
     assert tokenizer_named(str(tmp_path)).characters == "xyz"
     with pytest.raises(UserError, match="cannot read") as error:
@@ -183,7 +227,10 @@ def test_the_tokenizer_is_the_given_one_the_folders_or_gpt2s(tmp_path):
 
 def test_a_file_or_folder_of_nothing_known_is_told_what_is(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(UserError, match=r"is not a folder of a known model format; supported are a checkpoint, .*nanoGPT's ckpt\.pt"):
+    with pytest.raises(
+        UserError,
+        match=r"is not a folder of a known model format; supported are a checkpoint, .*nanoGPT's ckpt\.pt",
+    ):
         load(tmp_path)
     with pytest.raises(UserError, match=r"notes\.txt is not a file of weights alone"):
         load(tmp_path / "notes.txt")

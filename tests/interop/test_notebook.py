@@ -21,7 +21,15 @@ from llm_scratch.training.simple import calc_loss_batch
 from llm_scratch.training.state import restore_optimizer
 from llm_scratch.training.step import train_step
 
-CONFIG = {"vocab_size": 50, "context_length": 16, "emb_dim": 64, "n_heads": 1, "n_layers": 2, "drop_rate": 0.1, "qkv_bias": False}
+CONFIG = {
+    "vocab_size": 50,
+    "context_length": 16,
+    "emb_dim": 64,
+    "n_heads": 1,
+    "n_layers": 2,
+    "drop_rate": 0.1,
+    "qkv_bias": False,
+}
 HEADS = Options(n_heads=1)
 CHARS = TOKENIZERS["chars"](["abc "])
 
@@ -47,7 +55,14 @@ def trained():
     for _ in range(3):
         step(model, optimizer)
     masks = {f"trf_blocks.{i}.att.mask": torch.ones(16, 16).triu(1) for i in range(2)}
-    return model, optimizer, {"model_state_dict": model.state_dict() | masks, "optimizer_state_dict": optimizer.state_dict()}
+    return (
+        model,
+        optimizer,
+        {
+            "model_state_dict": model.state_dict() | masks,
+            "optimizer_state_dict": optimizer.state_dict(),
+        },
+    )
 
 
 def saved(path, what):
@@ -64,7 +79,11 @@ def test_optimizer_state_is_imported_bit_for_bit(tmp_path, trained):
         "betas": (0.9, 0.999),
     }
     names = {parameter: name for name, parameter in model.named_parameters()}
-    want = {f"{names[p]}/{key}": value for p, slots in optimizer.state.items() for key, value in slots.items()}
+    want = {
+        f"{names[p]}/{key}": value
+        for p, slots in optimizer.state.items()
+        for key, value in slots.items()
+    }
     assert loaded.optimizer.keys() == want.keys()
     assert all(torch.equal(loaded.optimizer[name], value) for name, value in want.items())
     assert loaded.optimizer["tok_emb.weight/step"] == 3
@@ -79,10 +98,17 @@ def test_next_step_equals_the_notebooks(tmp_path, trained):
     restore_optimizer(loaded.model, ours, loaded.optimizer.items())
     step(loaded.model.eval(), ours)
     for name, parameter in loaded.model.named_parameters():
-        torch.testing.assert_close(parameter, model.get_parameter(name), rtol=1e-6, atol=1e-8, msg=name)
+        torch.testing.assert_close(
+            parameter, model.get_parameter(name), rtol=1e-6, atol=1e-8, msg=name
+        )
     fresh = read(path, HEADS).model.eval()
     step(fresh, OPTIMIZERS["adamw"](fresh, TrainConfig(**loaded.train)))
-    assert not torch.allclose(fresh.get_parameter("tok_emb.weight"), model.get_parameter("tok_emb.weight"), rtol=1e-6, atol=1e-8)
+    assert not torch.allclose(
+        fresh.get_parameter("tok_emb.weight"),
+        model.get_parameter("tok_emb.weight"),
+        rtol=1e-6,
+        atol=1e-8,
+    )
 
 
 def test_resumed_losses_equal_the_notebooks(tmp_path, trained):
@@ -102,11 +128,18 @@ def test_resumed_losses_equal_the_notebooks(tmp_path, trained):
 
     for batch in batches[:3]:
         plain(batch)
-    path = saved(tmp_path / "both.pth", {"model_state_dict": model.state_dict(), "optimizer_state_dict": optimizer.state_dict()})
+    path = saved(
+        tmp_path / "both.pth",
+        {"model_state_dict": model.state_dict(), "optimizer_state_dict": optimizer.state_dict()},
+    )
     config = settings(loaded := read(path, HEADS), RunConfig(), "both.pth")
     ours = OPTIMIZERS[config.train.optimizer](loaded.model, config.train)
     restore_optimizer(loaded.model, ours, loaded.optimizer.items())
-    detector, model_with_loss, longest = SpikeDetector(config.train.spike_sigmas), ModelWithLoss(loaded.model.eval()), 0.0
+    detector, model_with_loss, longest = (
+        SpikeDetector(config.train.spike_sigmas),
+        ModelWithLoss(loaded.model.eval()),
+        0.0,
+    )
     assert config.system.precision == "float32"
     for at, batch in enumerate(batches[3:]):
         for group in ours.param_groups:
@@ -136,7 +169,10 @@ def test_n_heads_argument_sets_heads(tmp_path, trained):
 def test_unknown_heads_raise_with_flag(tmp_path, trained):
     """Another number of heads is another model, which loads without complaint and writes garbage."""
     path = saved(tmp_path / "model.pth", trained[2]["model_state_dict"])
-    with pytest.raises(UserError, match="does not contain the number of attention heads; import it with .* --heads N") as error:
+    with pytest.raises(
+        UserError,
+        match="does not contain the number of attention heads; import it with .* --heads N",
+    ) as error:
         load(path)
     assert error.value.code == CHECKPOINT
     assert "e.g. 1, 2, 4)" in str(error.value)
@@ -153,7 +189,11 @@ def test_gpt2_sized_model_gets_gpt2_heads_with_warning():
 def test_import_prints_assumptions_not_stored_in_weights(tmp_path, trained):
     path = saved(tmp_path / "model.pth", trained[2]["model_state_dict"])
     loaded = read(path, HEADS)
-    assert loaded.assumed == {"activation": "GELU in its tanh form", "norm eps": 1e-5, "dropout": 0.1}
+    assert loaded.assumed == {
+        "activation": "GELU in its tanh form",
+        "norm eps": 1e-5,
+        "dropout": 0.1,
+    }
     without = read(path, Options(n_heads=1, drop_rate=0.0))
     assert "dropout" not in without.assumed
     assert without.model.cfg.drop_rate == 0.0
@@ -185,16 +225,31 @@ WRAPPED = {
 @pytest.mark.parametrize("wrapper", WRAPPED)
 def test_names_of_a_wrapped_model_are_understood(tmp_path, trained, wrapper):
     model, _, both = trained
-    wrapped = both | {"model_state_dict": {WRAPPED[wrapper](name): tensor for name, tensor in both["model_state_dict"].items()}}
+    wrapped = both | {
+        "model_state_dict": {
+            WRAPPED[wrapper](name): tensor for name, tensor in both["model_state_dict"].items()
+        }
+    }
     loaded = read(saved(tmp_path / "model.pth", wrapped), HEADS)
-    assert all(torch.equal(a, b) for a, b in zip(loaded.model.parameters(), model.parameters(), strict=True))
-    assert loaded.optimizer.keys() == read(saved(tmp_path / "plain.pth", both), HEADS).optimizer.keys()
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(loaded.model.parameters(), model.parameters(), strict=True)
+    )
+    assert (
+        loaded.optimizer.keys() == read(saved(tmp_path / "plain.pth", both), HEADS).optimizer.keys()
+    )
 
 
 def test_names_that_are_one_without_their_wrapper_are_refused(tmp_path, trained):
     state = trained[2]["model_state_dict"]
-    with pytest.raises(UserError, match="tok_emb.weight is repeated, with and without the name of a wrapper"):
-        load(saved(tmp_path / "model.pth", state | {"module.tok_emb.weight": state["tok_emb.weight"]}))
+    with pytest.raises(
+        UserError, match="tok_emb.weight is repeated, with and without the name of a wrapper"
+    ):
+        load(
+            saved(
+                tmp_path / "model.pth", state | {"module.tok_emb.weight": state["tok_emb.weight"]}
+            )
+        )
 
 
 def groups(both, **changes):
@@ -209,14 +264,28 @@ BROKEN = {
     "other parameters": (lambda b: groups(b, params=[0, 1]), "it has 2 parameters, the model 31"),
     "another eps": (lambda b: groups(b, eps=1e-6), "its eps is 1e-06, only 1e-08 is supported"),
     "AMSGrad": (lambda b: groups(b, amsgrad=True), "its amsgrad is True"),
-    "Adam": (lambda b: groups(b, decoupled_weight_decay=False), "its decoupled_weight_decay is False"),
-    "two groups": (lambda b: b["optimizer_state_dict"].update(param_groups=[{}, {}]), "too many values"),
+    "Adam": (
+        lambda b: groups(b, decoupled_weight_decay=False),
+        "its decoupled_weight_decay is False",
+    ),
+    "two groups": (
+        lambda b: b["optimizer_state_dict"].update(param_groups=[{}, {}]),
+        "too many values",
+    ),
     "another shape": (
         lambda b: memory(b, 0, exp_avg=torch.zeros(3)),
         r"exp_avg of tok_emb.weight is not finite or is \(3,\), not \(50, 64\)",
     ),
-    "not finite": (lambda b: memory(b, 1, exp_avg_sq=torch.full((16, 64), torch.inf)), "exp_avg_sq of pos_emb.weight is not finite"),
-    "SGD's": (lambda b: b["optimizer_state_dict"]["state"].update({0: {"momentum_buffer": torch.zeros(1)}}), "'exp_avg'"),
+    "not finite": (
+        lambda b: memory(b, 1, exp_avg_sq=torch.full((16, 64), torch.inf)),
+        "exp_avg_sq of pos_emb.weight is not finite",
+    ),
+    "SGD's": (
+        lambda b: b["optimizer_state_dict"]["state"].update(
+            {0: {"momentum_buffer": torch.zeros(1)}}
+        ),
+        "'exp_avg'",
+    ),
     "a text": (lambda b: b.update(optimizer_state_dict={"state": "x"}), "param_groups"),
 }
 
@@ -226,7 +295,9 @@ def test_optimizer_state_that_does_not_match_is_rejected(tmp_path, trained, faul
     breaks, message = BROKEN[fault]
     both = copy.deepcopy(trained[2])
     breaks(both)
-    with pytest.raises(UserError, match=f"its optimizer_state_dict does not fit: .*{message}") as error:
+    with pytest.raises(
+        UserError, match=f"its optimizer_state_dict does not fit: .*{message}"
+    ) as error:
         read(saved(tmp_path / "both.pth", both))
     assert error.value.code == CHECKPOINT
 
@@ -238,13 +309,25 @@ def weights(state, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pos_emb__weight": torch.full((16, 64), torch.nan)}, "pos_emb.weight has values that are not finite"),
-        ({"pos_emb__weight": torch.zeros(16, 64, dtype=torch.int64)}, "pos_emb.weight holds int64; expected float32"),
+        (
+            {"pos_emb__weight": torch.full((16, 64), torch.nan)},
+            "pos_emb.weight has values that are not finite",
+        ),
+        (
+            {"pos_emb__weight": torch.zeros(16, 64, dtype=torch.int64)},
+            "pos_emb.weight holds int64; expected float32",
+        ),
         ({"pos_emb__weight": torch.zeros(16)}, "holds no state_dict of a GPTModel"),
-        ({"pos_emb__weight": torch.zeros(16, 63)}, r"pos_emb.weight is \(16, 63\), the model has \(16, 64\)"),
+        (
+            {"pos_emb__weight": torch.zeros(16, 63)},
+            r"pos_emb.weight is \(16, 63\), the model has \(16, 64\)",
+        ),
         ({"extra": torch.zeros(1)}, "unknown tensor extra"),
         ({"extra": torch.zeros(1).to_sparse()}, "extra is not a plain tensor but Tensor"),
-        ({"trf_blocks__999999999__x": torch.zeros(1)}, "its blocks are numbered up to 999,999,999, and it has 3. tensors"),
+        (
+            {"trf_blocks__999999999__x": torch.zeros(1)},
+            "its blocks are numbered up to 999,999,999, and it has 3. tensors",
+        ),
         ({"trf_blocks__x__y": torch.zeros(1)}, "holds no state_dict of a GPTModel"),
     ],
 )

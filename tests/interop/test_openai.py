@@ -12,14 +12,28 @@ import torch
 from llm_scratch.config import GPTConfig
 from llm_scratch.errors import CHECKPOINT, DATA, UserError
 from llm_scratch.generation.decode import generate
-from llm_scratch.interop.openai import assign, download_and_load_gpt2, load_gpt2_params_from_tf_ckpt, load_weights_into_gpt, model_configs
+from llm_scratch.interop.openai import (
+    assign,
+    download_and_load_gpt2,
+    load_gpt2_params_from_tf_ckpt,
+    load_weights_into_gpt,
+    model_configs,
+)
 from llm_scratch.interop.tensorflow_writer import write
 from llm_scratch.loading import load
 from llm_scratch.model.gpt import GPTModel
 
 TINY = Path(__file__).parent / "tiny_gpt2"
 SETTINGS = {"n_vocab": 261, "n_ctx": 16, "n_embd": 8, "n_head": 2, "n_layer": 2}
-CONFIG = {"vocab_size": 261, "context_length": 16, "emb_dim": 8, "n_heads": 2, "n_layers": 2, "drop_rate": 0.1, "qkv_bias": True}
+CONFIG = {
+    "vocab_size": 261,
+    "context_length": 16,
+    "emb_dim": 8,
+    "n_heads": 2,
+    "n_layers": 2,
+    "drop_rate": 0.1,
+    "qkv_bias": True,
+}
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +68,26 @@ def test_settings_and_params_are_the_contracts(tmp_path, params, expected):
     found = dict(leaves(loaded))
     assert len(found) == len(expected) == 28
     for path, array in found.items():
-        name = "model/" + "/".join(f"h{key}" if isinstance(key, int) else key for key in path if key != "blocks")
-        value = expected[name.replace("model/g", "model/ln_f/g").replace("model/b", "model/ln_f/b")].squeeze()
-        assert (array.shape, array.dtype, array.tobytes()) == (value.shape, np.float32, value.tobytes()), path
+        name = "model/" + "/".join(
+            f"h{key}" if isinstance(key, int) else key for key in path if key != "blocks"
+        )
+        value = expected[
+            name.replace("model/g", "model/ln_f/g").replace("model/b", "model/ln_f/b")
+        ].squeeze()
+        assert (array.shape, array.dtype, array.tobytes()) == (
+            value.shape,
+            np.float32,
+            value.tobytes(),
+        ), path
 
 
 def by_hand(expected, layer):
     """A layer of ours from the release's numbers, name by name."""
-    at = {name.removeprefix(f"model/h{layer}/"): value for name, value in expected.items() if name.startswith(f"model/h{layer}/")}
+    at = {
+        name.removeprefix(f"model/h{layer}/"): value
+        for name, value in expected.items()
+        if name.startswith(f"model/h{layer}/")
+    }
     w, b = at["attn/c_attn/w"][0], at["attn/c_attn/b"]
     return {
         "att.W_query.weight": w[:, 0:8].T,
@@ -88,7 +114,9 @@ def assert_bit_equal(model, expected):
     want |= {"final_norm.scale": "ln_f/g", "final_norm.shift": "ln_f/b"}
     want = {ours: expected[f"model/{theirs}"] for ours, theirs in want.items()}
     for layer in range(2):
-        want |= {f"trf_blocks.{layer}.{name}": value for name, value in by_hand(expected, layer).items()}
+        want |= {
+            f"trf_blocks.{layer}.{name}": value for name, value in by_hand(expected, layer).items()
+        }
     state = model.state_dict()
     assert set(state) == set(want)
     for name, value in want.items():
@@ -127,7 +155,10 @@ def test_load_takes_the_folder(copy, expected):
 
 @torch.inference_mode()
 def test_openai_logits_equal_transformers(expected):
-    transformers = pytest.importorskip("transformers", reason="transformers is the reference for GPT-2's logits; install the hf extra")
+    transformers = pytest.importorskip(
+        "transformers",
+        reason="transformers is the reference for GPT-2's logits; install the hf extra",
+    )
     config = transformers.GPT2Config(vocab_size=261, n_positions=16, n_embd=8, n_head=2, n_layer=2)
     theirs = transformers.GPT2LMHeadModel(config).eval()
     state = {}
@@ -152,7 +183,9 @@ def test_assign_keeps_the_contract():
     assert made.tolist() == right.tolist()
     assert made.dtype == torch.float64
     assert assign(left, torch.ones(2, 3)).tolist() == [[1.0] * 3] * 2
-    with pytest.raises(ValueError, match=r"^Shape mismatch\. Left: torch\.Size\(\[2, 3\]\), Right: \(3, 2\)$"):
+    with pytest.raises(
+        ValueError, match=r"^Shape mismatch\. Left: torch\.Size\(\[2, 3\]\), Right: \(3, 2\)$"
+    ):
         assign(left, right.T)
 
 
@@ -171,12 +204,32 @@ BROKEN = {
         ValueError,
         "Shape mismatch. h1/attn/c_attn/b is .23,",
     ),
-    "qkv of nothing": (lambda p: p["blocks"][1]["attn"]["c_attn"].update(b=np.zeros(())), ValueError, "Shape mismatch. h1/attn/c_attn/b"),
-    "a norm is missing": (lambda p: p["blocks"][1]["ln_2"].pop("g"), UserError, "the weights have no h1/ln_2/g"),
-    "a branch is missing": (lambda p: p["blocks"][1].pop("mlp"), UserError, "the weights have no h1/mlp/c_fc/w"),
-    "three layers": (lambda p: p["blocks"].append(p["blocks"][0]), UserError, "have 3 layers and the model 2; build it with n_layers=3"),
+    "qkv of nothing": (
+        lambda p: p["blocks"][1]["attn"]["c_attn"].update(b=np.zeros(())),
+        ValueError,
+        "Shape mismatch. h1/attn/c_attn/b",
+    ),
+    "a norm is missing": (
+        lambda p: p["blocks"][1]["ln_2"].pop("g"),
+        UserError,
+        "the weights have no h1/ln_2/g",
+    ),
+    "a branch is missing": (
+        lambda p: p["blocks"][1].pop("mlp"),
+        UserError,
+        "the weights have no h1/mlp/c_fc/w",
+    ),
+    "three layers": (
+        lambda p: p["blocks"].append(p["blocks"][0]),
+        UserError,
+        "have 3 layers and the model 2; build it with n_layers=3",
+    ),
     "no layers": (lambda p: p.pop("blocks"), UserError, "have 0 layers"),
-    "another vocabulary": (lambda p: p.update(wte=p["wte"][:-1]), ValueError, r"Right: \(260, 8\) \(tok_emb\.weight\)"),
+    "another vocabulary": (
+        lambda p: p.update(wte=p["wte"][:-1]),
+        ValueError,
+        r"Right: \(260, 8\) \(tok_emb\.weight\)",
+    ),
 }
 
 
@@ -185,7 +238,9 @@ def test_broken_weights_leave_the_model_as_it_was(params, fault):
     breaks, kind, message = BROKEN[fault]
     breaks(params)
     gpt = GPTModel(CONFIG)
-    before = {name: (parameter, parameter.detach().clone()) for name, parameter in gpt.named_parameters()}
+    before = {
+        name: (parameter, parameter.detach().clone()) for name, parameter in gpt.named_parameters()
+    }
     with pytest.raises(kind, match=message) as error:
         load_weights_into_gpt(gpt, params)
     assert getattr(error.value, "code", CHECKPOINT) == CHECKPOINT
@@ -195,12 +250,18 @@ def test_broken_weights_leave_the_model_as_it_was(params, fault):
 
 
 def test_a_model_without_the_biases_is_told(params):
-    with pytest.raises(UserError, match=r"the model has no trf_blocks\.0\.att\.W_query\.bias, which .*; build it with qkv_bias=True"):
+    with pytest.raises(
+        UserError,
+        match=r"the model has no trf_blocks\.0\.att\.W_query\.bias, which .*; build it with qkv_bias=True",
+    ):
         load_weights_into_gpt(GPTModel(CONFIG | {"qkv_bias": False}), params)
 
 
 def test_the_sizes_are_the_four_of_the_release():
-    sizes = [GPTConfig(**shape, qkv_bias=True, tie_embeddings=True).n_params // 1_000_000 for shape in model_configs.values()]
+    sizes = [
+        GPTConfig(**shape, qkv_bias=True, tie_embeddings=True).n_params // 1_000_000
+        for shape in model_configs.values()
+    ]
     assert [name.split("(")[1] for name in model_configs] == ["124M)", "355M)", "774M)", "1558M)"]
     assert sizes == [124, 354, 774, 1557]
 
@@ -218,9 +279,15 @@ def test_the_sizes_are_the_four_of_the_release():
         (json.dumps(SETTINGS | {"n_layer": 10**4}), "model/h2/ln_1/g is missing"),
         (json.dumps(SETTINGS | {"n_layer": 10**9}), "n_layers: 1000000000 is out of range"),
         (json.dumps(SETTINGS | {"n_layer": 1}), "unknown tensor model/h1/attn/c_attn/b"),
-        (json.dumps(SETTINGS | {"n_embd": 10**6}), r"model/wte is \(261, 8\), by hparams.json it is \(261, 1000000\)"),
+        (
+            json.dumps(SETTINGS | {"n_embd": 10**6}),
+            r"model/wte is \(261, 8\), by hparams.json it is \(261, 1000000\)",
+        ),
         (json.dumps(SETTINGS | {"n_embd": 10**12}), "emb_dim: 1000000000000 is out of range"),
-        (json.dumps(SETTINGS | {"n_vocab": 10**6}), r"model/wte is \(261, 8\), by hparams.json it is"),
+        (
+            json.dumps(SETTINGS | {"n_vocab": 10**6}),
+            r"model/wte is \(261, 8\), by hparams.json it is",
+        ),
         (json.dumps(SETTINGS | {"n_vocab": 10**12}), "vocab_size: 1000000000000 is out of range"),
     ],
 )
@@ -235,7 +302,10 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_built(copy, text
 def rewritten(folder, expected, **changes):
     write(
         folder / "model.ckpt",
-        {name: changes.get(name.rpartition("model/")[2].replace("/", "_"), value) for name, value in expected.items()},
+        {
+            name: changes.get(name.rpartition("model/")[2].replace("/", "_"), value)
+            for name, value in expected.items()
+        },
     )
     return folder
 
@@ -251,7 +321,10 @@ def rewritten(folder, expected, **changes):
 def test_numbers_that_cannot_be_weights_are_refused(copy, expected, value, message):
     assert_bit_equal(load(rewritten(copy, expected))[0], expected)
     rewritten(copy, expected, h1_ln_2_b=value)
-    for read in (load, lambda folder: load_gpt2_params_from_tf_ckpt(folder / "model.ckpt", SETTINGS)):
+    for read in (
+        load,
+        lambda folder: load_gpt2_params_from_tf_ckpt(folder / "model.ckpt", SETTINGS),
+    ):
         with pytest.raises(UserError, match=message) as error:
             read(copy)
         assert error.value.code == CHECKPOINT

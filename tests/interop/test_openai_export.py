@@ -14,8 +14,21 @@ from llm_scratch.model.gpt import GPTModel
 from llm_scratch.tokenizers.bpe import ByteBPE
 
 TINY = Path(__file__).parent / "tiny_gpt2"
-FILES = ("model.ckpt.index", "model.ckpt.data-00000-of-00001", "hparams.json", "vocab.bpe", "encoder.json")
-SMALL = {"vocab_size": 270, "context_length": 8, "emb_dim": 12, "n_heads": 3, "n_layers": 3, "tie_embeddings": True}
+FILES = (
+    "model.ckpt.index",
+    "model.ckpt.data-00000-of-00001",
+    "hparams.json",
+    "vocab.bpe",
+    "encoder.json",
+)
+SMALL = {
+    "vocab_size": 270,
+    "context_length": 8,
+    "emb_dim": 12,
+    "n_heads": 3,
+    "n_layers": 3,
+    "tie_embeddings": True,
+}
 TOKENIZER = ByteBPE.train(["the theatre, the other theatre " * 20], 265)
 
 
@@ -52,7 +65,10 @@ def test_exported_release_loads_as_the_same_model(tmp_path, bias):
 @pytest.mark.parametrize("change", [{"tie_embeddings": False}, {"activation": "relu"}])
 def test_another_kind_of_model_is_refused(tmp_path, change):
     model = GPTModel(SMALL | change)
-    with pytest.raises(UserError, match="OpenAI's release holds a model with (tie_embeddings=True|activation=gelu_tanh), and this one has"):
+    with pytest.raises(
+        UserError,
+        match="OpenAI's release holds a model with (tie_embeddings=True|activation=gelu_tanh), and this one has",
+    ):
         save_gpt2(model, TOKENIZER, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

@@ -29,13 +29,21 @@ class Handler(BaseHTTPRequestHandler):
         if not self.path.startswith("/gpt-2/models/124M/") or not path.is_file():
             self.answer(404, b"")
             return
-        data, fault = path.read_bytes(), self.server.faults.pop(0) if name == DATA_FILE and self.server.faults else None
+        data, fault = (
+            path.read_bytes(),
+            self.server.faults.pop(0) if name == DATA_FILE and self.server.faults else None,
+        )
         start = int(self.headers.get("Range", "bytes=0-")[6:-1])
         span = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
         if isinstance(fault, int):
             self.answer(fault, b"")
         elif fault == "cut":
-            self.answer(206 if start else 200, data[start : start + 5000], len(data) - start, span if start else {})
+            self.answer(
+                206 if start else 200,
+                data[start : start + 5000],
+                len(data) - start,
+                span if start else {},
+            )
         elif fault == "no length":
             self.answer(200, data, None)
         elif fault == "whole":
@@ -67,7 +75,9 @@ def server(monkeypatch):
         monkeypatch.delenv("LLM_SCRATCH_OFFLINE", raising=False)
         monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
         monkeypatch.setattr(download, "sleep", lambda seconds: None)
-        monkeypatch.setattr(openai_files, "FILES", {})  # the tiny files are not those that are pinned
+        monkeypatch.setattr(
+            openai_files, "FILES", {}
+        )  # the tiny files are not those that are pinned
         yield server
         server.shutdown()
 
@@ -93,7 +103,17 @@ def test_missing_release_files_are_downloaded_once(server, tmp_path):
     assert len(server.asked) == asked == len(NEEDED)
 
 
-@pytest.mark.parametrize("faults", [["cut"], ["cut", 503, "cut"], [500, "whole"], ["cut", "whole"], ["cut", "no length", 429], [408] * 4])
+@pytest.mark.parametrize(
+    "faults",
+    [
+        ["cut"],
+        ["cut", 503, "cut"],
+        [500, "whole"],
+        ["cut", "whole"],
+        ["cut", "no length", 429],
+        [408] * 4,
+    ],
+)
 def test_release_download_resumes_after_a_disconnect(server, tmp_path, faults):
     server.faults = list(faults)
     assert_whole(find_or_download("124M", tmp_path))
@@ -120,11 +140,14 @@ def test_release_download_restarts_oversized_partial_file(server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("faults", "asked"), [([404], 1), ([503] * 99, download.MAX_ATTEMPTS), (["no length"] * 99, download.MAX_ATTEMPTS)]
+    ("faults", "asked"),
+    [([404], 1), ([503] * 99, download.MAX_ATTEMPTS), (["no length"] * 99, download.MAX_ATTEMPTS)],
 )
 def test_a_server_that_never_gives_it_is_one_error(server, tmp_path, faults, asked):
     server.faults = faults
-    with pytest.raises(UserError, match=f"cannot be downloaded: the server responded .*{DATA_FILE}") as error:
+    with pytest.raises(
+        UserError, match=f"cannot be downloaded: the server responded .*{DATA_FILE}"
+    ) as error:
         find_or_download("124M", tmp_path)
     assert error.value.code == DATA
     assert sum(path.endswith(DATA_FILE) for path, _ in server.asked) == asked
@@ -140,7 +163,9 @@ def test_damage_on_the_way_is_found_when_it_is_read(server, tmp_path):
 
 def test_a_full_disk_is_said_and_gets_its_space_back(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download.shutil, "disk_usage", lambda path: SimpleNamespace(free=3000))
-    with pytest.raises(UserError, match=r"cannot write into .*: \S+ bytes needed and 3,000 free") as error:
+    with pytest.raises(
+        UserError, match=r"cannot write into .*: \S+ bytes needed and 3,000 free"
+    ) as error:
         find_or_download("124M", tmp_path)
     assert error.value.code == RESOURCES
     assert not list((tmp_path / "124M").glob(".*.part"))

@@ -25,7 +25,11 @@ def test_safetensors_reader_equals_the_library(tmp_path):
     assert source.tensors.keys() == want.keys()
     for name, tensor in want.items():
         found = source.read(name)
-        assert (found.dtype, found.shape) == (source.tensors[name].dtype, source.tensors[name].shape) == (tensor.dtype, tensor.shape)
+        assert (
+            (found.dtype, found.shape)
+            == (source.tensors[name].dtype, source.tensors[name].shape)
+            == (tensor.dtype, tensor.shape)
+        )
         assert torch.equal(found, tensor)
 
 
@@ -41,18 +45,48 @@ def row(start, end, shape=(2,), dtype="F32"):
 
 BAD = {
     "empty": (b"", b"", "a header of .* bytes does not fit", {"length": 9}),
-    "header longer than the file": ({"a": row(0, 8)}, bytes(8), "does not fit a file of", {"length": 10**6}),
+    "header longer than the file": (
+        {"a": row(0, 8)},
+        bytes(8),
+        "does not fit a file of",
+        {"length": 10**6},
+    ),
     "header of 2^63": (b"{}", b"", "does not fit a file of", {"length": 2**63}),
     "no JSON": (b"{a}", b"", "is not JSON", {}),
     "a list": (b"[]", b"", "is not a JSON object", {}),
-    "twice": (b'{"a":%b,"a":%b}' % ((json.dumps(row(0, 8)).encode(),) * 2), bytes(8), "duplicate key 'a'", {}),
-    "overlap": ({"a": row(0, 8), "b": row(4, 12)}, bytes(12), "b begins at byte 4, the one before ends at 8", {}),
-    "the same place": ({"a": row(0, 8), "b": row(0, 8)}, bytes(8), "begins at byte 0, the one before ends at 8", {}),
+    "twice": (
+        b'{"a":%b,"a":%b}' % ((json.dumps(row(0, 8)).encode(),) * 2),
+        bytes(8),
+        "duplicate key 'a'",
+        {},
+    ),
+    "overlap": (
+        {"a": row(0, 8), "b": row(4, 12)},
+        bytes(12),
+        "b begins at byte 4, the one before ends at 8",
+        {},
+    ),
+    "the same place": (
+        {"a": row(0, 8), "b": row(0, 8)},
+        bytes(8),
+        "begins at byte 0, the one before ends at 8",
+        {},
+    ),
     "hole": ({"a": row(0, 8), "b": row(12, 20)}, bytes(20), "b begins at byte 12", {}),
     "hole before": ({"a": row(4, 12)}, bytes(12), "a begins at byte 4", {}),
     "beyond the end": ({"a": row(0, 8)}, bytes(4), "its tensors have 8 bytes, the file has 4", {}),
-    "more than tensors": ({"a": row(0, 8)}, bytes(9), "its tensors have 8 bytes, the file has 9", {}),
-    "another shape": ({"a": row(0, 8, (3,))}, bytes(8), r"a is F32 \(3,\), which takes 12 bytes, and has 8", {}),
+    "more than tensors": (
+        {"a": row(0, 8)},
+        bytes(9),
+        "its tensors have 8 bytes, the file has 9",
+        {},
+    ),
+    "another shape": (
+        {"a": row(0, 8, (3,))},
+        bytes(8),
+        r"a is F32 \(3,\), which takes 12 bytes, and has 8",
+        {},
+    ),
     "backwards": ({"a": row(8, 0)}, bytes(8), "which is impossible", {}),
     "below 0": ({"a": row(-8, 0)}, bytes(8), "which is impossible", {}),
     "a shape below 0": ({"a": row(0, 8, (-2,))}, bytes(8), "which is impossible", {}),
@@ -62,8 +96,18 @@ BAD = {
     "many dimensions": ({"a": row(0, 4, (1,) * 1000)}, bytes(4), "which is impossible", {}),
     "half a number": ({"a": row(0, 8, (2.0,))}, bytes(8), "which is impossible", {}),
     "true": ({"a": row(0, 4, (True,))}, bytes(4), "which is impossible", {}),
-    "no dtype": ({"a": {"shape": [], "data_offsets": [0, 4]}}, bytes(4), "a has no dtype, shape and data_offsets", {}),
-    "three places": ({"a": {"dtype": "F32", "shape": [], "data_offsets": [0, 2, 4]}}, bytes(4), "a has no dtype", {}),
+    "no dtype": (
+        {"a": {"shape": [], "data_offsets": [0, 4]}},
+        bytes(4),
+        "a has no dtype, shape and data_offsets",
+        {},
+    ),
+    "three places": (
+        {"a": {"dtype": "F32", "shape": [], "data_offsets": [0, 2, 4]}},
+        bytes(4),
+        "a has no dtype",
+        {},
+    ),
     "a text": ({"a": "b"}, bytes(4), "a has no dtype", {}),
     "unknown dtype": ({"a": row(0, 8, dtype="F7")}, bytes(8), "a holds F7; known are I64", {}),
     "a dtype of lists": ({"a": row(0, 8, dtype="x")}, bytes(8), "a holds x", {}),
@@ -102,9 +146,13 @@ def test_every_length_but_the_right_one_is_refused(tmp_path):
 
 def test_several_files_are_those_that_the_index_names(tmp_path):
     for i in (1, 2):
-        safetensors.torch.save_file({f"t{i}": torch.full((2,), i)}, tmp_path / f"model-{i}.safetensors")
+        safetensors.torch.save_file(
+            {f"t{i}": torch.full((2,), i)}, tmp_path / f"model-{i}.safetensors"
+        )
     index = tmp_path / "model.safetensors.index.json"
-    index.write_text(json.dumps({"weight_map": {"t1": "model-1.safetensors", "t2": "model-2.safetensors"}}))
+    index.write_text(
+        json.dumps({"weight_map": {"t1": "model-1.safetensors", "t2": "model-2.safetensors"}})
+    )
     source = TensorFiles(files_of(tmp_path))
     assert [source.read(name).tolist() for name in ("t1", "t2")] == [[1, 1], [2, 2]]
     (tmp_path / "model-2.safetensors").unlink()
@@ -124,6 +172,8 @@ def test_no_file_at_all_is_named(tmp_path):
         files_of(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "model-00001-of-00002.safetensors", "a.b_c.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "model-00001-of-00002.safetensors", "a.b_c.safetensors"]
+)
 def test_plain_names_are_taken(name):
     assert plain_name(name, "index") == name

@@ -15,26 +15,49 @@ from effort import at_most
 
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.tensorflow import MAX_INDEX, MAX_ROWS, TFCheckpointReader
-from llm_scratch.interop.tensorflow_writer import block, entry, header, number, one_table, part, sealed, table, varint, write
+from llm_scratch.interop.tensorflow_writer import (
+    block,
+    entry,
+    header,
+    number,
+    one_table,
+    part,
+    sealed,
+    table,
+    varint,
+    write,
+)
 
 HERE = Path(__file__).parent
 TINY = HERE / "tiny_gpt2" / "model.ckpt"
 F4 = 1
 
 
-@pytest.mark.parametrize(("folder", "n", "shards"), [("tiny_gpt2/model", 28, 1), ("kinds/kinds", 15, 2)])
+@pytest.mark.parametrize(
+    ("folder", "n", "shards"), [("tiny_gpt2/model", 28, 1), ("kinds/kinds", 15, 2)]
+)
 def test_tensorflow_reader_equals_tensorflow(folder, n, shards):
     checkpoint = TFCheckpointReader(HERE / f"{folder}.ckpt")
     expected = np.load((HERE / folder).parent / "expected.npz")
-    assert (set(checkpoint.variables), len(expected.files), checkpoint.n_shards) == (set(expected.files), n, shards)
+    assert (set(checkpoint.variables), len(expected.files), checkpoint.n_shards) == (
+        set(expected.files),
+        n,
+        shards,
+    )
     for name in expected.files:
         ours, theirs = checkpoint.read(name), expected[name]
-        assert (ours.dtype, ours.shape, ours.tobytes()) == (theirs.dtype, theirs.shape, theirs.tobytes()), name
+        assert (ours.dtype, ours.shape, ours.tobytes()) == (
+            theirs.dtype,
+            theirs.shape,
+            theirs.tobytes(),
+        ), name
 
 
 @pytest.mark.parametrize("per_block", [1, 3, 1000])
 def test_many_blocks_give_the_same(tmp_path, per_block):
-    tensors = {f"h{n}/w{'x' * (n % 7)}": np.arange(n, dtype=np.float32).reshape(1, n) for n in range(50)}
+    tensors = {
+        f"h{n}/w{'x' * (n % 7)}": np.arange(n, dtype=np.float32).reshape(1, n) for n in range(50)
+    }
     write(tmp_path / "c", tensors, per_block)
     checkpoint = TFCheckpointReader(tmp_path / "c")
     assert set(checkpoint.variables) == set(tensors)
@@ -91,8 +114,14 @@ def test_a_changed_byte_of_the_data_names_its_tensor(copy, place):
     raw = bytearray(data.read_bytes())
     raw[place] ^= 4
     data.write_bytes(raw)
-    hit = next(name for name, v in TFCheckpointReader(copy).variables.items() if v.offset <= place < v.offset + v.size)
-    assert_refused(copy, f"data-00000-of-00001 is damaged: the checksum of {re.escape(hit)} differs")
+    hit = next(
+        name
+        for name, v in TFCheckpointReader(copy).variables.items()
+        if v.offset <= place < v.offset + v.size
+    )
+    assert_refused(
+        copy, f"data-00000-of-00001 is damaged: the checksum of {re.escape(hit)} differs"
+    )
 
 
 @pytest.mark.parametrize(
@@ -118,7 +147,14 @@ def long_key_blocks():
     return table(
         [
             sealed(
-                b"".join([b"\0\0" + varint(len(header())) + header(), *(varint(n) + b"\1\0a" for n in range(3000)), b"\0" * 4, b"\1\0\0\0"])
+                b"".join(
+                    [
+                        b"\0\0" + varint(len(header())) + header(),
+                        *(varint(n) + b"\1\0a" for n in range(3000)),
+                        b"\0" * 4,
+                        b"\1\0\0\0",
+                    ]
+                )
             )
         ],
         [b"z"],
@@ -135,29 +171,59 @@ LIES = {
     "header cut": (rows(head=b"\x12\x7f"), "a message ends too early"),
     "endless number": (rows(head=b"\x08" + b"\xff" * 12), "a number does not end"),
     "odd wire type": (rows(head=b"\x0b\x01"), "a message ends too early"),
-    "shape of number": (rows((b"a", number(1, F4) + number(2, 5))), "field 2 of a message is not a message"),
-    "huge": (rows((b"a", entry(F4, [1 << 20, 1 << 20], 0, 0, 4, 0))), "a has 4 bytes, but .* is 4,398,046,511,104"),
-    "huge and there": (rows((b"a", entry(F4, [1 << 20, 1 << 20], 0, 0, 1 << 42, 0))), "ends before a: it has 16 bytes"),
+    "shape of number": (
+        rows((b"a", number(1, F4) + number(2, 5))),
+        "field 2 of a message is not a message",
+    ),
+    "huge": (
+        rows((b"a", entry(F4, [1 << 20, 1 << 20], 0, 0, 4, 0))),
+        "a has 4 bytes, but .* is 4,398,046,511,104",
+    ),
+    "huge and there": (
+        rows((b"a", entry(F4, [1 << 20, 1 << 20], 0, 0, 1 << 42, 0))),
+        "ends before a: it has 16 bytes",
+    ),
     "negative": (rows((b"a", entry(F4, [2**64 - 1], 0, 0, 2**64 - 4, 0))), "a has the shape"),
     "empty and huge": (rows((b"a", entry(F4, [0, 2**63], 0, 0, 0, 0))), "a has the shape"),
     "nine dimensions": (rows((b"a", entry(F4, [1] * 9, 0, 0, 4, 0))), "a has the shape"),
     "far offset": (rows((b"a", entry(F4, [1], 0, 2**63, 4, 0))), "ends before a"),
     "data file 7": (rows((b"a", entry(F4, [1], 7, 0, 4, 0))), "a is in data file 7 of 1"),
-    "same bytes": (rows((b"a", entry(F4, [2], 0, 0, 8, 0)), (b"b", entry(F4, [1], 0, 4, 4, 0))), "b and a share bytes"),
+    "same bytes": (
+        rows((b"a", entry(F4, [2], 0, 0, 8, 0)), (b"b", entry(F4, [1], 0, 4, 4, 0))),
+        "b and a share bytes",
+    ),
     "text": (rows((b"a", entry(7, [1], 0, 0, 4, 0))), "a is not a plain array of numbers"),
-    "slices": (rows((b"a", entry(F4, [1], 0, 0, 4, 0) + part(7, b""))), "a is not a plain array of numbers"),
+    "slices": (
+        rows((b"a", entry(F4, [1], 0, 0, 4, 0) + part(7, b""))),
+        "a is not a plain array of numbers",
+    ),
     "no UTF-8": (rows((b"\xff", entry(F4, [1], 0, 0, 4, 0))), "can't decode"),
     "twice": (rows((b"a", b""), (b"a", b"")), "repeated or out of order"),
     "out of order": (rows((b"b", b""), (b"a", b"")), "repeated or out of order"),
-    "compressed": (table([block([(b"", header())], 1)], [b"z"]), r"a block is compressed \(kind 1\)"),
-    "many restarts": (table([sealed(b"\0\0\0\xff\xff\xff\xff")], [b"z"]), "a block is shorter than it says"),
-    "shared too long": (table([sealed(b"\5\0\0" + b"\0" * 4 + b"\1\0\0\0")], [b"z"]), "a row does not fit its block"),
-    "value too long": (table([sealed(b"\0\1\x7fa" + b"\0" * 4 + b"\1\0\0\0")], [b"z"]), "a row does not fit its block"),
+    "compressed": (
+        table([block([(b"", header())], 1)], [b"z"]),
+        r"a block is compressed \(kind 1\)",
+    ),
+    "many restarts": (
+        table([sealed(b"\0\0\0\xff\xff\xff\xff")], [b"z"]),
+        "a block is shorter than it says",
+    ),
+    "shared too long": (
+        table([sealed(b"\5\0\0" + b"\0" * 4 + b"\1\0\0\0")], [b"z"]),
+        "a row does not fit its block",
+    ),
+    "value too long": (
+        table([sealed(b"\0\1\x7fa" + b"\0" * 4 + b"\1\0\0\0")], [b"z"]),
+        "a row does not fit its block",
+    ),
     "keys that grow": (long_key_blocks(), "a row does not fit its block"),
     "empty": (b"", "does not end as a table"),
     "another file": (b"PK\3\4" * 100, "does not end as a table"),
     "too large": (b"\0" * (MAX_INDEX + 1), "bytes, expected at most"),
-    "many rows": (one_table([(b"", header()), *((b"%06d" % n, b"") for n in range(MAX_ROWS))], 5000), "more than 10,000 rows"),
+    "many rows": (
+        one_table([(b"", header()), *((b"%06d" % n, b"") for n in range(MAX_ROWS))], 5000),
+        "more than 10,000 rows",
+    ),
 }
 
 
@@ -184,13 +250,20 @@ def test_random_messages_never_crash_the_reader(tmp_path):
         value = bytearray(seed)
         for _ in range(chance.randint(1, 4)):
             value[chance.randrange(len(value))] = chance.randrange(256)
-        (tmp_path / "c.index").write_bytes(rows((b"a", bytes(value[: chance.randint(1, len(value))]))))
+        (tmp_path / "c.index").write_bytes(
+            rows((b"a", bytes(value[: chance.randint(1, len(value))])))
+        )
         with pytest.raises(UserError):  # the checksum of 24 zeros is not 7
             read_all(tmp_path / "c")
 
 
 def test_no_checkpoint_and_an_unknown_tensor_are_named(tmp_path):
-    assert_refused(tmp_path / "nothing", "cannot read .*nothing.index: No such file or directory; expected TensorFlow's index")
-    with pytest.raises(UserError, match=r"has no tensor model/wtf; expected it among its 28") as error:
+    assert_refused(
+        tmp_path / "nothing",
+        "cannot read .*nothing.index: No such file or directory; expected TensorFlow's index",
+    )
+    with pytest.raises(
+        UserError, match=r"has no tensor model/wtf; expected it among its 28"
+    ) as error:
         TFCheckpointReader(TINY).read("model/wtf")
     assert error.value.code == CHECKPOINT

@@ -6,7 +6,12 @@ import torch
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.torch_file import MAX_TABLE, StateDictSource, read_torch
 
-PLAIN = {"w": torch.arange(6.0).view(2, 3), "half": torch.ones(2, dtype=torch.bfloat16), "n": 3, "names": ["a", {"b": (1, None)}]}
+PLAIN = {
+    "w": torch.arange(6.0).view(2, 3),
+    "half": torch.ones(2, dtype=torch.bfloat16),
+    "n": 3,
+    "names": ["a", {"b": (1, None)}],
+}
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -63,7 +68,14 @@ def test_a_table_of_contents_too_long_is_refused_unread(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("version", "safe"), [("2.9.1", False), ("1.13.0+cu117", False), ("2.10.0", True), ("2.13.0+cpu", True), ("3.0", True)]
+    ("version", "safe"),
+    [
+        ("2.9.1", False),
+        ("1.13.0+cu117", False),
+        ("2.10.0", True),
+        ("2.13.0+cpu", True),
+        ("3.0", True),
+    ],
 )
 def test_a_torch_with_known_holes_reads_no_strangers_files(version, safe, tmp_path, monkeypatch):
     """And says which one would, and that the rest works with this one."""
@@ -78,7 +90,9 @@ def test_a_torch_with_known_holes_reads_no_strangers_files(version, safe, tmp_pa
         read_torch(path)
     said = str(error.value)
     assert error.value.code == CHECKPOINT
-    assert said.startswith(f"{path}: torch {version} can be made to execute code in .pth and .pt files; ")
+    assert said.startswith(
+        f"{path}: torch {version} can be made to execute code in .pth and .pt files; "
+    )
     assert "pip install -U 'torch>=2.10'" in said
     assert "\n" not in said
 

@@ -25,7 +25,13 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def model(tokenizer):
     torch.manual_seed(0)
-    cfg = {"vocab_size": tokenizer.n_vocab, "context_length": 64, "emb_dim": 24, "n_heads": 3, "n_layers": 3}
+    cfg = {
+        "vocab_size": tokenizer.n_vocab,
+        "context_length": 64,
+        "emb_dim": 24,
+        "n_heads": 3,
+        "n_layers": 3,
+    }
     model = GPTModel({**cfg, "drop_rate": 0.0, "qkv_bias": True, "tie_embeddings": True})
     for weight in model.parameters():
         nn.init.normal_(weight, std=0.3)
@@ -39,7 +45,9 @@ def ids(tokenizer):
 
 @pytest.fixture(scope="module")
 def lens(model, tokenizer):
-    pytest.importorskip("transformer_lens", reason="needs TransformerLens: pip install transformer-lens")
+    pytest.importorskip(
+        "transformer_lens", reason="needs TransformerLens: pip install transformer-lens"
+    )
     return to_transformer_lens(model, tokenizer)
 
 
@@ -51,15 +59,24 @@ def test_logits_and_activations_equal_transformer_lens(model, lens, ids):
         model(ids)
     missing = []
     for name, ours in acts.items():
-        if name.endswith(("hook_rot_q", "hook_rot_k", "hook_result")):  # theirs are stored for rotary models and on demand
+        if name.endswith(
+            ("hook_rot_q", "hook_rot_k", "hook_result")
+        ):  # theirs are stored for rotary models and on demand
             continue
-        theirs = name.replace("hook_normalized", "hook_out")  # theirs is without the norm's scale and shift
+        theirs = name.replace(
+            "hook_normalized", "hook_out"
+        )  # theirs is without the norm's scale and shift
         if theirs not in cache:
             missing.append(name)
             continue
         hidden = ours == float("-inf")  # theirs hide the future by a very low number
         expected = cache[theirs].reshape(ours.shape if ours.dim() > 2 else (1, *ours.shape))
-        torch.testing.assert_close(ours.masked_fill(hidden, 0).expand_as(expected), expected.masked_fill(hidden, 0), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            ours.masked_fill(hidden, 0).expand_as(expected),
+            expected.masked_fill(hidden, 0),
+            rtol=1e-4,
+            atol=1e-4,
+        )
     assert not missing
 
 
@@ -77,7 +94,9 @@ def test_logit_lens_equals_transformer_lens(model, lens, ids):
 def test_jacobian_lens_equals_transformer_lens(model, lens):
     from transformer_lens.tools.analysis import JacobianLens
 
-    theirs = JacobianLens.fit(lens, [TEXT], corpus="test", skip_first_positions=4, max_seq_len=30, show_progress=False)
+    theirs = JacobianLens.fit(
+        lens, [TEXT], corpus="test", skip_first_positions=4, max_seq_len=30, show_progress=False
+    )
     ours = fit_jacobian_lens(model, [lens.to_tokens(TEXT)[0, :30].tolist()], skip=4)
     assert list(theirs.jacobians) == [0, 1]
     for layer, matrix in theirs.jacobians.items():
@@ -86,5 +105,7 @@ def test_jacobian_lens_equals_transformer_lens(model, lens):
 
 def test_without_transformer_lens_the_error_says_what_to_install(model, tokenizer, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformer_lens.model_bridge", None)
-    with pytest.raises(UserError, match="TransformerLens is not installed; pip install transformer-lens"):
+    with pytest.raises(
+        UserError, match="TransformerLens is not installed; pip install transformer-lens"
+    ):
         to_transformer_lens(model, tokenizer)

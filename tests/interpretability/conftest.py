@@ -11,7 +11,11 @@ from llm_scratch.model.layers import FeedForward, LayerNorm
 
 SHAPE = {"vocab_size": 19, "context_length": 16, "emb_dim": 12, "n_heads": 3, "n_layers": 2}
 CFG = GPTConfig(**SHAPE)
-CONFIGS = {"gpt": CFG, "gpt-exact-gelu": GPTConfig(**SHAPE, activation="gelu"), "nanochat": NanoChatConfig(**SHAPE)}
+CONFIGS = {
+    "gpt": CFG,
+    "gpt-exact-gelu": GPTConfig(**SHAPE, activation="gelu"),
+    "nanochat": NanoChatConfig(**SHAPE),
+}
 
 
 class Outside(nn.Module):

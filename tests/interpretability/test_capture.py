@@ -38,22 +38,35 @@ def test_activations_equal_the_formula(model, ids):
         logits = model(ids)
     for layer, block in enumerate(model.trf_blocks):
         act = {name.removeprefix(f"blocks.{layer}."): x for name, x in acts.items()}
-        heads = [W(act["ln1.hook_normalized"]).view(B, T, H, D) for W in (block.att.W_query, block.att.W_key, block.att.W_value)]
+        heads = [
+            W(act["ln1.hook_normalized"]).view(B, T, H, D)
+            for W in (block.att.W_query, block.att.W_key, block.att.W_value)
+        ]
         for letter, x in zip("qkv", heads):
             assert torch.equal(act[f"attn.hook_{letter}"], x)
         q, k = (act[f"attn.hook_rot_{letter}"].transpose(1, 2) for letter in "qk")
         torch.testing.assert_close(act["attn.hook_pattern"], attention_weights(q, k))
-        torch.testing.assert_close(act["attn.hook_attn_scores"].softmax(-1), act["attn.hook_pattern"])
-        torch.testing.assert_close(act["attn.hook_pattern"] @ heads[2].transpose(1, 2), act["attn.hook_z"].transpose(1, 2))
+        torch.testing.assert_close(
+            act["attn.hook_attn_scores"].softmax(-1), act["attn.hook_pattern"]
+        )
+        torch.testing.assert_close(
+            act["attn.hook_pattern"] @ heads[2].transpose(1, 2), act["attn.hook_z"].transpose(1, 2)
+        )
         bias = 0 if block.att.out_proj.bias is None else block.att.out_proj.bias
         torch.testing.assert_close(act["attn.hook_result"].sum(2) + bias, act["hook_attn_out"])
-        torch.testing.assert_close(act["hook_resid_pre"] + act["hook_attn_out"], act["hook_resid_mid"])
-        torch.testing.assert_close(act["hook_resid_mid"] + act["hook_mlp_out"], act["hook_resid_post"])
+        torch.testing.assert_close(
+            act["hook_resid_pre"] + act["hook_attn_out"], act["hook_resid_mid"]
+        )
+        torch.testing.assert_close(
+            act["hook_resid_mid"] + act["hook_mlp_out"], act["hook_resid_post"]
+        )
         assert act["mlp.hook_pre"].shape == act["mlp.hook_post"].shape == (B, T, 4 * C)
         for norm in ("ln1", "ln2"):
             assert act[f"{norm}.hook_normalized"].shape == (B, T, C)
     assert torch.equal(acts["blocks.1.hook_resid_pre"], acts["blocks.0.hook_resid_post"])
-    assert torch.equal(acts["ln_final.hook_normalized"], model.final_norm(acts["blocks.1.hook_resid_post"]))
+    assert torch.equal(
+        acts["ln_final.hook_normalized"], model.final_norm(acts["blocks.1.hook_resid_post"])
+    )
     assert torch.equal(model.out_head(acts["ln_final.hook_normalized"]), logits)
 
 
@@ -102,7 +115,11 @@ def test_pattern_on_the_fused_kernel_differs_only_in_the_last_bits(model, ids, m
         torch.testing.assert_close(model(ids), plain)
 
 
-@pytest.mark.parametrize("step", [f"attn.hook_{step}" for step in STEPS] + ["attn.hook_v", "attn.hook_z", "hook_mlp_out", "mlp.hook_pre"])
+@pytest.mark.parametrize(
+    "step",
+    [f"attn.hook_{step}" for step in STEPS]
+    + ["attn.hook_v", "attn.hook_z", "hook_mlp_out", "mlp.hook_pre"],
+)
 @torch.inference_mode()
 def test_patch_changes_what_follows_and_ends_with_its_block(model, ids, step):
     plain, name = model(ids), f"blocks.0.{step}"
@@ -124,7 +141,10 @@ def test_patch_of_the_last_residual_is_what_the_head_reads(model, ids):
 
 @pytest.mark.parametrize("name", ["blocks.0.hook_resid_mid", "blocks.0.attn.hook_result"])
 def test_patch_refuses_what_is_computed_from_others(model, name):
-    with pytest.raises(UserError, match=rf"{name}: computed from other activations"), patch(model, {name: lambda x: x}):
+    with (
+        pytest.raises(UserError, match=rf"{name}: computed from other activations"),
+        patch(model, {name: lambda x: x}),
+    ):
         pass
 
 
@@ -137,7 +157,10 @@ def test_gradients_flow_through_captured_activations(model, ids):
 
 def test_unknown_name_suggests_the_nearest(model):
     with (
-        pytest.raises(UserError, match=r"unknown activation 'blocks\.0\.attn\.hook_patern'; did you mean 'blocks\.0"),
+        pytest.raises(
+            UserError,
+            match=r"unknown activation 'blocks\.0\.attn\.hook_patern'; did you mean 'blocks\.0",
+        ),
         capture(model, "blocks.0.attn.hook_patern"),
     ):
         pass
@@ -150,7 +173,12 @@ def test_changed_models_are_refused_in_one_line(kind):
         model = torch.compile(model)
     else:
         model = pack(model) if kind == "packed" else quantize(model, 8)
-    with pytest.raises(UserError, match=f"activations of a {kind} model cannot be captured; use the") as e, capture(model):
+    with (
+        pytest.raises(
+            UserError, match=f"activations of a {kind} model cannot be captured; use the"
+        ) as e,
+        capture(model),
+    ):
         pass
     assert "\n" not in str(e.value)
 
@@ -207,9 +235,18 @@ def test_patterns_and_residual_streams_equal_transformers(kind, modern, tmp_path
     if kind == "gpt":
         theirs = transformers_gpt2(attn_implementation="eager")
         theirs.save_pretrained(tmp_path)
-        shape = {"vocab_size": 97, "context_length": 32, "emb_dim": 24, "n_heads": 6, "n_layers": 2, "qkv_bias": True}
+        shape = {
+            "vocab_size": 97,
+            "context_length": 32,
+            "emb_dim": 24,
+            "n_heads": 6,
+            "n_layers": 2,
+            "qkv_bias": True,
+        }
         file = tmp_path / "model.safetensors"
-        ours = hf.load_weights(GPTConfig.of(shape | {"tie_embeddings": True}), [file], file, "config.json").eval()
+        ours = hf.load_weights(
+            GPTConfig.of(shape | {"tie_embeddings": True}), [file], file, "config.json"
+        ).eval()
     else:
         ours = modern
         theirs = transformers_nanochat(ours)
@@ -220,5 +257,15 @@ def test_patterns_and_residual_streams_equal_transformers(kind, modern, tmp_path
     result = theirs(ids, output_attentions=True, output_hidden_states=True)
     assert len(result.attentions) == L
     for layer in range(L):
-        torch.testing.assert_close(acts[f"blocks.{layer}.attn.hook_pattern"], result.attentions[layer], rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(acts[f"blocks.{layer}.hook_resid_pre"], result.hidden_states[layer], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            acts[f"blocks.{layer}.attn.hook_pattern"],
+            result.attentions[layer],
+            rtol=1e-4,
+            atol=1e-5,
+        )
+        torch.testing.assert_close(
+            acts[f"blocks.{layer}.hook_resid_pre"],
+            result.hidden_states[layer],
+            rtol=1e-4,
+            atol=1e-4,
+        )

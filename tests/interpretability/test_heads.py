@@ -42,7 +42,12 @@ class InductionModel(nn.Module):
     def __init__(self):
         super().__init__()
         size = V + T + V + V
-        token, place, previous, guess = slice(0, V), slice(V, V + T), slice(V + T, 2 * V + T), slice(2 * V + T, size)
+        token, place, previous, guess = (
+            slice(0, V),
+            slice(V, V + T),
+            slice(V + T, 2 * V + T),
+            slice(2 * V + T, size),
+        )
         self.tok_emb, self.pos_emb = nn.Embedding(V, size), nn.Embedding(T, size)
         self.trf_blocks = nn.ModuleList(AttentionBlock(size, layer) for layer in range(2))
         self.final_norm, self.out_head = nn.Identity(), nn.Linear(size, V, bias=False)
@@ -53,11 +58,17 @@ class InductionModel(nn.Module):
         with torch.no_grad():
             self.tok_emb.weight[:, token] = self.out_head.weight[:, guess] = torch.eye(V)
             self.pos_emb.weight[:, place] = first.W_key.weight[place, place] = torch.eye(T)
-            first.W_query.weight[place, place] = strong * torch.eye(T).roll(-1, 0)  # asks for the position before
-            first.W_value.weight[token, token] = first.out_proj.weight[previous, token] = torch.eye(V)
+            first.W_query.weight[place, place] = strong * torch.eye(T).roll(
+                -1, 0
+            )  # asks for the position before
+            first.W_value.weight[token, token] = first.out_proj.weight[previous, token] = torch.eye(
+                V
+            )
             second.W_query.weight[token, token] = strong * torch.eye(V)
             second.W_key.weight[token, previous] = torch.eye(V)
-            second.W_value.weight[token, token] = second.out_proj.weight[guess, token] = torch.eye(V)
+            second.W_value.weight[token, token] = second.out_proj.weight[guess, token] = torch.eye(
+                V
+            )
 
     def forward(self, ids):
         x = self.tok_emb(ids) + self.pos_emb.weight[: ids.shape[1]]
@@ -69,7 +80,12 @@ class InductionModel(nn.Module):
 @pytest.fixture
 def distinct():
     """A start token, then different tokens, twice each."""
-    half = torch.stack([torch.randperm(START, generator=torch.Generator().manual_seed(row))[:HALF] for row in range(3)])
+    half = torch.stack(
+        [
+            torch.randperm(START, generator=torch.Generator().manual_seed(row))[:HALF]
+            for row in range(3)
+        ]
+    )
     return torch.cat([torch.full((3, 1), START), half, half], 1)
 
 
@@ -80,7 +96,9 @@ def test_hand_built_induction_head_is_found(distinct):
     assert scores["induction"][1, 0] > 0.99
     assert scores["induction"][0, 0] < 0.01
     assert scores["previous"][1, 0] < 0.3
-    assert torch.equal(model(distinct).argmax(-1)[:, HALF + 1 : -1], distinct[:, HALF + 2 :])  # it predicts the second half
+    assert torch.equal(
+        model(distinct).argmax(-1)[:, HALF + 1 : -1], distinct[:, HALF + 2 :]
+    )  # it predicts the second half
     with ablate(model, head(1, 0)):
         assert not model(distinct).any()
     ranked = top_heads(model, repeated=distinct)
@@ -113,13 +131,24 @@ def test_uniform_attention_scores_the_mean_of_1_over_n(distinct):
 
 def test_scores_of_a_pattern_by_hand():
     ids = torch.tensor([[5, 6, 5, 7]])
-    pattern = torch.tensor([[1.0, 0, 0, 0], [0.5, 0.5, 0, 0], [0.2, 0.7, 0.1, 0], [0.1, 0.2, 0.3, 0.4]])[None, None]
+    pattern = torch.tensor(
+        [[1.0, 0, 0, 0], [0.5, 0.5, 0, 0], [0.2, 0.7, 0.1, 0], [0.1, 0.2, 0.3, 0.4]]
+    )[None, None]
     scores = {name: value.item() for name, value in pattern_scores(pattern, ids).items()}
-    assert scores == pytest.approx({"previous": (0.5 + 0.7 + 0.3) / 3, "first": (0.5 + 0.2 + 0.1) / 3, "duplicate": 0.2, "induction": 0.7})
+    assert scores == pytest.approx(
+        {
+            "previous": (0.5 + 0.7 + 0.3) / 3,
+            "first": (0.5 + 0.2 + 0.1) / 3,
+            "duplicate": 0.2,
+            "induction": 0.7,
+        }
+    )
 
 
 def test_score_without_a_place_is_not_a_number():
-    assert torch.isnan(pattern_scores(torch.ones(1, 1, 2, 2) / 2, torch.tensor([[1, 2]]))["induction"])
+    assert torch.isnan(
+        pattern_scores(torch.ones(1, 1, 2, 2) / 2, torch.tensor([[1, 2]]))["induction"]
+    )
 
 
 def test_repeated_tokens_repeat_and_depend_on_the_seed_alone(gpt):

@@ -17,9 +17,16 @@ def test_page_has_every_table_and_picture_once():
     page = inside_figures.PAGE.read_text(encoding="utf-8")
     source = inside_figures.Path(inside_figures.__file__).read_text(encoding="utf-8")
     for name in re.findall(r'^        "(\w+)": \w+_table\(', source, flags=re.M):
-        assert "| ---: |" in re.search(f"<!-- {name} -->\n(.*?)\n<!-- end of {name} -->", page, flags=re.S)[1], name
+        assert (
+            "| ---: |"
+            in re.search(f"<!-- {name} -->\n(.*?)\n<!-- end of {name} -->", page, flags=re.S)[1]
+        ), name
     drawn = set(re.findall(r'PICTURES / "([\w.]+)"', source))
-    assert drawn == set(re.findall(r"\(inside/([\w.]+)\)", page)) == {file.name for file in inside_figures.PICTURES.iterdir()}
+    assert (
+        drawn
+        == set(re.findall(r"\(inside/([\w.]+)\)", page))
+        == {file.name for file in inside_figures.PICTURES.iterdir()}
+    )
 
 
 def test_film_keeps_every_checkpoint(tmp_path, monkeypatch):
@@ -37,16 +44,23 @@ def test_film_keeps_every_checkpoint(tmp_path, monkeypatch):
 
 
 def test_fill_replaces_what_is_between_the_comments():
-    assert inside_figures.fill("a <!-- x --> old <!-- end of x --> b", "x", r"\1 new") == "a <!-- x -->\n\\1 new\n<!-- end of x --> b"
+    assert (
+        inside_figures.fill("a <!-- x --> old <!-- end of x --> b", "x", r"\1 new")
+        == "a <!-- x -->\n\\1 new\n<!-- end of x --> b"
+    )
     with pytest.raises(ValueError, match="0 places for 'y'"):
         inside_figures.fill("a", "y", "new")
 
 
 def test_changes_are_bold_where_the_interval_excludes_zero():
     changes = [
-        SkillChange("1.2", skill, 100, 0.9, ablated, 0.02) for skill, ablated in zip(inside_figures.SKILLS, (0.2, 0.88, 0.9, 0.95, 0.899))
+        SkillChange("1.2", skill, 100, 0.9, ablated, 0.02)
+        for skill, ablated in zip(inside_figures.SKILLS, (0.2, 0.88, 0.9, 0.95, 0.899))
     ]
-    assert inside_figures.skills_table(changes).splitlines()[-1] == "| 1.2 | **-70** | -2 | +0 | **+5** | +0 |"
+    assert (
+        inside_figures.skills_table(changes).splitlines()[-1]
+        == "| 1.2 | **-70** | -2 | +0 | **+5** | +0 |"
+    )
 
 
 def test_strongest_heads_come_first():

@@ -28,7 +28,10 @@ def by_finite_differences(model, ids, layer, skip):
                     x[:, t, c] += sign * step
                     return x
 
-                with patch(model, {name: nudge}), capture(model, "blocks.1.hook_resid_post") as acts:
+                with (
+                    patch(model, {name: nudge}),
+                    capture(model, "blocks.1.hook_resid_post") as acts,
+                ):
                     model(ids[None])
                 ends.append(acts["blocks.1.hook_resid_post"][0, valid].sum(0))
             column = column + (ends[0] - ends[1]) / (2 * step)
@@ -40,7 +43,12 @@ def by_finite_differences(model, ids, layer, skip):
 def test_jacobian_equals_finite_differences(model, ids, layer):
     model.double().requires_grad_(False)  # frozen weights need no gradients
     lens = fit_jacobian_lens(model, [ids[0].tolist()], SKIP)
-    torch.testing.assert_close(lens.jacobians[layer], by_finite_differences(model, ids[0], layer, SKIP), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(
+        lens.jacobians[layer],
+        by_finite_differences(model, ids[0], layer, SKIP),
+        rtol=1e-5,
+        atol=1e-7,
+    )
 
 
 def test_batches_of_texts_of_any_length_have_the_mean_of_their_tokens(gpt, ids):
@@ -49,11 +57,15 @@ def test_batches_of_texts_of_any_length_have_the_mean_of_their_tokens(gpt, ids):
     one, other = fit_jacobian_lens(gpt, [long], SKIP), fit_jacobian_lens(gpt, [short], SKIP)
     assert (both.n_positions, one.n_positions, other.n_positions) == (6, 4, 2)
     torch.testing.assert_close(both.jacobians, (4 * one.jacobians + 2 * other.jacobians) / 6)
-    torch.testing.assert_close(both.jacobians, fit_jacobian_lens(gpt, [long, short], SKIP, batch_size=1).jacobians)
+    torch.testing.assert_close(
+        both.jacobians, fit_jacobian_lens(gpt, [long, short], SKIP, batch_size=1).jacobians
+    )
 
 
 def test_last_matrix_is_the_identity(model, ids):
-    torch.testing.assert_close(fit_jacobian_lens(model, ids.tolist(), SKIP).jacobians[-1], torch.eye(12))
+    torch.testing.assert_close(
+        fit_jacobian_lens(model, ids.tolist(), SKIP).jacobians[-1], torch.eye(12)
+    )
 
 
 def test_identity_is_the_logit_lens(model, ids):

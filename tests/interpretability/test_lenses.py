@@ -34,14 +34,19 @@ def test_logit_lens_of_a_layer_is_a_model_without_the_blocks_after_it(gpt, ids):
     gpt.trf_blocks = gpt.trf_blocks[:1]
     torch.testing.assert_close(lens[1], gpt(ids))
     x = gpt.tok_emb(ids) + gpt.pos_emb.weight[:7]
-    torch.testing.assert_close(lens[0], layer_norm(x, gpt.final_norm.scale, gpt.final_norm.shift) @ gpt.out_head.weight.T)
+    torch.testing.assert_close(
+        lens[0], layer_norm(x, gpt.final_norm.scale, gpt.final_norm.shift) @ gpt.out_head.weight.T
+    )
 
 
 def test_kl_is_torchs_in_bits_and_zero_at_the_end(gpt, ids):
     lens = logit_lens(gpt, ids)
     kl = kl_to_final_bits(lens)
     p, q = lens[-1].log_softmax(-1), lens[0].log_softmax(-1)
-    expected = nn.functional.kl_div(q, p, reduction="none", log_target=True).sum(-1) / torch.tensor(2.0).log()
+    expected = (
+        nn.functional.kl_div(q, p, reduction="none", log_target=True).sum(-1)
+        / torch.tensor(2.0).log()
+    )
     torch.testing.assert_close(kl[0], expected)
     assert not kl[-1].any()
     assert (kl[:-1] > 0).all()
@@ -51,7 +56,9 @@ def test_surprise_is_the_loss_in_bits(model, ids):
     bits = surprise_bits(model, ids)
     probabilities = model(ids).softmax(-1)
     for row, position in ((0, 1), (1, 6)):
-        torch.testing.assert_close(2 ** -bits[row, position - 1], probabilities[row, position - 1, ids[row, position]])
+        torch.testing.assert_close(
+            2 ** -bits[row, position - 1], probabilities[row, position - 1, ids[row, position]]
+        )
 
 
 def test_attributions_sum_to_the_logit(model, ids):
@@ -71,9 +78,15 @@ def test_attribution_of_a_last_head_is_its_ablation_at_a_fixed_scale(gpt, ids):
     with ablate(gpt, head(1, 2)):
         after = residual_stream(gpt, ids)[-1]
     centered = (before - after) - (before - after).mean(-1, keepdim=True)
-    normalized = centered / (before.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt() * gpt.final_norm.scale
+    normalized = (
+        centered
+        / (before.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+        * gpt.final_norm.scale
+    )
     expected = (normalized * gpt.out_head.weight[ids]).sum(-1)
-    torch.testing.assert_close(attribution.values[attribution.names.index("1.2")], expected, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        attribution.values[attribution.names.index("1.2")], expected, rtol=1e-3, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,9 @@ def test_mean_ablation_of_a_head_equals_a_bias(gpt, ids):
         gpt(ids)
     mean = acts["blocks.1.attn.hook_z"].reshape(-1, 3, D).mean(0)[2]
     changed = without_head(gpt, 1, 2)
-    changed.trf_blocks[1].att.out_proj.bias += gpt.trf_blocks[1].att.out_proj.weight[:, 2 * D :] @ mean
+    changed.trf_blocks[1].att.out_proj.bias += (
+        gpt.trf_blocks[1].att.out_proj.weight[:, 2 * D :] @ mean
+    )
     other = torch.randint(0, 19, (3, 5))
     with ablate(gpt, head(1, 2), by="mean", reference=ids):
         torch.testing.assert_close(gpt(other), changed(other))
@@ -90,12 +92,19 @@ def test_ablation_of_a_direction_is_a_projection(model, ids):
 @torch.inference_mode()
 def test_several_heads_of_a_block_are_ablated_together(gpt, ids):
     with ablate(gpt, head(0, 0), head(0, 2), head(1, 1)):
-        torch.testing.assert_close(gpt(ids), without_head(without_head(without_head(gpt, 0, 0), 0, 2), 1, 1)(ids))
+        torch.testing.assert_close(
+            gpt(ids), without_head(without_head(without_head(gpt, 0, 0), 0, 2), 1, 1)(ids)
+        )
 
 
-@pytest.mark.parametrize(("by", "reference"), [("zero", torch.tensor([[1]])), ("mean", None), ("resample", None)])
+@pytest.mark.parametrize(
+    ("by", "reference"), [("zero", torch.tensor([[1]])), ("mean", None), ("resample", None)]
+)
 def test_a_reference_is_required_where_it_is_used(gpt, by, reference):
-    with pytest.raises(UserError, match=f"by='{by}' (takes no|needs a) reference"), ablate(gpt, head(0, 0), by=by, reference=reference):
+    with (
+        pytest.raises(UserError, match=f"by='{by}' (takes no|needs a) reference"),
+        ablate(gpt, head(0, 0), by=by, reference=reference),
+    ):
         pass
 
 
@@ -104,7 +113,11 @@ def metric(logits):
 
 
 def all_parts():
-    return [*(head(layer, number) for layer in range(2) for number in range(3)), feed_forward(0), position("blocks.1.hook_resid_pre", 2)]
+    return [
+        *(head(layer, number) for layer in range(2) for number in range(3)),
+        feed_forward(0),
+        position("blocks.1.hook_resid_pre", 2),
+    ]
 
 
 def test_activation_patching_is_a_forward_pass_with_the_other_activation(model, ids):
@@ -138,7 +151,9 @@ def test_attribution_patching_equals_activation_patching_for_small_changes(model
 def test_attribution_patching_needs_no_gradients_of_weights(gpt, ids):
     source = swap_tokens(ids, {2: 7})
     expected = attribution_patching(gpt, ids, source, all_parts(), metric)
-    assert torch.equal(attribution_patching(gpt.requires_grad_(False), ids, source, all_parts(), metric), expected)
+    assert torch.equal(
+        attribution_patching(gpt.requires_grad_(False), ids, source, all_parts(), metric), expected
+    )
     assert all(weight.grad is None for weight in gpt.parameters())
 
 

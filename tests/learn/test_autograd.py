@@ -28,7 +28,9 @@ def test_gradients_equal_torchs(name):
     result.backward()
     expected.backward()
     assert result.data == pytest.approx(expected.item(), rel=1e-12)
-    assert [v.grad for v in ours] == pytest.approx([0.0 if t.grad is None else t.grad.item() for t in theirs], rel=1e-12)
+    assert [v.grad for v in ours] == pytest.approx(
+        [0.0 if t.grad is None else t.grad.item() for t in theirs], rel=1e-12
+    )
 
 
 def test_gradients_add_up_until_they_are_reset():

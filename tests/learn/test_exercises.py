@@ -15,7 +15,11 @@ SEEDS = range(12)
 each_exercise = pytest.mark.parametrize("exercise", EXERCISES.values(), ids=EXERCISES)
 each_mistake = pytest.mark.parametrize(
     ("exercise", "number"),
-    [pytest.param(e, n, id=f"{e.id}-{m.__name__}") for e in EXERCISES.values() for n, m in enumerate(open_sealed(e.id).mistakes)],
+    [
+        pytest.param(e, n, id=f"{e.id}-{m.__name__}")
+        for e in EXERCISES.values()
+        for n, m in enumerate(open_sealed(e.id).mistakes)
+    ],
 )
 
 
@@ -47,7 +51,9 @@ def test_every_kind_is_there():
 
 @each_exercise
 def test_solution_passes(exercise):
-    assert verdicts(exercise, open_sealed(exercise.id).solve) == [Verdict(True, "right")] * len(SEEDS)
+    assert verdicts(exercise, open_sealed(exercise.id).solve) == [Verdict(True, "right")] * len(
+        SEEDS
+    )
 
 
 @each_exercise
@@ -76,7 +82,9 @@ def test_constant_answer_fails(exercise):
             assert not grade(exercise, lambda *_, first=first: first, seed).right
         if exercise.kind != "explain" and not exercise.function:
             others = [solve(*exercise.inputs(other)) for other in range(30)]
-            assert sum(same(written_down, other, 0.006) for other in others) <= 10, "too few different answers"
+            assert sum(same(written_down, other, 0.006) for other in others) <= 10, (
+                "too few different answers"
+            )
     if exercise.kind == "explain":
         letters = {solve(*exercise.inputs(seed)) for seed in range(30)}
         assert len(letters) == 4, "the right letter must move"
@@ -104,7 +112,9 @@ def test_no_message_contains_the_answer(exercise):
             else:
                 assert not [text for text in texts if given_away(text, want)], want
     lines = [line.strip() for line in sealed.solution.splitlines()[1:] if len(line.strip()) > 20]
-    assert not [text for text in texts for line in lines if line in text and line not in exercise.start]
+    assert not [
+        text for text in texts for line in lines if line in text and line not in exercise.start
+    ]
 
 
 @each_exercise
@@ -151,7 +161,11 @@ def raises(table):
     [
         (FUNCTION, None, "not solved yet"),
         (FUNCTION, lambda table: None, "not solved yet"),
-        (FUNCTION, [1, 2], "this exercise asks for a function, `row_shares`; pass it without calling it"),
+        (
+            FUNCTION,
+            [1, 2],
+            "this exercise asks for a function, `row_shares`; pass it without calling it",
+        ),
         (VALUE, lambda: 3, "this exercise asks for a value, and this is a function"),
         (FUNCTION, lambda table: 3, "the answer is a number, and a list is expected"),
         (FUNCTION, lambda table: [*table, [1]], "the answer has {n} entries, which is too many"),
@@ -161,7 +175,9 @@ def raises(table):
 )
 def test_general_diagnoses(exercise, given, message):
     found = grade(exercise, given, 0).message
-    assert re.fullmatch(re.escape(message).replace(r"\{n\}", r"\d+").replace(r"\{line\}", r"\d+"), found)
+    assert re.fullmatch(
+        re.escape(message).replace(r"\{n\}", r"\d+").replace(r"\{line\}", r"\d+"), found
+    )
 
 
 def test_a_missing_return_on_one_path_is_diagnosed():
@@ -170,14 +186,24 @@ def test_a_missing_return_on_one_path_is_diagnosed():
             return [[number / sum(row) for number in row] for row in table]
         return None
 
-    assert grade(FUNCTION, sometimes, 0).message == "the function returns None for some inputs; does every path through it end in a return?"
+    assert (
+        grade(FUNCTION, sometimes, 0).message
+        == "the function returns None for some inputs; does every path through it end in a return?"
+    )
 
 
 def test_a_special_case_is_diagnosed():
     def square_only(table):
-        return [[number / sum(row) for number in row] for row in table] if len(table) == len(table[0]) else [[0.0] * len(r) for r in table]
+        return (
+            [[number / sum(row) for number in row] for row in table]
+            if len(table) == len(table[0])
+            else [[0.0] * len(r) for r in table]
+        )
 
-    assert grade(FUNCTION, square_only, 0).message == "not yet: right for some inputs and wrong for others; look for a special case"
+    assert (
+        grade(FUNCTION, square_only, 0).message
+        == "not yet: right for some inputs and wrong for others; look for a special case"
+    )
 
 
 def test_answers_may_be_tensors_and_do_not_change_the_inputs():

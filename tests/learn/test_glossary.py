@@ -34,9 +34,14 @@ SECTIONS = sections()
 
 def uses(term: Term, text: str) -> list[str]:
     """The places where a text uses the term or another name of it, without code, formulas and previews in italics."""
-    plain = re.sub(r"`[^`]*`|\$[^$]*\$|!\[[^\]]*\]\([^)]*\)|\*[^*\n]+\*", " ", text.replace("**", ""))
+    plain = re.sub(
+        r"`[^`]*`|\$[^$]*\$|!\[[^\]]*\]\([^)]*\)|\*[^*\n]+\*", " ", text.replace("**", "")
+    )
     names = "|".join(re.escape(name).replace(r"\ ", r"[\s-]") for name in (term.name, *term.also))
-    return [plain[max(0, m.start() - 40) : m.end() + 20].replace("\n", " ") for m in re.finditer(rf"\b({names})\b", plain, re.IGNORECASE)]
+    return [
+        plain[max(0, m.start() - 40) : m.end() + 20].replace("\n", " ")
+        for m in re.finditer(rf"\b({names})\b", plain, re.IGNORECASE)
+    ]
 
 
 @pytest.mark.parametrize("term", terms().values(), ids=terms())
@@ -46,10 +51,14 @@ def test_section_introduces_the_term_with_emphasis(term):
     headings = re.findall(r"^##+ (.*)", SECTIONS[term.lesson], re.MULTILINE)
     names = "|".join(re.escape(name) for name in (term.name, *term.also))
     shown = [*headings, *(bold or italic for bold, italic in emphasized)]
-    assert [part for part in shown if re.search(rf"\b({names})s?\b", part, re.IGNORECASE)], f"emphasize it in {term.lesson}"
+    assert [part for part in shown if re.search(rf"\b({names})s?\b", part, re.IGNORECASE)], (
+        f"emphasize it in {term.lesson}"
+    )
 
 
-@pytest.mark.parametrize("term", [t for t in terms().values() if not t.everyday], ids=lambda term: term.name)
+@pytest.mark.parametrize(
+    "term", [t for t in terms().values() if not t.everyday], ids=lambda term: term.name
+)
 def test_no_lesson_uses_the_term_before_it_is_introduced(term):
     order = list(SECTIONS)
     earlier = [name for name in order[: order.index(term.lesson)] if "." in name]
@@ -87,4 +96,6 @@ def test_unknown_term_names_the_nearest():
 
 
 def test_page_is_up_to_date():
-    assert (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8") == as_markdown(), "run: python lessons/build.py"
+    assert (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8") == as_markdown(), (
+        "run: python lessons/build.py"
+    )

@@ -59,7 +59,10 @@ def test_file_begins_with_the_question_and_is_never_overwritten(tmp_path):
     [
         ("def row_shares(table)\n", r"line 1: SyntaxError: expected ':'"),
         ("x = 1\ny = unknown\n", r"line 2: NameError: name 'unknown' is not defined"),
-        ("def other(table): ...\n", r"it has no function `row_shares`; keep the name of the one it began with"),
+        (
+            "def other(table): ...\n",
+            r"it has no function `row_shares`; keep the name of the one it began with",
+        ),
     ],
 )
 def test_faults_of_a_file_are_named(tmp_path, code, message):
@@ -72,14 +75,20 @@ def test_faults_of_a_file_are_named(tmp_path, code, message):
 
 
 def test_missing_file_is_a_user_error(tmp_path):
-    with pytest.raises(UserError, match=r"no such file; write it with `llm-scratch learn next 0\.3`"):
+    with pytest.raises(
+        UserError, match=r"no such file; write it with `llm-scratch learn next 0\.3`"
+    ):
         Progress(tmp_path).grade_file(FUNCTION)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"seed": "a"}', '{"seed": "a", "exercises": {"0.1": {"solvedd": true}}}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"seed": "a"}', '{"seed": "a", "exercises": {"0.1": {"solvedd": true}}}']
+)
 def test_damaged_progress_is_a_user_error(tmp_path, text):
     (tmp_path / "progress.json").write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=r"progress\.json: not readable .*; move it away to start again"):
+    with pytest.raises(
+        UserError, match=r"progress\.json: not readable .*; move it away to start again"
+    ):
         Progress(tmp_path)
 
 
@@ -97,7 +106,10 @@ def test_file_that_exits_is_a_wrong_answer(tmp_path, code):
 def test_error_names_the_line_of_the_answer(tmp_path):
     progress = Progress(tmp_path)
     path = progress.begin(FUNCTION)
-    path.write_text(f"import statistics\n\n\ndef {FUNCTION.function}(*values):\n    return statistics.mean([])\n", encoding="utf-8")
+    path.write_text(
+        f"import statistics\n\n\ndef {FUNCTION.function}(*values):\n    return statistics.mean([])\n",
+        encoding="utf-8",
+    )
     assert "line 5" in str(progress.grade_file(FUNCTION))
 
 

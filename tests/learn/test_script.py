@@ -37,7 +37,9 @@ plt.show()
 def run(tmp_path, last):
     path = tmp_path / "step7_small.py"
     path.write_text(LESSON.replace("{last}", last), encoding="utf-8")
-    return subprocess.run([sys.executable, path], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, path], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
 
 
 def test_headings_and_pictures_are_printed_in_order(tmp_path):
@@ -45,7 +47,13 @@ def test_headings_and_pictures_are_printed_in_order(tmp_path):
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line]
     picture = str(tmp_path.joinpath("pictures", "step7-1.png").relative_to(tmp_path))
-    assert lines == ["# A lesson", "setup runs once", "## A part", "# of a comment", f"picture: {picture}"]
+    assert lines == [
+        "# A lesson",
+        "setup runs once",
+        "## A part",
+        "# of a comment",
+        f"picture: {picture}",
+    ]
     assert (tmp_path / "pictures" / "step7-1.png").stat().st_size > 1000
 
 

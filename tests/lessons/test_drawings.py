@@ -20,15 +20,26 @@ each_drawing = pytest.mark.parametrize("name", DRAWINGS)
 
 def images() -> list[tuple[str, str]]:
     """(alternative text, file) of each picture in the lessons' text."""
-    texts = [cell.source for path in LESSONS for cell in jupytext.read(path).cells if cell.cell_type == "markdown"]
-    return [(" ".join(alt.split()), file) for text in texts for alt, file in re.findall(r"!\[([^\]]*)\]\(([^)\s]+)\)", text)]
+    texts = [
+        cell.source
+        for path in LESSONS
+        for cell in jupytext.read(path).cells
+        if cell.cell_type == "markdown"
+    ]
+    return [
+        (" ".join(alt.split()), file)
+        for text in texts
+        for alt, file in re.findall(r"!\[([^\]]*)\]\(([^)\s]+)\)", text)
+    ]
 
 
 @each_drawing
 def test_file_is_what_the_code_draws(name):
     path = FOLDER / f"{name}.svg"
     assert path.is_file(), "run: python lessons/build.py"
-    assert path.read_text(encoding="utf-8") == DRAWINGS[name]().svg(), "the drawing changed; run: python lessons/build.py"
+    assert path.read_text(encoding="utf-8") == DRAWINGS[name]().svg(), (
+        "the drawing changed; run: python lessons/build.py"
+    )
 
 
 def test_no_file_is_left_over():

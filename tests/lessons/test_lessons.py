@@ -21,8 +21,14 @@ from conftest import DATA, ROOT
 
 from llm_scratch.learn.registry import EXERCISES
 
-jupytext = pytest.importorskip("jupytext", reason="needs the extra 'lessons': pip install jupytext nbclient nbconvert ipykernel")
-nbformat = pytest.importorskip("nbformat", reason="needs the extra 'lessons': pip install jupytext nbclient nbconvert ipykernel")
+jupytext = pytest.importorskip(
+    "jupytext",
+    reason="needs the extra 'lessons': pip install jupytext nbclient nbconvert ipykernel",
+)
+nbformat = pytest.importorskip(
+    "nbformat",
+    reason="needs the extra 'lessons': pip install jupytext nbclient nbconvert ipykernel",
+)
 
 LESSONS = sorted((ROOT / "lessons").glob("step*_*.py"))
 SECONDS = 900  # a lesson takes a twentieth of it on a machine with nothing else to do; beyond it, it hangs
@@ -43,13 +49,31 @@ build = _load_build()
 
 def run(script: Path, folder: Path, **env: str) -> str:
     """What a script prints when it is run in an empty folder, without a display, every warning an error."""
-    settings = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY", "LLM_SCRATCH_FULL")}
-    settings |= {"MPLBACKEND": "Agg", "LLM_SCRATCH_CACHE": str(folder / "cache"), "PYTHONIOENCODING": "utf-8"}
+    settings = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("DISPLAY", "WAYLAND_DISPLAY", "LLM_SCRATCH_FULL")
+    }
+    settings |= {
+        "MPLBACKEND": "Agg",
+        "LLM_SCRATCH_CACHE": str(folder / "cache"),
+        "PYTHONIOENCODING": "utf-8",
+    }
     settings |= {"LLM_SCRATCH_DATA": str(DATA)} if DATA.is_dir() else {}
     quiet = ["-W", "error", "-W", "ignore:FigureCanvasAgg is non-interactive"]
     command = [sys.executable, *quiet, str(script)]
-    done = subprocess.run(command, cwd=folder, env=settings | env, capture_output=True, encoding="utf-8", timeout=SECONDS, check=False)
-    assert done.returncode == 0, f"{script.name} ended with {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=settings | env,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, (
+        f"{script.name} ended with {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    )
     assert "Warning" not in done.stderr, done.stderr[-4000:]
     return done.stdout
 
@@ -69,7 +93,14 @@ def printed(request, tmp_path_factory) -> tuple[Path, str, str]:
     """(a lesson, what it prints, what its exercises print once they are solved); one run gives both."""
     folder = tmp_path_factory.mktemp("lesson")
     script = folder / request.param.name
-    script.write_text(request.param.read_text(encoding="utf-8") + "\n\n" + "# %%\n" + solved(request.param) + "\n", encoding="utf-8")
+    script.write_text(
+        request.param.read_text(encoding="utf-8")
+        + "\n\n"
+        + "# %%\n"
+        + solved(request.param)
+        + "\n",
+        encoding="utf-8",
+    )
     plain, _, after = run(script, folder).partition("--- solved ---\n")
     return request.param, plain, after
 
@@ -89,35 +120,62 @@ def test_lesson_runs_as_a_script(printed):
     lesson, plain, _ = printed
     assert len(plain.splitlines()) > 10
     if (DATA / "the-verdict.txt").is_file():
-        assert "Going on with" not in plain, f"{lesson.name} did not find its text or vocabulary, so it left checks out"
+        assert "Going on with" not in plain, (
+            f"{lesson.name} did not find its text or vocabulary, so it left checks out"
+        )
 
 
 def test_exercises_wait_for_an_answer_and_take_their_solutions(printed):
     lesson, plain, after = printed
-    if graded := re.findall(r'^check\("([\d.]+)"', lesson.read_text(encoding="utf-8"), re.MULTILINE):
+    if graded := re.findall(
+        r'^check\("([\d.]+)"', lesson.read_text(encoding="utf-8"), re.MULTILINE
+    ):
         number = lesson.stem[len("step")]
         assert graded == [name for name in EXERCISES if name.startswith(f"{number}.")]
         unsolved = [name for name in graded if EXERCISES[name].kind != "bug"]
         assert re.findall(r"^exercise (.*?): not solved yet$", plain, re.MULTILINE) == unsolved
         return  # their solutions: tests/learn/test_exercises.py
-    open_ones, marks = (re.findall(r"^exercise (.*?): (.*)$", text, re.MULTILINE) for text in (plain, after))
-    assert len(open_ones) >= len(SOLUTION.findall(lesson.read_text(encoding="utf-8").replace("\n# ", "\n"))) >= 2
+    open_ones, marks = (
+        re.findall(r"^exercise (.*?): (.*)$", text, re.MULTILINE) for text in (plain, after)
+    )
+    assert (
+        len(open_ones)
+        >= len(SOLUTION.findall(lesson.read_text(encoding="utf-8").replace("\n# ", "\n")))
+        >= 2
+    )
     assert open_ones == [(number, "not solved yet") for number, _ in open_ones]
     assert marks == [(number, "right") for number, _ in open_ones]
 
 
 def _needing_something() -> list:
     """The lessons that read a text or GPT-2's vocabulary; the fourth, which trains, only in the slow tests."""
-    found = [path for path in LESSONS if re.search(r"read\(.verdict.\)|TOKENIZERS\[.gpt2.\]", path.read_text(encoding="utf-8"))]
-    return [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem.startswith("step4") else []) for path in found]
+    found = [
+        path
+        for path in LESSONS
+        if re.search(r"read\(.verdict.\)|TOKENIZERS\[.gpt2.\]", path.read_text(encoding="utf-8"))
+    ]
+    return [
+        pytest.param(
+            path, id=path.stem, marks=[pytest.mark.slow] if path.stem.startswith("step4") else []
+        )
+        for path in found
+    ]
 
 
 @pytest.mark.parametrize("lesson", _needing_something())
 def test_lesson_goes_on_without_its_text_and_without_network(lesson, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
-    printed = run(lesson, tmp_path, LLM_SCRATCH_DATA=str(empty), TIKTOKEN_CACHE_DIR=str(empty), LLM_SCRATCH_OFFLINE="1")
-    assert re.search("going on with|without|left out|leaving out", printed, re.IGNORECASE), "it should say what it leaves out"
+    printed = run(
+        lesson,
+        tmp_path,
+        LLM_SCRATCH_DATA=str(empty),
+        TIKTOKEN_CACHE_DIR=str(empty),
+        LLM_SCRATCH_OFFLINE="1",
+    )
+    assert re.search("going on with|without|left out|leaving out", printed, re.IGNORECASE), (
+        "it should say what it leaves out"
+    )
 
 
 @each_lesson
@@ -134,17 +192,31 @@ def test_notebook_was_executed_whole_and_well(lesson):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     outputs = [output for cell in code for output in cell.outputs]
-    assert {output.output_type for output in outputs} <= {"stream", "display_data", "execute_result"}, "a cell ended in an error"
-    assert all(output.name == "stdout" for output in outputs if output.output_type == "stream"), "something was written to stderr"
+    assert {output.output_type for output in outputs} <= {
+        "stream",
+        "display_data",
+        "execute_result",
+    }, "a cell ended in an error"
+    assert all(output.name == "stdout" for output in outputs if output.output_type == "stream"), (
+        "something was written to stderr"
+    )
     shown = [output.get("text") or output.data.get("text/plain", "") for output in outputs]
     assert any(shown)
-    assert any("image/png" in output.get("data", {}) for output in outputs), "a lesson has a picture"
+    assert any("image/png" in output.get("data", {}) for output in outputs), (
+        "a lesson has a picture"
+    )
     for text in shown:
-        assert not re.search(r" at 0x[0-9a-f]{6}", text), f"an address in memory differs every time: {text[:200]}"
+        assert not re.search(r" at 0x[0-9a-f]{6}", text), (
+            f"an address in memory differs every time: {text[:200]}"
+        )
         assert str(ROOT.parent) not in text, f"a path of one machine: {text[:200]}"
         assert str(Path.home()) + os.sep not in text, f"a path of one machine: {text[:200]}"
-        assert "Going on with" not in text, "the notebook was made without the text or the vocabulary that it is about"
-    assert "execution" not in str([cell.metadata for cell in code]), "times of execution differ every time"
+        assert "Going on with" not in text, (
+            "the notebook was made without the text or the vocabulary that it is about"
+        )
+    assert "execution" not in str([cell.metadata for cell in code]), (
+        "times of execution differ every time"
+    )
 
 
 MAX_CELL_LINES, MAX_CELL_COLUMNS = 12, 88
@@ -152,10 +224,16 @@ LONG_CELLS = {"step1_text", "step2_attention", "step3_gpt", "step4_pretraining",
 """Lessons written before the rule; a lesson that is rewritten leaves the list."""
 
 
-@pytest.mark.parametrize("lesson", [path for path in LESSONS if path.stem not in LONG_CELLS], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "lesson", [path for path in LESSONS if path.stem not in LONG_CELLS], ids=lambda path: path.stem
+)
 def test_cell_that_is_not_folded_shows_one_idea(lesson):
     cells = [cell for cell in jupytext.read(lesson).cells if cell.cell_type == "code"]
-    shown = [[line for line in cell.source.splitlines() if line.strip()] for cell in cells if not build.is_folded(cell)]
+    shown = [
+        [line for line in cell.source.splitlines() if line.strip()]
+        for cell in cells
+        if not build.is_folded(cell)
+    ]
     too_long = [lines[0] for lines in shown if len(lines) > MAX_CELL_LINES]
     too_wide = [line for lines in shown for line in lines if len(line) > MAX_CELL_COLUMNS]
     assert not too_long
@@ -174,16 +252,30 @@ def test_no_definition_reads_what_was_not_handed_to_it(lesson):
 
     Cells tagged "what-went-wrong" are free: they show what happens otherwise.
     """
-    cells = [c for c in jupytext.read(lesson).cells if c.cell_type == "code" and "what-went-wrong" not in c.metadata.get("tags", [])]
+    cells = [
+        c
+        for c in jupytext.read(lesson).cells
+        if c.cell_type == "code" and "what-went-wrong" not in c.metadata.get("tags", [])
+    ]
     table = symtable.symtable("\n\n".join(cell.source for cell in cells), lesson.name, "exec")
-    free = {s.get_name() for s in table.get_symbols() if s.is_imported() or s.is_namespace() or s.get_name().isupper()} | set(dir(builtins))
+    free = {
+        s.get_name()
+        for s in table.get_symbols()
+        if s.is_imported() or s.is_namespace() or s.get_name().isupper()
+    } | set(dir(builtins))
 
     def taken(scope: symtable.SymbolTable) -> list[str]:
-        here = [f"{scope.get_name()} reads {s.get_name()}" for s in scope.get_symbols() if s.is_global() and s.get_name() not in free]
+        here = [
+            f"{scope.get_name()} reads {s.get_name()}"
+            for s in scope.get_symbols()
+            if s.is_global() and s.get_name() not in free
+        ]
         return here + [line for child in scope.get_children() for line in taken(child)]
 
     definitions = [
-        scope for scope in table.get_children() if scope.get_name() not in ("genexpr", "listcomp", "dictcomp", "setcomp", "lambda")
+        scope
+        for scope in table.get_children()
+        if scope.get_name() not in ("genexpr", "listcomp", "dictcomp", "setcomp", "lambda")
     ]
     assert [line for scope in definitions for line in taken(scope)] == []
 
@@ -204,7 +296,14 @@ def workshop(tmp_path):
 
     def make(*names: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(tmp_path / "lessons" / "build.py"), *names]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=SECONDS, check=False)
+        return subprocess.run(
+            command,
+            cwd=tmp_path,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=SECONDS,
+            check=False,
+        )
 
     return tmp_path, make
 
@@ -236,4 +335,7 @@ def test_a_lesson_that_fails_leaves_the_notebook_as_it_was(workshop):
 def test_a_lesson_that_is_not_there_is_one_clear_line(workshop):
     _, make = workshop
     done = make("step9")
-    assert (done.returncode, done.stderr) == (2, "lessons/build.py: unknown lesson 'step9'; did you mean 'step1'?\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "lessons/build.py: unknown lesson 'step9'; did you mean 'step1'?\n",
+    )

@@ -50,7 +50,9 @@ COMMANDS = {
     "doctor": Command("doctor"),
     "quickstart": Command(f"{QUICKSTART} --out stories"),
     "train": Command(f"{NARROW} --out whole"),
-    "killed": Command(f"{NARROW} --out run", environment={"LLM_SCRATCH_FAULT": "save:15:kill"}, code=-9),
+    "killed": Command(
+        f"{NARROW} --out run", environment={"LLM_SCRATCH_FAULT": "save:15:kill"}, code=-9
+    ),
     "resume": Command(f"{NARROW} --out run"),
     "branch": Command(f"{NARROW} --resume run/ckpt/step-00000015 --out branch"),
     "fresh": Command(f"{NARROW} --out branch --fresh --force"),
@@ -59,15 +61,22 @@ COMMANDS = {
     "generate": Command(f"generate run '{UNUSUAL}' --max-tokens 30 --seed 1"),
 }
 COMMANDS |= {
-    f"generate-{dtype}": Command(f"generate {{wide}} 'the hen' --max-tokens 20 --seed 1 --dtype {dtype}")
+    f"generate-{dtype}": Command(
+        f"generate {{wide}} 'the hen' --max-tokens 20 --seed 1 --dtype {dtype}"
+    )
     for dtype in ("auto", "float32", "bfloat16", "float16")
 }
 for bits in (8, 4):
     COMMANDS[f"quantize-{bits}"] = Command(f"quantize {{wide}} --bits {bits} --out int{bits}")
-    COMMANDS[f"generate-int{bits}"] = Command(f"generate int{bits} 'the hen' --max-tokens 20 --seed 1")
+    COMMANDS[f"generate-int{bits}"] = Command(
+        f"generate int{bits} 'the hen' --max-tokens 20 --seed 1"
+    )
 COMMANDS |= {
     "samples": Command("generate {wide} 'the hen' --samples 3 --max-tokens 10 --seed 1"),
-    "chat": Command("chat {wide} --max-tokens 10 --seed 1", stdin=f"{UNUSUAL}\n/save talk.json\n/load talk.json\nthe fox\n/exit\n"),
+    "chat": Command(
+        "chat {wide} --max-tokens 10 --seed 1",
+        stdin=f"{UNUSUAL}\n/save talk.json\n/load talk.json\nthe fox\n/exit\n",
+    ),
     "export": Command("export hf run exported"),
     "data-prepare": Command("data prepare books.txt --out shards --tokenizer chars --workers 2"),
     "data-check": Command("data check shards"),
@@ -76,9 +85,14 @@ COMMANDS |= {
 }
 
 
-def run_commands(machine: Machine, commands: Sequence[Command], folder: Path, home: Path) -> list[Result]:
+def run_commands(
+    machine: Machine, commands: Sequence[Command], folder: Path, home: Path
+) -> list[Result]:
     """Run them one after the other in one folder of the machine."""
-    requests = [asdict(command) | {"words": shlex.split(command.words), "columns": machine.columns} for command in commands]
+    requests = [
+        asdict(command) | {"words": shlex.split(command.words), "columns": machine.columns}
+        for command in commands
+    ]
     process = subprocess.run(
         [sys.executable, str(SESSION)], input=json.dumps(requests), capture_output=True, text=True, timeout=300,
         cwd=folder, env=machine.variables(home),

@@ -52,9 +52,13 @@ def results(
         if machine.name not in known:
             folder = tmp_path_factory.mktemp(machine.name)
             (folder / "hens.txt").write_text(HENS, encoding="utf-8")
-            (folder / "books.txt").write_text("the hen sat on the mat.\n" * (LARGE // 24), encoding="utf-8")
+            (folder / "books.txt").write_text(
+                "the hen sat on the mat.\n" * (LARGE // 24), encoding="utf-8"
+            )
             commands = {"probe": Command(program=machine.probe[0])} | COMMANDS
-            done = run_commands(machine, [in_folder(c, reference.folder) for c in commands.values()], folder, home)
+            done = run_commands(
+                machine, [in_folder(c, reference.folder) for c in commands.values()], folder, home
+            )
             known[machine.name] = folder, dict(zip(commands, done))
         return known[machine.name]
 

@@ -44,7 +44,11 @@ class Machine:
             "PYTHONPATH": str(SIMULATED),
             "SIMULATED": self.changes,
         }
-        return {name: value for name, value in (ordinary | dict(self.environment)).items() if value is not None}
+        return {
+            name: value
+            for name, value in (ordinary | dict(self.environment)).items()
+            if value is not None
+        }
 
 
 PACK = "import torch; torch.ops.mkldnn._reorder_linear_weight(torch.ones(64, 64).bfloat16(), None)"
@@ -53,26 +57,52 @@ ORDINARY = Machine("ordinary")
 
 MACHINES = (
     ORDINARY,
-    Machine("no-bfloat16-packing", changes="no_bfloat16_packing", probe=(PACK, "bf16 path needs the cpu support")),
-    Machine("macos", changes="macos", probe=("import torch; print(torch.backends.mkldnn.is_available())", "False")),
-    Machine("avx2", {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}, probe=(CAPABILITY, "AVX2")),
-    Machine("sse41", {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"}, probe=(CAPABILITY, "DEFAULT")),
+    Machine(
+        "no-bfloat16-packing",
+        changes="no_bfloat16_packing",
+        probe=(PACK, "bf16 path needs the cpu support"),
+    ),
+    Machine(
+        "macos",
+        changes="macos",
+        probe=("import torch; print(torch.backends.mkldnn.is_available())", "False"),
+    ),
+    Machine(
+        "avx2",
+        {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
+        probe=(CAPABILITY, "AVX2"),
+    ),
+    Machine(
+        "sse41",
+        {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"},
+        probe=(CAPABILITY, "DEFAULT"),
+    ),
     Machine(
         "no-compiler",
         {"PATH": "/nonexistent", "CXX": None},
         probe=("import shutil; print(shutil.which('g++'), shutil.which('git'))", "None None"),
     ),
-    Machine("one-core", changes="one_core", probe=("import os; print(len(os.sched_getaffinity(0)), os.cpu_count())", "1 1")),
+    Machine(
+        "one-core",
+        changes="one_core",
+        probe=("import os; print(len(os.sched_getaffinity(0)), os.cpu_count())", "1 1"),
+    ),
     Machine(
         "windows",
         {"PYTHONIOENCODING": "cp1252"},
         changes="windows",
-        probe=("import llm_scratch.storage.files as files; print(files.os.name); files.os.pwrite", "no attribute 'pwrite'"),
+        probe=(
+            "import llm_scratch.storage.files as files; print(files.os.name); files.os.pwrite",
+            "no attribute 'pwrite'",
+        ),
     ),
     Machine(
         "no-shared-memory",
         changes="no_shared_memory",
-        probe=("import multiprocessing; multiprocessing.get_context('spawn').Lock()", "Function not implemented"),
+        probe=(
+            "import multiprocessing; multiprocessing.get_context('spawn').Lock()",
+            "Function not implemented",
+        ),
     ),
     Machine(
         "nameless-user",
@@ -80,8 +110,27 @@ MACHINES = (
         changes="nameless_user",
         probe=("import pathlib; pathlib.Path.home()", "Could not determine home directory"),
     ),
-    Machine("narrow-terminal", {"TERM": "xterm"}, columns=40, probe=("import os; print(os.get_terminal_size())", "columns=40")),
-    Machine("no-color", {"TERM": "xterm", "NO_COLOR": "1"}, columns=80, probe=("print(open('/dev/tty').isatty())", "True")),
-    Machine("dumb-terminal", {"TERM": "dumb"}, columns=80, probe=("import os; print(os.environ['TERM'])", "dumb")),
-    Machine("mps", changes="mps", probe=("import torch; torch.ones(1, device='mps').double()", "doesn't support float64")),
+    Machine(
+        "narrow-terminal",
+        {"TERM": "xterm"},
+        columns=40,
+        probe=("import os; print(os.get_terminal_size())", "columns=40"),
+    ),
+    Machine(
+        "no-color",
+        {"TERM": "xterm", "NO_COLOR": "1"},
+        columns=80,
+        probe=("print(open('/dev/tty').isatty())", "True"),
+    ),
+    Machine(
+        "dumb-terminal",
+        {"TERM": "dumb"},
+        columns=80,
+        probe=("import os; print(os.environ['TERM'])", "dumb"),
+    ),
+    Machine(
+        "mps",
+        changes="mps",
+        probe=("import torch; torch.ones(1, device='mps').double()", "doesn't support float64"),
+    ),
 )

@@ -41,7 +41,9 @@ def start(command: dict[str, Any], files: list[int]) -> int:
     if command["columns"]:
         os.setsid()
         fcntl.ioctl(files[0], termios.TIOCSCTTY, 0)
-    sys.stdin, sys.stdout, sys.stderr = (take_stream(number, file) for number, file in enumerate(files))
+    sys.stdin, sys.stdout, sys.stderr = (
+        take_stream(number, file) for number, file in enumerate(files)
+    )
     os.environ.update(command["environment"])
     try:
         if command["program"]:
@@ -71,10 +73,16 @@ def take_stream(number: int, file: int) -> io.TextIOWrapper:
 
 def run_with_pipes(command: dict[str, Any]) -> tuple[int, bytes, bytes]:
     """Run a command without a terminal; exit status, output, errors."""
-    with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+    with (
+        tempfile.TemporaryFile() as stdin,
+        tempfile.TemporaryFile() as stdout,
+        tempfile.TemporaryFile() as stderr,
+    ):
         stdin.write(command["stdin"].encode())
         stdin.seek(0)
-        _, status = os.waitpid(start(command, [file.fileno() for file in (stdin, stdout, stderr)]), 0)
+        _, status = os.waitpid(
+            start(command, [file.fileno() for file in (stdin, stdout, stderr)]), 0
+        )
         stdout.seek(0)
         stderr.seek(0)
         return status, stdout.read(), stderr.read()
@@ -96,7 +104,9 @@ def run_on_terminal(command: dict[str, Any]) -> tuple[int, bytes, bytes]:
 
 
 def run(command: dict[str, Any]) -> dict[str, Any]:
-    status, out_bytes, err_bytes = (run_on_terminal if command["columns"] else run_with_pipes)(command)
+    status, out_bytes, err_bytes = (run_on_terminal if command["columns"] else run_with_pipes)(
+        command
+    )
     out = out_bytes.decode(sys.__stdout__.encoding if command["columns"] else "utf-8", "replace")
     err = err_bytes.decode(sys.__stdout__.encoding, "replace")
     return {"code": os.waitstatus_to_exitcode(status), "out": out, "err": err}

@@ -26,7 +26,9 @@ def test_simulation_has_an_effect(machine, results):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_exits_as_expected(machine, command, results):
     result = results(machine)[1][command]
-    assert result.code == COMMANDS[command].code, f"{COMMANDS[command].words}\n{result.out}\n{result.err}"
+    assert result.code == COMMANDS[command].code, (
+        f"{COMMANDS[command].words}\n{result.out}\n{result.err}"
+    )
     assert "Traceback" not in result.out + result.err
     assert "this is a bug" not in result.out + result.err
 
@@ -37,7 +39,9 @@ def test_loss_is_that_of_an_ordinary_machine(machine, results, reference):
 
 
 def test_text_of_a_seed_is_that_of_an_ordinary_machine(machine, results, reference):
-    here, there = (each["generate-float32"].out for each in (results(machine)[1], reference.results))
+    here, there = (
+        each["generate-float32"].out for each in (results(machine)[1], reference.results)
+    )
     text = there.strip()
     assert text.startswith("the hen")
     plain = re.sub(r"\x1b\[[\d;]*m", "", here)  # a terminal shows the prompt in bold
@@ -54,10 +58,15 @@ def test_quantized_model_loses_little(machine, bits, loss, results):
 def test_killed_and_resumed_run_equals_the_uninterrupted_one(machine, results):
     folder = results(machine)[0]
     whole, resumed = folder / "whole", folder / "run"
-    assert [path.name for path in list_checkpoints(resumed)] == [path.name for path in list_checkpoints(whole)]
+    assert [path.name for path in list_checkpoints(resumed)] == [
+        path.name for path in list_checkpoints(whole)
+    ]
     names = [{path.name for path in run.iterdir()} for run in (resumed, whole)]
     assert names[0] == names[1], "left behind by the killed process, or missing"
-    hashes = [json.loads((list_checkpoints(run)[0] / "manifest.json").read_text())["files"] for run in (resumed, whole)]
+    hashes = [
+        json.loads((list_checkpoints(run)[0] / "manifest.json").read_text())["files"]
+        for run in (resumed, whole)
+    ]
     for name in ("model.safetensors", "optim.safetensors"):
         assert hashes[0][name] == hashes[1][name]
 

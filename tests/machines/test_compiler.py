@@ -15,8 +15,12 @@ pytestmark = [pytest.mark.machines, pytest.mark.xdist_group("no-compiler")]
 WITHOUT_COMPILER = next(machine for machine in MACHINES if machine.name == "no-compiler")
 
 
-@pytest.mark.parametrize("command", ["generate {wide} the --compile", f"{NARROW} --system.compile yes --out compiled"])
-def test_compiling_is_refused_with_advice_when_there_is_no_compiler(command, tmp_path, home, reference):
+@pytest.mark.parametrize(
+    "command", ["generate {wide} the --compile", f"{NARROW} --system.compile yes --out compiled"]
+)
+def test_compiling_is_refused_with_advice_when_there_is_no_compiler(
+    command, tmp_path, home, reference
+):
     (tmp_path / "hens.txt").write_text(HENS, encoding="utf-8")
     words = command.format(wide=reference.folder)
     (result,) = run_commands(WITHOUT_COMPILER, [Command(words)], tmp_path, home)

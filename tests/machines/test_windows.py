@@ -32,7 +32,9 @@ def test_second_process_is_refused_while_the_first_one_trains(tmp_path, home):
     ) as first:  # fmt: skip
         assert first.stdout.readline() == "locked\n"
         (tmp_path / "hens.txt").write_text(HENS, encoding="utf-8")
-        (second,) = run_commands(WINDOWS, [Command(f"{TRAIN} --model.emb-dim 32 --out run")], tmp_path, home)
+        (second,) = run_commands(
+            WINDOWS, [Command(f"{TRAIN} --model.emb-dim 32 --out run")], tmp_path, home
+        )
         first.stdin.close()
     assert second.code == CHECKPOINT
     assert f"is in use: process {first.pid} on {os.uname().nodename} trains there" in second.err

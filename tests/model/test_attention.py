@@ -29,7 +29,10 @@ def x():
 
 
 def by_the_formula(attention, x):
-    q, k, v = (part(x).view(B, -1, H, D).transpose(1, 2) for part in (attention.W_query, attention.W_key, attention.W_value))
+    q, k, v = (
+        part(x).view(B, -1, H, D).transpose(1, 2)
+        for part in (attention.W_query, attention.W_key, attention.W_value)
+    )
     return attention.out_proj((attention_weights(q, k) @ v).transpose(1, 2).flatten(2))
 
 
@@ -39,7 +42,10 @@ def test_kernel_equals_formula(attention, x):
 
 def test_gradients_equal_the_formulas(attention, x):
     wrt = list(attention.parameters())
-    ours, theirs = (torch.autograd.grad(y.square().sum(), wrt) for y in (attention(x), by_the_formula(attention, x)))
+    ours, theirs = (
+        torch.autograd.grad(y.square().sum(), wrt)
+        for y in (attention(x), by_the_formula(attention, x))
+    )
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
@@ -65,7 +71,9 @@ def test_equals_torch_multihead_attention(attention, x):
     theirs.load_state_dict(
         {
             "in_proj_weight": torch.cat([part.weight for part in parts]),
-            "in_proj_bias": torch.cat([zeros if part.bias is None else part.bias for part in parts]),
+            "in_proj_bias": torch.cat(
+                [zeros if part.bias is None else part.bias for part in parts]
+            ),
             "out_proj.weight": attention.out_proj.weight,
             "out_proj.bias": attention.out_proj.bias,
         }
@@ -109,7 +117,11 @@ def test_with_cache_in_any_pieces_equals_without(attention, x, cuts):
 def test_one_new_token_by_sums_equals_the_kernel(blanks, dtype):
     q, k, v = torch.randn(B, H, 1, D), torch.randn(B, H, T, D), torch.randn(B, H, T, D)
     q, k, v = (x.to(dtype) for x in (q, k, v))
-    mask = None if blanks is None else (torch.arange(T) >= torch.tensor(blanks)[:, None])[:, None, None]
+    mask = (
+        None
+        if blanks is None
+        else (torch.arange(T) >= torch.tensor(blanks)[:, None])[:, None, None]
+    )
     want = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), attn_mask=mask)
     got = decode_attention(q, k, v, mask)
     assert got.dtype == dtype
@@ -144,9 +156,14 @@ def test_with_dropout_it_is_the_formula_too(x):
     """The same seed drops the same weights: what runs is softmax, then dropout, then the mean of the values."""
     torch.manual_seed(0)
     attention = MultiHeadAttention(C, C, 16, 0.4, H).train()
-    q, k, v = (part(x).view(B, -1, H, D).transpose(1, 2) for part in (attention.W_query, attention.W_key, attention.W_value))
+    q, k, v = (
+        part(x).view(B, -1, H, D).transpose(1, 2)
+        for part in (attention.W_query, attention.W_key, attention.W_value)
+    )
     torch.manual_seed(3)
-    want = attention.out_proj((attention.dropout(attention_weights(q, k)) @ v).transpose(1, 2).flatten(2))
+    want = attention.out_proj(
+        (attention.dropout(attention_weights(q, k)) @ v).transpose(1, 2).flatten(2)
+    )
     torch.manual_seed(3)
     torch.testing.assert_close(attention(x), want)
     assert not torch.allclose(attention(x), want)

@@ -65,7 +65,9 @@ def test_result_is_laid_out_as_the_output_projection_reads_it():
     assert y.transpose(1, 2).is_contiguous()
 
 
-@pytest.mark.parametrize(("n_rows", "want"), [(1, [(0, 1)]), (64, [(0, 64)]), (65, [(0, 64), (64, 65)])])
+@pytest.mark.parametrize(
+    ("n_rows", "want"), [(1, [(0, 1)]), (64, [(0, 64)]), (65, [(0, 64), (64, 65)])]
+)
 def test_blocks_cover_all_rows(n_rows, want):
     assert blocks(n_rows) == want
 
@@ -74,7 +76,14 @@ def test_blocks_cover_all_rows(n_rows, want):
 @pytest.mark.parametrize("architecture", ["gpt", "nanochat"])
 def test_model_trains_alike_with_blocks_and_without(architecture, precision, monkeypatch):
     monkeypatch.setattr(module, "BLOCK_ROWS", 5)
-    cfg = {"vocab_size": 31, "context_length": 12, "emb_dim": 48, "n_heads": 3, "n_layers": 2, "drop_rate": 0.0}
+    cfg = {
+        "vocab_size": 31,
+        "context_length": 12,
+        "emb_dim": 48,
+        "n_heads": 3,
+        "n_layers": 2,
+        "drop_rate": 0.0,
+    }
     torch.manual_seed(0)
     model = build(cfg | {"architecture": architecture})
     for p in model.parameters():  # "modern" starts with matrices of zeros
@@ -85,6 +94,8 @@ def test_model_trains_alike_with_blocks_and_without(architecture, precision, mon
         monkeypatch.setattr(attention, "MIN_BLOCKED_LENGTH", least)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
             loss = model_with_loss(ids, ids)
-        found[least] = torch.cat([g.flatten() for g in torch.autograd.grad(loss, model.parameters())])
+        found[least] = torch.cat(
+            [g.flatten() for g in torch.autograd.grad(loss, model.parameters())]
+        )
     error = (found[1] - found[1000]).norm() / found[1000].norm()
     assert 0 < error < (1e-5 if precision == torch.float32 else 0.03)

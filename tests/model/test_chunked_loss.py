@@ -73,10 +73,14 @@ def test_a_model_learns_the_same_from_it(tied):
 def test_in_bfloat16_it_is_as_near_as_the_plain_one(rows, monkeypatch):
     x, weight, targets = inputs(B=8, T=16, C=64, V=300, dtype=torch.float32)
     monkeypatch.setitem(module.MAX_LOGITS, "cpu", rows * len(weight))
-    exact = torch.autograd.grad(next_token_loss(x.double() @ weight.double().T, targets, "sum"), (x, weight))
+    exact = torch.autograd.grad(
+        next_token_loss(x.double() @ weight.double().T, targets, "sum"), (x, weight)
+    )
     with torch.autocast("cpu", torch.bfloat16):
         ours = torch.autograd.grad(head_loss(x, weight, targets), (x, weight))
-        plain = torch.autograd.grad(next_token_loss(nn.functional.linear(x, weight), targets, "sum"), (x, weight))
+        plain = torch.autograd.grad(
+            next_token_loss(nn.functional.linear(x, weight), targets, "sum"), (x, weight)
+        )
     for mine, theirs, right in zip(ours, plain, exact):
         assert (mine - right).norm() <= 1.1 * (theirs - right).norm()
         assert (mine - right).norm() < 0.02 * right.norm()
@@ -86,7 +90,9 @@ def test_without_gradients_only_the_value():
     x, weight, targets = inputs()
     with torch.no_grad():
         loss = head_loss(x, weight, targets)
-        torch.testing.assert_close(loss.double(), next_token_loss(x @ weight.T, targets, "sum").double())
+        torch.testing.assert_close(
+            loss.double(), next_token_loss(x @ weight.T, targets, "sum").double()
+        )
     assert not loss.requires_grad
 
 
@@ -95,7 +101,9 @@ def test_a_model_of_another_make_takes_the_plain_way():
     torch.manual_seed(2)
     plain = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 9))
     ids, targets = torch.randint(0, 9, (2, 5)), torch.randint(0, 9, (2, 5))
-    torch.testing.assert_close(total_loss(plain, ids, targets), next_token_loss(plain(ids), targets, "sum"))
+    torch.testing.assert_close(
+        total_loss(plain, ids, targets), next_token_loss(plain(ids), targets, "sum")
+    )
     model = GPTModel(CFG)
     model.out_head = nn.Linear(12, 37, bias=True)
     ids = torch.randint(0, 37, (2, 8))

@@ -24,15 +24,25 @@ from llm_scratch.model.kv_cache import KVCache
 from llm_scratch.model.packed import pack
 from llm_scratch.model.quantized import quantize
 
-CONFIG = GPTConfig(vocab_size=50, context_length=64, emb_dim=64, n_heads=4, n_layers=2, drop_rate=0.0)
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++, with which torch compiles for a CPU")
+CONFIG = GPTConfig(
+    vocab_size=50, context_length=64, emb_dim=64, n_heads=4, n_layers=2, drop_rate=0.0
+)
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="needs g++, with which torch compiles for a CPU"
+)
 
 
 def a_model(kind, **more):
     """A model by its architecture and, after a space, its bits."""
     architecture, *bits = kind.split()
     model = build(
-        from_dict(ModelConfig, {"architecture": architecture} | ({"init": "gpt2"} if architecture == "gpt" else {}) | more, CONFIG)
+        from_dict(
+            ModelConfig,
+            {"architecture": architecture}
+            | ({"init": "gpt2"} if architecture == "gpt" else {})
+            | more,
+            CONFIG,
+        )
     ).eval()
     with torch.no_grad():
         for matrix in model.parameters():  # the modern one begins with zeros
@@ -77,7 +87,9 @@ def test_a_product_of_one_row_is_a_linear(shape, bias):
 
 def test_written_out_takes_the_place_of_every_linear(monkeypatch):
     rows = []
-    monkeypatch.setattr(compiled, "matvec", lambda *given: rows.append(given[0].shape) or matvec(*given))
+    monkeypatch.setattr(
+        compiled, "matvec", lambda *given: rows.append(given[0].shape) or matvec(*given)
+    )
     layer, x = torch.nn.Linear(5, 7), torch.randn(1, 1, 5)
     with MatvecLinear():
         inside = layer(x) + 0
@@ -93,16 +105,23 @@ def test_the_scores_agree_for_every_size_of_batch_and_cache_and_with_blanks(kind
     torch.manual_seed(0)
     model = a_model(kind)
     sizes = [(1, 5, 0), (2, 5, 0), (3, 20, 2), (1, 30, 0), (2, 2, 1), (20, 19, 0), (1, 4, 1)]
-    texts = [(torch.randint(50, (rows, 40 if rows < 3 else 64)), first, blanks) for rows, first, blanks in sizes]
+    texts = [
+        (torch.randint(50, (rows, 40 if rows < 3 else 64)), first, blanks)
+        for rows, first, blanks in sizes
+    ]
     with torch.inference_mode():
         plain = [read(model, *text) for text in texts]
         compile_steps(model)
         for text, want in zip(texts, plain, strict=True):
-            off = 1e-4 if kind in ("gpt", "nanochat") else 2e-2  # bfloat16 within; in 8 bits a last bit can move an input by a step
+            off = (
+                1e-4 if kind in ("gpt", "nanochat") else 2e-2
+            )  # bfloat16 within; in 8 bits a last bit can move an input by a step
             got = read(model, *text)
             torch.testing.assert_close(got, want, rtol=off, atol=off)
             assert (got - want).abs().mean() < off / 20
-    assert len(compilings) == 4, "one row and rows, without blanks and with, for every length of text and cache"
+    assert len(compilings) == 4, (
+        "one row and rows, without blanks and with, for every length of text and cache"
+    )
 
 
 @pytest.mark.slow
@@ -116,7 +135,9 @@ def test_stored_program_serves_every_model_of_its_shape(tmp_path, compilings):
     for model, want in list(zip(models, plain, strict=True)) * 2:
         if "hidden" not in vars(model):
             compile_steps(model, folder=tmp_path / "steps")
-        torch.testing.assert_close(read(model, ids, 5), want, rtol=1e-4, atol=2e-2 if model in models[2:] else 1e-4)
+        torch.testing.assert_close(
+            read(model, ids, 5), want, rtol=1e-4, atol=2e-2 if model in models[2:] else 1e-4
+        )
     assert len(compilings) == len(list((tmp_path / "steps").iterdir())) == 2
     other = tmp_path / "other"
     other.mkdir()
@@ -124,8 +145,12 @@ def test_stored_program_serves_every_model_of_its_shape(tmp_path, compilings):
         (other / kept.name).write_bytes(b"damaged")
     model = a_model("gpt")
     plain = read(model, ids, 5)
-    torch.testing.assert_close(read(compile_steps(model, folder=other), ids, 5), plain, rtol=1e-4, atol=1e-4)
-    assert sorted(kept.stat().st_size > 7 for kept in other.iterdir()) == [False, True], "a new one took the place of the damaged one"
+    torch.testing.assert_close(
+        read(compile_steps(model, folder=other), ids, 5), plain, rtol=1e-4, atol=1e-4
+    )
+    assert sorted(kept.stat().st_size > 7 for kept in other.iterdir()) == [False, True], (
+        "a new one took the place of the damaged one"
+    )
     assert len(compilings) == 3
 
 
@@ -153,7 +178,12 @@ def test_compiled_steps_agree_with_two_threads_and_checked_inputs():
         "MKL_NUM_THREADS": "2",
         "AOTI_RUNTIME_CHECK_INPUTS": "1",
     }
-    assert subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(Path(__file__).parent)], env=env).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code), str(Path(__file__).parent)], env=env
+        ).returncode
+        == 0
+    )
 
 
 @pytest.mark.slow
@@ -163,7 +193,9 @@ def test_compiled_step_works_when_the_program_cannot_be_stored(tmp_path):
     (tmp_path / "file").touch()
     model, ids = a_model("gpt"), torch.randint(50, (1, 12))
     plain = read(model, ids, 5)
-    torch.testing.assert_close(read(compile_steps(model, folder=tmp_path / "file"), ids, 5), plain, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        read(compile_steps(model, folder=tmp_path / "file"), ids, 5), plain, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_compile_failure_is_reported(monkeypatch, tmp_path):
@@ -173,7 +205,9 @@ def test_compile_failure_is_reported(monkeypatch, tmp_path):
     monkeypatch.setattr(torch._inductor, "aot_compile", fails)
     told = []
     model = compile_steps(a_model("gpt"), folder=tmp_path, on_compile=lambda: told.append(1))
-    with pytest.raises(UserError, match="compiling a step failed: out of disk; leave out --compile"):
+    with pytest.raises(
+        UserError, match="compiling a step failed: out of disk; leave out --compile"
+    ):
         read(model, torch.randint(50, (1, 6)), 5)
     assert (told, list(tmp_path.iterdir())) == ([1], [])
 
@@ -188,7 +222,9 @@ def test_prompts_and_uncached_texts_are_not_compiled(monkeypatch):
     )
 
     def counted(hidden, ids, cache):
-        assert cache.pos + 1 < cache.keys[0].shape[2], "a program takes a cache with a place more than it needs"
+        assert cache.pos + 1 < cache.keys[0].shape[2], (
+            "a program takes a cache with a place more than it needs"
+        )
         steps.append(ids.shape[1])
         x = hidden(ids, cache)
         cache.advance(-1)  # which a program does not do
@@ -251,13 +287,17 @@ def test_stored_program_name_depends_on_shape_machine_and_options(monkeypatch, t
 
     (tmp_path / "made.so").touch()
     monkeypatch.setattr(torch._inductor, "aot_compile", lambda *_, **__: str(tmp_path / "made.so"))
-    monkeypatch.setattr(torch._C._aoti, "AOTIModelContainerRunnerCpu", lambda *_: SimpleNamespace(run=run))
+    monkeypatch.setattr(
+        torch._C._aoti, "AOTIModelContainerRunnerCpu", lambda *_: SimpleNamespace(run=run)
+    )
     steps, ids, told = tmp_path / "steps", torch.randint(50, (2, 6)), []
 
     @torch.no_grad()
     def kept(kind="gpt", rows=1, **more):
         read(
-            compile_steps(a_model(kind, **more), folder=steps, on_compile=lambda: told.append(kind)),
+            compile_steps(
+                a_model(kind, **more), folder=steps, on_compile=lambda: told.append(kind)
+            ),
             ids[:rows],
             5,
         )
@@ -295,7 +335,9 @@ def test_compile_steps_rejects_a_model_off_the_cpu():
         compile_steps(build(CONFIG).to("meta"))
 
 
-@pytest.mark.skipif(not can_pack(torch.float32), reason="this processor or this torch cannot pack float32")
+@pytest.mark.skipif(
+    not can_pack(torch.float32), reason="this processor or this torch cannot pack float32"
+)
 def test_compile_steps_rejects_a_packed_model():
     with pytest.raises(ValueError, match="the model is packed or compiled already"):
         compile_steps(pack(build(CONFIG)))

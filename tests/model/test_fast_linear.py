@@ -26,7 +26,9 @@ def _small_is_large(monkeypatch):
 def calls(monkeypatch):
     """The shapes of the weights that oneDNN was given."""
     seen, real = [], module.onednn_linear
-    monkeypatch.setattr(module, "onednn_linear", lambda x, w, b=None: seen.append(tuple(w.shape)) or real(x, w, b))
+    monkeypatch.setattr(
+        module, "onednn_linear", lambda x, w, b=None: seen.append(tuple(w.shape)) or real(x, w, b)
+    )
     return seen
 
 

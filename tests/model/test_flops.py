@@ -34,8 +34,12 @@ def test_three_forward_passes_are_a_step(cfg):
 
 @pytest.mark.parametrize("cfg", SIZES.values(), ids=SIZES)
 def test_a_matrix_has_six_flops_a_parameter_and_attention_twelve_t_c(cfg):
-    matrices = sum(part.weight.numel() for part in build(cfg).modules() if isinstance(part, torch.nn.Linear))
-    assert flops_per_token(cfg) == 6 * matrices + 12 * cfg.n_layers * cfg.context_length * cfg.emb_dim
+    matrices = sum(
+        part.weight.numel() for part in build(cfg).modules() if isinstance(part, torch.nn.Linear)
+    )
+    assert (
+        flops_per_token(cfg) == 6 * matrices + 12 * cfg.n_layers * cfg.context_length * cfg.emb_dim
+    )
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -43,14 +47,20 @@ def test_presets_have_six_flops_a_weight_and_the_attention(name):
     """No weights are needed to count them: the model is built without memory."""
     cfg = preset(name).model
     flops = flops_per_token(cfg)
-    tables = cfg.vocab_size * cfg.emb_dim * (not cfg.tie_embeddings) + cfg.context_length * cfg.emb_dim
+    tables = (
+        cfg.vocab_size * cfg.emb_dim * (not cfg.tie_embeddings) + cfg.context_length * cfg.emb_dim
+    )
     in_matrices = 6 * (cfg.n_params - tables)  # but for norms and biases
     attention = 12 * cfg.n_layers * cfg.context_length * cfg.emb_dim
     assert flops == pytest.approx(in_matrices + attention, rel=0.02)
 
 
 def test_gpt2_small_learns_at_854_million_flops_a_token():
-    assert flops_per_token(preset("gpt2-small").model) == 6 * (12 * 12 * 768**2 + 50257 * 768) + 12 * 12 * 1024 * 768 == 854_438_400
+    assert (
+        flops_per_token(preset("gpt2-small").model)
+        == 6 * (12 * 12 * 768**2 + 50257 * 768) + 12 * 12 * 1024 * 768
+        == 854_438_400
+    )
 
 
 def test_model_that_depends_on_values_has_six_flops_a_parameter(monkeypatch):

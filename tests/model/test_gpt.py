@@ -33,13 +33,17 @@ def gpt2_from_hf(state: dict, n_layers: int) -> dict:
     for layer in range(n_layers):
         here, there = f"trf_blocks.{layer}", f"transformer.h.{layer}"
         for kind in ("weight", "bias"):
-            for part, values in zip(("query", "key", "value"), state[f"{there}.attn.c_attn.{kind}"].chunk(3, -1)):
+            for part, values in zip(
+                ("query", "key", "value"), state[f"{there}.attn.c_attn.{kind}"].chunk(3, -1)
+            ):
                 ours[f"{here}.att.W_{part}.{kind}"] = values.mT if kind == "weight" else values
             for theirs, name in names.items():
                 values = state[f"{there}.{theirs}.{kind}"]
                 ours[f"{here}.{name}.{kind}"] = values.mT if kind == "weight" else values
             for i in (1, 2):
-                ours[f"{here}.norm{i}.{'scale' if kind == 'weight' else 'shift'}"] = state[f"{there}.ln_{i}.{kind}"]
+                ours[f"{here}.norm{i}.{'scale' if kind == 'weight' else 'shift'}"] = state[
+                    f"{there}.ln_{i}.{kind}"
+                ]
     return ours
 
 
@@ -51,9 +55,13 @@ def gpt2_from_hf(state: dict, n_layers: int) -> dict:
 )
 def test_gpt2_equals_transformers(V, context, C, H, L, tied):
     torch.manual_seed(V + L)
-    config = transformers.GPT2Config(vocab_size=V, n_positions=context, n_embd=C, n_head=H, n_layer=L, tie_word_embeddings=tied)
+    config = transformers.GPT2Config(
+        vocab_size=V, n_positions=context, n_embd=C, n_head=H, n_layer=L, tie_word_embeddings=tied
+    )
     theirs = transformers.GPT2LMHeadModel(config).eval()
-    for parameter in theirs.parameters():  # their fresh biases and norms are 0 and 1, which would hide a mistake
+    for parameter in (
+        theirs.parameters()
+    ):  # their fresh biases and norms are 0 and 1, which would hide a mistake
         parameter.add_(0.2 * torch.randn_like(parameter))
     cfg = {
         "vocab_size": V,
@@ -92,10 +100,16 @@ def test_cache_in_any_pieces_equals_without(cuts):
 
 def test_parameters_have_the_notebooks_names_in_the_order_they_are_made():
     model = GPTModel(TINY | {"qkv_bias": True, "n_layers": 2})
-    block = [f"att.{part}.{kind}" for part in ("W_query", "W_key", "W_value", "out_proj") for kind in ("weight", "bias")]
+    block = [
+        f"att.{part}.{kind}"
+        for part in ("W_query", "W_key", "W_value", "out_proj")
+        for kind in ("weight", "bias")
+    ]
     block += [f"ff.layers.{i}.{kind}" for i in (0, 2) for kind in ("weight", "bias")]
     block += [f"norm{i}.{part}" for i in (1, 2) for part in ("scale", "shift")]
-    names = ["tok_emb.weight", "pos_emb.weight"] + [f"trf_blocks.{i}.{name}" for i in (0, 1) for name in block]
+    names = ["tok_emb.weight", "pos_emb.weight"] + [
+        f"trf_blocks.{i}.{name}" for i in (0, 1) for name in block
+    ]
     assert list(model.state_dict()) == [
         *names,
         "final_norm.scale",
@@ -168,7 +182,9 @@ def test_gpt2_init_has_gpt2s_statistics(tied):
             assert (p == 1).all(), name
         else:
             last = name.endswith(("out_proj.weight", "layers.2.weight"))
-            assert p.std().item() == pytest.approx(0.02 / (2 * L) ** 0.5 if last else 0.02, rel=0.03), name
+            assert p.std().item() == pytest.approx(
+                0.02 / (2 * L) ** 0.5 if last else 0.02, rel=0.03
+            ), name
             assert abs(p.mean().item()) < 0.001, name
 
 
@@ -196,7 +212,9 @@ def test_mimetic_init_lets_attention_copy():
     )
     x = torch.randn(5, 24)
     for block in model.trf_blocks:
-        torch.testing.assert_close(block.att.out_proj(block.att.W_value(x)), 0.3 * x, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            block.att.out_proj(block.att.W_value(x)), 0.3 * x, rtol=1e-5, atol=1e-5
+        )
         assert block.att.W_query.weight.std() < 0.03  # the rest is gpt2's
 
 

@@ -42,10 +42,14 @@ def randomized(cfg: GPTConfig) -> GPTModel:
 @given(values=variants)
 @settings(max_examples=20, deadline=None)
 def test_variant_equals_transformers(values):
-    transformers = pytest.importorskip("transformers", reason="transformers is the reference; install the hf extra")
+    transformers = pytest.importorskip(
+        "transformers", reason="transformers is the reference; install the hf extra"
+    )
     cfg = GPTConfig(**values, drop_rate=0.0)
     ours = randomized(cfg)
-    theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(**to_config(cfg, None, None))).eval()
+    theirs = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(**to_config(cfg, None, None))
+    ).eval()
     missing = theirs.load_state_dict(tensors(ours), strict=False)
     assert not missing.unexpected_keys
     theirs.tie_weights()
@@ -67,7 +71,9 @@ def test_variant_with_a_cache_equals_without(values):
 
 def test_exact_gelu_is_x_times_the_normal_distribution():
     x = torch.linspace(-6, 6, 1001, dtype=torch.float64)
-    torch.testing.assert_close(ACTIVATIONS["gelu"]()(x), x * torch.special.ndtr(x), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        ACTIVATIONS["gelu"]()(x), x * torch.special.ndtr(x), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_variants_leave_the_initial_weights_alone():
@@ -76,4 +82,8 @@ def test_variants_leave_the_initial_weights_alone():
     for activation in ACTIVATIONS:
         torch.manual_seed(1)
         states.append(GPTModel(GPTConfig(31, 8, 12, 3, 2, activation=activation)).state_dict())
-    assert all(torch.equal(a, b) for state in states[1:] for a, b in zip(states[0].values(), state.values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for state in states[1:]
+        for a, b in zip(states[0].values(), state.values(), strict=True)
+    )

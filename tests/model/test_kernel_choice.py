@@ -23,7 +23,9 @@ def measured(monkeypatch):
         found = dict(zip(kernel_choice.MANY_ROW_DTYPES, expand))
         for key, (one, prompt) in kernels.items():
             found |= {names[key]: one, f"{names[key]}, prompt": prompt}
-        monkeypatch.setattr(kernel_choice, "usable", lambda bits: tuple(names[key] for key in kernels))
+        monkeypatch.setattr(
+            kernel_choice, "usable", lambda bits: tuple(names[key] for key in kernels)
+        )
         monkeypatch.setattr(kernel_choice, "kernel_seconds", lambda bits, width: found)
         monkeypatch.setattr(
             kernel_choice,
@@ -60,9 +62,15 @@ def test_quantized_is_never_slower_than_float32(measured):
     measured(32, int_mm=(60, 20))
     choice = choose_kernel(8, 768)
     assert choice.kernel is Expanded
-    assert str(choice) == "expanded to float32: the fastest 8-bit product here, int_mm, has 0.4 times its speed"
+    assert (
+        str(choice)
+        == "expanded to float32: the fastest 8-bit product here, int_mm, has 0.4 times its speed"
+    )
     measured(30)
-    assert str(choose_kernel(8, 768)) == "expanded to float32: no 8-bit product of this torch works here"
+    assert (
+        str(choose_kernel(8, 768))
+        == "expanded to float32: no 8-bit product of this torch works here"
+    )
 
 
 def test_a_narrow_matrix_takes_the_first_kernel_without_a_trial(measured, monkeypatch):

@@ -19,7 +19,9 @@ def test_gives_all_tokens_so_far(block):
     k, v = torch.randn(2, B, G, S, D)
     for start, end in [(0, 2), (2, 3), (3, 6)]:
         for layer in range(L):
-            keys, values = cache.append(layer, k[:, :, start:end] + layer, v[:, :, start:end] - layer)
+            keys, values = cache.append(
+                layer, k[:, :, start:end] + layer, v[:, :, start:end] - layer
+            )
             assert torch.equal(keys, k[:, :, :end] + layer)
             assert torch.equal(values, v[:, :, :end] - layer)
         cache.advance(end - start)
@@ -41,7 +43,9 @@ def test_memory_comes_in_blocks(block, held):
 @pytest.mark.parametrize(("pos", "T"), [(2, 3), (1, 5), (4, 2)])
 def test_mask_is_the_last_rows_of_the_triangle(cache, pos, T):
     cache.advance(pos)
-    assert torch.equal(cache.mask(T), torch.ones(S, S, dtype=torch.bool).tril()[pos : pos + T, : pos + T])
+    assert torch.equal(
+        cache.mask(T), torch.ones(S, S, dtype=torch.bool).tril()[pos : pos + T, : pos + T]
+    )
 
 
 @pytest.mark.parametrize(("pos", "T"), [(0, 6), (0, 1), (5, 1)])
@@ -82,7 +86,9 @@ def test_rows_are_picked_repeated_and_go_their_own_way(cache):
     assert torch.equal(keys[:, :, 3:], new)
 
 
-@pytest.mark.parametrize("rows", [[0, 1, 2], [0, 0, 1], [1, 0, 2], [2, 2, 2], [1], [2, 1], [0, 1, 2, 2, 0]])
+@pytest.mark.parametrize(
+    "rows", [[0, 1, 2], [0, 0, 1], [1, 0, 2], [2, 2, 2], [1], [2, 1], [0, 1, 2, 2, 0]]
+)
 def test_a_pick_moves_rows_and_copies_nothing_else(cache, rows):
     """What beams do: the same number of rows each time, many in place; the memory is made anew only for another number."""
     k, v = torch.randn(2, B, G, S, D)
@@ -142,7 +148,9 @@ def filled(rows, pos, block=None):
     return cache
 
 
-@pytest.mark.parametrize(("pos", "other_pos", "padding"), [(2, 5, [3, 3, 0]), (5, 2, [0, 0, 3]), (3, 3, None)])
+@pytest.mark.parametrize(
+    ("pos", "other_pos", "padding"), [(2, 5, [3, 3, 0]), (5, 2, [0, 0, 3]), (3, 3, None)]
+)
 @pytest.mark.parametrize("block", [1, None])
 def test_merged_rows_are_aligned_at_the_last_token(pos, other_pos, padding, block):
     cache, other = filled(2, pos, block), filled(1, other_pos, block)
@@ -151,8 +159,13 @@ def test_merged_rows_are_aligned_at_the_last_token(pos, other_pos, padding, bloc
     assert (cache.rows, cache.pos) == (3, max(pos, other_pos))
     assert (None if cache.left_padding is None else cache.left_padding.tolist()) == padding
     for layer in range(L):
-        assert torch.equal(cache.keys[layer][:2, :, cache.pos - pos : cache.pos], before[layer][:, :, :pos])
-        assert torch.equal(cache.values[layer][2:, :, cache.pos - other_pos : cache.pos], other.values[layer][:, :, :other_pos])
+        assert torch.equal(
+            cache.keys[layer][:2, :, cache.pos - pos : cache.pos], before[layer][:, :, :pos]
+        )
+        assert torch.equal(
+            cache.values[layer][2:, :, cache.pos - other_pos : cache.pos],
+            other.values[layer][:, :, :other_pos],
+        )
     cache.append(0, *torch.ones(2, 3, G, 1, D))
     assert (cache.keys[0][:, :, cache.pos] == 1).all()
 
@@ -169,8 +182,14 @@ def test_dropped_padding_leaves_the_tokens():
     cache.left_padding, cache.ids = torch.tensor([2, 3]), torch.arange(10).view(2, 5)
     before = [stored.clone() for stored in cache.values]
     cache.drop_padding(2)
-    assert (cache.pos, cache.left_padding.tolist(), cache.ids.tolist()) == (3, [0, 1], [[2, 3, 4], [7, 8, 9]])
-    assert all(torch.equal(cache.values[layer][:, :, :3], before[layer][:, :, 2:5]) for layer in range(L))
+    assert (cache.pos, cache.left_padding.tolist(), cache.ids.tolist()) == (
+        3,
+        [0, 1],
+        [[2, 3, 4], [7, 8, 9]],
+    )
+    assert all(
+        torch.equal(cache.values[layer][:, :, :3], before[layer][:, :, 2:5]) for layer in range(L)
+    )
     cache.append(0, *torch.ones(2, 2, G, 3, D))  # the memory grows again
     cache.left_padding = torch.tensor([1, 1])
     cache.drop_padding(1)

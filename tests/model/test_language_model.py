@@ -13,7 +13,14 @@ from llm_scratch.model import LanguageModel, as_language_model, build
 from llm_scratch.model.language_model import WrappedModel
 from llm_scratch.tokenizers import CharTokenizer
 
-SIZES = {"vocab_size": 31, "context_length": 12, "emb_dim": 24, "n_heads": 3, "n_layers": 2, "drop_rate": 0.0}
+SIZES = {
+    "vocab_size": 31,
+    "context_length": 12,
+    "emb_dim": 24,
+    "n_heads": 3,
+    "n_layers": 2,
+    "drop_rate": 0.0,
+}
 IDS = torch.arange(10).view(2, 5)
 
 
@@ -47,7 +54,12 @@ def test_every_architecture_is_a_language_model(name):
     model = build(SIZES | {"architecture": name})
     assert isinstance(model, LanguageModel)
     assert as_language_model(model) is model
-    assert (model.context_length, model.vocab_size, model.emb_dim, model.start_id) == (12, 31, 24, None)
+    assert (model.context_length, model.vocab_size, model.emb_dim, model.start_id) == (
+        12,
+        31,
+        24,
+        None,
+    )
     assert len(model.trf_blocks) == 2
     with pytest.raises(ValueError, match="13 tokens do not fit context_length=12"):
         model(torch.zeros(1, 13, dtype=torch.long))
@@ -72,15 +84,29 @@ def test_cropped_context_gives_the_same_logits(name):
 def test_cache_bytes_are_those_of_a_full_cache(name):
     model = build(SIZES | {"architecture": name})
     cache = model.new_cache(1, block=None)
-    assert model.cache_bytes(12) == model.cache_bytes(99) == sum(part.nbytes for part in (*cache.keys, *cache.values))
+    assert (
+        model.cache_bytes(12)
+        == model.cache_bytes(99)
+        == sum(part.nbytes for part in (*cache.keys, *cache.values))
+    )
     assert model.cache_bytes(6) * 2 == model.cache_bytes(12)
 
 
 def test_bare_model_is_wrapped_with_what_it_has():
     bare = Bare()
     model = as_language_model(bare)
-    assert (model.context_length, model.vocab_size, model.emb_dim, model.start_id) == (12, 31, 0, None)
-    assert (model.has_cache, model.has_hidden, model.head_is_tied, len(model.trf_blocks)) == (False, False, False, 0)
+    assert (model.context_length, model.vocab_size, model.emb_dim, model.start_id) == (
+        12,
+        31,
+        0,
+        None,
+    )
+    assert (model.has_cache, model.has_hidden, model.head_is_tied, len(model.trf_blocks)) == (
+        False,
+        False,
+        False,
+        0,
+    )
     assert torch.equal(model(IDS), bare(IDS))
     assert [*model.state_dict()] == [f"model.{name}" for name in bare.state_dict()]
     with pytest.raises(UserError, match="cache: Bare does not support one; leave it out"):
@@ -104,4 +130,12 @@ def test_wrapped_model_keeps_its_start_id():
     bare.start_id = 3
     assert as_language_model(bare).start_id == 3
     assert isinstance(as_language_model(bare), WrappedModel)
-    assert "".join(stream(Bare(), CharTokenizer("abcdefghijklmnopqrstuvwxyz .,!?"), "ab", max_new_tokens=3, temperature=0))
+    assert "".join(
+        stream(
+            Bare(),
+            CharTokenizer("abcdefghijklmnopqrstuvwxyz .,!?"),
+            "ab",
+            max_new_tokens=3,
+            temperature=0,
+        )
+    )

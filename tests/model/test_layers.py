@@ -40,7 +40,9 @@ def test_gelu_equals_its_formula_and_transformers(x):
 
 
 def test_gelu_is_near_zero_far_left_and_near_x_far_right():
-    torch.testing.assert_close(GELU()(torch.tensor([-20.0, 0.0, 20.0])), torch.tensor([0.0, 0.0, 20.0]))
+    torch.testing.assert_close(
+        GELU()(torch.tensor([-20.0, 0.0, 20.0])), torch.tensor([0.0, 0.0, 20.0])
+    )
 
 
 def test_feed_forward_widens_four_times_and_bends_once(x):

@@ -99,13 +99,17 @@ def test_multi_head_attention_is_the_wrapper_and_a_mixing(x):
     wrapper = MultiHeadAttentionWrapper(D_IN, size, 9, num_heads=heads)
     model = MultiHeadAttention(D_IN, heads * size, 9, 0.0, heads)
     for part in ("W_query", "W_key", "W_value"):
-        getattr(model, part).weight.data = torch.cat([getattr(head, part).weight for head in wrapper.heads])
+        getattr(model, part).weight.data = torch.cat(
+            [getattr(head, part).weight for head in wrapper.heads]
+        )
     torch.testing.assert_close(model(x), model.out_proj(wrapper(x)))
 
 
 def test_shortcuts_add_where_the_sizes_agree():
     torch.manual_seed(0)
-    plain, short = (ExampleDeepNeuralNetwork([3, 3, 2], use_shortcut) for use_shortcut in (False, True))
+    plain, short = (
+        ExampleDeepNeuralNetwork([3, 3, 2], use_shortcut) for use_shortcut in (False, True)
+    )
     short.load_state_dict(plain.state_dict())
     x = torch.randn(4, 3)
     first, second = plain.layers

@@ -24,9 +24,13 @@ def formula(logits, targets):
     return -logits.log_softmax(-1).gather(-1, targets[..., None]).squeeze(-1)
 
 
-@pytest.mark.parametrize(("reduction", "reduce"), [("mean", torch.mean), ("sum", torch.sum), ("none", lambda x: x)])
+@pytest.mark.parametrize(
+    ("reduction", "reduce"), [("mean", torch.mean), ("sum", torch.sum), ("none", lambda x: x)]
+)
 def test_equals_the_formula(logits, targets, reduction, reduce):
-    torch.testing.assert_close(next_token_loss(logits, targets, reduction), reduce(formula(logits, targets)))
+    torch.testing.assert_close(
+        next_token_loss(logits, targets, reduction), reduce(formula(logits, targets))
+    )
 
 
 def test_mean_is_over_asked_tokens(logits, targets):
@@ -58,5 +62,7 @@ def test_gradient_is_the_difference_of_two_distributions(logits, targets):
 
 
 def test_shapes_that_disagree_are_named():
-    with pytest.raises(ValueError, match=r"logits \(2, 3, 7\) and targets \(2, 4\) disagree on \[B, T\]"):
+    with pytest.raises(
+        ValueError, match=r"logits \(2, 3, 7\) and targets \(2, 4\) disagree on \[B, T\]"
+    ):
         next_token_loss(torch.zeros(2, 3, 7), torch.zeros(2, 4, dtype=torch.long))

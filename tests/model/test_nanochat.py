@@ -35,7 +35,9 @@ def model():
 @torch.inference_mode()
 def test_equals_transformers_nanochat(model):
     ids = torch.randint(0, 97, (2, 32))
-    torch.testing.assert_close(model(ids), transformers_nanochat(model)(ids).logits, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        model(ids), transformers_nanochat(model)(ids).logits, rtol=1e-4, atol=1e-4
+    )
 
 
 @torch.inference_mode()
@@ -64,7 +66,9 @@ def test_modern_starts_uniform_and_trains_every_matrix():
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     first = next_token_loss(model(ids[:, :-1]), ids[:, 1:])
     assert first.item() == pytest.approx(math.log(97), rel=1e-6)
-    for _ in range(3):  # zeros open one after the other: the head, what blocks add, what is inside them
+    for _ in range(
+        3
+    ):  # zeros open one after the other: the head, what blocks add, what is inside them
         optimizer.zero_grad()
         next_token_loss(model(ids[:, :-1]), ids[:, 1:]).backward()
         optimizer.step()
@@ -95,7 +99,10 @@ def test_no_bias_and_no_weight_of_a_norm():
             "qkv_bias: architecture 'nanochat' has no such setting; of its own it has tie_embeddings",
         ),
         ({"init": "gpt2"}, "init: architecture 'nanochat' has no such setting"),
-        ({"architecture": "gpt"}, "architecture 'gpt': its settings are a GPTConfig; expected a NanoChatConfig"),
+        (
+            {"architecture": "gpt"},
+            "architecture 'gpt': its settings are a GPTConfig; expected a NanoChatConfig",
+        ),
         ({"emb_dim": 18}, "n_heads: a head size of 3 is odd"),
     ],
 )

@@ -100,7 +100,9 @@ def test_a_packed_model_scores_and_writes_as_before(more, bits):
     with torch.no_grad():
         torch.testing.assert_close(packed(prompt), plain(prompt), rtol=1e-4, atol=1e-4)
     assert vocab_size(packed) == 301
-    written = [generate(model, prompt, 20, context_size=48, temperature=0) for model in (plain, packed)]
+    written = [
+        generate(model, prompt, 20, context_size=48, temperature=0) for model in (plain, packed)
+    ]
     assert torch.equal(*written)
 
 
@@ -138,4 +140,6 @@ def test_a_wide_matrix_is_packed_where_the_trial_finds_it_faster(pays, monkeypat
     if pays and not can_pack(torch.float32):
         pytest.skip("this processor or this torch cannot pack float32")
     monkeypatch.setattr("llm_scratch.model.packed.packing_pays", lambda dtype, width: pays)
-    assert isinstance(pack(a_model(emb_dim=128, n_layers=1)).out_head, PackedLinear if pays else nn.Linear)
+    assert isinstance(
+        pack(a_model(emb_dim=128, n_layers=1)).out_head, PackedLinear if pays else nn.Linear
+    )

@@ -35,7 +35,10 @@ WAYS = {8: to_int8, 4: to_int4}
 
 @pytest.fixture
 def weight():
-    return torch.randn(37, 96, generator=torch.Generator().manual_seed(0)) * torch.logspace(-3, 3, 37)[:, None]
+    return (
+        torch.randn(37, 96, generator=torch.Generator().manual_seed(0))
+        * torch.logspace(-3, 3, 37)[:, None]
+    )
 
 
 def test_int8_is_within_half_a_step_and_symmetric(weight):
@@ -54,7 +57,9 @@ def test_int4_is_within_half_a_step_and_symmetric(weight):
     assert packed.dtype == torch.uint8
     assert packed.shape == (37, 48)
     assert scale.shape == (37, 96 // GROUP)
-    assert (unpack_int4(packed).view(37, -1, GROUP).amin(2) == 0).all(), "the farthest of each group is -8"
+    assert (unpack_int4(packed).view(37, -1, GROUP).amin(2) == 0).all(), (
+        "the farthest of each group is -8"
+    )
     step = scale.float().repeat_interleave(GROUP, 1)
     beyond = weight / step > 7.5
     assert 0 < beyond.float().mean() < 0.05
@@ -68,7 +73,9 @@ def test_int4_is_within_half_a_step_and_symmetric(weight):
 @pytest.mark.parametrize("bits", [8, 4])
 def test_quantized_integers_are_exact(bits):
     low, top = {8: (-127, 127), 4: (-8, 7)}[bits]
-    numbers = torch.randint(low, top + 1, (5, 64), generator=torch.Generator().manual_seed(1)).float()
+    numbers = torch.randint(
+        low, top + 1, (5, 64), generator=torch.Generator().manual_seed(1)
+    ).float()
     numbers[:, ::GROUP] = low  # each row and each group reaches its farthest number
     weight = numbers * 0.25
     back = {8: from_int8, 4: from_int4}[bits](*WAYS[bits](weight))
@@ -94,8 +101,12 @@ def test_the_kernel_is_the_formula(bits, with_bias, rows, weight):
     )
     layer = QuantizedLinear(*WAYS[bits](weight), bias)
     rounded = rounded_inputs(layer.prepare().kernel, x)
-    want = F.linear(rounded.double(), layer.weight.double(), None if bias is None else bias.double())
-    error = (layer(x) - want).abs() / (x.abs() @ layer.weight.abs().T + (1e-9 if bias is None else bias.abs()))
+    want = F.linear(
+        rounded.double(), layer.weight.double(), None if bias is None else bias.double()
+    )
+    error = (layer(x) - want).abs() / (
+        x.abs() @ layer.weight.abs().T + (1e-9 if bias is None else bias.abs())
+    )
     assert error.max() < (1e-5 if "int8" not in layer.prepare().name and bits == 8 else 2**-8)
     assert layer(x).dtype == torch.float32
     assert layer(x).shape == want.shape
@@ -130,7 +141,9 @@ def test_a_model_in_few_bits_is_the_model_with_those_weights(bits, tied):
     if tied:
         model.tok_emb.weight = model.out_head.weight
     ids = torch.randint(0, 50, (2, 7))
-    assert (few(ids) - model(ids)).norm() < 0.015 * model(ids).norm(), "inputs of products are rounded, no more"
+    assert (few(ids) - model(ids)).norm() < 0.015 * model(ids).norm(), (
+        "inputs of products are rounded, no more"
+    )
 
 
 def test_memory_is_a_quarter_and_an_eighth():
@@ -166,6 +179,8 @@ def test_it_reads_in_any_pieces_as_at_once(architecture, bits):
 
 def test_the_size_of_the_vocabulary_is_known_without_making_the_table(monkeypatch):
     few = quantize(GPTModel(CFG | {"tie_embeddings": True}), 8)
-    monkeypatch.setattr(QuantizedLinear, "weight", property(lambda self: pytest.fail("the whole table was made")))
+    monkeypatch.setattr(
+        QuantizedLinear, "weight", property(lambda self: pytest.fail("the whole table was made"))
+    )
     assert vocab_size(few) == 50
     assert few.new_cache(1).keys[0].dtype == torch.float32

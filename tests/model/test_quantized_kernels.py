@@ -37,13 +37,19 @@ def test_a_usable_kernel_computes_the_formula(name, rows, with_bias):
     weight = random_weight(bits, 52, 128, generator)
     x = torch.randn(rows, 128, generator=generator) * torch.logspace(-2, 2, rows)[:, None]
     bias = torch.randn(52, generator=generator) if with_bias else None
-    exact = rounded_inputs(kernel, x).double() @ weight.dequantize().double().T + (0 if bias is None else bias)
-    error = (kernel(weight)(x, bias) - exact).abs() / (x.abs() @ weight.dequantize().abs().T + (0 if bias is None else bias.abs()))
+    exact = rounded_inputs(kernel, x).double() @ weight.dequantize().double().T + (
+        0 if bias is None else bias
+    )
+    error = (kernel(weight)(x, bias) - exact).abs() / (
+        x.abs() @ weight.dequantize().abs().T + (0 if bias is None else bias.abs())
+    )
     assert error.max() < (1e-5 if issubclass(kernel, (IntMatmul, FbgemmMatmul)) else 2**-8)
 
 
 def test_at_least_one_quantized_kernel_works():
-    assert usable(8) or usable(4), "this machine expands quantized weights: say so in docs/decoding.md"
+    assert usable(8) or usable(4), (
+        "this machine expands quantized weights: say so in docs/decoding.md"
+    )
 
 
 @pytest.mark.parametrize("bits", [8, 4])
@@ -61,7 +67,9 @@ def test_a_kernel_whose_sums_overflow_is_not_used(monkeypatch):
     def overflows(a, b):
         a, b = a.int() + 128, b.int()
         pairs = a[:, ::2, None] * b[None, ::2] + a[:, 1::2, None] * b[None, 1::2]
-        return pairs.clamp(-(2**15), 2**15 - 1).sum(1, dtype=torch.int32) - 128 * b.sum(0, dtype=torch.int32)
+        return pairs.clamp(-(2**15), 2**15 - 1).sum(1, dtype=torch.int32) - 128 * b.sum(
+            0, dtype=torch.int32
+        )
 
     assert is_correct(IntMatmul) == ("int_mm" in usable(8))
     monkeypatch.setattr(torch, "_int_mm", lambda a, b: a.int() @ b.int())
@@ -72,7 +80,9 @@ def test_a_kernel_whose_sums_overflow_is_not_used(monkeypatch):
 
 def test_a_kernel_whose_rows_depend_on_each_other_is_not_used(monkeypatch):
     monkeypatch.setattr(torch, "_int_mm", lambda a, b: a.int() @ b.int())
-    monkeypatch.setattr(quantized_kernels, "row_steps", lambda x, levels: x.abs().amax().expand(len(x), 1) / levels)
+    monkeypatch.setattr(
+        quantized_kernels, "row_steps", lambda x, levels: x.abs().amax().expand(len(x), 1) / levels
+    )
     assert not is_correct(IntMatmul)
 
 

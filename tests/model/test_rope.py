@@ -27,7 +27,9 @@ def test_equals_transformers_llama():
     q, k, places = torch.randn(B, H, T, D), torch.randn(B, H, T, D), torch.arange(5, 5 + T)
     cos, sin = (torch.cat([part, part], -1)[None] for part in rotary_angles(places, D))
     want = apply_rotary_pos_emb(q, k, cos, sin)
-    torch.testing.assert_close((apply_rotary(q, rotary_angles(places, D)), apply_rotary(k, rotary_angles(places, D))), want)
+    torch.testing.assert_close(
+        (apply_rotary(q, rotary_angles(places, D)), apply_rotary(k, rotary_angles(places, D))), want
+    )
 
 
 @pytest.mark.parametrize("head_dim", [8, 64, 96, 128])
@@ -48,7 +50,10 @@ def test_angles_equal_transformers_rotary_embedding_bit_for_bit_at_any_position(
 @pytest.mark.parametrize("shift", [1, 100])
 def test_a_product_depends_on_the_distance_alone(shift):
     q, k, places = torch.randn(1, 1, T, D), torch.randn(1, 1, T, D), torch.arange(T)
-    here, there = (apply_rotary(q, rotary_angles(p, D)) @ apply_rotary(k, rotary_angles(p, D)).mT for p in (places, places + shift))
+    here, there = (
+        apply_rotary(q, rotary_angles(p, D)) @ apply_rotary(k, rotary_angles(p, D)).mT
+        for p in (places, places + shift)
+    )
     torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-4)
 
 
@@ -56,4 +61,6 @@ def test_each_row_has_places_of_its_own():
     x, places = torch.randn(B, H, T, D), torch.stack([torch.arange(T), torch.arange(T) + 3])
     together = apply_rotary(x, rotary_angles(places, D))
     for row in range(B):
-        torch.testing.assert_close(together[row], apply_rotary(x[row], rotary_angles(places[row], D)))
+        torch.testing.assert_close(
+            together[row], apply_rotary(x[row], rotary_angles(places[row], D))
+        )

@@ -20,7 +20,9 @@ from llm_scratch.model.written_kernels import (
     traceable_kernels,
 )
 
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++, with which torch compiles for a CPU")
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="needs g++, with which torch compiles for a CPU"
+)
 
 
 @pytest.mark.parametrize("with_bias", [True, False])
@@ -43,7 +45,9 @@ def test_a_compiled_product_computes_the_formula(bits):
     x, product = torch.randn(1, 128), WRITTEN[bits](weight)
     with torch.no_grad():
         compiled = torch.compile(product, options=COMPILE_OPTIONS, dynamic=False)
-        torch.testing.assert_close(compiled(x, None), x @ weight.dequantize().T, rtol=1e-5, atol=1e-3)
+        torch.testing.assert_close(
+            compiled(x, None), x @ weight.dequantize().T, rtol=1e-5, atol=1e-3
+        )
 
 
 @pytest.fixture
@@ -56,7 +60,9 @@ def choose(monkeypatch):
 
         monkeypatch.setattr(written_kernels, "choose_kernel", lambda *_: Choice)
         monkeypatch.setattr(written_kernels, "usable", lambda bits: names)
-        monkeypatch.setattr(written_kernels, "compiled_seconds", lambda *_: {"written": written, "torch": theirs})
+        monkeypatch.setattr(
+            written_kernels, "compiled_seconds", lambda *_: {"written": written, "torch": theirs}
+        )
         return traceable_kernels(random_weight(bits, width, width, torch.Generator()))
 
     return chosen

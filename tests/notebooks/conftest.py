@@ -12,6 +12,8 @@ def assert_prints():
 
     def check(tensor, printed, digits=4):
         want = torch.tensor(printed)
-        torch.testing.assert_close(tensor.detach().reshape(want.shape), want, rtol=0, atol=0.51 * 10.0**-digits)
+        torch.testing.assert_close(
+            tensor.detach().reshape(want.shape), want, rtol=0, atol=0.51 * 10.0**-digits
+        )
 
     return check

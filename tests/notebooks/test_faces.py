@@ -39,7 +39,11 @@ def test_step4_cell_50_the_loader_is_called_as_the_notebook_calls_it():
     signature = inspect.signature(download_and_load_gpt2)
     called = {"model_size": "124M", "models_dir": "gpt2"}
     assert called.keys() <= signature.parameters.keys()
-    needed = {name for name, parameter in signature.parameters.items() if parameter.default is parameter.empty}
+    needed = {
+        name
+        for name, parameter in signature.parameters.items()
+        if parameter.default is parameter.empty
+    }
     assert needed <= called.keys()
 
 
@@ -48,9 +52,9 @@ def test_a_face_is_a_docstring_and_imports(face):
     first, *rest = ast.parse(FACES[face].read_text(encoding="utf-8")).body
     assert isinstance(first, ast.Expr)
     for node in rest:
-        assert isinstance(node, ast.ImportFrom) or (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"), (
-            ast.unparse(node)
-        )
+        assert isinstance(node, ast.ImportFrom) or (
+            isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        ), ast.unparse(node)
 
 
 def test_importing_them_is_silent_and_leaves_no_trace(tmp_path):
@@ -62,7 +66,13 @@ import {", ".join(FACES)}
 assert torch.equal(torch.get_rng_state(), state), "the seed was set"
 assert not any(issubclass(type(thing), torch.nn.Module) for thing in gc.get_objects()), "a model was built"
 """
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert not list(tmp_path.iterdir())
 

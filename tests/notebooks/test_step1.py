@@ -7,7 +7,12 @@ import torch
 
 from llm_scratch.data.sources import read
 from llm_scratch.errors import UserError
-from llm_scratch.tokenizers.words import SimpleTokenizerV1, SimpleTokenizerV2, build_vocab, split_words
+from llm_scratch.tokenizers.words import (
+    SimpleTokenizerV1,
+    SimpleTokenizerV2,
+    build_vocab,
+    split_words,
+)
 from text_data import GPTDatasetV1, create_dataloader_V1
 
 PAINTED = """"It's the last he painted,you know," Mrs.Gisburn said with pardonable pribe."""
@@ -37,12 +42,18 @@ def test_cells_16_to_18_the_first_tokenizer(vocab):
     tokenizer = SimpleTokenizerV1(vocab, unknown="drop")
     ids = [1, 56, 2, 850, 988, 602, 533, 746, 5, 1126, 596, 5, 1, 67, 7, 38, 851, 1108, 754, 7]
     assert tokenizer.encode(PAINTED) == ids
-    assert tokenizer.decode(ids) == '" It\' s the last he painted, you know," Mrs. Gisburn said with pardonable.'
+    assert (
+        tokenizer.decode(ids)
+        == '" It\' s the last he painted, you know," Mrs. Gisburn said with pardonable.'
+    )
     assert (tokenizer.str_to_int, tokenizer.int_to_str[1129]) == (vocab, "yourself")
 
 
 def test_cells_20_26_27_both_tokenizers_alike(vocab, vocab_with_specials):
-    for tokenizer in (SimpleTokenizerV1(vocab, unknown="drop"), SimpleTokenizerV2(vocab_with_specials, unknown="drop")):
+    for tokenizer in (
+        SimpleTokenizerV1(vocab, unknown="drop"),
+        SimpleTokenizerV2(vocab_with_specials, unknown="drop"),
+    ):
         assert tokenizer.encode(TEA) == TEA_IDS
         assert tokenizer.decode(TEA_IDS) == ", do like tea, is this a?"
 
@@ -63,17 +74,29 @@ def test_cells_35_38_39_tokens_and_what_follows(verdict, gpt2):
     assert len(ids) == 5145
     sample = ids[50:]
     assert (sample[:4], sample[1:5]) == ([290, 4920, 2241, 287], [4920, 2241, 287, 257])
-    assert gpt2.decode(sample[:1]) + " ----> " + gpt2.decode(sample[1:2]) == " and ---->  established"
+    assert (
+        gpt2.decode(sample[:1]) + " ----> " + gpt2.decode(sample[1:2]) == " and ---->  established"
+    )
 
 
 def test_cells_43_44_pairs_in_order(verdict, gpt2):
-    batches = iter(create_dataloader_V1(verdict, batch_size=1, max_length=4, stride=4, shuffle=False))
-    assert [t.tolist() for t in next(batches)] == [[[40, 367, 2885, 1464]], [[367, 2885, 1464, 1807]]]
-    assert [t.tolist() for t in next(batches)] == [[[1807, 3619, 402, 271]], [[3619, 402, 271, 10899]]]
+    batches = iter(
+        create_dataloader_V1(verdict, batch_size=1, max_length=4, stride=4, shuffle=False)
+    )
+    assert [t.tolist() for t in next(batches)] == [
+        [[40, 367, 2885, 1464]],
+        [[367, 2885, 1464, 1807]],
+    ]
+    assert [t.tolist() for t in next(batches)] == [
+        [[1807, 3619, 402, 271]],
+        [[3619, 402, 271, 10899]],
+    ]
 
 
 def test_cell_45_a_batch(verdict, gpt2):
-    inputs, targets = next(iter(create_dataloader_V1(verdict, batch_size=8, max_length=4, stride=4, shuffle=False)))
+    inputs, targets = next(
+        iter(create_dataloader_V1(verdict, batch_size=8, max_length=4, stride=4, shuffle=False))
+    )
     assert inputs.shape == targets.shape == (8, 4)
     assert inputs[:, 0].tolist() == [40, 1807, 10899, 15632, 922, 568, 1049, 284]
 
@@ -92,19 +115,34 @@ def test_cells_48_to_51_an_embedding(assert_prints):
     torch.manual_seed(124)
     weight = torch.nn.Embedding(50257, 10).weight
     assert_prints(weight[0, [0, 1, 2, 7, 8, 9]], [-0.5728, 0.2498, 1.2100, -1.0395, 0.0552, 1.3901])
-    assert_prints(weight[3], [-0.7559, -0.3033, -1.3482, 0.7074, -0.8038, -0.2067, 0.3137, 1.7624, -0.2038, -0.3140])
+    assert_prints(
+        weight[3],
+        [-0.7559, -0.3033, -1.3482, 0.7074, -0.8038, -0.2067, 0.3137, 1.7624, -0.2038, -0.3140],
+    )
 
 
 def test_cells_55_to_60_shapes(verdict, gpt2):
-    inputs, _ = next(iter(create_dataloader_V1(verdict, batch_size=8, max_length=50, stride=50, shuffle=False)))
-    tokens, places = torch.nn.Embedding(50257, 256)(inputs), torch.nn.Embedding(50, 256)(torch.arange(50))
-    assert (inputs.shape, tokens.shape, places.shape, (tokens + places).shape) == ((8, 50), (8, 50, 256), (50, 256), (8, 50, 256))
+    inputs, _ = next(
+        iter(create_dataloader_V1(verdict, batch_size=8, max_length=50, stride=50, shuffle=False))
+    )
+    tokens, places = (
+        torch.nn.Embedding(50257, 256)(inputs),
+        torch.nn.Embedding(50, 256)(torch.arange(50)),
+    )
+    assert (inputs.shape, tokens.shape, places.shape, (tokens + places).shape) == (
+        (8, 50),
+        (8, 50, 256),
+        (50, 256),
+        (8, 50, 256),
+    )
 
 
 # What went wrong in the notebook
 
 
-def test_the_text_is_found_under_its_right_name_from_any_folder(data_dir, verdict, tmp_path, monkeypatch):
+def test_the_text_is_found_under_its_right_name_from_any_folder(
+    data_dir, verdict, tmp_path, monkeypatch
+):
     """It looked for the-verdict.txt beside the notebook, and wrote and read teh-verdict.txt."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LLM_SCRATCH_DATA", str(data_dir))
@@ -123,7 +161,11 @@ def test_no_word_is_lost_without_a_trace(vocab, vocab_with_specials):
 
 def test_the_end_of_text_is_spelt_right(vocab_with_specials):
     tokenizer = SimpleTokenizerV2(vocab_with_specials)
-    assert tokenizer.encode("said<|endoftext|>the", allowed_special={"<|endoftext|>"}) == [851, 1130, 988]
+    assert tokenizer.encode("said<|endoftext|>the", allowed_special={"<|endoftext|>"}) == [
+        851,
+        1130,
+        988,
+    ]
 
 
 def test_every_word_of_the_vocabulary_can_be_encoded(verdict, vocab):

@@ -16,7 +16,16 @@ from attention import (
     softmax_navie,
 )
 
-X = torch.tensor([[0.43, 0.20, 0.90], [0.56, 0.84, 0.56], [0.22, 0.85, 0.34], [0.77, 0.25, 0.36], [0.05, 0.80, 0.79], [0.77, 0.46, 0.12]])
+X = torch.tensor(
+    [
+        [0.43, 0.20, 0.90],
+        [0.56, 0.84, 0.56],
+        [0.22, 0.85, 0.34],
+        [0.77, 0.25, 0.36],
+        [0.05, 0.80, 0.79],
+        [0.77, 0.46, 0.12],
+    ]
+)
 
 
 def seeded(kind, *args, **kwargs):
@@ -48,26 +57,46 @@ def test_cells_20_to_27_trained_matrices(assert_prints):
     assert_prints(query, [0.4187, 1.3529])
     assert_prints(query @ keys[1], 1.5944)
     assert_prints(keys @ query, [1.2516, 1.5944, 1.3049, 0.7979, 1.6963, 0.7657])
-    assert_prints(softmax_navie(keys @ query / 2**0.5), [0.1635, 0.2083, 0.1698, 0.1186, 0.2239, 0.1159])
+    assert_prints(
+        softmax_navie(keys @ query / 2**0.5), [0.1635, 0.2083, 0.1698, 0.1186, 0.2239, 0.1159]
+    )
     assert_prints(model(X)[1], [0.2916, 0.7877])
 
 
 def test_cell_29_self_attention_v1(assert_prints):
-    rows = [[0.2888, 0.7799], [0.2916, 0.7877], [0.2873, 0.7762], [0.2861, 0.7730], [0.2903, 0.7838], [0.2855, 0.7715]]
+    rows = [
+        [0.2888, 0.7799],
+        [0.2916, 0.7877],
+        [0.2873, 0.7762],
+        [0.2861, 0.7730],
+        [0.2903, 0.7838],
+        [0.2855, 0.7715],
+    ]
     assert_prints(seeded(SelfAttention_v1, 3, 2)(X), rows)
 
 
 def test_cell_30_self_attention_v2(assert_prints):
-    rows = [[-0.5370, -0.1067], [-0.5365, -0.1103], [-0.5360, -0.1114], [-0.5367, -0.1081], [-0.5364, -0.1101], [-0.5363, -0.1097]]
+    rows = [
+        [-0.5370, -0.1067],
+        [-0.5365, -0.1103],
+        [-0.5360, -0.1114],
+        [-0.5367, -0.1081],
+        [-0.5364, -0.1101],
+        [-0.5363, -0.1097],
+    ]
     assert_prints(seeded(SelfAttention_v2, 3, 2)(X), rows)
 
 
 def test_cell_36_masked_and_renormalised(assert_prints):
     shares = torch.softmax(X @ X.T, -1).tril()
     shares = shares / shares.sum(-1, keepdim=True)
-    for row, printed in enumerate([[1.0], [0.3965, 0.6035], [0.2531, 0.3997, 0.3471], [0.2470, 0.2834, 0.2020, 0.2675]]):
+    for row, printed in enumerate(
+        [[1.0], [0.3965, 0.6035], [0.2531, 0.3997, 0.3471], [0.2470, 0.2834, 0.2020, 0.2675]]
+    ):
         assert_prints(shares[row, : row + 1], printed)
-    hidden = attention_weights(X[None, None] * 3**0.5, X[None, None])[0, 0]  # the root takes back the scale: cell 36 had none
+    hidden = attention_weights(X[None, None] * 3**0.5, X[None, None])[
+        0, 0
+    ]  # the root takes back the scale: cell 36 had none
     torch.testing.assert_close(hidden, shares)
 
 
@@ -96,7 +125,9 @@ def test_cells_41_42_dropout(assert_prints):
     model = seeded(SelfAttention_v2, 3, 2)
     weights = attention_weights(model.W_query(X)[None, None], model.W_key(X)[None, None])[0, 0]
     torch.manual_seed(123)
-    assert_prints(torch.nn.functional.dropout(weights.expand(6, 6, 6), 0.5)[0, 0], [2.0, 0, 0, 0, 0, 0])
+    assert_prints(
+        torch.nn.functional.dropout(weights.expand(6, 6, 6), 0.5)[0, 0], [2.0, 0, 0, 0, 0, 0]
+    )
 
 
 def test_cells_48_51_heads_side_by_side(assert_prints):

@@ -22,7 +22,15 @@ from llm_gpt import (
 from llm_scratch.config import GPTConfig, ModelConfig
 
 # The notebook calls this GPT_CONFIG_124M; it is GPT-2 XL.
-XL = {"vocab_size": 50257, "context_length": 1024, "emb_dim": 1600, "n_heads": 25, "n_layers": 48, "drop_rate": 0.1, "qkv_bias": False}
+XL = {
+    "vocab_size": 50257,
+    "context_length": 1024,
+    "emb_dim": 1600,
+    "n_heads": 25,
+    "n_layers": 48,
+    "drop_rate": 0.1,
+    "qkv_bias": False,
+}
 TEXTS = "Every effort moves you", "Every day holds a"
 BATCH = torch.tensor([[6109, 3626, 6100, 345], [6109, 1110, 6622, 257]])
 
@@ -34,8 +42,14 @@ def ends(logits):
 
 def gradients(use_shortcut, capsys):
     torch.manual_seed(123)
-    print_gradients(ExampleDeepNeuralNetwork([3, 3, 3, 3, 3, 1], use_shortcut), torch.tensor([[1.0, 0.0, -1.0]]))
-    found = re.findall(r"^layers\.(\d)\.0\.weight has gradient mean of (\S+)$", capsys.readouterr().out, re.MULTILINE)
+    print_gradients(
+        ExampleDeepNeuralNetwork([3, 3, 3, 3, 3, 1], use_shortcut), torch.tensor([[1.0, 0.0, -1.0]])
+    )
+    found = re.findall(
+        r"^layers\.(\d)\.0\.weight has gradient mean of (\S+)$",
+        capsys.readouterr().out,
+        re.MULTILINE,
+    )
     assert [layer for layer, _ in found] == list("01234")
     return [float(size) for _, size in found]
 
@@ -80,7 +94,11 @@ def test_cells_26_to_29_counts():
     total = sum(weight.numel() for weight in model.parameters())
     assert total == ModelConfig.of(XL).n_params == 1_637_792_000
     assert model.tok_emb.weight.shape == model.out_head.weight.shape == (50257, 1600)
-    assert total - model.out_head.weight.numel() == ModelConfig.of(XL | {"tie_embeddings": True}).n_params == 1_557_380_800
+    assert (
+        total - model.out_head.weight.numel()
+        == ModelConfig.of(XL | {"tie_embeddings": True}).n_params
+        == 1_557_380_800
+    )
     assert f"{total * 4 / 1024**2:.2f} MB" == "6247.68 MB"
 
 

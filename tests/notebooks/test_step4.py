@@ -9,8 +9,19 @@ import torch
 
 from llm_gpt import GPTModel, generate, generate_text_simple, text_to_token_ids, token_ids_to_text
 from llm_scratch.data.text import split_text
-from llm_scratch.generation.sampling import TOY_LOGITS, TOY_VOCAB, print_sampled_tokens, softmax_with_temperature, top_k
-from llm_scratch.training.simple import calc_loss_batch, calc_loss_loader, plot_losses, train_model_simple
+from llm_scratch.generation.sampling import (
+    TOY_LOGITS,
+    TOY_VOCAB,
+    print_sampled_tokens,
+    softmax_with_temperature,
+    top_k,
+)
+from llm_scratch.training.simple import (
+    calc_loss_batch,
+    calc_loss_loader,
+    plot_losses,
+    train_model_simple,
+)
 from text_data import create_dataloader_V1
 
 GPT_CONFIG_124M = {
@@ -22,9 +33,19 @@ GPT_CONFIG_124M = {
     "drop_rate": 0.1,
     "qkv_bias": False,
 }
-TINY = GPT_CONFIG_124M | {"vocab_size": 97, "context_length": 8, "emb_dim": 12, "n_heads": 3, "n_layers": 2}
-INPUTS = torch.tensor([[16833, 3626, 6100], [40, 1107, 588]])  # "every effort moves", "I really like"
-TARGETS = torch.tensor([[3626, 6100, 345], [1107, 588, 11311]])  # " effort moves you", " really like chocolate"
+TINY = GPT_CONFIG_124M | {
+    "vocab_size": 97,
+    "context_length": 8,
+    "emb_dim": 12,
+    "n_heads": 3,
+    "n_layers": 2,
+}
+INPUTS = torch.tensor(
+    [[16833, 3626, 6100], [40, 1107, 588]]
+)  # "every effort moves", "I really like"
+TARGETS = torch.tensor(
+    [[3626, 6100, 345], [1107, 588, 11311]]
+)  # " effort moves you", " really like chocolate"
 
 
 @pytest.fixture(scope="module")
@@ -39,26 +60,43 @@ def loaders(verdict, gpt2):
     torch.manual_seed(123)
     train, val = split_text(verdict, 0.80)
     return (
-        create_dataloader_V1(train, batch_size=2, max_length=256, stride=256, drop_last=True, shuffle=True),
-        create_dataloader_V1(val, batch_size=2, max_length=256, stride=256, drop_last=False, shuffle=False),
+        create_dataloader_V1(
+            train, batch_size=2, max_length=256, stride=256, drop_last=True, shuffle=True
+        ),
+        create_dataloader_V1(
+            val, batch_size=2, max_length=256, stride=256, drop_last=False, shuffle=False
+        ),
     )
 
 
 def test_cell_5_text_of_an_untrained_model(model, gpt2):
-    ids = generate_text_simple(model, text_to_token_ids("Every effort moves you", gpt2), 10, GPT_CONFIG_124M["context_length"])
-    assert token_ids_to_text(ids, gpt2) == "Every effort moves you rentingetic wasnم refres RexMeCHicular stren"
+    ids = generate_text_simple(
+        model,
+        text_to_token_ids("Every effort moves you", gpt2),
+        10,
+        GPT_CONFIG_124M["context_length"],
+    )
+    assert (
+        token_ids_to_text(ids, gpt2)
+        == "Every effort moves you rentingetic wasnم refres RexMeCHicular stren"
+    )
 
 
 @torch.no_grad()
 def test_cells_8_to_13_from_probabilities_to_perplexity(model, gpt2, assert_prints):
-    assert [gpt2.decode(row.tolist()) for row in TARGETS] == [" effort moves you", " really like chocolate"]
+    assert [gpt2.decode(row.tolist()) for row in TARGETS] == [
+        " effort moves you",
+        " really like chocolate",
+    ]
     probas = model(INPUTS).softmax(-1)
     assert probas.shape == (2, 3, 50257)
     best = probas.argmax(-1)
     assert best.tolist() == [[16657, 339, 42826], [49906, 29669, 41751]]
     assert gpt2.decode(best[0].tolist()) == " Armed heNetflix"
     wanted = probas.gather(-1, TARGETS[..., None])[..., 0]
-    printed = torch.tensor([[7.4540e-05, 3.1061e-05, 1.1563e-05], [1.0337e-05, 5.6776e-05, 4.7559e-06]])
+    printed = torch.tensor(
+        [[7.4540e-05, 3.1061e-05, 1.1563e-05], [1.0337e-05, 5.6776e-05, 4.7559e-06]]
+    )
     torch.testing.assert_close(wanted, printed, rtol=1e-4, atol=0)
     assert_prints(wanted.log(), [[-9.5042, -10.3796, -11.3677], [-11.4798, -9.7764, -12.2561]])
     loss = calc_loss_batch(INPUTS, TARGETS, model, "cpu")
@@ -68,7 +106,10 @@ def test_cells_8_to_13_from_probabilities_to_perplexity(model, gpt2, assert_prin
 
 def test_cells_17_to_21_text_to_batches(verdict, gpt2, loaders):
     assert (len(verdict), len(gpt2.encode(verdict))) == (20479, 5145)
-    shapes = [[inputs.shape for inputs, targets in loader if inputs.shape == targets.shape] for loader in loaders]
+    shapes = [
+        [inputs.shape for inputs, targets in loader if inputs.shape == targets.shape]
+        for loader in loaders
+    ]
     assert shapes == [[(2, 256)] * 8, [(2, 256)] * 2]
     assert [sum(shape.numel() for shape in of) for of in shapes] == [4096, 1024]
 
@@ -90,7 +131,15 @@ def test_cell_27_training_on_the_text(loaders, gpt2, capsys, tmp_path):
     model = GPTModel(GPT_CONFIG_124M).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-4, weight_decay=0.1)
     train_losses, val_losses, seen = train_model_simple(
-        model, *loaders, optimizer, device, 10, 5, 5, start_context="Every effort moves you", tokenizer=gpt2
+        model,
+        *loaders,
+        optimizer,
+        device,
+        10,
+        5,
+        5,
+        start_context="Every effort moves you",
+        tokenizer=gpt2,
     )
     assert seen == [512 * (step + 1) for step in range(0, 80, 5)]
     assert train_losses[0] == pytest.approx(9.758, abs=0.3)
@@ -99,7 +148,13 @@ def test_cell_27_training_on_the_text(loaders, gpt2, capsys, tmp_path):
     assert min(val_losses) == pytest.approx(6.621, abs=0.3)
     assert val_losses[-1] == pytest.approx(6.850, abs=0.4)
     assert "Ep 10 (Step 000075): Train loss" in capsys.readouterr().out
-    plot_losses(torch.linspace(0, 10, len(train_losses)), seen, train_losses, val_losses, path=tmp_path / "loss-plot.pdf")
+    plot_losses(
+        torch.linspace(0, 10, len(train_losses)),
+        seen,
+        train_losses,
+        val_losses,
+        path=tmp_path / "loss-plot.pdf",
+    )
     assert (tmp_path / "loss-plot.pdf").is_file()
 
 
@@ -111,7 +166,12 @@ def test_cells_32_to_34_the_toy_vocabulary(capsys):
     assert words[int(torch.multinomial(probas, 1))] == "forward"
     print_sampled_tokens(probas)
     counts = dict(line.split(" x ")[::-1] for line in capsys.readouterr().out.splitlines())
-    assert counts == dict.fromkeys(TOY_VOCAB, "0") | {"closer": "73", "forward": "582", "inches": "2", "toward": "343"}
+    assert counts == dict.fromkeys(TOY_VOCAB, "0") | {
+        "closer": "73",
+        "forward": "582",
+        "inches": "2",
+        "toward": "343",
+    }
 
 
 def test_the_temperature_experiment():
@@ -123,9 +183,14 @@ def test_the_temperature_experiment():
 
 def test_cells_38_39_top_3():
     best = TOY_LOGITS.topk(3)
-    assert (best.values.tolist(), best.indices.tolist()) == (pytest.approx([6.75, 6.28, 4.51]), [3, 7, 0])
+    assert (best.values.tolist(), best.indices.tolist()) == (
+        pytest.approx([6.75, 6.28, 4.51]),
+        [3, 7, 0],
+    )
     inf = math.inf
-    assert top_k(TOY_LOGITS[None], 3).tolist() == [pytest.approx([4.51, -inf, -inf, 6.75, -inf, -inf, -inf, 6.28, -inf])]
+    assert top_k(TOY_LOGITS[None], 3).tolist() == [
+        pytest.approx([4.51, -inf, -inf, 6.75, -inf, -inf, -inf, 6.28, -inf])
+    ]
 
 
 def test_cells_44_to_47_weights_and_optimizer_come_back(tmp_path):
@@ -134,14 +199,17 @@ def test_cells_44_to_47_weights_and_optimizer_come_back(tmp_path):
     calc_loss_batch(INPUTS % 97, TARGETS % 97, model, "cpu").backward()
     optimizer.step()
     torch.save(
-        {"model_state_dict": model.state_dict(), "optimizer_state_dict": optimizer.state_dict()}, tmp_path / "model_and_optimizer.pth"
+        {"model_state_dict": model.state_dict(), "optimizer_state_dict": optimizer.state_dict()},
+        tmp_path / "model_and_optimizer.pth",
     )
     checkpoint = torch.load(tmp_path / "model_and_optimizer.pth", weights_only=True)
     again = GPTModel(TINY)
     again.load_state_dict(checkpoint["model_state_dict"])
     restored = torch.optim.AdamW(again.parameters(), lr=5e-4, weight_decay=0.1)
     restored.load_state_dict(checkpoint["optimizer_state_dict"])
-    assert restored.param_groups[0]["lr"] == 4e-4, "the saved rate wins over the one in the notebook's line"
+    assert restored.param_groups[0]["lr"] == 4e-4, (
+        "the saved rate wins over the one in the notebook's line"
+    )
     again.eval(), model.eval()
     assert torch.equal(again(INPUTS % 97), model(INPUTS % 97))
 
@@ -163,7 +231,16 @@ def test_generate_takes_a_batch():
     """The top-k threshold was one number per row against [B, V], and one id was compared with all rows at once."""
     torch.manual_seed(0)
     model, idx = GPTModel(TINY), torch.randint(0, 97, (3, 4))
-    out = generate(model, idx, 30, 8, temperature=2.0, top_k=5, eos_id=11, generator=torch.Generator().manual_seed(2))
+    out = generate(
+        model,
+        idx,
+        30,
+        8,
+        temperature=2.0,
+        top_k=5,
+        eos_id=11,
+        generator=torch.Generator().manual_seed(2),
+    )
     for row in out[:, 4:].tolist():
         assert 11 not in row or set(row[row.index(11) :]) == {11}
     assert out.shape[1] <= 34
@@ -188,7 +265,9 @@ def test_generate_switches_dropout_off_and_on_again():
 def test_a_context_size_beyond_the_models_is_no_error():
     """It raised in the position embedding."""
     model, idx = GPTModel(TINY), torch.arange(20)[None]
-    assert torch.equal(generate_text_simple(model, idx, 5, 4096), generate_text_simple(model, idx, 5, 8))
+    assert torch.equal(
+        generate_text_simple(model, idx, 5, 4096), generate_text_simple(model, idx, 5, 8)
+    )
 
 
 def test_a_short_last_batch_has_its_share_and_no_more():

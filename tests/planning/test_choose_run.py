@@ -57,7 +57,11 @@ def _steady_machine(monkeypatch):
 
     def timed(config, device, rate, seconds=3.0, width=None):
         tokens = config.train.batch_size * (width or config.model.context_length)
-        return StepTiming(6 * config.model.n_params * tokens / 1e9, 2 * config.model.n_params * tokens / 1e9, "a formula")
+        return StepTiming(
+            6 * config.model.n_params * tokens / 1e9,
+            2 * config.model.n_params * tokens / 1e9,
+            "a formula",
+        )
 
     monkeypatch.setattr(module, "matmul_flops", lambda device: 1e10)
     monkeypatch.setattr(module, "estimate_step_time", timed)
@@ -76,7 +80,9 @@ def chosen(tmp_path, documents, seconds=60.0, **settings):
         (folder / f"{number:04}.txt").write_text(document, encoding="utf-8")
     base = from_dict(RunConfig, settings, base_config([], f"file:{folder}"))
     names = frozenset(f"{part}.{key}" for part, values in settings.items() for key in values)
-    return choose_run(base, names, seconds, torch.device("cpu"), request={"source": base.data.source})
+    return choose_run(
+        base, names, seconds, torch.device("cpu"), request={"source": base.data.source}
+    )
 
 
 SHAPES = {
@@ -84,7 +90,9 @@ SHAPES = {
     "a large text": [text(60_000)],
     "one line": [text(30_000).replace("\n", " ")],
     "no spaces": ["上海是中国的一座大城市位于长江口" * 2000],
-    "many characters": ["".join(map(chr, np.random.default_rng(0).integers(0x4E00, 0x5600, 40_000)))],
+    "many characters": [
+        "".join(map(chr, np.random.default_rng(0).integers(0x4E00, 0x5600, 40_000)))
+    ],
     "poems": [text(30, seed) for seed in range(200)],
     "three books": [text(20_000, seed) for seed in range(3)],
     "a tiny text": [text(60)],
@@ -102,7 +110,11 @@ def test_choose_run_fits_every_kind_of_text(shape, tmp_path):
     loader, _ = text_loaders(config, corpus)
     left_out = ["left out"] if loader.left_out > 0.01 * len(corpus.train) else []
     assert list(choice.lines) == ["text", "tokenizer", "rows", "model", "training", *left_out]
-    assert f"{loader.left_out:,} of {len(corpus.train):,} training tokens" in choice.lines.get("left out", "") or not left_out
+    assert (
+        f"{loader.left_out:,} of {len(corpus.train):,} training tokens"
+        in choice.lines.get("left out", "")
+        or not left_out
+    )
     assert 0.02 <= len(corpus.val) / (len(corpus.train) + len(corpus.val)) <= 0.35
     for prompt in choice.prompts:
         assert any(prompt in document for document in SHAPES[shape])
@@ -166,7 +178,9 @@ def test_fixed_settings_are_kept(settings, tmp_path):
 
 def test_choose_run_takes_the_vocabulary_of_a_tokenizer_file(tmp_path):
     ByteBPE.train([text(3000)], 280).save(tmp_path / "class.json")
-    choice, _, corpus = chosen(tmp_path, SHAPES["a story"], data={"tokenizer": str(tmp_path / "class.json")})
+    choice, _, corpus = chosen(
+        tmp_path, SHAPES["a story"], data={"tokenizer": str(tmp_path / "class.json")}
+    )
     assert corpus.tokenizer.n_vocab == choice.config.model.vocab_size == 280
 
 
@@ -174,8 +188,12 @@ def test_tokenizer_of_an_existing_model_is_kept(tmp_path):
     tokenizer = CharTokenizer.train([text(3000) + "!?"])
     base = replace(base_config([], "mine"), init_from="gpt2")
     (tmp_path / "a.txt").write_text(text(9000))
-    base = replace(base, data=replace(base.data, source=f"file:{tmp_path}/a.txt")).with_model(vocab_size=99)
-    choice, plan, corpus = choose_run(base, frozenset(), 9999.0, torch.device("cpu"), request={}, tokenizer=tokenizer)
+    base = replace(base, data=replace(base.data, source=f"file:{tmp_path}/a.txt")).with_model(
+        vocab_size=99
+    )
+    choice, plan, corpus = choose_run(
+        base, frozenset(), 9999.0, torch.device("cpu"), request={}, tokenizer=tokenizer
+    )
     assert corpus.tokenizer is tokenizer
     assert choice.config.model.vocab_size == 99
     assert plan.passes == pytest.approx(module.MAX_EPOCHS_FROM_MODEL, rel=0.05)
@@ -186,19 +204,30 @@ def test_token_shards_are_not_read_as_text(tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda number: None)
     (tmp_path / "a.txt").write_text(text(30_000))
     make_shards(f"file:{tmp_path}/a.txt", tmp_path / "shards", "bpe", vocab_size=280)
-    choice, _, corpus = choose_run(base_config([], f"shards:{tmp_path}/shards"), frozenset(), 60.0, torch.device("cpu"), request={})
+    choice, _, corpus = choose_run(
+        base_config([], f"shards:{tmp_path}/shards"),
+        frozenset(),
+        60.0,
+        torch.device("cpu"),
+        request={},
+    )
     assert choice.config.model.vocab_size == corpus.tokenizer.n_vocab == 280
     assert choice.fingerprint == ""
     assert choice.facts.n_bytes == len(text(30_000))
     prepare(choice.config)
 
 
-@pytest.mark.parametrize(("free", "why"), [(10**12, "can be read in so few --minutes"), (1000, "memory can hold")])
+@pytest.mark.parametrize(
+    ("free", "why"), [(10**12, "can be read in so few --minutes"), (1000, "memory can hold")]
+)
 def test_choose_run_rejects_a_large_text_before_reading_it(free, why, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "free_memory", lambda: free)
     monkeypatch.setattr(module, "read", lambda source: pytest.fail("read"))
     seconds = 1e-4 if free > 1000 else 60.0
-    with pytest.raises(UserError, match=rf"{why}; make token shards .*data prepare .*texts --out shards/mine --tokenizer bpe") as error:
+    with pytest.raises(
+        UserError,
+        match=rf"{why}; make token shards .*data prepare .*texts --out shards/mine --tokenizer bpe",
+    ) as error:
         chosen(tmp_path, SHAPES["a story"], seconds)
     assert "`llm-scratch train text shards/mine`" in str(error.value)
 
@@ -220,4 +249,7 @@ def test_choice_round_trips(tmp_path):
 def test_fingerprint_changes_with_every_document():
     texts = ["a", "bc"]
     assert TextFingerprint.of(texts) == TextFingerprint.of(["a", "bc"])
-    assert len({TextFingerprint.of(t) for t in (texts, ["ab", "c"], ["bc", "a"], ["a"], ["a", "bC"])}) == 5
+    assert (
+        len({TextFingerprint.of(t) for t in (texts, ["ab", "c"], ["bc", "a"], ["a"], ["a", "bC"])})
+        == 5
+    )

@@ -22,12 +22,24 @@ def lines(facts, n_tokens, model, steps, passes, left_out=0):
     split = rules.choose_split(facts.n_documents, n_tokens)
     rows = rules.choose_rows(facts, n_tokens, n_tokens / 10, BUDGET)
     training = rules.choose_steps(300, 0.15, 1536, n_tokens)
-    reasons = {"tokenizer": tokenizer.reason, "split": split.reason, "rows": rows.reason, "training": training.reason}
+    reasons = {
+        "tokenizer": tokenizer.reason,
+        "split": split.reason,
+        "rows": rows.reason,
+        "training": training.reason,
+    }
     reasons["model"] = "larger takes longer"
-    data = DataConfig(tokenizer=tokenizer.settings["data.tokenizer"], tokenizer_sample=tokenizer.settings.get("data.tokenizer_sample"))
-    config = RunConfig(NanoChatConfig(vocab_size=tokenizer.settings["model.vocab_size"], **model), data)
+    data = DataConfig(
+        tokenizer=tokenizer.settings["data.tokenizer"],
+        tokenizer_sample=tokenizer.settings.get("data.tokenizer_sample"),
+    )
+    config = RunConfig(
+        NanoChatConfig(vocab_size=tokenizer.settings["model.vocab_size"], **model), data
+    )
     plan = SimpleNamespace(steps=steps, passes=passes)
-    return describe(config, facts, plan, reasons, round(0.9 * n_tokens), round(0.1 * n_tokens), left_out)
+    return describe(
+        config, facts, plan, reasons, round(0.9 * n_tokens), round(0.1 * n_tokens), left_out
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,20 @@ from llm_scratch.planning.memory_check import check_memory, lower_bound
 from llm_scratch.planning.memory_estimate import estimate_memory
 
 CPU = torch.device("cpu")
-SMALL = GPTConfig(vocab_size=64, context_length=16, emb_dim=16, n_heads=2, n_layers=2, drop_rate=0.0)
+SMALL = GPTConfig(
+    vocab_size=64, context_length=16, emb_dim=16, n_heads=2, n_layers=2, drop_rate=0.0
+)
 
 
 def run(**settings):
-    model = {name: settings.pop(name) for name in list(settings) if name in GPTConfig.__dataclass_fields__}
-    return RunConfig(from_dict(ModelConfig, model, SMALL), train=TrainConfig(**{"batch_size": 4} | settings))
+    model = {
+        name: settings.pop(name)
+        for name in list(settings)
+        if name in GPTConfig.__dataclass_fields__
+    }
+    return RunConfig(
+        from_dict(ModelConfig, model, SMALL), train=TrainConfig(**{"batch_size": 4} | settings)
+    )
 
 
 @pytest.fixture
@@ -34,7 +42,10 @@ def free(monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "advice"),
     [
-        ({"batch_size": 10**6}, "use a smaller --train.batch-size, or --train.micro-batches 5 or more"),
+        (
+            {"batch_size": 10**6},
+            "use a smaller --train.batch-size, or --train.micro-batches 5 or more",
+        ),
         ({"vocab_size": 10**8}, "use a smaller --model.vocab-size"),
         ({"context_length": 10**8}, "use a smaller --model.context-length"),
         ({"n_layers": 9000, "emb_dim": 256}, "use a smaller --model.emb-dim or --model.n-layers"),
@@ -43,14 +54,17 @@ def free(monkeypatch):
 def test_run_too_large_is_refused_with_the_setting_to_change(free, settings, advice):
     free(512 * 10**6)
     with pytest.raises(
-        UserError, match=f"^memory: the run needs at least .* but only 488 MiB are free; {advice}, or .*--ignore-memory$"
+        UserError,
+        match=f"^memory: the run needs at least .* but only 488 MiB are free; {advice}, or .*--ignore-memory$",
     ) as error:
         check_memory(run(**settings), CPU)
     assert error.value.code == RESOURCES
 
 
 def test_small_run_passes_without_a_memory_estimate(free, monkeypatch):
-    monkeypatch.setattr(memory_check, "estimate_memory", lambda *args: pytest.fail("a small run needs no rehearsal"))
+    monkeypatch.setattr(
+        memory_check, "estimate_memory", lambda *args: pytest.fail("a small run needs no rehearsal")
+    )
     free(10**9)
     check_memory(run(), CPU)
     free(None)
@@ -67,7 +81,18 @@ def test_run_near_the_limit_is_decided_by_its_memory_estimate(free):
         check_memory(config, CPU)
 
 
-@pytest.mark.parametrize("settings", [{}, {"optimizer": "muon"}, {"batch_size": 64, "micro_batches": 4}, {"architecture": "nanochat"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"optimizer": "muon"},
+        {"batch_size": 64, "micro_batches": 4},
+        {"architecture": "nanochat"},
+    ],
+)
 def test_lower_bound_is_at_most_what_a_step_holds(settings):
     config = run(**settings)
-    assert sum(lower_bound(config)) <= estimate_memory(config).peak + 2 * 8 * config.train.batch_size * 16
+    assert (
+        sum(lower_bound(config))
+        <= estimate_memory(config).peak + 2 * 8 * config.train.batch_size * 16
+    )

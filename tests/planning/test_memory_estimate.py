@@ -27,7 +27,9 @@ def peak_of(work):
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         kept = work()
     now = peak = 0
-    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+    events = [
+        event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"
+    ]
     for event in sorted(events, key=lambda event: event.start_ns()):
         now += event.nbytes()
         peak = max(peak, now)
@@ -36,15 +38,27 @@ def peak_of(work):
 
 
 @pytest.mark.parametrize(
-    "model", [SMALL, GPTConfig(**dict(SMALL, drop_rate=0.0)), GPTConfig(**dict(SMALL, tie_embeddings=True, qkv_bias=True))]
+    "model",
+    [
+        SMALL,
+        GPTConfig(**dict(SMALL, drop_rate=0.0)),
+        GPTConfig(**dict(SMALL, tie_embeddings=True, qkv_bias=True)),
+    ],
 )
 def test_memory_estimate_equals_the_allocations_of_a_real_step(model):
-    counted, ids = estimate_memory(a_run(model)), torch.zeros(8, model.context_length, dtype=torch.long)
+    counted, ids = (
+        estimate_memory(a_run(model)),
+        torch.zeros(8, model.context_length, dtype=torch.long),
+    )
     model_with_loss = ModelWithLoss(build(model))
-    assert peak_of(lambda: model_with_loss(ids, ids).backward()) == pytest.approx(counted.gradients + counted.step, rel=0.01)
+    assert peak_of(lambda: model_with_loss(ids, ids).backward()) == pytest.approx(
+        counted.gradients + counted.step, rel=0.01
+    )
     model_with_loss.eval()
     with torch.no_grad():
-        assert peak_of(lambda: model_with_loss(ids, ids)) == pytest.approx(counted.evaluation, rel=0.01)
+        assert peak_of(lambda: model_with_loss(ids, ids)) == pytest.approx(
+            counted.evaluation, rel=0.01
+        )
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -55,12 +69,17 @@ def test_memory_estimate_of_weights_gradients_and_optimizer(optimizer):
     ModelWithLoss(model)(ids := torch.zeros(8, 32, dtype=torch.long), ids).backward()
     real.step()
     assert counted.weights == counted.gradients == 4 * SMALL.n_params
-    assert counted.optimizer == sum(t.nbytes for slots in real.state.values() for t in slots.values())
+    assert counted.optimizer == sum(
+        t.nbytes for slots in real.state.values() for t in slots.values()
+    )
 
 
 def test_memory_estimate_is_smaller_in_bfloat16():
     wide = replace(SMALL, emb_dim=192)
-    full, half = (estimate_memory(a_run(wide), precision=Precision(name, "as requested")) for name in ("float32", "bfloat16"))
+    full, half = (
+        estimate_memory(a_run(wide), precision=Precision(name, "as requested"))
+        for name in ("float32", "bfloat16")
+    )
     assert 0.5 * full.step < half.step < 0.9 * full.step
     assert half.weights == full.weights
 
@@ -72,12 +91,17 @@ def test_memory_estimate_decreases_with_micro_batches():
     assert whole.weights == parts.weights
     one, two, three = (estimate_memory(a_run(batch_size=rows)).step for rows in (8, 16, 24))
     assert three - two == pytest.approx(two - one, rel=0.02)
-    assert whole.peak == whole.weights + whole.gradients + whole.optimizer + max(whole.step, whole.update, whole.evaluation)
+    assert whole.peak == whole.weights + whole.gradients + whole.optimizer + max(
+        whole.step, whole.update, whole.evaluation
+    )
 
 
 def test_memory_estimate_decreases_with_activation_checkpointing():
     config = a_run(replace(SMALL, n_layers=8))
-    kept, again = estimate_memory(config), estimate_memory(replace(config, system=SystemConfig(activation_checkpointing=True)))
+    kept, again = (
+        estimate_memory(config),
+        estimate_memory(replace(config, system=SystemConfig(activation_checkpointing=True))),
+    )
     assert again.step < 0.4 * kept.step
     assert again.weights == kept.weights
 
@@ -86,7 +110,9 @@ def test_memory_estimate_of_a_large_model_allocates_nothing():
     """GPT-3's 175 billion weights are 700 GB; the rehearsal holds none of them."""
     before = resident_memory()
     large = GPTConfig(context_length=2048, emb_dim=12288, n_heads=96, n_layers=96)
-    counted = estimate_memory(RunConfig(model=replace(large, n_layers=2), train=TrainConfig(batch_size=1)))
+    counted = estimate_memory(
+        RunConfig(model=replace(large, n_layers=2), train=TrainConfig(batch_size=1))
+    )
     assert counted.weights > 15e9
     assert resident_memory() - before < 2**28
 

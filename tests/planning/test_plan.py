@@ -12,7 +12,14 @@ from llm_scratch.config import DataConfig, GPTConfig, RunConfig, SystemConfig, T
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.planning import plan as planning
 from llm_scratch.planning.memory_estimate import MemoryEstimate
-from llm_scratch.planning.plan import HEAP_OVERHEAD, LIBRARIES, make_plan, measured, read_plan, worth_planning
+from llm_scratch.planning.plan import (
+    HEAP_OVERHEAD,
+    LIBRARIES,
+    make_plan,
+    measured,
+    read_plan,
+    worth_planning,
+)
 from llm_scratch.planning.step_timing import StepTiming
 from llm_scratch.run_directory import open_run
 from llm_scratch.tokenizers import TOKENIZERS
@@ -25,8 +32,18 @@ MODEL = GPTConfig(vocab_size=20, context_length=8, emb_dim=12, n_heads=3, n_laye
 
 
 def settings(**train):
-    often = {"steps": 20, "batch_size": 4, "eval_every": 10, "eval_batches": 2, "sample_every": 5, "log_every": 1, "prompt": "the cat"}
-    return RunConfig(MODEL, DataConfig(source="stories", tokenizer="chars"), TrainConfig(**often | train))
+    often = {
+        "steps": 20,
+        "batch_size": 4,
+        "eval_every": 10,
+        "eval_batches": 2,
+        "sample_every": 5,
+        "log_every": 1,
+        "prompt": "the cat",
+    }
+    return RunConfig(
+        MODEL, DataConfig(source="stories", tokenizer="chars"), TrainConfig(**often | train)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +71,20 @@ def machine(monkeypatch):
 def test_plan_mfu_on_a_gpu_refers_to_the_bfloat16_rate(machine, corpus, monkeypatch):
     """Against the float32 rate, a tenth of the other, plans promised an MFU of several hundred percent."""
     tried = []
-    monkeypatch.setattr(planning, "choose_precision", lambda *_: Precision("float32", "as requested"))
-    monkeypatch.setattr(planning, "estimate_memory", lambda config, *_: MemoryEstimate(4, 4, 8, 0, 0, 0))
-    monkeypatch.setattr(planning, "matmul_flops", lambda _, dtype: {torch.float32: 1e9, torch.bfloat16: 1e10}[dtype])
-    monkeypatch.setattr(planning, "estimate_step_time", lambda *args: tried.append(args[2]) or machine["estimate_step_time"])
+    monkeypatch.setattr(
+        planning, "choose_precision", lambda *_: Precision("float32", "as requested")
+    )
+    monkeypatch.setattr(
+        planning, "estimate_memory", lambda config, *_: MemoryEstimate(4, 4, 8, 0, 0, 0)
+    )
+    monkeypatch.setattr(
+        planning, "matmul_flops", lambda _, dtype: {torch.float32: 1e9, torch.bfloat16: 1e10}[dtype]
+    )
+    monkeypatch.setattr(
+        planning,
+        "estimate_step_time",
+        lambda *args: tried.append(args[2]) or machine["estimate_step_time"],
+    )
     plan = make_plan(settings(), torch.device("cuda"), corpus)
     assert plan.mfu == pytest.approx(plan.flops_per_token * 16 / 1e10)
     assert plan.matrix_rate == 1e10
@@ -69,24 +96,33 @@ def test_plan_times_add_up(machine, corpus):
     assert plan.parameters == MODEL.n_params
     assert (plan.steps, plan.tokens_per_step, plan.tokens) == (20, 32, 640)
     assert plan.passes == pytest.approx(640 / 480)
-    assert plan.look_seconds == 3 * (2 + 2) * 0.5, "at steps 0, 10 and 20 two batches of either text"
+    assert plan.look_seconds == 3 * (2 + 2) * 0.5, (
+        "at steps 0, 10 and 20 two batches of either text"
+    )
     assert plan.sample_seconds == pytest.approx(4 * 180 * 4 * MODEL.n_params / 1e8)
     assert plan.seconds == pytest.approx(20 * 2.0 + 6 + plan.sample_seconds)
     assert plan.mfu == pytest.approx(plan.flops_per_token * 16 / 1e9)
     assert plan.before == GIB
-    assert plan.peak_memory == pytest.approx(GIB + LIBRARIES["cpu"] + HEAP_OVERHEAD["cpu"] * plan.memory.peak)
+    assert plan.peak_memory == pytest.approx(
+        GIB + LIBRARIES["cpu"] + HEAP_OVERHEAD["cpu"] * plan.memory.peak
+    )
     assert plan.free_memory == 4 * GIB, "what the process holds already is its own"
     assert plan.missing_memory == 0
     assert plan.micro_batches == 1
     assert plan.precision == "float32"
 
 
-@pytest.mark.parametrize(("wanted", "save_every", "copies"), [("yes", 5, 1), ("yes", 20, 0), ("no", 5, 0), ("auto", 5, 0)])
+@pytest.mark.parametrize(
+    ("wanted", "save_every", "copies"),
+    [("yes", 5, 1), ("yes", 20, 0), ("no", 5, 0), ("auto", 5, 0)],
+)
 def test_plan_counts_the_copy_of_async_saves(wanted, save_every, copies, machine, corpus):
     config = settings(save_every=save_every, eval_every=20)
     without = make_plan(config, CPU, corpus)
     plan = make_plan(replace(config, system=SystemConfig(async_save=wanted)), CPU, corpus)
-    assert plan.peak_memory - without.peak_memory == copies * (plan.memory.weights + plan.memory.optimizer)
+    assert plan.peak_memory - without.peak_memory == copies * (
+        plan.memory.weights + plan.memory.optimizer
+    )
 
 
 def test_plan_counts_the_steps_of_epochs(machine, corpus):
@@ -99,7 +135,11 @@ def test_plan_counts_targets_of_document_rows(machine):
     end = tokenizer.eot_token
     ids = np.array([end, 0, 1, end, 0, 1, end, 0, 1, end, 0, 1, end, 0, 1, end], dtype=np.int32)
     config = settings()
-    plan = make_plan(replace(config, data=replace(config.data, order="documents")), CPU, Corpus(tokenizer, ids, ids, 30))
+    plan = make_plan(
+        replace(config, data=replace(config.data, order="documents")),
+        CPU,
+        Corpus(tokenizer, ids, ids, 30),
+    )
     assert plan.tokens_per_step == 4 * 3, "a row is a document of two letters and its end"
 
 
@@ -117,8 +157,14 @@ def test_plan_proposes_micro_batches_when_memory_is_short(machine):
     assert plan.micro_batches > 1
     assert not plan.activation_checkpointing
     assert plan.fitting_peak <= 4 * GIB
-    better = make_plan(replace(LARGE, train=replace(LARGE.train, micro_batches=plan.micro_batches)), CPU)
-    assert (better.peak_memory, better.missing_memory, better.micro_batches) == (plan.fitting_peak, 0, plan.micro_batches)
+    better = make_plan(
+        replace(LARGE, train=replace(LARGE.train, micro_batches=plan.micro_batches)), CPU
+    )
+    assert (better.peak_memory, better.missing_memory, better.micro_batches) == (
+        plan.fitting_peak,
+        0,
+        plan.micro_batches,
+    )
 
 
 def test_plan_reports_when_not_even_one_row_fits(machine, monkeypatch):

@@ -38,23 +38,42 @@ def test_tokenizer_is_characters_for_small_and_bpe_for_large_texts(facts, name, 
 
 def test_vocabulary_grows_with_text_and_time():
     def size(factor, budget):
-        return rules.choose_tokenizer(replace(BOOKS, n_characters=factor * 200_000), budget).settings["model.vocab_size"]
+        return rules.choose_tokenizer(
+            replace(BOOKS, n_characters=factor * 200_000), budget
+        ).settings["model.vocab_size"]
 
-    assert size(1, LAPTOP) < size(4, LAPTOP) <= size(100, LAPTOP) < size(100, SERVER) <= rules.MAX_VOCABULARY
+    assert (
+        size(1, LAPTOP)
+        < size(4, LAPTOP)
+        <= size(100, LAPTOP)
+        < size(100, SERVER)
+        <= rules.MAX_VOCABULARY
+    )
     assert size(100, Budget(30, 1e11)) < size(100, LAPTOP)
 
 
 def test_vocabulary_of_a_long_text_is_trained_on_a_sample():
     assert "data.tokenizer_sample" not in rules.choose_tokenizer(BOOKS, LAPTOP).settings
     long = replace(BOOKS, n_characters=50_000_000)
-    assert rules.choose_tokenizer(long, LAPTOP).settings["data.tokenizer_sample"] == rules.SAMPLE_ALPHABET
+    assert (
+        rules.choose_tokenizer(long, LAPTOP).settings["data.tokenizer_sample"]
+        == rules.SAMPLE_ALPHABET
+    )
     many = replace(CHINESE, n_bytes=150_000_000, n_characters=50_000_000)
-    assert rules.choose_tokenizer(many, LAPTOP).settings["data.tokenizer_sample"] == 300 * rules.SAMPLE_MANY_PER_SECOND
+    assert (
+        rules.choose_tokenizer(many, LAPTOP).settings["data.tokenizer_sample"]
+        == 300 * rules.SAMPLE_MANY_PER_SECOND
+    )
 
 
 @pytest.mark.parametrize(
     ("n_documents", "n_tokens", "fraction", "split"),
-    [(1, 18_000, 0.1, "tokens"), (3, 700_000, 0.1, "tokens"), (300, 100_000, 0.1, "documents"), (1, 16_000_000, 0.0125, "tokens")],
+    [
+        (1, 18_000, 0.1, "tokens"),
+        (3, 700_000, 0.1, "tokens"),
+        (300, 100_000, 0.1, "documents"),
+        (1, 16_000_000, 0.0125, "tokens"),
+    ],
 )
 def test_validation_split_by_documents_and_tokens(n_documents, n_tokens, fraction, split):
     settings = rules.choose_split(n_documents, n_tokens).settings
@@ -62,15 +81,24 @@ def test_validation_split_by_documents_and_tokens(n_documents, n_tokens, fractio
 
 
 def test_short_documents_are_rows_and_long_ones_are_windows():
-    short = rules.choose_rows(replace(POEMS, typical_document=150), 118_000, 11_800, LAPTOP).settings
+    short = rules.choose_rows(
+        replace(POEMS, typical_document=150), 118_000, 11_800, LAPTOP
+    ).settings
     assert short == {"data.order": "documents", "model.context_length": 160}
     for facts in (BOOKS, replace(POEMS, typical_document=5000), replace(POEMS, n_documents=20)):
-        assert rules.choose_rows(facts, facts.n_characters, facts.n_characters / 10, LAPTOP).settings["data.order"] == "shuffled"
+        assert (
+            rules.choose_rows(facts, facts.n_characters, facts.n_characters / 10, LAPTOP).settings[
+                "data.order"
+            ]
+            == "shuffled"
+        )
 
 
 def test_rows_are_at_most_a_quarter_of_the_validation_text():
     for n_val in (40, 100, 600, 10**6):
-        context = rules.choose_rows(STORY, 10 * n_val, n_val, LAPTOP).settings["model.context_length"]
+        context = rules.choose_rows(STORY, 10 * n_val, n_val, LAPTOP).settings[
+            "model.context_length"
+        ]
         assert rules.MIN_CONTEXT <= context <= max(rules.MIN_CONTEXT, n_val / 4)
 
 
@@ -132,7 +160,9 @@ def test_steps_fill_the_time_until_the_text_has_no_more_to_teach():
     assert timed.settings == {"train.steps": 2000}
     assert "time" in timed.reason
     bounded = rules.choose_steps(3000, 0.01, 1024, 18_000)
-    assert bounded.settings["train.steps"] * 1024 == pytest.approx(rules.MAX_EPOCHS * 18_000, rel=0.01)
+    assert bounded.settings["train.steps"] * 1024 == pytest.approx(
+        rules.MAX_EPOCHS * 18_000, rel=0.01
+    )
     assert "no more to teach" in bounded.reason
 
 
@@ -142,12 +172,17 @@ def test_intervals_keep_to_their_share_of_the_time(steps):
     evaluations = steps / settings["train.eval_every"]
     assert evaluations <= rules.EVALUATIONS
     cost = 2 * evaluations * settings["train.eval_batches"] / rules.FORWARD_COST  # in steps
-    assert cost <= max(1.1 * rules.EVALUATION_SHARE * steps, 2 * rules.EVALUATIONS * 4 / rules.FORWARD_COST)
+    assert cost <= max(
+        1.1 * rules.EVALUATION_SHARE * steps, 2 * rules.EVALUATIONS * 4 / rules.FORWARD_COST
+    )
     assert all(value >= 1 for name, value in settings.items() if name != "train.warmup_steps")
 
 
 def losses(*pairs):
-    return [{"step": 100.0 * i, "train_loss": train, "val_loss": val} for i, (train, val) in enumerate(pairs)]
+    return [
+        {"step": 100.0 * i, "train_loss": train, "val_loss": val}
+        for i, (train, val) in enumerate(pairs)
+    ]
 
 
 @pytest.mark.parametrize(

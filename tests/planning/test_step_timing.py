@@ -14,7 +14,9 @@ CPU = torch.device("cpu")
 
 
 def a_run(n_layers=3, vocab_size=64, **train):
-    model = GPTConfig(vocab_size=vocab_size, context_length=16, emb_dim=16, n_heads=2, n_layers=n_layers)
+    model = GPTConfig(
+        vocab_size=vocab_size, context_length=16, emb_dim=16, n_heads=2, n_layers=n_layers
+    )
     return RunConfig(model=model, train=TrainConfig(**{"batch_size": 8} | train))
 
 
@@ -43,7 +45,9 @@ def test_step_timing_uses_a_fast_model_directly(priced):
 
 def test_step_timing_scales_up_a_slow_model(priced):
     """12 layers and 256 x 64 tokens: the slice has one and two layers, half of the vocabulary and as many rows as there is time for."""
-    found = estimate_step_time(a_run(n_layers=12, vocab_size=256 * 64), CPU, matrix_rate=1e8, seconds=1.0)
+    found = estimate_step_time(
+        a_run(n_layers=12, vocab_size=256 * 64), CPU, matrix_rate=1e8, seconds=1.0
+    )
     assert [(layers, vocabulary) for layers, vocabulary, *_ in priced] == [(1, 8192), (2, 8192)]
     assert 1 <= priced[0][2] < 8
     assert found.seconds == pytest.approx(8 * (12 + 256) + 0.1 * (12 + 256))
@@ -63,13 +67,17 @@ def test_step_timing_uses_at_least_one_row(priced):
         (1.0, 8 * 1 + 1, 8 * 1),  # one row of eight; a second layer adds nothing to the first
     ],
 )
-def test_step_timing_does_not_change_random_state(matrix_rate, step_seconds, look_seconds, monkeypatch):
+def test_step_timing_does_not_change_random_state(
+    matrix_rate, step_seconds, look_seconds, monkeypatch
+):
     """By a clock that shows a second more at each reading, every call takes a second."""
     readings = count()
     monkeypatch.setattr("llm_scratch.hardware.benchmark.perf_counter", lambda: next(readings))
     before, updates = torch.get_rng_state(), []
     with register_optimizer_step_post_hook(lambda *args: updates.append(args)):
-        found = estimate_step_time(a_run(micro_batches=2), CPU, matrix_rate=matrix_rate, seconds=0.02)
+        found = estimate_step_time(
+            a_run(micro_batches=2), CPU, matrix_rate=matrix_rate, seconds=0.02
+        )
     assert (found.seconds, found.eval_seconds) == (step_seconds, look_seconds)
     assert len(updates) >= 3, "the optimizer's update is timed too: a warm-up and at least two"
     assert torch.equal(torch.get_rng_state(), before)

@@ -7,7 +7,9 @@ import pytest
 from llm_scratch.planning.text_facts import MAX_PROMPT, beginnings, text_facts
 
 HEN = "The hen sat on the red mat and then ran off."
-COUNTING = "one two three four five six seven. eight nine ten eleven twelve. more words here and there."
+COUNTING = (
+    "one two three four five six seven. eight nine ten eleven twelve. more words here and there."
+)
 
 
 def test_text_facts_of_a_small_text():
@@ -27,7 +29,10 @@ def test_nine_of_ten_documents_are_not_longer_than_the_typical_one():
 @pytest.mark.parametrize(
     ("documents", "expected"),
     [
-        ([HEN, "A fox came by.", "Rain fell."], ["The hen sat on the red", "A fox came by.", "Rain fell."]),
+        (
+            [HEN, "A fox came by.", "Rain fell."],
+            ["The hen sat on the red", "A fox came by.", "Rain fell."],
+        ),
         ([COUNTING], ["one two three four five", "eight nine ten eleven", "more words here and"]),
         (["a\n\nROMEO:\nO, she doth teach the torches to burn bright!\n" * 9], None),
         (["上海是中国的一座城市。" * 30], None),
@@ -50,4 +55,8 @@ def test_beginnings_are_of_the_text_itself(documents, expected):
 
 def test_beginnings_of_many_documents_come_from_all_over_them():
     documents = [f"Poem number {n} begins here" for n in range(300)]
-    assert beginnings(documents, 3) == ["Poem number 0 begins", "Poem number 100 begins", "Poem number 200 begins"]
+    assert beginnings(documents, 3) == [
+        "Poem number 0 begins",
+        "Poem number 100 begins",
+        "Poem number 200 begins",
+    ]

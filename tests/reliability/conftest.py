@@ -16,7 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llm_scratch.config import DataConfig, GPTConfig, RunConfig, SystemConfig, TrainConfig, resume_relevant
+from llm_scratch.config import (
+    DataConfig,
+    GPTConfig,
+    RunConfig,
+    SystemConfig,
+    TrainConfig,
+    resume_relevant,
+)
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.run_directory import iter_metrics
 from llm_scratch.storage.checkpoint import list_checkpoints
@@ -60,7 +67,9 @@ class Starter:
         self.log = log
         here = {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
         script = [sys.executable, str(Path(__file__).with_name("starter.py"))]
-        self._process = subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | here)
+        self._process = subprocess.Popen(
+            script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | here
+        )
         assert self._process.stdout.readline() == "ready\n"
 
     def ask(self, what: dict[str, object]) -> int:
@@ -71,7 +80,9 @@ class Starter:
 
     def start(self, *words: object) -> Process:
         """Begin a command."""
-        return Process(self, self.ask({"words": [str(word) for word in words], "log": str(self.log)}))
+        return Process(
+            self, self.ask({"words": [str(word) for word in words], "log": str(self.log)})
+        )
 
     def run(self, *words: object) -> int:
         """A command to its end; returns its exit code."""
@@ -108,7 +119,11 @@ def whole(starter: Starter, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     """The run that others are compared with."""
     folder = tmp_path_factory.mktemp("whole")
     text = folder / "hens.txt"
-    text.write_text("the hen sat on the red mat, and the fox ran off.\nno hen was seen on the mat since.\n" * 60, encoding="utf-8")
+    text.write_text(
+        "the hen sat on the red mat, and the fox ran off.\nno hen was seen on the mat since.\n"
+        * 60,
+        encoding="utf-8",
+    )
     words = [*TRAIN.split(), "--data.source", f"file:{text}"]
     began = time.perf_counter()
     assert starter.run(*words, "--out", folder / "run") == 0, starter.log.read_text()
@@ -120,12 +135,27 @@ LETTERS = "the cat sat on the mat and the dog sat on the log. " * 24
 
 def tiny(**train: object) -> RunConfig:
     """Settings of a run of 60 steps in a third of a second: dropout, two micro-batches, two passes over rows that documents share."""
-    often = {"eval_every": 20, "eval_batches": 2, "save_every": 10, "sample_every": 0, "log_every": 1, "prompt": "the cat"}
+    often = {
+        "eval_every": 20,
+        "eval_batches": 2,
+        "save_every": 10,
+        "sample_every": 0,
+        "log_every": 1,
+        "prompt": "the cat",
+    }
     return RunConfig(
-        GPTConfig(vocab_size=20, context_length=8, emb_dim=12, n_heads=3, n_layers=1, drop_rate=0.2),
+        GPTConfig(
+            vocab_size=20, context_length=8, emb_dim=12, n_heads=3, n_layers=1, drop_rate=0.2
+        ),
         DataConfig(source="stories", tokenizer="chars"),
         system=SystemConfig(precision="float32", compile="no"),
-        train=TrainConfig(**({"epochs": 2, "batch_size": 4, "micro_batches": 2, "warmup_steps": 2, "lr": 1e-2} | often | train)),
+        train=TrainConfig(
+            **(
+                {"epochs": 2, "batch_size": 4, "micro_batches": 2, "warmup_steps": 2, "lr": 1e-2}
+                | often
+                | train
+            )
+        ),
     )
 
 
@@ -146,12 +176,19 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def tree_hash(folder: Path) -> dict[str, str]:
     """Every file under a folder with its sha256."""
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
 
 
 def learned_rows(run: Path) -> list[dict[str, float]]:
     """metrics.jsonl without what a step took."""
-    return [{key: value for key, value in row.items() if key not in NONDETERMINISTIC_FIELDS} for row in iter_metrics(run / "metrics.jsonl")]
+    return [
+        {key: value for key, value in row.items() if key not in NONDETERMINISTIC_FIELDS}
+        for row in iter_metrics(run / "metrics.jsonl")
+    ]
 
 
 def last_checkpoint(run: Path) -> dict[str, str]:
@@ -159,7 +196,9 @@ def last_checkpoint(run: Path) -> dict[str, str]:
     last = list_checkpoints(run)[0]
     manifest = json.loads((last / "manifest.json").read_text())
     settings = resume_relevant(json.loads((last / "config.json").read_text()))
-    return {name: said["sha256"] for name, said in manifest["files"].items()} | {"config.json": str(settings)}
+    return {name: said["sha256"] for name, said in manifest["files"].items()} | {
+        "config.json": str(settings)
+    }
 
 
 def assert_same_run(ours: Path, theirs: Path) -> None:
@@ -168,5 +207,10 @@ def assert_same_run(ours: Path, theirs: Path) -> None:
     assert last_checkpoint(ours) == last_checkpoint(theirs)
     assert learned_rows(ours) == learned_rows(theirs)
     assert (ours / "samples.md").read_text() == (theirs / "samples.md").read_text()
-    left = [p.name for p in (ours, ours / "ckpt") for p in p.iterdir() if ".tmp" in p.name or ".part" in p.name]
+    left = [
+        p.name
+        for p in (ours, ours / "ckpt")
+        for p in p.iterdir()
+        if ".tmp" in p.name or ".part" in p.name
+    ]
     assert left == [], "something half-written was left"

@@ -68,9 +68,13 @@ def calls(folder: Path, marker: Path) -> dict[str, Calls]:
         "copytree": Calls(shutil.copytree, str(folder / "empty"), str(marker)),
         "methodcaller": Calls(operator.methodcaller("mkdir"), marker),
         "pickle in a pickle": Calls(pickle.loads, pickle.dumps(inner)),
-        "torch.load": Calls(functools.partial(torch.load, weights_only=False), str(folder / "inner.pt")),
+        "torch.load": Calls(
+            functools.partial(torch.load, weights_only=False), str(folder / "inner.pt")
+        ),
         "torch's own bytes": Calls(torch.storage._load_from_bytes, _torch(inner)),
-        "numpy.load": Calls(functools.partial(np.load, allow_pickle=True), str(folder / "object.npy")),
+        "numpy.load": Calls(
+            functools.partial(np.load, allow_pickle=True), str(folder / "object.npy")
+        ),
     }
 
 
@@ -114,17 +118,26 @@ def files(folder: Path, marker: Path) -> dict[str, Path]:
         "an old opcode.bin": b"(V" + str(marker).encode() + b"\nios\nmkdir\n.",
         "torch before 1.6.pth": _torch({"tok_emb.weight": bomb}, zipped=False),
         "beside weights.pth": _torch({**weights, "extra": bomb}),
-        "in the optimizer.pth": _torch({"model_state_dict": weights, "optimizer_state_dict": {"state": {0: bomb}}}),
+        "in the optimizer.pth": _torch(
+            {"model_state_dict": weights, "optimizer_state_dict": {"state": {0: bomb}}}
+        ),
         "nanoGPT's.pt": _torch({"model": weights, "model_args": {"n_layer": bomb}, "config": {}}),
         "joblib's.joblib": pickle.dumps([np.ones(2), bomb]),
         "numpy's.npy": (folder / "object.npy").read_bytes(),
         "numpy's.npz": _zip({"a.npy": (folder / "object.npy").read_bytes()}),
         "gzip.pt.gz": gzip.compress(raw),
         "torch's first tar.pt": _tar(
-            {"sys_info": pickle.dumps({}), "pickle": raw, "tensors": pickle.dumps(0), "storages": pickle.dumps(0)}
+            {
+                "sys_info": pickle.dumps({}),
+                "pickle": raw,
+                "tensors": pickle.dumps(0),
+                "storages": pickle.dumps(0),
+            }
         ),
         "zip in a zip.pth": _zip({"archive/data.pkl": _torch(bomb), "archive/version": b"3"}),
-        "zip with a pickle.pth": _zip({"archive/data.pkl": raw, "archive/version": b"3", "archive/byteorder": b"little"}),
+        "zip with a pickle.pth": _zip(
+            {"archive/data.pkl": raw, "archive/version": b"3", "archive/byteorder": b"little"}
+        ),
         "a pickle in safetensors.safetensors": len(raw).to_bytes(8, "little") + raw,
     }
     for name, content in contents.items():
@@ -135,7 +148,14 @@ def files(folder: Path, marker: Path) -> dict[str, Path]:
 
 def _folders(folder: Path, bomb: Calls, raw: bytes) -> dict[str, Path]:
     """Folders of other programs with a program in one of their files."""
-    gpt2 = {"model_type": "gpt2", "vocab_size": 9, "n_positions": 4, "n_embd": 4, "n_head": 1, "n_layer": 1}
+    gpt2 = {
+        "model_type": "gpt2",
+        "vocab_size": 9,
+        "n_positions": 4,
+        "n_embd": 4,
+        "n_head": 1,
+        "n_layer": 1,
+    }
     own_code = gpt2 | {"auto_map": {"AutoModelForCausalLM": "modeling.Mine"}}
     contents: dict[str, dict[str, bytes]] = {
         "transformers with pytorch_model.bin": {
@@ -163,10 +183,19 @@ def _folders(folder: Path, bomb: Calls, raw: bytes) -> dict[str, Path]:
 def _run(folder: Path, raw: bytes) -> Path:
     """A run whose manifest vouches for pickles in the place of weights and tokenizer."""
     tokenizer = TOKENIZERS["chars"](["abc"])
-    cfg = GPTConfig(vocab_size=tokenizer.n_vocab, context_length=4, emb_dim=4, n_heads=1, n_layers=1)
+    cfg = GPTConfig(
+        vocab_size=tokenizer.n_vocab, context_length=4, emb_dim=4, n_heads=1, n_layers=1
+    )
     weights = {name: tensor.detach() for name, tensor in build(cfg).named_parameters()}
     step = checkpoint.save(
-        folder, 1, to_dict(RunConfig(cfg)), weights, {}, {"step": 1}, lambda into: save_tokenizer(tokenizer, into), best=True
+        folder,
+        1,
+        to_dict(RunConfig(cfg)),
+        weights,
+        {},
+        {"step": 1},
+        lambda into: save_tokenizer(tokenizer, into),
+        best=True,
     )
     for name in ("model.safetensors", "optim.safetensors", "tokenizer.json"):
         (step / name).write_bytes(raw)

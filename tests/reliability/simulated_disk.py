@@ -82,7 +82,10 @@ Files = dict[str, bytes | None]
 
 def read_tree(root: Path) -> Files:
     """All that lies under a folder."""
-    return {str(p.relative_to(root)): None if p.is_dir() else p.read_bytes() for p in sorted(root.rglob("*"))}
+    return {
+        str(p.relative_to(root)): None if p.is_dir() else p.read_bytes()
+        for p in sorted(root.rglob("*"))
+    }
 
 
 def write_tree(root: Path, tree: Files) -> None:
@@ -118,7 +121,9 @@ def crash_states(before: Files, ops: list[Op], since: int = 0) -> Iterator[tuple
         waiting = _unflushed(ops[:done])
         for lost in _lost_names(ops[:done]):
             found = damages(max((len(data) for data in waiting.values()), default=0))
-            for damage, change in islice(found.items(), 4 if lost else None):  # where names are lost too, few bytes need be
+            for damage, change in islice(
+                found.items(), 4 if lost else None
+            ):  # where names are lost too, few bytes need be
                 name = f"{done} operations done, lost the names of {sorted(lost)}, {damage}"
                 yield name, _replay(before, ops[:done], lost, waiting, change)
 
@@ -130,9 +135,13 @@ def _lost_names(ops: list[Op]) -> list[set[int]]:
         op = ops[number]
         if op.kind == "flush":
             flushed.add(op.path)
-        elif op.kind not in ("data", "append") and str(Path(op.new or op.path).parent) not in flushed:
+        elif (
+            op.kind not in ("data", "append") and str(Path(op.new or op.path).parent) not in flushed
+        ):
             pending.append(number)  # the last one first
-    return [set(pending[:count]) for count in range(len(pending) + 1)] + [{number} for number in pending[1:]]
+    return [set(pending[:count]) for count in range(len(pending) + 1)] + [
+        {number} for number in pending[1:]
+    ]
 
 
 def _unflushed(ops: list[Op]) -> dict[str, bytes]:
@@ -146,26 +155,43 @@ def _unflushed(ops: list[Op]) -> dict[str, bytes]:
     return waiting
 
 
-def _replay(before: Files, ops: list[Op], lost: set[int], waiting: dict[str, bytes], change: Callable[[bytes], bytes]) -> Files:
+def _replay(
+    before: Files,
+    ops: list[Op],
+    lost: set[int],
+    waiting: dict[str, bytes],
+    change: Callable[[bytes], bytes],
+) -> Files:
     """The files after `ops`, but for the names that were `lost`."""
     content: dict[str, bytes] = {}  # by the name that the file was created with
     for op in ops:
         if op.kind in ("create", "data"):
             content[op.path] = (content.get(op.path, b"") if op.kind == "data" else b"") + op.data
-    tree, last = dict(before), {op.path: number for number, op in enumerate(ops) if op.kind == "append"}
+    tree, last = (
+        dict(before),
+        {op.path: number for number, op in enumerate(ops) if op.kind == "append"},
+    )
     for number, op in ((number, op) for number, op in enumerate(ops) if number not in lost):
         if op.kind == "create":
             data = content[op.path]
             tree[op.path] = change(data) if op.path in waiting else data
         elif op.kind == "append" and op.path in tree:
             whole, loose = tree[op.path] + op.data, waiting.get(op.path, b"")
-            tree[op.path] = whole[: len(whole) - len(loose)] + change(loose) if number == last[op.path] else whole
+            tree[op.path] = (
+                whole[: len(whole) - len(loose)] + change(loose)
+                if number == last[op.path]
+                else whole
+            )
         elif op.kind == "folder":
             tree[op.path] = None
         elif op.kind == "unlink":
             tree.pop(op.path, None)
         elif op.kind == "rename":
-            moved = {name: data for name, data in tree.items() if name == op.path or name.startswith(op.path + "/")}
+            moved = {
+                name: data
+                for name, data in tree.items()
+                if name == op.path or name.startswith(op.path + "/")
+            }
             for name in moved:
                 del tree[name]
             tree |= {op.new + name[len(op.path) :]: data for name, data in moved.items()}

@@ -43,7 +43,12 @@ def run(folder, command):
         "PYTHONPATH": ":".join(sys.path),
     }
     return subprocess.run(
-        [*command, sys.executable, "-c", SCRIPT], cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+        [*command, sys.executable, "-c", SCRIPT],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
     )
 
 
@@ -63,8 +68,16 @@ def test_c2_no_network_connection(tmp_path, measured):
     done = run(tmp_path, alone or [])
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "codes {0} talks []", done.stdout[-2000:] + done.stderr
-    where = "in a network namespace without a way out" if alone else "watched by Python's audit hook (namespaces are not allowed here)"
-    measured("C2", f"0 connections, 0 names looked up at import, --help, train, generate, evaluate; {where}", "0 connects")
+    where = (
+        "in a network namespace without a way out"
+        if alone
+        else "watched by Python's audit hook (namespaces are not allowed here)"
+    )
+    measured(
+        "C2",
+        f"0 connections, 0 names looked up at import, --help, train, generate, evaluate; {where}",
+        "0 connects",
+    )
 
 
 def test_c2_the_connection_monitor_detects_connections(tmp_path):
@@ -72,6 +85,8 @@ def test_c2_the_connection_monitor_detects_connections(tmp_path):
         SCRIPT.partition("import llm_scratch")[0]
         + "import socket\ntry: socket.create_connection(('127.0.0.1', 9), 0.1)\nexcept OSError: pass\nprint(said)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
     assert "socket.getaddrinfo" in done.stdout
     assert "socket.connect" in done.stdout

@@ -16,7 +16,11 @@ TINY = """
     --model.n-layers 1 --train.steps 4 --train.batch-size 2 --train.eval-every 2 --train.eval-batches 2 --train.save-every 2
     --train.sample-every 4 --train.log-every 1 --train.prompt the --device cpu"""
 TEXT = "the hen sat on the red mat, and the fox — naïve, žluťoučký — ran off.\n" * 60
-PLACES = {"blanks": " a run  of mine ", "other scripts": "běh-тест-実行-🐔", "200 letters": "r" * 200}
+PLACES = {
+    "blanks": " a run  of mine ",
+    "other scripts": "běh-тест-実行-🐔",
+    "200 letters": "r" * 200,
+}
 TOGETHER = "together", " běh of  mine-тест-実行-🐔 " + "r" * 160
 ESCAPE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
@@ -34,7 +38,11 @@ def place(tmp_path, request):
 def environment(folder, **changes):
     """A bare environment: a home that nobody can write to, not even root, and the C locale."""
     bare = {"HOME": "/proc/nobody", "PATH": "/usr/bin:/bin", "LANG": "C", "LC_ALL": "C"}
-    return bare | {"OMP_NUM_THREADS": "1", "PYTHONPATH": ":".join(sys.path), "LLM_SCRATCH_OFFLINE": "1"} | changes
+    return (
+        bare
+        | {"OMP_NUM_THREADS": "1", "PYTHONPATH": ":".join(sys.path), "LLM_SCRATCH_OFFLINE": "1"}
+        | changes
+    )
 
 
 BOTH = """
@@ -48,20 +56,37 @@ for words in json.loads(sys.argv[1]):
 def command(folder):
     """Train and write a text, in one process."""
     text = next(folder.glob("*.txt"))
-    train = ["train", "shakespeare", "--data.source", f"file:{text}", *TINY.split(), "--out", str(folder / "my run")]
+    train = [
+        "train",
+        "shakespeare",
+        "--data.source",
+        f"file:{text}",
+        *TINY.split(),
+        "--out",
+        str(folder / "my run"),
+    ]
     generate = ["generate", str(folder / "my run"), "the", "--max-tokens", "20"]
     return [sys.executable, "-c", BOTH, json.dumps([train, generate])]
 
 
 @pytest.mark.parametrize(
     "place",
-    [pytest.param(TOGETHER[1], id=TOGETHER[0]), *(pytest.param(name, id=what, marks=pytest.mark.slow) for what, name in PLACES.items())],
+    [
+        pytest.param(TOGETHER[1], id=TOGETHER[0]),
+        *(pytest.param(name, id=what, marks=pytest.mark.slow) for what, name in PLACES.items()),
+    ],
     indirect=True,
 )
 def test_c3_anywhere_without_a_terminal_a_home_or_unicode(place, request, measured):
     if os.name == "nt":
         pytest.skip("Windows has its own rules for paths")
-    done = subprocess.run(command(place), env=environment(place), stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE_SECONDS)
+    done = subprocess.run(
+        command(place),
+        env=environment(place),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=PATIENCE_SECONDS,
+    )
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     said = done.stderr.decode()
     assert "Traceback" not in said
@@ -70,12 +95,18 @@ def test_c3_anywhere_without_a_terminal_a_home_or_unicode(place, request, measur
     assert (place / "my run" / "ckpt" / "latest").read_text() == "step-00000004\n"
     assert (place / "my run" / "loss-plot.png").stat().st_size > 1000
     what = request.node.callspec.id.replace(TOGETHER[0], ", ".join(PLACES))
-    measured("C3", f"path with {what}; read-only HOME, LANG=C, no terminal: trained and wrote", "0 failures")
+    measured(
+        "C3",
+        f"path with {what}; read-only HOME, LANG=C, no terminal: trained and wrote",
+        "0 failures",
+    )
 
 
 def in_terminal(words, env, columns, rows):
     """What a process prints on a terminal of that size, and its exit code."""
-    pty = pytest.importorskip("pty", reason="needs a terminal of its own, which Windows does not give")
+    pty = pytest.importorskip(
+        "pty", reason="needs a terminal of its own, which Windows does not give"
+    )
     import fcntl
     import struct
     import termios
@@ -100,14 +131,26 @@ def in_terminal(words, env, columns, rows):
 @pytest.mark.parametrize("place", ["run"], indirect=True)
 @pytest.mark.parametrize("colour", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_c3_on_a_terminal_of_80_by_24(place, colour, measured):
-    env = environment(place, TERM="xterm-256color", LC_ALL="C.UTF-8", HOME=str(place), **({} if colour else {"NO_COLOR": "1"}))
+    env = environment(
+        place,
+        TERM="xterm-256color",
+        LC_ALL="C.UTF-8",
+        HOME=str(place),
+        **({} if colour else {"NO_COLOR": "1"}),
+    )
     said, code = in_terminal(command(place), env, 80, 24)
     assert code == 0, said.decode(errors="replace")
     coloured = [found for found in COLOUR.findall(said) if re.search(rb"[34]\d|[34]8;|9\d", found)]
     assert bool(coloured) == colour
-    bars = [line for line in re.split(rb"[\r\n]+", ESCAPE.sub(b"", said)) if b"step " in line and b"/4" in line and b"|" not in line]
+    bars = [
+        line
+        for line in re.split(rb"[\r\n]+", ESCAPE.sub(b"", said))
+        if b"step " in line and b"/4" in line and b"|" not in line
+    ]
     assert bars, "no progress bar was seen"
     assert max(len(line.decode()) for line in bars) <= 80
     measured(
-        "C3", f"a terminal of 80 x 24 {'with' if colour else 'without'} colours: trained and wrote, no bar wider than 80", "0 failures"
+        "C3",
+        f"a terminal of 80 x 24 {'with' if colour else 'without'} colours: trained and wrote, no bar wider than 80",
+        "0 failures",
     )

@@ -28,18 +28,38 @@ def commands(folder):
     """Every command that opens a model or a tokenizer: name -> its words for a path."""
     text, good = folder / "text.txt", folder / "good.pth"
     text.write_text("abc" * 50)
-    torch.save(GPTModel({"vocab_size": 4, "context_length": 4, "emb_dim": 4, "n_heads": 1, "n_layers": 1}).state_dict(), good)
+    torch.save(
+        GPTModel(
+            {"vocab_size": 4, "context_length": 4, "emb_dim": 4, "n_heads": 1, "n_layers": 1}
+        ).state_dict(),
+        good,
+    )
     out = ["--out", str(folder / "out")]
     return {
         "import": lambda path: ["import", path, *out],
         "generate": lambda path: ["generate", path, "x"],
         "chat": lambda path: ["chat", path],
         "evaluate": lambda path: ["evaluate", path, "--text", str(text)],
-        "train --from": lambda path: ["train", "verdict", "--from", path, "--data.source", f"file:{text}", *out],
+        "train --from": lambda path: [
+            "train",
+            "verdict",
+            "--from",
+            path,
+            "--data.source",
+            f"file:{text}",
+            *out,
+        ],
         "export hf": lambda path: ["export", "hf", path, str(folder / "out")],
         "quantize": lambda path: ["quantize", path, "--text", str(text), *out],
         "import --tokenizer": lambda path: ["import", str(good), "--tokenizer", path, *out],
-        "data prepare --tokenizer": lambda path: ["data", "prepare", f"file:{text}", "--tokenizer", path, *out],
+        "data prepare --tokenizer": lambda path: [
+            "data",
+            "prepare",
+            f"file:{text}",
+            "--tokenizer",
+            path,
+            *out,
+        ],
     }
 
 
@@ -50,7 +70,10 @@ def test_f1_no_program_in_a_file_is_run(tmp_path, measured, capsys, monkeypatch)
     assert len(bombs) >= 30
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     doors = {"load": load, "read": read}
-    doors |= {name: lambda path, words=words: main(words(str(path))) for name, words in commands(tmp_path).items()}
+    doors |= {
+        name: lambda path, words=words: main(words(str(path)))
+        for name, words in commands(tmp_path).items()
+    }
     assert len(doors) == 11
     for name, path in bombs.items():
         for which, open_it in doors.items():
@@ -59,10 +82,14 @@ def test_f1_no_program_in_a_file_is_run(tmp_path, measured, capsys, monkeypatch)
             code, said = door(open_it, opened)
             said += capsys.readouterr().err
             assert code in (CHECKPOINT, DATA), f"{which} {name}: {code} {said}"
-            assert said.count("\n") == (which not in ("load", "read")), f"{which} {name}: {said}"  # one line a command, and no traceback
+            assert said.count("\n") == (which not in ("load", "read")), (
+                f"{which} {name}: {said}"
+            )  # one line a command, and no traceback
             assert not marker.exists(), f"{which} {name}"
             assert not out.exists(), f"{which} {name}"
-    measured("F1", f"0 of {len(bombs)} ran, through {len(doors)} doors: {', '.join(doors)}", "0 of 30")
+    measured(
+        "F1", f"0 of {len(bombs)} ran, through {len(doors)} doors: {', '.join(doors)}", "0 of 30"
+    )
 
 
 def again(path, folder):
@@ -76,14 +103,22 @@ def again(path, folder):
 def test_f1_a_pickle_is_refused_with_what_to_do(tmp_path):
     (tmp_path / "files").mkdir()
     for name, path in files(tmp_path / "files", tmp_path / "it-ran").items():
-        if path.suffix in (".pt", ".pth", ".bin", ".pkl") or name == "transformers with pytorch_model.bin":
-            assert re.search("convert (it )?to safetensors|download model.safetensors instead, or convert it", door(load, path)[1]), name
+        if (
+            path.suffix in (".pt", ".pth", ".bin", ".pkl")
+            or name == "transformers with pytorch_model.bin"
+        ):
+            assert re.search(
+                "convert (it )?to safetensors|download model.safetensors instead, or convert it",
+                door(load, path)[1],
+            ), name
 
 
 def test_f1_each_of_them_does_run_where_a_reader_is_careless(tmp_path):
     for name in calls_in(tmp_path / "names", tmp_path / "x"):
         marker = tmp_path / f"ran {name}"
-        with contextlib.suppress(RuntimeError):  # torch.load runs the program, and then finds that it is no checkpoint
+        with contextlib.suppress(
+            RuntimeError
+        ):  # torch.load runs the program, and then finds that it is no checkpoint
             pickle.loads(pickle.dumps(calls_in(tmp_path / name, marker)[name]))
         assert marker.is_dir(), name
 

@@ -40,7 +40,11 @@ def written(path, head, data=b"", length=None):
 def nothings(n, double=False):
     """A header of n tensors of no bytes; `double`: its last name a second time."""
     names = [*range(n), *([n - 1] if double else [])]
-    return b"{" + b",".join(b'"%d":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}' % i for i in names) + b"}"
+    return (
+        b"{"
+        + b",".join(b'"%d":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}' % i for i in names)
+        + b"}"
+    )
 
 
 def last_twice(path, size):
@@ -61,12 +65,16 @@ HOSTILE = {
     "header of 2^64 - 1": lambda p: written(p, {"a": row(0, 8)}, bytes(8), 2**64 - 1),
     "header above 100 MB in a sparse terabyte": announced,
     "overlap": lambda p: written(p, {"a": row(0, 8), "b": row(4, 12)}, bytes(12)),
-    "the same bytes a thousand times": lambda p: written(p, {str(i): row(0, 8) for i in range(1000)}, bytes(8)),
+    "the same bytes a thousand times": lambda p: written(
+        p, {str(i): row(0, 8) for i in range(1000)}, bytes(8)
+    ),
     "hole": lambda p: written(p, {"a": row(0, 8), "b": row(12, 20)}, bytes(20)),
     "wrong shape": lambda p: written(p, {"a": row(0, 8, (3,))}, bytes(8)),
     "a shape of a petabyte": lambda p: written(p, {"a": row(0, 8, (1 << 24, 1 << 24))}, bytes(8)),
     "a shape that wraps around at 2^64": lambda p: written(p, {"a": row(0, 0, (1 << 32, 1 << 32))}),
-    "twice the same name": lambda p: written(p, b'{"a":%b,"a":%b}' % ((json.dumps(row(0, 8)).encode(),) * 2), bytes(8)),
+    "twice the same name": lambda p: written(
+        p, b'{"a":%b,"a":%b}' % ((json.dumps(row(0, 8)).encode(),) * 2), bytes(8)
+    ),
     "negative offsets": lambda p: written(p, {"a": row(-8, 0)}, bytes(8)),
     "backwards": lambda p: written(p, {"a": row(8, 0)}, bytes(8)),
     "beyond the end": lambda p: written(p, {"a": row(1 << 40, (1 << 40) + 8)}, bytes(8)),
@@ -74,11 +82,17 @@ HOSTILE = {
     "a million tensors": lambda p: written(p, nothings(1_000_000)),
     "76,146 tensors in 4 MiB": lambda p: written(p, nothings(76_146)),
     "one tensor too many": lambda p: written(p, nothings(MAX_PARTS // 11 + 1)),
-    "as many as may be, the last twice": lambda p: written(p, nothings(MAX_PARTS // 11 - 1, double=True)),
+    "as many as may be, the last twice": lambda p: written(
+        p, nothings(MAX_PARTS // 11 - 1, double=True)
+    ),
     "4 MiB, the last name twice": lambda p: last_twice(p, 4 << 20),
     "as many names as may be, the last twice": lambda p: last_twice(p, 11 * (MAX_PARTS // 2 - 9)),
-    "as long as may be, with a letter of four bytes": lambda p: written(p, ('{"\U0001f600":"' + "x" * (MAX_HEADER - 20) + '"}').encode()),
-    "lists of lists": lambda p: written(p, b'{"a":[' + b",".join([b"[[[[]]]]"] * (MAX_PARTS // 5 - 2)) + b"]}"),
+    "as long as may be, with a letter of four bytes": lambda p: written(
+        p, ('{"\U0001f600":"' + "x" * (MAX_HEADER - 20) + '"}').encode()
+    ),
+    "lists of lists": lambda p: written(
+        p, b'{"a":[' + b",".join([b"[[[[]]]]"] * (MAX_PARTS // 5 - 2)) + b"]}"
+    ),
 }
 CHILD = """
 import json, os, sys
@@ -110,9 +124,18 @@ for folder in sys.argv[2:]:
 def folder(path, make):
     """A folder of transformers with such weights."""
     path.mkdir()
-    config = {"model_type": "gpt2", "vocab_size": 9, "n_positions": 4, "n_embd": 4, "n_head": 1, "n_layer": 1}
+    config = {
+        "model_type": "gpt2",
+        "vocab_size": 9,
+        "n_positions": 4,
+        "n_embd": 4,
+        "n_head": 1,
+        "n_layer": 1,
+    }
     (path / "config.json").write_text(json.dumps(config))
-    (path / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": {"type": "chars", "characters": "abc"}}))
+    (path / "tokenizer.json").write_text(
+        json.dumps({"version": "1.0", "model": {"type": "chars", "characters": "abc"}})
+    )
     make(path / "model.safetensors")
     return str(path)
 
@@ -122,10 +145,14 @@ def folder(path, make):
     reason="the high-water mark of memory is read from Linux's /proc",
 )
 def test_f2_hostile_headers_are_refused_before_memory_is_given(tmp_path, measured):
-    plain = folder(tmp_path / "plain", lambda path: safetensors.torch.save_file({"a": torch.ones(2)}, path))
+    plain = folder(
+        tmp_path / "plain", lambda path: safetensors.torch.save_file({"a": torch.ones(2)}, path)
+    )
     folders = [folder(tmp_path / str(i), make) for i, make in enumerate(HOSTILE.values())]
     command = [sys.executable, "-c", CHILD, plain, *folders]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
     assert done.returncode == 0, done.stderr
     largest = 0.0
     for name, line in zip(HOSTILE, done.stdout.splitlines(), strict=True):
@@ -151,7 +178,9 @@ def test_f2_hostile_headers_are_refused_in_one_pass(tmp_path, measured):
         most = max(most, effort.lines)
         Path(where, "model.safetensors").unlink()
     measured(
-        "F2", f"{len(HOSTILE)} of {len(HOSTILE)} refused after at most {most:,} executed lines", f"at most {MAX_LINES:,} lines, one pass"
+        "F2",
+        f"{len(HOSTILE)} of {len(HOSTILE)} refused after at most {most:,} executed lines",
+        f"at most {MAX_LINES:,} lines, one pass",
     )
 
 
@@ -160,9 +189,14 @@ def test_f2_the_largest_gpt2_is_far_from_the_limits(tmp_path):
     xl = GPTConfig(emb_dim=1600, n_heads=25, n_layers=48, qkv_bias=True, tie_embeddings=True)
     with torch.device("meta"):
         state = build(xl).state_dict()
-    shapes = {each.theirs.removeprefix(HF_PREFIX): tuple(each.join(state).shape) for each in expand(HF, 48)}
+    shapes = {
+        each.theirs.removeprefix(HF_PREFIX): tuple(each.join(state).shape)
+        for each in expand(HF, 48)
+    }
     shapes |= {f"h.{i}.attn.bias": (1, 1, 1024, 1024) for i in range(48)}
-    text = json.dumps({name: row(6_000_000_000, 6_100_000_000, shape) for name, shape in shapes.items()})
+    text = json.dumps(
+        {name: row(6_000_000_000, 6_100_000_000, shape) for name, shape in shapes.items()}
+    )
     assert len(shapes) == 629
     assert len(text) < MAX_HEADER / 5
     assert sum(map(text.count, ",:[{")) < MAX_PARTS / 4

@@ -16,7 +16,14 @@ from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.hub import from_hub
 from llm_scratch.loading import load
 
-CONFIG = {"model_type": "gpt2", "vocab_size": 9, "n_positions": 4, "n_embd": 4, "n_head": 1, "n_layer": 1}
+CONFIG = {
+    "model_type": "gpt2",
+    "vocab_size": 9,
+    "n_positions": 4,
+    "n_embd": 4,
+    "n_head": 1,
+    "n_layer": 1,
+}
 LINKS = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE)
 
 
@@ -37,7 +44,9 @@ def deep(tmp_path):
     for place in (tmp_path, tmp_path / "a", tmp_path / "a" / "b"):
         safetensors.torch.save_file({"wte.weight": torch.ones(9, 4)}, place / "out.safetensors")
     (folder / "config.json").write_text(json.dumps(CONFIG))
-    (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": {"type": "chars", "characters": "abc"}}))
+    (folder / "tokenizer.json").write_text(
+        json.dumps({"version": "1.0", "model": {"type": "chars", "characters": "abc"}})
+    )
     return folder
 
 
@@ -54,7 +63,9 @@ def refused(door, where):
 
 def test_f4_names_in_an_index_cannot_escape_the_folder(deep, tmp_path, measured, monkeypatch):
     assert len(NAMES) >= 40
-    hub = pytest.importorskip("huggingface_hub", reason="the hub's client is part of the test; install the hf extra")
+    hub = pytest.importorskip(
+        "huggingface_hub", reason="the hub's client is part of the test; install the hf extra"
+    )
     asked = []
 
     def download(name, file, **more):
@@ -65,14 +76,22 @@ def test_f4_names_in_an_index_cannot_escape_the_folder(deep, tmp_path, measured,
 
     monkeypatch.setattr(hub, "hf_hub_download", download)
     for name in NAMES:
-        (deep / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"wte.weight": name}}))
+        (deep / "model.safetensors.index.json").write_text(
+            json.dumps({"weight_map": {"wte.weight": name}})
+        )
         before = tree(tmp_path)
         assert refused(load, deep), name
         assert refused(from_hub, "org/name"), name
-        assert refused(lambda where: main(["import", where, "--out", str(tmp_path / "made")]), deep), name
+        assert refused(
+            lambda where: main(["import", where, "--out", str(tmp_path / "made")]), deep
+        ), name
         assert tree(tmp_path) == before, name
     assert not set(asked) & set(NAMES)
-    measured("F4", f"{len(NAMES)} names in an index, at the hub, in tar and zip: 0 bytes read or written outside", "40 names, 0 bytes")
+    measured(
+        "F4",
+        f"{len(NAMES)} names in an index, at the hub, in tar and zip: 0 bytes read or written outside",
+        "40 names, 0 bytes",
+    )
 
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])

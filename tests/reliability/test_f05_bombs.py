@@ -61,12 +61,22 @@ def large_table(path):
 
 
 BOMBS = {
-    "deflated zeros, 1000 to 1": lambda p: repacked(p, lambda m: m | {"archive/data/9": bytes(64 << 20)}, zipfile.ZIP_DEFLATED),
+    "deflated zeros, 1000 to 1": lambda p: repacked(
+        p, lambda m: m | {"archive/data/9": bytes(64 << 20)}, zipfile.ZIP_DEFLATED
+    ),
     "deflated weights": lambda p: repacked(p, lambda m: m, zipfile.ZIP_DEFLATED),
-    "bzip2": lambda p: repacked(p, lambda m: m | {"archive/data/9": bytes(8 << 20)}, zipfile.ZIP_BZIP2),
-    "lzma": lambda p: repacked(p, lambda m: m | {"archive/data/9": bytes(8 << 20)}, zipfile.ZIP_LZMA),
-    "10,001 members with short names": lambda p: repacked(p, lambda m: m | {f"archive/data/{i}": b"" for i in range(1, 10_002 - len(m))}),
-    "60,000 members": lambda p: repacked(p, lambda m: m | {f"archive/data/{i:060}": b"" for i in range(60_000)}),
+    "bzip2": lambda p: repacked(
+        p, lambda m: m | {"archive/data/9": bytes(8 << 20)}, zipfile.ZIP_BZIP2
+    ),
+    "lzma": lambda p: repacked(
+        p, lambda m: m | {"archive/data/9": bytes(8 << 20)}, zipfile.ZIP_LZMA
+    ),
+    "10,001 members with short names": lambda p: repacked(
+        p, lambda m: m | {f"archive/data/{i}": b"" for i in range(1, 10_002 - len(m))}
+    ),
+    "60,000 members": lambda p: repacked(
+        p, lambda m: m | {f"archive/data/{i:060}": b"" for i in range(60_000)}
+    ),
     "the same bytes 200 times": overlapping,
     "a sparse terabyte": sparse,
     "a table of contents of 64 MB": large_table,
@@ -92,7 +102,10 @@ def test_f5_bombs_are_refused_unread(tmp_path, monkeypatch, measured):
     monkeypatch.setattr(torch, "load", noted_load)
     for name, make in BOMBS.items():
         make(path)
-        with at_most(MAX_LINES), pytest.raises(UserError, match="is not a file of weights alone") as error:
+        with (
+            at_most(MAX_LINES),
+            pytest.raises(UserError, match="is not a file of weights alone") as error,
+        ):
             load(path)
         tracemalloc.start()
         with pytest.raises(UserError):
@@ -111,20 +124,30 @@ def test_f5_bombs_are_refused_unread(tmp_path, monkeypatch, measured):
 
 
 def test_f5_a_tensor_that_claims_more_than_it_brings_is_refused(tmp_path):
-    many = torch.zeros(1).expand(1 << 20, 1 << 20)  # a terabyte by its shape, four bytes in the file
+    many = torch.zeros(1).expand(
+        1 << 20, 1 << 20
+    )  # a terabyte by its shape, four bytes in the file
     torch.save({"tok_emb.weight": many}, tmp_path / "model.pth")
-    with pytest.raises(UserError, match="tok_emb.weight has 1,099,511,627,776 elements but fewer values"):
+    with pytest.raises(
+        UserError, match="tok_emb.weight has 1,099,511,627,776 elements but fewer values"
+    ):
         load(tmp_path / "model.pth")
 
 
 def test_f5_no_line_of_ours_unpacks_an_archive():
-    compresses = {"http_server.py": "gzip"}  # answers of the playground; `decompress` is refused there too
+    compresses = {
+        "http_server.py": "gzip"
+    }  # answers of the playground; `decompress` is refused there too
     found = []
     for path in SRC.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
-                found += [f"{path.name}:{node.lineno} {name}" for name in names if name in MODULES and compresses.get(path.name) != name]
+                found += [
+                    f"{path.name}:{node.lineno} {name}"
+                    for name in names
+                    if name in MODULES and compresses.get(path.name) != name
+                ]
             elif isinstance(node, ast.Attribute) and node.attr in UNPACKERS:
                 found.append(f"{path.name}:{node.lineno} {node.attr}")
     assert not found, found

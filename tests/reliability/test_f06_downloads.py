@@ -29,7 +29,9 @@ def seen(tmp_path):
     watcher.join()
 
 
-def test_f6_each_fault_ends_in_the_file_or_in_one_error(server, tmp_path, pauses, seen, measured, monkeypatch):  # noqa: F811
+def test_f6_each_fault_ends_in_the_file_or_in_one_error(
+    server, tmp_path, pauses, seen, measured, monkeypatch
+):  # noqa: F811
     draw, mended = random.Random(6), 0
     faults = [list(faults) for _, faults in MENDED.values()]
     faults += [[reset(draw.randrange(len(CONTENT)))] for _ in range(20)] + [[stall]]
@@ -50,7 +52,9 @@ def test_f6_each_fault_ends_in_the_file_or_in_one_error(server, tmp_path, pauses
     assert seen <= {CONTENT}
     total = len(faults) + len(HOPELESS)
     measured(
-        "F6", f"{mended} mended and {len(HOPELESS)} refused of {total} faults, {MAX_ATTEMPTS} tries, nothing half under the name", "100 %"
+        "F6",
+        f"{mended} mended and {len(HOPELESS)} refused of {total} faults, {MAX_ATTEMPTS} tries, nothing half under the name",
+        "100 %",
     )
 
 

@@ -34,13 +34,22 @@ YAML = {
     "a billion laughs": LAUGHS,
     "itself": "train: &x {steps: *x}",
     "a name twice": "train:\n  steps: 1\n  lr: 0.1\n  steps: 2",
-    "60 kB, and the last name twice": "train:\n" + "".join(f"  k{i}: 0\n" for i in range(5800)) + "  k5799: 1\n",
+    "60 kB, and the last name twice": "train:\n"
+    + "".join(f"  k{i}: 0\n" for i in range(5800))
+    + "  k5799: 1\n",
     "a part twice": "train: {steps: 1}\ntrain: {steps: 2}",
     "a merge": "x: &x {steps: 1}\ntrain:\n  <<: *x",
     "nesting": "[" * 3000,
     "five megabytes": "x: " + "a" * (5 << 20),
 }
-GPT2 = {"model_type": "gpt2", "vocab_size": 261, "n_positions": 16, "n_embd": 8, "n_head": 2, "n_layer": 2}
+GPT2 = {
+    "model_type": "gpt2",
+    "vocab_size": 261,
+    "n_positions": 16,
+    "n_embd": 8,
+    "n_head": 2,
+    "n_layer": 2,
+}
 HUGE = {
     "layers in range": {"n_layer": 10**4},
     "vocabulary in range": {"vocab_size": 2 * 10**9},
@@ -91,7 +100,10 @@ def test_f8_yaml_that_does_more_than_say_values_is_refused(tmp_path, measured):
     folder.mkdir()
     torch.save({}, folder / "lit_model.pth")
     for name, text in YAML.items():
-        for target, door in ((path, load_config), (folder / "model_config.yaml", lambda target: load(target.parent))):
+        for target, door in (
+            (path, load_config),
+            (folder / "model_config.yaml", lambda target: load(target.parent)),
+        ):
             target.write_text(text.replace("{marker}", str(marker)))
             bytes_read = len(text) if len(text) <= MAX_YAML else 0
             reason = f"{target}.*{'duplicate key' if 'twice' in name else ''}"
@@ -101,7 +113,9 @@ def test_f8_yaml_that_does_more_than_say_values_is_refused(tmp_path, measured):
             assert code in (USAGE, CHECKPOINT), name
             assert not marker.exists(), name
         assert main(["train", "--config", str(path), "--print-config"]) == USAGE, name
-    assert yaml.safe_load(YAML["a name twice"])["train"]["steps"] == 2, "PyYAML by itself sees nothing wrong"
+    assert yaml.safe_load(YAML["a name twice"])["train"]["steps"] == 2, (
+        "PyYAML by itself sees nothing wrong"
+    )
     measured(
         "F8",
         f"{len(YAML)} kinds of YAML and {len(HUGE)} giant config.json refused, 0 runs, before memory is given",
@@ -112,8 +126,13 @@ def test_f8_yaml_that_does_more_than_say_values_is_refused(tmp_path, measured):
 @pytest.mark.parametrize("what", HUGE)
 def test_f8_a_model_larger_than_its_files_is_refused_before_memory_is_given(tmp_path, what):
     (tmp_path / "config.json").write_text(json.dumps({**GPT2, **HUGE[what]}))
-    (tmp_path / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": {"type": "chars", "characters": "abc"}}))
-    safetensors.torch.save_file({"wte.weight": torch.ones(261, 8), "wpe.weight": torch.ones(16, 8)}, tmp_path / "model.safetensors")
+    (tmp_path / "tokenizer.json").write_text(
+        json.dumps({"version": "1.0", "model": {"type": "chars", "characters": "abc"}})
+    )
+    safetensors.torch.save_file(
+        {"wte.weight": torch.ones(261, 8), "wpe.weight": torch.ones(16, 8)},
+        tmp_path / "model.safetensors",
+    )
     peak, code = limits(
         lambda: load(tmp_path),
         "is missing, which config.json asks for|by config.json it is|expected a positive integer|is out of range; give",
@@ -123,17 +142,37 @@ def test_f8_a_model_larger_than_its_files_is_refused_before_memory_is_given(tmp_
 
 
 @pytest.mark.parametrize(
-    "what", [{"n_layers": 10**4, "emb_dim": 4096}, {"emb_dim": 10**7, "n_heads": 1}, {"context_length": 2 * 10**9}, {"n_layers": 10**9}]
+    "what",
+    [
+        {"n_layers": 10**4, "emb_dim": 4096},
+        {"emb_dim": 10**7, "n_heads": 1},
+        {"context_length": 2 * 10**9},
+        {"n_layers": 10**9},
+    ],
 )
-def test_f8_a_run_that_says_to_be_larger_than_its_weights_is_refused_before_memory_is_given(tmp_path, what):
+def test_f8_a_run_that_says_to_be_larger_than_its_weights_is_refused_before_memory_is_given(
+    tmp_path, what
+):
     """Its manifest is right: a stranger made the run so."""
     cfg, tokenizer = GPTConfig(4, 4, 4, 1, 1), TOKENIZERS["chars"](["abc"])
     weights = {name: tensor.detach() for name, tensor in build(cfg).named_parameters()}
     settings = to_dict(RunConfig(cfg))
     settings["model"] |= what
-    folder = checkpoint.save(tmp_path / "run", 1, settings, weights, {}, {}, lambda into: save_tokenizer(tokenizer, into), best=True)
+    folder = checkpoint.save(
+        tmp_path / "run",
+        1,
+        settings,
+        weights,
+        {},
+        {},
+        lambda into: save_tokenizer(tokenizer, into),
+        best=True,
+    )
     for where in (folder, tmp_path / "run"):
-        peak, code = limits(lambda where=where: load(where), "config describes .* parameters, but the file has 288|is out of range; give")
+        peak, code = limits(
+            lambda where=where: load(where),
+            "config describes .* parameters, but the file has 288|is out of range; give",
+        )
         assert peak <= 4 << 20
         assert code == CHECKPOINT
 

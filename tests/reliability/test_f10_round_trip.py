@@ -14,7 +14,9 @@ from llm_scratch.model import build
 from llm_scratch.tokenizers import CharTokenizer
 from llm_scratch.tokenizers.bpe import ByteBPE
 
-transformers = pytest.importorskip("transformers", reason="transformers is the other end; install the hf extra")
+transformers = pytest.importorskip(
+    "transformers", reason="transformers is the other end; install the hf extra"
+)
 CFG = GPTConfig(vocab_size=300, context_length=48, emb_dim=48, n_heads=4, n_layers=3, drop_rate=0.0)
 KINDS = [
     replace(CFG, tie_embeddings=tied, qkv_bias=bias, activation=activation)
@@ -42,7 +44,10 @@ def random_model(cfg):
 def slices(text, n, seed):
     """n pieces of a text, of 1 to 400 characters."""
     draw = random.Random(seed)
-    return [text[at : at + draw.randrange(1, 400)] for at in (draw.randrange(len(text)) for _ in range(n))]
+    return [
+        text[at : at + draw.randrange(1, 400)]
+        for at in (draw.randrange(len(text)) for _ in range(n))
+    ]
 
 
 def test_f10_tensors_and_logits_come_back(tmp_path, measured):
@@ -56,15 +61,25 @@ def test_f10_tensors_and_logits_come_back(tmp_path, measured):
         for back in (load(folder)[0], load(tmp_path / f"theirs {i}")[0]):
             largest = max(largest, logits_differ(back, theirs), logits_differ(model, theirs))
             own = dict(back.named_parameters())
-            assert all(torch.equal(own[name], parameter) for name, parameter in model.named_parameters())
+            assert all(
+                torch.equal(own[name], parameter) for name, parameter in model.named_parameters()
+            )
     assert largest <= 1e-5
-    measured("F10", f"{len(KINDS)} kinds of GPT: every tensor bit-equal, logits within {largest:.0e}", "bit-equal, 1e-5")
+    measured(
+        "F10",
+        f"{len(KINDS)} kinds of GPT: every tensor bit-equal, logits within {largest:.0e}",
+        "bit-equal, 1e-5",
+    )
 
 
 def test_f10_ids_are_equal_on_ten_thousand_texts(tmp_path, data_dir, gpt2, measured):
     """A tokenizer trained here, one of characters, and GPT-2's own: on texts made of their tokens, of any letters, and on Shakespeare."""
     shakespeare = (data_dir / "tinyshakespeare.txt").read_text(encoding="utf-8")
-    trained, chars, full = ByteBPE.train([TEXT], 285), CharTokenizer.train([shakespeare]), ByteBPE.from_tiktoken(gpt2)
+    trained, chars, full = (
+        ByteBPE.train([TEXT], 285),
+        CharTokenizer.train([shakespeare]),
+        ByteBPE.from_tiktoken(gpt2),
+    )
     shares = (
         (trained, sample_texts(trained, 2000) + slices(shakespeare, 1000, 1)),
         (chars, sample_texts(chars, 1000) + slices(shakespeare, 1000, 2)),
@@ -84,4 +99,8 @@ def test_f10_ids_are_equal_on_ten_thousand_texts(tmp_path, data_dir, gpt2, measu
         assert [back.decode(row) for row in ids] == texts
         if known is full:
             assert ids == [gpt2.encode(text, allowed_special="all") for text in texts]
-    measured("F10", f"ids of {TEXTS:,} texts equal, half of them by GPT-2's vocabulary, 4,000 out of Shakespeare", "10,000 texts")
+    measured(
+        "F10",
+        f"ids of {TEXTS:,} texts equal, half of them by GPT-2's vocabulary, 4,000 out of Shakespeare",
+        "10,000 texts",
+    )

@@ -29,16 +29,34 @@ from llm_scratch.training.state import optimizer_tensors
 from llm_scratch.training.step import train_step
 
 TEXT = "the hen sat on the red mat, and the fox ran off.\nno hen was seen on the mat since.\n" * 30
-BAD = [("step", kind) for kind in ("nan", "inf", "-inf")] + [("gradient", kind) for kind in ("nan", "inf", "-inf")]
+BAD = [("step", kind) for kind in ("nan", "inf", "-inf")] + [
+    ("gradient", kind) for kind in ("nan", "inf", "-inf")
+]
 WORSE = 1.02
 train = partial(loop.train, inject_fault=fault_injection.inject_requested)
 
 
 def settings(**changes) -> RunConfig:
     """A run of a second or two."""
-    often = {"batch_size": 4, "lr": 5e-3, "eval_every": 50, "save_every": 10, "sample_every": 0, "log_every": 1, "eval_batches": 4}
+    often = {
+        "batch_size": 4,
+        "lr": 5e-3,
+        "eval_every": 50,
+        "save_every": 10,
+        "sample_every": 0,
+        "log_every": 1,
+        "eval_batches": 4,
+    }
     return RunConfig(
-        GPTConfig(vocab_size=24, context_length=16, emb_dim=16, n_heads=2, n_layers=1, drop_rate=0.1, init="gpt2"),
+        GPTConfig(
+            vocab_size=24,
+            context_length=16,
+            emb_dim=16,
+            n_heads=2,
+            n_layers=1,
+            drop_rate=0.1,
+            init="gpt2",
+        ),
         DataConfig(source="stories", tokenizer="chars"),
         TrainConfig(**{"steps": 60} | often | changes),
     )
@@ -107,14 +125,34 @@ def hit_somewhere(model, number, rng):
 def test_n1_non_finite_loss_or_gradient_changes_no_weight(optimizer, monkeypatch, measured):
     """A hundred faults, in losses and in single numbers of gradients, between good steps: weights and optimizer stay bit for bit."""
     torch.manual_seed(0)
-    model = GPTModel({"vocab_size": 20, "context_length": 8, "emb_dim": 12, "n_heads": 3, "n_layers": 1, "drop_rate": 0.0})
-    model_with_loss, mover, rng = ModelWithLoss(model), OPTIMIZERS[optimizer](model, TrainConfig()), np.random.default_rng(0)
+    model = GPTModel(
+        {
+            "vocab_size": 20,
+            "context_length": 8,
+            "emb_dim": 12,
+            "n_heads": 3,
+            "n_layers": 1,
+            "drop_rate": 0.0,
+        }
+    )
+    model_with_loss, mover, rng = (
+        ModelWithLoss(model),
+        OPTIMIZERS[optimizer](model, TrainConfig()),
+        np.random.default_rng(0),
+    )
     detector, tries = SpikeDetector(6.0), 100
     caught = 0
     for number in range(1, tries + 1):
         batch = [(torch.randint(0, 20, (4, 8)), torch.randint(0, 20, (4, 8))) for _ in range(2)]
         assert train_step(model_with_loss, mover, batch, 1.0, detector.accept).good
-        before = [t.clone() for t in (*model.parameters(), *optimizer_tensors(model, mover).values(), detector.losses)]
+        before = [
+            t.clone()
+            for t in (
+                *model.parameters(),
+                *optimizer_tensors(model, mover).values(),
+                detector.losses,
+            )
+        ]
         place, kind = BAD[number % len(BAD)]
         if place == "step":
             order(monkeypatch, f"step:{number}:{kind}")
@@ -127,7 +165,11 @@ def test_n1_non_finite_loss_or_gradient_changes_no_weight(optimizer, monkeypatch
         after = (*model.parameters(), *optimizer_tensors(model, mover).values(), detector.losses)
         assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
         caught += 1
-    measured("N1", f"{optimizer}: {caught} of {tries} noticed, 0 updates", "detected the same step, 0 updates, 100 of 100")
+    measured(
+        "N1",
+        f"{optimizer}: {caught} of {tries} noticed, 0 updates",
+        "detected the same step, 0 updates, 100 of 100",
+    )
 
 
 @pytest.mark.parametrize("count", [12, pytest.param(100, marks=pytest.mark.slow)])
@@ -135,16 +177,30 @@ def test_n1_non_finite_value_on_one_rank_skips_the_step_on_all(count, ranks, tmp
     """Each fault on process 0 and on process 1; the run is that of one process with the same faults."""
     hit = {4 + 3 * number: (*BAD[number % 6], number // 6 % 2) for number in range(count)}
     config = settings(steps=3 * count + 8, micro_batches=2, save_every=40).with_model(drop_rate=0.0)
-    config = replace(config, data=replace(config.data, source="stories:40"), model=replace(config.model, vocab_size=60))
+    config = replace(
+        config,
+        data=replace(config.data, source="stories:40"),
+        model=replace(config.model, vocab_size=60),
+    )
     fault = ",".join(f"{place}:{step}:{kind}@{rank}" for step, (place, kind, rank) in hit.items())
     alone = ",".join(f"{place}:{step}:{kind}" for step, (place, kind, _) in hit.items())
-    said = ranks.train(2, config, tmp_path / "two", fault=fault) + ranks.train(1, config, tmp_path / "one", fault=alone)
+    said = ranks.train(2, config, tmp_path / "two", fault=fault) + ranks.train(
+        1, config, tmp_path / "one", fault=alone
+    )
     assert [one["trace"] for one in said if "trace" in one] == []
-    assert list(rows(tmp_path / "two", "skipped")) == list(rows(tmp_path / "one", "skipped")) == list(hit)
+    assert (
+        list(rows(tmp_path / "two", "skipped"))
+        == list(rows(tmp_path / "one", "skipped"))
+        == list(hit)
+    )
     two, one = rows(tmp_path / "two", "loss"), rows(tmp_path / "one", "loss")
     assert two.keys() == one.keys()
     assert all(abs(two[step] - one[step]) <= 1e-5 * one[step] for step in one)
-    measured("N1", f"on one of two processes: {len(hit)} of {count}, 0 updates on both", "in one rank: the same step, 100 of 100 (nightly)")
+    measured(
+        "N1",
+        f"on one of two processes: {len(hit)} of {count}, 0 updates on both",
+        "in one rank: the same step, 100 of 100 (nightly)",
+    )
 
 
 # N2
@@ -155,9 +211,13 @@ def test_n2_a_spike_is_skipped_counted_and_logged(corpus, tmp_path, monkeypatch,
     listener = Listener()
     run = train(settings(steps=170), tmp_path, corpus=corpus, callbacks=[listener])
     skipped = rows(tmp_path, "skipped")
-    assert skipped == {150: 1, 160: 2}, "and the one at step 100 is before there are 128 losses to compare with"
+    assert skipped == {150: 1, 160: 2}, (
+        "and the one at step 100 is before there are 128 losses to compare with"
+    )
     assert run.recovery.counts.skipped == 2
-    assert [w.partition(", ")[0] for w in listener.warnings] == [f"step {s} was skipped: its loss" for s in (150, 160)]
+    assert [w.partition(", ")[0] for w in listener.warnings] == [
+        f"step {s} was skipped: its loss" for s in (150, 160)
+    ]
     usual = [loss for step, loss in rows(tmp_path, "loss").items() if 150 > step > 150 - 128]
     assert rows(tmp_path, "skipped_loss")[150] > np.mean(usual) + 6 * np.std(usual)
     assert sorted(rows(tmp_path, "loss").keys() | skipped.keys()) == list(range(1, 171))
@@ -169,14 +229,21 @@ def test_n2_a_spike_is_skipped_counted_and_logged(corpus, tmp_path, monkeypatch,
 
 
 def test_n2_no_false_alarm_while_the_loss_falls(corpus, tmp_path):
-    run = train(settings(steps=300, lr=1e-2, save_every=300, eval_every=300), tmp_path, corpus=corpus)
+    run = train(
+        settings(steps=300, lr=1e-2, save_every=300, eval_every=300), tmp_path, corpus=corpus
+    )
     assert run.recovery.counts.skipped == 0
     assert rows(tmp_path, "loss")[300] < 0.5 * rows(tmp_path, "loss")[1]
 
 
 def test_n2_can_be_turned_off(corpus, tmp_path, monkeypatch):
     order(monkeypatch, "step:140:spike")
-    assert train(settings(steps=145, spike_sigmas=0.0), tmp_path, corpus=corpus).recovery.counts.skipped == 0
+    assert (
+        train(
+            settings(steps=145, spike_sigmas=0.0), tmp_path, corpus=corpus
+        ).recovery.counts.skipped
+        == 0
+    )
 
 
 # N3
@@ -190,10 +257,19 @@ def test_n3_three_bad_steps_cause_a_rollback_past_the_text(corpus, tmp_path, mon
     order(monkeypatch, *three(23))
     listener, config = Listener(), settings(rollback_lr=0.5, schedule="constant")
     run = train(config, tmp_path, corpus=corpus, callbacks=[listener])
-    assert listener.batches == [*range(25), *range(25, 65)], "from step 20 on again, with text that was not read yet"
-    assert (run.step, run.recovery.counts.rollbacks, run.recovery.counts.skipped_batches) == (60, 1, 5)
+    assert listener.batches == [*range(25), *range(25, 65)], (
+        "from step 20 on again, with text that was not read yet"
+    )
+    assert (run.step, run.recovery.counts.rollbacks, run.recovery.counts.skipped_batches) == (
+        60,
+        1,
+        5,
+    )
     assert listener.warnings[-1].startswith("steps 23 to 25 were bad")
-    assert "rolled back to step 20, skipping the 5 batches since (rollback 1 of 3)" in listener.warnings[-1]
+    assert (
+        "rolled back to step 20, skipping the 5 batches since (rollback 1 of 3)"
+        in listener.warnings[-1]
+    )
     rates = rows(tmp_path, "lr")
     assert {rates[step] for step in range(1, 21)} == {5e-3}
     assert {rates[step] for step in range(22, 61)} == {2.5e-3}
@@ -207,22 +283,31 @@ def test_n3_three_bad_steps_cause_a_rollback_past_the_text(corpus, tmp_path, mon
     )
 
 
-def test_n3_training_ends_with_advice_after_three_rollbacks(corpus, tmp_path, monkeypatch, measured):
+def test_n3_training_ends_with_advice_after_three_rollbacks(
+    corpus, tmp_path, monkeypatch, measured
+):
     order(monkeypatch, *(MAX_ROLLBACKS + 1) * three(13))
     listener = Listener()
-    with pytest.raises(UserError, match=r"steps 13 to 15 were bad .* rolled back 3 times already: .* Try a lower --train\.lr") as error:
+    with pytest.raises(
+        UserError,
+        match=r"steps 13 to 15 were bad .* rolled back 3 times already: .* Try a lower --train\.lr",
+    ) as error:
         train(settings(), tmp_path, corpus=corpus, callbacks=[listener])
     assert error.value.code == DIVERGED
     assert len([w for w in listener.warnings if "rolled back to step 10" in w]) == MAX_ROLLBACKS
     assert load_latest(tmp_path, pytest.fail).state["step"] == 10
     measured(
-        "N3", f"exit code {error.value.code} with advice after {MAX_ROLLBACKS} returns", "at most 3 rollbacks, then exit 5 with advice"
+        "N3",
+        f"exit code {error.value.code} with advice after {MAX_ROLLBACKS} returns",
+        "at most 3 rollbacks, then exit 5 with advice",
     )
 
 
 def test_n3_rollback_fails_without_a_checkpoint(corpus, tmp_path, monkeypatch):
     order(monkeypatch, *three(3))
-    with pytest.raises(UserError, match=r"steps 3 to 5 were bad .* there is no checkpoint to roll back to") as error:
+    with pytest.raises(
+        UserError, match=r"steps 3 to 5 were bad .* there is no checkpoint to roll back to"
+    ) as error:
         train(settings(), tmp_path, corpus=corpus)
     assert error.value.code == DIVERGED
 
@@ -235,7 +320,9 @@ def test_n3_no_checkpoint_is_made_while_steps_are_bad(corpus, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("stop_at", [15, 25, 35])
-def test_n3_a_run_after_a_rollback_resumes_with_the_same_bits(corpus, tmp_path, monkeypatch, stop_at):
+def test_n3_a_run_after_a_rollback_resumes_with_the_same_bits(
+    corpus, tmp_path, monkeypatch, stop_at
+):
     config, fall = settings(steps=45), (*three(23), "step:31:inf")
 
     class Stop(Callback):
@@ -248,7 +335,9 @@ def test_n3_a_run_after_a_rollback_resumes_with_the_same_bits(corpus, tmp_path, 
     order(monkeypatch, *fall)
     with pytest.raises(MemoryError):
         train(config, tmp_path / "run", corpus=corpus, callbacks=[Stop()])
-    order(monkeypatch, *(fall if stop_at < 30 else fall[-1:]))  # what lies after the checkpoint happens again
+    order(
+        monkeypatch, *(fall if stop_at < 30 else fall[-1:])
+    )  # what lies after the checkpoint happens again
     train(config, tmp_path / "run", corpus=corpus)
     a, b = (load_latest(tmp_path / run, pytest.fail) for run in ("whole", "run"))
     assert a.state == b.state
@@ -275,25 +364,44 @@ def test_n4_one_fault_costs_next_to_nothing(corpus, tmp_path, monkeypatch, measu
         order(monkeypatch, f"{place}:140:{kind}")
         worst = max(worst, train(config, tmp_path / f"{place}-{kind}", corpus=corpus).best / clean)
     assert worst <= WORSE
-    measured("N4", f"{max(0.0, worst - 1):.2%} worse at most", "final held-out loss after one fault <= 2 % worse than clean")
+    measured(
+        "N4",
+        f"{max(0.0, worst - 1):.2%} worse at most",
+        "final held-out loss after one fault <= 2 % worse than clean",
+    )
 
 
-@pytest.mark.parametrize("evaluate_every", [10, 20])  # step 30 would be the best, or only the latest
+@pytest.mark.parametrize(
+    "evaluate_every", [10, 20]
+)  # step 30 would be the best, or only the latest
 @pytest.mark.parametrize("where", ["weights", "optimizer"])
-def test_n5_a_checkpoint_with_nan_is_never_written(corpus, tmp_path, where, evaluate_every, measured):
+def test_n5_a_checkpoint_with_nan_is_never_written(
+    corpus, tmp_path, where, evaluate_every, measured
+):
     class Poison(Callback):
         def step(self, run, row):
             if run.step == 30:
                 weight = run.model.tok_emb.weight
-                (weight.data if where == "weights" else run.optimizer.state[weight]["exp_avg"])[3, 3] = math.nan
+                (weight.data if where == "weights" else run.optimizer.state[weight]["exp_avg"])[
+                    3, 3
+                ] = math.nan
 
-    with pytest.raises(UserError, match=r"tok_emb\.weight.* has non-finite values after step 30") as error:
+    with pytest.raises(
+        UserError, match=r"tok_emb\.weight.* has non-finite values after step 30"
+    ) as error:
         train(settings(eval_every=evaluate_every), tmp_path, corpus=corpus, callbacks=[Poison()])
     assert error.value.code == DIVERGED
-    assert [folder.name for folder in checkpoint.list_checkpoints(tmp_path)] == ["step-00000020", "step-00000010"]
+    assert [folder.name for folder in checkpoint.list_checkpoints(tmp_path)] == [
+        "step-00000020",
+        "step-00000010",
+    ]
     assert (tmp_path / "ckpt" / "latest").read_text() == "step-00000020\n"
     assert (tmp_path / "ckpt" / "best").read_text() == "step-00000020\n"
-    measured("N5", f"NaN in the {where}: not written, `latest` and `best` as they were", "never written as latest or best")
+    measured(
+        "N5",
+        f"NaN in the {where}: not written, `latest` and `best` as they were",
+        "never written as latest or best",
+    )
 
 
 @pytest.mark.parametrize("where", ["weights", "optimizer"])
@@ -304,7 +412,14 @@ def test_n5_a_checkpoint_with_nan_is_refused(corpus, tmp_path, where, measured):
     next(t for t in bad.values() if t.ndim)[0] = math.nan
     parts = {"weights": good.weights, "optimizer": good.optimizer} | {where: bad}
     checkpoint.save(
-        tmp_path, 30, good.config, parts["weights"], parts["optimizer"], good.state | {"step": 30}, lambda folder: None, best=True
+        tmp_path,
+        30,
+        good.config,
+        parts["weights"],
+        parts["optimizer"],
+        good.state | {"step": 30},
+        lambda folder: None,
+        best=True,
     )
     warnings = []
     found = load_latest(tmp_path, warnings.append, prefer="best")
@@ -315,4 +430,8 @@ def test_n5_a_checkpoint_with_nan_is_refused(corpus, tmp_path, where, measured):
     with pytest.raises(UserError, match="all checkpoints") as error:
         load_latest(tmp_path, warnings.append)
     assert error.value.code == CHECKPOINT
-    measured("N5", f"NaN in the {where}: refused, the older one taken; where there is no other, exit code 4", "refused on load")
+    measured(
+        "N5",
+        f"NaN in the {where}: refused, the older one taken; where there is no other, exit code 4",
+        "refused on load",
+    )

@@ -62,7 +62,9 @@ class Words:
     n_vocab = 11
 
     def encode(self, text, **options):
-        return [int(word) for word in text.split() if word.isdigit() and int(word) < self.n_vocab] or [0]
+        return [
+            int(word) for word in text.split() if word.isdigit() and int(word) < self.n_vocab
+        ] or [0]
 
     def decode_bytes(self, ids):
         return "".join(self.texts[i] for i in ids).encode()
@@ -76,7 +78,18 @@ def chromium():
         yield browser
 
 
-VIEWS = ["pieces", "flow", "attention", "lenses", "next", "whatif", "film", "write", "compare", "help"]
+VIEWS = [
+    "pieces",
+    "flow",
+    "attention",
+    "lenses",
+    "next",
+    "whatif",
+    "film",
+    "write",
+    "compare",
+    "help",
+]
 STRANGE = "document.querySelectorAll('script, img, iframe, object, embed, video, form, link, meta, base, style, math, a').length"
 
 
@@ -90,7 +103,9 @@ def test_p1_text_of_tokens_names_and_hash_is_never_markup(chromium, tmp_path, me
         words = Words()
         words.texts = [*XSS[number : number + 10], "."]
         name = XSS[number]
-        with playing(tmp_path, {name: NamedModel(hand_built().model, words)}, texts=["1 2 3"]) as server:
+        with playing(
+            tmp_path, {name: NamedModel(hand_built().model, words)}, texts=["1 2 3"]
+        ) as server:
             chromium.open(server.url)
             chromium.run("globalThis.alert = () => { globalThis.attacked = true }")
             for view in VIEWS:
@@ -103,7 +118,11 @@ def test_p1_text_of_tokens_names_and_hash_is_never_markup(chromium, tmp_path, me
             assert not chromium.run("globalThis.attacked === true")
             assert chromium.text("#bar strong").replace("\ufffd", "\x00") == name
             assert chromium.problems() == []
-            assert not [event for event in chromium.events if event.get("method") == "Page.javascriptDialogOpening"]
+            assert not [
+                event
+                for event in chromium.events
+                if event.get("method") == "Page.javascriptDialogOpening"
+            ]
             chromium.leave()
     measured(
         "P1",
@@ -118,17 +137,25 @@ def test_p2_page_requests_nothing_from_elsewhere(chromium, tmp_path, measured):
         chromium.events.clear()
         chromium.open(server.url)
         for view in VIEWS:
-            chromium.run(f"location.hash = location.hash.replace(/&?view=\\w+/, '') + '&view={view}'")
+            chromium.run(
+                f"location.hash = location.hash.replace(/&?view=\\w+/, '') + '&view={view}'"
+            )
             chromium.wait(f"document.querySelector('#view').dataset.view === '{view}'")
             chromium.settle()
         requested = chromium.requested()
         assert len(requested) > 20
         own = (f"http://127.0.0.1:{server.server_port}/", "data:", "about:")
         assert [url for url in requested if not url.startswith(own)] == []
-        assert not [event for event in chromium.events if event.get("method") == "Network.loadingFailed"]
+        assert not [
+            event for event in chromium.events if event.get("method") == "Network.loadingFailed"
+        ]
         assert chromium.problems() == []
         chromium.leave()
-    measured("P2", f"{len(requested)} requests, 0 foreign, 0 failed, 0 reports of the policy", "0 foreign, 0 failed")
+    measured(
+        "P2",
+        f"{len(requested)} requests, 0 foreign, 0 failed, 0 reports of the policy",
+        "0 foreign, 0 failed",
+    )
 
 
 class Foreign(BaseHTTPRequestHandler):
@@ -138,7 +165,9 @@ class Foreign(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
         self.end_headers()
-        self.wfile.write(b"<!doctype html><html data-ready=true><body><p id=view></p></body></html>")
+        self.wfile.write(
+            b"<!doctype html><html data-ready=true><body><p id=view></p></body></html>"
+        )
 
     def log_message(self, *args):
         pass
@@ -147,7 +176,9 @@ class Foreign(BaseHTTPRequestHandler):
 def test_p3_foreign_page_reaches_no_route(chromium, tmp_path, measured):
     """A page of another port, in a browser that has the cookie, sends what browsers allow it to send."""
     foreign = ThreadingHTTPServer(("127.0.0.1", 0), Foreign)
-    threading.Thread(target=foreign.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    threading.Thread(
+        target=foreign.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    ).start()
     with playing(tmp_path) as server:
         reached = []
         for name in list(server.routes):
@@ -160,9 +191,17 @@ def test_p3_foreign_page_reaches_no_route(chromium, tmp_path, measured):
             for mode in ("no-cors", "cors"):
                 target = json.dumps(f"http://127.0.0.1:{server.server_port}/api/start")
                 options = json.dumps(
-                    {"method": "POST", "mode": mode, "credentials": "include", "body": "{}", "headers": {"Content-Type": kind}}
+                    {
+                        "method": "POST",
+                        "mode": mode,
+                        "credentials": "include",
+                        "body": "{}",
+                        "headers": {"Content-Type": kind},
+                    }
                 )
-                outcome = chromium.run(f"fetch({target}, {options}).then((answer) => answer.type + answer.status, () => 'failed')")
+                outcome = chromium.run(
+                    f"fetch({target}, {options}).then((answer) => answer.type + answer.status, () => 'failed')"
+                )
                 assert outcome in ("failed", "opaque0")
         assert reached == []
     foreign.shutdown()

@@ -36,7 +36,9 @@ def stop_inside_a_save(process: Process, run: Path, before: set[Path], rng: rand
     while state.status() != psutil.STATUS_ZOMBIE:
         if half_written(run) <= before:
             if time.monotonic() > end:
-                raise TimeoutError(f"neither a save nor the end of the process; it is {state.status()}:\n{process.stacks()}")
+                raise TimeoutError(
+                    f"neither a save nor the end of the process; it is {state.status()}:\n{process.stacks()}"
+                )
             continue
         time.sleep(rng.uniform(0, INSIDE))
         process.send(signal.SIGSTOP)
@@ -47,7 +49,9 @@ def stop_inside_a_save(process: Process, run: Path, before: set[Path], rng: rand
         process.send(signal.SIGCONT)
 
 
-def kill_somewhere(starter: Starter, whole: Whole, run: Path, rng: random.Random, inside: bool, background: bool) -> tuple[int, bool]:
+def kill_somewhere(
+    starter: Starter, whole: Whole, run: Path, rng: random.Random, inside: bool, background: bool
+) -> tuple[int, bool]:
     """Start the run and kill it at a random moment: its exit code, and whether that cut a save off."""
     before = half_written(run)
     how = ["--system.async-save", "yes" if background else "no"]
@@ -67,7 +71,9 @@ def progress(run: Path) -> tuple[int, int]:
     return done, max((int(folder.name[5:]) for folder in list_checkpoints(run)), default=0)
 
 
-def kill_and_compare(starter: Starter, whole: Whole, folder: Path, kills: int) -> tuple[int, int, list[int]]:
+def kill_and_compare(
+    starter: Starter, whole: Whole, folder: Path, kills: int
+) -> tuple[int, int, list[int]]:
     """Runs until so many kills have hit, each compared with the whole one: (runs, kills that cut a save off, most steps lost).
 
     The steps lost are two numbers: where training waits for its saves, and where they go on in the background.
@@ -83,7 +89,9 @@ def kill_and_compare(starter: Starter, whole: Whole, folder: Path, kills: int) -
                 code, cut = kill_somewhere(starter, whole, run, rng, killed % 3 == 2, background)
             else:
                 code, cut = starter.run(*whole.words, "--out", run), False
-            assert code in (0, -9), f"seed {SEED}, kill {killed}: exit code {code}\n{starter.log.read_text()}"
+            assert code in (0, -9), (
+                f"seed {SEED}, kill {killed}: exit code {code}\n{starter.log.read_text()}"
+            )
             killed += code == -9
             cut_off += cut
             if (after := progress(run)) != before:  # else it was killed before its first step

@@ -26,14 +26,24 @@ OLDEST, OLD, NEW = 10, 20, 30
 
 def tensors(step):
     generator = torch.Generator().manual_seed(step)
-    return {"weight": torch.randn(120, 96, generator=generator), "bias": torch.randn(120, generator=generator)}
+    return {
+        "weight": torch.randn(120, 96, generator=generator),
+        "bias": torch.randn(120, generator=generator),
+    }
 
 
 def save(run, step):
     moments = {f"{name}/exp_avg": tensor for name, tensor in tensors(step + 1).items()}
     config, state = {"model": {"emb_dim": 96}}, {"step": step, "tokens": 7 * step}
     checkpoint.save(
-        run, step, config, tensors(step), moments, state, lambda folder: atomic_write(folder / "tokenizer.json", "{}"), best=True
+        run,
+        step,
+        config,
+        tensors(step),
+        moments,
+        state,
+        lambda folder: atomic_write(folder / "tokenizer.json", "{}"),
+        best=True,
     )
 
 
@@ -41,8 +51,14 @@ def equal(found, step):
     """Every bit of a checkpoint is what was saved at that step."""
     moments = {f"{name}/exp_avg": tensor for name, tensor in tensors(step + 1).items()}
     pairs = [(found.weights, tensors(step)), (found.optimizer, moments)]
-    same = all(a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a) for a, b in pairs)
-    return same and found.state == {"step": step, "tokens": 7 * step} and found.config == {"model": {"emb_dim": 96}}
+    same = all(
+        a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a) for a, b in pairs
+    )
+    return (
+        same
+        and found.state == {"step": step, "tokens": 7 * step}
+        and found.config == {"model": {"emb_dim": 96}}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +89,9 @@ def outcomes(recorded, tmp_path_factory):
             seen.add(key)
             run = crashed / str(len(found))
             write_tree(run, tree)
-            whole = sum(manifest.verify(folder) is None for folder in checkpoint.list_checkpoints(run))
+            whole = sum(
+                manifest.verify(folder) is None for folder in checkpoint.list_checkpoints(run)
+            )
             loaded = checkpoint.load_latest(run, lambda message: None, prefer="latest")
             assert loaded is not None, name
             assert loaded.state["step"] in (OLD, NEW), name
@@ -87,29 +105,47 @@ def test_simulated_disk_records_the_whole_save(recorded):
     _, ops = recorded
     kinds = [op.kind for op in ops]
     renamed = [op.new for op in ops].index("ckpt/step-00000030")
-    assert "unlink" not in kinds[: kinds.index("flush", renamed)], "something was removed before the new one was there"
-    assert sum(op.kind == "unlink" and "step-00000010" in op.path for op in ops) == 7  # six files and their folder
+    assert "unlink" not in kinds[: kinds.index("flush", renamed)], (
+        "something was removed before the new one was there"
+    )
+    assert (
+        sum(op.kind == "unlink" and "step-00000010" in op.path for op in ops) == 7
+    )  # six files and their folder
 
 
 def test_r2_after_a_power_cut_the_old_or_the_new_is_loaded(outcomes, measured):
     steps = {step for _, step, _ in outcomes}
     assert steps == {OLD, NEW}
     assert len(outcomes) > 500
-    measured("R2", f"{len(outcomes)} of {len(outcomes)} states load the old or the new one", "more than 500 states, all load old or new")
+    measured(
+        "R2",
+        f"{len(outcomes)} of {len(outcomes)} states load the old or the new one",
+        "more than 500 states, all load old or new",
+    )
 
 
 def test_r10_a_whole_checkpoint_is_there_at_every_moment(outcomes, measured):
     fewest = min(whole for _, _, whole in outcomes)
     assert fewest >= checkpoint.MAX_KEPT
-    measured("R10", f"at least {fewest} whole checkpoints in each of {len(outcomes)} states", "at least 1 at every crash point")
+    measured(
+        "R10",
+        f"at least {fewest} whole checkpoints in each of {len(outcomes)} states",
+        "at least 1 at every crash point",
+    )
 
 
 def loaded_after(before, ops, folder, every=1):
     """The steps that are loaded if the power goes when everything is done, and the disk has only what is certain."""
     steps = set()
-    for number, (_, tree) in enumerate(islice(crash_states(before, ops, since=len(ops)), 0, None, every)):
+    for number, (_, tree) in enumerate(
+        islice(crash_states(before, ops, since=len(ops)), 0, None, every)
+    ):
         write_tree(folder / str(number), tree)
-        steps.add(checkpoint.load_latest(folder / str(number), lambda message: None, prefer="latest").state["step"])
+        steps.add(
+            checkpoint.load_latest(
+                folder / str(number), lambda message: None, prefer="latest"
+            ).state["step"]
+        )
     return steps
 
 
@@ -138,9 +174,16 @@ class Recorder(Callback):
 def holes_after_power_cuts(corpus, folder, monkeypatch, every):
     """(states, those whose checkpoint tells of steps that metrics.jsonl or samples.md lacks), of the steps to 30 and the save there."""
     callback = Recorder(monkeypatch)
-    train(tiny(epochs=None, steps=NEW, sample_every=10), folder / "run", corpus=corpus, callbacks=[callback])
+    train(
+        tiny(epochs=None, steps=NEW, sample_every=10),
+        folder / "run",
+        corpus=corpus,
+        callbacks=[callback],
+    )
     monkeypatch.setattr(files, "filesystem", files.FileSystem())
-    states = {tuple(tree.items()): name for name, tree in crash_states(callback.before, callback.disk.ops)}
+    states = {
+        tuple(tree.items()): name for name, tree in crash_states(callback.before, callback.disk.ops)
+    }
     holes = []
     tried = list(islice(states.items(), 0, None, every))
     for number, (tree, name) in enumerate(tried):
@@ -148,7 +191,9 @@ def holes_after_power_cuts(corpus, folder, monkeypatch, every):
         write_tree(run, dict(tree))
         step = checkpoint.load_latest(run, lambda message: None, prefer="latest").state["step"]
         rows = {row["step"] for row in learned_rows(run) if "loss" in row}
-        if not rows >= {*range(1, step + 1)} or f"## Step {step}," not in (run / "samples.md").read_text(errors="replace"):
+        if not rows >= {*range(1, step + 1)} or f"## Step {step}," not in (
+            run / "samples.md"
+        ).read_text(errors="replace"):
             holes.append(name)
         shutil.rmtree(run)
     return len(tried), holes
@@ -159,7 +204,11 @@ def test_r2_no_checkpoint_outlives_its_rows(corpus, tmp_path, monkeypatch, measu
     states, holes = holes_after_power_cuts(corpus, tmp_path, monkeypatch, every=9)
     assert states > 500
     assert holes == []
-    measured("R2", f"no row or sample is lacking in {states} of {states} states of a run", "metrics without holes (rule C6)")
+    measured(
+        "R2",
+        f"no row or sample is lacking in {states} of {states} states of a run",
+        "metrics without holes (rule C6)",
+    )
 
 
 @pytest.mark.usefixtures("quick")

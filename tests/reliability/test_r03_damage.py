@@ -14,14 +14,25 @@ from llm_scratch.training.loop import train
 from .conftest import LETTERS, tiny
 
 pytestmark = pytest.mark.usefixtures("quick")
-FILES = ["model.safetensors", "optim.safetensors", "state.json", "config.json", "tokenizer.json", "manifest.json"]
+FILES = [
+    "model.safetensors",
+    "optim.safetensors",
+    "state.json",
+    "config.json",
+    "tokenizer.json",
+    "manifest.json",
+]
 SEED = 3
 
 
 @pytest.fixture(scope="module")
 def trained(corpus, tmp_path_factory):
     """A run with checkpoints of step 10 and 20; not to be changed."""
-    return train(tiny(epochs=None, steps=20, eval_every=50), tmp_path_factory.mktemp("run") / "run", corpus=corpus).folder
+    return train(
+        tiny(epochs=None, steps=20, eval_every=50),
+        tmp_path_factory.mktemp("run") / "run",
+        corpus=corpus,
+    ).folder
 
 
 def flipped(data, other, rng):
@@ -67,7 +78,10 @@ def test_r3_600_damages_are_noticed_and_the_older_checkpoint_used(trained, tmp_p
     rng, tried = random.Random(SEED), 0
     while tried < 600:
         name, kind = FILES[tried % 6], list(KINDS)[tried // 6 % 6]
-        if (name, kind) in (("config.json", "that of another checkpoint"), ("tokenizer.json", "that of another checkpoint")):
+        if (name, kind) in (
+            ("config.json", "that of another checkpoint"),
+            ("tokenizer.json", "that of another checkpoint"),
+        ):
             kind = "a bit flipped"  # both checkpoints hold the same settings and tokens
         if not damaged_copy(trained, tmp_path / "run", name, kind, rng):
             continue
@@ -86,7 +100,9 @@ def test_r3_a_flip_of_every_third_bit_of_a_manifest_is_detected(trained, tmp_pat
     folder = shutil.copytree(trained / "ckpt" / "step-00000020", tmp_path / "step-00000020")
     data = (folder / "manifest.json").read_bytes()
     for bit in range(0, 8 * len(data), 3):
-        (folder / "manifest.json").write_bytes(data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :])
+        (folder / "manifest.json").write_bytes(
+            data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :]
+        )
         assert manifest.verify(folder) is not None, f"bit {bit}"
     (folder / "manifest.json").write_bytes(data)
     assert manifest.verify(folder) is None
@@ -99,13 +115,24 @@ def by_command(tmp_path, monkeypatch, capsys):
     (tmp_path / "letters.txt").write_text(LETTERS)
     sizes = "--data.tokenizer chars --model.vocab-size 20 --model.context-length 8 --model.emb-dim 12 --model.n-heads 3 --model.n-layers 1"
     often = "--train.steps 20 --train.batch-size 4 --train.save-every 10 --train.eval-every 90 --train.sample-every 0 --device cpu"
-    line = ["train", "shakespeare", "--data.source", "file:letters.txt", *sizes.split(), *often.split(), "--out", "run"]
+    line = [
+        "train",
+        "shakespeare",
+        "--data.source",
+        "file:letters.txt",
+        *sizes.split(),
+        *often.split(),
+        "--out",
+        "run",
+    ]
     assert main(line) == 0
     capsys.readouterr()
     return line
 
 
-def test_r3_the_command_goes_on_from_the_older_one_with_one_clear_warning(by_command, tmp_path, capsys):
+def test_r3_the_command_goes_on_from_the_older_one_with_one_clear_warning(
+    by_command, tmp_path, capsys
+):
     flip = tmp_path / "run" / "ckpt" / "step-00000020" / "optim.safetensors"
     flip.write_bytes(flipped(flip.read_bytes(), b"", random.Random(SEED)))
     code, said = main(by_command), capsys.readouterr()
@@ -129,9 +156,16 @@ def test_r4_where_all_are_damaged_it_stops_and_says_so(by_command, tmp_path, cap
         code, said = main(verb), capsys.readouterr()
         assert code == 4
         line = said.err.strip().splitlines()[-1]
-        assert "all checkpoints of run are damaged (step-00000010, step-00000020, now in run/ckpt/quarantine)" in line
+        assert (
+            "all checkpoints of run are damaged (step-00000010, step-00000020, now in run/ckpt/quarantine)"
+            in line
+        )
         assert "--fresh" in line
         assert "Traceback" not in said.err
         restarts += "step     0" in said.out
     assert restarts == 0
-    measured("R4", "exit code 4, the checkpoints named, 0 silent restarts in 3 tries", "exit 4, names files, 0 silent restarts")
+    measured(
+        "R4",
+        "exit code 4, the checkpoints named, 0 silent restarts in 3 tries",
+        "exit 4, names files, 0 silent restarts",
+    )

@@ -54,7 +54,13 @@ def save(run, step):
     weights = {"weight": torch.full((40, 25), float(step)), "bias": torch.zeros(25)}
     optimizer = {"weight/exp_avg": torch.ones(40, 25)}
     return checkpoint.save(
-        run, step, {}, weights, optimizer, {"step": step}, lambda folder: files.atomic_write(folder / "tokenizer.json", "{}")
+        run,
+        step,
+        {},
+        weights,
+        optimizer,
+        {"step": step},
+        lambda folder: files.atomic_write(folder / "tokenizer.json", "{}"),
     )
 
 
@@ -64,21 +70,33 @@ def test_r5_at_50_places_of_a_save_the_old_checkpoint_stays(tmp_path, monkeypatc
     for number in range(50):
         with monkeypatch.context() as patch:
             patch.setattr(files, "filesystem", SmallDisk(number * size // 50))
-            with pytest.raises(UserError, match=r"No space left on device \(need 7\.91 KiB, free [\d.]+ .iB\)") as error:
+            with pytest.raises(
+                UserError, match=r"No space left on device \(need 7\.91 KiB, free [\d.]+ .iB\)"
+            ) as error:
                 save(tmp_path, 2)
         assert error.value.code == RESOURCES
         assert tree_hash(tmp_path) == before, f"full after {number * size // 50} bytes"
         assert sorted(p.name for p in (tmp_path / "ckpt").iterdir()) == ["latest", "step-00000001"]
     save(tmp_path, 2)
     assert checkpoint.load_latest(tmp_path, pytest.fail).state["step"] == 2
-    measured("R5", "50 of 50: the old checkpoint untouched, nothing half-written left, need and free told", "50 of 50 byte positions")
+    measured(
+        "R5",
+        "50 of 50: the old checkpoint untouched, nothing half-written left, need and free told",
+        "50 of 50 byte positions",
+    )
 
 
 class FillsUp(Callback):
     """The disk is full from some step on, and has room again from another."""
 
     def __init__(self, monkeypatch, full_from, free_from, room=3000):
-        self.monkeypatch, self.full_from, self.free_from, self.room, self.said = monkeypatch, full_from, free_from, room, []
+        self.monkeypatch, self.full_from, self.free_from, self.room, self.said = (
+            monkeypatch,
+            full_from,
+            free_from,
+            room,
+            [],
+        )
         self.under_way = []  # saves in the background
         begin = CheckpointWriter.submit
 
@@ -107,51 +125,76 @@ class FillsUp(Callback):
 @pytest.fixture(params=["no", "yes"], ids=["waits", "background"])
 def run_of(request):
     """`tiny` with training that waits for its saves, and with saves in the background."""
-    return lambda **changes: replace(tiny(**changes), system=replace(tiny().system, async_save=request.param))
+    return lambda **changes: replace(
+        tiny(**changes), system=replace(tiny().system, async_save=request.param)
+    )
 
 
 @pytest.mark.parametrize("room", [0, 500, 3000])
-def test_r5_the_third_save_in_a_row_that_fails_ends_the_run(room, run_of, corpus, tmp_path, monkeypatch, measured):
+def test_r5_the_third_save_in_a_row_that_fails_ends_the_run(
+    room, run_of, corpus, tmp_path, monkeypatch, measured
+):
     callback = FillsUp(monkeypatch, 15, None, room)
-    with pytest.raises(UserError, match=r"step-00000040: .*No space left .*3 saves in a row failed") as error:
+    with pytest.raises(
+        UserError, match=r"step-00000040: .*No space left .*3 saves in a row failed"
+    ) as error:
         train(run_of(), tmp_path, corpus=corpus, callbacks=[callback])
     assert error.value.code == RESOURCES
     assert len(callback.failed_saves) == 2
     assert len([line for line in callback.said if "lines are kept in memory" in line]) == 1
     assert checkpoint.load_latest(tmp_path, pytest.fail).state["step"] == 10
-    measured("R5", f"{room:,} bytes free: exit code 6 after the 3rd failed save, not before", "exit 6 after 3 failed saves")
+    measured(
+        "R5",
+        f"{room:,} bytes free: exit code 6 after the 3rd failed save, not before",
+        "exit 6 after 3 failed saves",
+    )
 
 
 @pytest.mark.parametrize("room", [0, 500, 3000])
-def test_r5_a_disk_that_is_full_for_a_while_costs_nothing(room, run_of, corpus, tmp_path, monkeypatch, measured):
+def test_r5_a_disk_that_is_full_for_a_while_costs_nothing(
+    room, run_of, corpus, tmp_path, monkeypatch, measured
+):
     config = run_of(sample_every=15)
     train(config, tmp_path / "whole", corpus=corpus)
     callback = FillsUp(monkeypatch, 15, 35, room)
     train(config, tmp_path / "run", corpus=corpus, callbacks=[callback])
     assert len(callback.failed_saves) == 2
-    measured("R5", f"full for 20 steps and 2 saves ({room:,} bytes free): weights, rows, samples identical in the end", "nothing lost")
+    measured(
+        "R5",
+        f"full for 20 steps and 2 saves ({room:,} bytes free): weights, rows, samples identical in the end",
+        "nothing lost",
+    )
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
-def test_r5_a_best_that_could_not_be_saved_is_not_called_the_best(run_of, corpus, tmp_path, monkeypatch):
+def test_r5_a_best_that_could_not_be_saved_is_not_called_the_best(
+    run_of, corpus, tmp_path, monkeypatch
+):
     """The held-out loss falls at 20 and 40; the save at 20 fails. What `best` names is what `best` in the state says, if anything."""
     monkeypatch.setattr(checkpoint, "MAX_KEPT", 9)
     train(run_of(), tmp_path, corpus=corpus, callbacks=[FillsUp(monkeypatch, 15, 25)])
     best = checkpoint.load_latest(tmp_path, pytest.fail, prefer="best").state
     assert best["best"] == best["last_eval"]["val_loss"]
-    before, between = (checkpoint.read(tmp_path / "ckpt" / f"step-{step:08d}").state for step in (10, 30))
+    before, between = (
+        checkpoint.read(tmp_path / "ckpt" / f"step-{step:08d}").state for step in (10, 30)
+    )
     assert between["best"] == before["best"] > between["last_eval"]["val_loss"]
 
 
 def test_r5_too_little_room_is_told_before_the_first_step(corpus, tmp_path, monkeypatch):
     usage = type(checkpoint.shutil.disk_usage("."))
-    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: usage(10**6, 10**6 - 20_000, 20_000))
+    monkeypatch.setattr(
+        checkpoint.shutil, "disk_usage", lambda path: usage(10**6, 10**6 - 20_000, 20_000)
+    )
 
     class NoStep(Callback):
         def step(self, run, row):
             pytest.fail("it began")
 
-    with pytest.raises(UserError, match=r"checkpoints of [\d.]+ KiB: need [\d.]+ KiB, free 19\.5 KiB; free disk space") as error:
+    with pytest.raises(
+        UserError,
+        match=r"checkpoints of [\d.]+ KiB: need [\d.]+ KiB, free 19\.5 KiB; free disk space",
+    ) as error:
         train(tiny(), tmp_path / "run", corpus=corpus, callbacks=[NoStep()])
     assert error.value.code == RESOURCES
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
@@ -200,9 +243,15 @@ print(json.dumps({"full": full, "warnings": Fills.said, "left": left, "step": st
 
 def test_r5_on_a_real_disk_of_20_mb(tmp_path, measured):
     """A file system of its own, seen by one process alone, that really fills up."""
-    unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
+    unshare = (
+        ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
+    )
     try:
-        allowed = subprocess.run([*unshare, "mount", "-t", "tmpfs", "none", str(tmp_path)], capture_output=True, text=True)
+        allowed = subprocess.run(
+            [*unshare, "mount", "-t", "tmpfs", "none", str(tmp_path)],
+            capture_output=True,
+            text=True,
+        )
     except FileNotFoundError:
         pytest.skip("needs Linux's unshare")
     if allowed.returncode:
@@ -210,9 +259,18 @@ def test_r5_on_a_real_disk_of_20_mb(tmp_path, measured):
     (tmp_path / "disk").mkdir()
     text = tmp_path / "letters.txt"
     text.write_text("the cat sat on the mat and the dog sat on the log. " * 40)
-    config = to_dict(tiny(epochs=None, steps=60, eval_every=60).with_model(emb_dim=168, n_heads=3))  # 4.2 MB a checkpoint
+    config = to_dict(
+        tiny(epochs=None, steps=60, eval_every=60).with_model(emb_dim=168, n_heads=3)
+    )  # 4.2 MB a checkpoint
     config["data"]["source"] = f"file:{text}"
-    command = [*unshare, sys.executable, "-c", ON_A_SMALL_DISK, str(tmp_path / "disk"), json.dumps(config)]
+    command = [
+        *unshare,
+        sys.executable,
+        "-c",
+        ON_A_SMALL_DISK,
+        str(tmp_path / "disk"),
+        json.dumps(config),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
@@ -220,11 +278,16 @@ def test_r5_on_a_real_disk_of_20_mb(tmp_path, measured):
     assert "step-00000040" in said["full"][1]
     assert "No space left on device (need 3.9" in said["full"][1]
     assert len([line for line in said["warnings"] if "the next save tries again" in line]) == 2
-    assert any("metrics.jsonl: No space left on device; its lines are kept in memory" in line for line in said["warnings"])
+    assert any(
+        "metrics.jsonl: No space left on device; its lines are kept in memory" in line
+        for line in said["warnings"]
+    )
     assert said["left"] == ["latest", "step-00000010"]
     assert (said["step"], said["again"][0], said["end"]) == (10, 0, 60)
     assert said["big"][0] == RESOURCES
     assert "too little disk space for checkpoints of 32 MiB" in said["big"][1]
     measured(
-        "R5", "a real disk of 20 MB without a free byte: exit code 6, the old checkpoint used, goes on once there is room", "20 MB tmpfs"
+        "R5",
+        "a real disk of 20 MB without a free byte: exit code 6, the old checkpoint used, goes on once there is room",
+        "20 MB tmpfs",
     )

@@ -42,7 +42,14 @@ class BrokenDisk(files.FileSystem):
 def save(run, step):
     weights = {"weight": torch.full((4, 5), float(step))}
     return checkpoint.save(
-        run, step, {}, weights, {}, {"step": step}, lambda folder: files.atomic_write(folder / "t.json", "{}"), best=True
+        run,
+        step,
+        {},
+        weights,
+        {},
+        {"step": step},
+        lambda folder: files.atomic_write(folder / "t.json", "{}"),
+        best=True,
     )
 
 
@@ -76,7 +83,9 @@ def test_r6_an_error_of_the_disk_is_never_a_success(name, tmp_path, monkeypatch,
                 assert os.strerror(getattr(errno, name)) in str(said)
                 assert found in (3, 4)
                 after = tree_hash(run)
-                assert all(after.get(path) == digest for path, digest in before.items() if "step-" in path), (operation, nth)
+                assert all(
+                    after.get(path) == digest for path, digest in before.items() if "step-" in path
+                ), (operation, nth)
     assert tried > 20
     measured("R6", f"{name}: {tried} places, 0 silent successes", "0 silent successes")
 
@@ -116,21 +125,40 @@ def test_r6_log_files_that_cannot_be_written(name, paper, corpus, tmp_path, monk
     config, disk = tiny(sample_every=5), Refuses(paper, getattr(errno, name))
     train(config, tmp_path / "whole", corpus=corpus)
     callback = RefusesFrom(monkeypatch, disk)
-    with pytest.raises(UserError, match=rf"cannot write .*{paper}: {os.strerror(disk.error)}.*3 saves in a row failed") as error:
+    with pytest.raises(
+        UserError,
+        match=rf"cannot write .*{paper}: {os.strerror(disk.error)}.*3 saves in a row failed",
+    ) as error:
         train(config, tmp_path / "for good", corpus=corpus, callbacks=[callback])
     assert error.value.code == RESOURCES
-    assert len([line for line in callback.said if paper in line and "lines are kept in memory" in line]) == 1
+    assert (
+        len(
+            [line for line in callback.said if paper in line and "lines are kept in memory" in line]
+        )
+        == 1
+    )
     assert checkpoint.load_latest(tmp_path / "for good", pytest.fail).state["step"] == 10
     monkeypatch.setattr(files, "filesystem", files.FileSystem())
-    train(config, tmp_path / "for a while", corpus=corpus, callbacks=[RefusesFrom(monkeypatch, disk, again_from=35)])
+    train(
+        config,
+        tmp_path / "for a while",
+        corpus=corpus,
+        callbacks=[RefusesFrom(monkeypatch, disk, again_from=35)],
+    )
     for run in ("for good", "for a while"):
         train(config, tmp_path / run, corpus=corpus)
         assert_same_run(tmp_path / run, tmp_path / "whole")
-    measured("R6", f"{name} for {paper}: told once, exit code 6 after the 3rd save; once it is mended nothing lacks", "0 silent successes")
+    measured(
+        "R6",
+        f"{name} for {paper}: told once, exit code 6 after the 3rd save; once it is mended nothing lacks",
+        "0 silent successes",
+    )
 
 
 @pytest.mark.parametrize("name", ["EIO", "EROFS"])
-def test_r6_a_log_that_cannot_be_written_causes_a_warning(name, corpus, tmp_path, monkeypatch, measured):
+def test_r6_a_log_that_cannot_be_written_causes_a_warning(
+    name, corpus, tmp_path, monkeypatch, measured
+):
     """log.txt is for reading alone: the run ends well without it, and says what it lacks."""
     console = Console(file=io.StringIO(), width=200, markup=False, highlight=False)
     disk = Refuses("log.txt", getattr(errno, name))
@@ -144,10 +172,16 @@ def test_r6_a_log_that_cannot_be_written_causes_a_warning(name, corpus, tmp_path
     with Both(console, every=0) as watch:
         run = train(tiny(), tmp_path, corpus=corpus, callbacks=[watch])
     assert run.step == 60
-    told = [line for line in console.file.getvalue().splitlines() if os.strerror(disk.error) in line]
+    told = [
+        line for line in console.file.getvalue().splitlines() if os.strerror(disk.error) in line
+    ]
     assert ["lines are kept in memory" in line for line in told] == [True, False]
     assert "log.txt: the last" in told[1]
-    measured("R6", f"{name} for log.txt: told once, and in the end what is lacking; the run ends well", "0 silent successes")
+    measured(
+        "R6",
+        f"{name} for log.txt: told once, and in the end what is lacking; the run ends well",
+        "0 silent successes",
+    )
 
 
 @pytest.mark.parametrize("what", ["removed", "moved", "made anew by another"])

@@ -62,15 +62,21 @@ def test_r7_a_signal_at_30_random_steps(corpus, tmp_path, monkeypatch, measured)
     rng, most = random.Random(SEED), 0
     for number in range(30):
         name, moment = list(CODES)[number % 3], ("step", "evaluation", "save")[number // 3 % 3]
-        run, callback = tmp_path / str(number), Signal(rng.randrange(1, 60 if moment == "step" else 40), name, moment)
-        monkeypatch.setattr(files, "filesystem", SignalDisk(callback) if moment == "save" else files.FileSystem())
+        run, callback = (
+            tmp_path / str(number),
+            Signal(rng.randrange(1, 60 if moment == "step" else 40), name, moment),
+        )
+        monkeypatch.setattr(
+            files, "filesystem", SignalDisk(callback) if moment == "save" else files.FileSystem()
+        )
         with pytest.raises(UserError, match="stopped at step .* saved in") as error:
             train(tiny(), run, corpus=corpus, callbacks=[callback])
         stopped = max(row["step"] for row in learned_rows(run))
         most = max(most, stopped - callback.sent_at_step)
-        assert (error.value.code, list_checkpoints(run)[0].name) == (CODES[name], f"step-{stopped:08d}"), (
-            f"seed {SEED}, {name} in a {moment}"
-        )
+        assert (error.value.code, list_checkpoints(run)[0].name) == (
+            CODES[name],
+            f"step-{stopped:08d}",
+        ), f"seed {SEED}, {name} in a {moment}"
         train(tiny(), run, corpus=corpus)
         assert_same_run(run, tmp_path / "whole")
     assert most <= MAX_STEPS_AFTER
@@ -85,7 +91,9 @@ def test_r7_a_signal_at_30_random_steps(corpus, tmp_path, monkeypatch, measured)
 def test_r7_the_command_exits_with_the_signals_code(name, starter, whole, tmp_path, measured):
     process = starter.start(*whole.words, "--out", tmp_path / "run")
     run = tmp_path / "run"
-    wait_until(lambda: any(row["step"] > SAVE_EVERY for row in learned_rows(run)), "a step after a save")
+    wait_until(
+        lambda: any(row["step"] > SAVE_EVERY for row in learned_rows(run)), "a step after a save"
+    )
     process.send(getattr(signal, name))
     assert process.wait() == CODES[name]
     assert list_checkpoints(tmp_path / "run")[0].name != f"step-{STEPS:08d}"

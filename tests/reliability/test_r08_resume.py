@@ -39,8 +39,14 @@ def test_r8_from_every_step_the_run_ends_the_same(every_step, corpus, tmp_path, 
             shutil.copy(every_step / paper, run)
         torch.manual_seed(step)  # what the process drew before does not matter
         train(tiny(save_every=1), run, corpus=corpus)
-        assert last_checkpoint(run)["model.safetensors"] == last_checkpoint(every_step)["model.safetensors"], f"from step {step}"
-        assert last_checkpoint(run)["optim.safetensors"] == last_checkpoint(every_step)["optim.safetensors"], f"from step {step}"
+        assert (
+            last_checkpoint(run)["model.safetensors"]
+            == last_checkpoint(every_step)["model.safetensors"]
+        ), f"from step {step}"
+        assert (
+            last_checkpoint(run)["optim.safetensors"]
+            == last_checkpoint(every_step)["optim.safetensors"]
+        ), f"from step {step}"
         assert_same_run(run, every_step)
         shutil.rmtree(run)
     measured("R8", f"{STEPS} of {STEPS} resumed runs identical", "60 of 60")
@@ -96,12 +102,18 @@ def test_r8_another_number_of_threads_or_torch_is_told(corpus, tmp_path, threads
     callback = Stops(9)
     with pytest.raises(UserError, match="stopped at step 9"):
         train(tiny(), tmp_path / "run", corpus=corpus, callbacks=[callback])
-    assert callback.said == ["threads was 2 and is 1: sums may round differently, so the last bits may differ from now on"]
+    assert callback.said == [
+        "threads was 2 and is 1: sums may round differently, so the last bits may differ from now on"
+    ]
     change_state(checkpoint.list_checkpoints(tmp_path / "run")[0], {"torch": "2.0.0"})
     callback = Stops()
     train(tiny(), tmp_path / "run", corpus=corpus, callbacks=[callback])
     assert [line.partition(" and ")[0] for line in callback.said] == ["torch was 2.0.0"]
-    measured("R8", "another number of threads, another torch: one warning each, and the run goes on", "told, goes on")
+    measured(
+        "R8",
+        "another number of threads, another torch: one warning each, and the run goes on",
+        "told, goes on",
+    )
 
 
 def change_state(folder, changes):

@@ -60,7 +60,8 @@ for race in range(races):
 
 def test_r9_of_50_races_one_wins_each(tmp_path, measured):
     racers = [
-        subprocess.Popen([sys.executable, "-c", RACER, str(tmp_path), me, other, str(RACES)]) for me, other in (("a", "b"), ("b", "a"))
+        subprocess.Popen([sys.executable, "-c", RACER, str(tmp_path), me, other, str(RACES)])
+        for me, other in (("a", "b"), ("b", "a"))
     ]
     try:
         assert [racer.wait(timeout=PATIENCE_SECONDS) for racer in racers] == [0, 0]
@@ -84,7 +85,9 @@ def test_r9_of_50_races_one_wins_each(tmp_path, measured):
     )
 
 
-def test_r9_the_second_command_exits_with_4_and_the_first_goes_on(starter, whole, tmp_path, measured):
+def test_r9_the_second_command_exits_with_4_and_the_first_goes_on(
+    starter, whole, tmp_path, measured
+):
     first = starter.start(*whole.words, "--out", tmp_path / "run")
     wait_until(lambda: learned_rows(tmp_path / "run"), "a first step")
     first.send(signal.SIGSTOP)  # so that it does not end meanwhile
@@ -112,7 +115,11 @@ def test_r9_of_two_commands_started_at_once_one_trains(starter, whole, tmp_path,
         assert f"is in use: process {both[codes.index(0)].pid} on " in starter.log.read_text()
         assert list_checkpoints(run)[0].name == f"step-{STEPS:08d}"
         assert times_asked(starter) - before >= 2, "both asked"
-    measured("R9", f"{races} of {races} pairs of commands started at once: one trained to its end, the other exit code 4", "exactly 1 runs")
+    measured(
+        "R9",
+        f"{races} of {races} pairs of commands started at once: one trained to its end, the other exit code 4",
+        "exactly 1 runs",
+    )
 
 
 def times_asked(starter):
@@ -126,6 +133,9 @@ def test_r9_the_lock_of_a_dead_process_is_taken_over(starter, whole, tmp_path, m
     process.send(signal.SIGKILL)
     assert process.wait() == -9
     assert json.loads((tmp_path / "run" / NAME).read_text())["pid"] == process.pid
-    with exclusive_writer(tmp_path / "run", pytest.fail), pytest.raises(UserError, match=f"process {os.getpid()}"):
+    with (
+        exclusive_writer(tmp_path / "run", pytest.fail),
+        pytest.raises(UserError, match=f"process {os.getpid()}"),
+    ):
         exclusive_writer(tmp_path / "run", pytest.fail).__enter__()
     measured("R9", "the lock of a killed process is taken over at once", "taken over")

@@ -52,7 +52,11 @@ def test_r11_a_run_of_an_old_format_goes_on(kept, tmp_path, monkeypatch, capsys,
     assert checkpoint.load_latest(Path("run"), pytest.fail).state["step"] == 4
     written = json.loads(Path("run/ckpt/step-00000004/manifest.json").read_text())["format"]
     assert written == manifest.FORMAT
-    measured("R11", f"format {kept.name}: read, and its run went on to the same losses", "the last 3 formats (there have been 2)")
+    measured(
+        "R11",
+        f"format {kept.name}: read, and its run went on to the same losses",
+        "the last 3 formats (there have been 2)",
+    )
 
 
 def test_r11_a_newer_format_is_refused_and_nothing_is_touched(tmp_path, monkeypatch, capsys):
@@ -60,7 +64,9 @@ def test_r11_a_newer_format_is_refused_and_nothing_is_touched(tmp_path, monkeypa
     Path("hens.txt").write_text(TEXT)
     shutil.copytree(FORMATS[-1], "run")
     path = Path("run/ckpt/step-00000002/manifest.json")
-    path.write_bytes(manifest._with_hash(json.loads(path.read_text()) | {"format": manifest.FORMAT + 1}))
+    path.write_bytes(
+        manifest._with_hash(json.loads(path.read_text()) | {"format": manifest.FORMAT + 1})
+    )
     for words in (WORDS.split(), ["generate", "run", "the"]):
         assert main(words) == 4
         said = capsys.readouterr().err

@@ -70,9 +70,13 @@ def run_and_look(folder: Path, background: str) -> dict[str, float]:
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError as e:
-        pytest.skip(f"needs a process's highest memory to begin anew, which Linux's /proc/self/clear_refs allows: {e.strerror}")
+        pytest.skip(
+            f"needs a process's highest memory to begin anew, which Linux's /proc/self/clear_refs allows: {e.strerror}"
+        )
     words, one = [sys.executable, "-c", SCRIPT, str(folder), background], {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_SECONDS, env=os.environ | one)
+    done = subprocess.run(
+        words, capture_output=True, text=True, timeout=PATIENCE_SECONDS, env=os.environ | one
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -83,14 +87,22 @@ def test_r12_a_save_in_the_background_blocks_for_a_copy(tmp_path, measured):
     said = run_and_look(tmp_path, "yes")
     assert said["blocked"] <= said["copy"] + 50
     size = f"{said['MB']:.0f} MB of state"
-    measured("R12", f"{said['blocked']:.0f} ms for {size}, of which a copy {said['copy']:.0f} ms", "blocks at most 50 ms and a copy")
+    measured(
+        "R12",
+        f"{said['blocked']:.0f} ms for {size}, of which a copy {said['copy']:.0f} ms",
+        "blocks at most 50 ms and a copy",
+    )
 
 
 def test_r12_a_save_in_the_background_holds_a_copy(tmp_path, measured):
     """That it is seen in the memory shows that the measure works."""
     said = run_and_look(tmp_path, "yes")
     assert 0.9 < said["extra"] <= 1.25
-    measured("R12", f"{said['extra']:.2f} x the state over steady state ({said['MB']:.0f} MB of state)", "at most 1.25 x the state")
+    measured(
+        "R12",
+        f"{said['extra']:.2f} x the state over steady state ({said['MB']:.0f} MB of state)",
+        "at most 1.25 x the state",
+    )
 
 
 def test_r12_a_save_that_training_waits_for_holds_nothing_twice(tmp_path, measured):

@@ -22,7 +22,9 @@ def server(tmp_path_factory):
 
 def raw(server, data):
     """What the server answers to these bytes."""
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=PATIENCE_SECONDS) as connection:
+    with socket.create_connection(
+        ("127.0.0.1", server.server_port), timeout=PATIENCE_SECONDS
+    ) as connection:
         connection.sendall(data)
         answer = b""
         while chunk := connection.recv(1 << 16):
@@ -90,18 +92,42 @@ def test_s2_foreign_host_is_refused(server, host):
 def test_s2_host_is_required_once_and_own_names_pass(server, measured):
     own = f"127.0.0.1:{server.server_port}"
     assert status(raw(server, b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")) == 403
-    assert status(raw(server, f"GET / HTTP/1.1\r\nHost: {own}\r\nHost: {own}\r\nConnection: close\r\n\r\n".encode())) == 403
+    assert (
+        status(
+            raw(
+                server,
+                f"GET / HTTP/1.1\r\nHost: {own}\r\nHost: {own}\r\nConnection: close\r\n\r\n".encode(),
+            )
+        )
+        == 403
+    )
     for name in ("127.0.0.1", "localhost", "[::1]"):
-        request = f"GET / HTTP/1.1\r\nHost: {name}:{server.server_port}\r\nConnection: close\r\n\r\n"
+        request = (
+            f"GET / HTTP/1.1\r\nHost: {name}:{server.server_port}\r\nConnection: close\r\n\r\n"
+        )
         assert status(raw(server, request.encode())) == 200
-    measured("S2", f"{len(FOREIGN_HOSTS)} foreign values, none and two refused; 3 own names answered", "25 values, all foreign refused")
+    measured(
+        "S2",
+        f"{len(FOREIGN_HOSTS)} foreign values, none and two refused; 3 own names answered",
+        "25 values, all foreign refused",
+    )
 
 
 @pytest.mark.parametrize(
-    "origin", ["http://evil.com", "null", "https://127.0.0.1:{port}", "http://a.localhost:{port}", "http://127.0.0.1", ""]
+    "origin",
+    [
+        "http://evil.com",
+        "null",
+        "https://127.0.0.1:{port}",
+        "http://a.localhost:{port}",
+        "http://127.0.0.1",
+        "",
+    ],
 )
 def test_s3_foreign_origin_is_refused(server, origin):
-    code, headers, answer = ask(server, "/api/start", {}, headers={"Origin": origin.format(port=server.server_port)})
+    code, headers, answer = ask(
+        server, "/api/start", {}, headers={"Origin": origin.format(port=server.server_port)}
+    )
     assert code == 403
     assert answer["error"]["code"] == "foreign_origin"
     assert not [name for name in headers if name.lower().startswith("access-control")]
@@ -118,7 +144,9 @@ def test_s3_body_must_be_json_and_secret_is_required(server, measured):
     assert code == 200
     assert not [name for name in headers if name.lower().startswith("access-control")]
     measured(
-        "S3", "6 foreign origins, 4 types of body, 5 wrong tokens refused; no Access-Control header", "403 or 415, no Access-Control-*"
+        "S3",
+        "6 foreign origins, 4 types of body, 5 wrong tokens refused; no Access-Control header",
+        "403 or 415, no Access-Control-*",
     )
 
 
@@ -131,19 +159,39 @@ def test_s3_visit_with_token_sets_a_cookie_that_scripts_and_other_pages_cannot_u
 
 
 def test_s3_preflight_is_refused(server):
-    code, headers, _ = ask(server, "/api/start", method="OPTIONS", headers={"Origin": "http://evil.com"})
+    code, headers, _ = ask(
+        server, "/api/start", method="OPTIONS", headers={"Origin": "http://evil.com"}
+    )
     assert code == 501
     assert not [name for name in headers if name.lower().startswith("access-control")]
 
 
 def outside_paths():
     """Forms of a path that leads out of the static files."""
-    ups = ["../", "..%2f", "%2e%2e/", "%252e%252e%252f", "..\\", "..%5c", "....//", "..;/", "%c0%ae%c0%ae/", ".%00./"]
+    ups = [
+        "../",
+        "..%2f",
+        "%2e%2e/",
+        "%252e%252e%252f",
+        "..\\",
+        "..%5c",
+        "....//",
+        "..;/",
+        "%c0%ae%c0%ae/",
+        ".%00./",
+    ]
     targets = ["etc/passwd", "pyproject.toml", "serving/playground.py", "__init__.py"]
     yield from (f"/{up * depth}{target}" for up in ups for depth in (1, 3, 8) for target in targets)
-    yield from (f"/{prefix}{target}" for prefix in ("/", "views/../../", "views/", "file:///", "C:/", "~/", "./") for target in targets)
+    yield from (
+        f"/{prefix}{target}"
+        for prefix in ("/", "views/../../", "views/", "file:///", "C:/", "~/", "./")
+        for target in targets
+    )
     yield from (f"/?path={target}" for target in targets[1:])
-    yield from (f"/index.html{tail}" for tail in ("/", "/..", "%00", "%20", ".", "::$DATA", "/../../__init__.py", "\\..\\..\\x"))
+    yield from (
+        f"/index.html{tail}"
+        for tail in ("/", "/..", "%00", "%20", ".", "::$DATA", "/../../__init__.py", "\\..\\..\\x")
+    )
 
 
 def test_s4_no_url_reads_a_file_outside(server, measured):
@@ -154,7 +202,11 @@ def test_s4_no_url_reads_a_file_outside(server, measured):
         request = f"GET {url} HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\nConnection: close\r\n\r\n"
         answer = raw(server, request.encode())
         assert status(answer) == 404 or answer.endswith(page), url
-    measured("S4", f"{len(urls)} forms of a URL: 0 bytes from outside", "200 URL forms, 0 bytes from outside")
+    measured(
+        "S4",
+        f"{len(urls)} forms of a URL: 0 bytes from outside",
+        "200 URL forms, 0 bytes from outside",
+    )
 
 
 def test_s4_models_are_names_never_paths(server):
@@ -166,7 +218,9 @@ def test_s4_models_are_names_never_paths(server):
 
 def test_s10_large_body_is_refused_before_it_is_read(server, measured):
     head = post_head(server, "inspect")
-    assert status(raw(server, f"{head}Content-Length: {MAX_BODY_BYTES + 1}\r\n\r\n".encode())) == 413
+    assert (
+        status(raw(server, f"{head}Content-Length: {MAX_BODY_BYTES + 1}\r\n\r\n".encode())) == 413
+    )
     assert status(raw(server, f"{head}Content-Length: {'9' * 5000}\r\n\r\n".encode())) == 413
     for length in ("-1", "1e3", "x", "+5"):
         assert status(raw(server, f"{head}Content-Length: {length}\r\n\r\n".encode())) == 411
@@ -179,15 +233,34 @@ def test_s10_text_longer_than_the_context_is_an_error(server, measured):
     assert code == 400
     assert answer["error"]["code"] == "context_length_exceeded"
     assert "has 16 tokens, and the model reads 15; delete 1 tokens" in answer["error"]["message"]
-    measured("S10", "400 context_length_exceeded, with the tokens to delete", "400, never truncated")
+    measured(
+        "S10", "400 context_length_exceeded, with the tokens to delete", "400, never truncated"
+    )
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**12), 10**12) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**12), 10**12)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+    ),
     max_leaves=6,
 )
-NAMES = ["start", "inspect", "logits", "attention", "dot", "lens", "lens-cell", "flow", "ablate", "skills"]
+NAMES = [
+    "start",
+    "inspect",
+    "logits",
+    "attention",
+    "dot",
+    "lens",
+    "lens-cell",
+    "flow",
+    "ablate",
+    "skills",
+]
 NAMES += ["continue", "tokenize", "film", "head-skills", "complete"]
 FIELDS = [
     "text",
@@ -269,14 +342,21 @@ def test_s12_error_in_a_stream_is_its_last_event(server, monkeypatch, measured):
     monkeypatch.setitem(server.routes, "/api/complete", failing)
     for _ in range(20):
         code, _, answer = ask(server, "/api/complete", {})
-        events = [json.loads(line.removeprefix("data: ")) for line in answer.decode().strip().split("\n\n")]
+        events = [
+            json.loads(line.removeprefix("data: "))
+            for line in answer.decode().strip().split("\n\n")
+        ]
         assert code == 200
         assert events[0] == {"text": "a"}
         assert "injected" in events[1]["error"]["message"]
     monkeypatch.undo()
     answer = ask(server, "/api/complete", {"text": TEXT, "max_tokens": 3, "temperature": 0})[2]
     assert '"text":"d"' in answer.decode()
-    measured("S12", "20 of 20 streams end with an error event; the next request works", "error event, then close")
+    measured(
+        "S12",
+        "20 of 20 streams end with an error event; the next request works",
+        "error event, then close",
+    )
 
 
 def test_s12_reader_who_leaves_ends_the_generation(server, monkeypatch):
@@ -292,7 +372,9 @@ def test_s12_reader_who_leaves_ends_the_generation(server, monkeypatch):
     monkeypatch.setitem(server.routes, "/api/complete", endless)
     body = b"{}"
     head = post_head(server, "complete")
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=PATIENCE_SECONDS) as connection:
+    with socket.create_connection(
+        ("127.0.0.1", server.server_port), timeout=PATIENCE_SECONDS
+    ) as connection:
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         connection.recv(1000)
     wait_until(lambda: closed, "the end of the generation")

@@ -24,9 +24,26 @@ STORED = Path(__file__).with_name("w2_losses.json")
 TEXT = "the hen sat on the red mat, and the fox ran off.\nno hen was seen on the mat since.\n" * 20
 ELSEWHERE = 1e-6  # relative, on a processor of another type
 TINY = RunConfig(
-    GPTConfig(vocab_size=24, context_length=16, emb_dim=16, n_heads=2, n_layers=2, drop_rate=0.1, tie_embeddings=True),
+    GPTConfig(
+        vocab_size=24,
+        context_length=16,
+        emb_dim=16,
+        n_heads=2,
+        n_layers=2,
+        drop_rate=0.1,
+        tie_embeddings=True,
+    ),
     DataConfig(source="stories", tokenizer="chars"),
-    TrainConfig(steps=300, batch_size=4, micro_batches=2, eval_every=100, eval_batches=2, save_every=100, sample_every=0, log_every=1),
+    TrainConfig(
+        steps=300,
+        batch_size=4,
+        micro_batches=2,
+        eval_every=100,
+        eval_batches=2,
+        save_every=100,
+        sample_every=0,
+        log_every=1,
+    ),
 )
 
 
@@ -49,7 +66,10 @@ def _fast():
 
 
 def rows(run: Path) -> list[dict[str, float]]:
-    return [{key: value for key, value in row.items() if key not in NONDETERMINISTIC_FIELDS} for row in iter_metrics(run / "metrics.jsonl")]
+    return [
+        {key: value for key, value in row.items() if key not in NONDETERMINISTIC_FIELDS}
+        for row in iter_metrics(run / "metrics.jsonl")
+    ]
 
 
 def test_w1_the_same_seed_gives_the_same_bits(corpus, tmp_path, measured):
@@ -75,8 +95,13 @@ def processor() -> str:
         said = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         said = ""
-    named = [re.search(rf"^{field}\s*: (.*)$", said, re.MULTILINE) for field in ("vendor_id", "cpu family", "model")]
-    return " ".join([*(found[1] for found in named if found), torch.backends.cpu.get_cpu_capability()])
+    named = [
+        re.search(rf"^{field}\s*: (.*)$", said, re.MULTILINE)
+        for field in ("vendor_id", "cpu family", "model")
+    ]
+    return " ".join(
+        [*(found[1] for found in named if found), torch.backends.cpu.get_cpu_capability()]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +117,9 @@ def stored_losses() -> tuple[str, dict[str, Any]]:
     """The version of torch and what is in w2_losses.json for it: this version, or the newest that is there."""
     stored = json.loads(STORED.read_text())
     version = torch.__version__.partition("+")[0]
-    version = version if version in stored else max(stored, key=lambda v: [int(n) for n in v.split(".")])
+    version = (
+        version if version in stored else max(stored, key=lambda v: [int(n) for n in v.split(".")])
+    )
     return version, stored[version]
 
 
@@ -101,7 +128,9 @@ def test_w2_the_losses_are_close_to_the_stored_ones(losses, measured):
     difference = max(abs(a - b) / b for a, b in zip(losses, want["losses"], strict=True))
     assert difference <= ELSEWHERE
     measured(
-        "W2", f"100 losses within {difference:.1e} (stored by torch {version} on {want['cpus'][0]})", f"within {ELSEWHERE:.0e} on any CPU"
+        "W2",
+        f"100 losses within {difference:.1e} (stored by torch {version} on {want['cpus'][0]})",
+        f"within {ELSEWHERE:.0e} on any CPU",
     )
 
 
@@ -109,6 +138,10 @@ def test_w2_the_losses_are_the_stored_bits(losses, measured):
     version, want = stored_losses()
     here, cpu = torch.__version__.partition("+")[0], processor()
     if here != version or cpu not in want["cpus"]:
-        pytest.skip(f"the bits are those of torch {version} on {' or '.join(want['cpus'])}; this is torch {here} on {cpu}")
+        pytest.skip(
+            f"the bits are those of torch {version} on {' or '.join(want['cpus'])}; this is torch {here} on {cpu}"
+        )
     assert losses == want["losses"]
-    measured("W2", "100 losses: equal bits", "equal bits on the types of CPU that are stored with them")
+    measured(
+        "W2", "100 losses: equal bits", "equal bits on the types of CPU that are stored with them"
+    )

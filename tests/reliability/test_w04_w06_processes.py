@@ -14,9 +14,27 @@ from llm_scratch.run_directory import iter_metrics
 from llm_scratch.storage.checkpoint import load_latest
 
 CLOSE = 1e-5  # relative, for losses of runs that add the same numbers in another order
-TINY = GPTConfig(vocab_size=60, context_length=48, emb_dim=16, n_heads=2, n_layers=2, drop_rate=0.0, tie_embeddings=True, init="gpt2")
-STORIES = DataConfig(source="stories:60", tokenizer="chars", order="documents")  # rows ask different numbers of tokens, processes too
-OFTEN = {"batch_size": 8, "micro_batches": 2, "lr": 3e-3, "eval_batches": 2, "sample_every": 0, "log_every": 1}
+TINY = GPTConfig(
+    vocab_size=60,
+    context_length=48,
+    emb_dim=16,
+    n_heads=2,
+    n_layers=2,
+    drop_rate=0.0,
+    tie_embeddings=True,
+    init="gpt2",
+)
+STORIES = DataConfig(
+    source="stories:60", tokenizer="chars", order="documents"
+)  # rows ask different numbers of tokens, processes too
+OFTEN = {
+    "batch_size": 8,
+    "micro_batches": 2,
+    "lr": 3e-3,
+    "eval_batches": 2,
+    "sample_every": 0,
+    "log_every": 1,
+}
 
 
 def rows(run: Path, key: str = "loss") -> dict[int, float]:
@@ -31,8 +49,12 @@ def furthest(ours: dict[int, float], theirs: dict[int, float]) -> float:
 
 
 def assert_no_errors(said: list[dict[str, Any]]) -> None:
-    assert [one.get("trace", one["error"]) for one in said if "error" in one] == []  # one that hung at its end was killed
-    assert not any(one["wrapped"] for one in said), "DDP outlived the connections that it holds, and may wait for them for ever"
+    assert [
+        one.get("trace", one["error"]) for one in said if "error" in one
+    ] == []  # one that hung at its end was killed
+    assert not any(one["wrapped"] for one in said), (
+        "DDP outlived the connections that it holds, and may wait for them for ever"
+    )
 
 
 def ids_of(said: list[dict[str, Any]]) -> dict[str, list[list[int]]]:
@@ -54,7 +76,9 @@ def test_w4_a_run_goes_on_with_another_number_of_processes(ranks, tmp_path, meas
     assert ids == ids_of(alone)
     reached = furthest(rows(tmp_path / "run"), rows(tmp_path / "alone"))
     assert reached <= CLOSE
-    assert furthest(rows(tmp_path / "run", "val_loss"), rows(tmp_path / "alone", "val_loss")) <= CLOSE
+    assert (
+        furthest(rows(tmp_path / "run", "val_loss"), rows(tmp_path / "alone", "val_loss")) <= CLOSE
+    )
     measured(
         "W4",
         f"order identical; loss within {reached:.1e}",
@@ -73,7 +97,9 @@ def test_w4_a_sharded_run_resumes_sharded_and_on_one_process(ranks, tmp_path, me
             assert one.get("code", 0) == (143 if stop_at else 0), one.get("trace")
             assert one["warnings"] == []
     until_40 = {step: loss for step, loss in rows(tmp_path / "shared").items() if step <= 40}
-    assert {step: loss for step, loss in rows(tmp_path / "run").items() if step <= 40} == until_40, "in shares: the same bits"
+    assert {
+        step: loss for step, loss in rows(tmp_path / "run").items() if step <= 40
+    } == until_40, "in shares: the same bits"
     reached = furthest(rows(tmp_path / "run"), rows(tmp_path / "alone"))
     assert reached <= CLOSE
     measured(
@@ -84,11 +110,20 @@ def test_w4_a_sharded_run_resumes_sharded_and_on_one_process(ranks, tmp_path, me
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-def test_w4_bfloat16_on_two_processes_goes_on_with_the_same_bits(parallel, ranks, tmp_path, measured):
-    config = RunConfig(replace(TINY, drop_rate=0.2), STORIES, TrainConfig(steps=16, eval_every=16, save_every=16, **OFTEN))
+def test_w4_bfloat16_on_two_processes_goes_on_with_the_same_bits(
+    parallel, ranks, tmp_path, measured
+):
+    config = RunConfig(
+        replace(TINY, drop_rate=0.2),
+        STORIES,
+        TrainConfig(steps=16, eval_every=16, save_every=16, **OFTEN),
+    )
     config = replace(config, system=replace(config.system, parallel=parallel, precision="bfloat16"))
     assert_no_errors(ranks.train(2, config, tmp_path / "whole"))
-    assert [one["code"] for one in ranks.train(2, config, tmp_path / "run", stop_at=7)] == [143, 143]
+    assert [one["code"] for one in ranks.train(2, config, tmp_path / "run", stop_at=7)] == [
+        143,
+        143,
+    ]
     assert_no_errors(ranks.train(2, config, tmp_path / "run"))
     assert rows(tmp_path / "run") == rows(tmp_path / "whole")
     a, b = (load_latest(tmp_path / run, pytest.fail) for run in ("run", "whole"))
@@ -109,24 +144,38 @@ def fifty(ranks, tmp_path_factory):
         "ddp": (2, {}, {}),
         "fsdp": (2, fsdp, {"sample_every": 50}),  # a sample needs all of the model in one place
         "ddp, smaller parts": (2, {}, {"micro_batches": 8}),
-        "fsdp, smaller parts, recomputed": (2, fsdp | activation_checkpointing, {"micro_batches": 4}),
+        "fsdp, smaller parts, recomputed": (
+            2,
+            fsdp | activation_checkpointing,
+            {"micro_batches": 4},
+        ),
     }
     for name, (size, system, train) in ways.items():
-        changed = replace(config, system=replace(config.system, **system), train=replace(config.train, **train))
+        changed = replace(
+            config, system=replace(config.system, **system), train=replace(config.train, **train)
+        )
         assert_no_errors(ranks.train(size, changed, folder / name))
     return folder, list(ways)[1:]
 
 
 def test_w6_ddp_fsdp_and_one_process_learn_the_same(fifty, measured):
     folder, ways = fifty
-    alone = {key: rows(folder / "alone", key) for key in ("loss", "grad_norm", "val_loss", "tokens")}
+    alone = {
+        key: rows(folder / "alone", key) for key in ("loss", "grad_norm", "val_loss", "tokens")
+    }
     reached = 0.0
     for way in ways:
-        reached = max(reached, furthest(rows(folder / way), alone["loss"]), furthest(rows(folder / way, "val_loss"), alone["val_loss"]))
+        reached = max(
+            reached,
+            furthest(rows(folder / way), alone["loss"]),
+            furthest(rows(folder / way, "val_loss"), alone["val_loss"]),
+        )
         assert furthest(rows(folder / way, "grad_norm"), alone["grad_norm"]) <= 1e-3
         assert rows(folder / way, "tokens") == alone["tokens"]
     assert reached <= CLOSE
-    first = {way: rows(folder / way)[1] for way in ("alone", "ddp", "fsdp")}  # the same rows at a time: the same bits
+    first = {
+        way: rows(folder / way)[1] for way in ("alone", "ddp", "fsdp")
+    }  # the same rows at a time: the same bits
     assert len(set(first.values())) == 1, first
     measured(
         "W6",
@@ -142,16 +191,24 @@ def test_w6_checkpoints_are_whole_and_plain_whoever_wrote_them(fifty):
         found = load_latest(folder / way, pytest.fail)
         for kind in ("weights", "optimizer"):
             ours, theirs = getattr(found, kind), getattr(want, kind)
-            assert {name: t.shape for name, t in ours.items()} == {name: t.shape for name, t in theirs.items()}
+            assert {name: t.shape for name, t in ours.items()} == {
+                name: t.shape for name, t in theirs.items()
+            }
         for name, tensor in found.weights.items():
-            assert (tensor - want.weights[name]).norm() <= 1e-3 * want.weights[name].norm(), f"{way}: {name}"
+            assert (tensor - want.weights[name]).norm() <= 1e-3 * want.weights[name].norm(), (
+                f"{way}: {name}"
+            )
     assert "sample:" not in json.dumps(want.state)
     assert "## Step 50" in (folder / "fsdp" / "samples.md").read_text()
 
 
 def test_w6_sharded_muon_takes_the_steps_of_one_process(ranks, tmp_path):
     """Muon multiplies whole momentum matrices; products of the shares of FSDP2 diverged in the first step."""
-    config = RunConfig(TINY, STORIES, TrainConfig(steps=10, eval_every=10, save_every=10, optimizer="muon", **OFTEN))
+    config = RunConfig(
+        TINY,
+        STORIES,
+        TrainConfig(steps=10, eval_every=10, save_every=10, optimizer="muon", **OFTEN),
+    )
     shared = replace(config, system=replace(config.system, parallel="fsdp"))
     assert_no_errors(ranks.train(1, config, tmp_path / "alone"))
     assert_no_errors(ranks.train(2, shared, tmp_path / "shared"))
@@ -159,7 +216,11 @@ def test_w6_sharded_muon_takes_the_steps_of_one_process(ranks, tmp_path):
 
 
 def test_w4_dropout_differs_between_ranks_and_repeats_on_resume(ranks, tmp_path):
-    config = RunConfig(replace(TINY, drop_rate=0.2), STORIES, TrainConfig(steps=16, eval_every=16, save_every=16, **OFTEN))
+    config = RunConfig(
+        replace(TINY, drop_rate=0.2),
+        STORIES,
+        TrainConfig(steps=16, eval_every=16, save_every=16, **OFTEN),
+    )
     assert_no_errors(ranks.train(2, config, tmp_path / "whole"))
     stopped = ranks.train(2, config, tmp_path / "run", stop_at=7)
     assert [one["code"] for one in stopped] == [143, 143]
@@ -171,8 +232,13 @@ def test_w4_dropout_differs_between_ranks_and_repeats_on_resume(ranks, tmp_path)
 
 
 def test_w6_indivisible_batch_is_an_error_before_anything_is_written(ranks, tmp_path):
-    config = RunConfig(TINY, STORIES, TrainConfig(steps=5, **OFTEN | {"batch_size": 9, "micro_batches": 1}))
+    config = RunConfig(
+        TINY, STORIES, TrainConfig(steps=5, **OFTEN | {"batch_size": 9, "micro_batches": 1})
+    )
     for one in ranks.train(2, config, tmp_path / "run"):
-        assert one["error"] == "batch_size=9 rows cannot be divided evenly among 2 processes; try 8 or 10"
+        assert (
+            one["error"]
+            == "batch_size=9 rows cannot be divided evenly among 2 processes; try 8 or 10"
+        )
         assert one["code"] == 2
     assert not (tmp_path / "run").exists()

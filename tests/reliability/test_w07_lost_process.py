@@ -19,9 +19,25 @@ from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS
 MAX_STEPS_AFTER = 2
 """One to which the process that died had contributed, and one whose row was not written yet."""
 CONFIG = RunConfig(
-    GPTConfig(vocab_size=60, context_length=16, emb_dim=16, n_heads=2, n_layers=1, drop_rate=0.1, init="gpt2"),
+    GPTConfig(
+        vocab_size=60,
+        context_length=16,
+        emb_dim=16,
+        n_heads=2,
+        n_layers=1,
+        drop_rate=0.1,
+        init="gpt2",
+    ),
     DataConfig(source="stories:60", tokenizer="chars"),
-    TrainConfig(steps=150, batch_size=4, eval_every=75, eval_batches=2, save_every=25, sample_every=0, log_every=1),
+    TrainConfig(
+        steps=150,
+        batch_size=4,
+        eval_every=75,
+        eval_batches=2,
+        save_every=25,
+        sample_every=0,
+        log_every=1,
+    ),
 )
 
 
@@ -38,20 +54,44 @@ def process_of(parent: int, rank: int) -> int:
 
 
 def learned_rows(run: Path) -> list[dict[str, float]]:
-    return [{key: value for key, value in row.items() if key not in NONDETERMINISTIC_FIELDS} for row in iter_metrics(run / "metrics.jsonl")]
+    return [
+        {key: value for key, value in row.items() if key not in NONDETERMINISTIC_FIELDS}
+        for row in iter_metrics(run / "metrics.jsonl")
+    ]
 
 
 @pytest.mark.skipif(
-    not Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists(), reason="finds torchrun's processes in Linux's /proc"
+    not Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists(),
+    reason="finds torchrun's processes in Linux's /proc",
 )
 def test_w7_a_dead_process_is_named_and_the_run_goes_on(ranks, tmp_path, measured):
     assert [one for one in ranks.train(2, CONFIG, tmp_path / "whole") if "error" in one] == []
     run, log = tmp_path / "run", tmp_path / "log.txt"
     (tmp_path / "config.yaml").write_text(dump_config(CONFIG))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, "-m", "llm_scratch", "train", "--config", str(tmp_path / "config.yaml"), "--device", "cpu", "--out", str(run)]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
+    command = [
+        *torchrun,
+        "-m",
+        "llm_scratch",
+        "train",
+        "--config",
+        str(tmp_path / "config.yaml"),
+        "--device",
+        "cpu",
+        "--out",
+        str(run),
+    ]
     with log.open("w") as file:
-        going = subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        going = subprocess.Popen(
+            command, stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
         wait_until(lambda: steps_done(run) >= 40 or going.poll() is not None, "step 40")
         assert going.poll() is None, log.read_text()
         os.kill(process_of(going.pid, 1), signal.SIGKILL)
@@ -65,7 +105,13 @@ def test_w7_a_dead_process_is_named_and_the_run_goes_on(ranks, tmp_path, measure
     at = steps_done(run)
     assert 40 <= killed_after_step <= at <= killed_after_step + MAX_STEPS_AFTER
     assert at < CONFIG.train.steps
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=PATIENCE_SECONDS)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=PATIENCE_SECONDS,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Done in") == 1, "one process writes and speaks"
     assert learned_rows(run) == learned_rows(tmp_path / "whole")

@@ -12,7 +12,12 @@ from llm_scratch.reports.chart import MAX_POINTS, LossLines, legend, loss_chart,
 EMPTY = np.zeros((2, 0))
 
 
-def lines(val=((0, 100), (4.0, 1.0)), train=((0, 100), (4.0, 0.9)), batch=((10, 90), (3.0, 1.2)), floor=0.5):
+def lines(
+    val=((0, 100), (4.0, 1.0)),
+    train=((0, 100), (4.0, 0.9)),
+    batch=((10, 90), (3.0, 1.2)),
+    floor=0.5,
+):
     return LossLines(np.array(batch), np.array(train), np.array(val), floor)
 
 
@@ -30,7 +35,9 @@ def test_chart_points_are_at_their_values():
     assert x0 < x1
     assert high < low, "a lower loss is drawn lower, where y is larger"
     assert train[0] == val[0]
-    floor_y = float(re.search(r'<line x1="40" x2="868" y1="([\d.]+)" y2="[\d.]+" class="floor">', svg)[1])
+    floor_y = float(
+        re.search(r'<line x1="40" x2="868" y1="([\d.]+)" y2="[\d.]+" class="floor">', svg)[1]
+    )
     scale = (low - high) / (4.0 - 1.0)
     assert train[1][1] == pytest.approx(low + 0.1 * scale, abs=0.2)
     assert floor_y == pytest.approx(low + 0.5 * scale, abs=0.2)
@@ -46,7 +53,10 @@ def test_chart_range_ignores_an_outlier():
 @pytest.mark.parametrize(("width", "height"), [(880, 380), (340, 300)])
 def test_chart_elements_are_inside_its_area(width, height):
     svg = loss_chart(lines(), width, height)
-    numbers = {side: [float(n) for n in re.findall(rf' (?:c?{side}|{side}[12])="(-?[\d.]+)"', svg)] for side in "xy"}
+    numbers = {
+        side: [float(n) for n in re.findall(rf' (?:c?{side}|{side}[12])="(-?[\d.]+)"', svg)]
+        for side in "xy"
+    }
     assert min(numbers["x"]) >= 0
     assert max(numbers["x"]) <= width
     assert min(numbers["y"]) >= 0
@@ -61,7 +71,12 @@ def test_chart_of_one_evaluation_is_drawn():
 
 def test_chart_legend_names_exactly_the_drawn_lines():
     said = legend(lines())
-    for words in ("validation, best 1.000 at step 100", "training, 0.900 at the end", "single batches", "entropy of the text: 0.500"):
+    for words in (
+        "validation, best 1.000 at step 100",
+        "training, 0.900 at the end",
+        "single batches",
+        "entropy of the text: 0.500",
+    ):
         assert words in said
     assert "floor" not in legend(lines(floor=None))
     assert "single batches" not in legend(lines(batch=EMPTY))

@@ -17,9 +17,31 @@ from llm_scratch.training.lock import exclusive_writer
 
 QUICK = preset("quickstart")
 ROWS = [
-    {"step": 0, "tokens": 0, "passes": 0.0, "train_loss": 7.0, "val_loss": 7.0, "val_bits_per_byte": 2.5},
-    {"step": 50, "tokens": 500, "loss": 3.0, "lr": 0.01, "grad_norm": 1.0, "seconds": 0.5, "elapsed": 20.0},
-    {"step": 100, "tokens": 1000, "passes": 0.1, "train_loss": 2.0, "val_loss": 2.1, "val_bits_per_byte": 0.75},
+    {
+        "step": 0,
+        "tokens": 0,
+        "passes": 0.0,
+        "train_loss": 7.0,
+        "val_loss": 7.0,
+        "val_bits_per_byte": 2.5,
+    },
+    {
+        "step": 50,
+        "tokens": 500,
+        "loss": 3.0,
+        "lr": 0.01,
+        "grad_norm": 1.0,
+        "seconds": 0.5,
+        "elapsed": 20.0,
+    },
+    {
+        "step": 100,
+        "tokens": 1000,
+        "passes": 0.1,
+        "train_loss": 2.0,
+        "val_loss": 2.1,
+        "val_bits_per_byte": 0.75,
+    },
 ]
 
 
@@ -39,10 +61,19 @@ def make(folder, config=QUICK, rows=ROWS, state=None):
 
 def test_collect_reads_the_files_of_a_run(tmp_path):
     found = collect(make(tmp_path / "2026-07-01-quickstart", state={"step": 100, "steps": 1100}))
-    assert (found.name, found.state, found.step, found.tokens) == ("2026-07-01-quickstart", "stopped", 100, 1000)
+    assert (found.name, found.state, found.step, found.tokens) == (
+        "2026-07-01-quickstart",
+        "stopped",
+        100,
+        1000,
+    )
     assert found.lines.val.tolist() == [[0, 100], [7.0, 2.1]]
     assert found.floor is not None
-    assert found.lines.floor == found.floor.nats_per_token == pytest.approx(found.floor.bits_per_byte * 7.0 / 2.5)
+    assert (
+        found.lines.floor
+        == found.floor.nats_per_token
+        == pytest.approx(found.floor.bits_per_byte * 7.0 / 2.5)
+    )
     assert (found.preset, found.changes) == ("quickstart", [])
     assert found.measured == {"seconds_per_step": 0.5}
     assert (found.plan, found.skills, found.environment, found.samples) == (None, None, {}, ())
@@ -64,7 +95,9 @@ def test_report_states(tmp_path, name):
 
 
 def test_quantized_model_is_reported_as_quantized(tmp_path):
-    found = collect(make(tmp_path, QUICK, state={"step": 0, "steps": 0, "quantized": 8, "made_from": "runs/a"}))
+    found = collect(
+        make(tmp_path, QUICK, state={"step": 0, "steps": 0, "quantized": 8, "made_from": "runs/a"})
+    )
     assert (found.state, found.run.description) == ("quantized", "runs/a quantized to 8 bits")
 
 
@@ -76,7 +109,9 @@ def test_report_state_is_running_while_the_run_is_locked(tmp_path):
     assert not (folder / "run.lock").exists(), "reading makes no lock"
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"skills": 3}', '{"memory": {}}', "\0\0", "1e999"])
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", "null", '{"skills": 3}', '{"memory": {}}', "\0\0", "1e999"]
+)
 def test_collect_skips_damaged_files(tmp_path, damage):
     folder = make(tmp_path)
     for name in ("skills.json", "plan.json", "env.json", "samples.md"):
@@ -89,7 +124,10 @@ def test_collect_skips_damaged_files(tmp_path, damage):
 
 
 def test_collect_skips_non_finite_values(tmp_path):
-    rows = [*ROWS, {"step": 101, "loss": None, "val_loss": "low", "train_loss": [1], "tokens": 1010}]
+    rows = [
+        *ROWS,
+        {"step": 101, "loss": None, "val_loss": "low", "train_loss": [1], "tokens": 1010},
+    ]
     found = collect(make(tmp_path, rows=rows))
     assert found.rows[-1] == {"step": 101, "tokens": 1010}
 
@@ -105,14 +143,19 @@ def test_spread_out_keeps_first_last_and_even_spacing():
     few = spread_out(many, MAX_SAMPLES)
     assert (len(few), few[0].step, few[-1].step) == (MAX_SAMPLES, 0, 100)
     steps = [sample.step for sample in few]
-    assert max(b - a for a, b in zip(steps, steps[1:])) - min(b - a for a, b in zip(steps, steps[1:])) <= 1
+    assert (
+        max(b - a for a, b in zip(steps, steps[1:])) - min(b - a for a, b in zip(steps, steps[1:]))
+        <= 1
+    )
     assert spread_out(many[:3], MAX_SAMPLES) == many[:3]
 
 
 def test_report_lists_settings_that_differ_from_the_preset(tmp_path):
     config = replace(QUICK, train=replace(QUICK.train, steps=100))
     found = collect(make(tmp_path / "quickstart", config))
-    assert [asdict(change) for change in found.changes] == [{"name": "train.steps", "value": 100, "preset_value": 1100}]
+    assert [asdict(change) for change in found.changes] == [
+        {"name": "train.steps", "value": 100, "preset_value": 1100}
+    ]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no folder without permission to read")

@@ -31,16 +31,45 @@ def falling(step):
     return 2 + (START - 2) * (1 + step / 20) ** -0.8
 
 
-def a_curve(loss=falling, held_out=None, learned=None, norm=lambda step: 1.0, flicker=0.03, seed=0, passes=1.0, steps=STEPS, tokens=10**7):
+def a_curve(
+    loss=falling,
+    held_out=None,
+    learned=None,
+    norm=lambda step: 1.0,
+    flicker=0.03,
+    seed=0,
+    passes=1.0,
+    steps=STEPS,
+    tokens=10**7,
+):
     """Rows of metrics: a loss every ten steps that flickers, a look every fifty."""
     rng = np.random.default_rng(seed)
-    rows = [{"step": 0, "tokens": 0, "passes": 0.0, "train_loss": loss(0), "val_loss": (held_out or loss)(0)}]
+    rows = [
+        {
+            "step": 0,
+            "tokens": 0,
+            "passes": 0.0,
+            "train_loss": loss(0),
+            "val_loss": (held_out or loss)(0),
+        }
+    ]
     for step in range(10, steps + 1, 10):
         row = {"step": step, "tokens": tokens * step // steps, "lr": 1e-3 * (1 - step / steps)}
-        rows.append(row | {"loss": loss(step) * (1 + flicker * rng.normal()), "grad_norm": norm(step) * (1 + 0.1 * rng.normal())})
+        rows.append(
+            row
+            | {
+                "loss": loss(step) * (1 + flicker * rng.normal()),
+                "grad_norm": norm(step) * (1 + 0.1 * rng.normal()),
+            }
+        )
         if step % 50 == 0:
-            seen = {"train_loss": (learned or loss)(step), "val_loss": (held_out or loss)(step) + 0.02 + 0.005 * rng.normal()}
-            rows.append({"step": step, "tokens": row["tokens"], "passes": passes * step / steps} | seen)
+            seen = {
+                "train_loss": (learned or loss)(step),
+                "val_loss": (held_out or loss)(step) + 0.02 + 0.005 * rng.normal(),
+            }
+            rows.append(
+                {"step": step, "tokens": row["tokens"], "passes": passes * step / steps} | seen
+            )
     return rows
 
 
@@ -50,7 +79,11 @@ def sick(rows, config=CONFIG):
     for finding in found.values():
         assert finding.evidence
         assert bool(finding.advice) == (finding.state != "ok")
-    return {name: (finding.state, finding.summary) for name, finding in found.items() if finding.state != "ok"}
+    return {
+        name: (finding.state, finding.summary)
+        for name, finding in found.items()
+        if finding.state != "ok"
+    }
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -58,14 +91,23 @@ def sick(rows, config=CONFIG):
 def test_diagnose_finds_no_problem_in_healthy_curves(seed, flicker):
     rows = a_curve(flicker=flicker, seed=seed)
     assert sick(rows) == {}
-    assert diagnose(rows, CONFIG).keys() == CHECKS.keys() - OF_STORIES, "each check has something to say"
+    assert diagnose(rows, CONFIG).keys() == CHECKS.keys() - OF_STORIES, (
+        "each check has something to say"
+    )
 
 
 @pytest.mark.parametrize(
-    ("power", "floor", "noise"), [(0.4, 0.5, 0.02), (1.5, 1.0, 0.05), (0.8, 3.0, 0.02)], ids=["slow", "fast", "soon at its floor"]
+    ("power", "floor", "noise"),
+    [(0.4, 0.5, 0.02), (1.5, 1.0, 0.05), (0.8, 3.0, 0.02)],
+    ids=["slow", "fast", "soon at its floor"],
 )
 def test_diagnose_accepts_other_healthy_shapes(power, floor, noise):
-    assert sick(a_curve(lambda step: floor + (START - floor) * (1 + step / 20) ** -power, flicker=noise)) == {}
+    assert (
+        sick(
+            a_curve(lambda step: floor + (START - floor) * (1 + step / 20) ** -power, flicker=noise)
+        )
+        == {}
+    )
 
 
 SICK = {
@@ -103,7 +145,10 @@ def test_diagnose_finds_each_problem(made, check, state, words, seed):
 
 def test_diagnose_finds_missing_warmup():
     rows = a_curve(lambda s: falling(s) + (3 if 0 < s < 50 else 0))
-    assert sick(rows, replace(CONFIG, train=replace(CONFIG.train, warmup_steps=0)))["warmup"] == ("problem", "warmup is missing")
+    assert sick(rows, replace(CONFIG, train=replace(CONFIG.train, warmup_steps=0)))["warmup"] == (
+        "problem",
+        "warmup is missing",
+    )
 
 
 def test_diagnose_counts_skipped_steps():
@@ -121,8 +166,13 @@ def test_diagnose_gives_evidence_and_matching_advice():
     assert "at step 300" in found.evidence
     assert "more text" in found.advice
     tied = replace(CONFIG, model=replace(MODEL, tie_embeddings=True))
-    assert "--model.init gpt2" in diagnose(a_curve(**SICK["first weights too large"][0]), tied)["initial loss"].advice
-    assert diagnose(a_curve(**SICK["climbs"][0]), CONFIG)["learning rate"].advice.startswith("Try --train.lr 0.0003")
+    assert (
+        "--model.init gpt2"
+        in diagnose(a_curve(**SICK["first weights too large"][0]), tied)["initial loss"].advice
+    )
+    assert diagnose(a_curve(**SICK["climbs"][0]), CONFIG)["learning rate"].advice.startswith(
+        "Try --train.lr 0.0003"
+    )
 
 
 def test_diagnose_is_empty_for_a_short_run():
@@ -170,7 +220,10 @@ FLOOR = floor_bits_per_byte()
 
 def a_curve_above_floor(above):
     """A healthy curve that ends so far above the floor of the stories; 0.1 is 10 %."""
-    return [row | ({"val_bits_per_byte": (1 + above) * FLOOR} if "val_loss" in row else {}) for row in a_curve()]
+    return [
+        row | ({"val_bits_per_byte": (1 + above) * FLOOR} if "val_loss" in row else {})
+        for row in a_curve()
+    ]
 
 
 def results(step=1000, **accuracy):
@@ -179,7 +232,10 @@ def results(step=1000, **accuracy):
     return SkillResults(0.4, FLOOR, scores, step=step)
 
 
-@pytest.mark.parametrize(("above", "state"), [(0.08, "ok"), (0.2, "warning"), (3.02, "problem"), (-0.02, "ok"), (-0.1, "warning")])
+@pytest.mark.parametrize(
+    ("above", "state"),
+    [(0.08, "ok"), (0.2, "warning"), (3.02, "problem"), (-0.02, "ok"), (-0.1, "warning")],
+)
 def test_distance_to_the_floor_is_checked_at_the_end_of_a_run(above, state):
     rows = a_curve_above_floor(above)
     found = diagnose(rows, STORIES)["floor"]
@@ -203,7 +259,11 @@ def test_unfinished_run_is_not_undertrained():
     [
         ({"name": 0.9, "count": 0.4}, "ok", "the weakest: count 40% (chance 25%)"),
         ({"name": 0.9, "count": 0.27}, "warning", "no better: count 27% (chance 25%)"),
-        ({"name": 0.27, "count": 0.1}, "problem", "below chance: count 10% (chance 25%); no better: name 27% (chance 25%)"),
+        (
+            {"name": 0.27, "count": 0.1},
+            "problem",
+            "below chance: count 10% (chance 25%); no better: name 27% (chance 25%)",
+        ),
     ],
 )
 def test_skills_are_compared_with_chance(accuracy, state, words):
@@ -230,14 +290,35 @@ def corpus():
 
 def trained(folder, corpus, tokens=None, model=None, **settings):
     """The metrics of a run of a second or two."""
-    shape = {"vocab_size": corpus.tokenizer.n_vocab, "context_length": 16, "emb_dim": 24, "n_heads": 2, "n_layers": 1, "drop_rate": 0.0}
-    often = {"batch_size": 8, "lr": 5e-3, "warmup_steps": 10, "eval_every": 20, "eval_batches": 6, "save_every": 10**6, "sample_every": 0}
+    shape = {
+        "vocab_size": corpus.tokenizer.n_vocab,
+        "context_length": 16,
+        "emb_dim": 24,
+        "n_heads": 2,
+        "n_layers": 1,
+        "drop_rate": 0.0,
+    }
+    often = {
+        "batch_size": 8,
+        "lr": 5e-3,
+        "warmup_steps": 10,
+        "eval_every": 20,
+        "eval_batches": 6,
+        "save_every": 10**6,
+        "sample_every": 0,
+    }
     config = RunConfig(
         GPTConfig(**shape | (model or {})),
-        DataConfig(source="file:stories.txt", tokenizer="chars"),  # a minute of a tiny model is far from the entropy of stories
+        DataConfig(
+            source="file:stories.txt", tokenizer="chars"
+        ),  # a minute of a tiny model is far from the entropy of stories
         TrainConfig(**{"steps": 160, "log_every": 2} | often | settings),
     )
-    train(config, folder, corpus=corpus if tokens is None else replace(corpus, train=corpus.train[:tokens]))
+    train(
+        config,
+        folder,
+        corpus=corpus if tokens is None else replace(corpus, train=corpus.train[:tokens]),
+    )
     return sick(open_run(folder).metrics, config)
 
 
@@ -245,7 +326,9 @@ def trained(folder, corpus, tokens=None, model=None, **settings):
 def _fast():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda number: None)
-        patch.setattr("llm_scratch.training.checkpoint_writer.CheckpointData.write", lambda *args: None)
+        patch.setattr(
+            "llm_scratch.training.checkpoint_writer.CheckpointData.write", lambda *args: None
+        )
         yield
 
 
@@ -254,12 +337,24 @@ def test_diagnose_finds_no_problem_in_a_real_run(tmp_path, corpus):
 
 
 REAL = {
-    "lr far too high": ({"lr": 2.0, "warmup_steps": 0, "schedule": "constant"}, "learning rate", "too high"),
+    "lr far too high": (
+        {"lr": 2.0, "warmup_steps": 0, "schedule": "constant"},
+        "learning rate",
+        "too high",
+    ),
     "lr too high at the start": ({"lr": 0.3, "warmup_steps": 0}, "warmup", "warmup is missing"),
     "lr far too low": ({"lr": 1e-7}, "progress", "does not decrease"),
-    "tied and torch's weights": ({"model": {"tie_embeddings": True}}, "initial loss", "initial weights are too large"),
+    "tied and torch's weights": (
+        {"model": {"tie_embeddings": True}},
+        "initial loss",
+        "initial weights are too large",
+    ),
     "by heart": ({"tokens": 400, "lr": 1e-2}, "overfitting", "overfitting from step"),
-    "stopped early": ({"steps": 24, "eval_every": 4, "schedule": "constant", "lr": 2e-3}, "length", "undertrained"),
+    "stopped early": (
+        {"steps": 24, "eval_every": 4, "schedule": "constant", "lr": 2e-3},
+        "length",
+        "undertrained",
+    ),
 }
 
 

@@ -15,7 +15,10 @@ def test_text_is_escaped_and_markup_is_not():
 
 
 def test_attributes_are_escaped():
-    assert element("i", class_=HOSTILE, aria_label='a"b') == f'<i class="{ESCAPED}" aria-label="a&quot;b"></i>'
+    assert (
+        element("i", class_=HOSTILE, aria_label='a"b')
+        == f'<i class="{ESCAPED}" aria-label="a&quot;b"></i>'
+    )
     assert element("i", class_="") == "<i></i>"
 
 

@@ -56,8 +56,13 @@ def page_of(folder) -> Page:
 
 def skills(**more):
     """Skills of a finished run, one of them with the model's answers."""
-    scores = (SkillScore("name", 0.913, 0.25, 500, 0.01), SkillScore("count", 0.14, 0.25, 300, 0.02))
-    example = SkillExample("name", "The tale of Mia and Lily. Here came", (" Mia", " Lily"), (0.8, 0.2))
+    scores = (
+        SkillScore("name", 0.913, 0.25, 500, 0.01),
+        SkillScore("count", 0.14, 0.25, 300, 0.02),
+    )
+    example = SkillExample(
+        "name", "The tale of Mia and Lily. Here came", (" Mia", " Lily"), (0.8, 0.2)
+    )
     return SkillResults(0.32, 0.29, scores, (example,), **more)
 
 
@@ -65,7 +70,11 @@ def complete(folder):
     """A finished run that has everything."""
     make(folder, state=FINISHED, rows=[*ROWS, {**ROWS[-1], "step": 1100, "elapsed": 100.0}])
     (folder / "samples.md").write_text("# What\n\n## Step 100, 1,000 tokens\n\nThe story of Mia\n")
-    (folder / "env.json").write_text(json.dumps({"python": "3.12.1", "torch": "2.9", "processor": "Fast 9000", "matrix_rate": 5e11}))
+    (folder / "env.json").write_text(
+        json.dumps(
+            {"python": "3.12.1", "torch": "2.9", "processor": "Fast 9000", "matrix_rate": 5e11}
+        )
+    )
     skills(step=1100).save(folder)
     return folder
 
@@ -85,7 +94,9 @@ def test_page_is_self_contained_and_has_no_scripts(tmp_path):
     text = render(collect(complete(tmp_path)))
     page = Page(text)
     assert not page.tags & {"script", "link", "img", "iframe", "object", "base", "form"}
-    assert {name for name, _ in page.attributes}.isdisjoint({"src", "href", "onload", "onerror", "onclick", "srcset"})
+    assert {name for name, _ in page.attributes}.isdisjoint(
+        {"src", "href", "onload", "onerror", "onclick", "srcset"}
+    )
     assert not re.search(r"url\((?!#)|@import|https?://", text)
 
 
@@ -110,10 +121,19 @@ def test_page_escapes_hostile_text_everywhere(tmp_path):
     )
     folder = complete(tmp_path / "<b>run")
     make(folder, config, rows=[*ROWS, {HOSTILE: 1.0, "step": 1100}])
-    (folder / "samples.md").write_text(f"# What\n\n## Step 100, 1,000 tokens\n\n{HOSTILE}{HOSTILE}\n")
-    (folder / "env.json").write_text(json.dumps({"torch": HOSTILE, "processor": HOSTILE, "matrix_rate": HOSTILE}))
+    (folder / "samples.md").write_text(
+        f"# What\n\n## Step 100, 1,000 tokens\n\n{HOSTILE}{HOSTILE}\n"
+    )
+    (folder / "env.json").write_text(
+        json.dumps({"torch": HOSTILE, "processor": HOSTILE, "matrix_rate": HOSTILE})
+    )
     example = SkillExample("name", HOSTILE, (HOSTILE, HOSTILE), (0.5, 0.5))
-    SkillResults(0.3, 0.29, (SkillScore("name", 0.9, 0.25, 9, 0.1), SkillScore(HOSTILE, 0.9, 0.25, 9, 0.1)), (example,)).save(folder)
+    SkillResults(
+        0.3,
+        0.29,
+        (SkillScore("name", 0.9, 0.25, 9, 0.1), SkillScore(HOSTILE, 0.9, 0.25, 9, 0.1)),
+        (example,),
+    ).save(folder)
     text = render(collect(folder))
     page = Page(text)
     assert not page.tags & {"script", "img", "b>run"}
@@ -123,7 +143,9 @@ def test_page_escapes_hostile_text_everywhere(tmp_path):
 
 
 def test_page_states_missing_skills_samples_and_environment(tmp_path):
-    folder = make(tmp_path, replace(QUICK, data=replace(QUICK.data, source="verdict")), state=FINISHED)
+    folder = make(
+        tmp_path, replace(QUICK, data=replace(QUICK.data, source="verdict")), state=FINISHED
+    )
     said = page_of(folder).said
     assert "No samples were generated" in said
     assert "has no valid env.json" in said
@@ -132,7 +154,12 @@ def test_page_states_missing_skills_samples_and_environment(tmp_path):
 
 
 def test_page_of_a_quantized_model_has_no_training_advice(tmp_path):
-    folder = make(tmp_path / "small", QUICK, rows=None, state={"step": 0, "steps": 0, "quantized": 8, "made_from": "runs/a"})
+    folder = make(
+        tmp_path / "small",
+        QUICK,
+        rows=None,
+        state={"step": 0, "steps": 0, "quantized": 8, "made_from": "runs/a"},
+    )
     said = page_of(folder).said
     assert "Runs/a quantized to 8 bits" in said or "runs/a quantized to 8 bits" in said
     assert "not trained in this form" in said
@@ -154,7 +181,10 @@ def test_page_of_an_unfinished_run_states_its_progress(tmp_path):
     with exclusive_writer(folder, print):
         assert "the first 100 of 1,100 steps" in page_of(folder).said
     said = page_of(folder).said
-    assert "Training was stopped or killed at step 100 of 1,100; the last checkpoint is of step 50" in said
+    assert (
+        "Training was stopped or killed at step 100 of 1,100; the last checkpoint is of step 50"
+        in said
+    )
     assert f"llm-scratch train --resume '{folder}'" in said
     assert "no checkpoint was saved" in page_of(make(tmp_path / "b")).said
     assert "no training step yet" in page_of(make(tmp_path / "c", rows=None)).said
@@ -191,7 +221,10 @@ def test_page_of_a_run_is_deterministic(tmp_path):
 def test_page_lists_changed_settings_first(tmp_path):
     config = replace(QUICK, train=replace(QUICK.train, steps=7, prompt=""))
     said = page_of(make(tmp_path / "quickstart", config)).said
-    assert "2 settings differ from the preset quickstart : setting this run preset train.steps 7 1100" in said
+    assert (
+        "2 settings differ from the preset quickstart : setting this run preset train.steps 7 1100"
+        in said
+    )
     assert "--train.steps 7 --train.prompt ''" in said
     assert preset("quickstart") == QUICK
 
@@ -199,11 +232,15 @@ def test_page_lists_changed_settings_first(tmp_path):
 def test_page_evaluations_include_the_first_and_the_last(tmp_path):
     rows = [{**ROWS[0], "step": step, "tokens": step} for step in range(0, 3100, 100)]
     table = re.search(r"<table>.*?</table>", render(collect(make(tmp_path, rows=rows))), re.S)[0]
-    steps = [int(step.replace(",", "")) for step in re.findall(r'<th scope="row">([\d,]+)</th>', table)]
+    steps = [
+        int(step.replace(",", "")) for step in re.findall(r'<th scope="row">([\d,]+)</th>', table)
+    ]
     assert (steps[0], steps[-1], len(steps)) == (0, 3000, 8)
 
 
 def test_page_of_an_untrained_model_has_no_empty_sections(tmp_path):
-    folder = make(tmp_path, QUICK, rows=None, state={"step": 0, "steps": 0, "quantized": 4, "made_from": "a"})
+    folder = make(
+        tmp_path, QUICK, rows=None, state={"step": 0, "steps": 0, "quantized": 4, "made_from": "a"}
+    )
     headings = re.findall(r"<h2>(.*?)</h2>", render(collect(folder)))
     assert headings == ["Settings", "Reproduce"]

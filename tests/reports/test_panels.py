@@ -9,8 +9,20 @@ from llm_scratch.errors import UserError
 from llm_scratch.reports.panels import PANELS, panel_figure
 from llm_scratch.reports.plot import COLORS, save_figure
 
-ROWS = [{"step": s, "tokens": 8 * s, "loss": 5 - s / 100, "lr": s / 1e5, "grad_norm": 1 + s % 2} for s in range(1, 201)]
-ROWS += [{"step": s, "tokens": 8 * s, "train_loss": 3.0, "val_loss": 3.1, "val_bits_per_byte": 2 - s / 200} for s in (0, 100, 200)]
+ROWS = [
+    {"step": s, "tokens": 8 * s, "loss": 5 - s / 100, "lr": s / 1e5, "grad_norm": 1 + s % 2}
+    for s in range(1, 201)
+]
+ROWS += [
+    {
+        "step": s,
+        "tokens": 8 * s,
+        "train_loss": 3.0,
+        "val_loss": 3.1,
+        "val_bits_per_byte": 2 - s / 200,
+    }
+    for s in (0, 100, 200)
+]
 
 
 def drawn(figure, panel):
@@ -25,14 +37,20 @@ def drawn(figure, panel):
 def test_each_panel_draws_its_numbers():
     figure = panel_figure({"run": ROWS})
     assert [axes.get_title(loc="left") for axes in figure.axes] == list(PANELS.values())
-    assert drawn(figure, "val_bits_per_byte")["run", COLORS[0]].tolist() == [[0, 2], [100, 1.5], [200, 1]]
+    assert drawn(figure, "val_bits_per_byte")["run", COLORS[0]].tolist() == [
+        [0, 2],
+        [100, 1.5],
+        [200, 1],
+    ]
     np.testing.assert_allclose(drawn(figure, "lr")["run", COLORS[0]][:, 1], np.arange(1, 201) / 1e5)
     np.testing.assert_allclose(drawn(figure, "grad_norm")["run", COLORS[0]][:, 1], 1.5)
     assert [axes.get_xlabel() for axes in figure.axes] == ["", "", "steps", "steps"]
 
 
 def test_panels_have_a_color_per_run_and_one_legend(tmp_path):
-    figure = panel_figure({"a": ROWS, "b": [row | {"tokens": 2 * row["tokens"]} for row in ROWS]}, "tokens")
+    figure = panel_figure(
+        {"a": ROWS, "b": [row | {"tokens": 2 * row["tokens"]} for row in ROWS]}, "tokens"
+    )
     assert drawn(figure, "lr").keys() == {("a", COLORS[0]), ("b", COLORS[1])}
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["a", "b", "single steps"]
@@ -43,11 +61,20 @@ def test_panels_have_a_color_per_run_and_one_legend(tmp_path):
 def test_floors_are_in_the_panels_that_have_them_and_in_the_legend():
     floors = {"loss": {"run": 2.5}, "val_bits_per_byte": {"run": 0.9}}
     figure = panel_figure({"run": ROWS}, floors=floors)
-    dotted = [[line.get_ydata()[0] for line in axes.lines if str(line.get_label()) == "_floor"] for axes in figure.axes]
+    dotted = [
+        [line.get_ydata()[0] for line in axes.lines if str(line.get_label()) == "_floor"]
+        for axes in figure.axes
+    ]
     assert dotted == [[2.5], [0.9], [], []]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["run", "single steps", "floor of the text"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "run",
+        "single steps",
+        "floor of the text",
+    ]
     few = [row for row in ROWS if row["step"] in (0, 1, 100, 200)]
-    assert [text.get_text() for text in panel_figure({"run": few}).legends[0].get_texts()] == ["run"]
+    assert [text.get_text() for text in panel_figure({"run": few}).legends[0].get_texts()] == [
+        "run"
+    ]
 
 
 def test_panels_without_data_are_an_error():

@@ -25,7 +25,10 @@ ROWS = [
 
 
 def lines(figure: Figure) -> dict[str, list[list[float]]]:
-    return {str(line.get_label()): np.asarray(line.get_xydata()).tolist() for line in figure.axes[0].lines}
+    return {
+        str(line.get_label()): np.asarray(line.get_xydata()).tolist()
+        for line in figure.axes[0].lines
+    }
 
 
 def write(folder, rows):
@@ -78,8 +81,13 @@ def test_plot_compares_runs_by_tokens_when_their_steps_differ():
     other = loss_figure({"a": ROWS, "b": [row | {"tokens": row["tokens"] * 8} for row in ROWS]})
     assert other.axes[0].get_xlabel() == "tokens seen"
     assert lines(other)["b, best 3.4"] == [[0, 5.1], [1024, 3.4], [2048, 3.6]]
-    timed = {name: [row | {"elapsed": row["step"] * pace} for row in ROWS] for name, pace in (("slow", 60.0), ("fast", 1.0))}
-    assert loss_figure(timed, "elapsed").axes[0].get_xlabel() == "time", "another speed is what is to be seen"
+    timed = {
+        name: [row | {"elapsed": row["step"] * pace} for row in ROWS]
+        for name, pace in (("slow", 60.0), ("fast", 1.0))
+    }
+    assert loss_figure(timed, "elapsed").axes[0].get_xlabel() == "time", (
+        "another speed is what is to be seen"
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,7 +102,11 @@ def test_plot_compares_runs_by_tokens_when_their_steps_differ():
 )
 def test_comparisons_show_the_floor_once_or_for_each_run(floors, want):
     figure = loss_figure({"a": ROWS, "b": ROWS}, floors=floors)
-    found = {str(line.get_label()): line.get_color() for line in figure.axes[0].lines if "floor" in str(line.get_label())}
+    found = {
+        str(line.get_label()): line.get_color()
+        for line in figure.axes[0].lines
+        if "floor" in str(line.get_label())
+    }
     assert found == want
 
 
@@ -110,16 +122,24 @@ def test_plot_legend_names_every_line(runs):
     legend, labels = drawn_labels(axes)
     compared = len(runs) > 1
     unnamed = [label for label in labels if label not in legend]
-    assert len(unnamed) == (2 if compared else 0), "the dashed lines of compared runs share an entry"
+    assert len(unnamed) == (2 if compared else 0), (
+        "the dashed lines of compared runs share an entry"
+    )
     assert ("training" in legend) == compared
 
 
 def touching_labels(figure, axes):
     """Pairs of labels below an axis with less than a letter between them, as they are drawn."""
     figure.draw_without_rendering()
-    boxes = [label.get_window_extent() for label in axes.get_xticklabels() if label.get_text() and label.get_visible()]
+    boxes = [
+        label.get_window_extent()
+        for label in axes.get_xticklabels()
+        if label.get_text() and label.get_visible()
+    ]
     low, high = axes.get_window_extent().x0 - 1, axes.get_window_extent().x1 + 1
-    boxes = sorted((box for box in boxes if low <= (box.x0 + box.x1) / 2 <= high), key=lambda box: box.x0)
+    boxes = sorted(
+        (box for box in boxes if low <= (box.x0 + box.x1) / 2 <= high), key=lambda box: box.x0
+    )
     assert len(boxes) >= 2, "an axis with fewer labels says nothing"
     return [(a.x1, b.x0) for a, b in zip(boxes, boxes[1:]) if b.x0 - a.x1 < 8]
 
@@ -131,7 +151,9 @@ DURATIONS = [3, 40, 59, 61, 600, 2400, 3599, 3600, 5400, 20_000, 86_400, 400_000
 @pytest.mark.parametrize("panels", [False, True])
 def test_labels_of_time_never_touch(seconds, panels):
     rows = [row | {"elapsed": seconds * row["step"] / 4, "lr": 0.1} for row in ROWS]
-    figure = panel_figure({"run": rows}, "elapsed") if panels else loss_figure({"run": rows}, "elapsed")
+    figure = (
+        panel_figure({"run": rows}, "elapsed") if panels else loss_figure({"run": rows}, "elapsed")
+    )
     assert touching_labels(figure, figure.axes[-1]) == []
 
 
@@ -149,7 +171,9 @@ def test_plot_time_ticks_are_round():
     figure = loss_figure({"run": rows}, "elapsed")
     figure.draw_without_rendering()
     assert figure.axes[0].get_xlabel() == "time (hours:minutes)"
-    assert {"0:00", "2:00", "10:00"} <= {label.get_text() for label in figure.axes[0].get_xticklabels()}
+    assert {"0:00", "2:00", "10:00"} <= {
+        label.get_text() for label in figure.axes[0].get_xticklabels()
+    }
 
 
 def test_without_a_training_loss_the_mean_of_the_steps_is_drawn():
@@ -162,8 +186,15 @@ def test_without_a_training_loss_the_mean_of_the_steps_is_drawn():
 
 
 def test_plot_skips_non_finite_points():
-    rows = [*ROWS, {"step": 6, "tokens": 384, "train_loss": float("nan"), "val_loss": float("inf")}, {"step": 8, "val_loss": None}]
-    assert lines(loss_figure({"run": rows})).keys() >= {"training, 2 at the end", "validation, best 3.4 at step 2"}
+    rows = [
+        *ROWS,
+        {"step": 6, "tokens": 384, "train_loss": float("nan"), "val_loss": float("inf")},
+        {"step": 8, "val_loss": None},
+    ]
+    assert lines(loss_figure({"run": rows})).keys() >= {
+        "training, 2 at the end",
+        "validation, best 3.4 at step 2",
+    }
 
 
 def test_plot_of_a_single_row(tmp_path):
@@ -175,7 +206,10 @@ def test_plot_runs_writes_pdf_and_png_and_nothing_else(tmp_path):
     run = write(tmp_path / "runs" / "first", ROWS)
     paths = plot_runs([run], tmp_path / "out" / "loss-plot")
     assert [path.name for path in paths] == ["loss-plot.pdf", "loss-plot.png"]
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["loss-plot.pdf", "loss-plot.png"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "loss-plot.pdf",
+        "loss-plot.png",
+    ]
     assert paths[0].read_bytes().startswith(b"%PDF")
     assert paths[1].read_bytes().startswith(b"\x89PNG")
 
@@ -185,7 +219,10 @@ def test_plot_files_are_deterministic(tmp_path, kind):
     import matplotlib
 
     with matplotlib.rc_context({"svg.hashsalt": "fixed"}):
-        first, second = (save_figure(loss_figure({"run": ROWS}), tmp_path / f"{i}.{kind}").read_bytes() for i in (1, 2))
+        first, second = (
+            save_figure(loss_figure({"run": ROWS}), tmp_path / f"{i}.{kind}").read_bytes()
+            for i in (1, 2)
+        )
     assert first == second
 
 

@@ -15,14 +15,22 @@ from llm_scratch.reports.settings import changes, flatten, nearest_preset, train
 QUICK = preset("quickstart")
 CHANGED = {
     "as the preset": QUICK,
-    "numbers": replace(QUICK.with_model(n_layers=3), train=replace(QUICK.train, lr=1e-5, steps=7, betas=(0.5, 0.75))),
-    "switches": replace(QUICK.with_model(tie_embeddings=False, qkv_bias=True), system=replace(QUICK.system, tensorboard=True)),
+    "numbers": replace(
+        QUICK.with_model(n_layers=3),
+        train=replace(QUICK.train, lr=1e-5, steps=7, betas=(0.5, 0.75)),
+    ),
+    "switches": replace(
+        QUICK.with_model(tie_embeddings=False, qkv_bias=True),
+        system=replace(QUICK.system, tensorboard=True),
+    ),
     "nothing": replace(QUICK, train=replace(QUICK.train, grad_clip=None, eval_batches=None)),
     "words": replace(QUICK, train=replace(QUICK.train, prompt="--a 'b' \"c\" $d")),
     "no prompt": replace(QUICK, train=replace(QUICK.train, prompt="")),
     "a large seed": replace(QUICK, train=replace(QUICK.train, seed=2**63)),
     "with a space": replace(QUICK, data=replace(QUICK.data, source="file:my books/*.txt")),
-    "a vocabulary that the tokenizer would change": replace(QUICK, data=replace(QUICK.data, tokenizer="gpt2")),
+    "a vocabulary that the tokenizer would change": replace(
+        QUICK, data=replace(QUICK.data, tokenizer="gpt2")
+    ),
     "another": preset("verdict"),
     "another architecture": QUICK.with_model(architecture="nanochat", emb_dim=96),
 }
@@ -43,7 +51,11 @@ def test_reproduction_of_a_preset_needs_no_flags():
 
 
 def test_reproduction_of_a_run_from_a_model_takes_its_shape_and_tokenizer():
-    config = replace(QUICK.with_model(emb_dim=768, drop_rate=0.1), data=replace(QUICK.data, tokenizer="gpt2"), init_from="gpt2")
+    config = replace(
+        QUICK.with_model(emb_dim=768, drop_rate=0.1),
+        data=replace(QUICK.data, tokenizer="gpt2"),
+        init_from="gpt2",
+    )
     words = train_words(config, "quickstart", "x")
     assert words[2:4] == ["--from", "gpt2"]
     assert "--data.tokenizer" not in words
@@ -53,7 +65,9 @@ def test_reproduction_of_a_run_from_a_model_takes_its_shape_and_tokenizer():
 
 def test_changes_are_named_with_both_values():
     config = replace(QUICK, train=replace(QUICK.train, steps=7))
-    assert [(c.name, c.value, c.preset_value) for c in changes(config, QUICK)] == [("train.steps", 7, 1100)]
+    assert [(c.name, c.value, c.preset_value) for c in changes(config, QUICK)] == [
+        ("train.steps", 7, 1100)
+    ]
     assert changes(QUICK, QUICK) == []
     assert flatten(config)["train.steps"] == 7
 
@@ -62,4 +76,6 @@ def test_changes_are_named_with_both_values():
 def test_nearest_preset_has_the_fewest_changes(name):
     config = preset(name)
     assert nearest_preset(replace(config, train=replace(config.train, seed=9))) == name
-    assert nearest_preset(RunConfig(data=DataConfig(source="x")), "verdict") == "verdict", "a folder's name decides"
+    assert nearest_preset(RunConfig(data=DataConfig(source="x")), "verdict") == "verdict", (
+        "a folder's name decides"
+    )

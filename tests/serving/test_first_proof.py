@@ -49,7 +49,9 @@ def test_first_proof_on_the_quickstart(quickstart):
         page.press("Enter")
         page.press("Escape")
         page.settle()
-        page.run("const sort = document.querySelector('select'); sort.value = 'name'; sort.dispatchEvent(new Event('change'))")
+        page.run(
+            "const sort = document.querySelector('select'); sort.value = 'name'; sort.dispatchEvent(new Event('change'))"
+        )
         page.settle()
         part = page.run("document.querySelector('.heads button').dataset.part")
         score = page.run("document.querySelector('.heads button .name').lastChild.textContent")
@@ -67,7 +69,9 @@ def test_first_proof_on_the_quickstart(quickstart):
         page.click("#bar .without button")
         page.press("7")
         page.settle()
-        page.run("const film = document.querySelector('#bar input'); film.value = 1; film.dispatchEvent(new Event('input'))")
+        page.run(
+            "const film = document.querySelector('#bar input'); film.value = 1; film.dispatchEvent(new Event('input'))"
+        )
         page.settle()
         assert float(page.text("#inspector .value").strip("<> %")) < 20
         server.shutdown()

@@ -39,8 +39,19 @@ def test_source_that_is_gone_gives_no_texts(tmp_path, caplog):
 
 def test_untaught_model_of_stories_begins_with_a_story_and_one_without_texts_with_plain_words():
     texts = [generate_story(HELD_OUT + number).text for number in range(3)]
-    letters = CharTokenizer.train([*(generate_story(HELD_OUT + number).text for number in range(80)), FALLBACK_TEXT])
+    letters = CharTokenizer.train(
+        [*(generate_story(HELD_OUT + number).text for number in range(80)), FALLBACK_TEXT]
+    )
     torch.manual_seed(0)
-    model = build(GPTConfig(vocab_size=letters.n_vocab, context_length=128, emb_dim=8, n_heads=2, n_layers=1, drop_rate=0.0)).eval()
+    model = build(
+        GPTConfig(
+            vocab_size=letters.n_vocab,
+            context_length=128,
+            emb_dim=8,
+            n_heads=2,
+            n_layers=1,
+            drop_rate=0.0,
+        )
+    ).eval()
     assert texts[0].startswith(first_screen(model, letters, texts).text)
     assert first_screen(model, letters, []).text == FALLBACK_TEXT

@@ -16,7 +16,12 @@ from llm_scratch.serving.static_files import static_files
 
 
 def test_page_and_modules_are_served_with_their_types(server):
-    kinds = {"/": "text/html", "/style.css": "text/css", "/main.js": "text/javascript", "/views/attention.js": "text/javascript"}
+    kinds = {
+        "/": "text/html",
+        "/style.css": "text/css",
+        "/main.js": "text/javascript",
+        "/views/attention.js": "text/javascript",
+    }
     for path, kind in kinds.items():
         code, headers, content = ask(server, path, method="GET")
         assert (code, headers.get_content_type()) == (200, kind)
@@ -27,7 +32,9 @@ def test_page_and_modules_are_served_with_their_types(server):
 
 def connect(server):
     """A connection that is closed at the end of a `with` block."""
-    return closing(http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=PATIENCE_SECONDS))
+    return closing(
+        http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=PATIENCE_SECONDS)
+    )
 
 
 SENT = {"Authorization": f"Bearer {SECRET}", "Content-Type": "application/json"}
@@ -43,8 +50,12 @@ def test_answers_are_compressed_where_the_reader_can(server):
 
 
 def test_malformed_address_is_an_error_of_the_request(server):
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=PATIENCE_SECONDS) as connection:
-        connection.sendall(f"GET http://[ HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\n\r\n".encode())
+    with socket.create_connection(
+        ("127.0.0.1", server.server_port), timeout=PATIENCE_SECONDS
+    ) as connection:
+        connection.sendall(
+            f"GET http://[ HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\n\r\n".encode()
+        )
         assert connection.recv(1000).startswith(b"HTTP/1.1 400 ")
 
 
@@ -69,5 +80,7 @@ def test_connection_stays_open_after_an_error_of_a_request(server):
 
 
 def test_busy_port_is_an_error_that_names_the_way_out(server):
-    with pytest.raises(UserError, match=f"port {server.server_port}: .* choose another --port, or 0 for a free one"):
+    with pytest.raises(
+        UserError, match=f"port {server.server_port}: .* choose another --port, or 0 for a free one"
+    ):
         open_playground({"by hand": hand_built()}, [TEXT], port=server.server_port)

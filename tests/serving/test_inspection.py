@@ -27,7 +27,11 @@ LETTERS = "abcdefghijk"
 def model():
     """A small GPT with random weights and the tokenizer of the hand-built one."""
     torch.manual_seed(0)
-    made = build(GPTConfig(vocab_size=11, context_length=24, emb_dim=12, n_heads=3, n_layers=2, drop_rate=0.0))
+    made = build(
+        GPTConfig(
+            vocab_size=11, context_length=24, emb_dim=12, n_heads=3, n_layers=2, drop_rate=0.0
+        )
+    )
     for weight in made.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     return made.eval()
@@ -60,7 +64,12 @@ def test_logits_are_the_models_in_float16(ask, model, ids):
         logits = model(ids)[0]
     assert np.allclose(values(ask("inspect")["logits"]), logits[-1], rtol=2**-10, atol=1e-4)
     for position in (0, 4):
-        assert np.allclose(values(ask("logits", position=position)["logits"]), logits[position], rtol=2**-10, atol=1e-4)
+        assert np.allclose(
+            values(ask("logits", position=position)["logits"]),
+            logits[position],
+            rtol=2**-10,
+            atol=1e-4,
+        )
 
 
 def test_surprise_is_minus_log2_of_the_probability(ask, model, ids):
@@ -68,7 +77,9 @@ def test_surprise_is_minus_log2_of_the_probability(ask, model, ids):
         bits = -model(ids)[0].log_softmax(-1) / np.log(2)
     shown = [token["bits"] for token in ask("inspect")["tokens"]]
     assert shown[0] is None
-    assert shown[1:] == pytest.approx([float(bits[i, ids[0, i + 1]]) for i in range(len(TEXT) - 1)], abs=1e-3)
+    assert shown[1:] == pytest.approx(
+        [float(bits[i, ids[0, i + 1]]) for i in range(len(TEXT) - 1)], abs=1e-3
+    )
 
 
 def test_attention_is_the_pattern_to_half_a_step(ask, model, ids):
@@ -91,7 +102,11 @@ def test_numbers_of_a_cell_multiply_out(ask):
 def test_lens_is_the_tools(ask, model, ids, kind):
     jacobian = fit_jacobian_lens(model, [[*range(11)] * 2] * 3, skip=6)
     with torch.no_grad():
-        logits = (jacobian(model, ids) if kind == "jacobian" else logit_lens(model, ids, normalize=kind == "norm"))[:, 0]
+        logits = (
+            jacobian(model, ids)
+            if kind == "jacobian"
+            else logit_lens(model, ids, normalize=kind == "norm")
+        )[:, 0]
     shown = ask("lens", kind=kind)
     assert shown["token"] == logits.argmax(-1).tolist()
     assert np.allclose(shown["probability"], logits.softmax(-1).amax(-1), atol=1e-4)
@@ -112,10 +127,18 @@ def test_ablation_is_the_tools_and_reaches_every_view(ask, model, ids):
         expected = model(ids)[0]
     rows = {row["part"]: row for row in ask("ablate", position=9, candidate=3)["parts"]}
     assert rows["0.1"]["probability"] == pytest.approx(float(expected[9].softmax(-1)[3]), abs=1e-5)
-    assert rows.keys() == {*(f"{layer}.{number}" for layer in range(2) for number in range(3)), "0.mlp", "1.mlp"}
-    assert np.allclose(values(ask("inspect", without=["0.1"])["logits"]), expected[-1], rtol=2**-10, atol=1e-4)
+    assert rows.keys() == {
+        *(f"{layer}.{number}" for layer in range(2) for number in range(3)),
+        "0.mlp",
+        "1.mlp",
+    }
+    assert np.allclose(
+        values(ask("inspect", without=["0.1"])["logits"]), expected[-1], rtol=2**-10, atol=1e-4
+    )
     whole = ask("inspect")
-    assert not np.allclose(values(whole["logits"]), expected[-1], rtol=2**-10, atol=1e-4)  # the model itself is as before
+    assert not np.allclose(
+        values(whole["logits"]), expected[-1], rtol=2**-10, atol=1e-4
+    )  # the model itself is as before
 
 
 def test_part_is_ablated_alike_alone_and_in_all_views():
@@ -123,12 +146,23 @@ def test_part_is_ablated_alike_alone_and_in_all_views():
     texts = [generate_story(HELD_OUT + number).text for number in range(3)]
     letters = CharTokenizer.train([generate_story(HELD_OUT + number).text for number in range(40)])
     torch.manual_seed(0)
-    made = build(GPTConfig(vocab_size=letters.n_vocab, context_length=1500, emb_dim=12, n_heads=3, n_layers=1, drop_rate=0.0)).eval()
+    made = build(
+        GPTConfig(
+            vocab_size=letters.n_vocab,
+            context_length=1500,
+            emb_dim=12,
+            n_heads=3,
+            n_layers=1,
+            drop_rate=0.0,
+        )
+    ).eval()
     for weight in made.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     routes = Playground(ModelLibrary({"gpt": NamedModel(made, letters)}), texts).routes
     body = {"text": texts[0][:30], "position": 20, "candidate": 3}
-    alone = {row["part"]: row["probability"] for row in json.loads(routes["/api/ablate"](body))["parts"]}
+    alone = {
+        row["part"]: row["probability"] for row in json.loads(routes["/api/ablate"](body))["parts"]
+    }
     for part in ("0.1", "0.mlp"):
         together = json.loads(routes["/api/ablate"]({**body, "without": [part]}))
         assert together["probability"] == alone[part]
@@ -145,7 +179,10 @@ def ablated_by_zero(model, letters, body, part):
 
 
 def test_swapped_token_is_read_instead(ask):
-    assert ask("inspect", swap=[[2, 10]])["logits"] == ask("inspect", text=TEXT[:2] + "k" + TEXT[3:])["logits"]
+    assert (
+        ask("inspect", swap=[[2, 10]])["logits"]
+        == ask("inspect", text=TEXT[:2] + "k" + TEXT[3:])["logits"]
+    )
 
 
 def test_continuation_is_greedy(ask, model, ids):
@@ -167,7 +204,11 @@ def test_film_shows_when_the_head_appeared(tmp_path):
     save_snapshot(tmp_path, 0, untaught(named.model))
     save_snapshot(tmp_path, 10, named.model.state_dict())
     playground = Playground(ModelLibrary({"by hand": named}, tmp_path), [TEXT])
-    film = json.loads(playground.routes["/api/film"]({"text": TEXT, "position": 9, "candidate": 3, "layer": 1, "head": 0}))
+    film = json.loads(
+        playground.routes["/api/film"](
+            {"text": TEXT, "position": 9, "candidate": 3, "layer": 1, "head": 0}
+        )
+    )
     before, after = film["rows"]
     assert film["key"] == 3
     assert (before["step"], after["step"]) == (0, 10)
@@ -178,20 +219,28 @@ def test_film_shows_when_the_head_appeared(tmp_path):
 def test_first_screen_shows_the_head_that_writes_the_answer():
 
     named = hand_built()
-    first = json.loads(Playground(ModelLibrary({"by hand": named}), [TEXT + "d"]).routes["/api/start"]({}))["first"]
+    first = json.loads(
+        Playground(ModelLibrary({"by hand": named}), [TEXT + "d"]).routes["/api/start"]({})
+    )["first"]
     assert (first["layer"], first["head"], first["answer"], first["key"]) == (1, 0, "d", 3)
 
 
 def test_requests_at_once_get_the_answers_that_they_get_alone(model):
     """Ablations are in the model while it computes: threads must not see each other's."""
-    bodies = [{"text": TEXT[:length], "without": parts} for length in (4, 6, 8) for parts in ([], ["0.0"], ["0.mlp", "1.2"], ["1.1"])]
+    bodies = [
+        {"text": TEXT[:length], "without": parts}
+        for length in (4, 6, 8)
+        for parts in ([], ["0.0"], ["0.mlp", "1.2"], ["1.1"])
+    ]
     named = NamedModel(model, hand_built().tokenizer)
     routes = Playground(ModelLibrary({"gpt": named}), [LETTERS * 2]).routes
     alone = [routes["/api/inspect"](body) for body in bodies]
     assert len(set(alone)) == len(bodies)
     together = Playground(ModelLibrary({"gpt": named}), [LETTERS * 2]).routes
     with ThreadPoolExecutor(8) as pool:
-        lenses = [pool.submit(together["/api/lens"], {"text": TEXT, "kind": "jacobian"}) for _ in range(3)]
+        lenses = [
+            pool.submit(together["/api/lens"], {"text": TEXT, "kind": "jacobian"}) for _ in range(3)
+        ]
         answers = list(pool.map(together["/api/inspect"], bodies))
     assert answers == alone
     assert len({lens.result() for lens in lenses}) == 1

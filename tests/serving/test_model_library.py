@@ -13,12 +13,19 @@ from llm_scratch.tokenizers.chars import CharTokenizer
 
 
 def gpt():
-    return build(GPTConfig(vocab_size=11, context_length=16, emb_dim=8, n_heads=2, n_layers=1, drop_rate=0.0)).eval()
+    return build(
+        GPTConfig(vocab_size=11, context_length=16, emb_dim=8, n_heads=2, n_layers=1, drop_rate=0.0)
+    ).eval()
 
 
 def test_unknown_models_and_steps_are_errors(tmp_path):
     library = ModelLibrary({"by hand": hand_built()}, tmp_path)
-    for name in ("by hnd", "/etc/passwd", "..", UNTRAINED):  # it has no settings to draw new weights from
+    for name in (
+        "by hnd",
+        "/etc/passwd",
+        "..",
+        UNTRAINED,
+    ):  # it has no settings to draw new weights from
         with pytest.raises(UserError, match="unknown model"):
             library.get(name)
     with pytest.raises(UserError, match="no snapshot of step 3; it has: none"):
@@ -40,7 +47,10 @@ def test_snapshot_leaves_the_model_as_it_is(tmp_path):
     early = library.get(step=5).model
     assert library.steps == [5]
     assert not early.trf_blocks[1].att.out_proj.weight.any()
-    assert all(torch.equal(weight, before[name]) for name, weight in library.get().model.state_dict().items())
+    assert all(
+        torch.equal(weight, before[name])
+        for name, weight in library.get().model.state_dict().items()
+    )
 
 
 def test_few_models_are_kept_and_the_main_one_always(tmp_path):
@@ -62,6 +72,8 @@ def test_untrained_model_has_new_weights_of_the_same_settings():
 
 
 def test_models_with_other_tokens_cannot_be_compared():
-    library = ModelLibrary({"a": hand_built(), "b": NamedModel(gpt(), CharTokenizer.train(["abc"]))})
+    library = ModelLibrary(
+        {"a": hand_built(), "b": NamedModel(gpt(), CharTokenizer.train(["abc"]))}
+    )
     with pytest.raises(UserError, match="another vocabulary than a"):
         library.get("b")

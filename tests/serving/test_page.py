@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 from playground_server import TEXT
 
-VIEWS = ["pieces", "flow", "attention", "lenses", "next", "whatif", "film", "write", "compare", "help"]
+VIEWS = [
+    "pieces",
+    "flow",
+    "attention",
+    "lenses",
+    "next",
+    "whatif",
+    "film",
+    "write",
+    "compare",
+    "help",
+]
 AXE = Path(__file__).parents[2] / "node_modules/axe-core/axe.min.js"
 
 
@@ -36,7 +47,9 @@ def test_first_proof_head_is_found_ablated_and_missing_before_training(page):
     press(page, "Enter")
     page.press("Escape")
     show(page, "attention")
-    page.run("const sort = document.querySelector('select'); sort.value = 'induction'; sort.dispatchEvent(new Event('change'))")
+    page.run(
+        "const sort = document.querySelector('select'); sort.value = 'induction'; sort.dispatchEvent(new Event('change'))"
+    )
     page.settle()
     best = page.run("document.querySelector('.heads button').dataset.part")
     assert best == "1.0"
@@ -52,7 +65,9 @@ def test_first_proof_head_is_found_ablated_and_missing_before_training(page):
     assert "has had at least 50 % since step 10" in page.text(".sentence")
     press(page, "s")
     press(page, "S", shift=True)
-    page.run("document.querySelector('#bar input').value = 0; document.querySelector('#bar input').dispatchEvent(new Event('input'))")
+    page.run(
+        "document.querySelector('#bar input').value = 0; document.querySelector('#bar input').dispatchEvent(new Event('input'))"
+    )
     page.settle()
     assert recalled(page) < 15
 
@@ -67,12 +82,16 @@ def test_view_is_drawn_with_title_sentence_and_number(page, view):
 
 
 def test_link_restores_the_state(page):
-    page.run("location.hash = '#view=lenses&text=abcabc&token=2&lens=raw&without=0.0&step=10&lensLayer=1'")
+    page.run(
+        "location.hash = '#view=lenses&text=abcabc&token=2&lens=raw&without=0.0&step=10&lensLayer=1'"
+    )
     page.wait("document.querySelector('#view').dataset.view === 'lenses'")
     page.settle()
     before = page.text("#stage"), page.run("location.hash")
     page.call("Page.reload")
-    page.wait("document.documentElement.dataset.ready === 'true' && document.querySelector('#stage h1').textContent")
+    page.wait(
+        "document.documentElement.dataset.ready === 'true' && document.querySelector('#stage h1').textContent"
+    )
     page.settle()
     assert (page.text("#stage"), page.run("location.hash")) == before
     assert "Without" not in before[0]
@@ -135,7 +154,9 @@ def test_axe_finds_nothing_serious(page, theme):
     for view in VIEWS:
         show(page, view)
         page.run(AXE.read_text(encoding="utf-8") + "; true")
-        violations = page.run("axe.run(document, {resultTypes: ['violations']}).then((result) => result.violations)")
+        violations = page.run(
+            "axe.run(document, {resultTypes: ['violations']}).then((result) => result.violations)"
+        )
         serious = [each for each in violations if each["impact"] in ("serious", "critical")]
         found += [f"{view}: {each['id']}: {each['nodes'][0]['html'][:150]}" for each in serious]
     page.call("Page.setBypassCSP", enabled=False)
@@ -159,7 +180,9 @@ def test_long_text_fills_the_context(page):
     page.run(f"location.hash = '#view=attention&text={'abcde' * 3}'")
     page.wait("document.querySelectorAll('.chip').length === 15")
     page.run(f"location.hash = '#view=attention&text={'abcde' * 3}f'")
-    page.wait("document.querySelector('.sentence').textContent.includes('has 16 tokens, and the model reads 15')")
+    page.wait(
+        "document.querySelector('.sentence').textContent.includes('has 16 tokens, and the model reads 15')"
+    )
     assert page.text("h1").endswith("?")
     (problem,) = page.problems()  # the refused request
     assert "400" in problem
@@ -178,13 +201,17 @@ def test_write_streams_tokens_and_stops(page):
     page.wait("document.querySelector('#view .primary').textContent === 'Write'")
     page.settle()
     assert "tokens" in page.text(".sentence")
-    assert "llm-scratch generate by hand 'abcdefgabc' --temperature 0 --seed" in page.text("#inspector")
+    assert "llm-scratch generate by hand 'abcdefgabc' --temperature 0 --seed" in page.text(
+        "#inspector"
+    )
 
 
 def test_sliders_change_the_bars_in_the_page_alone(page):
     show(page, "next")
     asked = len(page.requested())
-    page.run("const slider = document.querySelectorAll('.sliders input')[1]; slider.value = 1; slider.dispatchEvent(new Event('input'))")
+    page.run(
+        "const slider = document.querySelectorAll('.sliders input')[1]; slider.value = 1; slider.dispatchEvent(new Event('input'))"
+    )
     page.settle()
     assert "top_k=1" in page.run("location.hash")
     assert page.run("document.querySelectorAll('.bars .cut').length") == 10

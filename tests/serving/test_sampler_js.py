@@ -41,10 +41,25 @@ def golden_cases():
     }
     for number in range(CASES):
         V = draw.choice([5, 40, 300])
-        logits = (torch.randn(V, generator=torch.Generator().manual_seed(number)) * draw.choice([0.5, 2, 6])).half().double()
-        names = [name for name in choices if number % len(choices) == list(choices).index(name) or draw.random() < 0.2]
+        logits = (
+            (
+                torch.randn(V, generator=torch.Generator().manual_seed(number))
+                * draw.choice([0.5, 2, 6])
+            )
+            .half()
+            .double()
+        )
+        names = [
+            name
+            for name in choices
+            if number % len(choices) == list(choices).index(name) or draw.random() < 0.2
+        ]
         ids = [draw.randrange(min(V - 1, 12)) for _ in range(draw.choice([1, 6, 20]))]
-        yield {"logits": logits.tolist(), "ids": ids, "settings": {name: choices[name]() for name in names}}
+        yield {
+            "logits": logits.tolist(),
+            "ids": ids,
+            "settings": {name: choices[name]() for name in names},
+        }
 
 
 def test_javascript_samplers_equal_pythons():
@@ -52,13 +67,26 @@ def test_javascript_samplers_equal_pythons():
         pytest.skip("node is not installed: apt install nodejs")
     cases = list(golden_cases())
     command = [NODE, "--input-type=module", "-e", SCRIPT % json.dumps(SAMPLER.as_uri())]
-    result = subprocess.run(command, input=json.dumps(cases), capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True)
+    result = subprocess.run(
+        command,
+        input=json.dumps(cases),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=True,
+    )
     worst = 0.0
     for case, shares in zip(cases, json.loads(result.stdout), strict=True):
-        logits = process_logits(torch.tensor([case["logits"]], dtype=torch.float64), torch.tensor([case["ids"]]), **case["settings"])
+        logits = process_logits(
+            torch.tensor([case["logits"]], dtype=torch.float64),
+            torch.tensor([case["ids"]]),
+            **case["settings"],
+        )
         if logits.isneginf().all():
             continue  # every token is excluded: there is no distribution
-        difference = (logits.softmax(-1)[0] - torch.tensor(shares, dtype=torch.float64)).abs().max().item()
+        difference = (
+            (logits.softmax(-1)[0] - torch.tensor(shares, dtype=torch.float64)).abs().max().item()
+        )
         assert difference <= 1e-6, case["settings"]
         worst = max(worst, difference)
     assert worst > 0

@@ -23,7 +23,9 @@ def test_every_view_names_a_known_source():
     named = {
         found
         for view in views
-        for found in re.findall(r'source: (?:[^"\n]*\? )?"(\w+)"(?: : "(\w+)")?', view.read_text(encoding="utf-8"))
+        for found in re.findall(
+            r'source: (?:[^"\n]*\? )?"(\w+)"(?: : "(\w+)")?', view.read_text(encoding="utf-8")
+        )
         for found in found
         if found
     }

@@ -14,7 +14,12 @@ def exported(tmp_path_factory):
 
 
 def test_exported_page_has_four_files(exported):
-    assert {path.name for path in exported.parent.iterdir()} == {"index.html", "style.css", "page.js", "answers.js"}
+    assert {path.name for path in exported.parent.iterdir()} == {
+        "index.html",
+        "style.css",
+        "page.js",
+        "answers.js",
+    }
 
 
 def test_every_view_of_the_exported_page_is_drawn(exported):
@@ -22,7 +27,18 @@ def test_every_view_of_the_exported_page_is_drawn(exported):
         pytest.skip("Chromium is not installed: apt install chromium")
     with Browser() as page:
         page.open(exported.as_uri())
-        for view in ["pieces", "flow", "attention", "lenses", "next", "whatif", "film", "write", "compare", "help"]:
+        for view in [
+            "pieces",
+            "flow",
+            "attention",
+            "lenses",
+            "next",
+            "whatif",
+            "film",
+            "write",
+            "compare",
+            "help",
+        ]:
             page.run(f"location.hash = location.hash.replace(/&?view=\\w+/, '') + '&view={view}'")
             page.wait(f"document.querySelector('#view').dataset.view === '{view}'")
             page.settle()
@@ -45,6 +61,11 @@ def test_bundle_refuses_forms_that_it_does_not_know():
 
 
 def test_bundle_orders_modules_by_their_imports():
-    script = bundle({"views/a.js": 'import { b } from "../b.js";\nexport const a = b + 1;\n', "b.js": "export const b = 1;\n"})
+    script = bundle(
+        {
+            "views/a.js": 'import { b } from "../b.js";\nexport const a = b + 1;\n',
+            "b.js": "export const b = 1;\n",
+        }
+    )
     assert script.index("// b.js") < script.index("// views/a.js")
     assert 'const { b } = modules["b.js"];' in script

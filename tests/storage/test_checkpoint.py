@@ -16,12 +16,22 @@ from torch import nn
 from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
 from llm_scratch.storage import checkpoint, files, manifest
 
-FILES = ["model.safetensors", "optim.safetensors", "state.json", "config.json", "tokenizer.json", "manifest.json"]
+FILES = [
+    "model.safetensors",
+    "optim.safetensors",
+    "state.json",
+    "config.json",
+    "tokenizer.json",
+    "manifest.json",
+]
 
 
 def tensors(step):
     generator = torch.Generator().manual_seed(step)
-    return {"a.weight": torch.randn(5, 3, generator=generator), "b": torch.randn(7, generator=generator)}
+    return {
+        "a.weight": torch.randn(5, 3, generator=generator),
+        "b": torch.randn(7, generator=generator),
+    }
 
 
 def save(run, step, best=False, **changes):
@@ -30,14 +40,20 @@ def save(run, step, best=False, **changes):
         "weights": tensors(step),
         "optimizer": {"a.weight/exp_avg": tensors(step + 100)["a.weight"]},
         "state": {"step": step, "best": 2.5 - step / 100},
-        "write_tokenizer": lambda folder: (folder / "tokenizer.json").write_text(f'{{"step": {step}}}'),
+        "write_tokenizer": lambda folder: (folder / "tokenizer.json").write_text(
+            f'{{"step": {step}}}'
+        ),
     }
     return checkpoint.save(run, step, best=best, **(parts | changes))
 
 
 def tree(folder):
     """Every file under a folder with its hash."""
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +84,11 @@ def test_manifest_has_size_and_sha256_of_every_file(tmp_path):
     folder = save(tmp_path, 3)
     content = json.loads((folder / "manifest.json").read_text())
     assert (content["format"], content["step"]) == (manifest.FORMAT, 3)
-    want = {n: {"bytes": (folder / n).stat().st_size, "sha256": digest} for n, digest in tree(folder).items() if n != "manifest.json"}
+    want = {
+        n: {"bytes": (folder / n).stat().st_size, "sha256": digest}
+        for n, digest in tree(folder).items()
+        if n != "manifest.json"
+    }
     assert content["files"] == want
 
 
@@ -161,7 +181,9 @@ def test_newer_format_is_rejected_and_not_moved(tmp_path, monkeypatch):
     monkeypatch.setattr(manifest, "FORMAT", 99)
     folder = save(tmp_path, 2)
     monkeypatch.undo()
-    with pytest.raises(UserError, match=r"step-00000002 has format 99, .*newer.* update this program") as error:
+    with pytest.raises(
+        UserError, match=r"step-00000002 has format 99, .*newer.* update this program"
+    ) as error:
         checkpoint.load_latest(tmp_path, not_called)
     assert error.value.code == CHECKPOINT
     assert folder.is_dir()
@@ -172,7 +194,9 @@ def test_false_format_is_damage(tmp_path, claimed):
     save(tmp_path, 1)
     folder = save(tmp_path, 2)
     text = (folder / "manifest.json").read_text()
-    (folder / "manifest.json").write_text(text.replace(f'"format": {manifest.FORMAT}', f'"format": {claimed}'))
+    (folder / "manifest.json").write_text(
+        text.replace(f'"format": {manifest.FORMAT}', f'"format": {claimed}')
+    )
     warnings = []
     assert checkpoint.load_latest(tmp_path, warnings.append).state["step"] == 1
     assert "manifest.json changed since it was written" in warnings[0]
@@ -190,7 +214,9 @@ def test_load_latest_fails_when_all_checkpoints_are_damaged(tmp_path):
 def test_reading_a_damaged_one_by_name_is_an_error(tmp_path):
     folder = save(tmp_path, 1)
     flip(folder / "model.safetensors", None)
-    with pytest.raises(UserError, match=r"model\.safetensors changed since it was written") as error:
+    with pytest.raises(
+        UserError, match=r"model\.safetensors changed since it was written"
+    ) as error:
         checkpoint.read(folder)
     assert error.value.code == CHECKPOINT
 
@@ -220,7 +246,8 @@ def test_save_on_a_full_disk_keeps_only_the_old_checkpoint(tmp_path, monkeypatch
         if not changes:
             patch.setattr(files.FileSystem, fault, refuse)
         with pytest.raises(
-            UserError, match=r"cannot save the checkpoint .*: No space left on device \(need 148 B, free .*free disk space"
+            UserError,
+            match=r"cannot save the checkpoint .*: No space left on device \(need 148 B, free .*free disk space",
         ) as error:
             save(tmp_path, 2, best=True, **changes)
     assert error.value.code == RESOURCES
@@ -234,7 +261,9 @@ def test_checkpoint_on_a_really_full_disk(tmp_path):
     """No file may grow beyond 4 kB, as on a disk with no more room; in a process of its own, since the limit cannot be lifted again."""
     save(tmp_path, 1)
     before = tree(tmp_path)
-    pytest.importorskip("resource", reason="needs a limit on the size of files, which Windows does not have")
+    pytest.importorskip(
+        "resource", reason="needs a limit on the size of files, which Windows does not have"
+    )
     script = """
 import resource, sys, torch
 from pathlib import Path
@@ -246,7 +275,12 @@ try:
 except UserError as e:
     print(e.code, e)
 """
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
     assert done.stdout.startswith(f"{RESOURCES} cannot save the checkpoint"), done.stderr
     assert tree(tmp_path) == before
 
@@ -257,7 +291,11 @@ def test_save_removes_partial_files_of_a_killed_save(tmp_path):
     (tmp_path / "ckpt" / "step-00000002.tmp-17" / "model.safetensors").write_bytes(b"half")
     (tmp_path / "ckpt" / ".latest.17.part").write_text("step-0")
     save(tmp_path, 2)
-    assert sorted(p.name for p in (tmp_path / "ckpt").iterdir()) == ["latest", "step-00000001", "step-00000002"]
+    assert sorted(p.name for p in (tmp_path / "ckpt").iterdir()) == [
+        "latest",
+        "step-00000001",
+        "step-00000002",
+    ]
 
 
 def test_load_latest_skips_a_damaged_checkpoint_that_cannot_be_moved(tmp_path, monkeypatch):
@@ -281,10 +319,13 @@ def test_verify_reports_a_read_error_as_damage(tmp_path, monkeypatch):
 
 
 def test_check_disk_space_rejects_a_disk_that_is_too_small(tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**7, 6 * 10**6, 4 * 10**6))
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**7, 6 * 10**6, 4 * 10**6)
+    )
     checkpoint.check_disk_space(tmp_path / "not" / "yet", 10**6)
     with pytest.raises(
-        UserError, match=r"checkpoints of 1\.05 MiB: need 4\.2 MiB, free 3\.81 MiB; free disk space, or choose another --out"
+        UserError,
+        match=r"checkpoints of 1\.05 MiB: need 4\.2 MiB, free 3\.81 MiB; free disk space, or choose another --out",
     ) as error:
         checkpoint.check_disk_space(tmp_path, 1_100_000)
     assert error.value.code == RESOURCES
@@ -328,7 +369,10 @@ def test_old_checkpoints_are_deleted_only_after_the_new_one_is_complete(tmp_path
         (lambda w: {"weight": w["weight"]}, "here: bias is missing"),
         (lambda w: w | {"gate": w["bias"]}, "here: unknown tensor gate"),
         (lambda w: w | {"bias": torch.zeros(4)}, r"here: bias is \(4,\), the model has \(2,\)"),
-        (lambda w: w | {"weight": torch.zeros(3, 2)}, r"here: weight is \(3, 2\), the model has \(2, 3\)"),
+        (
+            lambda w: w | {"weight": torch.zeros(3, 2)},
+            r"here: weight is \(3, 2\), the model has \(2, 3\)",
+        ),
     ],
     ids=["missing", "unknown", "shape", "transposed"],
 )
@@ -336,6 +380,8 @@ def test_weights_are_taken_all_or_none(change, message):
     model = nn.Linear(3, 2)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(UserError, match=message) as error:
-        checkpoint.set_weights(model, change({name: torch.ones_like(t) for name, t in before.items()}), "here")
+        checkpoint.set_weights(
+            model, change({name: torch.ones_like(t) for name, t in before.items()}), "here"
+        )
     assert error.value.code == CHECKPOINT
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

@@ -55,9 +55,14 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        self.server.asked.append({k.lower(): v for k, v in self.headers.items()} | {"path": self.path})
+        self.server.asked.append(
+            {k.lower(): v for k, v in self.headers.items()} | {"path": self.path}
+        )
         if self.server.folder is not None:
-            part, asked = self.server.folder / ".file.bin.part", re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))
+            part, asked = (
+                self.server.folder / ".file.bin.part",
+                re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-")),
+            )
             self.server.parts.append((int(asked[1]), part.stat().st_size))
         fault = self.server.faults.pop(0) if self.server.faults else Handler.good
         fault(self)
@@ -80,13 +85,24 @@ class Handler(BaseHTTPRequestHandler):
     def start(self) -> int:
         """Where the client may go on: 0 unless it asks for a range of the version that is served."""
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        return int(asked[1]) if asked and self.headers.get("If-Range", self.server.etag) == self.server.etag else 0
+        return (
+            int(asked[1])
+            if asked and self.headers.get("If-Range", self.server.etag) == self.server.etag
+            else 0
+        )
 
     def good_head(self, **more: object) -> bytes:
         """The right headers; returns the bytes that should follow."""
         rest = CONTENT[self.start :]
-        ranged = {"Content_Range": f"bytes {self.start}-{len(CONTENT) - 1}/{len(CONTENT)}"} if self.start else {}
-        self.head(206 if self.start else 200, **({"Content_Length": len(rest), "ETag": self.server.etag} | ranged | more))
+        ranged = (
+            {"Content_Range": f"bytes {self.start}-{len(CONTENT) - 1}/{len(CONTENT)}"}
+            if self.start
+            else {}
+        )
+        self.head(
+            206 if self.start else 200,
+            **({"Content_Length": len(rest), "ETag": self.server.etag} | ranged | more),
+        )
         return rest
 
     def good(self) -> None:
@@ -157,14 +173,25 @@ def wrong_range(h: Handler) -> None:
 def other_version(h: Handler) -> None:
     """The file has changed, and the server minds no If-Range."""
     rest = bytes(len(CONTENT))[int(h.headers["Range"][6:-1]) :]
-    h.head(206, ETag='"two"', Content_Length=len(rest), Content_Range=f"bytes {len(CONTENT) - len(rest)}-{len(CONTENT) - 1}/{len(CONTENT)}")
+    h.head(
+        206,
+        ETag='"two"',
+        Content_Length=len(rest),
+        Content_Range=f"bytes {len(CONTENT) - len(rest)}-{len(CONTENT) - 1}/{len(CONTENT)}",
+    )
     h.body(rest)
 
 
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch) -> list[float]:
     """Alone with our own environment; waiting takes no time and is written down."""
-    for name in ("LLM_SCRATCH_DATA", "LLM_SCRATCH_OFFLINE", "HF_HUB_OFFLINE", "LLM_SCRATCH_MIRROR", "LLM_SCRATCH_CACHE"):
+    for name in (
+        "LLM_SCRATCH_DATA",
+        "LLM_SCRATCH_OFFLINE",
+        "HF_HUB_OFFLINE",
+        "LLM_SCRATCH_MIRROR",
+        "LLM_SCRATCH_CACHE",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("no_proxy", "*")
     seconds: list[float] = []
@@ -206,14 +233,20 @@ MENDED = {
     "closed": (f"closed at {3 * CHUNK + 17:,} of", [cut(3 * CHUNK + 17)]),
     "closed before a byte": ("closed at 0 of", [cut(0)]),
     "closed within a chunk": (f"closed at {CHUNK + 9:,} of", [chunked(CHUNK + 9)]),
-    "reset in the headers": ("Remote end closed", [lambda h: h.connection.shutdown(socket.SHUT_RDWR)]),
+    "reset in the headers": (
+        "Remote end closed",
+        [lambda h: h.connection.shutdown(socket.SHUT_RDWR)],
+    ),
     "wrong length": (f"200 with {len(CONTENT) - 9} bytes", [whole(CONTENT[:-9])]),
     "longer": ("wrong length: more than", [no_length(CONTENT + b"more")]),
     "shorter, unsaid": ("responded 416", [no_length(CONTENT[:-9]), status(416)]),
     "same length, wrong bytes": ("the sha256 differs", [whole(bytes(len(CONTENT)))]),
     "one bit wrong": ("the sha256 differs", [whole(CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]))]),
     "range ignored": ("closed at", [cut(2 * CHUNK), whole(CONTENT)]),
-    "range ignored by wrong bytes": ("the sha256 differs", [cut(2 * CHUNK), whole(bytes(len(CONTENT)))]),
+    "range ignored by wrong bytes": (
+        "the sha256 differs",
+        [cut(2 * CHUNK), whole(bytes(len(CONTENT)))],
+    ),
     "another range": ("the file changed", [cut(2 * CHUNK), wrong_range]),
     "changed, If-Range unminded": ("the file changed", [cut(2 * CHUNK), other_version]),
     "nothing to say": ("responded 204", [status(204)]),
@@ -315,9 +348,17 @@ HOPELESS = {
     "forbidden": (status(403), 1, "403"),
     "to a file": (status(302, Location="file:///etc/passwd"), 1, "302"),
     "to ftp": (status(301, Location="ftp://127.0.0.1/file.bin"), 1, "not an http"),
-    "to a cloud's secrets": (status(302, Location="http://169.254.169.254/latest/meta-data"), 1, "link-local address 169.254.169.254"),
+    "to a cloud's secrets": (
+        status(302, Location="http://169.254.169.254/latest/meta-data"),
+        1,
+        "link-local address 169.254.169.254",
+    ),
     "to them as one number": (status(307, Location="http://2852039166/"), 1, "link-local"),
-    "to them in IPv6 clothes": (status(302, Location="http://[::ffff:169.254.169.254]/"), 1, "link-local"),
+    "to them in IPv6 clothes": (
+        status(302, Location="http://[::ffff:169.254.169.254]/"),
+        1,
+        "link-local",
+    ),
     "to a link-local IPv6": (status(302, Location="http://[fe80::1]/"), 1, "link-local"),
     "in a circle": (status(302, Location="/again"), None, "302"),
 }
@@ -338,13 +379,24 @@ def test_download_permanent_failure_raises_one_error(fault, server, tmp_path, pa
 
 
 def test_download_follows_a_redirect_to_http(server, tmp_path):
-    server.faults = [status(302, Location=server.url + "?moved"), cut(CHUNK), status(302, Location="/moved")]
+    server.faults = [
+        status(302, Location=server.url + "?moved"),
+        cut(CHUNK),
+        status(302, Location="/moved"),
+    ]
     assert get(server, tmp_path).read_bytes() == CONTENT
-    assert [asked["path"] for asked in server.asked] == ["/file.bin", "/file.bin?moved", "/file.bin", "/moved"]
+    assert [asked["path"] for asked in server.asked] == [
+        "/file.bin",
+        "/file.bin?moved",
+        "/file.bin",
+        "/moved",
+    ]
     assert server.asked[3]["range"] == f"bytes={CHUNK}-"
 
 
-@pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://127.0.0.1/x", "data:,x", "http:///x"])
+@pytest.mark.parametrize(
+    "url", ["file:///etc/hostname", "ftp://127.0.0.1/x", "data:,x", "http:///x"]
+)
 def test_download_opens_http_addresses_only(url, tmp_path):
     with pytest.raises(UserError, match="not an http or https address"):
         fetch("x", [url], SHA, len(CONTENT), tmp_path)
@@ -354,7 +406,13 @@ def test_download_fails_when_no_server_responds(tmp_path, pauses):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
         with pytest.raises(UserError, match="refused"):
-            fetch("file.bin", [f"http://127.0.0.1:{taken.getsockname()[1]}/"], SHA, len(CONTENT), tmp_path)
+            fetch(
+                "file.bin",
+                [f"http://127.0.0.1:{taken.getsockname()[1]}/"],
+                SHA,
+                len(CONTENT),
+                tmp_path,
+            )
     assert len(pauses) == MAX_ATTEMPTS - 1
     assert names(tmp_path) == []
 
@@ -413,7 +471,9 @@ def test_download_retries_when_the_network_fails_during_it(monkeypatch, server, 
 
 def test_back_off_grows_to_half_a_minute_and_is_drawn(monkeypatch, server, tmp_path, pauses):
     bounds: list[tuple[float, float]] = []
-    monkeypatch.setattr(download.random, "uniform", lambda low, high: bounds.append((low, high)) or low)
+    monkeypatch.setattr(
+        download.random, "uniform", lambda low, high: bounds.append((low, high)) or low
+    )
     monkeypatch.setattr(download, "MAX_ATTEMPTS", 8)
     server.faults = [status(503)] * 7
     get(server, tmp_path)
@@ -431,7 +491,9 @@ def test_download_pause_is_random_after_progress_too(monkeypatch, server, tmp_pa
 
 def test_download_uses_the_second_url_when_the_first_fails(server, tmp_path):
     server.faults = [status(404)]
-    path = fetch("file.bin", [server.url + "?first", server.url + "?second"], SHA, len(CONTENT), tmp_path)
+    path = fetch(
+        "file.bin", [server.url + "?first", server.url + "?second"], SHA, len(CONTENT), tmp_path
+    )
     assert path.read_bytes() == CONTENT
     assert [asked["path"] for asked in server.asked] == ["/file.bin?first", "/file.bin?second"]
 
@@ -459,8 +521,13 @@ def test_eight_at_once_download_once(server, tmp_path):
 
 
 def test_too_little_space_is_said_before_a_byte_is_asked_for(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: type("Usage", (), {"free": len(CONTENT) - 1}))
-    with pytest.raises(UserError, match=f"{len(CONTENT):,} bytes needed and {len(CONTENT) - 1:,} free; free disk space") as error:
+    monkeypatch.setattr(
+        download.shutil, "disk_usage", lambda _: type("Usage", (), {"free": len(CONTENT) - 1})
+    )
+    with pytest.raises(
+        UserError,
+        match=f"{len(CONTENT):,} bytes needed and {len(CONTENT) - 1:,} free; free disk space",
+    ) as error:
         get(server, tmp_path)
     assert error.value.code == RESOURCES
     assert not server.asked
@@ -468,7 +535,9 @@ def test_too_little_space_is_said_before_a_byte_is_asked_for(server, tmp_path, m
 
 
 def test_download_removes_its_part_when_the_disk_is_full(server, tmp_path):
-    resource = pytest.importorskip("resource", reason="needs a limit on file sizes, which Windows lacks")
+    resource = pytest.importorskip(
+        "resource", reason="needs a limit on file sizes, which Windows lacks"
+    )
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (CHUNK, hard))
     try:
@@ -573,7 +642,9 @@ def test_data_folder_is_searched_first_and_not_written(server, tmp_path, monkeyp
     (own / "file.bin").write_bytes(CONTENT)
     assert get(server, cache) == own / "file.bin"
     (own / "file.bin").write_bytes(bytes(len(CONTENT)))
-    with pytest.raises(UserError, match="own/file.bin differs from the expected file .*; replace or remove it") as error:
+    with pytest.raises(
+        UserError, match="own/file.bin differs from the expected file .*; replace or remove it"
+    ) as error:
         get(server, cache)
     assert error.value.code == DATA
     assert len(server.asked) == 1
@@ -617,8 +688,12 @@ def test_download_goes_to_the_cache_by_default(server, tmp_path, monkeypatch):
 
 def test_https_does_not_go_on_as_http():
     request = urllib.request.Request("https://example.org/file.bin")
-    follow = functools.partial(Redirects().redirect_request, request, io.BytesIO(), 302, "Found", {})
-    with pytest.raises(RequestError, match="redirects to http://example.org/file.bin, which is not encrypted") as error:
+    follow = functools.partial(
+        Redirects().redirect_request, request, io.BytesIO(), 302, "Found", {}
+    )
+    with pytest.raises(
+        RequestError, match="redirects to http://example.org/file.bin, which is not encrypted"
+    ) as error:
         follow("http://example.org/file.bin")
     assert error.value.permanent
     assert follow("https://127.0.0.1/other.bin").full_url == "https://127.0.0.1/other.bin"

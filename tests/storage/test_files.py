@@ -11,7 +11,14 @@ import pytest
 
 from llm_scratch.errors import RESOURCES, UserError
 from llm_scratch.storage import files
-from llm_scratch.storage.files import atomic_file, atomic_folder, atomic_write, is_new_or_empty, remove_leftovers, sha256_of
+from llm_scratch.storage.files import (
+    atomic_file,
+    atomic_folder,
+    atomic_write,
+    is_new_or_empty,
+    remove_leftovers,
+    sha256_of,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -29,7 +36,9 @@ def test_atomic_file_appears_when_it_is_complete(tmp_path):
     assert names(path.parent) == ["file.bin"]
 
 
-@pytest.mark.parametrize(("data", "want"), [("žába\n", "žába\n".encode()), (b"\x00\xff\r\n", b"\x00\xff\r\n"), ("", b"")])
+@pytest.mark.parametrize(
+    ("data", "want"), [("žába\n", "žába\n".encode()), (b"\x00\xff\r\n", b"\x00\xff\r\n"), ("", b"")]
+)
 def test_atomic_write_writes_text_and_bytes(data, want, tmp_path):
     atomic_write(tmp_path / "file", data)
     atomic_write(str(tmp_path / "file"), data)
@@ -53,13 +62,17 @@ def test_atomic_file_keeps_the_old_file_after_an_exception(raised, tmp_path):
 
 
 def test_atomic_write_keeps_the_old_file_on_a_full_disk(tmp_path):
-    resource = pytest.importorskip("resource", reason="needs a limit on file sizes, which Windows lacks")
+    resource = pytest.importorskip(
+        "resource", reason="needs a limit on file sizes, which Windows lacks"
+    )
     path = tmp_path / "file"
     path.write_text("old")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        with pytest.raises(UserError, match="cannot write .*file: File too large; free disk space") as error:
+        with pytest.raises(
+            UserError, match="cannot write .*file: File too large; free disk space"
+        ) as error:
             atomic_write(path, b"x" * 2000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -85,7 +98,12 @@ def test_atomic_file_flushes_before_the_rename(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda handle: (calls.append("fsync"), fsync(handle)))
     monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("replace"), replace(a, b)))
     atomic_write(tmp_path / "file", "x")
-    assert calls == ["fsync", "fsync", "replace", "fsync"]  # the bytes as they are written, the file as a whole; then its name
+    assert calls == [
+        "fsync",
+        "fsync",
+        "replace",
+        "fsync",
+    ]  # the bytes as they are written, the file as a whole; then its name
 
 
 def test_atomic_write_fails_when_the_folder_is_a_file(tmp_path):
@@ -122,7 +140,12 @@ def test_file_system_removes_files_folders_and_missing_paths(tmp_path):
 def test_remove_leftovers_keeps_files_of_running_processes(tmp_path):
     done = subprocess.Popen([sys.executable, "-c", "pass"])
     done.wait()
-    for name in (f".plot.png.{done.pid}.part", f".plot.png.{os.getpid()}.part", ".mine.part", "mine.1.part"):
+    for name in (
+        f".plot.png.{done.pid}.part",
+        f".plot.png.{os.getpid()}.part",
+        ".mine.part",
+        "mine.1.part",
+    ):
         (tmp_path / name).write_text("half")
     remove_leftovers(tmp_path)
     assert names(tmp_path) == sorted([f".plot.png.{os.getpid()}.part", ".mine.part", "mine.1.part"])
@@ -155,7 +178,10 @@ def test_atomic_folder_leaves_nothing_after_an_exception(raised, tmp_path):
 def test_atomic_folder_does_not_replace_a_folder_with_files(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine").write_text("kept")
-    with pytest.raises(UserError, match="cannot write .*run: ") as error, atomic_folder(tmp_path / "run") as part:
+    with (
+        pytest.raises(UserError, match="cannot write .*run: ") as error,
+        atomic_folder(tmp_path / "run") as part,
+    ):
         (part / "file").write_text("new")
     assert error.value.code == RESOURCES
     assert names(tmp_path) == ["run"]
@@ -165,9 +191,17 @@ def test_atomic_folder_does_not_replace_a_folder_with_files(tmp_path):
 def test_is_new_or_empty_rejects_a_file_and_a_folder_with_files(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
-    assert [is_new_or_empty(tmp_path / name) for name in ("missing", "empty", "file", "")] == [True, True, False, False]
+    assert [is_new_or_empty(tmp_path / name) for name in ("missing", "empty", "file", "")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_sha256_of_a_file(tmp_path):
     (tmp_path / "file").write_bytes(b"abc")
-    assert sha256_of(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, B.1
+    assert (
+        sha256_of(tmp_path / "file")
+        == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )  # FIPS 180-2, B.1

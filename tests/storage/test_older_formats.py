@@ -10,7 +10,13 @@ from llm_scratch.storage.older_formats import upgrade_settings, upgrade_state, u
 from llm_scratch.training.recovery import RecoveryState
 
 OLD = {
-    "model": {"emb_dim": 48, "architecture": "modern", "qkv_bias": False, "init": "torch", "bits": 32},
+    "model": {
+        "emb_dim": 48,
+        "architecture": "modern",
+        "qkv_bias": False,
+        "init": "torch",
+        "bits": 32,
+    },
     "data": {"source": "stories", "order": "epochs"},
     "train": {"steps": 7, "max_norm": None},
     "machine": {"recompute": True, "background_save": "no", "compile": "no"},
@@ -41,40 +47,65 @@ def test_present_settings_are_unchanged():
     ("old", "new"),
     [
         ({"architecture": "gpt-erf"}, {"architecture": "gpt", "activation": "gelu"}),
-        ({"architecture": "gpt-exact-gelu", "bits": 8}, {"architecture": "gpt", "activation": "gelu"}),
+        (
+            {"architecture": "gpt-exact-gelu", "bits": 8},
+            {"architecture": "gpt", "activation": "gelu"},
+        ),
         (
             {"architecture": "gpt", "bits": 4, "qkv_bias": False, "init": "torch"},
             {"architecture": "gpt", "qkv_bias": False, "init": "torch"},
         ),
         ({"bits": 32, "emb_dim": 8}, {"emb_dim": 8}),
-        ({"architecture": "mine", "bits": 32, "init": "gpt2"}, {"architecture": "mine", "init": "gpt2"}),
-        ({"architecture": "nanochat", "init": "gpt2"}, {"architecture": "nanochat", "init": "gpt2"}),
+        (
+            {"architecture": "mine", "bits": 32, "init": "gpt2"},
+            {"architecture": "mine", "init": "gpt2"},
+        ),
+        (
+            {"architecture": "nanochat", "init": "gpt2"},
+            {"architecture": "nanochat", "init": "gpt2"},
+        ),
     ],
 )
 def test_settings_of_a_model_become_those_of_its_architecture(old, new):
     assert upgrade_settings({"model": old}) == {"model": new}
 
 
-@pytest.mark.parametrize("settings", [None, [], "text", {"train": 3, "system": None}, {"data": {"order": 5}}])
+@pytest.mark.parametrize(
+    "settings", [None, [], "text", {"train": 3, "system": None}, {"data": {"order": 5}}]
+)
 def test_malformed_settings_are_left_to_the_parser(settings):
     assert upgrade_settings(settings) == settings
 
 
 def test_config_file_of_an_older_run_is_read(tmp_path):
-    (tmp_path / "config.yaml").write_text("machine: {recompute: true}\ntrain: {max_norm: 0.5}\nstart: gpt2\n")
+    (tmp_path / "config.yaml").write_text(
+        "machine: {recompute: true}\ntrain: {max_norm: 0.5}\nstart: gpt2\n"
+    )
     config = load_config(tmp_path / "config.yaml")
-    assert (config.system.activation_checkpointing, config.train.grad_clip, config.init_from) == (True, 0.5, "gpt2")
+    assert (config.system.activation_checkpointing, config.train.grad_clip, config.init_from) == (
+        True,
+        0.5,
+        "gpt2",
+    )
 
 
 def test_every_present_name_exists():
     from_dict(RunConfig, NEW)
-    assert set(older_formats.SETTINGS["train"].values()) <= {field.name for field in fields(TrainConfig)}
-    assert set(older_formats.SETTINGS["system"].values()) <= {field.name for field in fields(SystemConfig)}
+    assert set(older_formats.SETTINGS["train"].values()) <= {
+        field.name for field in fields(TrainConfig)
+    }
+    assert set(older_formats.SETTINGS["system"].values()) <= {
+        field.name for field in fields(SystemConfig)
+    }
     assert set(older_formats.RECOVERY.values()) <= {field.name for field in fields(RecoveryState)}
 
 
 def test_older_counters_get_their_present_names():
-    old = {"step": 3, "guard": {"losses": []}, "trouble": {"streak": 1, "skipped": 2, "returns": 3, "shift": 4}}
+    old = {
+        "step": 3,
+        "guard": {"losses": []},
+        "trouble": {"streak": 1, "skipped": 2, "returns": 3, "shift": 4},
+    }
     recovery = {"consecutive_bad": 1, "skipped": 2, "rollbacks": 3, "skipped_batches": 4}
     assert upgrade_state(old) == {"step": 3, "spike_detector": {"losses": []}, "recovery": recovery}
     assert upgrade_state({"step": 3}) == {"step": 3}

@@ -16,7 +16,11 @@ def test_plain_settings_are_what_the_libraries_read(tmp_path):
     (tmp_path / "x.json").write_text(json.dumps(PLAIN))
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(PLAIN))
     (tmp_path / "empty.yaml").write_text("# nothing\n")
-    assert read_json(tmp_path / "x.json", CHECKPOINT) == read_yaml(tmp_path / "x.yaml", CHECKPOINT) == PLAIN
+    assert (
+        read_json(tmp_path / "x.json", CHECKPOINT)
+        == read_yaml(tmp_path / "x.yaml", CHECKPOINT)
+        == PLAIN
+    )
     assert read_yaml(tmp_path / "empty.yaml", CHECKPOINT) == {}
 
 

@@ -18,10 +18,14 @@ TENSORS = {
 
 
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
-@pytest.mark.parametrize("names", [list(TENSORS), list(TENSORS)[:1], list(TENSORS)[::-1], []], ids=len)
+@pytest.mark.parametrize(
+    "names", [list(TENSORS), list(TENSORS)[:1], list(TENSORS)[::-1], []], ids=len
+)
 def test_safetensors_writer_equals_the_library(names, metadata):
     tensors = {name: TENSORS[name] for name in names}
-    want = safetensors.torch.save({name: t.detach().contiguous() for name, t in tensors.items()}, metadata)
+    want = safetensors.torch.save(
+        {name: t.detach().contiguous() for name, t in tensors.items()}, metadata
+    )
     assert b"".join(iter_bytes(tensors, metadata)) == want
 
 

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from llm_scratch.errors import UserError
-from llm_scratch.storage.snapshots import list_snapshots, load_snapshot, save_snapshot, snapshot_path
+from llm_scratch.storage.snapshots import (
+    list_snapshots,
+    load_snapshot,
+    save_snapshot,
+    snapshot_path,
+)
 
 
 def test_snapshot_is_the_weights_in_float16(tmp_path):

@@ -11,9 +11,17 @@ import pytest
 
 from llm_scratch.errors import RESOURCES, USAGE, UserError
 from llm_scratch.storage import user_folders
-from llm_scratch.storage.user_folders import LIBRARY_FOLDERS, cache_folder, expand_user, find_cache_folder, set_library_folders
+from llm_scratch.storage.user_folders import (
+    LIBRARY_FOLDERS,
+    cache_folder,
+    expand_user,
+    find_cache_folder,
+    set_library_folders,
+)
 
-posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no user numbers and no modes of folders")
+posix = pytest.mark.skipif(
+    os.name == "nt", reason="Windows has no user numbers and no modes of folders"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -76,18 +84,24 @@ def test_cache_folder_of_the_environment_needs_no_home(env, no_home, tmp_path):
 
 @posix
 def test_cache_folder_is_a_temporary_one_when_home_is_read_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)  # root may write everywhere
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path) != tmp_path
+    )  # root may write everywhere
     private = Path(tempfile.gettempdir()) / f"llm-scratch-{os.getuid()}"
     usual = tmp_path / ".cache" / "llm-scratch"
     monkeypatch.setattr(sys, "platform", "linux")
     assert find_cache_folder() == (private, f"{usual} cannot be created")
     usual.mkdir(parents=True)
-    assert find_cache_folder() == (usual, ""), "a cache that is there is read, whether or not it can be written"
+    assert find_cache_folder() == (usual, ""), (
+        "a cache that is there is read, whether or not it can be written"
+    )
 
 
 @posix
 @pytest.mark.parametrize("wrong", ["a link", "open to others", "of somebody else", "a file"])
-def test_cache_folder_rejects_a_temporary_folder_of_another_user(wrong, no_home, tmp_path, monkeypatch):
+def test_cache_folder_rejects_a_temporary_folder_of_another_user(
+    wrong, no_home, tmp_path, monkeypatch
+):
     if wrong == "a link":
         (tmp_path / "elsewhere").mkdir(mode=0o700)
         no_home.symlink_to(tmp_path / "elsewhere")
@@ -101,7 +115,9 @@ def test_cache_folder_rejects_a_temporary_folder_of_another_user(wrong, no_home,
         uid = os.getuid()
         monkeypatch.setattr(os, "getuid", lambda: uid + 1)
         no_home.rename(no_home.with_name(f"llm-scratch-{uid + 1}"))
-    with pytest.raises(UserError, match="not a private folder of this user; remove it, or set LLM_SCRATCH_CACHE") as error:
+    with pytest.raises(
+        UserError, match="not a private folder of this user; remove it, or set LLM_SCRATCH_CACHE"
+    ) as error:
         cache_folder()
     assert error.value.code == RESOURCES
 
@@ -109,7 +125,9 @@ def test_cache_folder_rejects_a_temporary_folder_of_another_user(wrong, no_home,
 @posix
 def test_cache_folder_error_names_the_variable(no_home, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", "/nonexistent/tmp")
-    with pytest.raises(UserError, match="no folder for the cache .*; set LLM_SCRATCH_CACHE to a writable folder"):
+    with pytest.raises(
+        UserError, match="no folder for the cache .*; set LLM_SCRATCH_CACHE to a writable folder"
+    ):
         cache_folder()
     set_library_folders()  # the libraries do what they can
     assert not set(LIBRARY_FOLDERS) & set(os.environ)
@@ -119,7 +137,9 @@ def test_cache_folder_error_names_the_variable(no_home, monkeypatch):
 def test_expand_user_rejects_an_unknown_user(tmp_path):
     assert expand_user("~/a") == tmp_path / "a"
     assert expand_user("b") == Path("b")
-    with pytest.raises(UserError, match="~nobody-of-that-name/x: unknown home folder; write the full path") as error:
+    with pytest.raises(
+        UserError, match="~nobody-of-that-name/x: unknown home folder; write the full path"
+    ) as error:
         expand_user("~nobody-of-that-name/x")
     assert error.value.code == USAGE
 

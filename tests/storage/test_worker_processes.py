@@ -14,7 +14,12 @@ import pytest
 
 from llm_scratch.errors import RESOURCES, UserError
 from llm_scratch.storage import worker_processes
-from llm_scratch.storage.worker_processes import NO_MAIN_GUARD, check_main_guard, exit_description, worker_pool
+from llm_scratch.storage.worker_processes import (
+    NO_MAIN_GUARD,
+    check_main_guard,
+    exit_description,
+    worker_pool,
+)
 
 SCRIPT = """
 import sys, warnings
@@ -27,7 +32,9 @@ from llm_scratch.storage.worker_processes import worker_pool
 
 def run(script, *words):
     """A script in a process of its own, whose workers import it."""
-    return subprocess.run([sys.executable, script, *words], capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, script, *words], capture_output=True, text=True, timeout=120
+    )
 
 
 def test_workers_that_start_do_the_work(tmp_path):
@@ -45,7 +52,14 @@ def test_pool_is_not_started_without_a_main_guard(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("error", [OSError(38, "Function not implemented"), ImportError("no synchronize"), NotImplementedError("few")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(38, "Function not implemented"),
+        ImportError("no synchronize"),
+        NotImplementedError("few"),
+    ],
+)
 def test_pool_is_not_started_without_semaphores(error, monkeypatch):
     """As without /dev/shm."""
 
@@ -53,7 +67,12 @@ def test_pool_is_not_started_without_semaphores(error, monkeypatch):
         raise error
 
     monkeypatch.setattr(worker_processes, "ProcessPoolExecutor", fail)
-    with pytest.warns(RuntimeWarning, match=f"cannot start .{type(error).__name__}.*; using this process"), worker_pool(2) as pool:
+    with (
+        pytest.warns(
+            RuntimeWarning, match=f"cannot start .{type(error).__name__}.*; using this process"
+        ),
+        worker_pool(2) as pool,
+    ):
         assert pool is None
 
 
@@ -65,7 +84,10 @@ def test_one_worker_runs_in_this_process_without_a_warning():
 
 
 def test_workers_that_cannot_be_made_ready_are_done_without(capfd):
-    with pytest.warns(RuntimeWarning, match="the first one failed to initialize"), worker_pool(2, int, ("no number",)) as pool:
+    with (
+        pytest.warns(RuntimeWarning, match="the first one failed to initialize"),
+        worker_pool(2, int, ("no number",)) as pool,
+    ):
         assert pool is None
     assert "invalid literal for int()" in capfd.readouterr().err
 
@@ -95,7 +117,12 @@ def test_error_of_a_worker_is_raised():
 )
 @pytest.mark.skipif(os.name == "nt", reason="signals have other numbers there")
 def test_first_failed_worker_is_reported(codes, want):
-    assert exit_description({number: SimpleNamespace(exitcode=code) for number, code in enumerate(codes)}) == want
+    assert (
+        exit_description(
+            {number: SimpleNamespace(exitcode=code) for number, code in enumerate(codes)}
+        )
+        == want
+    )
 
 
 def test_worker_that_imports_the_script_starts_no_pool(monkeypatch):

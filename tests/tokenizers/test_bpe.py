@@ -33,7 +33,9 @@ def test_t1_every_code_point_comes_back(ours, small, measured):
     sample = EVERYTHING[:3000] + EVERYTHING[::29]
     assert ours.decode(ours.encode_python(sample)) == sample
     assert small.decode(small.encode_python(sample)) == sample
-    measured("T1", f"{len(EVERYTHING):,} by the engine, {len(sample):,} in Python", "every code point")
+    measured(
+        "T1", f"{len(EVERYTHING):,} by the engine, {len(sample):,} in Python", "every code point"
+    )
 
 
 @pytest.mark.slow
@@ -53,7 +55,10 @@ def assert_bytes_come_back(tokenizer: ByteBPE, n: int) -> None:
         word = known.longest_first(data)
         assert word == merge_piece(symbols(data), known.joined, known.pair_of)
         assert tokenizer.decode_bytes([tokenizer._id[symbol] for symbol in word]) == data
-        assert tokenizer.decode(tokenizer.encode_python(data.decode("latin-1"))).encode("latin-1") == data
+        assert (
+            tokenizer.decode(tokenizer.encode_python(data.decode("latin-1"))).encode("latin-1")
+            == data
+        )
 
 
 def test_t1_bytes_come_back(ours, measured):
@@ -75,7 +80,10 @@ def test_t1_any_bytes_come_back_from_their_ids(data, small):
     assert small.decode_bytes([small._id[symbol] for symbol in byte_ids]) == data
     text = data.decode("utf-8", "replace")
     assert small.decode_bytes(small.encode(text)) == text.encode()
-    assert small.decode_bytes(small.encode_python(data.decode("latin-1"))).decode().encode("latin-1") == data
+    assert (
+        small.decode_bytes(small.encode_python(data.decode("latin-1"))).decode().encode("latin-1")
+        == data
+    )
 
 
 @settings(max_examples=400, deadline=None)
@@ -94,7 +102,9 @@ def test_t1_nul_bom_and_half_surrogates(ours, gpt2):
     for text in ("\ud800", "a\udc00b", "\ud83d\ude00", "\ude00\ud83d"):
         want = gpt2.encode(text, disallowed_special=())
         assert ours.encode(text) == ours.encode_python(text) == want
-        assert ours.decode(want) == text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        assert ours.decode(want) == text.encode("utf-16", "surrogatepass").decode(
+            "utf-16", "replace"
+        )
 
 
 def test_half_a_character_is_replaced_or_an_error_as_asked(ours):
@@ -120,7 +130,9 @@ def test_t2_ids_of_ten_thousand_texts_equal_tiktoken(ours, gpt2, measured):
 
 
 def test_t2_a_trained_vocabulary_gives_equal_ids_on_every_road(small, tmp_path):
-    tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library: pip install tokenizers")
+    tokenizers = pytest.importorskip(
+        "tokenizers", reason="needs the tokenizers library: pip install tokenizers"
+    )
     small.save(tmp_path)
     theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     for text in SCRIPTS + code_texts()[:300] + random_texts(1000, seed=3):
@@ -129,7 +141,9 @@ def test_t2_a_trained_vocabulary_gives_equal_ids_on_every_road(small, tmp_path):
         ids = small.encode(text)
         assert small.encode_python(text) == ids
         assert theirs.decode(ids, skip_special_tokens=False) == text
-        if text.isascii() or text in SCRIPTS:  # the library's Unicode is older than the texts drawn at random
+        if (
+            text.isascii() or text in SCRIPTS
+        ):  # the library's Unicode is older than the texts drawn at random
             assert theirs.encode(text).ids == ids, text
 
 
@@ -162,7 +176,9 @@ def test_parts_give_the_ids_of_the_whole(ours, data_dir):
         lines = file.readlines()[:20_000] + ["\n", "\n", "  \n", "'", "ll end", "<|endof", "text|>"]
     whole = "".join(lines)
     assert list(ours.encode_iterable(iter(lines))) == ours.encode(whole)
-    assert list(ours.encode_iterable(lines, allowed_special="all")) == ours.encode(whole, allowed_special="all")
+    assert list(ours.encode_iterable(lines, allowed_special="all")) == ours.encode(
+        whole, allowed_special="all"
+    )
     assert list(ours.encode_iterable([])) == []
 
 
@@ -194,7 +210,9 @@ class PythonDict(dict):
 
 
 @pytest.mark.parametrize("name", WORST)
-def test_t3_the_worst_is_linear_in_python_and_has_equal_ids(ours, gpt2, name, monkeypatch, measured):
+def test_t3_the_worst_is_linear_in_python_and_has_equal_ids(
+    ours, gpt2, name, monkeypatch, measured
+):
     """Twice the bytes take twice the look-ups and the lines around them."""
     for table in ("joined", "symbol"):
         monkeypatch.setattr(ours.vocabulary, table, PythonDict(getattr(ours.vocabulary, table)))
@@ -233,10 +251,16 @@ for name in WORST:
 def test_t3_a_megabyte_of_the_worst_comes_to_an_end(gpt2_files, measured):
     """By the engine and the regular expressions, whose steps nothing counts: n * n would take hours."""
     command = [sys.executable, "-c", MEGABYTES, str(Path(__file__).parent), *map(str, gpt2_files)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == WORST
-    measured("T3", f"{len(WORST)} inputs of 1 MB, by the engine and by the regular expressions", "no hang")
+    measured(
+        "T3",
+        f"{len(WORST)} inputs of 1 MB, by the engine and by the regular expressions",
+        "no hang",
+    )
 
 
 def seconds(encode, text: str) -> float:
@@ -264,12 +288,18 @@ def growth(tokenizer: ByteBPE, encode, name: str, n: int) -> tuple[float, float]
 @pytest.mark.timing
 @pytest.mark.parametrize("name", WORST)
 def test_t3_the_worst_takes_a_second_a_megabyte(ours, name, measured):
-    n = 125_000 if name == "word" else 1_000_000  # the engine's heap for a longer word leaves the cache, which others' work fills
+    n = (
+        125_000 if name == "word" else 1_000_000
+    )  # the engine's heap for a longer word leaves the cache, which others' work fills
     half, whole = growth(ours, ours.encode, name, n // 2)
     assert whole <= 2.5 * half + FLOOR, (half, whole)
     speed = seconds(ours.encode, worst(name, 1_000_000)) if name == "word" else whole
     assert speed <= 1
-    measured("T3", f"{name}: {speed:.2f} s per MB; {n:,} bytes take {whole / half:.1f} times half of it", "1 s per MB; at most 2.5 times")
+    measured(
+        "T3",
+        f"{name}: {speed:.2f} s per MB; {n:,} bytes take {whole / half:.1f} times half of it",
+        "1 s per MB; at most 2.5 times",
+    )
 
 
 @pytest.mark.slow
@@ -284,7 +314,11 @@ def test_t3_a_megabyte_of_the_worst_in_python(ours, name, measured):
     half, whole = growth(ours, ours.encode_python, name, 500_000)
     assert whole <= 10
     assert whole <= 2.5 * half + FLOOR, (half, whole)
-    measured("T3", f"{name}, in Python: {whole:.2f} s per MB, {whole / half:.1f} times half of it", "10 s per MB; at most 2.5 times")
+    measured(
+        "T3",
+        f"{name}, in Python: {whole:.2f} s per MB, {whole / half:.1f} times half of it",
+        "10 s per MB; at most 2.5 times",
+    )
 
 
 def test_t3_a_million_blanks_do_not_break_the_engine(small, capfd):
@@ -298,7 +332,11 @@ def test_t3_a_million_blanks_do_not_break_the_engine(small, capfd):
 
 
 def test_names_and_sizes_are_those_of_tiktoken(ours, gpt2):
-    assert (ours.n_vocab, ours.eot_token, ours.name) == (gpt2.n_vocab, gpt2.eot_token, gpt2.name) == (50257, 50256, "gpt2")
+    assert (
+        (ours.n_vocab, ours.eot_token, ours.name)
+        == (gpt2.n_vocab, gpt2.eot_token, gpt2.name)
+        == (50257, 50256, "gpt2")
+    )
     assert ours.special_tokens == {"<|endoftext|>": 50256}
     assert ours.encode("hello world") == [31373, 995]
     assert ours.merges[:2] == [(b" ", b"t"), (b" ", b"a")]

@@ -53,9 +53,14 @@ def test_gpt2_files_are_read(write):
 
 
 def test_t5_circles_doubles_and_gaps_are_refused(write, measured):
-    expect_refused("merge 1 uses 'bc', which is neither a byte nor the result of an earlier merge", *write(["a bc", "b ca", "c ab"]))
+    expect_refused(
+        "merge 1 uses 'bc', which is neither a byte nor the result of an earlier merge",
+        *write(["a bc", "b ca", "c ab"]),
+    )
     expect_refused("merge 2 makes 'ab', which already exists", *write(["a b", "a b"]))
-    expect_refused("merge 3 makes 'abc', which already exists", *write(["a b", "ab c", "a bc"][:2] + ["ab c"]))
+    expect_refused(
+        "merge 3 makes 'abc', which already exists", *write(["a b", "ab c", "a bc"][:2] + ["ab c"])
+    )
     expect_refused("merge 3, 'ab' and 'c', can never occur", *write(["b c", "a b", "ab c"]))
     good = ["a b", "ab c"]
     vocab = vocab_of(good)
@@ -77,7 +82,12 @@ def test_t5_broken_files_are_refused(write, tmp_path, measured):
     expect_refused("Is a directory", tmp_path, names)
     names.write_text('{"a": 0, "a": 1}')
     expect_refused("duplicate key 'a'", rows, names)
-    for text, why in (("[1]", "not a JSON object"), ("{", "not JSON"), ("\x00\xff", "not JSON"), ("[" * 100_000, "not JSON")):
+    for text, why in (
+        ("[1]", "not a JSON object"),
+        ("{", "not JSON"),
+        ("\x00\xff", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+    ):
         names.write_text(text, encoding="utf-8")
         expect_refused(why, rows, names)
     measured("T5", "8 of 8", QUICKLY)
@@ -90,7 +100,9 @@ def test_t5_ten_million_rows_are_refused_at_once(write, tmp_path, measured):
     rows.write_bytes(b"#version\n")
     names.write_bytes(b'{"a":0' + b',"b":1' * 10_000_000 + b"}")
     expect_refused("a vocabulary has at most", rows, names)
-    (tmp_path / "tokenizer.json").write_bytes(b'{"model": {"merges": [' + b'"a b",' * 10_000_000 + b'"a b"]}}')
+    (tmp_path / "tokenizer.json").write_bytes(
+        b'{"model": {"merges": [' + b'"a b",' * 10_000_000 + b'"a b"]}}'
+    )
     expect_refused("a vocabulary has at most", tmp_path, load=ByteBPE.load)
     measured("T5", "3 of 3", QUICKLY)
 
@@ -110,12 +122,18 @@ def test_t5_a_name_given_twice_is_found_in_one_pass(write, tmp_path, measured):
 
 
 def test_gpt2_goes_out_and_in_with_equal_ids(ours, gpt2, tmp_path):
-    tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library: pip install tokenizers")
+    tokenizers = pytest.importorskip(
+        "tokenizers", reason="needs the tokenizers library: pip install tokenizers"
+    )
     assert ByteBPE.from_tiktoken(gpt2).merges == ours.merges
     ours.save(tmp_path)
     again = ByteBPE.load(tmp_path)
     theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
-    assert (again.merges, again.special_tokens, again.n_vocab) == (ours.merges, ours.special_tokens, 50257)
+    assert (again.merges, again.special_tokens, again.n_vocab) == (
+        ours.merges,
+        ours.special_tokens,
+        50257,
+    )
     for text in SCRIPTS:
         want = gpt2.encode(text, allowed_special="all")
         assert again.encode(text, allowed_special="all") == want
@@ -124,13 +142,21 @@ def test_gpt2_goes_out_and_in_with_equal_ids(ours, gpt2, tmp_path):
 
 
 def test_tokenizer_json_of_the_tokenizers_library_is_read(verdict, tmp_path):
-    tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library: pip install tokenizers")
+    tokenizers = pytest.importorskip(
+        "tokenizers", reason="needs the tokenizers library: pip install tokenizers"
+    )
     pre = tokenizers.pre_tokenizers
     trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=500, initial_alphabet=pre.ByteLevel.alphabet(), special_tokens=["<|endoftext|>", "<|pad|>"], show_progress=False
+        vocab_size=500,
+        initial_alphabet=pre.ByteLevel.alphabet(),
+        special_tokens=["<|endoftext|>", "<|pad|>"],
+        show_progress=False,
     )
     split = pre.Split(tokenizers.Regex(r" ?\p{L}+|\s+|[^\s\p{L}]"), "isolated")
-    for cutter in (pre.ByteLevel(add_prefix_space=False), pre.Sequence([split, pre.ByteLevel(add_prefix_space=False, use_regex=False)])):
+    for cutter in (
+        pre.ByteLevel(add_prefix_space=False),
+        pre.Sequence([split, pre.ByteLevel(add_prefix_space=False, use_regex=False)]),
+    ):
         theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
         theirs.pre_tokenizer = cutter
         theirs.train_from_iterator([verdict], trainer)
@@ -156,9 +182,13 @@ def test_tokenizer_json_with_other_rules_is_rejected(small, tmp_path):
         "has dropout=0.1": {"model": good["model"] | {"dropout": 0.1}},
         "it has a WordPiece model": {"model": good["model"] | {"type": "WordPiece"}},
         "adds tokens to each text": {"post_processor": {"type": "TemplateProcessing"}},
-        "without add_prefix_space": {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}},
+        "without add_prefix_space": {
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}
+        },
         "does not end its pre_tokenizer with ByteLevel": {"pre_tokenizer": {"type": "Whitespace"}},
-        "has an unsupported pre_tokenizer": {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}},
+        "has an unsupported pre_tokenizer": {
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
+        },
         "not special": {"added_tokens": [foreign]},
         "is not a tokenizer.json with byte-level BPE": {"pre_tokenizer": None},
         "no .model.": {"model": []},
@@ -166,19 +196,38 @@ def test_tokenizer_json_with_other_rules_is_rejected(small, tmp_path):
     }.items():
         (tmp_path / "tokenizer.json").write_text(json.dumps(good | change))
         expect_refused(match, tmp_path, load=ByteBPE.load)
-    alone = [{"Sequence": {"id": "A", "type_id": 0}}]  # as transformers 5 writes it: the text, and nothing before or after
+    alone = [
+        {"Sequence": {"id": "A", "type_id": 0}}
+    ]  # as transformers 5 writes it: the text, and nothing before or after
     special = {"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}
     before = [special, *alone]  # the token that a model's rows begin with: it belongs to the model
-    for pieces, match in ((alone, ""), (before, ""), ([*alone, special], "adds tokens to each text"), ([*before, special], "adds tokens")):
-        names = {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [599], "tokens": ["<|endoftext|>"]}}
-        template = {"type": "TemplateProcessing", "single": pieces, "pair": [], "special_tokens": names}
-        for after in (template, {"type": "Sequence", "processors": [{"type": "ByteLevel"}, template]}):
+    for pieces, match in (
+        (alone, ""),
+        (before, ""),
+        ([*alone, special], "adds tokens to each text"),
+        ([*before, special], "adds tokens"),
+    ):
+        names = {
+            "<|endoftext|>": {"id": "<|endoftext|>", "ids": [599], "tokens": ["<|endoftext|>"]}
+        }
+        template = {
+            "type": "TemplateProcessing",
+            "single": pieces,
+            "pair": [],
+            "special_tokens": names,
+        }
+        for after in (
+            template,
+            {"type": "Sequence", "processors": [{"type": "ByteLevel"}, template]},
+        ):
             (tmp_path / "tokenizer.json").write_text(json.dumps(good | {"post_processor": after}))
             if match:
                 expect_refused(match, tmp_path, load=ByteBPE.load)
             else:
                 assert ByteBPE.load(tmp_path).encode("the theater") == small.encode("the theater")
-                assert prefix_id(*read_tokenizer_json(tmp_path)) == (599 if pieces is before else None)
+                assert prefix_id(*read_tokenizer_json(tmp_path)) == (
+                    599 if pieces is before else None
+                )
 
 
 def test_save_keeps_the_old_file_after_a_disk_error(small, tmp_path, monkeypatch):
@@ -200,6 +249,11 @@ def test_from_tiktoken_rejects_an_encoding_without_byte_pairs():
     import tiktoken
 
     ranks = {bytes([i]): i for i in range(256)}
-    for broken, why in ((ranks | {b"abc": 256}, "not a pair of earlier tokens"), ({b"a": 0}, "no token for the byte 33")):
-        encoding = tiktoken.Encoding("broken", pat_str=GPT2_PATTERN, mergeable_ranks=broken, special_tokens={})
+    for broken, why in (
+        (ranks | {b"abc": 256}, "not a pair of earlier tokens"),
+        ({b"a": 0}, "no token for the byte 33"),
+    ):
+        encoding = tiktoken.Encoding(
+            "broken", pat_str=GPT2_PATTERN, mergeable_ranks=broken, special_tokens={}
+        )
         expect_refused(why, encoding, load=ByteBPE.from_tiktoken)

@@ -45,9 +45,14 @@ def count_anew(counts: Counter[str], n_merges: int) -> list[tuple[int, int]]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.dictionaries(st.text("abé", min_size=1, max_size=12), st.integers(1, 5), max_size=12), st.integers(0, 40))
+@given(
+    st.dictionaries(st.text("abé", min_size=1, max_size=12), st.integers(1, 5), max_size=12),
+    st.integers(0, 40),
+)
 def test_train_merges_equal_recounting(counts, n):
-    assert [tuple(map(ord, pair)) for pair in learn_merges(counts, n)] == count_anew(Counter(counts), n)
+    assert [tuple(map(ord, pair)) for pair in learn_merges(counts, n)] == count_anew(
+        Counter(counts), n
+    )
 
 
 @settings(max_examples=150, deadline=None)
@@ -65,7 +70,9 @@ def test_chains_of_long_words_equal_counting_anew(counts, n, min_chain):
 
 @pytest.mark.parametrize("word", ["a" * 300, "ab" * 200, "aab" * 120, "abcab" * 50 + "a"])
 def test_merges_of_a_long_word_equal_recounting(word):
-    assert [tuple(map(ord, pair)) for pair in learn_merges({word: 2, "ab": 1}, 30)] == count_anew(Counter({word: 2, "ab": 1}), 30)
+    assert [tuple(map(ord, pair)) for pair in learn_merges({word: 2, "ab": 1}, 30)] == count_anew(
+        Counter({word: 2, "ab": 1}), 30
+    )
 
 
 def random_letters(n):
@@ -88,13 +95,18 @@ def test_equals_counting_anew_on_real_text(verdict):
 
 
 def test_trained_merges_equal_the_tokenizers_library(data_dir, tmp_path):
-    tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library: pip install tokenizers")
+    tokenizers = pytest.importorskip(
+        "tokenizers", reason="needs the tokenizers library: pip install tokenizers"
+    )
     text = (data_dir / "tinyshakespeare.txt").read_text(encoding="utf-8")[:300_000]
     theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
     byte_level = tokenizers.pre_tokenizers.ByteLevel
     theirs.pre_tokenizer = byte_level(add_prefix_space=False)
     theirs.train_from_iterator(
-        [text], tokenizers.trainers.BpeTrainer(vocab_size=2000, initial_alphabet=byte_level.alphabet(), show_progress=False)
+        [text],
+        tokenizers.trainers.BpeTrainer(
+            vocab_size=2000, initial_alphabet=byte_level.alphabet(), show_progress=False
+        ),
     )
     ByteBPE.train([text], 2000, special_tokens=()).save(tmp_path)
     ours = json.loads((tmp_path / "tokenizer.json").read_text())["model"]
@@ -117,7 +129,11 @@ def test_t6_shuffled_texts_and_two_processes_give_identical_merges(verdict, monk
     assert digest(ByteBPE.train(texts, 500, processes=2)) == want
     assert digest(ByteBPE.train(shuffled, 500, processes=2)) == want
     assert digest(ByteBPE.train(texts[:-1], 500)) != want
-    measured("T6", f"equal sha256 of the merges: texts shuffled, 1 and 2 processes ({batches} batches)", "equal sha256")
+    measured(
+        "T6",
+        f"equal sha256 of the merges: texts shuffled, 1 and 2 processes ({batches} batches)",
+        "equal sha256",
+    )
 
 
 def test_t6_shuffled_files_give_identical_merges(data_dir, tmp_path, measured):
@@ -161,7 +177,9 @@ def test_training_on_a_small_text_warns_and_returns_fewer_tokens():
 
 @pytest.mark.parametrize("size", [256, 0, -1, 1_000_001])
 def test_training_rejects_an_impossible_vocabulary_size(size):
-    with pytest.raises(UserError, match=f"vocab_size: {size} is out of range; give a whole number from 257"):
+    with pytest.raises(
+        UserError, match=f"vocab_size: {size} is out of range; give a whole number from 257"
+    ):
         ByteBPE.train(["abc"], size)
 
 

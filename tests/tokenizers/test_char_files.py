@@ -17,7 +17,10 @@ def test_characters_are_read_from_what_is_written(tmp_path, end_of_text):
     tokenizer = CharTokenizer.train([TEXT], end_of_text)
     write_tokenizer_json(tmp_path, word_level_json(tokenizer))
     again = load_tokenizer(tmp_path)
-    assert (again.characters, again.special_tokens) == (tokenizer.characters, tokenizer.special_tokens)
+    assert (again.characters, again.special_tokens) == (
+        tokenizer.characters,
+        tokenizer.special_tokens,
+    )
 
 
 @pytest.mark.parametrize("end_of_text", [True, False])
@@ -27,7 +30,9 @@ def test_characters_are_read_after_transformers_saved_them_again(tmp_path, end_o
     tokenizer = CharTokenizer.train([TEXT], end_of_text)
     write_tokenizer_json(tmp_path, word_level_json(tokenizer))
     pad = {"pad_token": "<|endoftext|>"} if end_of_text else {}
-    theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"), **pad)
+    theirs = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(tmp_path / "tokenizer.json"), **pad
+    )
     theirs([TEXT, "the"], padding=end_of_text, truncation=True, max_length=4)
     theirs.save_pretrained(tmp_path / "again")
     assert json.loads((tmp_path / "again" / "tokenizer.json").read_text())["truncation"]
@@ -42,6 +47,8 @@ def test_words_of_several_letters_are_refused(tmp_path):
         {"pre_tokenizer": {"type": "Whitespace"}},
     ):
         write_tokenizer_json(tmp_path, good | change)
-        with pytest.raises(UserError, match="is a WordLevel tokenizer, but not of single characters") as error:
+        with pytest.raises(
+            UserError, match="is a WordLevel tokenizer, but not of single characters"
+        ) as error:
             load_tokenizer(tmp_path)
         assert error.value.code == DATA

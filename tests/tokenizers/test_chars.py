@@ -12,12 +12,26 @@ def test_shakespeare_has_the_65_characters_known_from_nanogpt(data_dir):
     text = (data_dir / "tinyshakespeare.txt").read_text(encoding="utf-8")
     tokenizer = CharTokenizer.train([text])
     assert (tokenizer.n_vocab, tokenizer.eot_token) == (66, 65)
-    assert tokenizer.encode("hii there") == [46, 47, 47, 1, 58, 46, 43, 56, 43]  # printed in nanoGPT's lecture notebook
+    assert tokenizer.encode("hii there") == [
+        46,
+        47,
+        47,
+        1,
+        58,
+        46,
+        43,
+        56,
+        43,
+    ]  # printed in nanoGPT's lecture notebook
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 def test_training_does_not_depend_on_the_order_of_texts():
-    assert CharTokenizer.train(["ba", "é"]).characters == CharTokenizer.train(["é", "ab"]).characters == "abé"
+    assert (
+        CharTokenizer.train(["ba", "é"]).characters
+        == CharTokenizer.train(["é", "ab"]).characters
+        == "abé"
+    )
 
 
 def test_chars_encode_end_of_text_only_if_allowed():
@@ -36,7 +50,10 @@ def test_chars_encode_end_of_text_only_if_allowed():
 
 def test_char_tokenizer_names_unknown_character():
     tokenizer = CharTokenizer.train(["ab"])
-    with pytest.raises(UserError, match=r"'é' \(U\+00E9\) was not in the training text.*train with --data\.tokenizer bpe") as caught:
+    with pytest.raises(
+        UserError,
+        match=r"'é' \(U\+00E9\) was not in the training text.*train with --data\.tokenizer bpe",
+    ) as caught:
         tokenizer.encode("abé")
     assert caught.value.code == 3
     for wrong in ([3], [-1]):

@@ -18,8 +18,13 @@ def encoding():
     """A tiktoken encoding whose ids jump: after the merges, between the special tokens, and among the merges."""
     merges = ByteBPE.train([TEXT * 20], 270).vocabulary
     ranks = {token: i + 3 * (i > 260) for i, token in enumerate(merges.symbol)}
-    specials = {"<|endoftext|>": max(ranks.values()) + 2, "<|endofprompt|>": max(ranks.values()) + 9}
-    return tiktoken.Encoding("gaps", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens=specials)
+    specials = {
+        "<|endoftext|>": max(ranks.values()) + 2,
+        "<|endofprompt|>": max(ranks.values()) + 9,
+    }
+    return tiktoken.Encoding(
+        "gaps", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens=specials
+    )
 
 
 def test_id_gaps_survive_saving_and_loading(encoding, tmp_path):
@@ -27,13 +32,19 @@ def test_id_gaps_survive_saving_and_loading(encoding, tmp_path):
     again = load_tokenizer(tmp_path)
     assert (again.n_vocab, again.eot_token) == (encoding.n_vocab, encoding.eot_token)
     for text in (TEXT, *SCRIPTS):
-        assert again.encode(text) == again.encode_python(text) == encoding.encode(text, disallowed_special=())
+        assert (
+            again.encode(text)
+            == again.encode_python(text)
+            == encoding.encode(text, disallowed_special=())
+        )
 
 
 def test_id_gaps_survive_saving_by_transformers(encoding, tmp_path):
     transformers = pytest.importorskip("transformers", reason="needs the extra `hf`")
     save_tokenizer(encoding, tmp_path)
-    theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"), eos_token="<|endoftext|>")
+    theirs = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(tmp_path / "tokenizer.json"), eos_token="<|endoftext|>"
+    )
     assert theirs(TEXT)["input_ids"] == encoding.encode(TEXT)
     theirs.save_pretrained(tmp_path / "again")
     again = load_tokenizer(tmp_path / "again")

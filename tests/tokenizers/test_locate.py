@@ -36,7 +36,9 @@ def test_characters_are_opened_too(tmp_path):
 def test_open_tokenizer_reads_a_file_of_the_tokenizers_library(tmp_path):
     tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library")
     theirs = tokenizers.ByteLevelBPETokenizer()
-    theirs.train_from_iterator([TEXT], vocab_size=300, special_tokens=["<|endoftext|>"], show_progress=False)
+    theirs.train_from_iterator(
+        [TEXT], vocab_size=300, special_tokens=["<|endoftext|>"], show_progress=False
+    )
     theirs.save(str(tmp_path / "theirs.json"))
     assert open_tokenizer(tmp_path / "theirs.json").encode(TEXT) == theirs.encode(TEXT).ids
 
@@ -44,13 +46,17 @@ def test_open_tokenizer_reads_a_file_of_the_tokenizers_library(tmp_path):
 def test_open_tokenizer_reads_gpt2s_two_files(tmp_path):
     tokenizers = pytest.importorskip("tokenizers", reason="needs the tokenizers library")
     theirs = tokenizers.ByteLevelBPETokenizer()
-    theirs.train_from_iterator([TEXT], vocab_size=300, special_tokens=["<|endoftext|>"], show_progress=False)
+    theirs.train_from_iterator(
+        [TEXT], vocab_size=300, special_tokens=["<|endoftext|>"], show_progress=False
+    )
     theirs.save_model(str(tmp_path))
     assert open_tokenizer(tmp_path).encode(TEXT) == theirs.encode(TEXT).ids
 
 
 @pytest.mark.parametrize("where", ["none.json", "."])
 def test_open_tokenizer_rejects_a_path_without_a_tokenizer(where, tmp_path):
-    with pytest.raises(UserError, match="cannot read .*; expected a tokenizer file or its folder") as error:
+    with pytest.raises(
+        UserError, match="cannot read .*; expected a tokenizer file or its folder"
+    ) as error:
         open_tokenizer(tmp_path / where)
     assert error.value.code == 3

@@ -32,7 +32,10 @@ def test_symbols_number_bytes_as_gpt2_does():
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.dictionaries(st.text("abc", min_size=1, max_size=15), st.integers(1, 9), max_size=8), st.text("abc", max_size=80))
+@given(
+    st.dictionaries(st.text("abc", min_size=1, max_size=15), st.integers(1, 9), max_size=8),
+    st.text("abc", max_size=80),
+)
 def test_merge_piece_and_merge_long_equal_single_merges(texts, piece):
     joined, pair_of = rules(texts)
     word = symbols(piece.encode())

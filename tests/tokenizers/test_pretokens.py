@@ -28,13 +28,19 @@ def test_units_cut_into_pieces_as_the_original_pattern_cuts_the_text():
         pieces = [piece for unit in splitter.units(text) for piece in splitter.pieces(unit)]
         assert "".join(pieces) == text
         plain = matches_engine(text)
-        assert [len(piece) for piece in pieces] == [len(piece) for piece in original.findall(plain)], text
+        assert [len(piece) for piece in pieces] == [
+            len(piece) for piece in original.findall(plain)
+        ], text
 
 
 @settings(max_examples=1000, deadline=None)
 @given(st.text(st.characters(max_codepoint=127) | st.sampled_from(" \n'a1.sl"), max_size=40))
 def test_ascii_pattern_splits_like_the_full_pattern(text):
-    assert pretokens._ASCII.findall(text) == regex.findall(GPT2_PATTERN, text) == regex.findall(ORIGINAL, text)
+    assert (
+        pretokens._ASCII.findall(text)
+        == regex.findall(GPT2_PATTERN, text)
+        == regex.findall(ORIGINAL, text)
+    )
 
 
 @settings(max_examples=300, deadline=None)
@@ -56,12 +62,16 @@ def test_chunks_are_bounded_where_there_are_spaces():
 
 def test_character_classes_equal_the_engines():
     """All code points of the planes in use, and some of each other."""
-    everything = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x34000), *range(0x34000, sys.maxunicode, 99)]))
+    everything = "".join(
+        map(chr, [*range(0xD800), *range(0xE000, 0x34000), *range(0x34000, sys.maxunicode, 99)])
+    )
     plain = matches_engine(everything)
     assert len(plain) == len(everything)
     for kind in (r"\p{L}", r"\p{N}", r"\s", r"[^\s\p{L}\p{N}]"):
         vocabulary = {bytes([i]): i for i in range(256)}
-        engine = tiktoken.Encoding("kind", pat_str=kind, mergeable_ranks=vocabulary, special_tokens={})
+        engine = tiktoken.Encoding(
+            "kind", pat_str=kind, mergeable_ranks=vocabulary, special_tokens={}
+        )
         theirs = set(bytes(engine.encode_ordinary(everything)).decode())
         ours = {everything[match.start()] for match in regex.finditer(kind, plain)}
         assert ours == theirs, kind
@@ -70,7 +80,10 @@ def test_character_classes_equal_the_engines():
 def test_stand_ins_are_used_only_where_the_libraries_differ():
     matches_engine("é中١👍")
     assert not {ord(character) for character in "é中١👍aZ09 "} & set(pretokens._placeholders)
-    assert all(unicodedata.category(stand_in) in ("Lo", "No", "Po") for stand_in in pretokens._placeholders.values())
+    assert all(
+        unicodedata.category(stand_in) in ("Lo", "No", "Po")
+        for stand_in in pretokens._placeholders.values()
+    )
 
 
 def test_counts_do_not_depend_on_the_way(verdict):

@@ -53,7 +53,11 @@ def test_t4_disguised_special_tokens_stay_text(verdict, name, measured):
         assert chars.eot_token not in chars.encode(text)
         assert chars.decode(chars.encode(text)) == text
         assert words.eot_token not in words.encode(text)
-    measured("T4", f"0 special ids from 20 disguises of each of {len(SPECIALS)} names; each comes back as text", "0 special ids")
+    measured(
+        "T4",
+        f"0 special ids from 20 disguises of each of {len(SPECIALS)} names; each comes back as text",
+        "0 special ids",
+    )
 
 
 @pytest.mark.parametrize("name", SPECIALS)
@@ -63,12 +67,20 @@ def test_t4_a_name_split_over_parts_is_not_put_together(verdict, name, measured)
         ids = bpe.encode(name[:cut]) + bpe.encode(name[cut:])
         assert not set(ids) & set(bpe.special_tokens.values())
         assert bpe.decode(ids) == name
-    measured("T4", f"0 special ids from each of {len(SPECIALS)} names split at every place", "0 special ids")
+    measured(
+        "T4",
+        f"0 special ids from each of {len(SPECIALS)} names split at every place",
+        "0 special ids",
+    )
 
 
 def test_allowed_and_disallowed_mean_what_they_mean_in_tiktoken(ours, gpt2):
     text = "a<|endoftext|> b <|endoftext|><|endoftext|>"
-    for keywords in ({"allowed_special": "all"}, {"allowed_special": {"<|endoftext|>"}}, {"disallowed_special": ()}):
+    for keywords in (
+        {"allowed_special": "all"},
+        {"allowed_special": {"<|endoftext|>"}},
+        {"disallowed_special": ()},
+    ):
         want = gpt2.encode(text, **keywords)
         assert ours.encode(text, **keywords) == ours.encode_python(text, **keywords) == want
     assert ours.encode(text) == gpt2.encode(text, disallowed_special=())
@@ -77,7 +89,9 @@ def test_allowed_and_disallowed_mean_what_they_mean_in_tiktoken(ours, gpt2):
             encode(text, disallowed_special="all")
         with pytest.raises(ValueError, match="'b <"):
             encode(text, disallowed_special=["b <"])
-    assert ours.encode(text, allowed_special="all", disallowed_special="all") == gpt2.encode(text, allowed_special="all")
+    assert ours.encode(text, allowed_special="all", disallowed_special="all") == gpt2.encode(
+        text, allowed_special="all"
+    )
     assert ours.encode("x", allowed_special={"<|other|>"}) == gpt2.encode("x")
 
 

@@ -10,7 +10,13 @@ import pytest
 
 import llm_scratch.tokenizers as tokenizers
 from llm_scratch.errors import UserError
-from llm_scratch.tokenizers import TOKENIZERS, ByteBPE, SimpleTokenizerV1, load_tokenizer, save_tokenizer
+from llm_scratch.tokenizers import (
+    TOKENIZERS,
+    ByteBPE,
+    SimpleTokenizerV1,
+    load_tokenizer,
+    save_tokenizer,
+)
 
 TEXT = "the more the merrier, said the painter. "
 
@@ -20,7 +26,9 @@ def test_every_tokenizer_is_equal_after_saving_and_loading(name, gpt2, tmp_path)
     tokenizer = TOKENIZERS[name]([TEXT * 20], 260 if name == "bpe" else None)
     save_tokenizer(tokenizer, tmp_path)
     again = load_tokenizer(tmp_path)
-    ids = tokenizer.encode(TEXT + "<|endoftext|>", allowed_special={"<|endoftext|>"}, disallowed_special=())
+    ids = tokenizer.encode(
+        TEXT + "<|endoftext|>", allowed_special={"<|endoftext|>"}, disallowed_special=()
+    )
     assert ids[-1] == tokenizer.eot_token == again.eot_token
     assert again.encode(TEXT + "<|endoftext|>", allowed_special={"<|endoftext|>"}) == ids
     assert again.n_vocab == tokenizer.n_vocab > max(ids)
@@ -56,7 +64,9 @@ def test_tokenizer_from_outside_is_registered_by_one_line(monkeypatch, tmp_path)
         def decode(self, ids, errors="replace"):
             return super().decode(ids, errors).upper()
 
-    monkeypatch.setitem(TOKENIZERS, "upper", lambda texts, vocab_size=None: Upper.train(texts, vocab_size))
+    monkeypatch.setitem(
+        TOKENIZERS, "upper", lambda texts, vocab_size=None: Upper.train(texts, vocab_size)
+    )
     tokenizer = TOKENIZERS["upper"]([TEXT], 260)
     assert tokenizer.decode(tokenizer.encode(TEXT)) == TEXT.upper()
     save_tokenizer(tokenizer, tmp_path)
@@ -91,9 +101,23 @@ def test_tokenizer_error_names_what_cannot_be_saved_or_loaded(tmp_path):
 def gpt2_elsewhere(tmp_path, **environ: str) -> subprocess.CompletedProcess[str]:
     """Ask for GPT-2's tokenizer in a process with its own home, so that no cache of this machine helps."""
     code = "from llm_scratch.tokenizers import TOKENIZERS; print(TOKENIZERS['gpt2']().encode('hello world'))"
-    keep = {key: value for key, value in os.environ.items() if not key.startswith(("TIKTOKEN", "LLM_SCRATCH", "DATA_GYM"))}
-    keep |= {"LLM_SCRATCH_CACHE": str(tmp_path / "cache"), "DATA_GYM_CACHE_DIR": str(tmp_path / "gym"), "LLM_SCRATCH_OFFLINE": "1"}
-    return subprocess.run([sys.executable, "-c", code], env=keep | environ, capture_output=True, text=True, check=False)
+    keep = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("TIKTOKEN", "LLM_SCRATCH", "DATA_GYM"))
+    }
+    keep |= {
+        "LLM_SCRATCH_CACHE": str(tmp_path / "cache"),
+        "DATA_GYM_CACHE_DIR": str(tmp_path / "gym"),
+        "LLM_SCRATCH_OFFLINE": "1",
+    }
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=keep | environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_gpt2_without_network_and_cache_says_what_to_do(tmp_path):
@@ -109,8 +133,6 @@ def test_gpt2_is_found_in_the_data_folder(tmp_path, data_dir, gpt2):
 
 
 def test_importing_tokenizers_is_light():
-    code = (
-        "import sys, llm_scratch.tokenizers; print([m for m in ('torch', 'tiktoken', 'regex', 'rich', 'tokenizers') if m in sys.modules])"
-    )
+    code = "import sys, llm_scratch.tokenizers; print([m for m in ('torch', 'tiktoken', 'regex', 'rich', 'tokenizers') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

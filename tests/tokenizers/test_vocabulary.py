@@ -32,7 +32,10 @@ def test_vocabulary_rejects_exactly_the_unreachable_merges(choices):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.dictionaries(st.text("abc", min_size=1, max_size=15), st.integers(1, 9), max_size=8), st.text("abc", max_size=30))
+@given(
+    st.dictionaries(st.text("abc", min_size=1, max_size=15), st.integers(1, 9), max_size=8),
+    st.text("abc", max_size=30),
+)
 def test_longest_first_equals_merging(texts, piece):
     tokens = [bytes([byte]) for byte in BYTES]
     vocabulary = Vocabulary(())
@@ -44,7 +47,10 @@ def test_longest_first_equals_merging(texts, piece):
 
 
 def test_vocabulary_error_names_the_violated_condition():
-    with pytest.raises(UserError, match="merge 2 uses 'xy', which is neither a byte nor the result of an earlier merge") as caught:
+    with pytest.raises(
+        UserError,
+        match="merge 2 uses 'xy', which is neither a byte nor the result of an earlier merge",
+    ) as caught:
         Vocabulary([(b"a", b"b"), (b"xy", b"z"), (b"x", b"y")])
     assert caught.value.code == 3
     with pytest.raises(UserError, match="merge 3 makes 'abc', which already exists"):

@@ -20,15 +20,42 @@ def test_verdict_has_the_printed_sizes(verdict):
     assert list(vocab.items())[:3] == [("!", 0), ('"', 1), ("'", 2)]
     assert list(vocab.items())[-1] == ("yourself", 1129)
     assert len(build_vocab(verdict, SPECIALS)) == 1132
-    assert list(build_vocab(verdict, SPECIALS).items())[-2:] == [("<|endoftext|>", 1130), ("<|unk|>", 1131)]
+    assert list(build_vocab(verdict, SPECIALS).items())[-2:] == [
+        ("<|endoftext|>", 1130),
+        ("<|unk|>", 1131),
+    ]
 
 
 def test_words_drop_unknown_words_as_printed_in_the_notebook(verdict):
     vocab = build_vocab(verdict)
     first = SimpleTokenizerV1(vocab, unknown="drop")
     ids = first.encode(PAINTED)
-    assert ids == [1, 56, 2, 850, 988, 602, 533, 746, 5, 1126, 596, 5, 1, 67, 7, 38, 851, 1108, 754, 7]
-    assert first.decode(ids) == '" It\' s the last he painted, you know," Mrs. Gisburn said with pardonable.'
+    assert ids == [
+        1,
+        56,
+        2,
+        850,
+        988,
+        602,
+        533,
+        746,
+        5,
+        1126,
+        596,
+        5,
+        1,
+        67,
+        7,
+        38,
+        851,
+        1108,
+        754,
+        7,
+    ]
+    assert (
+        first.decode(ids)
+        == '" It\' s the last he painted, you know," Mrs. Gisburn said with pardonable.'
+    )
     tea = [5, 355, 628, 975, 5, 584, 999, 115, 10]
     second = SimpleTokenizerV2(build_vocab(verdict, ("<endoftext|>", "|unk|")), unknown="drop")
     assert first.encode(TEA) == second.encode(TEA) == tea
@@ -72,7 +99,12 @@ def test_words_reject_a_vocabulary_without_unk_or_with_a_shared_id():
 def test_training_keeps_the_most_frequent_words_and_ties_go_by_the_alphabet():
     tokenizer = SimpleTokenizerV2.train(["b b b c a", "c <|unk|>"], vocab_size=5)
     assert tokenizer.str_to_int == {"a": 0, "b": 1, "c": 2, "<|endoftext|>": 3, "<|unk|>": 4}
-    assert SimpleTokenizerV2.train(["b b a c"], vocab_size=4).str_to_int == {"a": 0, "b": 1, "<|endoftext|>": 2, "<|unk|>": 3}
+    assert SimpleTokenizerV2.train(["b b a c"], vocab_size=4).str_to_int == {
+        "a": 0,
+        "b": 1,
+        "<|endoftext|>": 2,
+        "<|unk|>": 3,
+    }
     assert (tokenizer.n_vocab, tokenizer.eot_token) == (5, 3)
     with pytest.raises(UserError, match="vocab_size=2: too small"):
         SimpleTokenizerV2.train(["a"], vocab_size=2)

@@ -90,4 +90,14 @@ def worst(name: str, n: int) -> str:
     return unit * (n // len(unit.encode()))
 
 
-WORST = ["a", "caret", "spaces", "newlines", "digits", "emoji", "combining", "spaces-then-word", "word"]
+WORST = [
+    "a",
+    "caret",
+    "spaces",
+    "newlines",
+    "digits",
+    "emoji",
+    "combining",
+    "spaces-then-word",
+    "word",
+]

@@ -14,7 +14,9 @@ def test_smoke_test_imports_every_module():
 
 
 def test_smoke_test_names_a_module_that_cannot_be_imported(monkeypatch):
-    monkeypatch.setitem(sys.modules, "llm_scratch.cli.commands.plot", None)  # so that its import fails
+    monkeypatch.setitem(
+        sys.modules, "llm_scratch.cli.commands.plot", None
+    )  # so that its import fails
     error = smoke_test.import_all()
     assert error.startswith("llm_scratch.cli.commands.plot: ModuleNotFoundError")
 

@@ -71,7 +71,10 @@ def test_log_buffers_lines_and_warns_once_when_the_disk_is_full(room, tmp_path, 
     log.append("1004\n")
     assert len(warnings) == 2, "a later failure is reported again"
     log.close()
-    assert warnings[2] == f"{tmp_path / 'page'}: the last 5 bytes could not be written: No space left on device"
+    assert (
+        warnings[2]
+        == f"{tmp_path / 'page'}: the last 5 bytes could not be written: No space left on device"
+    )
 
 
 def test_log_rewrites_unsynced_lines_after_a_failed_flush(tmp_path, disk):

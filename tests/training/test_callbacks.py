@@ -33,7 +33,9 @@ def state(tmp_path):
 
 def test_callbacks_are_called_in_order(state):
     events = []
-    Callbacks([Recorder(events, "a"), Recorder(events, "b")]).emit(Callback.step, state, {"loss": 2.5})
+    Callbacks([Recorder(events, "a"), Recorder(events, "b")]).emit(
+        Callback.step, state, {"loss": 2.5}
+    )
     assert events == [("a", 2.5), ("b", 2.5)]
 
 

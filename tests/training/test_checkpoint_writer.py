@@ -10,7 +10,13 @@ from effort import PATIENCE_SECONDS
 
 from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
 from llm_scratch.training import checkpoint_writer
-from llm_scratch.training.checkpoint_writer import MEMORY_FACTOR, MIN_ASYNC_BYTES, CheckpointData, CheckpointWriter, should_save_async
+from llm_scratch.training.checkpoint_writer import (
+    MEMORY_FACTOR,
+    MIN_ASYNC_BYTES,
+    CheckpointData,
+    CheckpointWriter,
+    should_save_async,
+)
 
 
 class FreeLock:
@@ -39,7 +45,18 @@ def disk(monkeypatch):
             self.outcomes[:] = outcomes
             self.marked[:] = []
 
-        def save(self, run, step, config, weights, optimizer, state, write_tokenizer, is_best, before_save):
+        def save(
+            self,
+            run,
+            step,
+            config,
+            weights,
+            optimizer,
+            state,
+            write_tokenizer,
+            is_best,
+            before_save,
+        ):
             before_save()
             if not self.outcomes.pop(0):
                 raise UserError("the disk is full", RESOURCES)
@@ -56,13 +73,24 @@ def some_data(step, best=2.0):
 
 def outcomes_of(writer, steps):
     """What `_write` returns for each step."""
-    return [writer._write(writer.lock, some_data(step), is_best=False, is_last=False) for step in range(steps)]
+    return [
+        writer._write(writer.lock, some_data(step), is_best=False, is_last=False)
+        for step in range(steps)
+    ]
 
 
 def test_writer_warns_and_continues_after_a_failed_save(disk, pauses):
     said = []
     disk(True, False, False, True, False, False, True)
-    assert outcomes_of(CheckpointWriter(FreeLock(), said.append), 7) == [True, False, False, True, False, False, True]
+    assert outcomes_of(CheckpointWriter(FreeLock(), said.append), 7) == [
+        True,
+        False,
+        False,
+        True,
+        False,
+        False,
+        True,
+    ]
     assert said == ["the disk is full (training continues; the next save tries again)"] * 4
     assert pauses == []
 
@@ -76,7 +104,10 @@ def test_writer_raises_after_three_consecutive_failures(disk, pauses):
     assert error.value.code == RESOURCES
 
 
-@pytest.mark.parametrize(("row", "ends_well"), [((False, True), True), ((False, False, True), True), ((False, False, False), False)])
+@pytest.mark.parametrize(
+    ("row", "ends_well"),
+    [((False, True), True), ((False, False, True), True), ((False, False, False), False)],
+)
 def test_writer_retries_the_last_save_three_times(row, ends_well, disk, pauses):
     writer = CheckpointWriter(FreeLock(), lambda message: None)
     disk(*row)
@@ -119,7 +150,9 @@ def test_writer_wraps_each_save_in_the_fault_hook(disk):
 def test_async_save_blocks_only_in_wait(disk):
     may_write, done = threading.Event(), []
     disk(True)
-    with CheckpointWriter(FreeLock(), pytest.fail, lambda: (may_write.wait(PATIENCE_SECONDS), done.append("saved"))) as writer:
+    with CheckpointWriter(
+        FreeLock(), pytest.fail, lambda: (may_write.wait(PATIENCE_SECONDS), done.append("saved"))
+    ) as writer:
         writer.submit(some_data(1), in_background=True)
         assert done == []
         may_write.set()
@@ -176,7 +209,11 @@ def test_writer_finishes_the_save_on_an_error_in_the_block(disk):
     disk(True)
 
     def fail():
-        with CheckpointWriter(FreeLock(), pytest.fail, lambda: (may_write.wait(PATIENCE_SECONDS), done.append("saved"))) as writer:
+        with CheckpointWriter(
+            FreeLock(),
+            pytest.fail,
+            lambda: (may_write.wait(PATIENCE_SECONDS), done.append("saved")),
+        ) as writer:
             writer.submit(some_data(1), in_background=True)
             threading.Timer(0.05, may_write.set).start()
             raise KeyError

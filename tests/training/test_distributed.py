@@ -32,26 +32,35 @@ def test_init_distributed_is_single_process_without_torchrun(monkeypatch):
     assert not torch.distributed.is_initialized()
 
 
-@pytest.mark.parametrize(("message", "lost"), [("[gloo] Connection closed by peer [127.0.0.1]:1", True), ("mat1 and mat2 shapes", False)])
+@pytest.mark.parametrize(
+    ("message", "lost"),
+    [("[gloo] Connection closed by peer [127.0.0.1]:1", True), ("mat1 and mat2 shapes", False)],
+)
 def test_lost_rank_is_distinguished_from_own_errors(monkeypatch, message, lost):
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr("os.environ", os.environ | {"RANK": "0", "WORLD_SIZE": "2"})
     with (
-        pytest.raises(UserError if lost else RuntimeError, match="rank 0 of 2 lost contact with another rank" if lost else message),
+        pytest.raises(
+            UserError if lost else RuntimeError,
+            match="rank 0 of 2 lost contact with another rank" if lost else message,
+        ),
         init_distributed("cpu"),
     ):
         raise RuntimeError(message)
 
 
 @pytest.mark.parametrize(
-    ("device", "size", "chosen"), [("cpu", 1, []), ("cuda", 1, []), ("cuda:1", 1, ["cuda:1"]), ("cuda", 2, ["cuda:3"])]
+    ("device", "size", "chosen"),
+    [("cpu", 1, []), ("cuda", 1, []), ("cuda:1", 1, ["cuda:1"]), ("cuda", 2, ["cuda:3"])],
 )
 def test_init_distributed_sets_the_current_gpu(monkeypatch, device, size, chosen):
     """Random state and streams are those of the current device, so that `--device cuda:1` needs it as much as torchrun does."""
     seen = []
     monkeypatch.setattr(torch.cuda, "set_device", lambda where: seen.append(str(where)))
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr("os.environ", os.environ | {"RANK": "0", "WORLD_SIZE": str(size), "LOCAL_RANK": "3"})
+    monkeypatch.setattr(
+        "os.environ", os.environ | {"RANK": "0", "WORLD_SIZE": str(size), "LOCAL_RANK": "3"}
+    )
     with init_distributed(device) as here:
         assert here.device == torch.device(chosen[0] if chosen else device)
     assert seen == chosen
@@ -60,21 +69,36 @@ def test_init_distributed_sets_the_current_gpu(monkeypatch, device, size, chosen
 @pytest.fixture
 def one_of_two(monkeypatch):
     """This process as rank 0 of 2, whose other process never comes."""
-    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29499"}.items():
+    for name, value in {
+        "RANK": "0",
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29499",
+    }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
 
 
 def test_init_distributed_rejects_devices_without_collectives(one_of_two, monkeypatch):
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_: pytest.fail("connects"))
-    with pytest.raises(UserError, match="several processes cannot train together on mps; use --device cpu"), init_distributed("mps"):
+    with (
+        pytest.raises(
+            UserError, match="several processes cannot train together on mps; use --device cpu"
+        ),
+        init_distributed("mps"),
+    ):
         pass
 
 
 def test_init_distributed_fails_without_a_rendezvous_address(one_of_two, monkeypatch):
     monkeypatch.delenv("MASTER_ADDR")
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_: pytest.fail("connects"))
-    with pytest.raises(UserError, match="WORLD_SIZE=2 needs MASTER_ADDR, where the processes connect") as error, init_distributed("cpu"):
+    with (
+        pytest.raises(
+            UserError, match="WORLD_SIZE=2 needs MASTER_ADDR, where the processes connect"
+        ) as error,
+        init_distributed("cpu"),
+    ):
         pass
     assert error.value.code == USAGE
 
@@ -82,13 +106,18 @@ def test_init_distributed_fails_without_a_rendezvous_address(one_of_two, monkeyp
 def test_waiting_rank_reports_whom_and_where(one_of_two, monkeypatch, capsys):
     said = threading.Event()
     monkeypatch.setattr(distributed, "WAIT_NOTICE_SECONDS", 0.0)
-    monkeypatch.setattr("builtins.print", lambda *words, **more: (sys.stderr.write(" ".join(words) + "\n"), said.set()))
+    monkeypatch.setattr(
+        "builtins.print",
+        lambda *words, **more: (sys.stderr.write(" ".join(words) + "\n"), said.set()),
+    )
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_: said.wait(60))
     monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
     with init_distributed("cpu") as here:
         assert (here.rank, here.size) == (0, 2)
     line = capsys.readouterr().err
-    assert line.startswith("rank 0 of 2 is waiting for rank 1 to connect at 127.0.0.1:29499; unset RANK and WORLD_SIZE")
+    assert line.startswith(
+        "rank 0 of 2 is waiting for rank 1 to connect at 127.0.0.1:29499; unset RANK and WORLD_SIZE"
+    )
     assert line.count("\n") == 1
 
 
@@ -111,7 +140,10 @@ def test_immediate_connection_prints_nothing(one_of_two, monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("error", [ValueError("bad address\nmore"), RuntimeError("The server socket has failed to listen")])
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("bad address\nmore"), RuntimeError("The server socket has failed to listen")],
+)
 def test_failed_connection_is_a_one_line_error_with_advice(error, one_of_two, monkeypatch):
     def fail(*_):
         raise error
@@ -120,5 +152,7 @@ def test_failed_connection_is_a_one_line_error_with_advice(error, one_of_two, mo
     with pytest.raises(UserError) as found, init_distributed("cpu"):
         pass
     reason = str(error).split("\n")[0]
-    assert str(found.value).startswith(f"cannot connect to the other processes at 127.0.0.1:29499 ({reason}); unset RANK")
+    assert str(found.value).startswith(
+        f"cannot connect to the other processes at 127.0.0.1:29499 ({reason}); unset RANK"
+    )
     assert found.value.__cause__ is error

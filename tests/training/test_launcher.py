@@ -55,10 +55,15 @@ def test_variables_of_slurm_and_mpi_are_not_read(environment, monkeypatch):
         ({"WORLD_SIZE": "0"}, "WORLD_SIZE=0 must be at least 1"),
         ({"WORLD_SIZE": "two"}, "WORLD_SIZE='two' is not a whole number"),
         ({"RANK": "x"}, "RANK='x' is not a whole number"),
-        ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "gpu0"}, "LOCAL_RANK='gpu0' is not a whole number"),
+        (
+            {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "gpu0"},
+            "LOCAL_RANK='gpu0' is not a whole number",
+        ),
     ],
 )
-def test_variables_that_contradict_each_other_are_an_error_with_the_way_out(values, said, environment):
+def test_variables_that_contradict_each_other_are_an_error_with_the_way_out(
+    values, said, environment
+):
     environment(**values)
     with pytest.raises(UserError) as error:
         launched_rank()
@@ -71,7 +76,9 @@ def test_rendezvous_address_is_read_from_the_environment(environment):
     environment(WORLD_SIZE="2", RANK="0", MASTER_ADDR="node7", MASTER_PORT="29500")
     assert rendezvous_address() == "node7:29500"
     environment(WORLD_SIZE="2", RANK="0", MASTER_ADDR="node7")
-    with pytest.raises(UserError, match="WORLD_SIZE=2 needs MASTER_PORT, where the processes connect; unset RANK"):
+    with pytest.raises(
+        UserError, match="WORLD_SIZE=2 needs MASTER_PORT, where the processes connect; unset RANK"
+    ):
         rendezvous_address()
     environment(WORLD_SIZE="2", RANK="0", MASTER_ADDR="node7", MASTER_PORT="http")
     with pytest.raises(UserError, match="MASTER_PORT='http' is not a whole number"):
@@ -83,8 +90,14 @@ def test_rendezvous_address_is_read_from_the_environment(environment):
     [
         ({}, ""),
         ({"RANK": "0", "WORLD_SIZE": "1"}, ""),
-        ({"RANK": "0", "WORLD_SIZE": "4"}, "processes: 4, as torchrun started them; rank 0 writes the run"),
-        ({"RANK": "7"}, "warning: RANK=7 is ignored: WORLD_SIZE is not above 1, so this is the only process"),
+        (
+            {"RANK": "0", "WORLD_SIZE": "4"},
+            "processes: 4, as torchrun started them; rank 0 writes the run",
+        ),
+        (
+            {"RANK": "7"},
+            "warning: RANK=7 is ignored: WORLD_SIZE is not above 1, so this is the only process",
+        ),
     ],
 )
 def test_the_number_of_processes_is_announced(values, notice, environment):

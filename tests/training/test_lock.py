@@ -20,7 +20,10 @@ def test_lock_names_its_holder_and_is_removed(tmp_path):
     run = tmp_path / "new" / "run"
     with exclusive_writer(run, pytest.fail) as held:
         held.check()
-        assert json.loads((run / NAME).read_text()) == {"pid": os.getpid(), "host": socket.gethostname()}
+        assert json.loads((run / NAME).read_text()) == {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+        }
     assert list(run.iterdir()) == []
 
 
@@ -41,7 +44,10 @@ def test_second_writer_is_told_the_lock_holder(tmp_path):
 def test_second_writer_leaves_the_lock_in_place(tmp_path):
     with exclusive_writer(tmp_path, pytest.fail) as held:
         for _ in range(2):
-            with pytest.raises(UserError, match="is in use"), exclusive_writer(tmp_path, pytest.fail):
+            with (
+                pytest.raises(UserError, match="is in use"),
+                exclusive_writer(tmp_path, pytest.fail),
+            ):
                 pass
         held.check()
 
@@ -51,7 +57,10 @@ def test_lock_holder_is_unknown_until_it_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr("llm_scratch.training.lock.sleep", sleeps.append)
     with exclusive_writer(tmp_path, pytest.fail):
         (tmp_path / NAME).write_text("")
-        with pytest.raises(UserError, match="another process trains there"), exclusive_writer(tmp_path, pytest.fail):
+        with (
+            pytest.raises(UserError, match="another process trains there"),
+            exclusive_writer(tmp_path, pytest.fail),
+        ):
             pass
     assert len(sleeps) >= 2
     assert sum(sleeps) <= 1, "seconds: the command does not wait longer for a name"

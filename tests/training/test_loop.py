@@ -32,11 +32,26 @@ STEPS = 9
 
 def settings(**train):
     """A run of a second: dropout on, two micro-batches, and every kind of event at another step."""
-    often = {"eval_every": 4, "eval_batches": 2, "save_every": 3, "sample_every": 5, "log_every": 1, "prompt": "the cat"}
+    often = {
+        "eval_every": 4,
+        "eval_batches": 2,
+        "save_every": 3,
+        "sample_every": 5,
+        "log_every": 1,
+        "prompt": "the cat",
+    }
     return RunConfig(
-        GPTConfig(vocab_size=20, context_length=8, emb_dim=12, n_heads=3, n_layers=2, drop_rate=0.2),
+        GPTConfig(
+            vocab_size=20, context_length=8, emb_dim=12, n_heads=3, n_layers=2, drop_rate=0.2
+        ),
         DataConfig(source="stories", tokenizer="chars"),
-        TrainConfig(**({"steps": STEPS, "batch_size": 4, "micro_batches": 2, "warmup_steps": 2, "lr": 1e-2} | often | train)),
+        TrainConfig(
+            **(
+                {"steps": STEPS, "batch_size": 4, "micro_batches": 2, "warmup_steps": 2, "lr": 1e-2}
+                | often
+                | train
+            )
+        ),
     )
 
 
@@ -75,7 +90,10 @@ def plug():
 
 
 def timeless(run):
-    return [{key: value for key, value in row.items() if key not in NONDETERMINISTIC_FIELDS} for row in open_run(run).metrics]
+    return [
+        {key: value for key, value in row.items() if key not in NONDETERMINISTIC_FIELDS}
+        for row in open_run(run).metrics
+    ]
 
 
 def assert_same_run(ours, theirs):
@@ -108,11 +126,17 @@ def test_stopped_by_ctrl_c_and_resumed_equals_uninterrupted(uninterrupted, corpu
     torch.manual_seed(0)  # whatever went on in between does not matter
     run = train(config, tmp_path, corpus=corpus)
     assert run.step == STEPS
-    assert {f.name for f in list_checkpoints(want)} <= {f.name for f in list_checkpoints(tmp_path)} | {f"step-{step:08d}"}
-    for folder in list_checkpoints(tmp_path):  # the extra checkpoint of the stop may have pushed an older one out, nothing else differs
+    assert {f.name for f in list_checkpoints(want)} <= {
+        f.name for f in list_checkpoints(tmp_path)
+    } | {f"step-{step:08d}"}
+    for folder in list_checkpoints(
+        tmp_path
+    ):  # the extra checkpoint of the stop may have pushed an older one out, nothing else differs
         if not (want / "ckpt" / folder.name).exists():
             continue
-        assert (folder / "manifest.json").read_text() == (want / "ckpt" / folder.name / "manifest.json").read_text()
+        assert (folder / "manifest.json").read_text() == (
+            want / "ckpt" / folder.name / "manifest.json"
+        ).read_text()
     assert_same_run(tmp_path, want)
 
 
@@ -141,22 +165,32 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(uninterrupted
     config, want = uninterrupted
     train(config, tmp_path / "same", corpus=corpus)
     assert_same_run(tmp_path / "same", want)
-    other = train(dataclasses.replace(config, train=dataclasses.replace(config.train, seed=7)), tmp_path / "other", corpus=corpus)
+    other = train(
+        dataclasses.replace(config, train=dataclasses.replace(config.train, seed=7)),
+        tmp_path / "other",
+        corpus=corpus,
+    )
     assert timeless(other.folder) != timeless(want)
 
 
 def use_trial(monkeypatch, precision, backend):
     """Have the trials at the start of a run end like this."""
     chosen = Precision(precision, "by trial")
-    monkeypatch.setattr("llm_scratch.training.model_with_loss.choose_precision", lambda *args: chosen)
-    monkeypatch.setattr("llm_scratch.training.model_with_loss.fastest_matmul_backend", lambda: backend)
+    monkeypatch.setattr(
+        "llm_scratch.training.model_with_loss.choose_precision", lambda *args: chosen
+    )
+    monkeypatch.setattr(
+        "llm_scratch.training.model_with_loss.fastest_matmul_backend", lambda: backend
+    )
 
 
 FIRST, SECOND = ("bfloat16", default_backend()), ("float32", ONEDNN)
 
 
 @pytest.mark.parametrize(("first", "later"), [(FIRST, SECOND), (SECOND, FIRST)])
-def test_resumed_run_keeps_its_choices_when_a_new_trial_disagrees(first, later, corpus, tmp_path, monkeypatch):
+def test_resumed_run_keeps_its_choices_when_a_new_trial_disagrees(
+    first, later, corpus, tmp_path, monkeypatch
+):
     use_trial(monkeypatch, *first)
     train(settings(), tmp_path / "whole", corpus=corpus)
     with pytest.raises(MemoryError):
@@ -194,7 +228,9 @@ def test_resumed_run_says_in_one_line_what_is_impossible_here(corpus, tmp_path, 
 
 def test_samples_and_evaluation_do_not_move_training(uninterrupted, corpus, tmp_path):
     config, want = uninterrupted
-    other = settings(optimizer=config.train.optimizer, sample_every=0, eval_every=STEPS, save_every=STEPS)
+    other = settings(
+        optimizer=config.train.optimizer, sample_every=0, eval_every=STEPS, save_every=STEPS
+    )
     run = train(other, tmp_path, corpus=corpus)
     weights = load_latest(want, pytest.fail).weights
     assert all(torch.equal(value, weights[name]) for name, value in run.model.state_dict().items())
@@ -228,7 +264,12 @@ def test_steps_in_flight_make_the_same_run(uninterrupted, corpus, tmp_path, ahea
     assert_same_run(tmp_path / "whole", want)
     for step in (1, 6):
         with pytest.raises(UserError, match="stopped at step"):
-            train(config, tmp_path / "run", corpus=corpus, callbacks=[StopAt(step, press(signal.SIGTERM))])
+            train(
+                config,
+                tmp_path / "run",
+                corpus=corpus,
+                callbacks=[StopAt(step, press(signal.SIGTERM))],
+            )
     train(config, tmp_path / "run", corpus=corpus)
     assert_same_run(tmp_path / "run", want)
 
@@ -241,13 +282,22 @@ def test_bad_steps_in_flight_are_skipped_and_cause_a_rollback(corpus, tmp_path, 
     run = train(config, tmp_path / str(ahead), corpus=corpus, inject_fault=inject_requested)
     rows = open_run(tmp_path / str(ahead)).metrics
     assert [row["step"] for row in rows if "skipped" in row] == [4]
-    assert [row["step"] for row in rows if "loss" in row] == [step for step in range(1, 15) if step != 4]
-    assert (run.step, run.recovery.counts.rollbacks, run.recovery.counts.skipped_batches, run.recovery.counts.skipped) == (14, 1, 3, 4)
+    assert [row["step"] for row in rows if "loss" in row] == [
+        step for step in range(1, 15) if step != 4
+    ]
+    assert (
+        run.step,
+        run.recovery.counts.rollbacks,
+        run.recovery.counts.skipped_batches,
+        run.recovery.counts.skipped,
+    ) == (14, 1, 3, 4)
     assert run.tokens == 13 * 4 * 8
 
 
 def test_training_lowers_the_loss(corpus, tmp_path):
-    run = train(settings(steps=60, eval_every=60, save_every=60, sample_every=0), tmp_path, corpus=corpus)
+    run = train(
+        settings(steps=60, eval_every=60, save_every=60, sample_every=0), tmp_path, corpus=corpus
+    )
     rows = [row for row in open_run(tmp_path).metrics if "val_loss" in row]
     assert rows[0]["step"] == 0
     assert rows[-1]["val_loss"] < rows[0]["val_loss"] - 0.5
@@ -256,7 +306,9 @@ def test_training_lowers_the_loss(corpus, tmp_path):
 
 def test_best_checkpoint_is_kept_and_loaded(corpus, tmp_path):
     """A validation loss that rises after step 8: `best` names that one, and `load` takes it."""
-    run = train(settings(eval_every=2, lr=0.2, warmup_steps=0, schedule="constant"), tmp_path, corpus=corpus)
+    run = train(
+        settings(eval_every=2, lr=0.2, warmup_steps=0, schedule="constant"), tmp_path, corpus=corpus
+    )
     rows = [row for row in open_run(tmp_path).metrics if "val_loss" in row and row["step"]]
     best = min(rows, key=lambda row: row["val_loss"])["step"]
     assert best < STEPS
@@ -291,14 +343,18 @@ def test_divergence_is_an_error_and_keeps_the_last_checkpoint(corpus, tmp_path):
             if run.step == 5:
                 run.model.out_head.weight.data[0, 0] = float("nan")
 
-    with pytest.raises(UserError, match=r"steps 6 to 8 were bad .* 3 times already: training diverged.*--train\.lr") as error:
+    with pytest.raises(
+        UserError, match=r"steps 6 to 8 were bad .* 3 times already: training diverged.*--train\.lr"
+    ) as error:
         train(settings(sample_every=0), tmp_path, corpus=corpus, callbacks=[Poison()])
     assert error.value.code == DIVERGED
     assert load_latest(tmp_path, pytest.fail).state["step"] == 4
     rows = open_run(tmp_path).metrics
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4, 5]
     assert [row["step"] for row in rows if "skipped" in row] == [6, 7, 8]
-    assert [row["rollbacks"] for row in rows if "rollbacks" in row] == [3], "rows after step 4 were taken out each time"
+    assert [row["rollbacks"] for row in rows if "rollbacks" in row] == [3], (
+        "rows after step 4 were taken out each time"
+    )
 
 
 @pytest.mark.parametrize("due", ["eval_every", "sample_every", "save_every"])
@@ -309,10 +365,17 @@ def test_non_finite_weights_are_never_evaluated_sampled_or_saved(corpus, tmp_pat
                 run.model.tok_emb.weight.data[:] = float("inf")
 
     never = {"eval_every": 99, "sample_every": 0, "save_every": 2}
-    with pytest.raises(UserError, match=r"tok_emb\.weight has non-finite values after step 5") as error:
+    with pytest.raises(
+        UserError, match=r"tok_emb\.weight has non-finite values after step 5"
+    ) as error:
         train(settings(**never | {due: 5}), tmp_path, corpus=corpus, callbacks=[Poison()])
     assert error.value.code == DIVERGED
-    assert all(torch.isfinite(w).all() for found in [load_latest(tmp_path, pytest.fail)] if found for w in found.weights.values())
+    assert all(
+        torch.isfinite(w).all()
+        for found in [load_latest(tmp_path, pytest.fail)]
+        if found
+        for w in found.weights.values()
+    )
 
 
 @pytest.mark.parametrize(
@@ -334,10 +397,18 @@ def test_an_unknown_name_is_an_error_before_anything_is_written(config, message,
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_on_a_gpu_a_run_is_stopped_and_resumed(device, corpus, tmp_path, precision):
     """Sums on a GPU come in no fixed order, so the losses are close; what is random, counted and read is the same."""
-    config = dataclasses.replace(settings(steps=30, save_every=10), system=SystemConfig(precision=precision, compile="no"))
+    config = dataclasses.replace(
+        settings(steps=30, save_every=10), system=SystemConfig(precision=precision, compile="no")
+    )
     whole = train(config, tmp_path / "whole", corpus=corpus, device=str(device))
     with pytest.raises(UserError, match="stopped at step"):
-        train(config, tmp_path / "run", corpus=corpus, device=str(device), callbacks=[StopAt(13, press(signal.SIGTERM))])
+        train(
+            config,
+            tmp_path / "run",
+            corpus=corpus,
+            device=str(device),
+            callbacks=[StopAt(13, press(signal.SIGTERM))],
+        )
     run = train(config, tmp_path / "run", corpus=corpus, device=str(device))
     assert next(run.model.parameters()).device.type == device.type
     assert (run.step, run.tokens) == (whole.step, whole.tokens)
@@ -347,7 +418,9 @@ def test_on_a_gpu_a_run_is_stopped_and_resumed(device, corpus, tmp_path, precisi
     for a, b in zip(ours, theirs):
         for key in ("loss", "val_loss"):
             if key in a:
-                assert a[key] == pytest.approx(b[key], rel=1e-3 if precision == "float32" else 2e-2), a["step"]
+                assert a[key] == pytest.approx(
+                    b[key], rel=1e-3 if precision == "float32" else 2e-2
+                ), a["step"]
 
 
 class SlowDisk(files.FileSystem):
@@ -366,12 +439,18 @@ def test_async_save_holds_the_state_at_its_start(tmp_path, corpus, monkeypatch):
     """Two steps are done while the disk takes nothing; what it has in the end is what it has where training waits."""
     config = settings(eval_every=STEPS)
     monkeypatch.setattr(checkpoint, "MAX_KEPT", STEPS)
-    waited, behind = (dataclasses.replace(config, system=SystemConfig(async_save=wanted)) for wanted in ("no", "yes"))
+    waited, behind = (
+        dataclasses.replace(config, system=SystemConfig(async_save=wanted))
+        for wanted in ("no", "yes")
+    )
     train(waited, tmp_path / "waited", corpus=corpus)
     disk = SlowDisk()
     monkeypatch.setattr(files, "filesystem", disk)
     train(behind, tmp_path / "behind", corpus=corpus, callbacks=[StopAt(5, disk.may.set)])
     for name in ("model.safetensors", "optim.safetensors", "state.json"):
         for step in (3, 6, 9):
-            ours, theirs = ((tmp_path / run / "ckpt" / f"step-{step:08d}" / name).read_bytes() for run in ("behind", "waited"))
+            ours, theirs = (
+                (tmp_path / run / "ckpt" / f"step-{step:08d}" / name).read_bytes()
+                for run in ("behind", "waited")
+            )
             assert ours == theirs, f"{name} of step {step}"

@@ -9,10 +9,22 @@ from llm_scratch.config import SystemConfig
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.model.loss import next_token_loss
 from llm_scratch.training import model_with_loss
-from llm_scratch.training.model_with_loss import ModelWithLoss, compile_problem, prepare_for_training, should_compile
+from llm_scratch.training.model_with_loss import (
+    ModelWithLoss,
+    compile_problem,
+    prepare_for_training,
+    should_compile,
+)
 
 CPU = torch.device("cpu")
-CFG = {"vocab_size": 50, "context_length": 8, "emb_dim": 24, "n_heads": 3, "n_layers": 2, "drop_rate": 0.0}
+CFG = {
+    "vocab_size": 50,
+    "context_length": 8,
+    "emb_dim": 24,
+    "n_heads": 3,
+    "n_layers": 2,
+    "drop_rate": 0.0,
+}
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -41,9 +53,15 @@ def test_tied_embedding_gradient_is_sparse():
     assert not untied.tok_emb.sparse, "an optimizer would be given a gradient that it cannot read"
 
 
-@pytest.mark.parametrize(("device", "work", "pays"), [("cpu", 1e18, False), ("cuda", 1e15, False), ("cuda", 1e18, True)])
+@pytest.mark.parametrize(
+    ("device", "work", "pays"), [("cpu", 1e18, False), ("cuda", 1e15, False), ("cuda", 1e18, True)]
+)
 def test_compile_is_chosen_when_it_saves_time(device, work, pays, monkeypatch):
-    monkeypatch.setattr(model_with_loss, "matmul_flops", lambda _, dtype: {torch.float32: 1e13, torch.bfloat16: 1e14}[dtype])
+    monkeypatch.setattr(
+        model_with_loss,
+        "matmul_flops",
+        lambda _, dtype: {torch.float32: 1e13, torch.bfloat16: 1e14}[dtype],
+    )
     compiled, why = should_compile("auto", work, torch.device(device), torch.bfloat16)
     assert compiled is pays
     assert ("s of this run" in why) == (device == "cuda")
@@ -56,7 +74,9 @@ def backends(monkeypatch):
     """A trial that finds oneDNN faster, on a machine that has it; what is switched is recorded."""
     switched = []
     monkeypatch.setattr(model_with_loss, "fastest_matmul_backend", lambda: "oneDNN")
-    monkeypatch.setattr(model_with_loss, "use_matmul_backend", lambda name: switched.append(name) or name)
+    monkeypatch.setattr(
+        model_with_loss, "use_matmul_backend", lambda name: switched.append(name) or name
+    )
     return switched
 
 
@@ -165,7 +185,9 @@ def test_training_falls_back_without_a_working_compiler(monkeypatch):
 def test_model_is_compiled_with_a_working_compiler(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda function: function)
     model = GPTModel(CFG)
-    assert prepare_for_training(model, SystemConfig(compile="yes"), CPU).description.endswith("; compiled: as requested")
+    assert prepare_for_training(model, SystemConfig(compile="yes"), CPU).description.endswith(
+        "; compiled: as requested"
+    )
     assert "hidden" in vars(model)
     assert compile_problem(CPU) == ""
 
@@ -178,4 +200,6 @@ def test_compiled_model_learns_the_same():
     want = torch.autograd.grad(ModelWithLoss(model)(ids, targets), list(model.parameters()))
     ready = prepare_for_training(model, SystemConfig(compile="yes"), CPU)
     ready(ids, targets).backward()
-    torch.testing.assert_close([p.grad for p in model.parameters()], list(want), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        [p.grad for p in model.parameters()], list(want), rtol=1e-4, atol=1e-5
+    )

@@ -10,7 +10,9 @@ from llm_scratch.errors import UserError
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.training.optim import ADAM_LR_SCALE, OPTIMIZERS, Muon, adamw, muon, orthogonalize
 
-TINY = GPTConfig(vocab_size=13, context_length=8, emb_dim=12, n_heads=3, n_layers=2, drop_rate=0.0, qkv_bias=True)
+TINY = GPTConfig(
+    vocab_size=13, context_length=8, emb_dim=12, n_heads=3, n_layers=2, drop_rate=0.0, qkv_bias=True
+)
 
 
 @pytest.fixture
@@ -45,7 +47,9 @@ def test_adamw_equals_its_formula(model):
             theirs[name] = w - cfg.lr * (0.2 if p.ndim >= 2 else 0.0) * w - cfg.lr * move
         optimizer.step()
     for name, p in model.named_parameters():
-        torch.testing.assert_close(p.detach(), theirs[name], rtol=1e-5, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(
+            p.detach(), theirs[name], rtol=1e-5, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}"
+        )
 
 
 def test_adamw_decays_matrices_only_or_all(model):
@@ -66,33 +70,49 @@ def test_orthogonalize_brings_singular_values_to_about_1(shape):
     u, before, v = torch.linalg.svd(gradient, full_matrices=False)
     after = orthogonalize(gradient)
     values = torch.linalg.svdvals(after)
-    kept = before > 0.03 * before.norm(dim=-1, keepdim=True)  # five rounds lift what is not too small
+    kept = before > 0.03 * before.norm(
+        dim=-1, keepdim=True
+    )  # five rounds lift what is not too small
     assert values.min() >= 0
     assert ((values > 0.6) & (values < 1.3))[kept.sort(-1, descending=True).values].all()
     torch.testing.assert_close(after, u @ (u.mT @ after @ v.mT) @ v, rtol=1e-4, atol=1e-4)
     middle = u.mT @ after @ v.mT
-    assert (middle - torch.diag_embed(middle.diagonal(dim1=-2, dim2=-1))).abs().max() < 1e-3  # the directions themselves stay
+    assert (
+        middle - torch.diag_embed(middle.diagonal(dim1=-2, dim2=-1))
+    ).abs().max() < 1e-3  # the directions themselves stay
     assert middle.diagonal(dim1=-2, dim2=-1).min() > -1e-3
 
 
 def test_orthogonalize_does_not_depend_on_the_gradients_size():
     gradient = torch.randn(10, 20)
-    torch.testing.assert_close(orthogonalize(gradient), orthogonalize(1e3 * gradient), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        orthogonalize(gradient), orthogonalize(1e3 * gradient), rtol=1e-3, atol=1e-4
+    )
     assert (orthogonalize(torch.zeros(4, 6)) == 0).all()
 
 
 def test_muon_moves_matrices_by_orthogonalized_nesterov_momentum():
     shapes = [(6, 9), (6, 9), (12, 4), (5, 5)]
     params = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
-    theirs, momentum = [p.detach().clone() for p in params], [torch.zeros(shape) for shape in shapes]
-    optimizer = Muon([{"params": params, "matrix": True, "weight_decay": 0.1}], lr=0.02, betas=(0.9, 0.95), momentum=0.9)
+    theirs, momentum = (
+        [p.detach().clone() for p in params],
+        [torch.zeros(shape) for shape in shapes],
+    )
+    optimizer = Muon(
+        [{"params": params, "matrix": True, "weight_decay": 0.1}],
+        lr=0.02,
+        betas=(0.9, 0.95),
+        momentum=0.9,
+    )
     for _ in range(4):
         for i, p in enumerate(params):
             p.grad = torch.randn(p.shape)
             momentum[i] = 0.9 * momentum[i] + 0.1 * p.grad
             direction = orthogonalize(0.1 * p.grad + 0.9 * momentum[i])
             rows, columns = p.shape
-            theirs[i] = theirs[i] * (1 - 0.02 * 0.1) - 0.02 * max(1, rows / columns) ** 0.5 * direction
+            theirs[i] = (
+                theirs[i] * (1 - 0.02 * 0.1) - 0.02 * max(1, rows / columns) ** 0.5 * direction
+            )
         optimizer.step()
     for ours, want in zip(params, theirs):
         torch.testing.assert_close(ours.detach(), want, rtol=1e-4, atol=1e-5)
@@ -100,7 +120,9 @@ def test_muon_moves_matrices_by_orthogonalized_nesterov_momentum():
 
 def test_muons_other_groups_are_torchs_adamw(model):
     other = copy.deepcopy(model)
-    ours = Muon([{"params": list(model.parameters()), "weight_decay": 0.05}], lr=2e-3, betas=(0.9, 0.95))
+    ours = Muon(
+        [{"params": list(model.parameters()), "weight_decay": 0.05}], lr=2e-3, betas=(0.9, 0.95)
+    )
     theirs = torch.optim.AdamW(other.parameters(), lr=2e-3, betas=(0.9, 0.95), weight_decay=0.05)
     for t in range(5):
         give_gradients(model, t)
@@ -116,12 +138,20 @@ def test_muon_takes_the_matrices_inside_the_blocks(tied):
     model = GPTModel(dict(TINY) | {"tie_embeddings": tied})
     inner, outer, others = muon(model, TrainConfig(weight_decay=0.3)).param_groups
     everything = {name for name, _ in model.named_parameters()}
-    assert names_of(outer, model) == {"tok_emb.weight", "pos_emb.weight"} | (set() if tied else {"out_head.weight"})
-    assert names_of(others, model) == {name for name in everything if name.endswith(("bias", "scale", "shift"))}
+    assert names_of(outer, model) == {"tok_emb.weight", "pos_emb.weight"} | (
+        set() if tied else {"out_head.weight"}
+    )
+    assert names_of(others, model) == {
+        name for name in everything if name.endswith(("bias", "scale", "shift"))
+    }
     assert names_of(inner, model) == everything - names_of(outer, model) - names_of(others, model)
     assert (inner["matrix"], outer["matrix"], others["matrix"]) == (True, False, False)
     assert [group["weight_decay"] for group in (inner, outer, others)] == [0.3, 0.0, 0.0]
-    assert [group.get("lr_scale", 1.0) for group in (inner, outer, others)] == [1.0, ADAM_LR_SCALE, ADAM_LR_SCALE]
+    assert [group.get("lr_scale", 1.0) for group in (inner, outer, others)] == [
+        1.0,
+        ADAM_LR_SCALE,
+        ADAM_LR_SCALE,
+    ]
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -10,14 +10,31 @@ from llm_scratch.errors import USAGE, UserError
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.training.distributed import Distributed
 from llm_scratch.training.model_with_loss import ModelWithLoss
-from llm_scratch.training.parallel import check_batch_size, gradient_sync, micro_batches, parallelize
+from llm_scratch.training.parallel import (
+    check_batch_size,
+    gradient_sync,
+    micro_batches,
+    parallelize,
+)
 
-CFG = {"vocab_size": 50, "context_length": 8, "emb_dim": 24, "n_heads": 3, "n_layers": 2, "drop_rate": 0.2}
+CFG = {
+    "vocab_size": 50,
+    "context_length": 8,
+    "emb_dim": 24,
+    "n_heads": 3,
+    "n_layers": 2,
+    "drop_rate": 0.2,
+}
 
 
-@pytest.mark.parametrize(("rows", "size", "near"), [(9, 2, "8 or 10"), (3, 4, "4"), (10, 4, "8 or 12")])
+@pytest.mark.parametrize(
+    ("rows", "size", "near"), [(9, 2, "8 or 10"), (3, 4, "4"), (10, 4, "8 or 12")]
+)
 def test_batch_size_must_divide_evenly_among_processes(rows, size, near):
-    with pytest.raises(UserError, match=f"batch_size={rows} rows cannot be divided evenly among {size} processes; try {near}$") as error:
+    with pytest.raises(
+        UserError,
+        match=f"batch_size={rows} rows cannot be divided evenly among {size} processes; try {near}$",
+    ) as error:
         check_batch_size(TrainConfig(batch_size=rows), Distributed(0, size))
     assert error.value.code == USAGE
     check_batch_size(TrainConfig(batch_size=3 * size), Distributed(0, size))
@@ -42,10 +59,16 @@ def test_activation_checkpointing_changes_no_bit_of_loss_and_gradient():
     ids, targets = torch.randint(0, 50, (4, 8)), torch.randint(0, 50, (4, 8))
     saved = {}
     for name, model in (("plain", plain), ("again", again)):
-        wrapped_model = parallelize(ModelWithLoss(model), SystemConfig(activation_checkpointing=name == "again"), Distributed())
+        wrapped_model = parallelize(
+            ModelWithLoss(model),
+            SystemConfig(activation_checkpointing=name == "again"),
+            Distributed(),
+        )
         held = []
         torch.manual_seed(1)
-        with torch.autograd.graph.saved_tensors_hooks(lambda t, held=held: held.append(t.nbytes) or t, lambda t: t):
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, held=held: held.append(t.nbytes) or t, lambda t: t
+        ):
             loss = wrapped_model(ids, targets)
         loss.backward()
         saved[name] = (loss.detach(), [p.grad for p in model.parameters()], sum(held))
@@ -68,6 +91,9 @@ def test_activation_checkpointing_does_not_change_generation():
 
 def test_single_process_model_is_not_wrapped():
     model_with_loss = ModelWithLoss(GPTModel(CFG))
-    assert parallelize(model_with_loss, SystemConfig(parallel="fsdp"), Distributed()) is model_with_loss
+    assert (
+        parallelize(model_with_loss, SystemConfig(parallel="fsdp"), Distributed())
+        is model_with_loss
+    )
     with gradient_sync(model_with_loss, False, Distributed()) as nothing:
         assert nothing is None

@@ -9,13 +9,20 @@ from torch import nn
 
 from llm_scratch.errors import USAGE, UserError
 from llm_scratch.training import precision
-from llm_scratch.training.precision import bfloat16_speedup, can_multiply_bfloat16, choose_precision, precision_of_run
+from llm_scratch.training.precision import (
+    bfloat16_speedup,
+    can_multiply_bfloat16,
+    choose_precision,
+    precision_of_run,
+)
 
 CPU = torch.device("cpu")
 WIDE = 768
 
 
-@pytest.mark.parametrize(("gain", "name"), [(2.0, "bfloat16"), (1.3, "bfloat16"), (1.2, "float32"), (0.5, "float32")])
+@pytest.mark.parametrize(
+    ("gain", "name"), [(2.0, "bfloat16"), (1.3, "bfloat16"), (1.2, "float32"), (0.5, "float32")]
+)
 def test_precision_auto_follows_the_timing(gain, name, monkeypatch):
     monkeypatch.setattr(precision, "bfloat16_speedup", lambda *_: gain)
     chosen = choose_precision("auto", WIDE, CPU)
@@ -56,7 +63,10 @@ WITHOUT_AUTOCAST = torch.device("meta")
 def test_bfloat16_is_rejected_on_unsupported_devices():
     assert can_multiply_bfloat16(CPU)
     assert not can_multiply_bfloat16(WITHOUT_AUTOCAST)
-    with pytest.raises(UserError, match="--system.precision bfloat16: meta does not multiply in bfloat16 here; use auto") as error:
+    with pytest.raises(
+        UserError,
+        match="--system.precision bfloat16: meta does not multiply in bfloat16 here; use auto",
+    ) as error:
         choose_precision("bfloat16", WIDE, WITHOUT_AUTOCAST)
     assert error.value.code == USAGE
 
@@ -77,4 +87,7 @@ def test_resumed_run_keeps_its_precision_if_supported():
     assert precision_of_run("bfloat16", CPU).name == "bfloat16"
     assert precision_of_run("float32", WITHOUT_AUTOCAST).name == "float32"
     elsewhere = precision_of_run("bfloat16", WITHOUT_AUTOCAST)
-    assert (elsewhere.name, "began in bfloat16, in which meta" in elsewhere.reason) == ("float32", True)
+    assert (elsewhere.name, "began in bfloat16, in which meta" in elsewhere.reason) == (
+        "float32",
+        True,
+    )

@@ -23,7 +23,15 @@ STEPS = 6
 CONFIG = RunConfig(
     GPTConfig(vocab_size=20, context_length=8, emb_dim=12, n_heads=3, n_layers=1),
     DataConfig(source="stories", tokenizer="chars"),
-    TrainConfig(steps=STEPS, batch_size=4, warmup_steps=2, eval_every=3, eval_batches=1, save_every=9, sample_every=0),
+    TrainConfig(
+        steps=STEPS,
+        batch_size=4,
+        warmup_steps=2,
+        eval_every=3,
+        eval_batches=1,
+        save_every=9,
+        sample_every=0,
+    ),
 )
 
 
@@ -143,7 +151,9 @@ def test_in_a_notebook_one_output_is_updated(monkeypatch, tmp_path, corpus, caps
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("shell", [None, SimpleNamespace()], ids=["a script", "IPython in a terminal"])
+@pytest.mark.parametrize(
+    "shell", [None, SimpleNamespace()], ids=["a script", "IPython in a terminal"]
+)
 def test_progress_line_uses_standard_output_outside_notebooks(monkeypatch, shell):
     fake_ipython(monkeypatch, shell)
     assert isinstance(open_line(), TerminalLine)

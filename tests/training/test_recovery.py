@@ -9,7 +9,14 @@ import torch
 from llm_scratch.config import TrainConfig
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.training.optim import OPTIMIZERS
-from llm_scratch.training.recovery import MAX_CONSECUTIVE_BAD, WINDOW, Decision, Recovery, RecoveryState, SpikeDetector
+from llm_scratch.training.recovery import (
+    MAX_CONSECUTIVE_BAD,
+    WINDOW,
+    Decision,
+    Recovery,
+    RecoveryState,
+    SpikeDetector,
+)
 from llm_scratch.training.step import step_if
 
 NORM = torch.tensor(1.0)
@@ -71,7 +78,16 @@ def test_spike_detector_state_round_trips():
 def test_optimizer_step_with_found_inf_changes_nothing(name):
     """As on a GPU, where the flag is never read on the host: weights and optimizer state stay bit for bit, with a NaN gradient too."""
     torch.manual_seed(0)
-    model = GPTModel({"vocab_size": 20, "context_length": 8, "emb_dim": 12, "n_heads": 3, "n_layers": 1, "drop_rate": 0.0})
+    model = GPTModel(
+        {
+            "vocab_size": 20,
+            "context_length": 8,
+            "emb_dim": 12,
+            "n_heads": 3,
+            "n_layers": 1,
+            "drop_rate": 0.0,
+        }
+    )
     optimizer = OPTIMIZERS[name](model, TrainConfig(lr=0.01))
     assert optimizer._step_supports_amp_scaling
 
@@ -80,7 +96,9 @@ def test_optimizer_step_with_found_inf_changes_nothing(name):
 
     def learn(good):
         optimizer.zero_grad()
-        (model(torch.randint(0, 20, (2, 8))).square().mean() * (1.0 if good else float("nan"))).backward()
+        (
+            model(torch.randint(0, 20, (2, 8))).square().mean() * (1.0 if good else float("nan"))
+        ).backward()
         step_if(torch.tensor(good).as_subclass(OnGPU), optimizer)
         state = [value.clone() for slots in optimizer.state.values() for value in slots.values()]
         return [p.detach().clone() for p in model.parameters()] + state
@@ -99,7 +117,11 @@ def test_recovery_counts_consecutive_and_total_bad_steps():
 
 def test_recovery_rolls_back_after_three_consecutive_bad_steps():
     recovery = Recovery()
-    assert [recovery.decide(False) for _ in range(MAX_CONSECUTIVE_BAD)] == [Decision.SKIP, Decision.SKIP, Decision.ROLLBACK]
+    assert [recovery.decide(False) for _ in range(MAX_CONSECUTIVE_BAD)] == [
+        Decision.SKIP,
+        Decision.SKIP,
+        Decision.ROLLBACK,
+    ]
 
 
 def test_rollback_is_counted_and_skips_the_batches_since_the_checkpoint():
@@ -107,8 +129,12 @@ def test_rollback_is_counted_and_skips_the_batches_since_the_checkpoint():
     before = RecoveryState(consecutive_bad=3, skipped=4, rollbacks=1, skipped_batches=5)
     message = recovery.count_rollback(before, failed_at=25, step=20)
     assert message.startswith("steps 23 to 25 were bad")
-    assert message.endswith("rolled back to step 20, skipping the 5 batches since (rollback 2 of 3)")
-    assert recovery.counts == RecoveryState(consecutive_bad=0, skipped=4, rollbacks=2, skipped_batches=10)
+    assert message.endswith(
+        "rolled back to step 20, skipping the 5 batches since (rollback 2 of 3)"
+    )
+    assert recovery.counts == RecoveryState(
+        consecutive_bad=0, skipped=4, rollbacks=2, skipped_batches=10
+    )
 
 
 def test_recovery_state_round_trips_with_its_statistics():

@@ -24,7 +24,9 @@ def trained_once(tmp_path_factory):
     config = RunConfig(
         GPTConfig(vocab_size=V, context_length=8, emb_dim=12, n_heads=3, n_layers=1),
         DataConfig(source="file:text.txt", tokenizer="bpe", val_fraction=0.2),
-        TrainConfig(steps=4, batch_size=2, eval_every=4, eval_batches=1, save_every=2, sample_every=0),
+        TrainConfig(
+            steps=4, batch_size=2, eval_every=4, eval_batches=1, save_every=2, sample_every=0
+        ),
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -44,7 +46,9 @@ def run(trained_once, tmp_path, monkeypatch):
 def test_tokenizer_is_the_runs_own_and_not_trained_again(run, monkeypatch):
     config, _, folder = run
     want = prepare(config)
-    monkeypatch.setattr("llm_scratch.data.corpus.TOKENIZERS", {"bpe": lambda *args: pytest.fail("trained again")})
+    monkeypatch.setattr(
+        "llm_scratch.data.corpus.TOKENIZERS", {"bpe": lambda *args: pytest.fail("trained again")}
+    )
     found = prepare_for_run(config, folder)
     assert np.array_equal(found.train, want.train)
     assert found.text == want.text
@@ -78,7 +82,9 @@ def test_damaged_files_of_the_newest_checkpoint_are_not_used(run):
 
 def test_run_of_a_version_that_stored_no_hash_is_not_refused(run):
     text = TextFingerprint.of(["abc"])
-    assert text_change(None, text) == text_change({}, text) == text_change({"sha256": "x"}, None) == ""
+    assert (
+        text_change(None, text) == text_change({}, text) == text_change({"sha256": "x"}, None) == ""
+    )
 
 
 def test_text_change_names_the_difference():
@@ -86,4 +92,6 @@ def test_text_change_names_the_difference():
     assert text_change(old, TextFingerprint.of(["abc", "de"])) == ""
     assert text_change(old, TextFingerprint.of(["abc"])) == "2 documents then, 1 now"
     assert text_change(old, TextFingerprint.of(["abc", "d"])) == "5 bytes then, 4 now"
-    assert text_change(old, TextFingerprint.of(["ab", "cde"])) == "still 5 bytes, but different ones"
+    assert (
+        text_change(old, TextFingerprint.of(["ab", "cde"])) == "still 5 bytes, but different ones"
+    )

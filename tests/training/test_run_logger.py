@@ -16,7 +16,12 @@ from llm_scratch.run_directory import iter_metrics
 from llm_scratch.storage import files
 from llm_scratch.storage.files import atomic_write
 from llm_scratch.training.callbacks import TrainState
-from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS, RunLogger, StepTimer, environment
+from llm_scratch.training.run_logger import (
+    NONDETERMINISTIC_FIELDS,
+    RunLogger,
+    StepTimer,
+    environment,
+)
 
 ENVIRONMENT = {"matrix_rate": 1e9}
 
@@ -34,7 +39,16 @@ def logging(folder, step=0, warn=print):
 def write(folder, steps, start=0):
     with logging(folder, start) as (logger, state):
         for step in steps:
-            logger.logged(state, {"step": step, "tokens": 10 * step, "loss": 5.0 - step, "lr": 0.1, "elapsed": float(step)})
+            logger.logged(
+                state,
+                {
+                    "step": step,
+                    "tokens": 10 * step,
+                    "loss": 5.0 - step,
+                    "lr": 0.1,
+                    "elapsed": float(step),
+                },
+            )
 
 
 def test_run_directory_records_settings_and_environment(tmp_path):
@@ -44,7 +58,9 @@ def test_run_directory_records_settings_and_environment(tmp_path):
     assert (tmp_path / "samples.md").read_text().startswith("# What the model wrote")
 
 
-@pytest.mark.parametrize("torn", ["", '{"step": 4, "lo', "\0\0\0\0", "null\n", "[4]\n", '{"loss": 1}\n'])
+@pytest.mark.parametrize(
+    "torn", ["", '{"step": 4, "lo', "\0\0\0\0", "null\n", "[4]\n", '{"loss": 1}\n']
+)
 def test_resumed_metrics_have_each_step_once(tmp_path, torn):
     write(tmp_path, [1, 2, 3, 4])
     with (tmp_path / "metrics.jsonl").open("a") as file:
@@ -67,7 +83,9 @@ def test_new_run_starts_with_empty_logs(tmp_path):
 
 def test_samples_after_the_checkpoint_are_removed(tmp_path):
     sample = "\n## Step {0}, {1:,} tokens\n\nOnce. ## Step 9, as they say.\n"
-    text = "# What the model wrote as it learned\n" + "".join(sample.format(step, 1000 * step) for step in (2, 4, 10))
+    text = "# What the model wrote as it learned\n" + "".join(
+        sample.format(step, 1000 * step) for step in (2, 4, 10)
+    )
     atomic_write(tmp_path / "samples.md", text)
     write(tmp_path, [5], start=4)
     assert (tmp_path / "samples.md").read_text() == text[: text.index("\n## Step 10")]
@@ -77,7 +95,11 @@ def test_sample_is_appended_with_its_step(tmp_path):
     with logging(tmp_path) as (logger, state):
         state.step, state.tokens = 3, 4096
         logger.sampled(state, " Once upon a time. ")
-    assert (tmp_path / "samples.md").read_text().endswith("\n## Step 3, 4,096 tokens\n\nOnce upon a time.\n")
+    assert (
+        (tmp_path / "samples.md")
+        .read_text()
+        .endswith("\n## Step 3, 4,096 tokens\n\nOnce upon a time.\n")
+    )
 
 
 def test_rollback_removes_later_rows(tmp_path):
@@ -87,7 +109,10 @@ def test_rollback_removes_later_rows(tmp_path):
         state.step = 1
         logger.rolled_back(state)
         logger.logged(state, {"step": 2, "rollbacks": 1})
-    assert list(iter_metrics(tmp_path / "metrics.jsonl")) == [{"step": 1}, {"step": 2, "rollbacks": 1}]
+    assert list(iter_metrics(tmp_path / "metrics.jsonl")) == [
+        {"step": 1},
+        {"step": 2, "rollbacks": 1},
+    ]
 
 
 def test_unwritten_rows_cause_a_warning_and_block_the_checkpoint(tmp_path, monkeypatch):
@@ -100,7 +125,9 @@ def test_unwritten_rows_cause_a_warning_and_block_the_checkpoint(tmp_path, monke
             patch.setattr(files.FileSystem, "append", refuse)
             logger.logged(state, {"step": 1})
             logger.logged(state, {"step": 2})
-            assert [message.partition(": ")[0] for message in said] == [f"cannot write {tmp_path / 'metrics.jsonl'}"]
+            assert [message.partition(": ")[0] for message in said] == [
+                f"cannot write {tmp_path / 'metrics.jsonl'}"
+            ]
             with pytest.raises(UserError, match=r"cannot write .*metrics\.jsonl: No space left"):
                 logger.flush()
         logger.flush()

@@ -19,11 +19,15 @@ def changed(**train):
 
 def test_observation_settings_may_change_on_resume():
     everything = {name: OTHER.get(name, 7) for name in OBSERVATION_SETTINGS}
-    check_same_run(Path("x"), BASE, replace(changed(**everything), system=SystemConfig(precision="float32")))
+    check_same_run(
+        Path("x"), BASE, replace(changed(**everything), system=SystemConfig(precision="float32"))
+    )
     assert difference(BASE, changed(**everything)) == ""
 
 
-@pytest.mark.parametrize("name", sorted(set(vars(TrainConfig())) - OBSERVATION_SETTINGS - {"steps", "epochs"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(vars(TrainConfig())) - OBSERVATION_SETTINGS - {"steps", "epochs"})
+)
 def test_learning_settings_may_not_change_on_resume(name):
     values = {
         "optimizer": "muon",
@@ -35,7 +39,10 @@ def test_learning_settings_may_not_change_on_resume(name):
         "warmup_steps": 3,
     }
     value = values.get(name, 2 * (getattr(BASE.train, name) or 0.25))
-    with pytest.raises(UserError, match=rf"other settings \(train\.{name} is .* there, .* here\); .* --fresh --force, which") as error:
+    with pytest.raises(
+        UserError,
+        match=rf"other settings \(train\.{name} is .* there, .* here\); .* --fresh --force, which",
+    ) as error:
         check_same_run(Path("x"), BASE, changed(**{name: value}))
     assert error.value.code == CHECKPOINT
 
@@ -48,9 +55,17 @@ def test_run_may_get_longer(train):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ({"steps": 1000}, {"steps": 999}, "x is a run of 1,000 steps and cannot be shortened to 999"),
+        (
+            {"steps": 1000},
+            {"steps": 999},
+            "x is a run of 1,000 steps and cannot be shortened to 999",
+        ),
         ({"epochs": 3}, {"epochs": 2}, "x is a run of 3 epochs and cannot be shortened to 2"),
-        ({"epochs": 3}, {"epochs": 3, "steps": 5}, "so --train.steps has no effect; use a larger --train.epochs"),
+        (
+            {"epochs": 3},
+            {"epochs": 3, "steps": 5},
+            "so --train.steps has no effect; use a larger --train.epochs",
+        ),
     ],
 )
 def test_run_may_not_get_shorter(old, new, message):

@@ -27,7 +27,10 @@ def test_unknown_prompt_is_replaced_by_the_first_tokens_of_the_text(model):
     tokenizer = CharTokenizer.train([TEXT])
     prompt, warning = choose_prompt(model, tokenizer, "xyz", np.array(tokenizer.encode(TEXT)))
     assert prompt == "abcdefgh"
-    assert "samples cannot begin with 'xyz': the character 'x' (U+0078) was not in the training text" in warning
+    assert (
+        "samples cannot begin with 'xyz': the character 'x' (U+0078) was not in the training text"
+        in warning
+    )
     assert "using 'abcdefgh', set another with --train.prompt" in warning
     assert not prompt_problem(model, tokenizer, prompt)
 
@@ -57,7 +60,9 @@ def test_prompt_longer_than_the_context_is_reported_and_kept(model):
     prompt = "a" * (size + 3)
     chosen, warning = choose_prompt(model, tokenizer, prompt, np.array(tokenizer.encode(TEXT)))
     assert chosen == prompt
-    assert warning.startswith(f"the prompt of samples has {size + 3} tokens, but the context is {size}: the first 3 are dropped")
+    assert warning.startswith(
+        f"the prompt of samples has {size + 3} tokens, but the context is {size}: the first 3 are dropped"
+    )
 
 
 def test_sample_of_a_compiled_model_compiles_nothing():
@@ -70,7 +75,11 @@ def test_sample_of_a_compiled_model_compiles_nothing():
         return graph.forward
 
     tokenizer = CharTokenizer.train([TEXT])
-    model = build(GPTConfig(vocab_size=tokenizer.n_vocab, context_length=16, emb_dim=12, n_heads=2, n_layers=1))
+    model = build(
+        GPTConfig(
+            vocab_size=tokenizer.n_vocab, context_length=16, emb_dim=12, n_heads=2, n_layers=1
+        )
+    )
     torch._dynamo.reset()  # it compiles one function a limited number of times
     model.hidden = torch.compile(model.hidden, backend=backend)
     assert generate_sample(model, tokenizer, "abc", seed=1).startswith("abc")

@@ -11,7 +11,10 @@ from llm_scratch.training.schedule import SCHEDULES, learning_rate
 RATES = {"lr": 1e-2, "min_lr": 1e-3}
 
 
-@pytest.mark.parametrize(("name", "middle", "end"), [("constant", 1e-2, 1e-2), ("linear", 5.5e-3, 1e-3), ("cosine", 5.5e-3, 1e-3)])
+@pytest.mark.parametrize(
+    ("name", "middle", "end"),
+    [("constant", 1e-2, 1e-2), ("linear", 5.5e-3, 1e-3), ("cosine", 5.5e-3, 1e-3)],
+)
 def test_schedules_at_both_ends_and_the_middle(name, middle, end):
     cfg = TrainConfig(**RATES, schedule=name)
     assert learning_rate(0, 100, cfg) == pytest.approx(1e-2)
@@ -30,7 +33,9 @@ def test_cosine_is_half_a_wave():
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_warm_up_rises_evenly_to_the_highest_rate(name):
     cfg = TrainConfig(**RATES, schedule=name, warmup_steps=4)
-    assert [learning_rate(step, 20, cfg) for step in range(5)] == pytest.approx([2.5e-3, 5e-3, 7.5e-3, 1e-2, 1e-2])
+    assert [learning_rate(step, 20, cfg) for step in range(5)] == pytest.approx(
+        [2.5e-3, 5e-3, 7.5e-3, 1e-2, 1e-2]
+    )
     assert learning_rate(20, 20, cfg) == pytest.approx(SCHEDULES[name](1.0) * (1e-2 - 1e-3) + 1e-3)
 
 

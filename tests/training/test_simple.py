@@ -20,7 +20,15 @@ from llm_scratch.training.simple import (
     train_model_simple,
 )
 
-CFG = {"vocab_size": 257, "context_length": 8, "emb_dim": 16, "n_heads": 2, "n_layers": 2, "drop_rate": 0.3, "qkv_bias": False}
+CFG = {
+    "vocab_size": 257,
+    "context_length": 8,
+    "emb_dim": 16,
+    "n_heads": 2,
+    "n_layers": 2,
+    "drop_rate": 0.3,
+    "qkv_bias": False,
+}
 
 
 class Bytes:
@@ -63,15 +71,21 @@ def test_a_batch_equals_the_formula(model, losses):
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 7, 100])
 def test_a_loader_is_exact_over_a_ragged_last_batch(model, losses, batch_size):
     """The notebooks' mean of batch means gives the one row of the last batch (7 = 3 + 3 + 1) as much weight as three others."""
-    assert calc_loss_loader(loader(7, batch_size), model, "cpu") == pytest.approx(losses.mean().item(), rel=1e-6)
+    assert calc_loss_loader(loader(7, batch_size), model, "cpu") == pytest.approx(
+        losses.mean().item(), rel=1e-6
+    )
     if batch_size == 3:
         notebook = (losses[:3].mean() + losses[3:6].mean() + losses[6:].mean()) / 3
         assert abs(notebook - losses.mean()) > 1e-3
 
 
 def test_a_loader_takes_the_first_batches_only(model, losses):
-    assert calc_loss_loader(loader(7, 3), model, "cpu", 2) == pytest.approx(losses[:6].mean().item(), rel=1e-6)
-    assert calc_loss_loader(loader(7, 3), model, "cpu", 99) == pytest.approx(losses.mean().item(), rel=1e-6)
+    assert calc_loss_loader(loader(7, 3), model, "cpu", 2) == pytest.approx(
+        losses[:6].mean().item(), rel=1e-6
+    )
+    assert calc_loss_loader(loader(7, 3), model, "cpu", 99) == pytest.approx(
+        losses.mean().item(), rel=1e-6
+    )
 
 
 def test_a_loader_counts_asked_tokens_only(model, losses):
@@ -116,13 +130,26 @@ def test_a_sample_needs_only_the_notebooks_attributes(model, capsys):
 def train(model, capsys, epochs=2, eval_freq=2):
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     torch.manual_seed(1)
-    result = train_model_simple(model, loader(6, 2, shuffle=True), loader(3, 2), optimizer, "cpu", epochs, eval_freq, 1, "fox", Bytes())
+    result = train_model_simple(
+        model,
+        loader(6, 2, shuffle=True),
+        loader(3, 2),
+        optimizer,
+        "cpu",
+        epochs,
+        eval_freq,
+        1,
+        "fox",
+        Bytes(),
+    )
     return result, capsys.readouterr().out
 
 
 def test_training_equals_the_plain_loop(model, capsys):
     ours, theirs = model, copy.deepcopy(model)
-    train(ours.eval(), capsys)  # a model that comes from an evaluation is trained with dropout all the same
+    train(
+        ours.eval(), capsys
+    )  # a model that comes from an evaluation is trained with dropout all the same
     optimizer = torch.optim.AdamW(theirs.parameters(), lr=1e-2)
     torch.manual_seed(1)
     looked, step, batches = [], 0, loader(6, 2, shuffle=True)
@@ -130,7 +157,9 @@ def test_training_equals_the_plain_loop(model, capsys):
         theirs.train()
         for inputs, targets in batches:
             optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(theirs(inputs).flatten(0, 1), targets.flatten()).backward()
+            torch.nn.functional.cross_entropy(
+                theirs(inputs).flatten(0, 1), targets.flatten()
+            ).backward()
             optimizer.step()
             if step % 2 == 0:
                 looked.append(evaluate_model(theirs, batches, loader(3, 2), "cpu", 1))
@@ -147,7 +176,9 @@ def test_training_returns_and_prints_what_the_notebook_does(model, capsys):
     looks = [line for line in lines if line.startswith("Ep ")]
     assert looks == [
         f"Ep {epoch} (Step {step:06d}): Train loss {a:.3f}, Val loss {b:.3f}"
-        for (epoch, step), a, b in zip([(1, 0), (1, 2), (2, 4)], train_losses, val_losses, strict=True)
+        for (epoch, step), a, b in zip(
+            [(1, 0), (1, 2), (2, 4)], train_losses, val_losses, strict=True
+        )
     ]
     assert [line for line in lines if line.startswith("fox")]
     assert len(lines) == 3 + 2
@@ -160,11 +191,16 @@ def test_train_model_simple_lowers_the_loss(model, capsys):
 
 def test_plot_losses_writes_the_notebooks_file_and_shows_both_axes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    figure = plot_losses(torch.linspace(0, 3, 4), [10, 20, 30, 40], [4, 3, 2, 1], [4, 3.5, 3.2, 3.4])
+    figure = plot_losses(
+        torch.linspace(0, 3, 4), [10, 20, 30, 40], [4, 3, 2, 1], [4, 3.5, 3.2, 3.4]
+    )
     assert (tmp_path / "loss-plot.pdf").read_bytes().startswith(b"%PDF")
     assert [p.name for p in tmp_path.iterdir()] == ["loss-plot.pdf"]
     assert [axes.get_xlabel() for axes in figure.axes] == ["epochs", "tokens seen"]
-    assert [line.get_ydata().tolist() for line in figure.axes[0].lines] == [[4, 3, 2, 1], [4, 3.5, 3.2, 3.4]]
+    assert [line.get_ydata().tolist() for line in figure.axes[0].lines] == [
+        [4, 3, 2, 1],
+        [4, 3.5, 3.2, 3.4],
+    ]
     plot_losses([0, 1], [1, 2], [1, 2], [1, 2], path=tmp_path / "mine.png")
     assert (tmp_path / "mine.png").read_bytes().startswith(b"\x89PNG")
 

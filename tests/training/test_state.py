@@ -22,7 +22,14 @@ from llm_scratch.training.state import (
     unique_state_dict,
 )
 
-TINY = {"vocab_size": 13, "context_length": 8, "emb_dim": 12, "n_heads": 3, "n_layers": 2, "drop_rate": 0.2}
+TINY = {
+    "vocab_size": 13,
+    "context_length": 8,
+    "emb_dim": 12,
+    "n_heads": 3,
+    "n_layers": 2,
+    "drop_rate": 0.2,
+}
 
 
 def steps(model, optimizer, n):
@@ -59,13 +66,23 @@ def test_optimizer_tensors_are_named_after_their_weight():
     model = GPTModel(TINY)
     optimizer = OPTIMIZERS["adamw"](model, TrainConfig())
     steps(model, optimizer, 1)
-    names = {f"{name}/{slot}" for name, _ in model.named_parameters() for slot in ("step", "exp_avg", "exp_avg_sq")}
+    names = {
+        f"{name}/{slot}"
+        for name, _ in model.named_parameters()
+        for slot in ("step", "exp_avg", "exp_avg_sq")
+    }
     assert set(optimizer_tensors(model, optimizer)) == names
 
 
 def numbers():
     """Some of every generator; the odd one out of a pair of normal numbers is kept inside the generator."""
-    return [torch.rand(3).tolist(), random.random(), random.gauss(0, 1), np.random.rand(3).tolist(), np.random.randn()]
+    return [
+        torch.rand(3).tolist(),
+        random.random(),
+        random.gauss(0, 1),
+        np.random.rand(3).tolist(),
+        np.random.randn(),
+    ]
 
 
 def test_seed_everything_seeds_all_generators():
@@ -96,7 +113,9 @@ def test_a_random_state_of_torch_alone_leaves_the_others_as_they_are():
 
 
 def test_tied_weight_is_saved_once():
-    untied, tied = (set(unique_state_dict(GPTModel(TINY | {"tie_embeddings": tied}))) for tied in (False, True))
+    untied, tied = (
+        set(unique_state_dict(GPTModel(TINY | {"tie_embeddings": tied}))) for tied in (False, True)
+    )
     assert untied - tied == {"out_head.weight"}
 
 
@@ -126,7 +145,10 @@ HERE = {
         (HERE | {"precision": "bfloat16"}, "precision was bfloat16 and is float32: "),
         (HERE | {"rounding": "ff"}, "this processor rounds differently from that of the "),
         (HERE | {"rounding": "ff", "threads": 4}, "threads was 4 and is 2: "),
-        ({"device": "cuda", "matmul_backend": "", "rounding": "ff"}, "device was cuda and is cpu: "),
+        (
+            {"device": "cuda", "matmul_backend": "", "rounding": "ff"},
+            "device was cuda and is cpu: ",
+        ),
     ],
 )
 def test_environment_diff_names_every_difference(stored, want):
@@ -147,7 +169,9 @@ def test_numerics_are_json_and_equal_to_themselves():
 
 def test_a_run_on_the_cpu_does_not_initialize_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: pytest.fail("this takes half a gigabyte of GPU memory"))
+    monkeypatch.setattr(
+        torch.cuda, "get_rng_state", lambda: pytest.fail("this takes half a gigabyte of GPU memory")
+    )
     assert "cuda" not in rng_state()
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: torch.arange(16, dtype=torch.uint8))

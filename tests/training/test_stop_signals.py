@@ -9,7 +9,11 @@ import pytest
 
 from llm_scratch.training.stop_signals import SIGNALS, stop_signals
 
-CODES = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143} if hasattr(signal, "SIGHUP") else {}
+CODES = (
+    {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143}
+    if hasattr(signal, "SIGHUP")
+    else {}
+)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -68,7 +72,9 @@ def test_output_to_a_closed_terminal_is_discarded():
         "    print('saving', flush=True)\n"
         "    os._exit(128 + stop.signum)\n"
     )
-    pty = pytest.importorskip("pty", reason="needs a terminal of its own, which Windows does not give")
+    pty = pytest.importorskip(
+        "pty", reason="needs a terminal of its own, which Windows does not give"
+    )
     pid, terminal = pty.fork()
     if pid == 0:
         os.execv(sys.executable, [sys.executable, "-c", script])

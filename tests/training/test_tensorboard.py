@@ -16,10 +16,15 @@ from llm_scratch.training.tensorboard import NAMES, TensorBoardLogger
 def events(folder):
     """What TensorBoard would show: tag -> [(step, value)]."""
     reason = "needs TensorBoard to read its files back: pip install tensorboard"
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason=reason)
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason=reason
+    )
     shown = accumulator.EventAccumulator(str(folder))
     shown.Reload()
-    return {tag: [(event.step, pytest.approx(event.value)) for event in shown.Scalars(tag)] for tag in shown.Tags()["scalars"]}
+    return {
+        tag: [(event.step, pytest.approx(event.value)) for event in shown.Scalars(tag)]
+        for tag in shown.Tags()["scalars"]
+    }
 
 
 def a_state(folder, step=0):
@@ -30,7 +35,16 @@ def write(folder, steps, start=0, back=None):
     board, state = TensorBoardLogger(), a_state(folder, start)
     board.started(state, resumed=start > 0)
     for step in steps:
-        board.logged(state, {"step": step, "tokens": 10 * step, "loss": 5.0 - step, "lr": 0.1, "elapsed": 2.0 * step})
+        board.logged(
+            state,
+            {
+                "step": step,
+                "tokens": 10 * step,
+                "loss": 5.0 - step,
+                "lr": 0.1,
+                "elapsed": 2.0 * step,
+            },
+        )
     if back is not None:
         state.step = back
         board.rolled_back(state)
@@ -42,7 +56,12 @@ def test_tensorboard_has_the_values_of_metrics(tmp_path):
     pytest.importorskip("tensorboard", reason="needs the extra `track`")
     write(tmp_path, [1, 2, 3])
     shown = events(tmp_path / "tensorboard")
-    expected = {"loss": [4.0, 3.0, 2.0], "tokens": [10, 20, 30], "lr": [0.1, 0.1, 0.1], "elapsed": [2.0, 4.0, 6.0]}
+    expected = {
+        "loss": [4.0, 3.0, 2.0],
+        "tokens": [10, 20, 30],
+        "lr": [0.1, 0.1, 0.1],
+        "elapsed": [2.0, 4.0, 6.0],
+    }
     for key, values in expected.items():
         assert shown[NAMES[key]] == list(zip([1, 2, 3], values))
 

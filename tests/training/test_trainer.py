@@ -35,8 +35,17 @@ def test_collect_reads_a_step_only_after_its_event():
         def synchronize(self):
             values.loss.fill_(2.5)
 
-    fields = {"step": 0, "tokens": 0, "recovery": Recovery(), "distributed": SimpleNamespace(size=1)}
-    run = SimpleNamespace(in_flight=deque([InFlightStep(0.1, values, Event())]), _bits_per_byte=lambda *_: {}, **fields)
+    fields = {
+        "step": 0,
+        "tokens": 0,
+        "recovery": Recovery(),
+        "distributed": SimpleNamespace(size=1),
+    }
+    run = SimpleNamespace(
+        in_flight=deque([InFlightStep(0.1, values, Event())]),
+        _bits_per_byte=lambda *_: {},
+        **fields,
+    )
     decision, row = Trainer.collect(run)
     assert (decision, row["loss"]) == (Decision.KEEP, 2.5)
     assert run.tokens == 32

@@ -25,7 +25,10 @@ def test_every_preset_is_valid(name):
         ({"data": {"source": "shards:nowhere"}}, "no token shards in nowhere"),
         ({"data": {"tokenizer": "bep"}}, "unknown tokenizer 'bep'; did you mean 'bpe'"),
         ({"model": {"architecture": "gtp"}}, "unknown architecture 'gtp'"),
-        ({"model": {"architecture": "nanochat", "init": "gpt2"}}, "model.init: architecture 'nanochat' has no such setting"),
+        (
+            {"model": {"architecture": "nanochat", "init": "gpt2"}},
+            "model.init: architecture 'nanochat' has no such setting",
+        ),
         ({"model": {"bits": 8}}, "unknown setting 'model.bits'"),
         ({"train": {"optimizer": "adamz"}}, "unknown optimizer 'adamz'; did you mean 'adamw'"),
         ({"train": {"optimizer": "muon", "decay": "all"}}, "decay='all' has no effect on muon"),
@@ -41,5 +44,7 @@ def test_a_tokenizer_file_must_fit_the_model(tmp_path):
     ByteBPE.train(["the hen and the fox " * 9], 262).save(tmp_path / "class.json")
     data = {"tokenizer": str(tmp_path / "class.json")}
     validate(from_dict(RunConfig, {"data": data, "model": {"vocab_size": 262}}))
-    with pytest.raises(UserError, match=r"has 262 tokens, but model.vocab_size=261; set --model.vocab-size 262"):
+    with pytest.raises(
+        UserError, match=r"has 262 tokens, but model.vocab_size=261; set --model.vocab-size 262"
+    ):
         validate(from_dict(RunConfig, {"data": data, "model": {"vocab_size": 261}}))

@@ -60,7 +60,9 @@ class ModelConfig(Mapping[str, Any]):
     @property
     def n_params(self) -> int:
         """Number of trainable parameters, by formula."""
-        raise NotImplementedError(f"{type(self).__name__} has no n_params; add the property, the number of trainable parameters")
+        raise NotImplementedError(
+            f"{type(self).__name__} has no n_params; add the property, the number of trainable parameters"
+        )
 
     @classmethod
     def of(cls, cfg: Mapping[str, Any]) -> Self:
@@ -78,15 +80,23 @@ class ModelConfig(Mapping[str, Any]):
         return from_dict(cls, cfg)
 
     @classmethod
-    def variant(cls, values: Mapping[str, Any], base: ModelConfig | None, path: str) -> type[ModelConfig]:
+    def variant(
+        cls, values: Mapping[str, Any], base: ModelConfig | None, path: str
+    ) -> type[ModelConfig]:
         """The config class of the architecture that the settings name; see `config_dicts.from_dict`."""
-        own = DEFAULT_ARCHITECTURE if cls is ModelConfig else cls.__dataclass_fields__["architecture"].default
+        own = (
+            DEFAULT_ARCHITECTURE
+            if cls is ModelConfig
+            else cls.__dataclass_fields__["architecture"].default
+        )
         name = values.get("architecture", own if base is None else base.architecture)
         if not isinstance(name, str):
             return cls  # the value is reported as one of a wrong type
         kind = config_class(name)
         if not issubclass(kind, cls):
-            raise UserError(f"architecture {name!r}: its settings are a {kind.__name__}; expected a {cls.__name__}")
+            raise UserError(
+                f"architecture {name!r}: its settings are a {kind.__name__}; expected a {cls.__name__}"
+            )
         for key in values:
             check_setting(name, key, f"{path}.{key}".lstrip("."))
         return kind
@@ -144,10 +154,14 @@ def check_setting(name: str, setting: str, shown: str) -> None:
         UserError: names the settings that there are.
     """
     own = setting_names(config_class(name))
-    if setting in own or not any(setting in setting_names(other.config) for other in ARCHITECTURES.values()):
+    if setting in own or not any(
+        setting in setting_names(other.config) for other in ARCHITECTURES.values()
+    ):
         return
     special = [field for field in own if field not in setting_names(ModelConfig)]
-    raise UserError(f"{shown}: architecture {name!r} has no such setting; of its own it has {', '.join(special) or 'none'}")
+    raise UserError(
+        f"{shown}: architecture {name!r} has no such setting; of its own it has {', '.join(special) or 'none'}"
+    )
 
 
 def setting_names(kind: type[ModelConfig]) -> list[str]:
@@ -166,6 +180,10 @@ def check_heads(cfg: ModelConfig, even: bool = False) -> None:
     """
     C, H = cfg.emb_dim, cfg.n_heads
     if C % H:
-        raise UserError(f"emb_dim={C} is not a multiple of n_heads={H}; try emb_dim={max(C // H, 1) * H}")
+        raise UserError(
+            f"emb_dim={C} is not a multiple of n_heads={H}; try emb_dim={max(C // H, 1) * H}"
+        )
     if even and C // H % 2:
-        raise UserError(f"n_heads: a head size of {C // H} is odd; choose n_heads so that it is even")
+        raise UserError(
+            f"n_heads: a head size of {C // H} is odd; choose n_heads so that it is even"
+        )

@@ -41,17 +41,35 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("commands.generate.Generate", "continue a text"),
     "chat": ("commands.chat.Chat", "chat with a model in the terminal"),
     "play": ("commands.play.Play", "see inside a model, in the browser"),
-    "compare-decoding": ("commands.compare_decoding.CompareDecoding", "one prompt under every decoding method"),
+    "compare-decoding": (
+        "commands.compare_decoding.CompareDecoding",
+        "one prompt under every decoding method",
+    ),
     "evaluate": ("commands.evaluate.Evaluate", "loss, perplexity, bits per byte, skills"),
-    "inspect": ("commands.inspect.Inspect", "see what the layers and heads of a model do on a text"),
-    "memorization": ("commands.memorization.Memorization", "how much of its training text a model repeats"),
-    "tokenizer train": ("commands.tokenizer.TrainTokenizer", "train a byte-pair tokenizer on a text"),
+    "inspect": (
+        "commands.inspect.Inspect",
+        "see what the layers and heads of a model do on a text",
+    ),
+    "memorization": (
+        "commands.memorization.Memorization",
+        "how much of its training text a model repeats",
+    ),
+    "tokenizer train": (
+        "commands.tokenizer.TrainTokenizer",
+        "train a byte-pair tokenizer on a text",
+    ),
     "tokenizer show": ("commands.tokenizer.ShowTokens", "show the tokens of a text"),
-    "tokenizer compare": ("commands.tokenizer.CompareTokenizers", "compare bytes per token of several tokenizers"),
+    "tokenizer compare": (
+        "commands.tokenizer.CompareTokenizers",
+        "compare bytes per token of several tokenizers",
+    ),
     "data list": ("commands.data.ListSources", "list the text sources"),
     "data download": ("commands.data.DownloadSource", "download a text source once"),
     "data show": ("commands.data.ShowSource", "show size and a sample of a source"),
-    "data prepare": ("commands.prepare_data.PrepareData", "tokenize a text of any size into shards"),
+    "data prepare": (
+        "commands.prepare_data.PrepareData",
+        "tokenize a text of any size into shards",
+    ),
     "data check": ("commands.prepare_data.CheckData", "verify the checksums of shards"),
     "import": ("commands.import_model.Import", "import a checkpoint of another program"),
     "quantize": ("commands.quantize.Quantize", "quantize a model to 8 or 4 bits"),
@@ -63,11 +81,23 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "runs diagnose": ("commands.runs.DiagnoseRun", "check the loss curve of a run for problems"),
     "compare": ("commands.compare.Compare", "compare settings over several seeds"),
     "experiment run": ("commands.experiment.RunExperiment", "run an experiment from a file"),
-    "experiment plan": ("commands.experiment.PlanExperiment", "what an experiment takes and can show"),
-    "experiment report": ("commands.experiment.ReportExperiment", "write the report of an experiment"),
-    "experiment scaling": ("commands.experiment.FitScaling", "fit a scaling law, predict a larger run"),
+    "experiment plan": (
+        "commands.experiment.PlanExperiment",
+        "what an experiment takes and can show",
+    ),
+    "experiment report": (
+        "commands.experiment.ReportExperiment",
+        "write the report of an experiment",
+    ),
+    "experiment scaling": (
+        "commands.experiment.FitScaling",
+        "fit a scaling law, predict a larger run",
+    ),
     "config": ("commands.config.Config", "list the presets, or print one as YAML"),
-    "learn list": ("commands.learn.ListExercises", "list the exercises of the course, and which are solved"),
+    "learn list": (
+        "commands.learn.ListExercises",
+        "list the exercises of the course, and which are solved",
+    ),
     "learn next": ("commands.learn.NextExercise", "show the next exercise"),
     "learn check": ("commands.learn.CheckAnswer", "check an answer, and diagnose what is wrong"),
     "learn hint": ("commands.learn.ShowHint", "show the next of three hints"),
@@ -88,7 +118,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     open_standard_streams()
     use_lookalikes()
     if logging.lastResort is not None:
-        logging.lastResort.setFormatter(logging.Formatter("llm-scratch: %(levelname)s: %(message)s"))
+        logging.lastResort.setFormatter(
+            logging.Formatter("llm-scratch: %(levelname)s: %(message)s")
+        )
     # matplotlib warns when its cache folder is read-only, which does not matter here
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     if os.environ.get("NO_COLOR"):
@@ -134,7 +166,9 @@ def _code_after_output(code: int) -> int:
 def _process() -> str:
     """The rank of this process in a distributed job, for error messages; "" for a single process."""
     rank, size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
-    return f", process {rank} of {size}" if size.isdigit() and int(size) > 1 and rank.isdigit() else ""
+    return (
+        f", process {rank} of {size}" if size.isdigit() and int(size) > 1 and rank.isdigit() else ""
+    )
 
 
 def _print_error(line: str) -> None:
@@ -158,16 +192,31 @@ def format_error(error: BaseException) -> tuple[str, int]:
         return one_line(str(error)), error.code
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", INTERRUPTED
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
-        return "out of memory; try a smaller --train.batch-size, more --train.micro-batches or a smaller model", RESOURCES
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    ):
+        return (
+            "out of memory; try a smaller --train.batch-size, more --train.micro-batches or a smaller model",
+            RESOURCES,
+        )
     if isinstance(error, OSError) and error.filename is not None:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return f"{error.filename}: {error.strerror}; check the path, its permissions and the free space", RESOURCES if full else BUG
+        return (
+            f"{error.filename}: {error.strerror}; check the path, its permissions and the free space",
+            RESOURCES if full else BUG,
+        )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{error.strerror}; free some space or choose another folder", RESOURCES
-    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):  # of Python's tempfile
+    if isinstance(error, FileNotFoundError) and "temporary directory" in str(
+        error
+    ):  # of Python's tempfile
         return f"{error.strerror or error}; set TMPDIR to a folder that can be written", RESOURCES
-    return f"unexpected {describe_error(error, named=True)}; this is a bug; run it again with --debug and report the traceback", BUG
+    return (
+        f"unexpected {describe_error(error, named=True)}; this is a bug; run it again with --debug and report the traceback",
+        BUG,
+    )
 
 
 def _dispatch(words: list[str]) -> None:
@@ -179,7 +228,9 @@ def _dispatch(words: list[str]) -> None:
         print(f"llm-scratch {__version__}")
         return
     if words[0] == "--print-completion":
-        from llm_scratch.cli.completion_script import print_completion  # here: it imports every command
+        from llm_scratch.cli.completion_script import (
+            print_completion,
+        )  # here: it imports every command
 
         print_completion(words[1:], COMMANDS)
         return
@@ -190,11 +241,17 @@ def _dispatch(words: list[str]) -> None:
     try:
         os.getcwd()
     except OSError as e:
-        raise UserError("working directory: it no longer exists; change to an existing one", RESOURCES) from e
-    from llm_scratch.storage.user_folders import set_library_folders  # here: --help does not need it
+        raise UserError(
+            "working directory: it no longer exists; change to an existing one", RESOURCES
+        ) from e
+    from llm_scratch.storage.user_folders import (
+        set_library_folders,
+    )  # here: --help does not need it
 
     set_library_folders()
-    os.environ["MPLBACKEND"] = "agg"  # plots go to files, and an unknown backend name would be an error
+    os.environ["MPLBACKEND"] = (
+        "agg"  # plots go to files, and an unknown backend name would be an error
+    )
     module, _, class_name = COMMANDS[name][0].rpartition(".")
     command: Any = getattr(import_module(f"{__name__}.{module}"), class_name)
     from llm_scratch.cli.flags import parse
@@ -224,7 +281,11 @@ def _find_command(words: list[str]) -> tuple[str | None, list[str]]:
 
 def help_text(group: str = "") -> str:
     """The help of `llm-scratch`, or of a group of commands such as `tokenizer`."""
-    names = {name: about for name, (_, about) in COMMANDS.items() if name.split()[0] == group or not group}
+    names = {
+        name: about
+        for name, (_, about) in COMMANDS.items()
+        if name.split()[0] == group or not group
+    }
     columns = terminal_columns()
     lines = [f"usage: llm-scratch {group + ' ' if group else ''}COMMAND ...", ""]
     if not group:
@@ -234,10 +295,29 @@ def help_text(group: str = "") -> str:
     if group:
         lines += [fold(f"  llm-scratch {name} --help", columns) for name in list(names)[:2]]
     else:
-        examples = ["  llm-scratch train quickstart", '  llm-scratch generate quickstart "The story of Anna"', ""]
+        examples = [
+            "  llm-scratch train quickstart",
+            '  llm-scratch generate quickstart "The story of Anna"',
+            "",
+        ]
         lines += [fold(line, columns) for line in examples]
-        lines += ["exit codes:", *entries({str(code): about for code, about in EXIT_CODES.items()}, columns, 4), ""]
-        lines += [fold("Each command has --help. llm-scratch --version prints the version.", columns)]
-        lines += [fold("Scripts: --json prints a command's result as JSON, --quiet prints results only.", columns)]
-        lines += [fold("Tab completion: llm-scratch --print-completion bash (or zsh, fish, tcsh).", columns)]
+        lines += [
+            "exit codes:",
+            *entries({str(code): about for code, about in EXIT_CODES.items()}, columns, 4),
+            "",
+        ]
+        lines += [
+            fold("Each command has --help. llm-scratch --version prints the version.", columns)
+        ]
+        lines += [
+            fold(
+                "Scripts: --json prints a command's result as JSON, --quiet prints results only.",
+                columns,
+            )
+        ]
+        lines += [
+            fold(
+                "Tab completion: llm-scratch --print-completion bash (or zsh, fish, tcsh).", columns
+            )
+        ]
     return "\n".join(lines)

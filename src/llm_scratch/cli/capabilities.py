@@ -34,7 +34,12 @@ def capabilities(width: int = WIDTH) -> Iterator[Capability]:
         yield from _few_bits(bits, width)
     compiler = os.environ.get("CXX", "g++")
     has_compiler = shutil.which(compiler) is not None
-    yield Capability("compiled steps", "yes" if has_compiler else f"no: {compiler} is not installed", "", "with --compile")
+    yield Capability(
+        "compiled steps",
+        "yes" if has_compiler else f"no: {compiler} is not installed",
+        "",
+        "with --compile",
+    )
 
 
 def _floats(width: int) -> Iterator[Capability]:
@@ -65,7 +70,9 @@ def _few_bits(bits: Literal[8, 4], width: int) -> Iterator[Capability]:
         used = "" if choice.kernel is not kernel else "to generate"
         if used and choice.many_rows is not None:
             used += f", prompts in {str(choice.many_rows).removeprefix('torch.')}"
-        yield Capability(f"{bits} bits, {name}", "yes" if works else "no, or sums overflow", speed, used)
+        yield Capability(
+            f"{bits} bits, {name}", "yes" if works else "no, or sums overflow", speed, used
+        )
 
 
 def _speed(float32: float, seconds: float) -> str:

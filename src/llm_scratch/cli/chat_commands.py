@@ -29,7 +29,11 @@ def set_(session: ChatSession, argument: str) -> None:
     name, value = name.replace("-", "_"), value.strip()
     names = [*SamplingFlags.__dataclass_fields__, "max_tokens", "seed", "system"]
     if name not in names:
-        raise unknown("setting", name, names) if name else UserError(f"/set needs a name and a value; names: {', '.join(names)}")
+        raise (
+            unknown("setting", name, names)
+            if name
+            else UserError(f"/set needs a name and a value; names: {', '.join(names)}")
+        )
     if name == "system":
         session.conversation.system = value.strip('"')
         return
@@ -56,7 +60,9 @@ def _number(name: str, value: str) -> Any:
     try:
         return int(value) if RANGES[name].whole else float(value)
     except ValueError as e:
-        raise UserError(f"{name} is {value!r}; expected {'a whole number' if RANGES[name].whole else 'a number'}, or off") from e
+        raise UserError(
+            f"{name} is {value!r}; expected {'a whole number' if RANGES[name].whole else 'a number'}, or off"
+        ) from e
 
 
 def show(session: ChatSession, argument: str) -> None:
@@ -72,9 +78,17 @@ def show(session: ChatSession, argument: str) -> None:
     given = (
         {"temperature": 0.8}
         | session.sampling.kwargs()
-        | {"max_tokens": session.max_tokens, "seed": "random" if session.seed is None else session.seed}
+        | {
+            "max_tokens": session.max_tokens,
+            "seed": "random" if session.seed is None else session.seed,
+        }
     )
-    rows = {"model": session.run, **given, "system": session.conversation.system or "none", "turns": len(session.conversation.turns)}
+    rows = {
+        "model": session.run,
+        **given,
+        "system": session.conversation.system or "none",
+        "turns": len(session.conversation.turns),
+    }
     for name, value in rows.items():
         grid.add_row(name, str(value))
     console().print(grid)
@@ -83,7 +97,9 @@ def show(session: ChatSession, argument: str) -> None:
 def load(session: ChatSession, argument: str) -> None:
     """`/load FILE.json`: load a conversation of /save; `/load RUN`: load another model."""
     if not argument:
-        raise UserError("/load: the argument is missing; give a conversation (a .json file) or a run")
+        raise UserError(
+            "/load: the argument is missing; give a conversation (a .json file) or a run"
+        )
     if argument.endswith(".json"):
         session.conversation = Conversation.load(expand_user(argument))
         session.ended = False
@@ -137,7 +153,9 @@ def say(session: ChatSession, argument: str) -> None:
 def transcript(session: ChatSession, argument: str) -> None:
     """`/transcript`: turn the transcript of the whole conversation as the prompt on or off."""
     conversation = session.conversation
-    conversation.transcript = argument == "on" if argument in ("on", "off") else not conversation.transcript
+    conversation.transcript = (
+        argument == "on" if argument in ("on", "off") else not conversation.transcript
+    )
     print_line(session.prompt_description())
 
 

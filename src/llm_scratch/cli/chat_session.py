@@ -58,7 +58,11 @@ class ChatSession:
         from llm_scratch.model.introspection import context_length
 
         self.model, self.tokenizer, description = load_model(
-            resolve_model_path(run), self.device, self.dtype, long_generation=True, compile=self.compile
+            resolve_model_path(run),
+            self.device,
+            self.dtype,
+            long_generation=True,
+            compile=self.compile,
         )
         self.cache = self.model.new_cache(1)
         self.run = run
@@ -114,7 +118,9 @@ class ChatSession:
         turns, text, last = self.conversation.turns, "", None
         screen = word_wrapper()
         try:
-            with contextlib.closing(self._pieces(sum(role == USER for role, _ in turns) - 1)) as pieces:
+            with contextlib.closing(
+                self._pieces(sum(role == USER for role, _ in turns) - 1)
+            ) as pieces:
                 for piece in pieces:
                     if not text.strip():  # print no whitespace before the first word
                         shown = replace(piece, text=piece.text.lstrip())
@@ -152,7 +158,9 @@ class ChatSession:
             prompt,
             max_new_tokens=self.max_tokens,
             stop=STOP_STRINGS if self.conversation.transcript else [],
-            seed=secrets.randbelow(2**31) if self.seed is None else self.seed + turn + RETRY_SEEDS * self.retries,
+            seed=secrets.randbelow(2**31)
+            if self.seed is None
+            else self.seed + turn + RETRY_SEEDS * self.retries,
             top=0 if self.show_probs else None,
             cache=self.cache,
             **self.sampling.kwargs(),

@@ -67,14 +67,20 @@ def paths(beginning: str) -> list[str]:
     with suppress(OSError):
         for entry in sorted(Path(os.path.expanduser(folder) or ".").iterdir()):
             if entry.name.startswith(name) and entry.name.startswith(".") <= name.startswith("."):
-                found.append(beginning[: len(beginning) - len(name)] + entry.name + (os.sep if entry.is_dir() else ""))
+                found.append(
+                    beginning[: len(beginning) - len(name)]
+                    + entry.name
+                    + (os.sep if entry.is_dir() else "")
+                )
     return found
 
 
 def _models(beginning: str) -> list[str]:
     """Conversations and runs: paths, and names in runs/."""
     with suppress(OSError):
-        return paths(beginning) + [entry.name for entry in sorted(Path(RUNS_FOLDER).iterdir()) if entry.is_dir()]
+        return paths(beginning) + [
+            entry.name for entry in sorted(Path(RUNS_FOLDER).iterdir()) if entry.is_dir()
+        ]
     return paths(beginning)
 
 

@@ -33,11 +33,16 @@ def print_completion(words: Sequence[str], commands: Mapping[str, tuple[str, str
         UserError: no shell or an unknown one; tcsh without the package shtab.
     """
     if len(words) != 1:
-        raise UserError(f"--print-completion: expected one shell; give one of {', '.join(SHELLS)}", USAGE)
+        raise UserError(
+            f"--print-completion: expected one shell; give one of {', '.join(SHELLS)}", USAGE
+        )
     if words[0] not in SHELLS:
         raise unknown("shell", words[0], SHELLS)
     if words[0] == "tcsh" and find_spec("shtab") is None:
-        raise UserError("--print-completion tcsh: needs the package shtab; install it with: pip install shtab", USAGE)
+        raise UserError(
+            "--print-completion tcsh: needs the package shtab; install it with: pip install shtab",
+            USAGE,
+        )
     print(completion_script(words[0], commands), end="")
 
 
@@ -48,7 +53,9 @@ def completion_script(shell: str, commands: Mapping[str, tuple[str, str]]) -> st
         module, _, class_name = place.rpartition(".")
         command = getattr(import_module(f"llm_scratch.cli.{module}"), class_name)
         group, _, verb = name.rpartition(" ")
-        groups.setdefault(group, []).append(Annotated[command, tyro.conf.subcommand(verb, description=about)])
+        groups.setdefault(group, []).append(
+            Annotated[command, tyro.conf.subcommand(verb, description=about)]
+        )
     subcommands = groups.pop("")
     for group, members in groups.items():
         holder = make_dataclass(group, [("command", reduce(or_, members))])
@@ -57,7 +64,12 @@ def completion_script(shell: str, commands: Mapping[str, tuple[str, str]]) -> st
     config = (tyro.conf.OmitSubcommandPrefixes,)
     with redirect_stdout(written):
         try:
-            tyro.cli(reduce(or_, subcommands), prog="llm-scratch", args=["--tyro-write-completion", shell, "-"], config=config)
+            tyro.cli(
+                reduce(or_, subcommands),
+                prog="llm-scratch",
+                args=["--tyro-write-completion", shell, "-"],
+                config=config,
+            )
         except SystemExit as e:
             if e.code:
                 raise

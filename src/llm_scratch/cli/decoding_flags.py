@@ -49,7 +49,9 @@ class DecodingFlags(SamplingFlags):
     json_schema: Annotated[str, option("FILE")] = ""
     """sample: the text must be JSON that matches the schema in this file (extra `constrain`)"""
 
-    def validate(self, samples: int, seed: int | None, context_overflow: ContextOverflow | None = None) -> None:
+    def validate(
+        self, samples: int, seed: int | None, context_overflow: ContextOverflow | None = None
+    ) -> None:
         """Check that no flag would be ignored by the chosen strategy.
 
         Args:
@@ -67,9 +69,13 @@ class DecodingFlags(SamplingFlags):
         for name in is_set:
             if name not in used:
                 flag, others = f"--{name.replace('_', '-')}", ", ".join(strategies_with(name))
-                raise UserError(f"{flag} has no effect with --decoder {self.decoder}; it applies to {others}")
+                raise UserError(
+                    f"{flag} has no effect with --decoder {self.decoder}; it applies to {others}"
+                )
         if self.decoder == "speculative" and not self.draft:
-            raise UserError("--decoder speculative needs a draft model; add --draft RUN, or use --decoder lookup")
+            raise UserError(
+                "--decoder speculative needs a draft model; add --draft RUN, or use --decoder lookup"
+            )
 
     def is_random(self) -> bool:
         """Whether another seed gives another text."""

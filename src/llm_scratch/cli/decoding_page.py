@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from llm_scratch.evaluation.decoding_metrics import Branch
     from llm_scratch.generation.detokenizer import TextChunk
 
-PROBABILITY_CLASSES = ((0.8, "very-high"), (0.5, "high"), (0.2, "medium"), (0.05, "low"), (0.0, "very-low"))
+PROBABILITY_CLASSES = (
+    (0.8, "very-high"),
+    (0.5, "high"),
+    (0.2, "medium"),
+    (0.05, "low"),
+    (0.0, "very-low"),
+)
 """(at least this probability, the CSS class of the token)"""
 
 STYLE = """
@@ -116,7 +122,9 @@ def _text(text: str) -> str:
 
 def _facts(facts: Mapping[str, str]) -> str:
     """Names and values as an HTML description list."""
-    rows = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items())
+    rows = "".join(
+        f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items()
+    )
     return f'<dl class="facts">{rows}</dl>'
 
 
@@ -130,14 +138,20 @@ def _table(shown: Sequence[DecodingSample]) -> str:
     rows = []
     for method in shown:
         scores = method.scores
-        cells = [_text(method.name), format_number(scores.perplexity, 2), *(format_number(share, 2) for share in scores.distinct)]
+        cells = [
+            _text(method.name),
+            format_number(scores.perplexity, 2),
+            *(format_number(share, 2) for share in scores.distinct),
+        ]
         cells += [format_number(scores.overlap, 0), format_number(method.speed, 0)]
         kind = "" if method.samples else ' class="real"'
         rows.append(f"<tr{kind}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>\n")
     return f"<table><thead><tr>{''.join(f'<th>{name}</th>' for name in names)}</tr></thead><tbody>\n{''.join(rows)}</tbody></table>"
 
 
-def _article(method: DecodingSample, number: int, prompt: str, repeated: Mapping[tuple[int, int], str]) -> str:
+def _article(
+    method: DecodingSample, number: int, prompt: str, repeated: Mapping[tuple[int, int], str]
+) -> str:
     """One method: what it does, its flags and its texts; a text that was shown before is only named."""
     texts = ""
     for sample, pieces in enumerate(method.samples):

@@ -49,5 +49,7 @@ def repeated_texts(shown: Sequence[DecodingSample]) -> dict[tuple[int, int], str
             if text in first:
                 repeated[i, j] = first[text]
             else:
-                first[text] = method.name if len(method.samples) == 1 else f"{method.name}, text {j + 1}"
+                first[text] = (
+                    method.name if len(method.samples) == 1 else f"{method.name}, text {j + 1}"
+                )
     return repeated

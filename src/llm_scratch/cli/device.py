@@ -18,7 +18,9 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 """values of `--dtype`; `generation.dtype.Dtype` without importing torch"""
 
 
-def load_model(path: str | Path, device: str, dtype: Dtype = "float32", **options: Any) -> tuple[LanguageModel, Tokenizer, str]:
+def load_model(
+    path: str | Path, device: str, dtype: Dtype = "float32", **options: Any
+) -> tuple[LanguageModel, Tokenizer, str]:
     """Load a model by `loading.load_for_inference`, and announce a compilation.
 
     Args:

@@ -53,7 +53,9 @@ def print_diagnosis(path: Path, as_json: bool = False) -> None:
         raise UserError(f"{path}: no evaluation yet; train at least train.eval_every steps", DATA)
     step = max(row["step"] for row in run.metrics)
     if as_json:
-        print_json({"run": path, "step": step, "steps": run.steps, "description": "", "findings": findings})
+        print_json(
+            {"run": path, "step": step, "steps": run.steps, "description": "", "findings": findings}
+        )
         return
     screen = console()
     total = f" of {run.steps:,}" if run.steps else ""
@@ -96,7 +98,9 @@ def _table(findings: Mapping[str, Finding]) -> Table:
 def _print_model_without_curve(run: RunInfo, reason: str, as_json: bool) -> None:
     """Describe a model that was not trained here, which leaves nothing to diagnose."""
     if as_json:
-        print_json({"run": run.path, "step": 0, "steps": 0, "description": run.description, "findings": {}})
+        print_json(
+            {"run": run.path, "step": 0, "steps": 0, "description": run.description, "findings": {}}
+        )
         return
     screen = console()
     screen.print(f"{reason}.", soft_wrap=keeps_lines(screen))

@@ -51,7 +51,13 @@ def _run(experiment: Experiment, folder: Path, device: str, max_seeds: int | Non
     check_can_write(folder)
     keep_freed_memory()
     with ExperimentProgress(console(), folder) as progress:
-        run_experiment(experiment, folder, device=choose_device(device).name, callback=progress, max_seeds=max_seeds)
+        run_experiment(
+            experiment,
+            folder,
+            device=choose_device(device).name,
+            callback=progress,
+            max_seeds=max_seeds,
+        )
 
 
 def report_and_print(folder: Path, as_json: bool) -> None:
@@ -68,7 +74,9 @@ def report_and_print(folder: Path, as_json: bool) -> None:
     screen = console()
     grid = table("arm", report.metric.name, "SD", "runs", "not finished", "tokens", "time")
     for arm in report.arms:
-        value, sd = ("–" if number is None else format_value(number) for number in (arm.mean, arm.sd))
+        value, sd = (
+            "–" if number is None else format_value(number) for number in (arm.mean, arm.sd)
+        )
         grid.add_row(
             arm.arm,
             value,
@@ -86,7 +94,9 @@ def report_and_print(folder: Path, as_json: bool) -> None:
     screen.print(f"\nreport: {page}", soft_wrap=keeps_lines(screen))
 
 
-def plan_and_print(experiment: Experiment, out: str, device: str, pilot: bool, noise_from: str, as_json: bool) -> None:
+def plan_and_print(
+    experiment: Experiment, out: str, device: str, pilot: bool, noise_from: str, as_json: bool
+) -> None:
     """Plan an experiment and print it; with `pilot`, run its first two seeds before."""
     from llm_scratch.experiments.plan import plan_experiment
     from llm_scratch.hardware.device import choose_device
@@ -95,7 +105,9 @@ def plan_and_print(experiment: Experiment, out: str, device: str, pilot: bool, n
     place = choose_device(device).name
     if pilot:
         _run(experiment, folder, device, max_seeds=2)
-    plan = plan_experiment(experiment, folder, device=place, noise_from=Path(noise_from) if noise_from else None)
+    plan = plan_experiment(
+        experiment, folder, device=place, noise_from=Path(noise_from) if noise_from else None
+    )
     if as_json:
         print_json(plan_json(plan))
         return

@@ -67,7 +67,9 @@ class ExperimentProgress(ExperimentCallback):
 
     def step(self, share: float) -> None:
         """Move the bar to `share` of the current run."""
-        self.bar.update(self.task, completed=min(self.n_done + share, self.n_runs) if self.n_runs else None)
+        self.bar.update(
+            self.task, completed=min(self.n_done + share, self.n_runs) if self.n_runs else None
+        )
 
     def candidate_finished(self, result: RunResult) -> None:
         """Print the value of a run of the search."""
@@ -113,5 +115,8 @@ def difference_so_far(comparison: Comparison) -> str:
     mean = format_value(comparison.mean, signed=True)
     if comparison.estimate is None:
         return f"{comparison.arm} {mean}"
-    low, high = (format_value(bound, signed=True) for bound in (comparison.estimate.low, comparison.estimate.high))
+    low, high = (
+        format_value(bound, signed=True)
+        for bound in (comparison.estimate.low, comparison.estimate.high)
+    )
     return f"{comparison.arm} {mean} [{low}, {high}]"

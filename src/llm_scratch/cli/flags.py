@@ -21,7 +21,13 @@ import tyro
 from tyro.conf import Positional, arg
 
 from llm_scratch.architectures import ARCHITECTURES, ModelConfig, check_setting
-from llm_scratch.cli.narrow import CAPTURE_COLUMNS, MIN_HELP_COLUMNS, at_least_columns, terminal_columns, unboxed
+from llm_scratch.cli.narrow import (
+    CAPTURE_COLUMNS,
+    MIN_HELP_COLUMNS,
+    at_least_columns,
+    terminal_columns,
+    unboxed,
+)
 from llm_scratch.errors import UserError
 from llm_scratch.ranges import OutOfRange, check, range_of
 from llm_scratch.storage.user_code import run_user_file
@@ -91,16 +97,26 @@ def flag_arity(cls: type, prefix: str = "", chosen: Any = None) -> dict[str, int
             for kind in _classes(hint) if part is None else [type(part)]:
                 flags.update(flag_arity(kind, f"{name}.", part))
         elif hint is bool:
-            pair = () if tyro.conf.FlagCreatePairsOff in marks else (f"--{prefix}no-{name.removeprefix(prefix)}",)
+            pair = (
+                ()
+                if tyro.conf.FlagCreatePairsOff in marks
+                else (f"--{prefix}no-{name.removeprefix(prefix)}",)
+            )
             flags.update(dict.fromkeys((f"--{name}", *pair), 0))
         elif _POSITIONAL not in marks:
-            flags[f"--{name}"] = len(hint.__args__) if getattr(hint, "__origin__", None) is tuple else 1
+            flags[f"--{name}"] = (
+                len(hint.__args__) if getattr(hint, "__origin__", None) is tuple else 1
+            )
     return flags
 
 
 def _classes(hint: Any) -> list[type]:
     """The dataclasses that a field may hold: for a model, the settings of every architecture."""
-    return [architecture.config for architecture in ARCHITECTURES.values()] if hint is ModelConfig else [hint]
+    return (
+        [architecture.config for architecture in ARCHITECTURES.values()]
+        if hint is ModelConfig
+        else [hint]
+    )
 
 
 def split_args(cls: type, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -136,7 +152,10 @@ def _unknown(flag: str, known: list[str]) -> UserError:
     near = difflib.get_close_matches(flag, known, n=1, cutoff=0.75)
     if not near:
         last = {name.split(".")[-1].lstrip("-"): name for name in reversed(known)}
-        near = [last[name] for name in difflib.get_close_matches(flag.split(".")[-1].lstrip("-"), last, n=1)]
+        near = [
+            last[name]
+            for name in difflib.get_close_matches(flag.split(".")[-1].lstrip("-"), last, n=1)
+        ]
     kind, shown = ("setting", flag.lstrip("-")) if "." in flag else ("option", flag)
     if near and "." in near[0] and kind == "setting":
         near = [near[0].lstrip("-")]
@@ -153,17 +172,25 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
     """
     options = before_end_of_options(argv)
     if file := _value_of("--import", options):
-        import_user_file(with_home(file))  # first: it may register an architecture, whose settings are flags
+        import_user_file(
+            with_home(file)
+        )  # first: it may register an architecture, whose settings are flags
     words, given = split_args(cls, argv)
     flags = {f"--{path_field}" for path_field in path_fields(cls)}
     given = {flag: with_home(value) if flag in flags else value for flag, value in given.items()}
     asks = "-h" in options or "--help" in options
     defaults = getattr(cls, "defaults", None)
-    start: dict[str, Any] = {} if defaults is None else {"default": defaults([with_home(word) for word in words], given, asks)}
+    start: dict[str, Any] = (
+        {}
+        if defaults is None
+        else {"default": defaults([with_home(word) for word in words], given, asks)}
+    )
     if start:
         _check_model_flags(cls, start["default"], given)
     complaint, narrow = io.StringIO(), asks and terminal_columns() < MIN_HELP_COLUMNS
-    boxes = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # tyro chooses its box characters by the encoding
+    boxes = io.TextIOWrapper(
+        io.BytesIO(), encoding="utf-8"
+    )  # tyro chooses its box characters by the encoding
     try:
         # tyro breaks words on a narrow terminal, and does not end on the narrowest
         with (
@@ -171,7 +198,9 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
             redirect_stdout(boxes if narrow else sys.stdout),
             at_least_columns(CAPTURE_COLUMNS if narrow else MIN_HELP_COLUMNS),
         ):
-            command = tyro.cli(cls, args=list(argv), prog=prog, description=inspect.getdoc(cls), **start)
+            command = tyro.cli(
+                cls, args=list(argv), prog=prog, description=inspect.getdoc(cls), **start
+            )
         check_numbers(command)
         return _with_home_folders(command)
     except OutOfRange as e:
@@ -224,7 +253,9 @@ def path_fields(cls: type) -> dict[str, str]:
     found = {}
     for f in fields(cls):
         marks = getattr(get_type_hints(cls, include_extras=True)[f.name], "__metadata__", ())
-        metavars = {word for mark in marks for word in (getattr(mark, "metavar", None) or "").split("|")}
+        metavars = {
+            word for mark in marks for word in (getattr(mark, "metavar", None) or "").split("|")
+        }
         if metavars & PATH_METAVARS:
             found[f.name.rstrip("_").replace("_", "-")] = f.name
     return found
@@ -244,7 +275,9 @@ def _with_home_folders(command: Any) -> Any:
     changes: dict[str, Any] = {}
     for name in path_fields(type(command)).values():
         value = getattr(command, name)
-        changes[name] = tuple(map(with_home, value)) if isinstance(value, tuple) else with_home(value)
+        changes[name] = (
+            tuple(map(with_home, value)) if isinstance(value, tuple) else with_home(value)
+        )
     return replace(command, **changes)
 
 
@@ -256,7 +289,9 @@ def check_numbers(command: Any) -> None:
     """
     for f in fields(command):
         name = f.name.rstrip("_")
-        if range_of(name, type(command).__name__) is not None and not isinstance(getattr(command, f.name), str):
+        if range_of(name, type(command).__name__) is not None and not isinstance(
+            getattr(command, f.name), str
+        ):
             check(name, getattr(command, f.name), owner=type(command).__name__)
 
 
@@ -282,8 +317,12 @@ def _on_one_line(box: str) -> str:
     """Extract the message from an error box of tyro, without title and help."""
     box = re.sub(r"\x1b\[[0-9;]*m", "", box)
     lines = [line.strip("│ ") for line in box.splitlines()]
-    inside = lines[1:] if box.lstrip().startswith("╭") else lines[2:]  # without box characters, a rule follows the title
-    rule = next((i for i, line in enumerate(inside) if re.fullmatch(r"[─-]{3,}|╰.*", line)), len(inside))
+    inside = (
+        lines[1:] if box.lstrip().startswith("╭") else lines[2:]
+    )  # without box characters, a rule follows the title
+    rule = next(
+        (i for i, line in enumerate(inside) if re.fullmatch(r"[─-]{3,}|╰.*", line)), len(inside)
+    )
     message = " ".join(" ".join(inside[:rule]).split())
     for pattern, plain in _REPHRASED_ERRORS.items():
         if re.fullmatch(pattern, message):

@@ -35,7 +35,11 @@ def same_settings(old: RunConfig, new: RunConfig) -> bool:
 
 def find_runs(root: Path = RUNS_FOLDER) -> list[RunInfo]:
     """The runs in a folder, the newest last."""
-    runs = [run for path in sorted(root.iterdir()) if path.is_dir() and (run := find_run(path))] if root.is_dir() else []
+    runs = (
+        [run for path in sorted(root.iterdir()) if path.is_dir() and (run := find_run(path))]
+        if root.is_dir()
+        else []
+    )
     return sorted(runs, key=lambda run: run.changed)
 
 
@@ -65,13 +69,18 @@ def resolve_model_path(name: str) -> Path:
     if Path(name).exists() or "/" in name:  # "hf:org/name" too
         return Path(name)
     runs = find_runs()
-    match = [run.path for run in runs if run.path.name == name] or [run.path for run in runs if run.preset == name]
+    match = [run.path for run in runs if run.path.name == name] or [
+        run.path for run in runs if run.preset == name
+    ]
     if match:
         return match[-1]
     if name in GPT2:
         return Path(name)
     others = f"{', '.join(GPT2)} or hf:org/name"
-    raise UserError(f"no run {name!r} here or in {RUNS_FOLDER}/; list the runs with `llm-scratch runs list`, or use {others}", CHECKPOINT)
+    raise UserError(
+        f"no run {name!r} here or in {RUNS_FOLDER}/; list the runs with `llm-scratch runs list`, or use {others}",
+        CHECKPOINT,
+    )
 
 
 def check_can_write(path: Path, option: str = "--out") -> None:
@@ -82,12 +91,18 @@ def check_can_write(path: Path, option: str = "--out") -> None:
     Raises:
         UserError: names the folder that is not writable (code 6).
     """
-    existing = next(parent for parent in [*([path] if path.is_dir() else []), *path.absolute().parents] if os.path.exists(parent))
+    existing = next(
+        parent
+        for parent in [*([path] if path.is_dir() else []), *path.absolute().parents]
+        if os.path.exists(parent)
+    )
     try:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as e:
-        raise UserError(f"{existing}: not writable ({e.strerror}); choose another {option}", RESOURCES) from e
+        raise UserError(
+            f"{existing}: not writable ({e.strerror}); choose another {option}", RESOURCES
+        ) from e
 
 
 def choose_output_dir(config: RunConfig, name: str, today: str, fresh: bool) -> tuple[Path, str]:
@@ -95,7 +110,12 @@ def choose_output_dir(config: RunConfig, name: str, today: str, fresh: bool) -> 
     if not fresh:
         for run in reversed(find_runs()):
             if run.preset == name and not run.finished and same_settings(run.config, config):
-                return run.path, f"resuming {run.path} at step {run.step}; --fresh starts a new run" if run.step else f"{run.path}"
+                return (
+                    run.path,
+                    f"resuming {run.path} at step {run.step}; --fresh starts a new run"
+                    if run.step
+                    else f"{run.path}",
+                )
     folder, number = RUNS_FOLDER / f"{today}-{name}", 1
     while folder.exists():
         number += 1

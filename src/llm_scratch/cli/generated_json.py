@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from llm_scratch.generation.detokenizer import TextChunk
 
 
-def print_sample_objects(rows: TokenStream, prompt: str, seeds: Sequence[int | None], timer: GenerationTimer) -> None:
+def print_sample_objects(
+    rows: TokenStream, prompt: str, seeds: Sequence[int | None], timer: GenerationTimer
+) -> None:
     """Collect the samples of a prompt, and print one JSON object for each.
 
     Args:

@@ -32,15 +32,24 @@ def config_from_model(name: str, base: RunConfig, given: Mapping[str, str]) -> R
         UserError: there is no such model, or a flag contradicts it.
     """
     if "--data.tokenizer" in given:
-        raise UserError("--data.tokenizer cannot be combined with --from: the model brings its own tokenizer; leave it out")
+        raise UserError(
+            "--data.tokenizer cannot be combined with --from: the model brings its own tokenizer; leave it out"
+        )
     from llm_scratch.loading import load
 
     where = resolve_model_path(name)
     if (run := find_run(where)) is not None:
         run.check_trainable()
     heads = given.get("--model.n-heads", "")
-    model, tokenizer = load(where, n_heads=int(heads) if heads.isdigit() and where.is_file() else None)
-    return replace(base, model=model.cfg, data=replace(base.data, tokenizer=tokenizer_name(tokenizer)), init_from=str(where))
+    model, tokenizer = load(
+        where, n_heads=int(heads) if heads.isdigit() and where.is_file() else None
+    )
+    return replace(
+        base,
+        model=model.cfg,
+        data=replace(base.data, tokenizer=tokenizer_name(tokenizer)),
+        init_from=str(where),
+    )
 
 
 def with_architecture(base: RunConfig, given: Mapping[str, str]) -> RunConfig:
@@ -86,8 +95,14 @@ def load_initial_model(config: RunConfig, folder: Path) -> tuple[LanguageModel |
 
         of_shards = load_tokenizer(expand_user(config.data.source.partition(":")[2]))
         texts = sample_texts(tokenizer, 20)
-        if any(of_shards.encode(text, disallowed_special=()) != tokenizer.encode(text, disallowed_special=()) for text in texts):
-            raise UserError(f"{config.data.source}: the shards have another tokenizer than {config.init_from}; prepare them with that one")
+        if any(
+            of_shards.encode(text, disallowed_special=())
+            != tokenizer.encode(text, disallowed_special=())
+            for text in texts
+        ):
+            raise UserError(
+                f"{config.data.source}: the shards have another tokenizer than {config.init_from}; prepare them with that one"
+            )
     return model, tokenizer
 
 
@@ -97,10 +112,15 @@ def run_directory_of(path: Path) -> Path:
     Raises:
         UserError: PATH is neither (code 4).
     """
-    run = path.parent.parent if (path / "manifest.json").is_file() and path.parent.name == "ckpt" else path
+    run = (
+        path.parent.parent
+        if (path / "manifest.json").is_file() and path.parent.name == "ckpt"
+        else path
+    )
     if not (run / "ckpt").is_dir():
         raise UserError(
-            f"--resume {path}: not a run directory or checkpoint; use a path such as runs/x or runs/x/ckpt/step-00000100", CHECKPOINT
+            f"--resume {path}: not a run directory or checkpoint; use a path such as runs/x or runs/x/ckpt/step-00000100",
+            CHECKPOINT,
         )
     return run
 
@@ -123,17 +143,28 @@ def fork_run(path: Path, out: str) -> Path:
     if path == run and (not out or folder.resolve() == run.resolve()):
         return run
     if not out or not is_new_or_empty(folder):
-        raise UserError(f"--resume {path}: a new run is needed, since {run} stays unchanged; --out must name a new or empty folder", USAGE)
+        raise UserError(
+            f"--resume {path}: a new run is needed, since {run} stays unchanged; --out must name a new or empty folder",
+            USAGE,
+        )
     if path == run:
         latest = load_latest(run, lambda message: None, prefer="latest")
         if latest is None:
-            raise UserError(f"--resume {path}: no checkpoint yet; start it again without --resume", CHECKPOINT)
+            raise UserError(
+                f"--resume {path}: no checkpoint yet; start it again without --resume", CHECKPOINT
+            )
         path = latest.folder
     if (problem := verify(path)) is not None:
-        raise UserError(f"--resume {path}: damaged checkpoint ({problem}); use another one", CHECKPOINT)
+        raise UserError(
+            f"--resume {path}: damaged checkpoint ({problem}); use another one", CHECKPOINT
+        )
     with atomic_folder(folder) as part:
         shutil.copytree(path, part / "ckpt" / path.name)
-        for name in ("config.yaml", "metrics.jsonl", "samples.md"):  # training removes entries of later steps
+        for name in (
+            "config.yaml",
+            "metrics.jsonl",
+            "samples.md",
+        ):  # training removes entries of later steps
             if (run / name).is_file():
                 shutil.copy(run / name, part)
     return folder

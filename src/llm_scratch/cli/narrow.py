@@ -81,7 +81,11 @@ def entries(names: dict[str, str], columns: int, width: int = 18) -> list[str]:
     side_by_side = [f"  {name:<{width}} {about}" for name, about in names.items()]
     if max(map(len, side_by_side)) <= columns:
         return side_by_side
-    return [line for name, about in names.items() for line in (fold(f"  {name}", columns), fold(about, columns, "    "))]
+    return [
+        line
+        for name, about in names.items()
+        for line in (fold(f"  {name}", columns), fold(about, columns, "    "))
+    ]
 
 
 def fold(text: str, columns: int, indent: str = "") -> str:
@@ -93,5 +97,7 @@ def fold(text: str, columns: int, indent: str = "") -> str:
         return indent + body
     import textwrap  # imported here: rarely needed, and help should be fast
 
-    broken = textwrap.wrap(body, max(1, columns - len(indent)), break_long_words=False, break_on_hyphens=False)
+    broken = textwrap.wrap(
+        body, max(1, columns - len(indent)), break_long_words=False, break_on_hyphens=False
+    )
     return "\n".join(indent + line for line in broken)

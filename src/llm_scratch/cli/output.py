@@ -62,7 +62,11 @@ def print_json(value: Mapping[str, Any]) -> None:
 
     NaN and infinity, which JSON does not have, become null.
     """
-    print(json.dumps(to_json(value), ensure_ascii=False, allow_nan=False), file=MODE.json_stream or sys.stdout, flush=True)
+    print(
+        json.dumps(to_json(value), ensure_ascii=False, allow_nan=False),
+        file=MODE.json_stream or sys.stdout,
+        flush=True,
+    )
 
 
 def to_json(value: Any) -> Any:

@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 PRESET = "text"
 MINUTES = 5.0
 STARTUP_SECONDS = 2.0  # before the command measures time: start of Python, import of libraries
-ANY_WIDTH = 1_441_440  # placeholder until a width is chosen: a multiple of every number of heads up to 16
+ANY_WIDTH = (
+    1_441_440  # placeholder until a width is chosen: a multiple of every number of heads up to 16
+)
 CONTINUATION = 300  # characters of each sample at the end
 
 
@@ -53,12 +55,25 @@ def base_config(paths: Sequence[str], source: str) -> RunConfig:
         UserError: neither or both are set, or a path does not exist.
     """
     if bool(paths) == bool(source):
-        what = "PATH and --data.source exclude each other; leave one out" if paths else "PATH is missing; name files, a folder or a pattern"
+        what = (
+            "PATH and --data.source exclude each other; leave one out"
+            if paths
+            else "PATH is missing; name files, a folder or a pattern"
+        )
         raise UserError(f"train text: {what}, as in `llm-scratch train text books/`", USAGE)
     return RunConfig(
-        NanoChatConfig(vocab_size=256, context_length=128, emb_dim=ANY_WIDTH, n_heads=1, n_layers=2, drop_rate=0.0),
+        NanoChatConfig(
+            vocab_size=256,
+            context_length=128,
+            emb_dim=ANY_WIDTH,
+            n_heads=1,
+            n_layers=2,
+            drop_rate=0.0,
+        ),
         DataConfig(source=source or source_of(paths), tokenizer="chars"),
-        TrainConfig(steps=1000, batch_size=8, optimizer="muon", lr=0.05, weight_decay=0.0, schedule="linear"),
+        TrainConfig(
+            steps=1000, batch_size=8, optimizer="muon", lr=0.05, weight_decay=0.0, schedule="linear"
+        ),
     )
 
 
@@ -77,7 +92,10 @@ def source_of(paths: Sequence[str]) -> str:
         return f"shards:{first}"
     for path in paths:
         if not all(found.exists() for found in expand_pattern(path)):
-            raise UserError(f"{path}: no such file or folder; use text files, a folder, or a pattern such as 'books/*.txt'", DATA)
+            raise UserError(
+                f"{path}: no such file or folder; use text files, a folder, or a pattern such as 'books/*.txt'",
+                DATA,
+            )
     return f"file:{first if not others else json.dumps(list(paths), ensure_ascii=False)}"
 
 
@@ -87,16 +105,28 @@ def run_name(source: str) -> str:
     parts = [part for part in Path(argument).parts if not re.search(r"[*?\[]", part)]
     name = Path(parts[-1]).stem if parts and not argument.startswith("[") else ""
     name = re.sub(r"\W+", "-", name).strip("-_")[:40]
-    return re.sub(r"-(\d+)$", r"_\1", name) or PRESET  # a number at the end counts runs of the same day
+    return (
+        re.sub(r"-(\d+)$", r"_\1", name) or PRESET
+    )  # a number at the end counts runs of the same day
 
 
 def fixed_settings(given: Mapping[str, str], file: str, base: RunConfig) -> tuple[str, ...]:
     """Names of the settings that are not chosen: those of flags and the file, such as "model.n_layers", and of a model to start from."""
-    names = {flag.lstrip("-").replace("-", "_").replace(".no_", ".") for flag in given if "." in flag}
+    names = {
+        flag.lstrip("-").replace("-", "_").replace(".no_", ".") for flag in given if "." in flag
+    }
     if file:
-        names |= {f"{part}.{key}" for part, values in read_yaml(file, USAGE).items() if isinstance(values, dict) for key in values}
+        names |= {
+            f"{part}.{key}"
+            for part, values in read_yaml(file, USAGE).items()
+            if isinstance(values, dict)
+            for key in values
+        }
     if base.init_from:
-        names |= {"data.tokenizer", *(f"model.{key}" for key in base.model if key not in NOT_IN_WEIGHTS)}
+        names |= {
+            "data.tokenizer",
+            *(f"model.{key}" for key in base.model if key not in NOT_IN_WEIGHTS),
+        }
     return tuple(sorted(names))
 
 
@@ -116,8 +146,18 @@ class OwnText:
     def request(self) -> dict[str, Any]:
         """What determines the choice, as saved in choice.json; system settings do not."""
         values = to_dict(self.config)
-        given = {name: values[part][key] for name in sorted(self.fixed) for part, key in [name.split(".")] if part != "system"}
-        return {"source": self.config.data.source, "minutes": self.minutes, "init_from": self.config.init_from, "settings": given}
+        given = {
+            name: values[part][key]
+            for name in sorted(self.fixed)
+            for part, key in [name.split(".")]
+            if part != "system"
+        }
+        return {
+            "source": self.config.data.source,
+            "minutes": self.minutes,
+            "init_from": self.config.init_from,
+            "settings": given,
+        }
 
     def recover(self, out: str, resume: str, fresh: bool) -> Choice | None:
         """The choice of an earlier run of this command: in `out`, at `resume`, or unfinished in runs/; None for a new run.
@@ -128,8 +168,14 @@ class OwnText:
         if fresh:
             return None
         named = run_directory_of(Path(resume)) if resume != "auto" else Path(out) if out else None
-        folders = [run.path for run in reversed(find_runs()) if not run.finished] if named is None else [named]
-        found = [(folder, choice) for folder in folders if (choice := Choice.load(folder)) is not None]
+        folders = (
+            [run.path for run in reversed(find_runs()) if not run.finished]
+            if named is None
+            else [named]
+        )
+        found = [
+            (folder, choice) for folder in folders if (choice := Choice.load(folder)) is not None
+        ]
         for _, choice in found:
             if choice.request == self.request:
                 return replace(choice, config=self._on_this_machine(choice.config))
@@ -144,7 +190,11 @@ class OwnText:
     def _on_this_machine(self, config: RunConfig) -> RunConfig:
         """The settings of a run, with the system settings of this command."""
         system = to_dict(self.config.system)
-        given = {key: system[key] for part, key in (name.split(".") for name in self.fixed) if part == "system"}
+        given = {
+            key: system[key]
+            for part, key in (name.split(".") for name in self.fixed)
+            if part == "system"
+        }
         return from_dict(RunConfig, {"system": given}, config)
 
     def choose(self, device: str, screen: Console) -> tuple[Choice, Plan, Corpus]:
@@ -195,7 +245,10 @@ def read_again(choice: Choice, run: Path) -> list[str] | None:
         return None
     documents = read(choice.config.data.source)
     if TextFingerprint.of(documents).sha256 != choice.fingerprint:
-        raise UserError(f"{run}: the text has changed since this run began; restore it, or start a new run with --fresh", DATA)
+        raise UserError(
+            f"{run}: the text has changed since this run began; restore it, or start a new run with --fresh",
+            DATA,
+        )
     return documents
 
 
@@ -222,7 +275,14 @@ def show_continuations(run: Trainer, choice: Choice, screen: Console) -> None:
     bytes_per_token = run.data.bytes_per_token or 1.0
     n_tokens = max(1, round(CONTINUATION * choice.facts.bytes_per_character / bytes_per_token))
     for number, prompt in enumerate(choice.prompts):
-        chunks = stream(run.model, run.data.tokenizer, prompt, max_new_tokens=n_tokens, temperature=0.8, seed=number)
+        chunks = stream(
+            run.model,
+            run.data.tokenizer,
+            prompt,
+            max_new_tokens=n_tokens,
+            temperature=0.8,
+            seed=number,
+        )
         written = sanitize("".join(chunks)).rstrip()
         screen.print(Text.assemble("\n", (sanitize(prompt), "bold"), written))
 

@@ -60,7 +60,9 @@ class Preparation(Callback):
         from llm_scratch.cli.commands.plan import check_fits, check_memory
 
         check_memory(self.config, self.device, ignore=self.ignore_memory or self.own is not None)
-        prepared = self._choose(self.own, folder) if self.own and not self.choice else self._read(folder)
+        prepared = (
+            self._choose(self.own, folder) if self.own and not self.choice else self._read(folder)
+        )
         check_fits(self.plan, prepared.config, self.screen, self.ignore_memory)
         if self.choice:
             own_text.show_choice(self.choice.lines, self.screen)
@@ -75,7 +77,9 @@ class Preparation(Callback):
 
         self.choice, self.plan, corpus = own.choose(self.device, self.screen)
         config = self.choice.config
-        return PreparedRun(config, corpus, load_initial_model(config, folder)[0] if config.init_from else None)
+        return PreparedRun(
+            config, corpus, load_initial_model(config, folder)[0] if config.init_from else None
+        )
 
     def _read(self, folder: Path) -> PreparedRun:
         """Read the text of a run whose settings are known, and plan it."""
@@ -84,8 +88,14 @@ class Preparation(Callback):
 
         config = self.config
         documents = own_text.read_again(self.choice, folder) if self.choice else None
-        model, tokenizer = load_initial_model(config, folder) if config.init_from else (None, tokenizer_of_run(config, folder))
-        config, corpus = load_corpus(config, self.screen, tokenizer, documents, text_check(config, folder))
+        model, tokenizer = (
+            load_initial_model(config, folder)
+            if config.init_from
+            else (None, tokenizer_of_run(config, folder))
+        )
+        config, corpus = load_corpus(
+            config, self.screen, tokenizer, documents, text_check(config, folder)
+        )
         if not self.own:
             with optional_step("no plan made", "", self.screen, self.debug):
                 self.plan = print_plan(config, folder, self.device, corpus, self.screen)
@@ -112,5 +122,6 @@ def print_header(config: RunConfig, corpus: Corpus, screen: Console) -> None:
     )
     origin = f", from {config.init_from}" if config.init_from else ""
     screen.print(
-        f"model: {config.model.architecture}, {format_count(config.model.n_params)} parameters{origin}", soft_wrap=keeps_lines(screen)
+        f"model: {config.model.architecture}, {format_count(config.model.n_params)} parameters{origin}",
+        soft_wrap=keeps_lines(screen),
     )

@@ -108,7 +108,11 @@ class ProgressDisplay(Callback):
     def _how_to_extend(self, state: TrainState) -> str:
         """The command that trains a finished run longer."""
         cfg = state.config.train
-        longer = ("--train.steps", str(2 * state.steps)) if cfg.epochs is None else ("--train.epochs", str(2 * cfg.epochs))
+        longer = (
+            ("--train.steps", str(2 * state.steps))
+            if cfg.epochs is None
+            else ("--train.epochs", str(2 * cfg.epochs))
+        )
         return f"{shell_command('train', '--resume', state.folder, *longer)} trains longer, --fresh --force starts over"
 
     def step(self, state: TrainState, row: dict[str, float]) -> None:
@@ -136,7 +140,12 @@ class ProgressDisplay(Callback):
             title = f"step {state.step:,} · {format_count(state.tokens)} tokens"
             self.console.print(boxed(text, title, self.console.width))
         wrapped = [part for line in text.splitlines() for part in textwrap.wrap(line, 76) or [""]]
-        self._log("\n".join([f"step {state.step:>5,}  sample:", *(f"    {line}".rstrip() for line in wrapped)]), self.console.is_terminal)
+        self._log(
+            "\n".join(
+                [f"step {state.step:>5,}  sample:", *(f"    {line}".rstrip() for line in wrapped)]
+            ),
+            self.console.is_terminal,
+        )
 
     def note(self, message: str) -> None:
         """Print and log a message."""
@@ -189,9 +198,20 @@ class ProgressDisplay(Callback):
     def _status(self, state: TrainState) -> list[str]:
         """The parts of the status line, most important first."""
         scores: Any = state.last_eval
-        validation = f"val {scores['val_loss']:.3f} = {scores['val_bits_per_byte']:.3f} bits/byte" if scores else ""
+        validation = (
+            f"val {scores['val_loss']:.3f} = {scores['val_bits_per_byte']:.3f} bits/byte"
+            if scores
+            else ""
+        )
         speed = f"{format_count(self._speed())} tok/s"
-        return [f"loss {self._loss():.3f}", validation, speed, self._mfu(), self._memory(), f"{format_count(state.tokens)} tokens"]
+        return [
+            f"loss {self._loss():.3f}",
+            validation,
+            speed,
+            self._mfu(),
+            self._memory(),
+            f"{format_count(state.tokens)} tokens",
+        ]
 
     def _line(self, state: TrainState, row: dict[str, float]) -> str:
         """A line of the log: step, loss, learning rate, gradient norm, time per step, speed, MFU, memory, tokens, time."""

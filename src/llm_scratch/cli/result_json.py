@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 
 
 def evaluation_json(
-    model: Path, device: str, text: str, loss: Loss, stderr: float, training: Mapping[str, float], skills: SkillResults | None
+    model: Path,
+    device: str,
+    text: str,
+    loss: Loss,
+    stderr: float,
+    training: Mapping[str, float],
+    skills: SkillResults | None,
 ) -> dict[str, Any]:
     """The result of `evaluate`.
 
@@ -37,7 +43,11 @@ def evaluation_json(
         training: the last evaluation while training on the same text; empty if there is none.
         skills: as `--skills` measures them.
     """
-    recorded = {"step": "step", "val_loss_nats": "val_loss", "val_bits_per_byte": "val_bits_per_byte"}
+    recorded = {
+        "step": "step",
+        "val_loss_nats": "val_loss",
+        "val_bits_per_byte": "val_bits_per_byte",
+    }
     return {
         "model": model,
         "device": device,
@@ -48,7 +58,9 @@ def evaluation_json(
         "perplexity": loss.perplexity,
         "bits_per_byte": loss.bits_per_byte,
         "bits_per_byte_stderr": stderr,
-        "training": {key: training.get(name) for key, name in recorded.items()} if training else None,
+        "training": {key: training.get(name) for key, name in recorded.items()}
+        if training
+        else None,
         "skills": None if skills is None else skills_json(skills),
     }
 
@@ -65,11 +77,22 @@ def skills_json(results: SkillResults) -> dict[str, Any]:
         }
         for score in results.scores
     ]
-    return {"bits_per_byte": results.bits_per_byte, "floor_bits_per_byte": results.floor_bits_per_byte, "scores": scores}
+    return {
+        "bits_per_byte": results.bits_per_byte,
+        "floor_bits_per_byte": results.floor_bits_per_byte,
+        "scores": scores,
+    }
 
 
 def memorization_json(
-    model: Path, device: str, source: str, searched: int, window: int, rows: Iterable[tuple[str, int, Overlap]], longest: str, summary: str
+    model: Path,
+    device: str,
+    source: str,
+    searched: int,
+    window: int,
+    rows: Iterable[tuple[str, int, Overlap]],
+    longest: str,
+    summary: str,
 ) -> dict[str, Any]:
     """The result of `memorization`.
 
@@ -140,10 +163,19 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     }
 
 
-def plan_comparison_json(run: Path, predicted: Mapping[str, float], took: Mapping[str, float], steps: int, done: int) -> dict[str, Any]:
+def plan_comparison_json(
+    run: Path, predicted: Mapping[str, float], took: Mapping[str, float], steps: int, done: int
+) -> dict[str, Any]:
     """The result of `plan RUN`: predicted and measured cost under the same keys."""
-    keys = {"peak_memory_bytes": "peak_memory", "seconds_per_step": "seconds_per_step", "seconds": "seconds"}
-    sides = {side: {key: found.get(name) for key, name in keys.items()} for side, found in (("predicted", predicted), ("measured", took))}
+    keys = {
+        "peak_memory_bytes": "peak_memory",
+        "seconds_per_step": "seconds_per_step",
+        "seconds": "seconds",
+    }
+    sides = {
+        side: {key: found.get(name) for key, name in keys.items()}
+        for side, found in (("predicted", predicted), ("measured", took))
+    }
     return {"run": run, **sides, "step": done, "steps": steps}
 
 
@@ -180,15 +212,31 @@ def shown_run_json(run: RunInfo, sample: str) -> dict[str, Any]:
         "val_loss_nats": "val_loss",
         "val_bits_per_byte": "val_bits_per_byte",
     }
-    curve = [{key: row[name] for key, name in keys.items()} for row in run.evaluations if set(keys.values()) <= row.keys()]
-    more = {"config_hash": config_hash(run.config), "config": to_dict(run.config), "evaluations": curve, "last_sample": sample}
+    curve = [
+        {key: row[name] for key, name in keys.items()}
+        for row in run.evaluations
+        if set(keys.values()) <= row.keys()
+    ]
+    more = {
+        "config_hash": config_hash(run.config),
+        "config": to_dict(run.config),
+        "evaluations": curve,
+        "last_sample": sample,
+    }
     return run_json(run) | more
 
 
-def machine_json(checks: Sequence[Mapping[str, Any]], products: Iterable[Capability]) -> dict[str, Any]:
+def machine_json(
+    checks: Sequence[Mapping[str, Any]], products: Iterable[Capability]
+) -> dict[str, Any]:
     """The result of `doctor`: its checks, and what `capabilities` measured."""
     speeds = [
-        {"name": each.name, "works": each.works, "speedup": float(each.speed) if each.speed else None, "used": each.used}
+        {
+            "name": each.name,
+            "works": each.works,
+            "speedup": float(each.speed) if each.speed else None,
+            "used": each.used,
+        }
         for each in products
     ]
     return {"checks": checks, "matrix_products": speeds}
@@ -213,7 +261,9 @@ def shards_json(source: str, index: ShardIndex, sample: str) -> dict[str, Any]:
     }
 
 
-def text_json(source: str, documents: Sequence[str], floor: float | None, sample: str) -> dict[str, Any]:
+def text_json(
+    source: str, documents: Sequence[str], floor: float | None, sample: str
+) -> dict[str, Any]:
     """The result of `data show`; `floor` is the entropy of stories in bits per byte."""
     return {
         "source": source,
@@ -242,7 +292,9 @@ def tokens_json(name: str, tokenizer: Tokenizer, text: str, ids: Sequence[int]) 
     return {"tokenizer": name, "text": text, "tokens": tokens, **size}
 
 
-def decoding_json(model: Path, prompt: str, page: str, device: str, shown: Iterable[DecodingSample]) -> dict[str, Any]:
+def decoding_json(
+    model: Path, prompt: str, page: str, device: str, shown: Iterable[DecodingSample]
+) -> dict[str, Any]:
     """The result of the comparison of decoding strategies: its table."""
     rows = [
         {
@@ -260,11 +312,22 @@ def decoding_json(model: Path, prompt: str, page: str, device: str, shown: Itera
 
 
 def inspection_json(
-    model: Path, device: str, prompt: str, inspection: Inspection, ablation: Ablation | None, skills: Sequence[SkillChange] | None
+    model: Path,
+    device: str,
+    prompt: str,
+    inspection: Inspection,
+    ablation: Ablation | None,
+    skills: Sequence[SkillChange] | None,
 ) -> dict[str, Any]:
     """The result of `inspect`; `ablation` and `skills` as far as they were asked for."""
-    rows = [{"text": row.text, "bits": row.model_bits, "grammar_bits": row.grammar_bits} for row in inspection.surprises]
-    lens = [{"after": row.layer, "kl_bits": row.kl_bits, "next": shares_json(row.top)} for row in inspection.lens]
+    rows = [
+        {"text": row.text, "bits": row.model_bits, "grammar_bits": row.grammar_bits}
+        for row in inspection.surprises
+    ]
+    lens = [
+        {"after": row.layer, "kl_bits": row.kl_bits, "next": shares_json(row.top)}
+        for row in inspection.lens
+    ]
     contributions = [
         {
             "part": part.part,
@@ -275,7 +338,12 @@ def inspection_json(
         for part in inspection.contributions
     ]
     heads = [
-        {"rule": rule, "head": f"{head.layer}.{head.head}", "attention": head.score, "attention_if_uniform": head.uniform}
+        {
+            "rule": rule,
+            "head": f"{head.layer}.{head.head}",
+            "attention": head.score,
+            "attention_if_uniform": head.uniform,
+        }
         for rule, head in inspection.heads.items()
     ]
     changed = ablation and {

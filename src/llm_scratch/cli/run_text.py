@@ -28,7 +28,10 @@ def prepare_text_of(run: RunInfo, tokenizer: Tokenizer) -> Corpus:
         UserError: the run records no text, or it cannot be read or encoded.
     """
     if not run.config.data.source:
-        raise UserError(f"{run.path}: the run records no text; pass --text FILE, if the command has this flag", USAGE)
+        raise UserError(
+            f"{run.path}: the run records no text; pass --text FILE, if the command has this flag",
+            USAGE,
+        )
     from llm_scratch.data.corpus import prepare
     from llm_scratch.training.run_data import text_change
 

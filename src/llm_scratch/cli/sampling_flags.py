@@ -61,6 +61,10 @@ class SamplingFlags:
 def _parse_logit_bias(text: str) -> dict[int, float]:
     """`262=-100,11=2.5` as token id -> what to add to its logit."""
     try:
-        return {int(token): float(bias) for token, bias in (word.split("=") for word in text.split(","))}
+        return {
+            int(token): float(bias) for token, bias in (word.split("=") for word in text.split(","))
+        }
     except ValueError as e:
-        raise UserError(f"--logit-bias is {text!r}; expected ID=BIAS pairs, such as 262=-100,11=2.5") from e
+        raise UserError(
+            f"--logit-bias is {text!r}; expected ID=BIAS pairs, such as 262=-100,11=2.5"
+        ) from e

@@ -38,7 +38,9 @@ def run_and_print(experiment: ScalingExperiment, out: str, device: str, as_json:
     keep_freed_memory()
     screen = console()
     with ExperimentProgress(screen, folder) as progress:
-        outcome = run_scaling(experiment, folder, device=choose_device(device).name, callback=progress)
+        outcome = run_scaling(
+            experiment, folder, device=choose_device(device).name, callback=progress
+        )
     if as_json:
         print_json(scaling_json(outcome, folder))
         return
@@ -74,10 +76,14 @@ def law_lines(outcome: ScalingOutcome) -> list[str]:
         )
     if outcome.floor is not None:
         inside = "covers" if low <= outcome.floor <= high else "misses"
-        lines.append(f"The true E is {outcome.floor:.4f}, the entropy of the text; the interval {inside} it.")
+        lines.append(
+            f"The true E is {outcome.floor:.4f}, the entropy of the text; the interval {inside} it."
+        )
     for budget, (by_law, parabola) in outcome.best_sizes.items():
         other = "no minimum among the sizes" if parabola is None else format_count(parabola)
-        lines.append(f"Best size for {format_count(budget)}FLOP: {format_count(by_law)} parameters by the law; by a parabola: {other}.")
+        lines.append(
+            f"Best size for {format_count(budget)}FLOP: {format_count(by_law)} parameters by the law; by a parabola: {other}."
+        )
     prediction = outcome.prediction
     if prediction is not None and prediction.measured is not None:
         inside = "inside" if prediction.low <= prediction.measured <= prediction.high else "outside"
@@ -108,6 +114,9 @@ def scaling_json(outcome: ScalingOutcome, folder: Path) -> dict[str, Any]:
         "residual": outcome.fit.residual,
         "describes": outcome.fit.describes,
         "floor": outcome.floor,
-        "best_sizes": [{"flops": budget, "law": law, "parabola": parabola} for budget, (law, parabola) in outcome.best_sizes.items()],
+        "best_sizes": [
+            {"flops": budget, "law": law, "parabola": parabola}
+            for budget, (law, parabola) in outcome.best_sizes.items()
+        ],
         "prediction": None if outcome.prediction is None else vars(outcome.prediction),
     }

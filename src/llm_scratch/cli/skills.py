@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from llm_scratch.tokenizers import Tokenizer
 
 
-def print_skills(console: Console, model: nn.Module, tokenizer: Tokenizer, step: int | None = None) -> SkillResults:
+def print_skills(
+    console: Console, model: nn.Module, tokenizer: Tokenizer, step: int | None = None
+) -> SkillResults:
     """Measure on stories outside the training text, print a table and return the results.
 
     Args:
@@ -31,8 +33,15 @@ def print_skills(console: Console, model: nn.Module, tokenizer: Tokenizer, step:
     skills = measure_skills(model, tokenizer)
     grid = table("skill", "accuracy", "chance", "questions")
     for name, score in skills.items():
-        grid.add_row(name, f"{score.accuracy:.1%} ± {score.stderr:.1%}", f"{score.chance:.1%}", f"{score.n:,}")
+        grid.add_row(
+            name,
+            f"{score.accuracy:.1%} ± {score.stderr:.1%}",
+            f"{score.chance:.1%}",
+            f"{score.n:,}",
+        )
     line = f"New stories: {bits:.4f} bits per byte, {bits / floor - 1:.1%} above the grammar's entropy of {floor:.4f}."
     console.print(f"\n{line}\n", soft_wrap=keeps_lines(console))
     console.print(grid)
-    return SkillResults(bits, floor, tuple(skills.values()), tuple(skill_examples(model, tokenizer)), step)
+    return SkillResults(
+        bits, floor, tuple(skills.values()), tuple(skill_examples(model, tokenizer)), step
+    )

@@ -7,5 +7,10 @@ Tests: tests/cli/test_token_colors.py.
 GOOD = "color(231) on color(28)"
 WARNING = "color(16) on color(221)"
 PROBLEM = "color(231) on color(160)"
-NEIGHBORS = ("color(16) on color(153)", "color(16) on color(157)", "color(16) on color(229)", "color(16) on color(217)")
+NEIGHBORS = (
+    "color(16) on color(153)",
+    "color(16) on color(157)",
+    "color(16) on color(229)",
+    "color(16) on color(217)",
+)
 """Background colors of consecutive tokens."""

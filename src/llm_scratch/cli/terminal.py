@@ -103,7 +103,10 @@ class FittingTable(Table):
         for column, (widest, _) in zip(self.columns, widths):
             if column.justify == "right" and widest <= MAX_NUMBER_WIDTH:
                 column.no_wrap = True
-        needed = [widest if column.no_wrap else word for column, (widest, word) in zip(self.columns, widths)]
+        needed = [
+            widest if column.no_wrap else word
+            for column, (widest, word) in zip(self.columns, widths)
+        ]
         spare = options.max_width - sum(needed) - 2 * (len(needed) - 1)
         for number, (column, width) in enumerate(zip(self.columns, needed)):
             if spare < 0 and column.overflow == "ellipsis" and width + spare >= MIN_SHORTENED_WIDTH:
@@ -138,7 +141,11 @@ class FittingTable(Table):
         headers = [_plain(column.header) if self.show_header else "" for column in self.columns]
         for row in zip(*(column.cells for column in self.columns)):
             first, *others = (" ".join(_plain(cell).split()) for cell in row)
-            named = [f"{header}: {cell}" if header else cell for header, cell in zip(headers[1:], others) if cell]
+            named = [
+                f"{header}: {cell}" if header else cell
+                for header, cell in zip(headers[1:], others)
+                if cell
+            ]
             if self.show_header:
                 yield from ["", first, *(f" {line}" for line in named)]
             else:  # name and value
@@ -174,7 +181,9 @@ def boxed(text: str, title: str, width: int, style: str = "none") -> RenderableT
     """A text in a box of at most 88 columns; on a terminal below 40 columns, title and text without a box."""
     if width < 40:
         return Text(f"{title}:\n{text}")
-    return Panel(Text(text), title=title, title_align="left", border_style=style, width=min(width, 88))
+    return Panel(
+        Text(text), title=title, title_align="left", border_style=style, width=min(width, 88)
+    )
 
 
 def excerpt(text: str, n_characters: int) -> str:

@@ -35,8 +35,13 @@ def _style(background: int | None) -> str:
 def legend() -> list[tuple[str, str]]:
     """What the colors mean, as (text, ANSI style) of each part of a line."""
     lowest = PROBABILITY_COLORS[-2][0]
-    ranges = [(f"≥\u00a0{least:.0%}" if least else f"<\u00a0{lowest:.0%}", _style(color)) for least, color in PROBABILITY_COLORS]
-    return [("probability:", "")] + [part for text, style in ranges for part in ((" ", ""), (text, style))]
+    ranges = [
+        (f"≥\u00a0{least:.0%}" if least else f"<\u00a0{lowest:.0%}", _style(color))
+        for least, color in PROBABILITY_COLORS
+    ]
+    return [("probability:", "")] + [
+        part for text, style in ranges for part in ((" ", ""), (text, style))
+    ]
 
 
 def annotate(text: str, logprob: float | None) -> str:

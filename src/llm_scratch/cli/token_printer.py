@@ -56,10 +56,21 @@ class GenerationTimer:
     def summary(self) -> str:
         """One line, such as "120 tokens in 1.5 s, 80 tokens/s, the first after 0.021 s"."""
         speed = f"{self.tokens} tokens in {self.seconds:.1f} s, {self.tokens / max(self.seconds, 1e-9):.0f} tokens/s"
-        return speed if self.time_to_first_token is None else f"{speed}, the first after {self.time_to_first_token:.3f} s"
+        return (
+            speed
+            if self.time_to_first_token is None
+            else f"{speed}, the first after {self.time_to_first_token:.3f} s"
+        )
 
 
-def print_samples(rows: TokenStream, prompt: str, samples: int, timer: GenerationTimer, probs: bool = False, gap: bool = False) -> None:
+def print_samples(
+    rows: TokenStream,
+    prompt: str,
+    samples: int,
+    timer: GenerationTimer,
+    probs: bool = False,
+    gap: bool = False,
+) -> None:
     """Stream a prompt (bold on a terminal) and its first continuation, then print the other samples.
 
     Args:

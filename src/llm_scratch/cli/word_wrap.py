@@ -51,7 +51,9 @@ class WordWrapper:
         columns = self._columns()
         if columns is None:
             lines = text.split("\n")
-            self._write("\n".join(f"{style}{line}{RESET}" if style and line else line for line in lines))
+            self._write(
+                "\n".join(f"{style}{line}{RESET}" if style and line else line for line in lines)
+            )
             return
         for char in text:
             self._add_character(char, style, max(1, columns))
@@ -125,7 +127,12 @@ class WordWrapper:
 
 def breaks_between(previous: str, char: str) -> bool:
     """Whether a line may be broken between two characters that are not spaces: next to wide ones, but not inside joined ones."""
-    if not previous or previous == ZERO_WIDTH_JOINER or not cell_len(char) or ord(char) in EMOJI_MODIFIERS:
+    if (
+        not previous
+        or previous == ZERO_WIDTH_JOINER
+        or not cell_len(char)
+        or ord(char) in EMOJI_MODIFIERS
+    ):
         return False
     if char in NO_BREAK_BEFORE or previous in NO_BREAK_AFTER:
         return False

@@ -91,7 +91,10 @@ def _join(documents: list[str], tokenizer: Tokenizer) -> np.ndarray:
 
 def _encode(text: str, tokenizer: Tokenizer) -> np.ndarray:
     """Encode one text, int32 [N]; in pieces, because a Python list takes 36 bytes per id."""
-    rows = [np.array(tokenizer.encode(piece, disallowed_special=()), dtype=np.int32) for piece in split_text(text)]
+    rows = [
+        np.array(tokenizer.encode(piece, disallowed_special=()), dtype=np.int32)
+        for piece in split_text(text)
+    ]
     return np.concatenate([np.empty(0, np.int32), *rows])
 
 
@@ -165,7 +168,9 @@ def sample_text(documents: list[str], characters: int) -> list[str]:
 def count_bytes(ids: Tokens, tokenizer: Tokenizer) -> int:
     """Size in UTF-8 bytes of the text behind token ids; `<|endoftext|>` counts as 0 bytes."""
     eot = end_of_text(tokenizer)
-    sizes = np.array([0 if i == eot else len(tokenizer.decode_bytes([i])) for i in range(tokenizer.n_vocab)])
+    sizes = np.array(
+        [0 if i == eot else len(tokenizer.decode_bytes([i])) for i in range(tokenizer.n_vocab)]
+    )
     return sum(int(sizes[block].sum()) for _, block in blocks(ids))
 
 
@@ -174,7 +179,9 @@ def start_id(data: DataConfig, tokenizer: Tokenizer) -> int | None:
     if data.order != "documents":
         return None
     if (eot := end_of_text(tokenizer)) is None:
-        raise UserError(f"data.order 'documents': this tokenizer has no {END_OF_TEXT} to begin a row with; use --data.order shuffled")
+        raise UserError(
+            f"data.order 'documents': this tokenizer has no {END_OF_TEXT} to begin a row with; use --data.order shuffled"
+        )
     return eot
 
 
@@ -274,7 +281,9 @@ def _from_shards(config: RunConfig, check: Callable[[TextFingerprint], None] | N
     """Open a folder of token shards as a corpus, split between two documents where possible."""
     folder = config.data.source.partition(":")[2]
     if config.data.split != "tokens":
-        raise UserError(f"{config.data.source}: data.split={config.data.split!r} does not apply to token shards; set --data.split tokens")
+        raise UserError(
+            f"{config.data.source}: data.split={config.data.split!r} does not apply to token shards; set --data.split tokens"
+        )
     ids, index = open_shards(folder)
     hashes = json.dumps([index.tokenizer_sha256, *(shard.sha256 for shard in index.shards)])
     sha256 = hashlib.sha256(hashes.encode()).hexdigest()

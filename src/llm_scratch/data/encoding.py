@@ -61,14 +61,19 @@ def encode(chunk: Chunk, tokenizer: Tokenizer, dtype: str) -> Encoded:
             if begins:
                 documents += 1
                 rows.append(end)
-            rows += [np.array(tokenizer.encode(piece, disallowed_special=()), dtype) for piece in split_text(text)]
+            rows += [
+                np.array(tokenizer.encode(piece, disallowed_special=()), dtype)
+                for piece in split_text(text)
+            ]
             n_bytes += len(text.encode("utf-8", "surrogatepass"))
     source_bytes = sum(part.size for part in chunk)
     progress = ShardProgress(1, 0, documents, empty, n_bytes, source_bytes)
     return Encoded(np.concatenate(rows), progress)
 
 
-def encode_all(chunks: Iterable[Chunk], folder: Path, dtype: str, workers: int, run_first: str = "") -> Generator[Encoded]:
+def encode_all(
+    chunks: Iterable[Chunk], folder: Path, dtype: str, workers: int, run_first: str = ""
+) -> Generator[Encoded]:
     """Encode chunks, in parallel and in order.
 
     Args:

@@ -15,7 +15,9 @@ from llm_scratch.errors import DATA, UserError
 MIN_CONTEXT = 8  # tokens; shorter rows are not proposed
 
 
-def possible_order(config: RunConfig, train: Tokens, val: Tokens, eot: int | None) -> tuple[RunConfig, str]:
+def possible_order(
+    config: RunConfig, train: Tokens, val: Tokens, eot: int | None
+) -> tuple[RunConfig, str]:
     """Replace order "documents" by "shuffled" where the text has no rows of one document each.
 
     That is a text of one document, or one whose training or validation part holds no whole document.

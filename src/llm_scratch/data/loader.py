@@ -140,7 +140,9 @@ class TokenLoader:
         """Start positions in the stream of the windows of batch `step`, [B]."""
         if self.order in ("notebook", "sequential"):
             epoch, within = divmod(step, len(self))
-            return self._epoch_starts(epoch)[within * self.batch_size : (within + 1) * self.batch_size]
+            return self._epoch_starts(epoch)[
+                within * self.batch_size : (within + 1) * self.batch_size
+            ]
         rows = range(step * self.batch_size, (step + 1) * self.batch_size)
         pairs = [divmod(row, len(self.starts)) for row in rows]
         return np.array([self._epoch_starts(epoch)[within] for epoch, within in pairs])

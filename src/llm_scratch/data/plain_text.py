@@ -28,7 +28,10 @@ _FORMATS = {
     b"7z\xbc\xaf\x27\x1c": ("a 7z archive", "unpack it first"),
     b"PK\x03\x04": ("a zip archive (.zip, .docx, .epub)", "unpack it, or save it as plain text"),
     b"%PDF-": ("a PDF", "save it as plain text first, e.g. with pdftotext"),
-    b"PAR1": ("a Parquet table", "make token shards from it: `llm-scratch data prepare FILE --out FOLDER`"),
+    b"PAR1": (
+        "a Parquet table",
+        "make token shards from it: `llm-scratch data prepare FILE --out FOLDER`",
+    ),
 }
 """Magic bytes of formats that are often mistaken for text: (description, how to get text)."""
 
@@ -56,8 +59,12 @@ def decode_text(name: str | Path, data: bytes, begin: int = 0) -> str:
     if "\0" in text:
         _raise_if_other_format(name, data, begin)
         rest = text[text.index("\0") :]
-        at = len(data) - len(rest.encode("utf-8" if encoding.startswith("utf-8") else f"{encoding}-le"))
-        raise UserError(f"{name} is a binary file ({_place(name, data, begin, at)}); expected text", DATA)
+        at = len(data) - len(
+            rest.encode("utf-8" if encoding.startswith("utf-8") else f"{encoding}-le")
+        )
+        raise UserError(
+            f"{name} is a binary file ({_place(name, data, begin, at)}); expected text", DATA
+        )
     return with_line_feeds(text)
 
 

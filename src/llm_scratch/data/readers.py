@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from llm_scratch.data.plain_text import decode_text, lines_before, wide_encoding, with_line_feeds
-from llm_scratch.data.sources import SOURCES, expand_pattern, json_text, read, read_bytes, text_files
+from llm_scratch.data.sources import (
+    SOURCES,
+    expand_pattern,
+    json_text,
+    read,
+    read_bytes,
+    text_files,
+)
 from llm_scratch.errors import DATA, UserError, describe_error
 from llm_scratch.extras import install_command
 from llm_scratch.storage.user_folders import expand_user
@@ -28,7 +35,9 @@ ROWS_PER_READ = 32  # of a table
 OPEN_FILE_BYTES = 1000  # cost of opening a file, as bytes read in the same time
 _SOLID = r"[^\s\udc80-\udcff]"  # neither blank nor a byte of a character split by the window
 _CUT = re.compile(rf"(?<={_SOLID})(?:(?= {_SOLID})|\n(?={_SOLID}))")
-_CUT_IN_FILE = re.compile(rf"(?<={_SOLID})(?:(?= {_SOLID})|(?:\r\n?|\n)(?={_SOLID}))")  # where line ends are not \n yet
+_CUT_IN_FILE = re.compile(
+    rf"(?<={_SOLID})(?:(?= {_SOLID})|(?:\r\n?|\n)(?={_SOLID}))"
+)  # where line ends are not \n yet
 
 
 @dataclass(frozen=True)
@@ -162,7 +171,10 @@ def _from_files(name: str, paths: list[Path], field: str) -> Source:
     try:
         sizes = [path.stat().st_size for path in paths]
     except OSError as e:
-        raise UserError(f"cannot read {e.filename}: {e.strerror}; expected a text file, .jsonl or .parquet", DATA) from e
+        raise UserError(
+            f"cannot read {e.filename}: {e.strerror}; expected a text file, .jsonl or .parquet",
+            DATA,
+        ) from e
     metadata = {
         "name": name,
         "files": len(paths),
@@ -257,7 +269,9 @@ def _table(path: Path, size: int, field: str) -> Iterator[Texts]:
                 n_bytes = size * batch.num_rows // n_rows
                 yield _rows(path, field, batch.column(0).to_pylist(), n_bytes)
     except (pyarrow.ArrowException, OSError) as e:
-        raise UserError(f"{path} is not a readable .parquet file ({describe_error(e)}); download it again", DATA) from e
+        raise UserError(
+            f"{path} is not a readable .parquet file ({describe_error(e)}); download it again", DATA
+        ) from e
 
 
 def _from_hub(where: str, argument: str, field: str) -> Source:
@@ -293,7 +307,9 @@ def _from_hub(where: str, argument: str, field: str) -> Source:
 
 def _check_column(where: Path | str, field: str, names: list[str]) -> None:
     if field not in names:
-        raise UserError(f"{where} has no column {field!r}; choose one with --field: {', '.join(names)}", DATA)
+        raise UserError(
+            f"{where} has no column {field!r}; choose one with --field: {', '.join(names)}", DATA
+        )
 
 
 def _rows(where: Path | str, field: str, values: list[Any], size: int) -> Texts:

@@ -90,7 +90,9 @@ def make_shards(
         return _write_shards(index, _TokenStream(encoded, index, on_progress), folder)
     except KeyboardInterrupt:
         kept = f"{ShardIndex.load(folder).tokens:,} tokens are kept in {folder}"
-        raise UserError(f"stopped; {kept}; run the same command again to resume", INTERRUPTED) from None
+        raise UserError(
+            f"stopped; {kept}; run the same command again to resume", INTERRUPTED
+        ) from None
     finally:
         encoded.close()
 
@@ -98,10 +100,14 @@ def make_shards(
 def _check_arguments(source: str, folder: Path, shard_tokens: int, workers: int) -> None:
     """Check the numbers, and that the shards are not written into their own source."""
     if shard_tokens < 1 or workers < 1:
-        raise UserError(f"shard_tokens={shard_tokens} and workers={workers} must both be at least 1")
+        raise UserError(
+            f"shard_tokens={shard_tokens} and workers={workers} must both be at least 1"
+        )
     path = expand_user(source.removeprefix("file:"))
     if path.is_dir() and folder.resolve().is_relative_to(path.resolve()):
-        raise UserError(f"{folder} is inside its own source, {path}; choose another folder for the shards")
+        raise UserError(
+            f"{folder} is inside its own source, {path}; choose another folder for the shards"
+        )
 
 
 def _resume(folder: Path, settings: dict[str, Any], source: Source) -> ShardIndex | None:
@@ -120,14 +126,18 @@ def _resume(folder: Path, settings: dict[str, Any], source: Source) -> ShardInde
     else:
         others = [folder.name]
     if others and not has_index:
-        raise UserError(f"{folder} holds other files, such as {others[0]!r}; choose a new or empty folder", DATA)
+        raise UserError(
+            f"{folder} holds other files, such as {others[0]!r}; choose a new or empty folder", DATA
+        )
     for partial in folder.glob(".*.part"):
         files.filesystem.remove(partial)
     if not has_index:
         return None
     index = ShardIndex.load(folder)
     changed = [
-        f"{key} was {index.settings.get(key)!r} and is now {value!r}" for key, value in settings.items() if index.settings.get(key) != value
+        f"{key} was {index.settings.get(key)!r} and is now {value!r}"
+        for key, value in settings.items()
+        if index.settings.get(key) != value
     ]
     if {**index.source, "name": ""} != {**source.metadata, "name": ""}:
         name = index.source.get("name")
@@ -143,18 +153,24 @@ def _resume(folder: Path, settings: dict[str, Any], source: Source) -> ShardInde
     for shard in index.shards:
         check_size(folder / shard.file, shard.tokens * np.dtype(index.dtype).itemsize)
     if shard_sha256(folder / "tokenizer.json") != index.tokenizer_sha256:
-        raise UserError(f"{folder}/tokenizer.json changed since the first shard; start over with --fresh", DATA)
+        raise UserError(
+            f"{folder}/tokenizer.json changed since the first shard; start over with --fresh", DATA
+        )
     return index
 
 
-def _new_index(folder: Path, settings: dict[str, Any], source: Source, tokenizer: str | Tokenizer) -> ShardIndex:
+def _new_index(
+    folder: Path, settings: dict[str, Any], source: Source, tokenizer: str | Tokenizer
+) -> ShardIndex:
     """Start a preparation: make the tokenizer, then write the index and tokenizer.json."""
     if isinstance(tokenizer, str):
         tokenizer = _make_tokenizer(tokenizer, settings["vocab_size"], source)
     dtype = "uint16" if tokenizer.n_vocab <= 1 << 16 else "uint32"
     content = _as_file(tokenizer)
     sha256 = hashlib.sha256(content).hexdigest()
-    index = ShardIndex(settings, source.metadata, dtype, tokenizer.n_vocab, tokenizer.eot_token, sha256)
+    index = ShardIndex(
+        settings, source.metadata, dtype, tokenizer.n_vocab, tokenizer.eot_token, sha256
+    )
     index.save(folder)
     files.atomic_write(folder / "tokenizer.json", content)
     return index
@@ -165,7 +181,9 @@ def _make_tokenizer(name: str, vocab_size: int | None, source: Source) -> Tokeni
     if name not in TOKENIZERS:
         raise unknown("tokenizer", name, TOKENIZERS, extensible=True)
     if name == "words":
-        raise UserError("tokenizer 'words' loses the white space between words, so token shards cannot be decoded; use bpe, gpt2 or chars")
+        raise UserError(
+            "tokenizer 'words' loses the white space between words, so token shards cannot be decoded; use bpe, gpt2 or chars"
+        )
     if name == "bpe":
         prefix = _read_prefix(source, min(MAX_SAMPLE_BYTES, source.size // 2))
         return TOKENIZERS[name](prefix, vocab_size)
@@ -198,7 +216,9 @@ class _TokenStream:
         on_progress: called after every chunk.
     """
 
-    def __init__(self, encoded: Generator[Encoded], index: ShardIndex, on_progress: PrepareCallback) -> None:
+    def __init__(
+        self, encoded: Generator[Encoded], index: ShardIndex, on_progress: PrepareCallback
+    ) -> None:
         self.encoded = encoded
         self.on_progress = on_progress
         self.before = replace(index.done, skip=0)  # counts of the chunks before the current one
@@ -241,8 +261,13 @@ def _write_shards(index: ShardIndex, stream: _TokenStream, folder: Path) -> Shar
             files.filesystem.write(part, _hashed(stream.read(index.settings["shard_tokens"]), sha))
         shard = Shard(name, stream.tokens - before, sha.hexdigest())
         if stream.ended and not stream.done.documents:
-            raise UserError(f"source {index.source['name']!r} holds no text; expected at least one document", DATA)
-        index = replace(index, shards=(*index.shards, shard), done=stream.done, complete=stream.ended)
+            raise UserError(
+                f"source {index.source['name']!r} holds no text; expected at least one document",
+                DATA,
+            )
+        index = replace(
+            index, shards=(*index.shards, shard), done=stream.done, complete=stream.ended
+        )
         index.save(folder)
     return index
 

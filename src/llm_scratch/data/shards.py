@@ -134,7 +134,9 @@ class ShardedTokens:
         begin, end: range of this view (default: all).
     """
 
-    def __init__(self, shards: list[np.ndarray], shard_tokens: int, begin: int = 0, end: int | None = None) -> None:
+    def __init__(
+        self, shards: list[np.ndarray], shard_tokens: int, begin: int = 0, end: int | None = None
+    ) -> None:
         self.shards = shards
         self.shard_tokens = shard_tokens
         self.begin = begin
@@ -148,12 +150,18 @@ class ShardedTokens:
         if isinstance(positions, slice):
             begin, end, step = positions.indices(len(self))
             if step != 1:
-                raise IndexError(f"slice step {step} is not supported; index with an array of positions")
+                raise IndexError(
+                    f"slice step {step} is not supported; index with an array of positions"
+                )
             end = max(begin, end)
-            return ShardedTokens(self.shards, self.shard_tokens, self.begin + begin, self.begin + end)
+            return ShardedTokens(
+                self.shards, self.shard_tokens, self.begin + begin, self.begin + end
+            )
         positions = np.asarray(positions)
         if positions.size and not (-len(self) <= positions.min() and positions.max() < len(self)):
-            raise IndexError(f"positions {positions.min()} to {positions.max()} are out of range for {len(self)} tokens")
+            raise IndexError(
+                f"positions {positions.min()} to {positions.max()} are out of range for {len(self)} tokens"
+            )
         number, within = np.divmod(self.begin + positions % max(1, len(self)), self.shard_tokens)
         ids = np.empty(positions.shape, self.dtype)
         for n in np.unique(number):
@@ -167,7 +175,9 @@ class ShardedTokens:
             shard[max(0, self.begin - first) : max(0, self.end - first)]
             for first, shard in zip(range(0, self.end, self.shard_tokens), self.shards)
         ]
-        return np.concatenate([np.empty(0, self.dtype), *pieces]).astype(dtype or self.dtype, copy=False)
+        return np.concatenate([np.empty(0, self.dtype), *pieces]).astype(
+            dtype or self.dtype, copy=False
+        )
 
 
 Tokens = np.ndarray | ShardedTokens

@@ -83,7 +83,9 @@ def stories(argument: str) -> list[str]:
     from llm_scratch.data.stories import HELD_OUT, generate_story
 
     if not re.fullmatch("[0-9]{0,10}", argument) or not 0 < int(argument or 20_000) <= HELD_OUT:
-        raise UserError(f"stories:{argument}: not a number of stories; expected 1 to {HELD_OUT}, e.g. stories:20000")
+        raise UserError(
+            f"stories:{argument}: not a number of stories; expected 1 to {HELD_OUT}, e.g. stories:20000"
+        )
     return [generate_story(seed).text for seed in range(int(argument or 20_000))]
 
 
@@ -113,7 +115,9 @@ def python_docs(argument: str) -> list[str]:
 def _prose(topic: str) -> list[str]:
     """The prose paragraphs of a topic, without tables, underlines and grammar rules."""
     markup = re.compile(r"[ \t]*[-=*~^\"'.:]{3,}[ \t]*|[ \t]*[+|].*")  # underlines, table lines
-    lines = "\n".join("" if markup.fullmatch(line) else line.rstrip() for line in topic.splitlines())
+    lines = "\n".join(
+        "" if markup.fullmatch(line) else line.rstrip() for line in topic.splitlines()
+    )
     paragraphs = (p.strip("\n") for p in re.split(r"\n{2,}", lines))
     return [p for p in paragraphs if p and "::=" not in p and not p.startswith("**Source code:**")]
 
@@ -144,7 +148,9 @@ def expand_pattern(argument: str) -> list[Path]:
         UserError: no file matches (code 3).
     """
     if not argument:
-        raise UserError("source 'file:' has no path; expected file:PATH or file:'books/*.txt'", DATA)
+        raise UserError(
+            "source 'file:' has no path; expected file:PATH or file:'books/*.txt'", DATA
+        )
     arguments = path_list(argument)
     if arguments is not None:
         return [path for part in arguments for path in expand_pattern(part)]
@@ -221,7 +227,9 @@ def text_files(folder: Path, tables: bool = False) -> list[Path]:
             DATA,
         )
     if skipped:
-        names = ", ".join(str(path.relative_to(folder)) for path in skipped[:3]) + ", ..." * (len(skipped) > 3)
+        names = ", ".join(str(path.relative_to(folder)) for path in skipped[:3]) + ", ..." * (
+            len(skipped) > 3
+        )
         warnings.warn(
             f"{folder}: {len(skipped)} of {len(paths)} files are not text and are left out: {names}",
             stacklevel=2,
@@ -279,7 +287,10 @@ def shards(argument: str) -> list[str]:
     tokens, index = open_shards(argument)
     tokenizer = load_tokenizer(expand_user(argument))
     ends = positions_of(tokens, index.eot)
-    return [tokenizer.decode(tokens[np.arange(begin + 1, end)].tolist()) for begin, end in zip(ends, ends[1:])]
+    return [
+        tokenizer.decode(tokens[np.arange(begin + 1, end)].tolist())
+        for begin, end in zip(ends, ends[1:])
+    ]
 
 
 DOWNLOADED = {"verdict": "the-verdict.txt", "shakespeare": "tinyshakespeare.txt"}
@@ -304,7 +315,9 @@ SOURCES: dict[str, Callable[[str], list[str]]] = {
         DOWNLOADED["verdict"],
         "A short story by Edith Wharton (1908), the notebooks' text.",
     ),
-    "shakespeare": _downloaded("shakespeare", DOWNLOADED["shakespeare"], "40,000 lines of Shakespeare's plays."),
+    "shakespeare": _downloaded(
+        "shakespeare", DOWNLOADED["shakespeare"], "40,000 lines of Shakespeare's plays."
+    ),
     "python-docs": python_docs,
     "stories": stories,
     "file": files,

@@ -19,7 +19,15 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 
-from llm_scratch.data.story_grammar import Pick, Pieces, StoryWriter, compile_pattern, expected_bits, match, without_an
+from llm_scratch.data.story_grammar import (
+    Pick,
+    Pieces,
+    StoryWriter,
+    compile_pattern,
+    expected_bits,
+    match,
+    without_an,
+)
 from llm_scratch.data.story_sentences import BEATS
 from llm_scratch.data.story_shapes import SCENES, STORY_SHAPES
 
@@ -60,7 +68,9 @@ def _beats(plan: str) -> Pieces:
     return tuple(pieces)
 
 
-_SHAPES = Pick(tuple(_beats(plan)[1:] for plan in STORY_SHAPES.values()))  # no space before the first sentence
+_SHAPES = Pick(
+    tuple(_beats(plan)[1:] for plan in STORY_SHAPES.values())
+)  # no space before the first sentence
 
 
 def generate_story(seed: int) -> Story:
@@ -86,7 +96,9 @@ def _probe(text: str, end: int, answer: str, skill: str, others: tuple[str, ...]
     """Make a probe; a space before the answer belongs to the answer, as in tokenizers."""
     prompt = text[: end - len(answer)]
     space = " " if prompt.endswith(" ") else ""
-    return Probe(skill, prompt.removesuffix(" "), space + answer, tuple(space + other for other in others))
+    return Probe(
+        skill, prompt.removesuffix(" "), space + answer, tuple(space + other for other in others)
+    )
 
 
 def parse(text: str) -> tuple[int, ...]:
@@ -123,7 +135,9 @@ def prefix_bits(text: str) -> float:
     probability = _pattern_probability(pattern)
     # Patterns write "a" where a story has "an", so the next letter decides what an article at the end is.
     if article := re.search(r"\b[Aa]n ?$", pattern):
-        probability += sum(_pattern_probability(f"{pattern[: article.start() + 1]} {vowel}") for vowel in "aeiou")
+        probability += sum(
+            _pattern_probability(f"{pattern[: article.start() + 1]} {vowel}") for vowel in "aeiou"
+        )
     elif re.search(r"\b[Aa] $", pattern):
         probability -= sum(_pattern_probability(pattern + vowel) for vowel in "aeiou")
     return 0.0 - math.log2(min(1.0, probability)) if probability > 0 else math.inf

@@ -122,7 +122,12 @@ def inflect(word: str, form: str) -> tuple[str, ...]:
     return (NUMBERS[value - 1 + {"more": 1, "less": -1}[form]],)
 
 
-PRONOUNS = {"she": ("she", "he"), "her": ("her", "his"), "him": ("her", "him"), "girl": ("girl", "boy")}
+PRONOUNS = {
+    "she": ("she", "he"),
+    "her": ("her", "his"),
+    "him": ("her", "him"),
+    "girl": ("girl", "boy"),
+}
 COUNTED: dict[str, Callable[[int], tuple[str, ...]]] = {
     "count": lambda value: NUMBERS[:value],
     "back": lambda value: NUMBERS[:value][::-1],
@@ -139,7 +144,11 @@ def skill_and_others(piece: Recall, part: str, memory: Memory) -> tuple[str, tup
     if part == ".":
         return "count", (",",)  # the count ends here or continues
     word = part if piece.kind == "name" else part.lower()
-    rivals = [other for role, other in memory.items() if role[:-1] == piece.kind and other != memory[piece.role]]
+    rivals = [
+        other
+        for role, other in memory.items()
+        if role[:-1] == piece.kind and other != memory[piece.role]
+    ]
     if piece.kind == "number":
         i = NUMBERS.index(word)
         nearby = (i + 1, i - 1, i + 2, i - 2, i - 3)
@@ -204,7 +213,9 @@ class StoryWriter:
         for part in inflect(self.memory[piece.role], piece.form):
             self.write(part)
             if skill and not free and not part.endswith(", "):
-                self.marks.append((len(self.text), part, *skill_and_others(piece, part, self.memory)))
+                self.marks.append(
+                    (len(self.text), part, *skill_and_others(piece, part, self.memory))
+                )
 
     def write(self, text: str) -> None:
         """Add text; "a" becomes "an" before a vowel."""
@@ -213,7 +224,9 @@ class StoryWriter:
         self.text += text
 
 
-def match(pieces: Pieces, text: str, at: int, memory: Memory, partial: bool = False) -> Iterator[tuple[int, ...]]:
+def match(
+    pieces: Pieces, text: str, at: int, memory: Memory, partial: bool = False
+) -> Iterator[tuple[int, ...]]:
     """Yield the choices of every parse of `text[at:]` as `pieces`; text comes from `without_an`.
 
     With `partial`, the text may be a prefix of a story.
@@ -228,7 +241,9 @@ def match(pieces: Pieces, text: str, at: int, memory: Memory, partial: bool = Fa
             continue
         rest = pieces[i + 1 :]
         if isinstance(piece, Recall) and piece.role in memory:
-            yield from match(inflect(memory[piece.role], piece.form) + rest, text, at, memory, partial)
+            yield from match(
+                inflect(memory[piece.role], piece.form) + rest, text, at, memory, partial
+            )
             return
         words: tuple[str, ...] = ()
         if isinstance(piece, Pick):
@@ -238,7 +253,11 @@ def match(pieces: Pieces, text: str, at: int, memory: Memory, partial: bool = Fa
             options = tuple(inflect(word, piece.form) for word in words)
         for choice, option in enumerate(options):
             first = option[0] if option else ""
-            if not isinstance(first, str) or text.startswith(first, at) or (partial and first.startswith(text[at:])):
+            if (
+                not isinstance(first, str)
+                or text.startswith(first, at)
+                or (partial and first.startswith(text[at:]))
+            ):
                 known = memory if isinstance(piece, Pick) else memory | {piece.role: words[choice]}
                 for choices in match(option + rest, text, at, known, partial):
                     yield (choice, *choices)
@@ -252,7 +271,9 @@ def without_an(text: str) -> str:
     return re.sub(r"\b([Aa])n (?=[aeiou])", r"\1 ", text)
 
 
-def expected_bits(pieces: Pieces, roles: frozenset[str] = frozenset()) -> tuple[float, dict[frozenset[str], float]]:
+def expected_bits(
+    pieces: Pieces, roles: frozenset[str] = frozenset()
+) -> tuple[float, dict[frozenset[str], float]]:
     """Entropy of the pieces in bits, given the remembered `roles`; exact, without sampling.
 
     Returns:

@@ -121,8 +121,13 @@ def _order_scenes(kind: str, noun: str) -> dict[str, tuple[str, ...]]:
     deed, undoing = DEEDS[kind]
     return {
         f"title_{kind}": (f"{TITLE}, with a {one}, a {two} and a {three}.",),
-        deed: tuple(f"{lead}: first a {one}, then a {two}, and last a {three}." for lead in LEADS[deed]),
-        undoing: tuple(f"{lead}: first the {three}, then the {two}, and last the {one}." for lead in LEADS[undoing]),
+        deed: tuple(
+            f"{lead}: first a {one}, then a {two}, and last a {three}." for lead in LEADS[deed]
+        ),
+        undoing: tuple(
+            f"{lead}: first the {three}, then the {two}, and last the {one}."
+            for lead in LEADS[undoing]
+        ),
     }
 
 

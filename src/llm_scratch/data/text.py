@@ -106,7 +106,9 @@ def create_dataloader_V1(
         )
     if num_workers and not can_have_workers():
         num_workers = 0
-    return DataLoader(dataset, batch_size, shuffle=shuffle, drop_last=drop_last, num_workers=num_workers)
+    return DataLoader(
+        dataset, batch_size, shuffle=shuffle, drop_last=drop_last, num_workers=num_workers
+    )
 
 
 def split_text(text: str, train_share: float = 0.9) -> tuple[str, str]:

@@ -72,22 +72,34 @@ def score(ids: Ids, logprobs: Sequence[float], index: SuffixIndex | None) -> Tex
     return TextMetrics(perplexity(logprobs), tuple(distinct(ids, n) for n in NGRAMS), longest)
 
 
-def score_samples(ids: Sequence[Ids], logprobs: Sequence[Sequence[float]], index: SuffixIndex | None) -> TextMetrics:
+def score_samples(
+    ids: Sequence[Ids], logprobs: Sequence[Sequence[float]], index: SuffixIndex | None
+) -> TextMetrics:
     """The metrics of several texts of one strategy: perplexity over all their tokens, means of the others.
 
     Args:
         ids, logprobs, index: as for `score`, for each text.
     """
     metrics = [score(text, values, index) for text, values in zip(ids, logprobs, strict=True)]
-    shares = [[m.distinct[i] for m in metrics if not math.isnan(m.distinct[i])] for i in range(len(NGRAMS))]
+    shares = [
+        [m.distinct[i] for m in metrics if not math.isnan(m.distinct[i])]
+        for i in range(len(NGRAMS))
+    ]
     means = tuple(sum(values) / len(values) if values else math.nan for values in shares)
     longest = [m.overlap for m in metrics if m.overlap is not None]
     all_logprobs = [value for values in logprobs for value in values]
-    return TextMetrics(perplexity(all_logprobs), means, sum(longest) / len(longest) if longest else None)
+    return TextMetrics(
+        perplexity(all_logprobs), means, sum(longest) / len(longest) if longest else None
+    )
 
 
 def reference_metrics(
-    model: nn.Module, validation: Ids, index: SuffixIndex, n_tokens: int, samples: int = 32, seed: int = 0
+    model: nn.Module,
+    validation: Ids,
+    index: SuffixIndex,
+    n_tokens: int,
+    samples: int = 32,
+    seed: int = 0,
 ) -> TextMetrics:
     """The metrics of real text that the model was not trained on: means over passages of about `n_tokens` tokens.
 
@@ -105,7 +117,9 @@ def reference_metrics(
     rows = sample_passages(validation, samples, n_tokens + 1, start_id, seed)
     losses = [evaluate_tokens(model, row) for row in rows]
     texts = [row[1:].tolist() for row in rows]
-    shares = [[share for text in texts if not math.isnan(share := distinct(text, n))] for n in NGRAMS]
+    shares = [
+        [share for text in texts if not math.isnan(share := distinct(text, n))] for n in NGRAMS
+    ]
     means = tuple(sum(values) / len(values) if values else math.nan for values in shares)
     longest = [int(lengths.max()) for lengths in index.matches(texts)]
     mean_nats = sum(loss.nats for loss in losses) / sum(loss.n_tokens for loss in losses)
@@ -123,7 +137,12 @@ class Branch:
 
 @torch.no_grad()
 def next_token_tree(
-    model: nn.Module, tokenizer: Any, prompt: str, widths: Sequence[int] = (5, 4, 2), min_probability: float = 0.01, eot: int | None = None
+    model: nn.Module,
+    tokenizer: Any,
+    prompt: str,
+    widths: Sequence[int] = (5, 4, 2),
+    min_probability: float = 0.01,
+    eot: int | None = None,
 ) -> tuple[Branch, ...]:
     """The most likely continuations of the next few tokens, by the probabilities of the unmodified model.
 
@@ -137,20 +156,42 @@ def next_token_tree(
     """
     start = encode_prompt(model, tokenizer, prompt)
     check_prompt(model, torch.tensor([start], dtype=torch.long, device=device_of(model)))
-    levels: list[list[list[tuple[int, float]]]] = []  # for each step and text so far: (token, probability) of its branches
+    levels: list[
+        list[list[tuple[int, float]]]
+    ] = []  # for each step and text so far: (token, probability) of its branches
     texts = [start]
     with eval_mode(model):
         for width in widths:
             idx = torch.tensor(texts, device=device_of(model))  # [B, S]
-            best = CachedModel(model)(idx)[:, -1, : tokenizer.n_vocab].softmax(-1).topk(min(width, tokenizer.n_vocab))
-            levels.append([list(zip(*row)) for row in zip(best.indices.tolist(), best.values.tolist(), strict=True)])
-            texts = [[*text, token] for text, branches in zip(texts, levels[-1], strict=True) for token, _ in branches]
+            best = (
+                CachedModel(model)(idx)[:, -1, : tokenizer.n_vocab]
+                .softmax(-1)
+                .topk(min(width, tokenizer.n_vocab))
+            )
+            levels.append(
+                [
+                    list(zip(*row))
+                    for row in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+                ]
+            )
+            texts = [
+                [*text, token]
+                for text, branches in zip(texts, levels[-1], strict=True)
+                for token, _ in branches
+            ]
 
     def grow(step: int, number: int) -> tuple[Branch, ...]:
         if step == len(levels):
             return ()
         here = levels[step][number]
-        kept = [(i, token, chance) for i, (token, chance) in enumerate(here) if chance >= min_probability or i == 0]
-        return tuple(Branch(token, chance, () if token == eot else grow(step + 1, number * len(here) + i)) for i, token, chance in kept)
+        kept = [
+            (i, token, chance)
+            for i, (token, chance) in enumerate(here)
+            if chance >= min_probability or i == 0
+        ]
+        return tuple(
+            Branch(token, chance, () if token == eot else grow(step + 1, number * len(here) + i))
+            for i, token, chance in kept
+        )
 
     return grow(0, 0)

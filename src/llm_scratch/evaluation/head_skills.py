@@ -113,11 +113,21 @@ def skill_changes(
         for skill in SKILLS:
             asked = [i for i, probe in enumerate(probes) if probe.skill == skill]
             if asked:
-                changes.append(_change(name, skill, [before[i] for i in asked], [after[i] for i in asked], [story_of[i] for i in asked]))
+                changes.append(
+                    _change(
+                        name,
+                        skill,
+                        [before[i] for i in asked],
+                        [after[i] for i in asked],
+                        [story_of[i] for i in asked],
+                    )
+                )
     return changes
 
 
-def _change(part: str, skill: str, before: Sequence[bool], after: Sequence[bool], story_of: Sequence[int]) -> SkillChange:
+def _change(
+    part: str, skill: str, before: Sequence[bool], after: Sequence[bool], story_of: Sequence[int]
+) -> SkillChange:
     n = len(before)
     mean = (sum(after) - sum(before)) / n
     by_story: dict[int, float] = {}
@@ -143,15 +153,21 @@ def answer_attention(model: Any, tokenizer: Any, n_stories: int = 40) -> dict[st
     attended: dict[str, list[Tensor]] = {skill: [] for skill in SKILLS}
     for seed in range(HELD_OUT, HELD_OUT + n_stories):
         story = generate_story(seed)
-        ids = torch.tensor([end_of_text(tokenizer), *tokenizer.encode(story.text)], device=device_of(model))
+        ids = torch.tensor(
+            [end_of_text(tokenizer), *tokenizer.encode(story.text)], device=device_of(model)
+        )
         with capture(model, "*.hook_pattern") as acts:
             model(ids[None])
         patterns = torch.stack([pattern[0] for pattern in acts.values()])  # [L, H, T, T]
         for probe in story.probes:
-            query = len(tokenizer.encode(probe.prompt))  # the token before the answer, after the end-of-text token
+            query = len(
+                tokenizer.encode(probe.prompt)
+            )  # the token before the answer, after the end-of-text token
             mentions = ids[: query + 1] == tokenizer.encode(probe.answer)[0]
             if mentions.any():
-                attended[probe.skill].append(patterns[:, :, query, : query + 1][..., mentions].sum(-1))
+                attended[probe.skill].append(
+                    patterns[:, :, query, : query + 1][..., mentions].sum(-1)
+                )
     return {skill: torch.stack(rows).mean(0) for skill, rows in attended.items() if rows}
 
 

@@ -17,7 +17,12 @@ from llm_scratch.evaluation.head_skills import check_parts, known_parts
 from llm_scratch.evaluation.story_surprise import TokenSurprise, token_surprises
 from llm_scratch.interpretability.capture import capture
 from llm_scratch.interpretability.heads import HeadScore, top_heads
-from llm_scratch.interpretability.lenses import direct_logit_attribution, kl_to_final_bits, logit_lens, surprise_bits
+from llm_scratch.interpretability.lenses import (
+    direct_logit_attribution,
+    kl_to_final_bits,
+    logit_lens,
+    surprise_bits,
+)
 from llm_scratch.interpretability.patching import ablate
 from llm_scratch.model.introspection import check_ids, context_length, device_of
 
@@ -88,10 +93,17 @@ def inspect_text(model: Any, tokenizer: Any, ids: list[int]) -> Inspection:
     names = ["embedding", *(f"block {layer}" for layer in range(len(model.trf_blocks)))]
     layers = [
         LensRow(name, most_probable(logits, tokenizer), kl)
-        for name, logits, kl in zip(names, lens[:, 0, 0], kl_to_final_bits(lens)[:, 0, 0].tolist(), strict=True)
+        for name, logits, kl in zip(
+            names, lens[:, 0, 0], kl_to_final_bits(lens)[:, 0, 0].tolist(), strict=True
+        )
     ]
-    heads = {score: ranked[0] for score, ranked in top_heads(model, row if len(ids) > 1 else None).items()}
-    return Inspection(token_surprises(model, tokenizer, ids), layers, contributions(model, tokenizer, row), heads)
+    heads = {
+        score: ranked[0]
+        for score, ranked in top_heads(model, row if len(ids) > 1 else None).items()
+    }
+    return Inspection(
+        token_surprises(model, tokenizer, ids), layers, contributions(model, tokenizer, row), heads
+    )
 
 
 def as_row(model: nn.Module, ids: list[int]) -> Tensor:
@@ -100,7 +112,10 @@ def as_row(model: nn.Module, ids: list[int]) -> Tensor:
     if not ids:
         raise UserError("the prompt is empty; give at least one token", DATA)
     if limit is not None and len(ids) > limit:
-        raise UserError(f"the prompt has {len(ids):,} tokens, and the model reads at most {limit:,}; shorten it", DATA)
+        raise UserError(
+            f"the prompt has {len(ids):,} tokens, and the model reads at most {limit:,}; shorten it",
+            DATA,
+        )
     row = torch.tensor([ids], device=device_of(model))
     check_ids(model, row)
     return row
@@ -109,7 +124,10 @@ def as_row(model: nn.Module, ids: list[int]) -> Tensor:
 def most_probable(logits: Tensor, tokenizer: Any, n: int = N_TOP) -> tuple[Weighted, ...]:
     """The most probable tokens of logits [V]."""
     shares, tokens = logits.float().softmax(-1).topk(min(n, len(logits)))
-    return tuple(Weighted(token_text(tokenizer, token), share) for token, share in zip(tokens.tolist(), shares.tolist(), strict=True))
+    return tuple(
+        Weighted(token_text(tokenizer, token), share)
+        for token, share in zip(tokens.tolist(), shares.tolist(), strict=True)
+    )
 
 
 def token_text(tokenizer: Any, token: int) -> str:
@@ -124,7 +142,9 @@ def contributions(model: Any, tokenizer: Any, row: Tensor) -> list[Contribution]
     gains = direct_logit_attribution(model, row, torch.full_like(row, first))
     rivals = direct_logit_attribution(model, row, torch.full_like(row, second))
     found = []
-    for part, logits in zip(gains.names, (gains.values - rivals.values)[:, 0, -1].tolist(), strict=True):
+    for part, logits in zip(
+        gains.names, (gains.values - rivals.values)[:, 0, -1].tolist(), strict=True
+    ):
         layer, _, head = part.partition(".")
         attends = None
         if head.isdigit():

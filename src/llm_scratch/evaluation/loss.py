@@ -57,7 +57,9 @@ class Loss:
         return self.nats / math.log(2) / self.n_bytes if self.n_bytes else None
 
     def __add__(self, other: Loss) -> Loss:
-        n_bytes = None if self.n_bytes is None or other.n_bytes is None else self.n_bytes + other.n_bytes
+        n_bytes = (
+            None if self.n_bytes is None or other.n_bytes is None else self.n_bytes + other.n_bytes
+        )
         return Loss(self.nats + other.nats, self.n_tokens + other.n_tokens, n_bytes)
 
 
@@ -92,11 +94,21 @@ def evaluate_tokens(
     n_targets = len(ids) - 1
     if n_targets < 1:
         raise UserError(f"a loss needs at least 2 tokens; the text has {len(ids)}", DATA)
-    for name, value in (("context_length", context_length), ("batch_size", batch_size), ("stride", stride)):
+    for name, value in (
+        ("context_length", context_length),
+        ("batch_size", batch_size),
+        ("stride", stride),
+    ):
         check(name, value)
-    size = min(limit for limit in (context_length, introspection.context_length(model), n_targets) if limit is not None)
+    size = min(
+        limit
+        for limit in (context_length, introspection.context_length(model), n_targets)
+        if limit is not None
+    )
     if stride is not None and stride > size and size < n_targets:
-        raise UserError(f"stride={stride} would skip tokens; it must be at most the window of {size} tokens")
+        raise UserError(
+            f"stride={stride} would skip tokens; it must be at most the window of {size} tokens"
+        )
     batch_size = max(1, min(batch_size, MAX_LOGITS // (size * (vocab_size(model) or 1))))
     nats = 0.0
     n_tokens = 0
@@ -105,7 +117,9 @@ def evaluate_tokens(
     with eval_mode(model), torch.inference_mode():
         for inputs, targets in _batches(ids, size, min(stride or size, size), batch_size):
             check_ids(model, inputs)
-            nats_per_target = next_token_loss(model(inputs.to(device)), targets.to(device), "none")  # [B, T]
+            nats_per_target = next_token_loss(
+                model(inputs.to(device)), targets.to(device), "none"
+            )  # [B, T]
             nats += in_float64(nats_per_target).sum().item()
             scored = targets[targets != IGNORE].tolist()
             n_tokens += len(scored)
@@ -114,7 +128,13 @@ def evaluate_tokens(
 
 
 def evaluate_text(
-    model: nn.Module, tokenizer: Any, text: str, context_length: int | None = None, batch_size: int = 8, *, stride: int | None = None
+    model: nn.Module,
+    tokenizer: Any,
+    text: str,
+    context_length: int | None = None,
+    batch_size: int = 8,
+    *,
+    stride: int | None = None,
 ) -> Loss:
     """The exact loss of a model on a text, every byte of it: the end-of-text token, if the tokenizer has one, precedes the text.
 
@@ -127,7 +147,12 @@ def evaluate_text(
     eot = end_of_text(tokenizer)
     ids = tokenizer.encode(text, disallowed_special=())
     loss = evaluate_tokens(
-        model, ids if eot is None else [eot, *ids], context_length, batch_size, stride=stride, tokenizer=tokenizer if eot is None else None
+        model,
+        ids if eot is None else [eot, *ids],
+        context_length,
+        batch_size,
+        stride=stride,
+        tokenizer=tokenizer if eot is None else None,
     )
     return loss if eot is None else Loss(loss.nats, loss.n_tokens, len(text.encode()))
 
@@ -136,11 +161,16 @@ def in_float64(x: Tensor) -> Tensor:
     """`x` in float64: on its device, or on the CPU if the device has no float64 (Apple's MPS). Any shape."""
     try:
         return x.double()
-    except (TypeError, RuntimeError):  # TypeError from MPS, RuntimeError from other devices without float64
+    except (
+        TypeError,
+        RuntimeError,
+    ):  # TypeError from MPS, RuntimeError from other devices without float64
         return x.cpu().double()
 
 
-def _batches(ids: Sequence[int] | Tensor | np.ndarray, size: int, stride: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(
+    ids: Sequence[int] | Tensor | np.ndarray, size: int, stride: int, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Windows over the ids in order, (inputs [B, T], targets [B, T]); every target is scored in one window and `IGNORE` in the others."""
     last = max(len(ids) - 1 - size, 0)  # start of a window that reaches the end
     starts = range(0, last + stride, stride)

@@ -30,7 +30,10 @@ from llm_scratch.ranges import check
 
 WINDOW = 20  # tokens: longer runs are rarely shared by chance
 MAX_INDEX_TOKENS = 50_000_000  # of the training text, at 60 bytes of memory each
-END, SEPARATOR = -1, -2  # after the last token, and between two rows: not tokens, and different from each other
+END, SEPARATOR = (
+    -1,
+    -2,
+)  # after the last token, and between two rows: not tokens, and different from each other
 BATCH = 32  # texts generated at once
 Ids = Sequence[int] | Tokens
 
@@ -88,21 +91,33 @@ class SuffixIndex:
         alive = np.arange(len(tokens))
         depth = 0
         while len(alive):
-            token = tokens[alive + depth]  # never past the end: the last one is a SEPARATOR, which matches nothing
-            low[alive], high[alive] = (self._first(low[alive], high[alive], depth, token + offset) for offset in (0, 1))
+            token = tokens[
+                alive + depth
+            ]  # never past the end: the last one is a SEPARATOR, which matches nothing
+            low[alive], high[alive] = (
+                self._first(low[alive], high[alive], depth, token + offset) for offset in (0, 1)
+            )
             alive = alive[low[alive] < high[alive]]
             depth += 1
             lengths[alive] = depth
         ends = np.cumsum([len(part) for part in parts])
         return [lengths[end - len(part) : end - 1] for part, end in zip(parts, ends)]
 
-    def _first(self, low: np.ndarray, high: np.ndarray, depth: int, token: np.ndarray) -> np.ndarray:
+    def _first(
+        self, low: np.ndarray, high: np.ndarray, depth: int, token: np.ndarray
+    ) -> np.ndarray:
         """Binary search in each range of `order` for the first suffix whose token at `depth` is at least `token`."""
         while (open_ := low < high).any():
             middle = (low + high) // 2
             at = self.order[np.minimum(middle, self.n_tokens - 1)] + depth
-            below = np.where(at < self.n_tokens, self.ids[np.minimum(at, self.n_tokens - 1)], END) < token
-            low, high = np.where(open_ & below, middle + 1, low), np.where(open_ & ~below, middle, high)
+            below = (
+                np.where(at < self.n_tokens, self.ids[np.minimum(at, self.n_tokens - 1)], END)
+                < token
+            )
+            low, high = (
+                np.where(open_ & below, middle + 1, low),
+                np.where(open_ & ~below, middle, high),
+            )
         return low
 
 
@@ -151,7 +166,9 @@ def overlap(index: SuffixIndex, rows: Sequence[Ids], window: int = WINDOW) -> Ov
     longest_in_rows = ((int(m.max()), i, int(m.argmax())) for i, m in enumerate(matches) if len(m))
     length, row, start = max(longest_in_rows, default=(0, 0, 0))
     run = tuple(int(token) for token in rows[row][start : start + length]) if length else ()
-    counts = np.array([(len(m) - window + 1, (m >= window).sum()) for m in matches if len(m) >= window]).reshape(-1, 2)
+    counts = np.array(
+        [(len(m) - window + 1, (m >= window).sum()) for m in matches if len(m) >= window]
+    ).reshape(-1, 2)
     n_windows, n_found = (int(total) for total in counts.sum(0))
     n = len(counts)
     spread = ((counts[:, 1] - counts[:, 0] * n_found / max(1, n_windows)) ** 2).sum()
@@ -159,7 +176,9 @@ def overlap(index: SuffixIndex, rows: Sequence[Ids], window: int = WINDOW) -> Ov
     return Overlap(run, n_windows, n_found, stderr)
 
 
-def sample_passages(ids: Ids, n: int, length: int, start_id: int | None, seed: int, min_tokens: int = 2) -> list[np.ndarray]:
+def sample_passages(
+    ids: Ids, n: int, length: int, start_id: int | None, seed: int, min_tokens: int = 2
+) -> list[np.ndarray]:
     """Random passages of a text, each of `length` tokens.
 
     For a model trained on one document per row (it has a `start_id`) a passage is the beginning of
@@ -184,12 +203,19 @@ def sample_passages(ids: Ids, n: int, length: int, start_id: int | None, seed: i
         long = np.flatnonzero(sizes >= min_tokens)
         passages = [ids[starts[i] :][: min(length, sizes[i])] for i in rng.permutation(long)[:n]]
     if not passages:
-        raise UserError(f"no passage of {min_tokens} tokens in a text of {len(ids)}; request shorter ones", DATA)
+        raise UserError(
+            f"no passage of {min_tokens} tokens in a text of {len(ids)}; request shorter ones", DATA
+        )
     return passages
 
 
 def continuations(
-    model: nn.Module, prompts: Sequence[Ids], max_new_tokens: int, temperature: float, seed: int, n_vocab: int | None = None
+    model: nn.Module,
+    prompts: Sequence[Ids],
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+    n_vocab: int | None = None,
 ) -> list[list[int]]:
     """Generate continuations of prompts of one length, without the prompts, up to the end of the text.
 
@@ -205,8 +231,15 @@ def continuations(
     device = device_of(model)
     rows: list[list[int]] = []
     for first in range(0, len(prompts), BATCH):
-        idx = torch.tensor(np.array(prompts[first : first + BATCH], dtype=np.int64), device=device)  # [B, T]
+        idx = torch.tensor(
+            np.array(prompts[first : first + BATCH], dtype=np.int64), device=device
+        )  # [B, T]
         generators = [seeded(seed + first + i, device) for i in range(len(idx))]
-        options: dict[str, Any] = {"temperature": temperature, "generator": generators, "n_vocab": n_vocab, "eos_id": eos}
+        options: dict[str, Any] = {
+            "temperature": temperature,
+            "generator": generators,
+            "n_vocab": n_vocab,
+            "eos_id": eos,
+        }
         rows += generate(model, idx, max_new_tokens, **options)[:, idx.shape[1] :].tolist()
     return [row[: row.index(eos)] if eos in row else row for row in rows]

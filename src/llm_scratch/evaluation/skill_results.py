@@ -100,7 +100,13 @@ def _from_json(values: Mapping[str, Any]) -> SkillResults:
     if not (math.isfinite(bits) and math.isfinite(floor) and floor > 0):
         raise ValueError("the loss and its floor are not positive numbers")
     scores = [
-        SkillScore(str(name), float(score["accuracy"]), float(score["chance"]), int(score["n"]), float(score["stderr"]))
+        SkillScore(
+            str(name),
+            float(score["accuracy"]),
+            float(score["chance"]),
+            int(score["n"]),
+            float(score["stderr"]),
+        )
         for name, score in values["skills"].items()
     ]
     examples = [
@@ -113,4 +119,6 @@ def _from_json(values: Mapping[str, Any]) -> SkillResults:
         for example in values.get("examples", ())
     ]
     step = values.get("step")
-    return SkillResults(bits, floor, tuple(scores), tuple(examples), None if step is None else int(step))
+    return SkillResults(
+        bits, floor, tuple(scores), tuple(examples), None if step is None else int(step)
+    )

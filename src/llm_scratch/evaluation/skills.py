@@ -15,21 +15,46 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llm_scratch.data.stories import HELD_OUT, SKILLS, Probe, Story, example_probes, floor_bits_per_byte, generate_story
+from llm_scratch.data.stories import (
+    HELD_OUT,
+    SKILLS,
+    Probe,
+    Story,
+    example_probes,
+    floor_bits_per_byte,
+    generate_story,
+)
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.evaluation.loss import MAX_LOGITS, in_float64
 from llm_scratch.evaluation.skill_results import SkillExample, SkillScore
-from llm_scratch.model.introspection import check_ids, context_length, device_of, eval_mode, vocab_size
+from llm_scratch.model.introspection import (
+    check_ids,
+    context_length,
+    device_of,
+    eval_mode,
+    vocab_size,
+)
 from llm_scratch.ranges import check
 from llm_scratch.tokenizers.special import end_of_text
 
-__all__ = ["SkillExample", "SkillScore", "score_choices", "measure_skills", "skill_examples", "story_bits_per_byte"]
+__all__ = [
+    "SkillExample",
+    "SkillScore",
+    "score_choices",
+    "measure_skills",
+    "skill_examples",
+    "story_bits_per_byte",
+]
 
 Row = tuple[int, ...]
 
 
 def measure_skills(
-    model: nn.Module, tokenizer: Any, n_stories: int = 200, batch_size: int = 64, device: torch.device | str | None = None
+    model: nn.Module,
+    tokenizer: Any,
+    n_stories: int = 200,
+    batch_size: int = 64,
+    device: torch.device | str | None = None,
 ) -> dict[str, SkillScore]:
     """Test a model on the probes of validation stories.
 
@@ -48,7 +73,9 @@ def measure_skills(
     right = dict.fromkeys(SKILLS, 0)
     chance = dict.fromkeys(SKILLS, 0.0)
     n = dict.fromkeys(SKILLS, 0)
-    for probe, is_right in zip(probes, score_choices(model, tokenizer, probes, batch_size, device), strict=True):
+    for probe, is_right in zip(
+        probes, score_choices(model, tokenizer, probes, batch_size, device), strict=True
+    ):
         right[probe.skill] += is_right
         chance[probe.skill] += 1 / (1 + len(probe.others))
         n[probe.skill] += 1
@@ -61,37 +88,56 @@ def measure_skills(
 
 
 def score_choices(
-    model: nn.Module, tokenizer: Any, probes: Sequence[Probe], batch_size: int = 64, device: torch.device | str | None = None
+    model: nn.Module,
+    tokenizer: Any,
+    probes: Sequence[Probe],
+    batch_size: int = 64,
+    device: torch.device | str | None = None,
 ) -> list[bool]:
     """Whether the model prefers each probe's answer to all wrong ones; a tie counts as wrong."""
-    return [true > max(wrong) for true, *wrong in answer_log_probs(model, tokenizer, probes, batch_size, device)]
+    return [
+        true > max(wrong)
+        for true, *wrong in answer_log_probs(model, tokenizer, probes, batch_size, device)
+    ]
 
 
 def answer_log_probs(
-    model: nn.Module, tokenizer: Any, probes: Sequence[Probe], batch_size: int = 64, device: torch.device | str | None = None
+    model: nn.Module,
+    tokenizer: Any,
+    probes: Sequence[Probe],
+    batch_size: int = 64,
+    device: torch.device | str | None = None,
 ) -> list[list[float]]:
     """Log-probability in nats of each answer of each probe, the true answer first.
 
     Answers and probes of the same beginning share a row of the batch, as a token does not see later ones.
     """
     eot = _end_of_text(tokenizer)
-    queries: list[list[tuple[Row, int, Row]]] = []  # for each probe and answer: (row, length of the prompt, answer's ids)
+    queries: list[
+        list[tuple[Row, int, Row]]
+    ] = []  # for each probe and answer: (row, length of the prompt, answer's ids)
     for probe in probes:
         prompt = (eot, *tokenizer.encode(probe.prompt))
         answers = [tuple(tokenizer.encode(answer)) for answer in (probe.answer, *probe.others)]
         queries.append([(prompt + answer[:-1], len(prompt), answer) for answer in answers])
     longest = longest_rows(row for answers_of_probe in queries for row, _, _ in answers_of_probe)
     rows = {row: number for number, row in enumerate(dict.fromkeys(longest.values()))}
-    targets: list[list[tuple[int, int, int]]] = [[] for _ in rows]  # for each row: (index of the answer, position, token)
+    targets: list[list[tuple[int, int, int]]] = [
+        [] for _ in rows
+    ]  # for each row: (index of the answer, position, token)
     n_answers = 0
     for answers_of_probe in queries:
         for row, start, answer in answers_of_probe:
-            targets[rows[longest[row]]] += [(n_answers, start - 1 + i, token) for i, token in enumerate(answer)]
+            targets[rows[longest[row]]] += [
+                (n_answers, start - 1 + i, token) for i, token in enumerate(answer)
+            ]
             n_answers += 1
     log_probs = torch.zeros(n_answers, dtype=torch.float64)
     for numbers, logits in _logits(model, list(rows), batch_size, device):
         picked = [(i, *want) for i, number in enumerate(numbers) for want in targets[number]]
-        b, answer_ids, position, token = (torch.tensor(column, device=logits.device) for column in zip(*picked, strict=True))
+        b, answer_ids, position, token = (
+            torch.tensor(column, device=logits.device) for column in zip(*picked, strict=True)
+        )
         scores = in_float64(logits[b, position]).log_softmax(-1)  # [N, V]
         scores = scores.gather(-1, token[:, None].to(scores.device))[:, 0]  # [N]
         log_probs.index_add_(0, answer_ids.cpu(), scores.cpu())
@@ -116,12 +162,20 @@ def skill_examples(model: nn.Module, tokenizer: Any) -> list[SkillExample]:
     examples = []
     for probe, log_probs in zip(probes, answer_log_probs(model, tokenizer, probes), strict=True):
         probabilities = torch.tensor(log_probs, dtype=torch.float64).softmax(0).tolist()
-        examples.append(SkillExample(probe.skill, probe.prompt, (probe.answer, *probe.others), tuple(probabilities)))
+        examples.append(
+            SkillExample(
+                probe.skill, probe.prompt, (probe.answer, *probe.others), tuple(probabilities)
+            )
+        )
     return examples
 
 
 def story_bits_per_byte(
-    model: nn.Module, tokenizer: Any, n_stories: int = 200, batch_size: int = 64, device: torch.device | str | None = None
+    model: nn.Module,
+    tokenizer: Any,
+    n_stories: int = 200,
+    batch_size: int = 64,
+    device: torch.device | str | None = None,
 ) -> tuple[float, float]:
     """The model's bits per byte on validation stories, and the entropy of the same stories.
 
@@ -142,7 +196,9 @@ def story_bits_per_byte(
         for scores, number in zip(logits, numbers, strict=True):
             targets = torch.tensor(rows[number][1:])  # [T]
             scores = in_float64(scores[: len(targets)])  # [T, V]
-            nats += nn.functional.cross_entropy(scores, targets.to(scores.device), reduction="sum").item()
+            nats += nn.functional.cross_entropy(
+                scores, targets.to(scores.device), reduction="sum"
+            ).item()
     n_bytes = sum(len(story.text.encode()) for story in stories)
     return nats / math.log(2) / n_bytes, floor_bits_per_byte(n_stories)
 
@@ -156,7 +212,8 @@ def _end_of_text(tokenizer: Any) -> int:
     eot = end_of_text(tokenizer)
     if eot is None:
         raise UserError(
-            "stories begin with <|endoftext|>, which this tokenizer does not have; use one that was trained on the stories", DATA
+            "stories begin with <|endoftext|>, which this tokenizer does not have; use one that was trained on the stories",
+            DATA,
         )
     return eot
 
@@ -179,6 +236,8 @@ def _logits(
             T = len(rows[order[0]])
             B = max(1, min(batch_size, MAX_LOGITS // (T * (vocab_size(model) or 1))))
             numbers, order = order[:B], order[B:]
-            ids = torch.tensor([[*rows[number], *[0] * (T - len(rows[number]))] for number in numbers])  # [B, T]
+            ids = torch.tensor(
+                [[*rows[number], *[0] * (T - len(rows[number]))] for number in numbers]
+            )  # [B, T]
             check_ids(model, ids)
             yield numbers, model(ids.to(device))

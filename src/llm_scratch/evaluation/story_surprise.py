@@ -45,7 +45,10 @@ def token_surprises(model: nn.Module, tokenizer: Any, ids: list[int]) -> list[To
     """
     row = torch.tensor([ids], device=device_of(model))
     check_ids(model, row)
-    of_model: list[float | None] = [None, *(surprise_bits(model, row)[0].tolist() if len(ids) > 1 else [])]
+    of_model: list[float | None] = [
+        None,
+        *(surprise_bits(model, row)[0].tolist() if len(ids) > 1 else []),
+    ]
     start = 1 if ids and ids[0] == getattr(model, "start_id", None) else 0
     of_grammar = grammar_bits(tokenizer, ids[start:])
     texts = (tokenizer.decode_bytes([token]).decode("utf-8", "replace") for token in ids[start:])

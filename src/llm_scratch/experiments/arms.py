@@ -78,8 +78,14 @@ def resolve_arms(experiment: Experiment, device: str = "cpu") -> list[ResolvedAr
         validate(config)
         resolved.append(ResolvedArm(arm.name, config))
     reference = resolved[0].config
-    budgeted = [replace(arm, config=with_budget(arm.config, experiment.budget, reference, device)) for arm in resolved]
-    return [replace(arm, seed_shift=SEED_SHIFT * _n_same(budgeted[:i], arm)) for i, arm in enumerate(budgeted)]
+    budgeted = [
+        replace(arm, config=with_budget(arm.config, experiment.budget, reference, device))
+        for arm in resolved
+    ]
+    return [
+        replace(arm, seed_shift=SEED_SHIFT * _n_same(budgeted[:i], arm))
+        for i, arm in enumerate(budgeted)
+    ]
 
 
 def base_config(name: str) -> RunConfig:
@@ -91,7 +97,9 @@ def base_config(name: str) -> RunConfig:
     run = find_run(Path(name)) if Path(name).is_dir() else None
     config = run.config if run is not None else preset(name)
     if config.init_from:
-        raise UserError(f"base {name}: starts from the weights of {config.init_from}; give a base that starts from random weights")
+        raise UserError(
+            f"base {name}: starts from the weights of {config.init_from}; give a base that starts from random weights"
+        )
     return config
 
 
@@ -99,7 +107,9 @@ def arm_config(base: RunConfig, arm: Arm) -> RunConfig:
     """The settings of an arm; what its Python file registers is used unless its settings say otherwise."""
     chosen = _registered_by(arm) if arm.file else {}
     try:
-        return base.override([*(f"{setting}={name}" for setting, name in chosen.items()), *arm.settings])
+        return base.override(
+            [*(f"{setting}={name}" for setting, name in chosen.items()), *arm.settings]
+        )
     except UserError as e:
         raise UserError(f"arm {arm.name}: {e}", e.code) from None
 
@@ -113,14 +123,19 @@ def _registered_by(arm: Arm) -> dict[str, str]:
     before = {setting: dict(table) for setting, table in REGISTRIES.items()}
     run_user_file(Path(arm.file), f"arm {arm.name}: {arm.file}")
     registered = {
-        setting: [name for name, value in table.items() if before[setting].get(name) is not value] for setting, table in REGISTRIES.items()
+        setting: [name for name, value in table.items() if before[setting].get(name) is not value]
+        for setting, table in REGISTRIES.items()
     }
     if not any(registered.values()):
         line = "ARCHITECTURES['mine'] = Architecture(MyConfig, MyModel)"
-        raise UserError(f"arm {arm.name}: {arm.file} registers no model, optimizer or schedule; add a line such as {line}")
+        raise UserError(
+            f"arm {arm.name}: {arm.file} registers no model, optimizer or schedule; add a line such as {line}"
+        )
     for setting, names in registered.items():
         if len(names) > 1 and not any(text.startswith(f"{setting}=") for text in arm.settings):
-            raise UserError(f"arm {arm.name}: {arm.file} registers {', '.join(names)}; choose one with the setting {setting}=NAME")
+            raise UserError(
+                f"arm {arm.name}: {arm.file} registers {', '.join(names)}; choose one with the setting {setting}=NAME"
+            )
     return {setting: names[0] for setting, names in registered.items() if len(names) == 1}
 
 
@@ -129,9 +144,13 @@ def _check_not_ignored(arm: Arm, budget: Budget) -> None:
     for setting in arm.settings:
         name = setting.partition("=")[0].strip()
         if name == "train.seed":
-            raise UserError(f"arm {arm.name}: {setting} would be ignored, the experiment sets the seeds; leave it out")
+            raise UserError(
+                f"arm {arm.name}: {setting} would be ignored, the experiment sets the seeds; leave it out"
+            )
         if name in STEP_SETTINGS and budget.unit != "none":
-            raise UserError(f"arm {arm.name}: {setting} would be ignored, the budget sets the steps; leave it out, or set `budget: none`")
+            raise UserError(
+                f"arm {arm.name}: {setting} would be ignored, the budget sets the steps; leave it out, or set `budget: none`"
+            )
 
 
 def _without_samples(config: RunConfig) -> RunConfig:
@@ -145,7 +164,9 @@ def _n_same(earlier: list[ResolvedArm], arm: ResolvedArm) -> int:
     return sum(resume_relevant(to_dict(other.config)) == wanted for other in earlier)
 
 
-def with_budget(config: RunConfig, budget: Budget, reference: RunConfig, device: str = "cpu") -> RunConfig:
+def with_budget(
+    config: RunConfig, budget: Budget, reference: RunConfig, device: str = "cpu"
+) -> RunConfig:
     """The settings with the steps that spend the budget, to the nearest step.
 
     Args:
@@ -158,12 +179,16 @@ def with_budget(config: RunConfig, budget: Budget, reference: RunConfig, device:
         return config
     if budget.amount is None and reference.train.epochs is not None:
         if budget.unit != "tokens":
-            raise UserError(f"budget: {budget.unit} of a base that trains for epochs are unknown; give an amount")
+            raise UserError(
+                f"budget: {budget.unit} of a base that trains for epochs are unknown; give an amount"
+            )
         return replace(config, train=replace(config.train, epochs=reference.train.epochs))
     amount = budget.amount or reference.train.steps * cost_of_step(reference, budget.unit, device)
     steps = max(1, round(amount / cost_of_step(config, budget.unit, device)))
     warmup = min(config.train.warmup_steps, max(0, steps - 1))
-    return replace(config, train=replace(config.train, steps=steps, epochs=None, warmup_steps=warmup))
+    return replace(
+        config, train=replace(config.train, steps=steps, epochs=None, warmup_steps=warmup)
+    )
 
 
 def cost_of_step(config: RunConfig, unit: str, device: str = "cpu") -> float:
@@ -225,7 +250,9 @@ def validation_half(corpus: Corpus, first: bool) -> Corpus:
     if eot is not None:
         next_start = next((i for i in range(cut, len(corpus.val) - 1) if corpus.val[i] == eot), cut)
         cut = next_start if next_start < 3 * len(corpus.val) // 4 else cut
-    val = corpus.val[: cut + 1] if first else corpus.val[cut:]  # both halves have the separator between them
+    val = (
+        corpus.val[: cut + 1] if first else corpus.val[cut:]
+    )  # both halves have the separator between them
     return replace(corpus, val=val, val_bytes=count_bytes(val, corpus.tokenizer))
 
 
@@ -237,7 +264,11 @@ def differing_settings(arms: list[ResolvedArm]) -> dict[str, list[Any]]:
     flat = [flatten_settings(arm.config) for arm in arms]
     names = dict.fromkeys(name for values in flat for name in values)
     columns = {name: [values.get(name) for values in flat] for name in names}
-    return {name: column for name, column in columns.items() if any(value != column[0] for value in column)}
+    return {
+        name: column
+        for name, column in columns.items()
+        if any(value != column[0] for value in column)
+    }
 
 
 def flatten_settings(config: RunConfig) -> dict[str, Any]:

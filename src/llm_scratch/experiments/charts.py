@@ -81,9 +81,15 @@ def _x_axis(x: Scale, top: float, bottom: float, label: str, signed: bool = Fals
     digits = _digits(values)
     for value in values:
         text = f"{value:{'+' if signed and value else ''}.{digits}f}".replace("-", "−")
-        parts.append(element("line", x1=_point(x(value)), x2=_point(x(value)), y1=top, y2=bottom, class_="grid"))
+        parts.append(
+            element(
+                "line", x1=_point(x(value)), x2=_point(x(value)), y1=top, y2=bottom, class_="grid"
+            )
+        )
         parts.append(element("text", text, x=_point(x(value)), y=bottom + 17, text_anchor="middle"))
-    parts.append(element("text", label, x=_point((x.start + x.end) / 2), y=bottom + 36, text_anchor="middle"))
+    parts.append(
+        element("text", label, x=_point((x.start + x.end) / 2), y=bottom + 36, text_anchor="middle")
+    )
     return parts
 
 
@@ -106,7 +112,9 @@ def _digits(values: Sequence[float]) -> int:
 
 def _dot(x: float, y: float, number: int, radius: float = 4.5, title: str = "") -> Html:
     about = [element("title", title)] * bool(title)
-    return element("circle", *about, cx=_point(x), cy=_point(y), r=radius, class_=f"dot {color_class(number)}")
+    return element(
+        "circle", *about, cx=_point(x), cy=_point(y), r=radius, class_=f"dot {color_class(number)}"
+    )
 
 
 def _svg(parts: Sequence[Html], width: int, height: float, label: str, class_: str) -> Html:
@@ -135,7 +143,11 @@ def seeds_chart(arms: Sequence[SeedValues], unit: str, width: int, class_: str =
     rows = [top + ROW_HEIGHT * number + LABEL_OFFSET + 20 for number in range(len(arms))]
     parts = _x_axis(x, top, bottom, unit)
     for seed in sorted({seed for arm in arms for seed in arm.values}):
-        joined = [f"{x(arm.values[seed]):.1f},{y:.1f}" for arm, y in zip(arms, rows, strict=True) if seed in arm.values]
+        joined = [
+            f"{x(arm.values[seed]):.1f},{y:.1f}"
+            for arm, y in zip(arms, rows, strict=True)
+            if seed in arm.values
+        ]
         if len(joined) > 1:
             parts.append(element("polyline", points=" ".join(joined), class_="pair"))
     for number, (arm, y) in enumerate(zip(arms, rows, strict=True)):
@@ -152,8 +164,13 @@ def seeds_chart(arms: Sequence[SeedValues], unit: str, width: int, class_: str =
                     class_=f"mean {color_class(number)}",
                 )
             )
-        parts += [_dot(x(value), y, number, title=f"seed {seed}: {value:.4f}") for seed, value in arm.values.items()]
-    return _svg(parts, width, bottom + 42, f"{unit} of every run, the runs of a seed joined", class_)
+        parts += [
+            _dot(x(value), y, number, title=f"seed {seed}: {value:.4f}")
+            for seed, value in arm.values.items()
+        ]
+    return _svg(
+        parts, width, bottom + 42, f"{unit} of every run, the runs of a seed joined", class_
+    )
 
 
 def differences_chart(comparisons: Sequence[Comparison], width: int, class_: str = "") -> Html:
@@ -183,15 +200,23 @@ def differences_chart(comparisons: Sequence[Comparison], width: int, class_: str
                 class_="margin",
             )
         )
-    parts += _x_axis(x, top, bottom, f"difference from {comparisons[0].reference}, {unit}", signed=True)
-    parts.append(element("line", x1=_point(x(0)), x2=_point(x(0)), y1=top, y2=bottom, class_="axis"))
+    parts += _x_axis(
+        x, top, bottom, f"difference from {comparisons[0].reference}, {unit}", signed=True
+    )
+    parts.append(
+        element("line", x1=_point(x(0)), x2=_point(x(0)), y1=top, y2=bottom, class_="axis")
+    )
     for row, comparison in enumerate(comparisons):
         y = top + ROW_HEIGHT * row + LABEL_OFFSET + 20
         color = color_class(row + 1)
         parts.append(_label(comparison.arm, y, width))
         if comparison.estimate:
             low, high = x(comparison.estimate.low), x(comparison.estimate.high)
-            parts.append(element("line", x1=_point(low), x2=_point(high), y1=y, y2=y, class_=f"interval {color}"))
+            parts.append(
+                element(
+                    "line", x1=_point(low), x2=_point(high), y1=y, y2=y, class_=f"interval {color}"
+                )
+            )
             parts += [
                 element(
                     "line",
@@ -205,7 +230,9 @@ def differences_chart(comparisons: Sequence[Comparison], width: int, class_: str
             ]
         for seed, value in comparison.differences.items():
             about = element("title", f"seed {seed}: {value:+.4f}")
-            parts.append(element("circle", about, cx=_point(x(value)), cy=y, r=3, class_=f"ring {color}"))
+            parts.append(
+                element("circle", about, cx=_point(x(value)), cy=y, r=3, class_=f"ring {color}")
+            )
         if comparison.mean is not None:
             parts.append(_dot(x(comparison.mean), y, row + 1, 6, f"mean: {comparison.mean:+.4f}"))
     return _svg(
@@ -242,10 +269,16 @@ def curves_chart(curves: Sequence[ArmCurve], width: int, height: int, class_: st
                 class_="grid",
             )
         )
-        parts.append(element("text", f"{value:g}", x=left - 8, y=_point(y(value) + 4), text_anchor="end"))
+        parts.append(
+            element("text", f"{value:g}", x=left - 8, y=_point(y(value) + 4), text_anchor="end")
+        )
     for value in x.ticks(110):
         anchor = "end" if x(value) > width - right - 15 else "middle"
-        parts.append(element("text", format_count(value), x=_point(x(value)), y=bottom + 18, text_anchor=anchor))
+        parts.append(
+            element(
+                "text", format_count(value), x=_point(x(value)), y=bottom + 18, text_anchor=anchor
+            )
+        )
     parts.append(element("line", x1=left, x2=width - right, y1=bottom, y2=bottom, class_="axis"))
     parts.append(
         element(
@@ -266,11 +299,22 @@ def curves_chart(curves: Sequence[ArmCurve], width: int, height: int, class_: st
     )
     drawn: list[Html] = []
     for number, curve in enumerate(curves):
-        there = [f"{x(token):.1f},{y(value):.1f}" for token, value in zip(curve.tokens, curve.low, strict=True)]
-        back = [f"{x(token):.1f},{y(value):.1f}" for token, value in zip(curve.tokens, curve.high, strict=True)][::-1]
-        drawn.append(element("polygon", points=" ".join(there + back), class_=f"band {color_class(number)}"))
+        there = [
+            f"{x(token):.1f},{y(value):.1f}"
+            for token, value in zip(curve.tokens, curve.low, strict=True)
+        ]
+        back = [
+            f"{x(token):.1f},{y(value):.1f}"
+            for token, value in zip(curve.tokens, curve.high, strict=True)
+        ][::-1]
+        drawn.append(
+            element("polygon", points=" ".join(there + back), class_=f"band {color_class(number)}")
+        )
     for number, curve in enumerate(curves):
-        points = " ".join(f"{x(token):.1f},{y(value):.1f}" for token, value in zip(curve.tokens, curve.mean, strict=True))
+        points = " ".join(
+            f"{x(token):.1f},{y(value):.1f}"
+            for token, value in zip(curve.tokens, curve.mean, strict=True)
+        )
         drawn.append(element("polyline", points=points, class_=f"curve {color_class(number)}"))
     parts.append(element("g", *drawn, clip_path=f"url(#{clip})"))
     return _svg(parts, width, height, "validation bits per byte over training tokens", class_)
@@ -286,7 +330,9 @@ def arms_legend(names: Sequence[str]) -> Html:
     items = []
     for number, name in enumerate(names):
         line = element("line", x1=1, x2=25, y1=5, y2=5, class_=f"curve {color_class(number)}")
-        items.append(element("li", element("svg", line, viewBox="0 0 26 10", aria_hidden="true"), name))
+        items.append(
+            element("li", element("svg", line, viewBox="0 0 26 10", aria_hidden="true"), name)
+        )
     return element("ul", *items, class_="legend")
 
 

@@ -101,7 +101,9 @@ def collect(folder: str | Path) -> ExperimentReport:
     results = read_results(folder)
     names = [arm.name for arm in experiment.arms]
     configs = [ResolvedArm(name, load_config(settings_file(folder, name))) for name in names]
-    curves = [curve for name in names if (curve := _curve(folder, name, experiment.seeds)) is not None]
+    curves = [
+        curve for name in names if (curve := _curve(folder, name, experiment.seeds)) is not None
+    ]
     return ExperimentReport(
         folder=folder,
         experiment=experiment,
@@ -120,10 +122,14 @@ def _summary(name: str, results: Sequence[RunResult]) -> ArmSummary:
     runs = [result for result in results if result.arm == name]
     values = {result.seed: result.value for result in runs if result.value is not None}
     costs = [
-        mean(getattr(result, field) for result in runs if result.state == "finished") if values else 0.0
+        mean(getattr(result, field) for result in runs if result.state == "finished")
+        if values
+        else 0.0
         for field in ("tokens", "flops", "seconds")
     ]
-    return ArmSummary(name, values, len(runs), sum(result.state != "finished" for result in runs), *costs)
+    return ArmSummary(
+        name, values, len(runs), sum(result.state != "finished" for result in runs), *costs
+    )
 
 
 def _curve(folder: Path, arm: str, seeds: Sequence[int]) -> ArmCurve | None:

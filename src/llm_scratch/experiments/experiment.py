@@ -90,14 +90,22 @@ class Experiment:
 
     def __post_init__(self) -> None:
         if len(self.arms) < 2:
-            raise UserError(f"experiment {self.name}: has {len(self.arms)} arm; give at least two to compare")
+            raise UserError(
+                f"experiment {self.name}: has {len(self.arms)} arm; give at least two to compare"
+            )
         names = [arm.name for arm in self.arms]
         if duplicate := next((name for name in names if names.count(name) > 1), None):
-            raise UserError(f"experiment {self.name}: two arms are named {duplicate!r}; rename one of them")
+            raise UserError(
+                f"experiment {self.name}: two arms are named {duplicate!r}; rename one of them"
+            )
         if not 2 <= len(self.seeds) <= MAX_SEEDS or len(set(self.seeds)) < len(self.seeds):
-            raise UserError(f"seeds: {list(self.seeds)[:9]} do not work; give 2 to {MAX_SEEDS:,} different seeds, such as 5")
+            raise UserError(
+                f"seeds: {list(self.seeds)[:9]} do not work; give 2 to {MAX_SEEDS:,} different seeds, such as 5"
+            )
         if self.smallest_effect is not None and not self.smallest_effect > 0:
-            raise UserError(f"smallest_effect: {self.smallest_effect} is out of range; give a number above 0")
+            raise UserError(
+                f"smallest_effect: {self.smallest_effect} is out of range; give a number above 0"
+            )
 
     @property
     def fingerprint(self) -> str:
@@ -112,8 +120,12 @@ class Experiment:
 def parse_seeds(value: Any) -> tuple[int, ...]:
     """Seeds from a number of seeds (5 gives 1 to 5) or a list of them."""
     whole = [value] if isinstance(value, int) else value
-    if not isinstance(whole, list) or not all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in whole):
-        raise UserError(f"seeds: {value!r} is not a number of seeds; give a number such as 5, or a list of whole numbers")
+    if not isinstance(whole, list) or not all(
+        isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in whole
+    ):
+        raise UserError(
+            f"seeds: {value!r} is not a number of seeds; give a number such as 5, or a list of whole numbers"
+        )
     return tuple(range(1, value + 1)) if isinstance(value, int) else tuple(whole)
 
 
@@ -146,7 +158,10 @@ def compare_settings(base: str, arms: Sequence[str], seeds: int, **more: Any) ->
     for text in texts:
         again = sum(name == text or name.startswith(f"{text} (") for name in names)
         names.append(f"{text} ({again + 1})" if again else text)
-    made = [Arm(name, () if text == "base" else split_settings(text)) for name, text in zip(names, texts, strict=True)]
+    made = [
+        Arm(name, () if text == "base" else split_settings(text))
+        for name, text in zip(names, texts, strict=True)
+    ]
     return _named_after_content(Experiment("", base, tuple(made), parse_seeds(seeds), **more))
 
 
@@ -160,11 +175,16 @@ def remove_each(base: str, recipe: str, seeds: int, **more: Any) -> Experiment:
     """
     settings = split_settings(recipe)
     if len(settings) < 2:
-        raise UserError(f"recipe {recipe!r}: has {len(settings)} setting; give at least two, of which one at a time is removed")
+        raise UserError(
+            f"recipe {recipe!r}: has {len(settings)} setting; give at least two, of which one at a time is removed"
+        )
     rest = [tuple(other for other in settings if other != setting) for setting in settings]
     arms = [
         Arm("recipe", settings),
-        *(Arm(f"recipe without {setting}", kept) for setting, kept in zip(settings, rest, strict=True)),
+        *(
+            Arm(f"recipe without {setting}", kept)
+            for setting, kept in zip(settings, rest, strict=True)
+        ),
     ]
     return _named_after_content(Experiment("", base, tuple(arms), parse_seeds(seeds), **more))
 
@@ -194,7 +214,9 @@ def from_dict(values: Mapping[str, Any], folder: Path = Path()) -> Experiment:
             raise UserError(f"experiment: {key} is missing; docs/experiments.md has an example")
     arms = values["arms"]
     if not isinstance(arms, Mapping):
-        raise UserError(f"arms: {arms!r} is not a mapping; give lines such as `small-lr: [train.lr=0.01]`")
+        raise UserError(
+            f"arms: {arms!r} is not a mapping; give lines such as `small-lr: [train.lr=0.01]`"
+        )
     return Experiment(
         name=_text("name", values.get("name", "experiment")),
         base=_base(_text("base", values["base"]), folder),
@@ -217,14 +239,19 @@ def to_dict(experiment: Experiment) -> dict[str, Any]:
         "name": experiment.name,
         "base": experiment.base,
         "arms": {
-            arm.name: {"file": arm.file, "settings": list(arm.settings)} if arm.file else list(arm.settings) for arm in experiment.arms
+            arm.name: {"file": arm.file, "settings": list(arm.settings)}
+            if arm.file
+            else list(arm.settings)
+            for arm in experiment.arms
         },
         "seeds": list(experiment.seeds),
         "budget": budget.unit if amount is None else {budget.unit: amount},
         "metric": experiment.metric,
         "smallest_effect": experiment.smallest_effect,
         "stop_early": experiment.stop_early,
-        "search": {name: [_as_number(option) for option in options] for name, options in experiment.search},
+        "search": {
+            name: [_as_number(option) for option in options] for name, options in experiment.search
+        },
         "file": experiment.file,
     }
     return {key: value for key, value in values.items() if value not in ("", None, {}, False)}
@@ -240,7 +267,9 @@ def dump_experiment(experiment: Experiment) -> str:
     """An experiment as YAML."""
     import yaml
 
-    return yaml.safe_dump(to_dict(experiment), sort_keys=False, allow_unicode=True, width=100, default_flow_style=None)
+    return yaml.safe_dump(
+        to_dict(experiment), sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
+    )
 
 
 def _path(path: str, folder: Path) -> str:
@@ -275,8 +304,12 @@ def _number(key: str, value: Any) -> float | None:
 
 def parse_settings(name: str, values: Any) -> tuple[str, ...]:
     """The settings of an arm from a list of `NAME=VALUE`."""
-    if not isinstance(values, list) or not all(isinstance(value, str) and "=" in value for value in values):
-        raise UserError(f"arm {name}: {values!r} is not a list of settings; give one such as [train.lr=0.01]")
+    if not isinstance(values, list) or not all(
+        isinstance(value, str) and "=" in value for value in values
+    ):
+        raise UserError(
+            f"arm {name}: {values!r} is not a list of settings; give one such as [train.lr=0.01]"
+        )
     return tuple(values)
 
 
@@ -296,7 +329,9 @@ def _arm(name: str, value: Any, folder: Path) -> Arm:
 
 def parse_budget(value: Any) -> Budget:
     """A budget from its unit, or from a mapping of the unit to an amount."""
-    unit, amount = next(iter(value.items()), ("", None)) if isinstance(value, Mapping) else (value, None)
+    unit, amount = (
+        next(iter(value.items()), ("", None)) if isinstance(value, Mapping) else (value, None)
+    )
     if unit not in BUDGET_UNITS or (isinstance(value, Mapping) and len(value) != 1):
         raise UserError(
             f"budget: {value!r} is not one of {', '.join(BUDGET_UNITS)}; give one, or a line such as `budget: {{tokens: 2000000}}`"
@@ -309,6 +344,12 @@ def parse_budget(value: Any) -> Budget:
 
 def _search(value: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Settings with the values to try."""
-    if not isinstance(value, Mapping) or not all(isinstance(options, list) and options for options in value.values()):
-        raise UserError(f"search: {value!r} is not a mapping of lists; give lines such as `train.lr: [0.01, 0.02]`")
-    return tuple((str(name), tuple(str(option) for option in options)) for name, options in value.items())
+    if not isinstance(value, Mapping) or not all(
+        isinstance(options, list) and options for options in value.values()
+    ):
+        raise UserError(
+            f"search: {value!r} is not a mapping of lists; give lines such as `train.lr: [0.01, 0.02]`"
+        )
+    return tuple(
+        (str(name), tuple(str(option) for option in options)) for name, options in value.items()
+    )

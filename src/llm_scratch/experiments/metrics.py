@@ -41,7 +41,11 @@ def bits_per_byte(argument: str) -> Metric:
         raise UserError(f"metric bits_per_byte:{argument}: takes no argument; write bits_per_byte")
 
     def measure(run: Path) -> float | None:
-        values = [row["val_bits_per_byte"] for row in iter_metrics(run / "metrics.jsonl") if "val_bits_per_byte" in row]
+        values = [
+            row["val_bits_per_byte"]
+            for row in iter_metrics(run / "metrics.jsonl")
+            if "val_bits_per_byte" in row
+        ]
         return float(values[-1]) if values else None
 
     return Metric("bits per byte", measure, smallest_effect=0.005)
@@ -77,11 +81,15 @@ def seconds_to_loss(argument: str) -> Metric:
     except ValueError:
         target = math.nan
     if not math.isfinite(target):
-        raise UserError(f"metric seconds_to_loss:{argument}: the loss is missing; write one such as seconds_to_loss:1.8")
+        raise UserError(
+            f"metric seconds_to_loss:{argument}: the loss is missing; write one such as seconds_to_loss:1.8"
+        )
 
     def measure(run: Path) -> float | None:
         rows = iter_metrics(run / "metrics.jsonl")
-        return next((float(row["elapsed"]) for row in rows if row.get("val_loss", math.inf) <= target), None)
+        return next(
+            (float(row["elapsed"]) for row in rows if row.get("val_loss", math.inf) <= target), None
+        )
 
     return Metric(f"seconds to a loss of {target:g}", measure)
 

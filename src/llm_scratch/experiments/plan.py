@@ -85,7 +85,11 @@ class ExperimentPlan:
     @property
     def detectable(self) -> float | None:
         """The smallest true difference that the seeds show with 80 % probability; None without noise."""
-        return None if self.noise is None else detectable_effect(self.noise.sd, self.n_seeds, self.n_arms)
+        return (
+            None
+            if self.noise is None
+            else detectable_effect(self.noise.sd, self.n_seeds, self.n_arms)
+        )
 
     @property
     def n_needed(self) -> int | None:
@@ -101,7 +105,11 @@ class ExperimentPlan:
                 "experiment, and --noise-from takes the noise of an earlier one."
             )
         low, high = (detectable_effect(sd, self.n_seeds, self.n_arms) for sd in self.noise.range)
-        enough = f"the smallest that matters, {self.margin:g}, takes {self.n_needed:,}" if self.n_needed else "more than 100,000 are needed"
+        enough = (
+            f"the smallest that matters, {self.margin:g}, takes {self.n_needed:,}"
+            if self.n_needed
+            else "more than 100,000 are needed"
+        )
         return (
             f"{self.n_seeds} seeds show a difference of {self.detectable:.2g} {self.unit} with {100 * POWER:.0f} % probability "
             f"({low:.2g} to {high:.2g}, as the noise is known from {self.noise.n} differences); {enough}."
@@ -127,8 +135,15 @@ def plan_experiment(
     """
     metric = prepare(experiment)
     corpora = Corpora(halve_validation=bool(experiment.search))
-    arms = [replace(arm, config=corpora.fit(arm.config)) for arm in resolve_arms(experiment, device)]
-    plans = {arm.name: make_plan(arm.config, torch.device(device), corpora.of(arm.config), TIMING_SECONDS) for arm in arms}
+    arms = [
+        replace(arm, config=corpora.fit(arm.config)) for arm in resolve_arms(experiment, device)
+    ]
+    plans = {
+        arm.name: make_plan(
+            arm.config, torch.device(device), corpora.of(arm.config), TIMING_SECONDS
+        )
+        for arm in arms
+    }
     done = read_results(folder) if folder is not None and (folder / FILE).is_file() else []
     place = noise_from or (folder if done else None)
     return ExperimentPlan(

@@ -62,7 +62,10 @@ def save_report(report: ExperimentReport) -> tuple[Path, Path]:
 
 def render(report: ExperimentReport) -> str:
     """The page of a report."""
-    sections = [make(report) for make in (_header, _seeds, _differences, _curves, _costs, _settings, _failures, _method)]
+    sections = [
+        make(report)
+        for make in (_header, _seeds, _differences, _curves, _costs, _settings, _failures, _method)
+    ]
     sections += [environment_table(report.environment), _reproduction(report)]
     head = element(
         "head",
@@ -77,8 +80,13 @@ def render(report: ExperimentReport) -> str:
 
 def _header(report: ExperimentReport) -> Html:
     """Name, verdict sentences and key figures."""
-    changed = time.strftime("%Y-%m-%d", time.localtime((report.folder / "results.json").stat().st_mtime))
-    items = [element("li", comparison.sentence, class_=comparison.verdict.replace(" ", "-")) for comparison in report.comparisons]
+    changed = time.strftime(
+        "%Y-%m-%d", time.localtime((report.folder / "results.json").stat().st_mtime)
+    )
+    items = [
+        element("li", comparison.sentence, class_=comparison.verdict.replace(" ", "-"))
+        for comparison in report.comparisons
+    ]
     return element(
         "header",
         element("h1", _title(report)),
@@ -92,7 +100,11 @@ def _header(report: ExperimentReport) -> Html:
 def _title(report: ExperimentReport) -> str:
     """The arms, if their names are short enough for a heading."""
     names = " vs ".join(arm.name for arm in report.experiment.arms)
-    return names if len(names) <= MAX_TITLE else f"{len(report.experiment.arms)} arms from {Path(report.experiment.base).name}"
+    return (
+        names
+        if len(names) <= MAX_TITLE
+        else f"{len(report.experiment.arms)} arms from {Path(report.experiment.base).name}"
+    )
 
 
 def _summary(report: ExperimentReport) -> str:
@@ -122,7 +134,10 @@ def _tiles(report: ExperimentReport) -> Html:
             "all runs together",
         ),
     ]
-    boxes = [element("div", element("dt", name), element("dd", value, element("small", note))) for name, value, note in tiles]
+    boxes = [
+        element("div", element("dt", name), element("dd", value, element("small", note)))
+        for name, value, note in tiles
+    ]
     return element("dl", *boxes, class_="tiles")
 
 
@@ -131,8 +146,13 @@ def _seeds(report: ExperimentReport) -> Html:
     title = element("h2", "Every run")
     if not any(arm.values for arm in report.arms):
         return element("section", title, element("p", "No run has finished."))
-    charts = [seeds_chart(report.seed_values, report.metric.name, width, kind) for width, kind in ((BROAD, "broad"), (NARROW, "narrow"))]
-    caption = "A dot is a run; a thin line joins the runs of one seed; the vertical mark is the mean."
+    charts = [
+        seeds_chart(report.seed_values, report.metric.name, width, kind)
+        for width, kind in ((BROAD, "broad"), (NARROW, "narrow"))
+    ]
+    caption = (
+        "A dot is a run; a thin line joins the runs of one seed; the vertical mark is the mean."
+    )
     figure = element("figure", *charts, element("figcaption", caption))
     return element(
         "section",
@@ -159,7 +179,10 @@ def _differences(report: ExperimentReport) -> Html:
     """The differences with their intervals, drawn and as a table."""
     if not any(comparison.differences for comparison in report.comparisons):
         return Html()
-    charts = [differences_chart(report.comparisons, width, kind) for width, kind in ((BROAD, "broad"), (NARROW, "narrow"))]
+    charts = [
+        differences_chart(report.comparisons, width, kind)
+        for width, kind in ((BROAD, "broad"), (NARROW, "narrow"))
+    ]
     better = "right" if report.metric.higher_is_better else "left"
     caption = (
         f"The large dot is the mean, the bar its 95 % interval, a ring the difference of one seed. Left and right of 0, shaded, are "
@@ -183,7 +206,10 @@ def _difference_row(comparison: Comparison) -> tuple[str | Html, ...]:
     sd = "–" if comparison.sd is None else format_value(comparison.sd)
     if comparison.estimate is None:
         return comparison.arm, verdict, mean, "–", "–", sd
-    low, high = (format_value(bound, signed=True) for bound in (comparison.estimate.low, comparison.estimate.high))
+    low, high = (
+        format_value(bound, signed=True)
+        for bound in (comparison.estimate.low, comparison.estimate.high)
+    )
     return comparison.arm, verdict, mean, f"{low} to {high}", f"{comparison.estimate.p:.2g}", sd
 
 
@@ -191,7 +217,10 @@ def _curves(report: ExperimentReport) -> Html:
     """The validation loss over training."""
     if not report.curves:
         return Html()
-    charts = [curves_chart(report.curves, width, height, kind) for width, height, kind in ((BROAD, 360, "broad"), (NARROW, 280, "narrow"))]
+    charts = [
+        curves_chart(report.curves, width, height, kind)
+        for width, height, kind in ((BROAD, 360, "broad"), (NARROW, 280, "narrow"))
+    ]
     caption = "Validation bits per byte: the mean over seeds, and a band from the best to the worst of them."
     legend = arms_legend([curve.arm for curve in report.curves])
     return element(
@@ -249,7 +278,11 @@ def _failures(report: ExperimentReport) -> Html:
 
 
 def _failure_lines(report: ExperimentReport) -> list[str]:
-    return [f"{result.arm}, seed {result.seed}: {result.reason}" for result in report.results if result.state != "finished"]
+    return [
+        f"{result.arm}, seed {result.seed}: {result.reason}"
+        for result in report.results
+        if result.state != "finished"
+    ]
 
 
 def _method(report: ExperimentReport) -> Html:
@@ -275,7 +308,9 @@ def _method_words(report: ExperimentReport) -> list[str]:
     ]
     if report.experiment.search:
         names = ", ".join(name for name, _ in report.experiment.search)
-        words.append(f"{names} was tuned for every arm over the same values, with another seed and another half of the validation text.")
+        words.append(
+            f"{names} was tuned for every arm over the same values, with another seed and another half of the validation text."
+        )
     words += report.search_warnings
     return words
 
@@ -295,7 +330,9 @@ def _reproduction(report: ExperimentReport) -> Html:
 
 def reproduce(report: ExperimentReport) -> tuple[str, str]:
     """The command that runs the experiment again, and its file."""
-    command = shell_command("experiment", "run", report.folder / "experiment.yaml", "--out", f"{report.folder}-again")
+    command = shell_command(
+        "experiment", "run", report.folder / "experiment.yaml", "--out", f"{report.folder}-again"
+    )
     return command, dump_experiment(report.experiment).strip()
 
 
@@ -303,7 +340,10 @@ def render_markdown(report: ExperimentReport) -> str:
     """The report as Markdown."""
     command, text = reproduce(report)
     header = ("arm", report.metric.name, "SD over seeds", "runs", "not finished")
-    values = [(arm.arm, *(_cell(arm.values.get(seed)) for seed in report.experiment.seeds)) for arm in report.arms]
+    values = [
+        (arm.arm, *(_cell(arm.values.get(seed)) for seed in report.experiment.seeds))
+        for arm in report.arms
+    ]
     parts = [
         f"# {_title(report)}",
         "\n".join(f"- {comparison.sentence}" for comparison in report.comparisons),
@@ -343,4 +383,7 @@ def _cell(value: float | None) -> str:
 def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table; its cells have no line breaks or unescaped bars."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in line) + " |"
+        for line in lines
+    )

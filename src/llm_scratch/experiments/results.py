@@ -64,7 +64,11 @@ class Results:
         if self.path.is_file():
             known = set(self._order)
             results = read_results(folder, file)
-            self._found = {(result.arm, result.seed): result for result in results if (result.arm, result.seed) in known}
+            self._found = {
+                (result.arm, result.seed): result
+                for result in results
+                if (result.arm, result.seed) in known
+            }
 
     def get(self, arm: str, seed: int) -> RunResult | None:
         """The result of a run; None if it is not done."""
@@ -103,6 +107,8 @@ def _result(row: dict[str, Any]) -> RunResult:
     value = result.value
     if result.state not in ("finished", "diverged", "failed"):
         raise ValueError(result.state)
-    if (value is None) == (result.state == "finished") or (value is not None and not math.isfinite(value)):
+    if (value is None) == (result.state == "finished") or (
+        value is not None and not math.isfinite(value)
+    ):
         raise ValueError(value)
     return result

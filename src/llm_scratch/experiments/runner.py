@@ -114,8 +114,12 @@ def run_experiment(
     """
     folder = Path(folder)
     corpora = Corpora(halve_validation=bool(experiment.search))
-    session = Session(folder, prepare(experiment), corpora, device, callback or ExperimentCallback())
-    arms = [replace(arm, config=corpora.fit(arm.config)) for arm in resolve_arms(experiment, device)]
+    session = Session(
+        folder, prepare(experiment), corpora, device, callback or ExperimentCallback()
+    )
+    arms = [
+        replace(arm, config=corpora.fit(arm.config)) for arm in resolve_arms(experiment, device)
+    ]
     check_folder_names(arm.name for arm in arms)
     _claim(folder, experiment)
     arms = [_settled(folder, arm) for arm in arms]
@@ -124,7 +128,14 @@ def run_experiment(
         corpora.of(config, for_search=True)
     with exclusive_writer(folder, lambda message: None):
         if tuned:
-            arms = search(experiment, arms, tuned, folder, session.run_candidate, session.metric.higher_is_better)
+            arms = search(
+                experiment,
+                arms,
+                tuned,
+                folder,
+                session.run_candidate,
+                session.metric.higher_is_better,
+            )
         for arm in arms:
             atomic_write(settings_file(folder, arm.name), dump_config(arm.config))
         return _run_seeds(experiment, arms, session, max_seeds)
@@ -143,19 +154,28 @@ class Session:
     def run(self, job: Job, for_search: bool = False) -> RunResult:
         """Train and measure one run."""
         corpus = self.corpora.of(job.config, for_search)
-        return run_once(job, corpus, self.metric, self.device, self.callback.run_started(job.arm, job.seed))
+        return run_once(
+            job, corpus, self.metric, self.device, self.callback.run_started(job.arm, job.seed)
+        )
 
     def run_candidate(self, name: str, config: RunConfig) -> RunResult:
         """Train and measure a candidate of a search."""
         config = replace(config, train=replace(config.train, seed=SEARCH_SEED))
-        result = self.run(Job(name, SEARCH_SEED, config, self.folder / "search" / folder_name(name)), for_search=True)
+        result = self.run(
+            Job(name, SEARCH_SEED, config, self.folder / "search" / folder_name(name)),
+            for_search=True,
+        )
         self.callback.candidate_finished(result)
         return result
 
 
-def _run_seeds(experiment: Experiment, arms: Sequence[ResolvedArm], session: Session, max_seeds: int | None) -> list[Comparison]:
+def _run_seeds(
+    experiment: Experiment, arms: Sequence[ResolvedArm], session: Session, max_seeds: int | None
+) -> list[Comparison]:
     """Run every arm with every seed that is not done."""
-    results = Results(session.folder, [(arm.name, seed) for seed in experiment.seeds for arm in arms])
+    results = Results(
+        session.folder, [(arm.name, seed) for seed in experiment.seeds for arm in arms]
+    )
     session.callback.started(len(experiment.seeds) * len(arms), len(results.all()))
     comparisons = compare_arms(experiment, session.metric, results.all())
     for number, seed in enumerate(experiment.seeds[:max_seeds]):
@@ -186,7 +206,9 @@ def prepare(experiment: Experiment) -> Metric:
     if experiment.smallest_effect is not None:
         return replace(metric, smallest_effect=experiment.smallest_effect)
     if metric.smallest_effect is None:
-        raise UserError(f"metric {experiment.metric}: the smallest effect that matters is not set; set smallest_effect")
+        raise UserError(
+            f"metric {experiment.metric}: the smallest effect that matters is not set; set smallest_effect"
+        )
     return metric
 
 
@@ -214,10 +236,14 @@ def check_folder_names(names: Iterable[str]) -> None:
     for name in names:
         other = known.setdefault(folder_name(name).casefold(), name)
         if other != name:
-            raise UserError(f"arms {other!r} and {name!r}: would share the folder {folder_name(name)}; rename one of them")
+            raise UserError(
+                f"arms {other!r} and {name!r}: would share the folder {folder_name(name)}; rename one of them"
+            )
 
 
-def run_once(job: Job, corpus: Corpus, metric: Metric, device: str, callback: Callback) -> RunResult:
+def run_once(
+    job: Job, corpus: Corpus, metric: Metric, device: str, callback: Callback
+) -> RunResult:
     """Train one run, or what is left of it, and measure it. A divergence or an error is a result.
 
     Raises:
@@ -226,7 +252,14 @@ def run_once(job: Job, corpus: Corpus, metric: Metric, device: str, callback: Ca
     state: State = "finished"
     reason, value = "", None
     try:
-        train(job.config, job.folder, device=device, callbacks=[callback], corpus=corpus, inject_fault=inject_requested)
+        train(
+            job.config,
+            job.folder,
+            device=device,
+            callbacks=[callback],
+            corpus=corpus,
+            inject_fault=inject_requested,
+        )
         value = metric.measure(job.folder)
         if value is None or not math.isfinite(value):
             state, reason, value = "failed", f"the run has no {metric.name}", None
@@ -259,7 +292,9 @@ def _claim(folder: Path, experiment: Experiment) -> None:
     heading = f"# experiment {experiment.fingerprint}\n"
     if path.is_file():
         if not path.read_text(encoding="utf-8").startswith(heading):
-            raise UserError(f"{folder}: holds another experiment ({path}); more seeds or other arms are a new one: choose another --out")
+            raise UserError(
+                f"{folder}: holds another experiment ({path}); more seeds or other arms are a new one: choose another --out"
+            )
         return
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"{folder}: holds other files; choose a new or empty folder with --out")

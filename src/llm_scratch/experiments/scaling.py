@@ -43,7 +43,11 @@ class ScalingLaw:
 
     def loss(self, parameters: np.ndarray | float, tokens: np.ndarray | float) -> Any:
         """The loss of a model of so many parameters after so many tokens."""
-        return self.E + self.A / np.asarray(parameters, dtype=float) ** self.a + self.B / np.asarray(tokens, dtype=float) ** self.b
+        return (
+            self.E
+            + self.A / np.asarray(parameters, dtype=float) ** self.a
+            + self.B / np.asarray(tokens, dtype=float) ** self.b
+        )
 
     def best_size(self, flops: float) -> tuple[float, float]:
         """Parameters and tokens with the lowest loss for a budget of 6 N D FLOPs; NaN if a term of the law is 0.
@@ -83,10 +87,15 @@ class ScalingFit:
         """The bootstrap interval of a constant, such as "E"."""
         return _quantiles([getattr(sample, constant) for sample in self.samples], level)
 
-    def prediction(self, parameters: float, tokens: float, level: float = LEVEL) -> tuple[float, float, float]:
+    def prediction(
+        self, parameters: float, tokens: float, level: float = LEVEL
+    ) -> tuple[float, float, float]:
         """The loss of a run, and an interval that includes the noise of a single run."""
         noise = np.random.default_rng(0).normal(0, self.residual, len(self.samples))
-        losses = [float(sample.loss(parameters, tokens)) + e for sample, e in zip(self.samples, noise, strict=True)]
+        losses = [
+            float(sample.loss(parameters, tokens)) + e
+            for sample, e in zip(self.samples, noise, strict=True)
+        ]
         return float(self.law.loss(parameters, tokens)), *_quantiles(losses, level)
 
 
@@ -120,7 +129,10 @@ def fit_scaling_law(
     rng = np.random.default_rng(seed)
     scaled = errors * np.sqrt(n / free)  # a fit makes its own errors smaller than the noise is
     fitted = law.loss(parameters, tokens)
-    samples = tuple(_fit(parameters, tokens, fitted + rng.choice(scaled, n), [(law.a, law.b)]) for _ in range(bootstraps))
+    samples = tuple(
+        _fit(parameters, tokens, fitted + rng.choice(scaled, n), [(law.a, law.b)])
+        for _ in range(bootstraps)
+    )
     return ScalingFit(law, samples, float(np.sqrt((errors**2).sum() / free)), float(np.ptp(losses)))
 
 
@@ -155,7 +167,9 @@ def _fit(
     ]
     a, b = min(found, key=lambda each: each.cost).x
     E, A, B = _solve(_columns(sizes, lengths, np.array([a, b])), losses)
-    return ScalingLaw(float(E), float(A * parameters.max() ** a), float(B * tokens.max() ** b), float(a), float(b))
+    return ScalingLaw(
+        float(E), float(A * parameters.max() ** a), float(B * tokens.max() ** b), float(a), float(b)
+    )
 
 
 def _columns(sizes: np.ndarray, lengths: np.ndarray, exponents: np.ndarray) -> np.ndarray:
@@ -186,8 +200,12 @@ def parabola_minimum(parameters: np.ndarray, losses: np.ndarray) -> float:
         UserError: fewer than 3 sizes, or a parabola without a minimum (exit code 3).
     """
     if len(set(parameters)) < 3:
-        raise UserError(f"parabola: {len(set(parameters))} sizes do not determine it; give at least 3", DATA)
+        raise UserError(
+            f"parabola: {len(set(parameters))} sizes do not determine it; give at least 3", DATA
+        )
     curvature, slope, _ = np.polyfit(np.log(parameters), losses, 2)
     if curvature <= 0:
-        raise UserError("parabola: the loss has no minimum over these sizes; give smaller and larger ones", DATA)
+        raise UserError(
+            "parabola: the loss has no minimum over these sizes; give smaller and larger ones", DATA
+        )
     return float(np.exp(-slope / (2 * curvature)))

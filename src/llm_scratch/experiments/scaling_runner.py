@@ -119,16 +119,24 @@ def read_scaling(path: str | Path) -> ScalingExperiment:
             raise unknown("key of a scaling experiment", key, KEYS)
     for key in ("base", "sizes", "flops"):
         if key not in values:
-            raise UserError(f"scaling experiment: {key} is missing; docs/experiments.md has an example")
+            raise UserError(
+                f"scaling experiment: {key} is missing; docs/experiments.md has an example"
+            )
     sizes, predict = values["sizes"], values.get("predict")
     if not isinstance(sizes, Mapping):
-        raise UserError(f"sizes: {sizes!r} is not a mapping; give lines such as `64: [model.emb_dim=64]`")
+        raise UserError(
+            f"sizes: {sizes!r} is not a mapping; give lines such as `64: [model.emb_dim=64]`"
+        )
     predicted = None
     if predict is not None:
         if not isinstance(predict, Mapping) or set(predict) != {"size", "flops"}:
-            raise UserError(f"predict: {predict!r} is not a size and its flops; give {{size: [model.emb_dim=192], flops: 4e12}}")
+            raise UserError(
+                f"predict: {predict!r} is not a size and its flops; give {{size: [model.emb_dim=192], flops: 4e12}}"
+            )
         predicted = Arm(PREDICTED, parse_settings("predict", predict["size"]))
-    arms = tuple(Arm(str(name), parse_settings(str(name), settings)) for name, settings in sizes.items())
+    arms = tuple(
+        Arm(str(name), parse_settings(str(name), settings)) for name, settings in sizes.items()
+    )
     budgets = values["flops"] if isinstance(values["flops"], list) else [values["flops"]]
     return ScalingExperiment(
         str(values["name"]),
@@ -172,7 +180,9 @@ def run_scaling(
     """
     distributions()
     folder = Path(folder)
-    session = Session(folder, find_metric("bits_per_byte"), Corpora(), device, callback or ExperimentCallback())
+    session = Session(
+        folder, find_metric("bits_per_byte"), Corpora(), device, callback or ExperimentCallback()
+    )
     configs = _configs(experiment, session.corpora)
     predicted = configs.pop(PREDICTED, None)
     all_configs = configs if predicted is None else {**configs, PREDICTED: predicted}
@@ -183,18 +193,30 @@ def run_scaling(
         results = Results(folder, [(name, experiment.seed) for name in (*configs, PREDICTED)])
         session.callback.started(len(configs) + (predicted is not None), len(results.all()))
         runs = tuple(
-            (n_parameters(config), _run(session, results, Job(name, experiment.seed, config, folder / folder_name(name))))
+            (
+                n_parameters(config),
+                _run(
+                    session, results, Job(name, experiment.seed, config, folder / folder_name(name))
+                ),
+            )
             for name, config in configs.items()
         )
         parameters, tokens, losses = (
-            np.array(column, dtype=float) for column in zip(*((n, result.tokens, result.value) for n, result in runs), strict=True)
+            np.array(column, dtype=float)
+            for column in zip(
+                *((n, result.tokens, result.value) for n, result in runs), strict=True
+            )
         )
         fit = fit_scaling_law(parameters, tokens, losses)
         prediction = None
         if predicted is not None:
-            filled = sum(result.tokens for _, result in runs) / sum(map(_positions, configs.values()))
+            filled = sum(result.tokens for _, result in runs) / sum(
+                map(_positions, configs.values())
+            )
             prediction = _predict(fit, predicted, filled, folder / PREDICTION_FILE)
-            result = _run(session, results, Job(PREDICTED, experiment.seed, predicted, folder / PREDICTED))
+            result = _run(
+                session, results, Job(PREDICTED, experiment.seed, predicted, folder / PREDICTED)
+            )
             prediction = replace(prediction, measured=result.value)
     is_stories = base_config(experiment.base).data.source.partition(":")[0] == "stories"
     floor = floor_bits_per_byte() if is_stories else None
@@ -204,12 +226,16 @@ def run_scaling(
 def _configs(experiment: ScalingExperiment, corpora: Corpora) -> dict[str, RunConfig]:
     """The settings of every run by its name, budget by budget, and of the run to predict."""
     configs = {
-        f"{size.name} {budget:.3g}": _config(experiment, size, budget, corpora) for budget in experiment.flops for size in experiment.sizes
+        f"{size.name} {budget:.3g}": _config(experiment, size, budget, corpora)
+        for budget in experiment.flops
+        for size in experiment.sizes
     }
     if len(configs) < len(experiment.flops) * len(experiment.sizes):
         raise UserError("flops: two budgets are equal to three digits; leave one out")
     if experiment.predicted is not None:
-        configs[PREDICTED] = _config(experiment, experiment.predicted, experiment.predicted_flops, corpora)
+        configs[PREDICTED] = _config(
+            experiment, experiment.predicted, experiment.predicted_flops, corpora
+        )
     return configs
 
 
@@ -224,7 +250,9 @@ def _claim(folder: Path, configs: Mapping[str, RunConfig]) -> None:
         if not path.is_file():
             atomic_write(path, dump_config(config))
         elif load_config(path) != config:
-            raise UserError(f"{folder}: holds a run with other settings ({path}); choose another --out")
+            raise UserError(
+                f"{folder}: holds a run with other settings ({path}); choose another --out"
+            )
 
 
 def _run(session: Session, results: Results, job: Job) -> RunResult:
@@ -239,7 +267,9 @@ def _run(session: Session, results: Results, job: Job) -> RunResult:
         results.add(done)
         session.callback.run_finished(done, [])
     if done.value is None:
-        raise UserError(f"run {job.arm}: {done.reason}; the law needs every run, so change its settings")
+        raise UserError(
+            f"run {job.arm}: {done.reason}; the law needs every run, so change its settings"
+        )
     return done
 
 

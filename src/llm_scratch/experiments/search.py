@@ -30,7 +30,9 @@ def candidates_of(experiment: Experiment) -> list[Settings]:
     return candidates
 
 
-def tuned_arms(experiment: Experiment, arms: Sequence[ResolvedArm]) -> dict[tuple[str, Settings], RunConfig]:
+def tuned_arms(
+    experiment: Experiment, arms: Sequence[ResolvedArm]
+) -> dict[tuple[str, Settings], RunConfig]:
     """(arm, candidate) -> settings of its run, with the steps that spend the budget.
 
     Steps for a budget in seconds are the arm's own: what is searched hardly changes the time of a
@@ -86,7 +88,9 @@ def search(
             if result.value is not None:
                 scores[settings] = result.value if higher_is_better else -result.value
         if not scores:
-            raise UserError(f"arm {arm.name}: none of the candidates of the search finished; search other values")
+            raise UserError(
+                f"arm {arm.name}: none of the candidates of the search finished; search other values"
+            )
         chosen = max(scores, key=lambda settings: scores[settings])
         best.append(replace(arm, config=tuned[arm.name, chosen]))
     return best

@@ -32,9 +32,7 @@ MIN_LOOK_SEEDS = 3
 POWER = 0.8
 """Probability with which a plan promises to show an effect."""
 MAX_SEEDS = 100_000
-LOOK_RULE = (
-    f"Alpha spending: looks before the last seed share an error probability of {INTERIM_ALPHA:g}, the last one has the rest of {ALPHA:g}."
-)
+LOOK_RULE = f"Alpha spending: looks before the last seed share an error probability of {INTERIM_ALPHA:g}, the last one has the rest of {ALPHA:g}."
 
 
 def distributions() -> Any:
@@ -46,7 +44,9 @@ def distributions() -> Any:
     try:
         from scipy import stats
     except ImportError:
-        raise UserError(f"experiments need scipy, which is not installed; {install_command('experiments')}") from None
+        raise UserError(
+            f"experiments need scipy, which is not installed; {install_command('experiments')}"
+        ) from None
     return stats
 
 
@@ -88,7 +88,9 @@ def equivalence_p(differences: np.ndarray, margin: float) -> np.ndarray:
 def _tail(distance: np.ndarray, stderr: np.ndarray, df: int, at_zero: float) -> np.ndarray:
     """P(T > distance / stderr) for Student's t; without noise 0 or 1, and `at_zero` for a distance of 0."""
     has_noise = stderr > 0
-    t = np.divide(distance, stderr, where=has_noise, out=np.zeros_like(np.asarray(distance, dtype=float)))
+    t = np.divide(
+        distance, stderr, where=has_noise, out=np.zeros_like(np.asarray(distance, dtype=float))
+    )
     without_noise = np.where(distance > 0, 0.0, np.where(distance < 0, 1.0, at_zero))
     return np.where(has_noise, distributions().t.sf(t, df), without_noise)
 
@@ -161,7 +163,9 @@ def detectable_effect(sd: float, n: int, arms: int = 1, promise: float = POWER) 
     high = sd
     while power(high, sd, n, level) < promise:
         high *= 2
-    return float(brentq(lambda effect: power(effect, sd, n, level) - promise, 0.0, high, xtol=1e-6 * sd))
+    return float(
+        brentq(lambda effect: power(effect, sd, n, level) - promise, 0.0, high, xtol=1e-6 * sd)
+    )
 
 
 def sd_range(sd: float, n: int, level: float = 0.2) -> tuple[float, float]:

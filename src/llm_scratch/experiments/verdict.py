@@ -113,7 +113,9 @@ class Comparison:
         return _SENTENCES[self.verdict](self, self.mean, self.estimate)
 
 
-def compare_arms(experiment: Experiment, metric: Metric, results: Sequence[RunResult]) -> list[Comparison]:
+def compare_arms(
+    experiment: Experiment, metric: Metric, results: Sequence[RunResult]
+) -> list[Comparison]:
     """Compare each arm with the first one.
 
     Args:
@@ -126,7 +128,12 @@ def compare_arms(experiment: Experiment, metric: Metric, results: Sequence[RunRe
     margin = metric.smallest_effect or 0.0
     pairs = {name: _pairs(results, reference, name, experiment.seeds) for name in others}
     differences = {name: _differences(pairs[name]) for name in others}
-    estimates = _corrected([_estimate(differences[name], len(pairs[name]), planned, margin, len(others)) for name in others])
+    estimates = _corrected(
+        [
+            _estimate(differences[name], len(pairs[name]), planned, margin, len(others))
+            for name in others
+        ]
+    )
     comparisons = []
     for name, estimate in zip(others, estimates, strict=True):
         comparison = Comparison(
@@ -144,15 +151,25 @@ def compare_arms(experiment: Experiment, metric: Metric, results: Sequence[RunRe
             higher_is_better=metric.higher_is_better,
             unit=metric.name,
         )
-        n_needed = seeds_needed(margin, comparison.sd, len(others)) if comparison.sd is not None and margin else None
+        n_needed = (
+            seeds_needed(margin, comparison.sd, len(others))
+            if comparison.sd is not None and margin
+            else None
+        )
         comparisons.append(replace(comparison, verdict=_verdict(comparison), n_needed=n_needed))
     return comparisons
 
 
-def _pairs(results: Sequence[RunResult], reference: str, arm: str, seeds: Sequence[int]) -> list[tuple[RunResult, RunResult]]:
+def _pairs(
+    results: Sequence[RunResult], reference: str, arm: str, seeds: Sequence[int]
+) -> list[tuple[RunResult, RunResult]]:
     """The runs of the reference and of the arm with the same seed, where both are done."""
     found = {(result.arm, result.seed): result for result in results}
-    return [(found[reference, seed], found[arm, seed]) for seed in seeds if (reference, seed) in found and (arm, seed) in found]
+    return [
+        (found[reference, seed], found[arm, seed])
+        for seed in seeds
+        if (reference, seed) in found and (arm, seed) in found
+    ]
 
 
 def _n_failed(results: Sequence[RunResult], arm: str) -> int:
@@ -161,10 +178,14 @@ def _n_failed(results: Sequence[RunResult], arm: str) -> int:
 
 def _differences(pairs: Sequence[tuple[RunResult, RunResult]]) -> dict[int, float]:
     """Seed -> arm minus reference, for the pairs whose runs both finished."""
-    return {b.seed: b.value - a.value for a, b in pairs if a.value is not None and b.value is not None}
+    return {
+        b.seed: b.value - a.value for a, b in pairs if a.value is not None and b.value is not None
+    }
 
 
-def _estimate(differences: Mapping[int, float], n_pairs: int, planned: int, margin: float, n_arms: int) -> Estimate | None:
+def _estimate(
+    differences: Mapping[int, float], n_pairs: int, planned: int, margin: float, n_arms: int
+) -> Estimate | None:
     """The tests of an arm, p-values uncorrected; None if it is too early for a verdict, or a run did not finish."""
     level = level_at(n_pairs, planned)
     if level == 0 or len(differences) < max(2, n_pairs):
@@ -183,8 +204,13 @@ def _estimate(differences: Mapping[int, float], n_pairs: int, planned: int, marg
 def _corrected(estimates: Sequence[Estimate | None]) -> list[Estimate | None]:
     """The estimates with p-values corrected for the number of arms; an arm without an estimate counts too."""
     p = holm(np.array([estimate.p if estimate else 1.0 for estimate in estimates]))
-    p_equivalent = holm(np.array([estimate.p_equivalent if estimate else 1.0 for estimate in estimates]))
-    return [estimate and replace(estimate, p=float(p[i]), p_equivalent=float(p_equivalent[i])) for i, estimate in enumerate(estimates)]
+    p_equivalent = holm(
+        np.array([estimate.p_equivalent if estimate else 1.0 for estimate in estimates])
+    )
+    return [
+        estimate and replace(estimate, p=float(p[i]), p_equivalent=float(p_equivalent[i]))
+        for i, estimate in enumerate(estimates)
+    ]
 
 
 def _verdict(comparison: Comparison) -> Verdict:
@@ -250,7 +276,9 @@ def _failures(comparison: Comparison) -> str:
         comparison.arm: comparison.n_failed,
         comparison.reference: comparison.n_failed_reference,
     }
-    listed = " and ".join(f"{count} run{'s' * (count > 1)} of {name}" for name, count in counts.items() if count)
+    listed = " and ".join(
+        f"{count} run{'s' * (count > 1)} of {name}" for name, count in counts.items() if count
+    )
     rest = ""
     if comparison.mean is not None:
         mean = format_value(comparison.mean, signed=True)

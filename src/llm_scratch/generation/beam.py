@@ -61,12 +61,21 @@ def beam_search(
     check("length_penalty", length_penalty)
     check("max_new_tokens", max_new_tokens)
     if len(idx) != 1 or not 1 <= n_best <= beams:
-        raise UserError(f"beam search takes one text and 1 <= n_best <= beams; got {len(idx)} texts, n_best={n_best}, beams={beams}")
+        raise UserError(
+            f"beam search takes one text and 1 <= n_best <= beams; got {len(idx)} texts, n_best={n_best}, beams={beams}"
+        )
     cached_model = CachedModel(model, context_size, prefill_chunk)
     begin = idx.shape[1]
     if cached_model.size is not None and begin > cached_model.size:
-        raise UserError(f"the prompt has {begin} tokens and the model sees {cached_model.size}; a beam does not slide, so shorten it", DATA)
-    last = max_new_tokens if cached_model.size is None else min(max_new_tokens, cached_model.size - begin + 1)
+        raise UserError(
+            f"the prompt has {begin} tokens and the model sees {cached_model.size}; a beam does not slide, so shorten it",
+            DATA,
+        )
+    last = (
+        max_new_tokens
+        if cached_model.size is None
+        else min(max_new_tokens, cached_model.size - begin + 1)
+    )
     scores = torch.zeros(1, device=idx.device)
     ended: list[Beam] = []
     with eval_mode(model):
@@ -77,14 +86,19 @@ def beam_search(
             rows = best.indices // logprobs.shape[1]
             tokens = best.indices % logprobs.shape[1]
             over = (
-                (tokens == eos_id) | (length == last) if eos_id is not None else torch.full_like(tokens, length == last, dtype=torch.bool)
+                (tokens == eos_id) | (length == last)
+                if eos_id is not None
+                else torch.full_like(tokens, length == last, dtype=torch.bool)
             )
             for at in over[:beams].nonzero().flatten().tolist():
                 text = [*idx[rows[at], begin:].tolist(), int(tokens[at])]
                 ended.append(Beam(text, float(best.values[at]) / length**length_penalty))
             ended = sorted(ended, key=lambda beam: -beam.score)[:beams]
             alive = (~over).nonzero().flatten()[:beams]
-            if not len(alive) or (len(ended) == beams and float(best.values[alive[0]]) / length**length_penalty <= ended[-1].score):
+            if not len(alive) or (
+                len(ended) == beams
+                and float(best.values[alive[0]]) / length**length_penalty <= ended[-1].score
+            ):
                 break
             rows, scores = rows[alive], best.values[alive]
             cached_model.select_rows(rows)

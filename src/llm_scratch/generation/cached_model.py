@@ -49,7 +49,9 @@ class CachedModel:
         UserError: context_size or prefill_chunk below 1.
     """
 
-    def __init__(self, model: nn.Module, context_size: int | None = None, prefill_chunk: int | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, context_size: int | None = None, prefill_chunk: int | None = None
+    ) -> None:
         for name, value in (("context_size", context_size), ("prefill_chunk", prefill_chunk)):
             check(name, value)
         self.model = as_language_model(model)
@@ -98,7 +100,9 @@ class CachedModel:
         """
         self.model.check_cache()
         if len(idx) != cache.rows:
-            raise ValueError(f"cache: has {cache.rows} rows, the text {len(idx)}; create it with new_cache({len(idx)})")
+            raise ValueError(
+                f"cache: has {cache.rows} rows, the text {len(idx)}; create it with new_cache({len(idx)})"
+            )
         self.cache = cache
         self.size = cache.max_length if self.size is None else min(self.size, cache.max_length)
         self.sync_to(idx)

@@ -83,6 +83,10 @@ class Conversation:
             transcript = bool(data.get("transcript", True))  # older files are transcripts
             return cls(str(data["system"]), turns, transcript=transcript)
         except OSError as e:
-            raise UserError(f"{path}: {e.strerror}; expected a conversation that /save wrote", DATA) from e
+            raise UserError(
+                f"{path}: {e.strerror}; expected a conversation that /save wrote", DATA
+            ) from e
         except (ValueError, KeyError, TypeError) as e:
-            raise UserError(f"{path} is not a conversation; expected the JSON that /save writes", DATA) from e
+            raise UserError(
+                f"{path} is not a conversation; expected the JSON that /save writes", DATA
+            ) from e

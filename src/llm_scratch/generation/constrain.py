@@ -40,13 +40,19 @@ class Constraint:
             no token that can begin the form (exit code 3), or the extra is not installed.
     """
 
-    def __init__(self, tokenizer: Any, *, regex: str | None = None, json_schema: str | None = None) -> None:
+    def __init__(
+        self, tokenizer: Any, *, regex: str | None = None, json_schema: str | None = None
+    ) -> None:
         if (regex is None) == (json_schema is None):
-            raise UserError("a constraint is either a regular expression or a JSON schema; pass one of the two")
+            raise UserError(
+                "a constraint is either a regular expression or a JSON schema; pass one of the two"
+            )
         try:
             import llguidance
         except ImportError as e:
-            raise UserError(f"constrained decoding needs llguidance; install it with: {install_command('constrain')}") from e
+            raise UserError(
+                f"constrained decoding needs llguidance; install it with: {install_command('constrain')}"
+            ) from e
         self._matcher = llguidance.LLMatcher
         self._tokens = _tokens_of(tokenizer)
         self._grammar = _grammar(llguidance.LLMatcher, regex, json_schema)
@@ -54,7 +60,9 @@ class Constraint:
         error = self._matcher.validate_grammar(self._grammar, self._tokens)
         if error:
             form = "regular expression" if json_schema is None else "JSON schema"
-            raise UserError(f"the {form} cannot be used: {one_line(error.splitlines()[0], MAX_REASON)}")
+            raise UserError(
+                f"the {form} cannot be used: {one_line(error.splitlines()[0], MAX_REASON)}"
+            )
         first = self._new_matcher()
         first.compute_logit_bias()
         if first.is_error():
@@ -71,7 +79,12 @@ class Constraint:
                     row.consume_token(token)
         else:
             self._rows = [self._new_matcher() for _ in ids]
-        allowed = np.stack([np.frombuffer(row.compute_logit_bias(), np.uint8)[: logits.shape[1]] > 0 for row in self._rows])
+        allowed = np.stack(
+            [
+                np.frombuffer(row.compute_logit_bias(), np.uint8)[: logits.shape[1]] > 0
+                for row in self._rows
+            ]
+        )
         failed = [row.is_error() for row in self._rows]
         allowed[failed] = False  # this text ends, and the others continue
         return logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), float("-inf"))
@@ -84,7 +97,9 @@ def _grammar(matcher: Any, regex: str | None, json_schema: str | None) -> str:
     if regex is not None:
         return matcher.grammar_from_regex(regex)
     try:  # fixed whitespace: an untrained model could add spaces without end
-        return matcher.grammar_from_json_schema(json_schema, defaults={"whitespace_flexible": False})
+        return matcher.grammar_from_json_schema(
+            json_schema, defaults={"whitespace_flexible": False}
+        )
     except ValueError as e:
         raise UserError(f"the JSON schema cannot be read: {describe_error(e)}") from e
 
@@ -106,7 +121,10 @@ def _wrapped(tokenizer: Any, llguidance: Any) -> Any:
             "this tokenizer has no end-of-text token, so a constrained text could not end; use another model",
             DATA,
         ) from e
-    tokens = [b"" if token == eot else tokenizer.decode_bytes([token]) for token in range(tokenizer.n_vocab)]
+    tokens = [
+        b"" if token == eot else tokenizer.decode_bytes([token])
+        for token in range(tokenizer.n_vocab)
+    ]
     first, second = [token for token in range(tokenizer.n_vocab) if token != eot][:2]
     if tokenizer.decode_bytes([first, second]) != tokens[first] + tokens[second]:
         raise UserError(
@@ -123,4 +141,6 @@ def _wrapped(tokenizer: Any, llguidance: Any) -> Any:
     class Wrapped(SimpleNamespace):
         __call__ = staticmethod(encode)
 
-    return llguidance.TokenizerWrapper(Wrapped(eos_token_id=eot, bos_token_id=None, tokens=tokens, special_token_ids=[eot]))
+    return llguidance.TokenizerWrapper(
+        Wrapped(eos_token_id=eot, bos_token_id=None, tokens=tokens, special_token_ids=[eot])
+    )

@@ -120,7 +120,9 @@ def _pad_after_exhaustion(ids: Tensor) -> Tensor:
     return ids.masked_fill(ids == NO_CHOICE, PAD)
 
 
-def generate_text_simple(model: nn.Module, idx: Tensor, max_new_tokens: int, context_size: int) -> Tensor:
+def generate_text_simple(
+    model: nn.Module, idx: Tensor, max_new_tokens: int, context_size: int
+) -> Tensor:
     """Continue each row of token ids greedily. [B, T] -> [B, T + max_new_tokens].
 
     Raises:
@@ -173,7 +175,9 @@ def stream(
     return (chunk.text for chunk in chunks if chunk.text)
 
 
-def stream_chunks(model: nn.Module, tokenizer: Any, prompt: str, **settings: Any) -> Generator[TextChunk]:
+def stream_chunks(
+    model: nn.Module, tokenizer: Any, prompt: str, **settings: Any
+) -> Generator[TextChunk]:
     """Continue a text and yield a `TextChunk` per token, with log-probabilities if `top` is set.
 
     Args:
@@ -333,5 +337,7 @@ def text_to_token_ids(text: str, tokenizer: Any) -> Tensor:
 def token_ids_to_text(token_ids: Tensor, tokenizer: Any) -> str:
     """Decode a batch of one row, [B, T], or one row, [T]."""
     if token_ids.dim() == 2 and len(token_ids) != 1:
-        raise ValueError(f"token_ids {tuple(token_ids.shape)} holds {len(token_ids)} rows; expected (1, T) or (T,)")
+        raise ValueError(
+            f"token_ids {tuple(token_ids.shape)} holds {len(token_ids)} rows; expected (1, T) or (T,)"
+        )
     return tokenizer.decode(token_ids.flatten().tolist())

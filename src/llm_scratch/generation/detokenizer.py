@@ -99,7 +99,12 @@ class StreamingDetokenizer:
             self.buffer = ""
             self.done = True
             return text
-        partial = [n for stop in self.stop for n in range(len(stop) - 1, 0, -1) if self.buffer.endswith(stop[:n])]
+        partial = [
+            n
+            for stop in self.stop
+            for n in range(len(stop) - 1, 0, -1)
+            if self.buffer.endswith(stop[:n])
+        ]
         end = len(self.buffer) - max(partial, default=0)
         text = self.buffer[:end]
         self.buffer = self.buffer[end:]

@@ -60,8 +60,12 @@ def choose_dtype(model: nn.Module, wanted: Dtype = "auto") -> DtypeChoice:
     device, width = device_of(model), as_language_model(model).emb_dim
     if (bits := bits_of(model)) is not None:
         if wanted in ("bfloat16", "float16"):
-            raise UserError(f"the weights are in {bits} bits already; leave out dtype={wanted}, or take the model before it was quantized")
-        reason = "quantized" if device.type != "cpu" or not width else f"{choose_kernel(bits, width)}"
+            raise UserError(
+                f"the weights are in {bits} bits already; leave out dtype={wanted}, or take the model before it was quantized"
+            )
+        reason = (
+            "quantized" if device.type != "cpu" or not width else f"{choose_kernel(bits, width)}"
+        )
         return DtypeChoice("float32", reason, bits)
     if wanted == "float32":
         return DtypeChoice(wanted, "as requested")
@@ -107,21 +111,32 @@ def speedups(names: tuple[str, ...], width: int, device: torch.device) -> dict[s
     """
     if device.type == "cpu":
         seconds = linear_seconds(width)
-        best = {name: min(seconds[name], seconds.get(f"{name} packed", float("inf"))) for name in (*names, "float32")}
+        best = {
+            name: min(seconds[name], seconds.get(f"{name} packed", float("inf")))
+            for name in (*names, "float32")
+        }
         return {name: best["float32"] / best[name] for name in names}
     n_copies = max(1, GPU_TRIAL_BYTES // (16 * width * width))
     weights = {
-        name: [torch.full((4 * width, width), 0.5, dtype=getattr(torch, name), device=device) for _ in range(n_copies)]
+        name: [
+            torch.full((4 * width, width), 0.5, dtype=getattr(torch, name), device=device)
+            for _ in range(n_copies)
+        ]
         for name in (*names, "float32")
     }
 
     def products(rows: int) -> Ways:
-        return {name: [partial(_product, weight, rows) for weight in copies] for name, copies in weights.items()}
+        return {
+            name: [partial(_product, weight, rows) for weight in copies]
+            for name, copies in weights.items()
+        }
 
     seconds = text_seconds(products(1), products(PROMPT_ROWS))
     return {name: seconds["float32"] / seconds[name] for name in names}
 
 
 def _product(weight: Tensor, rows: int) -> None:
-    F.linear(torch.full((rows, weight.shape[1]), 0.5, dtype=weight.dtype, device=weight.device), weight)
+    F.linear(
+        torch.full((rows, weight.shape[1]), 0.5, dtype=weight.dtype, device=weight.device), weight
+    )
     torch.cuda.synchronize(weight.device)

@@ -101,7 +101,9 @@ def _batches_compile(model: nn.Module, bits: Literal[8, 4] | None) -> bool:
     return choose_kernel(bits, as_language_model(model).emb_dim).kernel in TRACEABLE
 
 
-def _compile(model: nn.Module, long_generation: bool, single_sequence: bool, on_compile: Callable[[], None]) -> None:
+def _compile(
+    model: nn.Module, long_generation: bool, single_sequence: bool, on_compile: Callable[[], None]
+) -> None:
     """Compile the generation step; for a single sequence, at once instead of at the first token."""
     from llm_scratch.model.compiled import (
         MIN_CONTEXT,

@@ -48,7 +48,9 @@ def check_logit_bias(bias: Mapping[int, float], vocab_size: int) -> None:
     check("logit_bias", bias)
     for token in bias:
         if not 0 <= token < vocab_size:
-            raise UserError(f"logit_bias: no token {token} in the vocabulary; use ids from 0 to {vocab_size - 1}")
+            raise UserError(
+                f"logit_bias: no token {token} in the vocabulary; use ids from 0 to {vocab_size - 1}"
+            )
 
 
 def repetition_penalty(logits: Tensor, penalty: float, ids: Tensor) -> Tensor:

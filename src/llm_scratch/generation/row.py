@@ -48,7 +48,9 @@ class Row:
         self._detokenizer = None
         if tokenizer is not None:
             last = self.prompt[-1]
-            self._detokenizer = StreamingDetokenizer(tokenizer, last, self._eot, config.stop, config.stop_at_eot)
+            self._detokenizer = StreamingDetokenizer(
+                tokenizer, last, self._eot, config.stop, config.stop_at_eot
+            )
         elif config.stop:
             raise UserError("stop: strings need a tokenizer; pass one, or leave them out")
 

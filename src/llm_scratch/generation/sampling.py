@@ -35,7 +35,9 @@ def temperature(logits: Tensor, t: float) -> Tensor:
     section 2.
     """
     if t == 0:
-        raise UserError("temperature: 0 is the limit `greedy`; pass a number above 0, or call `greedy`")
+        raise UserError(
+            "temperature: 0 is the limit `greedy`; pass a number above 0, or call `greedy`"
+        )
     check("temperature", t)
     return logits / t  # [B, V]
 
@@ -217,7 +219,9 @@ def process_logits(logits: Tensor, ids: Tensor | None = None, **settings: Any) -
         if settings.get(name) is not None:
             logits = penalize(logits, settings[name], ids)  # [B, V]
     if settings.get("temperature") == 0:
-        value = torch.zeros_like(logits[..., :1]).masked_fill(exhausted(logits), float("-inf"))  # [B, 1]
+        value = torch.zeros_like(logits[..., :1]).masked_fill(
+            exhausted(logits), float("-inf")
+        )  # [B, 1]
         return torch.full_like(logits, float("-inf")).scatter(-1, greedy(logits), value)  # [B, V]
     for name, sampler in SAMPLERS.items():
         if settings.get(name) is not None:
@@ -225,7 +229,9 @@ def process_logits(logits: Tensor, ids: Tensor | None = None, **settings: Any) -
     return logits
 
 
-def next_token(logits: Tensor, generator: Generators = None, ids: Tensor | None = None, **settings: Any) -> Tensor:
+def next_token(
+    logits: Tensor, generator: Generators = None, ids: Tensor | None = None, **settings: Any
+) -> Tensor:
     """Choose the next token of each row, by `process_logits` and `sample`. [B, V] -> [B, 1]."""
     logits = process_logits(logits, ids, **settings)  # [B, V]
     return greedy(logits) if settings.get("temperature") == 0 else sample(logits, generator)
@@ -255,7 +261,9 @@ def softmax_with_temperature(logits: Tensor, temperature: float) -> Tensor:
     return SAMPLERS["temperature"](logits, temperature).softmax(-1)
 
 
-def print_sampled_tokens(probas: Tensor, vocab: Mapping[str, int] | None = None, n_draws: int = 1000) -> None:
+def print_sampled_tokens(
+    probas: Tensor, vocab: Mapping[str, int] | None = None, n_draws: int = 1000
+) -> None:
     """Sample `n_draws` times with seed 123 and print how often each word came, as "582 x forward".
 
     Args:

@@ -67,16 +67,26 @@ def speculate(
         raise UserError(f"speculative decoding: got {len(idx)} texts; pass one at a time")
     cached_model = CachedModel(model, context_size, prefill_chunk)
     with eval_mode(model):
-        while context_overflow == "slide" or cached_model.size is None or idx.shape[1] <= cached_model.size:
+        while (
+            context_overflow == "slide"
+            or cached_model.size is None
+            or idx.shape[1] <= cached_model.size
+        ):
             S = idx.shape[1]
-            max_draft = draft_tokens if cached_model.size is None else min(draft_tokens, cached_model.size - S)
+            max_draft = (
+                draft_tokens
+                if cached_model.size is None
+                else min(draft_tokens, cached_model.size - S)
+            )
             draft, q = idx[:, :0], torch.empty(1, 0, 0, device=idx.device)
             if max_draft > 0:
                 draft, q = propose(idx, max_draft)
             longer, n = torch.cat([idx, draft], dim=1), draft.shape[1]
             logits = cached_model(longer, n + 1)
             for i in range(n + 1):
-                processed = process_logits(logits[:, i, :n_vocab], longer[:, : S + i], **settings)  # [B, V]
+                processed = process_logits(
+                    logits[:, i, :n_vocab], longer[:, : S + i], **settings
+                )  # [B, V]
                 if exhausted(processed).any():
                     yield Step(torch.full_like(idx[:, :1], NO_CHOICE), logits[:, i])
                     return
@@ -184,8 +194,19 @@ class DraftModel:
         generator, n_vocab, settings: as in `speculate`, preferably the same: the closer q is to p, the more draft tokens are accepted.
     """
 
-    def __init__(self, model: nn.Module, generator: torch.Generator | None = None, n_vocab: int | None = None, **settings: Any) -> None:
-        self.model, self.generator, self.n_vocab, self.settings = (model, generator, n_vocab, settings)
+    def __init__(
+        self,
+        model: nn.Module,
+        generator: torch.Generator | None = None,
+        n_vocab: int | None = None,
+        **settings: Any,
+    ) -> None:
+        self.model, self.generator, self.n_vocab, self.settings = (
+            model,
+            generator,
+            n_vocab,
+            settings,
+        )
         self.cached_model = CachedModel(model)
 
     def __call__(self, idx: Tensor, n: int) -> tuple[Tensor, Tensor]:
@@ -215,7 +236,8 @@ def check_draft(model: nn.Module, draft: nn.Module) -> None:
     ours, theirs = vocab_size(model), vocab_size(draft)
     if ours != theirs:
         raise UserError(
-            f"the draft knows {theirs} tokens and the model {ours}; take a draft that was trained with the same tokenizer", DATA
+            f"the draft knows {theirs} tokens and the model {ours}; take a draft that was trained with the same tokenizer",
+            DATA,
         )
 
 

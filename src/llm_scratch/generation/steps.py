@@ -58,7 +58,9 @@ def build_sampler(
         check(name, value)
     controller = None if mirostat is None else Mirostat(mirostat)
     if controller is not None and settings.get("temperature") == 0:
-        raise UserError("mirostat: has no effect at temperature=0, which is greedy; leave out one of the two")
+        raise UserError(
+            "mirostat: has no effect at temperature=0, which is greedy; leave out one of the two"
+        )
 
     def choose(logits: Tensor, ids: Tensor) -> Tensor:
         logits = logits[:, :n_vocab]
@@ -70,7 +72,9 @@ def build_sampler(
             return greedy(logits).masked_fill(no_choice, NO_CHOICE)
         if controller is not None:
             logits = controller(logits, ids)
-        return sample(logits.masked_fill(no_choice, 0.0), generator).masked_fill(no_choice, NO_CHOICE)
+        return sample(logits.masked_fill(no_choice, 0.0), generator).masked_fill(
+            no_choice, NO_CHOICE
+        )
 
     return choose
 
@@ -118,7 +122,9 @@ def steps(
                 full = ~ended & ~stuck & (left <= 0)
                 if not (active := ~ended & ~full & ~stuck).any():
                     return
-                if idx.shape[1] > size:  # the longest row is full: drop the padding that it required
+                if (
+                    idx.shape[1] > size
+                ):  # the longest row is full: drop the padding that it required
                     idx = idx[:, int(left[active].min()) - size - 1 :]
                     cached_model.rewind(0)
                 left = left - 1

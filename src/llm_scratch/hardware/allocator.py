@@ -24,4 +24,8 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):
         return False
     large = 2**31 - 1  # mallopt takes an int
-    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, large) and mallopt(M_TOP_PAD, 64 * 2**20))
+    return bool(
+        mallopt(M_MMAP_MAX, 0)
+        and mallopt(M_TRIM_THRESHOLD, large)
+        and mallopt(M_TOP_PAD, 64 * 2**20)
+    )

@@ -15,7 +15,11 @@ import torch
 
 from llm_scratch.hardware.matmul_backend import select_matmul_backend
 
-MATMUL_SIZE = {"cpu": 1024, "cuda": 8192, "mps": 4096}  # rows and columns of the matrices multiplied: large enough for full speed
+MATMUL_SIZE = {
+    "cpu": 1024,
+    "cuda": 8192,
+    "mps": 4096,
+}  # rows and columns of the matrices multiplied: large enough for full speed
 
 
 def repeat_timings(work: Callable[[], object], device: torch.device, seconds: float) -> list[float]:
@@ -38,7 +42,9 @@ def best_time(work: Callable[[], object], device: torch.device, seconds: float) 
     return min(repeat_timings(work, device, seconds))
 
 
-def matmul_flops(device: torch.device, dtype: torch.dtype = torch.float32, seconds: float = 0.15) -> float:
+def matmul_flops(
+    device: torch.device, dtype: torch.dtype = torch.float32, seconds: float = 0.15
+) -> float:
     """FLOP/s of a large matrix product by the library in use: an upper bound for everything else.
 
     Measured once for each library.
@@ -48,11 +54,17 @@ def matmul_flops(device: torch.device, dtype: torch.dtype = torch.float32, secon
 
 
 @lru_cache
-def _matmul_flops(device: str, dtype: torch.dtype, seconds: float, threads: int, backend: str) -> float:
+def _matmul_flops(
+    device: str, dtype: torch.dtype, seconds: float, threads: int, backend: str
+) -> float:
     where = torch.device(device)
     n = MATMUL_SIZE.get(where.type, MATMUL_SIZE["cpu"])
     # random values: a GPU multiplies constants up to an eighth faster, as its power limit then leaves it a higher clock
-    a = torch.empty(n, n, device=where).normal_(generator=torch.Generator(where).manual_seed(0)).to(dtype)
+    a = (
+        torch.empty(n, n, device=where)
+        .normal_(generator=torch.Generator(where).manual_seed(0))
+        .to(dtype)
+    )
     out = torch.empty(n, n, device=where, dtype=dtype)
     return 2 * n**3 / best_time(lambda: torch.mm(a, a, out=out), where, seconds)
 
@@ -64,5 +76,7 @@ def matmul_dtype(device: torch.device) -> torch.dtype:
 
 def read_bandwidth(device: torch.device, seconds: float = 0.15) -> float:
     """Bytes per second that a sum over a large tensor reads: the limit of everything that is not a matrix product."""
-    x = torch.ones(2**30 if device.type == "cuda" else 2**25, device=device)  # not zeros: untouched zeros share one page
+    x = torch.ones(
+        2**30 if device.type == "cuda" else 2**25, device=device
+    )  # not zeros: untouched zeros share one page
     return x.nbytes / best_time(x.sum, device, seconds)

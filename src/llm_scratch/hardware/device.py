@@ -46,7 +46,9 @@ def choose_device(requested: str = "auto") -> DeviceChoice:
         raise UserError(f"unknown device {name!r}; expected auto, cpu, cuda, cuda:1, mps") from e
     available = {"cpu": True, "cuda": cuda and index < torch.cuda.device_count(), "mps": mps}
     if not available.get(kind, False):
-        raise UserError(f"no device {name!r} here (torch {torch.__version__}); auto takes what there is, `llm-scratch doctor` lists it")
+        raise UserError(
+            f"no device {name!r} here (torch {torch.__version__}); auto takes what there is, `llm-scratch doctor` lists it"
+        )
     if kind == "cpu":
         threads = torch.get_num_threads()
         reason = "as requested" if requested != "auto" else "no CUDA or MPS device here"

@@ -28,7 +28,11 @@ def collapse_huge_pages(ranges: Iterable[tuple[int, int]]) -> int:
     """
     if not sys.platform.startswith("linux"):
         return 0
-    pages = {page for address, size in ranges for page in range(address // PAGE_BYTES, -(-(address + size) // PAGE_BYTES))}
+    pages = {
+        page
+        for address, size in ranges
+        for page in range(address // PAGE_BYTES, -(-(address + size) // PAGE_BYTES))
+    }
     madvise = ctypes.CDLL(None).madvise
     madvise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
     return sum(madvise(page * PAGE_BYTES, PAGE_BYTES, MADV_COLLAPSE) == 0 for page in sorted(pages))

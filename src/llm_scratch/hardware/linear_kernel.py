@@ -35,7 +35,9 @@ def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 def has_onednn_linear() -> bool:
     """Whether this build of torch and this processor can do it: found by doing it once."""
     try:
-        x, weight, bias = torch.randn(3, 64, 64, generator=torch.Generator().manual_seed(0)).unbind()
+        x, weight, bias = torch.randn(
+            3, 64, 64, generator=torch.Generator().manual_seed(0)
+        ).unbind()
         exact = F.linear(x.double(), weight.double(), bias[0].double())
         error = (onednn_linear(x, weight, bias[0]) - exact).norm() / exact.norm()
     except (RuntimeError, AttributeError):
@@ -73,7 +75,9 @@ def _speedup(product: str, shape: tuple[int, int], matmul_backend: str) -> float
 
 def _forward_seconds(n_out: int, n_in: int) -> Seconds:
     x, weight = torch.ones(TRIAL_ROWS, n_in), torch.ones(n_out, n_in)
-    return _seconds({"torch": lambda: F.linear(x, weight), "oneDNN": lambda: onednn_linear(x, weight)})
+    return _seconds(
+        {"torch": lambda: F.linear(x, weight), "oneDNN": lambda: onednn_linear(x, weight)}
+    )
 
 
 def _gradient_seconds(n_out: int, n_in: int) -> Seconds:

@@ -36,7 +36,9 @@ def _getrusage() -> int | None:
         return None
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
 
 
 def free_memory(device: torch.device | None = None, root: Path = Path("/")) -> int | None:
@@ -58,7 +60,10 @@ def _left_in_containers(root: Path) -> list[int]:
     Page cache of files is reclaimed on demand, so it counts as available.
     """
     try:
-        groups = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()]
+        groups = [
+            line.split(":", 2)
+            for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+        ]
     except OSError:
         return []
     left = []
@@ -66,19 +71,36 @@ def _left_in_containers(root: Path) -> list[int]:
         if kinds not in ("", "memory"):
             continue
         base = root / "sys/fs/cgroup" / kinds
-        limit, used = ("memory.limit_in_bytes", "memory.usage_in_bytes") if kinds else ("memory.max", "memory.current")
+        limit, used = (
+            ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            if kinds
+            else ("memory.max", "memory.current")
+        )
         here = base / path.lstrip("/")
         for folder in {base, here, *(p for p in here.parents if p.is_relative_to(base))}:
             room, taken = _number(folder / limit), _number(folder / used)
-            if room is not None and taken is not None:  # the root group has no limit, and "max" means none
-                left.append(max(0, room - taken + (_number(folder / "memory.stat", r"^(?:total_)?inactive_file (\d+)") or 0)))
+            if (
+                room is not None and taken is not None
+            ):  # the root group has no limit, and "max" means none
+                left.append(
+                    max(
+                        0,
+                        room
+                        - taken
+                        + (
+                            _number(folder / "memory.stat", r"^(?:total_)?inactive_file (\d+)") or 0
+                        ),
+                    )
+                )
     return left
 
 
 def _number(path: Path | str, pattern: str = r"^(\d+)$") -> int | None:
     """The number in a small file, or in the line that matches `pattern`; None if there is none."""
     try:
-        with open(path, encoding="ascii") as file:  # called after every step; pathlib takes twice as long
+        with open(
+            path, encoding="ascii"
+        ) as file:  # called after every step; pathlib takes twice as long
             found = re.search(pattern, file.read(), re.MULTILINE)
     except OSError:
         return None

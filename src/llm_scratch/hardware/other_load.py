@@ -29,7 +29,9 @@ class LoadMeter:
             return _load_average(end.own_seconds - self._began.own_seconds)
         if seconds <= 0:
             return None
-        others = (end.all_seconds - self._began.all_seconds) - (end.own_seconds - self._began.own_seconds)
+        others = (end.all_seconds - self._began.all_seconds) - (
+            end.own_seconds - self._began.own_seconds
+        )
         return max(0.0, others / seconds)
 
 
@@ -55,7 +57,11 @@ def _busy_seconds() -> float | None:
     try:
         rows = [line.split() for line in STAT.read_text().splitlines()]
         # user, nice, system, (idle, iowait,) irq, softirq, steal
-        return sum(sum(map(int, [*row[1:4], *row[6:9]])) for row in rows if row and row[0] in names) / TICKS or None
+        return (
+            sum(sum(map(int, [*row[1:4], *row[6:9]])) for row in rows if row and row[0] in names)
+            / TICKS
+            or None
+        )
     except (OSError, ValueError):
         return None
 

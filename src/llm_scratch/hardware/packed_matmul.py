@@ -87,11 +87,18 @@ def linear_seconds(width: int) -> Seconds:
             weights = [torch.full((4 * width, width), 0.5, dtype=dtype) for _ in range(n_copies)]
             ways[name] = F.linear, weights, dtype
             if can_pack(dtype):
-                ways[f"{name} packed"] = packed_matmul, [pack_weight(weight) for weight in weights], dtype
+                ways[f"{name} packed"] = (
+                    packed_matmul,
+                    [pack_weight(weight) for weight in weights],
+                    dtype,
+                )
 
         def products(rows: int) -> Ways:
             return {
-                name: [partial(product, torch.full((rows, width), 0.5, dtype=dtype), weight) for weight in weights]
+                name: [
+                    partial(product, torch.full((rows, width), 0.5, dtype=dtype), weight)
+                    for weight in weights
+                ]
                 for name, (product, weights, dtype) in ways.items()
             }
 

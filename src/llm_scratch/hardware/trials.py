@@ -29,7 +29,9 @@ from llm_scratch.storage.files import atomic_write
 PROMPT_ROWS = 256  # a typical text to generate: a prompt of 256 tokens, read at once ...
 NEW_TOKENS = 200  # ... and 200 tokens, one by one
 N_ROUNDS = 6  # in which each way is timed
-MAX_SLOWDOWN = 4  # a way that is this many times slower than the best after two rounds is timed no more
+MAX_SLOWDOWN = (
+    4  # a way that is this many times slower than the best after two rounds is timed no more
+)
 ISA_VARIABLES = (
     "ONEDNN_MAX_CPU_ISA",
     "DNNL_MAX_CPU_ISA",
@@ -42,7 +44,9 @@ Seconds = dict[str, float]
 """seconds by the name of a way; infinite where it does not work here"""
 
 
-def remembered(question: str, depends_on: Sequence[object], measure: Callable[[], Seconds]) -> Seconds:
+def remembered(
+    question: str, depends_on: Sequence[object], measure: Callable[[], Seconds]
+) -> Seconds:
     """Measure the first time, and read the timings from the cache folder afterwards.
 
     Args:
@@ -59,7 +63,9 @@ def remembered(question: str, depends_on: Sequence[object], measure: Callable[[]
         seconds = _read(path, key)
         if seconds is None:
             seconds = measure()
-            if min(seconds.values()) < float("inf"):  # else something may be missing only today, such as a compiler
+            if min(seconds.values()) < float(
+                "inf"
+            ):  # else something may be missing only today, such as a compiler
                 with suppress(UserError, OSError):  # the cache is optional
                     atomic_write(path, json.dumps({"key": key, "seconds": seconds}, indent=1))
         _answers[key] = seconds
@@ -98,7 +104,9 @@ def processor() -> str:
     facts = [platform.machine(), platform.processor()]
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        facts += [next((line for line in lines if line.lower().startswith(name)), "") for name in wanted]
+        facts += [
+            next((line for line in lines if line.lower().startswith(name)), "") for name in wanted
+        ]
     return " ".join([*facts, torch.backends.cpu.get_cpu_capability(), *limits])
 
 
@@ -115,7 +123,10 @@ def time_in_turns(ways: Ways) -> Seconds:
     """
     with one_thread():
         best = {name: _shortest(calls) for name, calls in ways.items()}  # warms up
-        best = {name: seconds if seconds == float("inf") else _shortest(ways[name]) for name, seconds in best.items()}
+        best = {
+            name: seconds if seconds == float("inf") else _shortest(ways[name])
+            for name, seconds in best.items()
+        }
         for turn in range(N_ROUNDS):
             for name in best:
                 if best[name] <= MAX_SLOWDOWN * min(best.values()) or turn < 2:

@@ -57,7 +57,9 @@ def _start() -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Four bytes that turn a register of zeros into the initial register of ones (the steps inverted)."""
     register = ONES
     for _ in range(32):
-        top = register >> 31  # the polynomial has the highest bit set, so this shows whether it was xor-ed
+        top = (
+            register >> 31
+        )  # the polynomial has the highest bit set, so this shows whether it was xor-ed
         register = ((register ^ POLYNOMIAL * top) << 1 | top) & ONES
     return np.frombuffer(register.to_bytes(4, "little"), np.uint8)
 
@@ -77,7 +79,12 @@ def _fold(raw: np.ndarray[Any, np.dtype[np.uint8]]) -> Words:
 def _past(words: Words, level: int) -> Words:
     """Each word after 2**level words of zeros: four table lookups, one per byte."""
     table, column = _table(level), words.view(np.uint8)
-    return table[0].take(column[0::4]) ^ table[1].take(column[1::4]) ^ table[2].take(column[2::4]) ^ table[3].take(column[3::4])
+    return (
+        table[0].take(column[0::4])
+        ^ table[1].take(column[1::4])
+        ^ table[2].take(column[2::4])
+        ^ table[3].take(column[3::4])
+    )
 
 
 @cache

@@ -35,4 +35,6 @@ def load_named(name: str) -> tuple[LanguageModel, Tokenizer]:
     if (file := f"{name}.safetensors") not in download.FILES:
         return load_gpt2(find_or_download(size, cache))
     path = download.fetch(file, *download.FILES[file])
-    return load_weights(gpt2_config(size), [path], path, f"GPT-2 {size}"), TOKENIZERS["gpt2"]([], None)
+    return load_weights(gpt2_config(size), [path], path, f"GPT-2 {size}"), TOKENIZERS["gpt2"](
+        [], None
+    )

@@ -32,10 +32,14 @@ PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 def is_folder(path: Path) -> bool:
     """Whether a folder looks like a model of transformers."""
-    return (path / "config.json").is_file() and any((path / name).is_file() for name in (SINGLE, INDEX, *PICKLED))
+    return (path / "config.json").is_file() and any(
+        (path / name).is_file() for name in (SINGLE, INDEX, *PICKLED)
+    )
 
 
-def load_folder(folder: str | Path, tokenizer: Tokenizer | None = None) -> tuple[LanguageModel, Tokenizer]:
+def load_folder(
+    folder: str | Path, tokenizer: Tokenizer | None = None
+) -> tuple[LanguageModel, Tokenizer]:
     """Load the model and tokenizer of a folder, one tensor at a time to save memory.
 
     Args:
@@ -47,7 +51,11 @@ def load_folder(folder: str | Path, tokenizer: Tokenizer | None = None) -> tuple
     folder = Path(folder)
     config = read_json(folder / "config.json", CHECKPOINT)
     cfg = config_of(config, folder / "config.json")
-    if not (folder / SINGLE).is_file() and any((folder / name).is_file() for name in PICKLED) and not (folder / INDEX).is_file():
+    if (
+        not (folder / SINGLE).is_file()
+        and any((folder / name).is_file() for name in PICKLED)
+        and not (folder / INDEX).is_file()
+    ):
         raise UserError(
             f"{folder / PICKLED[0]} is a pickle, which can execute code when it is loaded; download model.safetensors instead, or convert "
             "it with `transformers`: from_pretrained(...).save_pretrained(...)",
@@ -56,7 +64,8 @@ def load_folder(folder: str | Path, tokenizer: Tokenizer | None = None) -> tuple
     tokenizer = tokenizer or read_tokenizer(folder)
     if tokenizer.n_vocab > cfg.vocab_size:
         raise UserError(
-            f"{folder}: the tokenizer has {tokenizer.n_vocab} tokens, the model {cfg.vocab_size}; use the model's own", CHECKPOINT
+            f"{folder}: the tokenizer has {tokenizer.n_vocab} tokens, the model {cfg.vocab_size}; use the model's own",
+            CHECKPOINT,
         )
     model = load_weights(cfg, files_of(folder), folder, "config.json")
     start = (config.get(EXTRA_KEY) or {}).get("start_id", read_start_id(folder))
@@ -64,7 +73,9 @@ def load_folder(folder: str | Path, tokenizer: Tokenizer | None = None) -> tuple
     return model, tokenizer
 
 
-def load_weights(cfg: ModelConfig, files: Sequence[Path], where: Path, config_file: str) -> LanguageModel:
+def load_weights(
+    cfg: ModelConfig, files: Sequence[Path], where: Path, config_file: str
+) -> LanguageModel:
     """Load a model from safetensors files with transformers' names.
 
     Args:
@@ -78,7 +89,11 @@ def load_weights(cfg: ModelConfig, files: Sequence[Path], where: Path, config_fi
     _, family = family_of(cfg)
     source = TensorFiles(files)
     plain = unwrapped_names(source.tensors, where)
-    source.tensors = {plain[name]: entry for name, entry in source.tensors.items() if not family.ignored.fullmatch(plain[name])}
+    source.tensors = {
+        plain[name]: entry
+        for name, entry in source.tensors.items()
+        if not family.ignored.fullmatch(plain[name])
+    }
     rules = list(family.rules)
     prefix = family.prefix
     if not any(name.startswith(prefix) for name in source.tensors):
@@ -86,7 +101,10 @@ def load_weights(cfg: ModelConfig, files: Sequence[Path], where: Path, config_fi
         prefix = ""
     for name, entry in source.tensors.items():
         if prefix and prefix + name in source.tensors:
-            raise UserError(f"{entry.file}: {name} occurs twice, with and without the prefix {prefix}", CHECKPOINT)
+            raise UserError(
+                f"{entry.file}: {name} occurs twice, with and without the prefix {prefix}",
+                CHECKPOINT,
+            )
     return assemble(cfg, source, rules, Origin(where, config_file))
 
 
@@ -98,10 +116,17 @@ def config_of(config: Mapping[str, Any], path: Path) -> ModelConfig:
     """
     family = HF_FAMILIES.get(str(config.get("model_type")))
     if family is None:
-        raise unsupported(config, path, "model_type", f"{' or '.join(map(repr, HF_FAMILIES))}, the only supported type")
+        raise unsupported(
+            config,
+            path,
+            "model_type",
+            f"{' or '.join(map(repr, HF_FAMILIES))}, the only supported type",
+        )
     cfg = family.config_from(config, path)
     if config.get("quantization_config"):
-        raise unsupported(config, path, "quantization_config", "none: only unquantized weights are supported")
+        raise unsupported(
+            config, path, "quantization_config", "none: only unquantized weights are supported"
+        )
     return cfg
 
 
@@ -140,4 +165,6 @@ def family_of(cfg: ModelConfig) -> tuple[str, Family]:
         if family.architecture == cfg.architecture:
             return model_type, family
     known = ", ".join(family.architecture for family in HF_FAMILIES.values())
-    raise UserError(f"architecture {cfg.architecture!r}: transformers has no such model; architectures that it has: {known}")
+    raise UserError(
+        f"architecture {cfg.architecture!r}: transformers has no such model; architectures that it has: {known}"
+    )

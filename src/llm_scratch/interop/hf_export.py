@@ -73,12 +73,21 @@ def write(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
     files.filesystem.write(folder / SINGLE, iter_bytes(tensors(model), {"format": "pt"}))
     generation = {"bos_token_id": eot, "eos_token_id": eot, "do_sample": True}
     for name, content in (("config.json", config), ("generation_config.json", generation)):
-        files.atomic_write(folder / name, json.dumps({key: value for key, value in content.items() if value is not None}, indent=2) + "\n")
+        files.atomic_write(
+            folder / name,
+            json.dumps(
+                {key: value for key, value in content.items() if value is not None}, indent=2
+            )
+            + "\n",
+        )
 
 
 def tensors(model: LanguageModel) -> dict[str, Tensor]:
     """Convert the weights to transformers' names and shapes; a tied head is stored once."""
-    state = {name: parameter.detach().to("cpu", torch.float32) for name, parameter in model.named_parameters()}
+    state = {
+        name: parameter.detach().to("cpu", torch.float32)
+        for name, parameter in model.named_parameters()
+    }
     mapped = expand(family_of(model.cfg)[1].rules, model.cfg.n_layers)
     tied = "out_head.weight" if model.head_is_tied else None
     return {each.theirs: each.join(state) for each in mapped if each.ours != (tied,)}
@@ -112,7 +121,9 @@ def compare(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> Checked
     first = [] if model.start_id is None else [model.start_id]
     for text, ids in zip(texts, their_tokenizer(texts, verbose=False)["input_ids"]):
         if [*first, *tokenizer.encode(text, allowed_special="all")] != ids:
-            raise UserError(f"transformers reads another tokenizer: the ids of {text[:60]!r} differ", CHECKPOINT)
+            raise UserError(
+                f"transformers reads another tokenizer: the ids of {text[:60]!r} differ", CHECKPOINT
+            )
     pipeline = transformers.pipeline(
         "text-generation", model=theirs, tokenizer=their_tokenizer, device="cpu"
     )  # not the GPU that it would take
@@ -121,7 +132,9 @@ def compare(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> Checked
 
 
 @torch.inference_mode()
-def check_continuation(model: LanguageModel, tokenizer: Tokenizer, pipeline: Any, texts: Sequence[str]) -> None:
+def check_continuation(
+    model: LanguageModel, tokenizer: Tokenizer, pipeline: Any, texts: Sequence[str]
+) -> None:
     """Compare a greedy continuation by transformers' text-generation pipeline with our model.
 
     Args:
@@ -137,18 +150,24 @@ def check_continuation(model: LanguageModel, tokenizer: Tokenizer, pipeline: Any
     prompt, own = next(((text, ids) for text, ids in encoded if 0 < len(ids) <= room), ("", []))
     if not own:
         return  # the context is too short for a prompt and its continuation
-    output = pipeline(prompt, max_new_tokens=N_NEW_TOKENS, do_sample=False, pad_token_id=0, return_tensors=True)
+    output = pipeline(
+        prompt, max_new_tokens=N_NEW_TOKENS, do_sample=False, pad_token_id=0, return_tensors=True
+    )
     ids = output[0]["generated_token_ids"]
     start = len(first) + len(own)
     if ids[:start] != [*first, *own]:
         raise UserError(
-            f"transformers begins the prompt {prompt[:60]!r} with other ids: {ids[:4]}, expected {[*first, *own][:4]}", CHECKPOINT
+            f"transformers begins the prompt {prompt[:60]!r} with other ids: {ids[:4]}, expected {[*first, *own][:4]}",
+            CHECKPOINT,
         )
     device = device_of(model)
     logits = model(torch.tensor([ids], device=device)).float()[0, start - 1 : -1]  # [tokens, V]
     chosen = logits.gather(-1, torch.tensor(ids[start:], device=device)[:, None])[:, 0]
     if (logits.max(-1).values - chosen).max() > TOLERANCE * logits.abs().max():
-        raise UserError(f"transformers continues the prompt {prompt[:60]!r} with another token than this model", CHECKPOINT)
+        raise UserError(
+            f"transformers continues the prompt {prompt[:60]!r} with another token than this model",
+            CHECKPOINT,
+        )
 
 
 @torch.inference_mode()
@@ -156,7 +175,9 @@ def logits_differ(model: LanguageModel, theirs: Any) -> float:
     """The largest difference between the logits of two models on random tokens, relative to the largest."""
     cfg = model.cfg
     draw = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, cfg.vocab_size, (N_ROWS, min(cfg.context_length, MAX_ROW_LENGTH)), generator=draw)
+    ids = torch.randint(
+        0, cfg.vocab_size, (N_ROWS, min(cfg.context_length, MAX_ROW_LENGTH)), generator=draw
+    )
     device = device_of(model)
     ours, want = model(ids.to(device)).float().cpu(), theirs(ids).logits.float()
     return ((ours - want).abs().max() / want.abs().max()).item()
@@ -169,5 +190,11 @@ def sample_texts(tokenizer: Tokenizer, n: int) -> list[str]:
     texts = [tokenizer.decode(draw.choices(known, k=draw.randrange(1, 60))) for _ in range(n)]
     if isinstance(tokenizer, CharTokenizer):
         return texts
-    letters = [*map(chr, range(0x20, 0x7F)), *"\n\t\r '’éßжяअ中文日本語한국😀👩‍🚀\u00a0\u200b\u0301"]
-    return [text if i % 2 else "".join(draw.choices(letters, k=draw.randrange(60))) for i, text in enumerate(texts)]
+    letters = [
+        *map(chr, range(0x20, 0x7F)),
+        *"\n\t\r '’éßжяअ中文日本語한국😀👩‍🚀\u00a0\u200b\u0301",
+    ]
+    return [
+        text if i % 2 else "".join(draw.choices(letters, k=draw.randrange(60)))
+        for i, text in enumerate(texts)
+    ]

@@ -39,10 +39,14 @@ class Family(NamedTuple):
 
 def unsupported(config: Mapping[str, Any], path: Path, name: str, expected: object) -> UserError:
     """The error for a setting that our model does not have."""
-    return UserError(f"{path}: {name} is {str(config.get(name))[:60]!r}; expected {expected}", CHECKPOINT)
+    return UserError(
+        f"{path}: {name} is {str(config.get(name))[:60]!r}; expected {expected}", CHECKPOINT
+    )
 
 
-def positive_integers(config: Mapping[str, Any], path: Path, names: Mapping[str, str]) -> dict[str, int]:
+def positive_integers(
+    config: Mapping[str, Any], path: Path, names: Mapping[str, str]
+) -> dict[str, int]:
     """Sizes of a model under our names.
 
     Args:

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from llm_scratch.errors import UserError, describe_error
 from llm_scratch.storage.files import atomic_write
-from llm_scratch.tokenizers import CharTokenizer, SimpleTokenizerV1, Tokenizer, load_tokenizer, save_tokenizer
+from llm_scratch.tokenizers import (
+    CharTokenizer,
+    SimpleTokenizerV1,
+    Tokenizer,
+    load_tokenizer,
+    save_tokenizer,
+)
 from llm_scratch.tokenizers.bpe import ByteBPE
 from llm_scratch.tokenizers.bpe_files import prefix_id, read_tokenizer_json, write_tokenizer_json
 from llm_scratch.tokenizers.char_files import word_level_json
@@ -31,7 +37,11 @@ def read_tokenizer(folder: str | Path) -> Tokenizer:
         UserError: missing, damaged, or of an unsupported type (code 3).
     """
     folder = Path(folder)
-    if not (folder / "tokenizer.json").is_file() and (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+    if (
+        not (folder / "tokenizer.json").is_file()
+        and (folder / "vocab.json").is_file()
+        and (folder / "merges.txt").is_file()
+    ):
         return ByteBPE.from_gpt2_files(folder / "merges.txt", folder / "vocab.json")
     return load_tokenizer(folder)
 
@@ -45,9 +55,15 @@ def check_exportable(tokenizer: Tokenizer) -> None:
     if isinstance(tokenizer, (CharTokenizer, ByteBPE)):
         return
     if isinstance(tokenizer, SimpleTokenizerV1):
-        raise UserError("transformers has no tokenizer of words that keeps spaces as ours does; train with --data.tokenizer bpe or chars")
+        raise UserError(
+            "transformers has no tokenizer of words that keeps spaces as ours does; train with --data.tokenizer bpe or chars"
+        )
     name, kind = getattr(tokenizer, "name", ""), type(tokenizer).__name__
-    what = f"the tokenizer {name!r} ({kind})" if isinstance(name, str) and name else f"a tokenizer of the class {kind}"
+    what = (
+        f"the tokenizer {name!r} ({kind})"
+        if isinstance(name, str) and name
+        else f"a tokenizer of the class {kind}"
+    )
     reason = "it is neither byte-level BPE nor characters"
     if hasattr(tokenizer, "_mergeable_ranks"):
         try:
@@ -56,10 +72,14 @@ def check_exportable(tokenizer: Tokenizer) -> None:
             reason = f"its vocabulary is not a byte-level BPE that can be written as merges ({describe_error(e, named=True)})"
         else:
             return
-    raise UserError(f"{what} cannot be exported to transformers: {reason}; train with --data.tokenizer bpe, gpt2 or chars")
+    raise UserError(
+        f"{what} cannot be exported to transformers: {reason}; train with --data.tokenizer bpe, gpt2 or chars"
+    )
 
 
-def write_tokenizer(tokenizer: Tokenizer, folder: str | Path, context_length: int, start_id: int | None = None) -> None:
+def write_tokenizer(
+    tokenizer: Tokenizer, folder: str | Path, context_length: int, start_id: int | None = None
+) -> None:
     """Write tokenizer.json and tokenizer_config.json, so that AutoTokenizer reads the same tokenizer.
 
     Args:

@@ -29,14 +29,28 @@ def from_hub(name: str) -> Path:
     """
     name, at, revision = name.partition("@")
     if at and (not re.fullmatch(r"\w[\w./-]{0,200}", revision, re.ASCII) or ".." in revision):
-        raise UserError(f"hf:{name[:80]}@{revision[:80]} is not a valid revision; expected a commit, branch or tag: hf:org/name@main")
-    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name, re.ASCII) or ".." in name or "--" in name or len(name) > 96:
-        raise UserError(f"hf:{name[:80]} is not a valid model name; expected hf:org/name, such as hf:openai-community/gpt2")
+        raise UserError(
+            f"hf:{name[:80]}@{revision[:80]} is not a valid revision; expected a commit, branch or tag: hf:org/name@main"
+        )
+    if (
+        not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name, re.ASCII)
+        or ".." in name
+        or "--" in name
+        or len(name) > 96
+    ):
+        raise UserError(
+            f"hf:{name[:80]} is not a valid model name; expected hf:org/name, such as hf:openai-community/gpt2"
+        )
     set_library_folders()  # before importing the hub's client, which without a home folder creates one named "~"
     try:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.constants import ENDPOINT
-        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+        from huggingface_hub.errors import (
+            EntryNotFoundError,
+            HfHubHTTPError,
+            HFValidationError,
+            LocalEntryNotFoundError,
+        )
     except ImportError as e:
         raise UserError(f"hf:{name} needs the extra `hf`: {install_command('hf')}") from e
 
@@ -59,7 +73,14 @@ def from_hub(name: str) -> Path:
     try:
         folder = get("config.json").parent
         if get_any(SINGLE) is None and get_any(INDEX) is not None:
-            for file in sorted(set(map(str, (read_json(folder / INDEX, CHECKPOINT).get("weight_map") or {}).values()))):
+            for file in sorted(
+                set(
+                    map(
+                        str,
+                        (read_json(folder / INDEX, CHECKPOINT).get("weight_map") or {}).values(),
+                    )
+                )
+            ):
                 get(plain_name(file, folder / INDEX))
         if get_any("tokenizer.json") is None:
             get_any("vocab.json")
@@ -73,7 +94,8 @@ def from_hub(name: str) -> Path:
             reason = describe_error(e)
         raise UserError(
             f"cannot download hf:{name}{at}{revision}: {reason}; see https://huggingface.co/{name}, or use a folder with config.json, "
-            "model.safetensors and tokenizer.json" + (f". {download.WITHOUT_NETWORK}" if local else ""),
+            "model.safetensors and tokenizer.json"
+            + (f". {download.WITHOUT_NETWORK}" if local else ""),
             DATA,
         ) from e
     return folder

@@ -49,9 +49,15 @@ def load_litgpt(folder: Path) -> LanguageModel:
     config = read_yaml(path, CHECKPOINT)
     cfg = config_of(config, path)
     saved = read_torch(folder / MODEL)
-    state = saved["model"] if isinstance(saved, dict) and isinstance(saved.get("model"), dict) else saved
+    state = (
+        saved["model"]
+        if isinstance(saved, dict) and isinstance(saved.get("model"), dict)
+        else saved
+    )
     source = StateDictSource(state, folder / MODEL)
-    source.tensors = {name.removeprefix("transformer."): tensor for name, tensor in source.tensors.items()}
+    source.tensors = {
+        name.removeprefix("transformer."): tensor for name, tensor in source.tensors.items()
+    }
     absent = () if config.get("bias", True) else biases(with_shifts=False)
     return assemble(cfg, source, LITGPT, Origin(folder / MODEL, CONFIG), absent)
 
@@ -64,7 +70,10 @@ def config_of(config: dict[str, Any], path: Path) -> GPTConfig:
     """
 
     def unsupported(name: str, expected: object) -> UserError:
-        return UserError(f"{path}: {name} is {config.get(name)!r:.60}; expected {expected}, the only supported value", CHECKPOINT)
+        return UserError(
+            f"{path}: {name} is {config.get(name)!r:.60}; expected {expected}, the only supported value",
+            CHECKPOINT,
+        )
 
     for name, (default, wanted) in REQUIRED_DEFAULTS.items():
         if config.get(name, default) != wanted:

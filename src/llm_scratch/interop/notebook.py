@@ -22,7 +22,12 @@ from llm_scratch.interop.torch_file import StateDictSource
 WITH_OPTIMIZER = ("model_state_dict", "optimizer_state_dict")
 NESTED = (WITH_OPTIMIZER[0], "state_dict", "model")
 """Keys under which a file may keep its state_dict."""
-REQUIRED_DEFAULTS = {"eps": 1e-8, "amsgrad": False, "maximize": False, "decoupled_weight_decay": True}
+REQUIRED_DEFAULTS = {
+    "eps": 1e-8,
+    "amsgrad": False,
+    "maximize": False,
+    "decoupled_weight_decay": True,
+}
 """AdamW's defaults, the only values that are supported."""
 DROP_RATE = 0.1
 """Dropout of the notebooks' models, which cannot be read from the weights."""
@@ -38,17 +43,27 @@ def weights_of(saved: Any, path: Path) -> dict[str, Tensor]:
     state = next((state for state in nested if isinstance(state, dict)), saved)
     source = StateDictSource(state, path)
     if EMBEDDING not in source.tensors:
-        raise UserError(f"{path} holds no state_dict of a GPTModel; expected tok_emb.weight and the rest", CHECKPOINT)
-    weights = {name: tensor for name, tensor in source.tensors.items() if not name.endswith("att.mask")}
+        raise UserError(
+            f"{path} holds no state_dict of a GPTModel; expected tok_emb.weight and the rest",
+            CHECKPOINT,
+        )
+    weights = {
+        name: tensor for name, tensor in source.tensors.items() if not name.endswith("att.mask")
+    }
     for name, tensor in weights.items():
         if not tensor.is_floating_point():
-            raise UserError(f"{path}: {name} holds {str(tensor.dtype).removeprefix('torch.')}; expected float32", CHECKPOINT)
+            raise UserError(
+                f"{path}: {name} holds {str(tensor.dtype).removeprefix('torch.')}; expected float32",
+                CHECKPOINT,
+            )
         if not torch.isfinite(tensor).all():
             raise UserError(f"{path}: {name} has values that are not finite", CHECKPOINT)
     return weights
 
 
-def config_of(weights: dict[str, Tensor], path: Path, n_heads: int = 1, drop_rate: float | None = None) -> GPTConfig:
+def config_of(
+    weights: dict[str, Tensor], path: Path, n_heads: int = 1, drop_rate: float | None = None
+) -> GPTConfig:
     """Infer the shape of a model from its weights.
 
     Args:
@@ -62,11 +77,19 @@ def config_of(weights: dict[str, Tensor], path: Path, n_heads: int = 1, drop_rat
     try:
         V, C = weights["tok_emb.weight"].shape
         T, _ = weights["pos_emb.weight"].shape
-        layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("trf_blocks."))
+        layers = 1 + max(
+            int(name.split(".")[1]) for name in weights if name.startswith("trf_blocks.")
+        )
     except (KeyError, ValueError) as e:
-        raise UserError(f"{path} holds no state_dict of a GPTModel; expected tok_emb.weight and the rest", CHECKPOINT) from e
+        raise UserError(
+            f"{path} holds no state_dict of a GPTModel; expected tok_emb.weight and the rest",
+            CHECKPOINT,
+        ) from e
     if layers > len(weights):
-        raise UserError(f"{path}: its blocks are numbered up to {layers - 1:,}, and it has {len(weights)} tensors", CHECKPOINT)
+        raise UserError(
+            f"{path}: its blocks are numbered up to {layers - 1:,}, and it has {len(weights)} tensors",
+            CHECKPOINT,
+        )
     return GPTConfig(
         V,
         T,
@@ -87,13 +110,19 @@ def _is_tied(weights: dict[str, Tensor]) -> bool:
 
 def known_heads(cfg: GPTConfig) -> int | None:
     """Attention heads of the GPT-2 with the same vocabulary, width and depth; None for any other shape."""
-    sizes = {(shape["emb_dim"], shape["n_layers"]): shape["n_heads"] for shape in model_configs.values()}
-    return sizes.get((cfg.emb_dim, cfg.n_layers)) if cfg.vocab_size == GPTConfig().vocab_size else None
+    sizes = {
+        (shape["emb_dim"], shape["n_layers"]): shape["n_heads"] for shape in model_configs.values()
+    }
+    return (
+        sizes.get((cfg.emb_dim, cfg.n_layers)) if cfg.vocab_size == GPTConfig().vocab_size else None
+    )
 
 
 def unknown_heads(path: Path, emb_dim: int) -> UserError:
     """Make the error for an unknown number of heads: a wrong number loads, but generates garbage."""
-    near = [n for n in range(1, emb_dim + 1) if emb_dim % n == 0 and emb_dim // n in (16, 32, 64, 128)] or [1]
+    near = [
+        n for n in range(1, emb_dim + 1) if emb_dim % n == 0 and emb_dim // n in (16, 32, 64, 128)
+    ] or [1]
     return UserError(
         f"{path}: the file does not contain the number of attention heads; import it with the number used in training: "
         f"llm-scratch import {path} --heads N --out NEW (for emb_dim={emb_dim} e.g. {', '.join(map(str, near))})",
@@ -101,7 +130,9 @@ def unknown_heads(path: Path, emb_dim: int) -> UserError:
     )
 
 
-def optimizer_of(saved: Any, model: nn.Module, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def optimizer_of(
+    saved: Any, model: nn.Module, path: Path
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Convert AdamW's state, and the settings to resume training as the notebooks would.
 
     State has names such as `tok_emb.weight/exp_avg`. Both results are empty if the file has no state. The
@@ -118,19 +149,38 @@ def optimizer_of(saved: Any, model: nn.Module, path: Path) -> tuple[dict[str, Te
         (group,) = optimizer["param_groups"]
         if list(group["params"]) != list(range(len(params))):
             raise ValueError(f"it has {len(group['params'])} parameters, the model {len(params)}")
-        if odd := [name for name, wanted in REQUIRED_DEFAULTS.items() if group.get(name, wanted) != wanted]:
-            raise ValueError(f"its {odd[0]} is {group[odd[0]]!r:.40}, only {REQUIRED_DEFAULTS[odd[0]]} is supported")
+        if odd := [
+            name for name, wanted in REQUIRED_DEFAULTS.items() if group.get(name, wanted) != wanted
+        ]:
+            raise ValueError(
+                f"its {odd[0]} is {group[odd[0]]!r:.40}, only {REQUIRED_DEFAULTS[odd[0]]} is supported"
+            )
         state = {}
         for i, (name, parameter) in enumerate(params):
             for key in ("exp_avg", "exp_avg_sq"):
                 value = StateDictSource({name: optimizer["state"][i][key]}, path).read(name)
                 if value.shape != parameter.shape or not torch.isfinite(value).all():
-                    raise ValueError(f"{key} of {name} is not finite or is {tuple(value.shape)}, not {tuple(parameter.shape)}")
+                    raise ValueError(
+                        f"{key} of {name} is not finite or is {tuple(value.shape)}, not {tuple(parameter.shape)}"
+                    )
                 state[f"{name}/{key}"] = value.float().clone()
             state[f"{name}/step"] = torch.tensor(float(optimizer["state"][i]["step"]))
-        settings = {"lr": float(group["lr"]), "weight_decay": float(group["weight_decay"]), "betas": tuple(map(float, group["betas"]))}
-        settings |= {"optimizer": "adamw", "decay": "all", "schedule": "constant", "min_lr": settings["lr"], "warmup_steps": 0}
+        settings = {
+            "lr": float(group["lr"]),
+            "weight_decay": float(group["weight_decay"]),
+            "betas": tuple(map(float, group["betas"])),
+        }
+        settings |= {
+            "optimizer": "adamw",
+            "decay": "all",
+            "schedule": "constant",
+            "min_lr": settings["lr"],
+            "warmup_steps": 0,
+        }
         settings |= {"grad_clip": None, "spike_sigmas": 0.0}
     except (KeyError, TypeError, ValueError, AttributeError) as e:
-        raise UserError(f"{path}: its optimizer_state_dict does not fit: {describe_error(e)}; save the state_dict alone", CHECKPOINT) from e
+        raise UserError(
+            f"{path}: its optimizer_state_dict does not fit: {describe_error(e)}; save the state_dict alone",
+            CHECKPOINT,
+        ) from e
     return state, settings

@@ -26,7 +26,16 @@ from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.gpt2_weight_map import EMBEDDING, HEAD, OPENAI
 from llm_scratch.interop.openai_files import find_or_download
 from llm_scratch.interop.tensorflow import TFCheckpointReader, Variable
-from llm_scratch.interop.weight_map import SAME, Mapped, Origin, TensorSpec, assemble, expand, match_tensors, read
+from llm_scratch.interop.weight_map import (
+    SAME,
+    Mapped,
+    Origin,
+    TensorSpec,
+    assemble,
+    expand,
+    match_tensors,
+    read,
+)
 from llm_scratch.model import LanguageModel
 from llm_scratch.tokenizers.bpe import ByteBPE
 
@@ -43,7 +52,9 @@ KEYS = ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer")
 PREFIX = "model/"  # prefix of every tensor name in the file
 
 
-def download_and_load_gpt2(model_size: str = "124M", models_dir: str | Path = "gpt2") -> tuple[dict[str, int], dict[str, Any]]:
+def download_and_load_gpt2(
+    model_size: str = "124M", models_dir: str | Path = "gpt2"
+) -> tuple[dict[str, int], dict[str, Any]]:
     """Load GPT-2's settings and weights, downloading them once if necessary.
 
     OpenAI publishes no hashes: the size reported by the server is checked, and the checksum of each tensor.
@@ -73,14 +84,25 @@ def read_settings(folder: str | Path) -> dict[str, int]:
         found = json.loads(path.read_text(encoding="utf-8"))
         settings = {key: found[key] for key in KEYS}
     except OSError as e:
-        raise UserError(f"cannot read {path}: {e.strerror}; expected the settings of a GPT-2 release", CHECKPOINT) from e
+        raise UserError(
+            f"cannot read {path}: {e.strerror}; expected the settings of a GPT-2 release",
+            CHECKPOINT,
+        ) from e
     except (ValueError, KeyError, TypeError, RecursionError) as e:
-        raise UserError(f"{path} is not a JSON object with {', '.join(KEYS)} ({type(e).__name__}); download it again", CHECKPOINT) from None
+        raise UserError(
+            f"{path} is not a JSON object with {', '.join(KEYS)} ({type(e).__name__}); download it again",
+            CHECKPOINT,
+        ) from None
     for key, value in settings.items():
         if type(value) is not int or value < 1:
-            raise UserError(f"{path}: {key} is {str(value)[:40]!r}; expected a positive integer", CHECKPOINT)
+            raise UserError(
+                f"{path}: {key} is {str(value)[:40]!r}; expected a positive integer", CHECKPOINT
+            )
     if settings["n_embd"] % settings["n_head"]:
-        raise UserError(f"{path}: n_embd={settings['n_embd']} is not a multiple of n_head={settings['n_head']}", CHECKPOINT)
+        raise UserError(
+            f"{path}: n_embd={settings['n_embd']} is not a multiple of n_head={settings['n_head']}",
+            CHECKPOINT,
+        )
     return settings
 
 
@@ -103,7 +125,9 @@ def load_gpt2_params_from_tf_ckpt(path: str | Path, settings: Mapping[str, int])
         *path_to_node, leaf = _tree_path(name.removeprefix(PREFIX))
         node: Any = params
         for key in path_to_node:
-            node = node[key] if isinstance(key, int) or key == "blocks" else node.setdefault(key, {})
+            node = (
+                node[key] if isinstance(key, int) or key == "blocks" else node.setdefault(key, {})
+            )
         node[leaf] = read(source, name, origin).numpy()
     return params
 
@@ -116,7 +140,11 @@ def assign(left: Tensor, right: Array | Tensor) -> nn.Parameter:
     """
     if left.shape != right.shape:
         raise ValueError(f"Shape mismatch. Left: {left.shape}, Right: {right.shape}")
-    values = right.detach().clone() if isinstance(right, Tensor) else torch.from_numpy(np.array(right, order="C"))
+    values = (
+        right.detach().clone()
+        if isinstance(right, Tensor)
+        else torch.from_numpy(np.array(right, order="C"))
+    )
     device = "cpu" if left.is_meta else left.device  # a "meta" tensor has no values
     return nn.Parameter(values.to(device, left.dtype))
 
@@ -131,18 +159,32 @@ def load_weights_into_gpt(gpt: nn.Module, params: Mapping[str, Any]) -> None:
         ValueError: a shape differs; names both shapes and the parameter.
         UserError: a missing tensor, or another number of layers (code 4).
     """
-    n_layers, n_blocks = len(list(gpt.get_submodule("trf_blocks").children())), len(params.get("blocks", ()))
+    n_layers, n_blocks = (
+        len(list(gpt.get_submodule("trf_blocks").children())),
+        len(params.get("blocks", ())),
+    )
     if n_layers != n_blocks:
-        raise UserError(f"the weights have {n_blocks} layers and the model {n_layers}; build it with n_layers={n_blocks}", CHECKPOINT)
+        raise UserError(
+            f"the weights have {n_blocks} layers and the model {n_layers}; build it with n_layers={n_blocks}",
+            CHECKPOINT,
+        )
     tied = gpt.get_parameter(HEAD) is gpt.get_parameter(EMBEDDING)
-    todo = [mapped for mapped in expand(OPENAI, n_layers) if mapped.theirs] + ([] if tied else [Mapped("wte", (HEAD,), SAME)])
-    parts = {own: part for mapped in todo for own, part in mapped.split(_concat(params, mapped.theirs, mapped.ours)).items()}
+    todo = [mapped for mapped in expand(OPENAI, n_layers) if mapped.theirs] + (
+        [] if tied else [Mapped("wte", (HEAD,), SAME)]
+    )
+    parts = {
+        own: part
+        for mapped in todo
+        for own, part in mapped.split(_concat(params, mapped.theirs, mapped.ours)).items()
+    }
     for own, part in parts.items():
         try:
             left = gpt.get_parameter(own)
         except AttributeError:
             hint = "qkv_bias=True" if own.endswith("bias") else "GPTModel"
-            raise UserError(f"the model has no {own}, which the weights have; build it with {hint}", CHECKPOINT) from None
+            raise UserError(
+                f"the model has no {own}, which the weights have; build it with {hint}", CHECKPOINT
+            ) from None
         if left.shape != part.shape:
             raise ValueError(f"Shape mismatch. Left: {left.shape}, Right: {part.shape} ({own})")
     for own, part in parts.items():
@@ -164,7 +206,10 @@ def load_gpt2(folder: str | Path) -> tuple[LanguageModel, ByteBPE]:
     settings, source = read_settings(folder), TFTensorSource(folder / "model.ckpt")
     tokenizer = ByteBPE.from_gpt2_files(folder / "vocab.bpe", folder / "encoder.json")
     if tokenizer.n_vocab > settings["n_vocab"]:
-        raise UserError(f"{folder}: encoder.json has {tokenizer.n_vocab} tokens and the model {settings['n_vocab']}", CHECKPOINT)
+        raise UserError(
+            f"{folder}: encoder.json has {tokenizer.n_vocab} tokens and the model {settings['n_vocab']}",
+            CHECKPOINT,
+        )
     origin = Origin(folder / "model.ckpt", "hparams.json")
     return assemble(config_of(settings), source, OPENAI, origin, prefix=PREFIX), tokenizer
 
@@ -186,7 +231,9 @@ class TFTensorSource:
 
     def __init__(self, path: Path) -> None:
         self.file = TFCheckpointReader(path)
-        self.tensors = {name: self._spec(variable) for name, variable in self.file.variables.items()}
+        self.tensors = {
+            name: self._spec(variable) for name, variable in self.file.variables.items()
+        }
 
     def _spec(self, variable: Variable) -> TensorSpec:
         """Type and shape of a variable; the type is `torch.bool` if torch has none like it."""
@@ -213,7 +260,10 @@ def _find(params: Mapping[str, Any], name: str) -> Array:
         for step in _tree_path(name):
             at = at[step]
     except (KeyError, IndexError, TypeError):
-        raise UserError(f"the weights have no {name}; expected a tree as download_and_load_gpt2 gives it", CHECKPOINT) from None
+        raise UserError(
+            f"the weights have no {name}; expected a tree as download_and_load_gpt2 gives it",
+            CHECKPOINT,
+        ) from None
     return np.asarray(at)
 
 
@@ -221,5 +271,7 @@ def _concat(params: Mapping[str, Any], name: str, ours: tuple[str, ...]) -> Arra
     """Get a tensor of the tree; checks that a fused one can be split into `ours`."""
     array = _find(params, name)
     if not array.ndim or array.shape[-1] % len(ours):
-        raise ValueError(f"Shape mismatch. {name} is {array.shape}; expected query, key and value side by side")
+        raise ValueError(
+            f"Shape mismatch. {name} is {array.shape}; expected query, key and value side by side"
+        )
     return array

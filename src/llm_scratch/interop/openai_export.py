@@ -44,7 +44,9 @@ def save_gpt2(model: LanguageModel, tokenizer: ByteBPE, folder: str | Path) -> N
                 "`llm-scratch export hf` writes more kinds"
             )
     if tokenizer.splitter.pattern != GPT2_PATTERN:
-        raise UserError("tokenizer: OpenAI's release needs GPT-2's split pattern, and this one has another; train a new tokenizer")
+        raise UserError(
+            "tokenizer: OpenAI's release needs GPT-2's split pattern, and this one has another; train a new tokenizer"
+        )
     if len(tokenizer.merges) + 256 + len(tokenizer.special_tokens) < tokenizer.n_vocab:
         raise UserError(
             "OpenAI's release numbers its tokens without gaps, and the ids of this tokenizer have some; use `llm-scratch export hf`"
@@ -58,9 +60,14 @@ def save_gpt2(model: LanguageModel, tokenizer: ByteBPE, folder: str | Path) -> N
                 array[None] if mapped.theirs.endswith("/w") else array
             )  # there a matrix is a convolution of width 1
     folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(folder / "hparams.json", json.dumps({key: cfg[name] for key, name in zip(KEYS, SHAPE)}))
+    atomic_write(
+        folder / "hparams.json", json.dumps({key: cfg[name] for key, name in zip(KEYS, SHAPE)})
+    )
     special = {i: name for name, i in tokenizer.special_tokens.items()}
-    tokens = {special.get(i) or printable(tokenizer.decode_bytes([i])): i for i in range(tokenizer.n_vocab)}
+    tokens = {
+        special.get(i) or printable(tokenizer.decode_bytes([i])): i
+        for i in range(tokenizer.n_vocab)
+    }
     merges = (f"{printable(left)} {printable(right)}\n" for left, right in tokenizer.merges)
     atomic_write(folder / "encoder.json", json.dumps(tokens))
     atomic_write(folder / "vocab.bpe", "#version: 0.2\n" + "".join(merges))

@@ -21,7 +21,13 @@ ADDRESS = "https://openaipublic.blob.core.windows.net/gpt-2/models"
 GPT2 = {"gpt2": "124M", "gpt2-medium": "355M", "gpt2-large": "774M", "gpt2-xl": "1558M"}
 """Common name of a size -> OpenAI's name."""
 SIZES = tuple(GPT2.values())
-NEEDED = ("hparams.json", "model.ckpt.index", "model.ckpt.data-00000-of-00001", "encoder.json", "vocab.bpe")
+NEEDED = (
+    "hparams.json",
+    "model.ckpt.index",
+    "model.ckpt.data-00000-of-00001",
+    "encoder.json",
+    "vocab.bpe",
+)
 """The files that are read. `checkpoint` and `model.ckpt.meta` are only for TensorFlow."""
 WEIGHTS = NEEDED[:3]
 
@@ -47,13 +53,18 @@ def find_or_download(model_size: str = "124M", models_dir: str | Path = "gpt2") 
             return candidate
     missing = [name for name in NEEDED if not (folder / name).is_file()]
     try:
-        for name in sorted(missing, key=lambda name: name in WEIGHTS[1:]):  # index and data last: if both exist, all files do
+        for name in sorted(
+            missing, key=lambda name: name in WEIGHTS[1:]
+        ):  # index and data last: if both exist, all files do
             row = f"gpt2/{model_size}/{name}"
             get(folder / name, FILES.get(row, Remote((f"{ADDRESS}/{model_size}/{name}",))))
     except RequestError as e:
         raise _not_here(model_size, folder, missing, e) from e
     except OSError as e:
-        raise UserError(f"cannot write into {folder}: {e.strerror or e}; free space, or choose another models_dir", RESOURCES) from e
+        raise UserError(
+            f"cannot write into {folder}: {e.strerror or e}; free space, or choose another models_dir",
+            RESOURCES,
+        ) from e
     return folder
 
 

@@ -28,7 +28,9 @@ MAX_DIMS = 8
 DTYPES = {name: dtype for dtype, name in safetensors_writer.DTYPES.items()}
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # reserved names on Windows
+DEVICES = re.compile(
+    r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE
+)  # reserved names on Windows
 
 
 class Entry(NamedTuple):
@@ -59,7 +61,10 @@ class TensorFiles:
             duplicates = sorted(entries.keys() & self.tensors.keys())
             if duplicates:
                 other = self.tensors[duplicates[0]].file.name
-                raise UserError(f"{path}: {duplicates[0]} is in {other} too; download the files again", CHECKPOINT)
+                raise UserError(
+                    f"{path}: {duplicates[0]} is in {other} too; download the files again",
+                    CHECKPOINT,
+                )
             self.tensors |= entries
 
     def read(self, name: str) -> Tensor:
@@ -71,7 +76,9 @@ class TensorFiles:
             view, done = memoryview(data), 0
             while done < entry.size:
                 if not (n := file.readinto(view[done:])):
-                    raise _damaged(entry.file, f"{name} ends after {done:,} of {entry.size:,} bytes")
+                    raise _damaged(
+                        entry.file, f"{name} ends after {done:,} of {entry.size:,} bytes"
+                    )
                 done += n
         if not data:
             return torch.zeros(entry.shape, dtype=entry.dtype)
@@ -90,8 +97,13 @@ def files_of(folder: str | Path) -> list[Path]:
         return [_there(folder / SINGLE)]
     names = read_json(index, CHECKPOINT).get("weight_map")
     if not isinstance(names, dict) or not names:
-        raise UserError(f"{index} has no weight_map; expected tensor names and the files that they are in", CHECKPOINT)
-    return [_there(folder / plain_name(name, index)) for name in sorted(set(map(str, names.values())))]
+        raise UserError(
+            f"{index} has no weight_map; expected tensor names and the files that they are in",
+            CHECKPOINT,
+        )
+    return [
+        _there(folder / plain_name(name, index)) for name in sorted(set(map(str, names.values())))
+    ]
 
 
 def plain_name(name: str, where: str | Path) -> str:
@@ -100,8 +112,15 @@ def plain_name(name: str, where: str | Path) -> str:
     Raises:
         UserError: an unsafe name (code 4).
     """
-    if not re.fullmatch(r"\w[\w.-]{0,150}\.safetensors", name, re.ASCII) or ".." in name or DEVICES.fullmatch(name):
-        raise UserError(f"{where} names the file {name[:80]!r}; expected a plain name such as model-00001-of-00002.safetensors", CHECKPOINT)
+    if (
+        not re.fullmatch(r"\w[\w.-]{0,150}\.safetensors", name, re.ASCII)
+        or ".." in name
+        or DEVICES.fullmatch(name)
+    ):
+        raise UserError(
+            f"{where} names the file {name[:80]!r}; expected a plain name such as model-00001-of-00002.safetensors",
+            CHECKPOINT,
+        )
     return name
 
 
@@ -122,14 +141,25 @@ def read_header(path: Path) -> dict[str, Entry]:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > size - 8:
-                raise _damaged(path, f"a header of {length:,} bytes does not fit a file of {size:,}")
+                raise _damaged(
+                    path, f"a header of {length:,} bytes does not fit a file of {size:,}"
+                )
             if length > MAX_HEADER:
-                raise _damaged(path, f"its header has {length:,} bytes; expected at most {MAX_HEADER:,}")
+                raise _damaged(
+                    path, f"its header has {length:,} bytes; expected at most {MAX_HEADER:,}"
+                )
             text = file.read(length)
     except OSError as e:
-        raise UserError(f"cannot read {path}: {e.strerror}; check the path and its permissions", CHECKPOINT) from None
-    if (many := sum(map(text.count, (b",", b":", b"[", b"{")))) > MAX_PARTS:  # parsed, it takes 20 times the memory of the text
-        raise _damaged(path, f"its header has {many:,} parts; expected at most {MAX_PARTS:,}, enough for 3,000 matrices")
+        raise UserError(
+            f"cannot read {path}: {e.strerror}; check the path and its permissions", CHECKPOINT
+        ) from None
+    if (
+        many := sum(map(text.count, (b",", b":", b"[", b"{")))
+    ) > MAX_PARTS:  # parsed, it takes 20 times the memory of the text
+        raise _damaged(
+            path,
+            f"its header has {many:,} parts; expected at most {MAX_PARTS:,}, enough for 3,000 matrices",
+        )
     head = parse_json(text, f"the header of {path}", CHECKPOINT)
     begin = 8 + length
     head.pop("__metadata__", None)
@@ -137,10 +167,15 @@ def read_header(path: Path) -> dict[str, Entry]:
     end = begin
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].size)):
         if entry.start != end:
-            raise _damaged(path, f"{name} begins at byte {entry.start - begin:,}, the one before ends at {end - begin:,}")
+            raise _damaged(
+                path,
+                f"{name} begins at byte {entry.start - begin:,}, the one before ends at {end - begin:,}",
+            )
         end = entry.start + entry.size
     if end != size:
-        raise _damaged(path, f"its tensors have {end - begin:,} bytes, the file has {size - begin:,}")
+        raise _damaged(
+            path, f"its tensors have {end - begin:,} bytes, the file has {size - begin:,}"
+        )
     return entries
 
 
@@ -151,12 +186,25 @@ def _entry(path: Path, begin: int, name: str, fields: Any) -> Entry:
         numbers = [*shape, start, end]
     except (KeyError, TypeError, ValueError):
         raise _damaged(path, f"{name[:80]} has no dtype, shape and data_offsets") from None
-    if any(type(n) is not int or not 0 <= n < 1 << 48 for n in numbers) or len(shape) > MAX_DIMS or end < start:
-        raise _damaged(path, f"{name[:80]} is {str(shape)[:60]} at {str([start, end])[:60]}, which is impossible")
+    if (
+        any(type(n) is not int or not 0 <= n < 1 << 48 for n in numbers)
+        or len(shape) > MAX_DIMS
+        or end < start
+    ):
+        raise _damaged(
+            path,
+            f"{name[:80]} is {str(shape)[:60]} at {str([start, end])[:60]}, which is impossible",
+        )
     if dtype not in DTYPES:
-        raise UserError(f"{path}: {name[:80]} holds {str(dtype)[:20]}; known are {', '.join(DTYPES)}", CHECKPOINT)
+        raise UserError(
+            f"{path}: {name[:80]} holds {str(dtype)[:20]}; known are {', '.join(DTYPES)}",
+            CHECKPOINT,
+        )
     if (want := math.prod(shape) * DTYPES[dtype].itemsize) != end - start:
-        raise _damaged(path, f"{name[:80]} is {dtype} {tuple(shape)}, which takes {want:,} bytes, and has {end - start:,}")
+        raise _damaged(
+            path,
+            f"{name[:80]} is {dtype} {tuple(shape)}, which takes {want:,} bytes, and has {end - start:,}",
+        )
     return Entry(DTYPES[dtype], tuple(shape), path, begin + start, end - start)
 
 

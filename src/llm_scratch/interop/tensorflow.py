@@ -30,9 +30,27 @@ from llm_scratch.interop.crc32c import crc32c, masked
 MAGIC = 0xDB4775248B80FB57  # the last 8 bytes of a table
 FOOTER = 48  # bytes at the end of the table
 TRAILER = 5  # bytes after each block: 1 compression, 4 checksum
-MAX_INDEX, MAX_KEY, MAX_ROWS, MAX_DIMS = 4 << 20, 1024, 10_000, 8  # GPT-2 XL: 20 kB, 25 letters, 581 rows, 3 dimensions
+MAX_INDEX, MAX_KEY, MAX_ROWS, MAX_DIMS = (
+    4 << 20,
+    1024,
+    10_000,
+    8,
+)  # GPT-2 XL: 20 kB, 25 letters, 581 rows, 3 dimensions
 MAX_DIM = (1 << 31) - 1
-NUMBERS = {1: "f4", 2: "f8", 3: "i4", 4: "u1", 5: "i2", 6: "i1", 9: "i8", 10: "?", 17: "u2", 19: "f2", 22: "u4", 23: "u8"}
+NUMBERS = {
+    1: "f4",
+    2: "f8",
+    3: "i4",
+    4: "u1",
+    5: "i2",
+    6: "i1",
+    9: "i8",
+    10: "?",
+    17: "u2",
+    19: "f2",
+    22: "u4",
+    23: "u8",
+}
 """TensorFlow's type code -> numpy's name; strings, complex numbers etc. are not supported."""
 
 
@@ -67,12 +85,20 @@ class TFCheckpointReader:
         try:
             size = path.stat().st_size
             if size > MAX_INDEX:
-                raise UserError(f"{path} has {size:,} bytes, expected at most {MAX_INDEX:,}: not the index of a checkpoint", CHECKPOINT)
+                raise UserError(
+                    f"{path} has {size:,} bytes, expected at most {MAX_INDEX:,}: not the index of a checkpoint",
+                    CHECKPOINT,
+                )
             self.n_shards, self.variables = _index(path.read_bytes())
         except OSError as e:
-            raise UserError(f"cannot read {path}: {e.strerror}; expected TensorFlow's index of a checkpoint", CHECKPOINT) from e
+            raise UserError(
+                f"cannot read {path}: {e.strerror}; expected TensorFlow's index of a checkpoint",
+                CHECKPOINT,
+            ) from e
         except (ValueError, struct.error) as e:
-            raise UserError(f"{path} is damaged: {describe_error(e)}; download it again", CHECKPOINT) from None
+            raise UserError(
+                f"{path} is damaged: {describe_error(e)}; download it again", CHECKPOINT
+            ) from None
 
     def read(self, name: str) -> np.ndarray[Any, np.dtype[Any]]:
         """Read a tensor.
@@ -82,9 +108,15 @@ class TFCheckpointReader:
         """
         variable = self.variables.get(name)
         if variable is None:
-            raise UserError(f"{self._file('index')} has no tensor {name}; expected it among its {len(self.variables)}", CHECKPOINT)
+            raise UserError(
+                f"{self._file('index')} has no tensor {name}; expected it among its {len(self.variables)}",
+                CHECKPOINT,
+            )
         if variable.dtype is None:
-            raise UserError(f"{self._file('index')}: {name} is not a plain array of numbers; save it as one", CHECKPOINT)
+            raise UserError(
+                f"{self._file('index')}: {name} is not a plain array of numbers; save it as one",
+                CHECKPOINT,
+            )
         path = self._file(f"data-{variable.shard:05d}-of-{self.n_shards:05d}")
         try:
             there = path.stat().st_size
@@ -95,9 +127,14 @@ class TFCheckpointReader:
                 )
             raw = np.fromfile(path, np.uint8, variable.size, offset=variable.offset)
         except OSError as e:
-            raise UserError(f"cannot read {name} from {path}: {e.strerror}; expected the data of the checkpoint", CHECKPOINT) from e
+            raise UserError(
+                f"cannot read {name} from {path}: {e.strerror}; expected the data of the checkpoint",
+                CHECKPOINT,
+            ) from e
         if len(raw) != variable.size or masked(crc32c(raw)) != variable.checksum:
-            raise UserError(f"{path} is damaged: the checksum of {name} differs; download it again", CHECKPOINT)
+            raise UserError(
+                f"{path} is damaged: the checksum of {name} differs; download it again", CHECKPOINT
+            )
         return raw.view(variable.dtype).reshape(variable.shape)
 
     def _file(self, what: str) -> Path:
@@ -118,7 +155,9 @@ def _index(table: bytes) -> tuple[int, dict[str, Variable]]:
         raise ValueError("its numbers are big-endian, which no checkpoint of GPT-2 is")
     variables = {key.decode(): _variable(key.decode(), value, n_shards) for key, value in rows}
     end, last = (0, 0), ""
-    for name, v in sorted(variables.items(), key=lambda item: (item[1].shard, item[1].offset, item[1].size)):
+    for name, v in sorted(
+        variables.items(), key=lambda item: (item[1].shard, item[1].offset, item[1].size)
+    ):
         if v.size and (v.shard, v.offset) < end:
             raise ValueError(f"{name} and {last} share bytes")
         end, last = max(end, (v.shard, v.offset + v.size)), name
@@ -138,7 +177,9 @@ def _variable(name: str, value: bytes, n_shards: int) -> Variable:
     if variable.shard >= n_shards:
         raise ValueError(f"{name} is in data file {variable.shard} of {n_shards}")
     if dtype is not None and variable.size != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"{name} has {variable.size:,} bytes, but {shape} of {dtype} is {math.prod(shape) * dtype.itemsize:,}")
+        raise ValueError(
+            f"{name} has {variable.size:,} bytes, but {shape} of {dtype} is {math.prod(shape) * dtype.itemsize:,}"
+        )
     return variable
 
 
@@ -180,7 +221,9 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
     if masked(crc32c(bytes(data[: size + 1]))) != checksum:
         raise ValueError("the checksum of a block differs")
     if compression:
-        raise ValueError(f"a block is compressed (kind {compression}), which TensorFlow's checkpoints never are")
+        raise ValueError(
+            f"a block is compressed (kind {compression}), which TensorFlow's checkpoints never are"
+        )
     end = size - 4 - 4 * struct.unpack("<I", data[size - 4 : size])[0]
     if end < 0:
         raise ValueError("a block is shorter than it says")
@@ -209,7 +252,11 @@ def _message(data: bytes) -> dict[int, list[int | bytes]]:
         if tag & 7 == 0:
             value, at = _varint(view, at)
         else:
-            size, at = _varint(view, at) if tag & 7 == 2 else ({1: 8, 5: 4}.get(tag & 7, len(view) + 1), at)
+            size, at = (
+                _varint(view, at)
+                if tag & 7 == 2
+                else ({1: 8, 5: 4}.get(tag & 7, len(view) + 1), at)
+            )
             if at + size > len(view):
                 raise ValueError("a message ends too early")
             value = bytes(view[at : at + size])

@@ -23,7 +23,9 @@ RESTART = 16  # rows between keys that are written in full, where a search can s
 PER_BLOCK = 1000  # rows
 
 
-def write(prefix: str | Path, tensors: Mapping[str, np.ndarray[Any, Any]], per_block: int = PER_BLOCK) -> None:
+def write(
+    prefix: str | Path, tensors: Mapping[str, np.ndarray[Any, Any]], per_block: int = PER_BLOCK
+) -> None:
     """Write a checkpoint with one data file: `prefix`.index and `prefix`.data-00000-of-00001.
 
     Raises:
@@ -33,7 +35,12 @@ def write(prefix: str | Path, tensors: Mapping[str, np.ndarray[Any, Any]], per_b
     prefix, pieces, rows, end = Path(prefix), [], [(b"", header())], 0
     for name, tensor in sorted(tensors.items()):
         raw = np.asarray(tensor, tensor.dtype.newbyteorder("<")).tobytes()
-        rows.append((name.encode(), entry(CODES[tensor.dtype], tensor.shape, 0, end, len(raw), masked(crc32c(raw)))))
+        rows.append(
+            (
+                name.encode(),
+                entry(CODES[tensor.dtype], tensor.shape, 0, end, len(raw), masked(crc32c(raw))),
+            )
+        )
         pieces.append(raw)
         end += len(raw)
     atomic_write(prefix.with_name(f"{prefix.name}.data-00000-of-00001"), b"".join(pieces))
@@ -68,8 +75,12 @@ def block(rows: Sequence[Row], kind: int = 0, restart: int = RESTART) -> bytes:
         if n and n % restart == 0:
             restarts.append(len(body))
             last = b""
-        shared = next((i for i, (a, b) in enumerate(zip(last, key)) if a != b), min(len(last), len(key)))
-        body += varint(shared) + varint(len(key) - shared) + varint(len(value)) + key[shared:] + value
+        shared = next(
+            (i for i, (a, b) in enumerate(zip(last, key)) if a != b), min(len(last), len(key))
+        )
+        body += (
+            varint(shared) + varint(len(key) - shared) + varint(len(value)) + key[shared:] + value
+        )
         last = key
     return sealed(body + struct.pack(f"<{len(restarts) + 1}I", *restarts, len(restarts)), kind)
 
@@ -94,10 +105,20 @@ def header(n_shards: int = 1, endianness: int = 0) -> bytes:
     return number(1, n_shards) + number(2, endianness) + part(3, number(1, 1))
 
 
-def entry(dtype: int, shape: Iterable[int], shard: int, offset: int, size: int, checksum: int) -> bytes:
+def entry(
+    dtype: int, shape: Iterable[int], shard: int, offset: int, size: int, checksum: int
+) -> bytes:
     """BundleEntryProto: {1 dtype, 2 shape {2 dim {1 size}}, 3 shard, 4 offset, 5 size, 6 crc32c}."""
     dims = b"".join(part(2, number(1, n)) for n in shape)
-    return number(1, dtype) + part(2, dims) + number(3, shard) + number(4, offset) + number(5, size) + b"\x35" + struct.pack("<I", checksum)
+    return (
+        number(1, dtype)
+        + part(2, dims)
+        + number(3, shard)
+        + number(4, offset)
+        + number(5, size)
+        + b"\x35"
+        + struct.pack("<I", checksum)
+    )
 
 
 def number(field: int, value: int) -> bytes:

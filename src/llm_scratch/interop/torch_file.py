@@ -25,7 +25,10 @@ from llm_scratch.storage.safe_parse import first_duplicate_key
 
 SAFE_SINCE = (2, 10)
 """First torch version whose weights-only loader has no known vulnerability (CVE-2025-32434, CVE-2026-24747)."""
-MAX_TABLE, MAX_MEMBERS = 4 << 20, 10_000  # bytes of a zip's table of contents, and rows in it; GPT-2 XL: 60 kB, 600
+MAX_TABLE, MAX_MEMBERS = (
+    4 << 20,
+    10_000,
+)  # bytes of a zip's table of contents, and rows in it; GPT-2 XL: 60 kB, 600
 WRAPPERS = frozenset({"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 """Name components added by torch.compile, DDP, FSDP and activation checkpointing, at any depth."""
 FIX = "save only its state_dict, or convert it to safetensors on a machine that trusts it"
@@ -40,13 +43,20 @@ def read_torch(path: Path) -> Any:
     check_version(torch.__version__, path)
     try:
         _check_zip(path)
-        with torch.sparse.check_sparse_tensor_invariants(), warnings.catch_warnings():  # torch does not check them by default
-            warnings.filterwarnings("ignore", "Validating sparse tensor invariants")  # torch 2.15 warns about its cost
+        with (
+            torch.sparse.check_sparse_tensor_invariants(),
+            warnings.catch_warnings(),
+        ):  # torch does not check them by default
+            warnings.filterwarnings(
+                "ignore", "Validating sparse tensor invariants"
+            )  # torch 2.15 warns about its cost
             return torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
     except Exception as e:  # the loader raises many unrelated types
-        raise UserError(f"{path} is not a file of weights alone ({_reason(e)}); {FIX}", CHECKPOINT) from e
+        raise UserError(
+            f"{path} is not a file of weights alone ({_reason(e)}); {FIX}", CHECKPOINT
+        ) from e
 
 
 def _reason(error: Exception) -> str:
@@ -54,7 +64,11 @@ def _reason(error: Exception) -> str:
     if not isinstance(error, pickle.UnpicklingError):
         return describe_error(error)
     found = re.search(r"GLOBAL ([\w.]+)", str(error))
-    return f"it contains a Python object, {found[1]}" if found else "it contains more than tensors, or is damaged"
+    return (
+        f"it contains a Python object, {found[1]}"
+        if found
+        else "it contains more than tensors, or is damaged"
+    )
 
 
 def check_version(version: str, path: Path) -> None:
@@ -84,14 +98,18 @@ def _check_zip(path: Path) -> None:
     if (table := int.from_bytes(tail[end + 12 : end + 16], "little")) == 0xFFFFFFFF:
         table = int.from_bytes(tail[(far := tail.rfind(b"PK\6\6")) + 40 : far + 48], "little")
     if end < 0 or table > MAX_TABLE:
-        raise ValueError(f"its table of contents has {table:,} bytes" if end >= 0 else "a zip without an end")
+        raise ValueError(
+            f"its table of contents has {table:,} bytes" if end >= 0 else "a zip without an end"
+        )
     with path.open("rb") as file:
         file.seek(max(0, size - table - (1 << 16)))
         if (many := file.read().count(b"PK\1\2")) > MAX_MEMBERS:  # the head of a row
             raise ValueError(f"a zip of {many:,} members; expected at most {MAX_MEMBERS:,}")
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-    if packed := [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]:
+    if packed := [
+        member.filename for member in members if member.compress_type != zipfile.ZIP_STORED
+    ]:
         raise ValueError(f"{packed[0][:60]} is compressed, which torch does not do")
     if (total := sum(member.file_size for member in members)) > size:
         raise ValueError(f"a zip of {size:,} bytes that unpacks to {total:,}")
@@ -110,7 +128,9 @@ def unwrapped_names(names: Iterable[str], path: Path) -> dict[str, str]:
     """
     plain = {name: unwrapped_name(name) for name in names}
     if (double := first_duplicate_key(plain.values())) is not None:
-        raise UserError(f"{path}: {double[:80]} is repeated, with and without the name of a wrapper", CHECKPOINT)
+        raise UserError(
+            f"{path}: {double[:80]} is repeated, with and without the name of a wrapper", CHECKPOINT
+        )
     return plain
 
 
@@ -128,12 +148,24 @@ class StateDictSource:
         if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
             raise UserError(f"{path} holds no state_dict; expected names and tensors", CHECKPOINT)
         for name, tensor in state.items():
-            if type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.layout != torch.strided or tensor.is_quantized:
-                raise UserError(f"{path}: {name[:80]} is not a plain tensor but {type(tensor).__name__}", CHECKPOINT)
+            if (
+                type(tensor) not in (Tensor, torch.nn.Parameter)
+                or tensor.layout != torch.strided
+                or tensor.is_quantized
+            ):
+                raise UserError(
+                    f"{path}: {name[:80]} is not a plain tensor but {type(tensor).__name__}",
+                    CHECKPOINT,
+                )
             if tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
-                raise UserError(f"{path}: {name[:80]} has {tensor.numel():,} elements but fewer values", CHECKPOINT)
+                raise UserError(
+                    f"{path}: {name[:80]} has {tensor.numel():,} elements but fewer values",
+                    CHECKPOINT,
+                )
         plain = unwrapped_names(state, path)
-        self.tensors: dict[str, Tensor] = {plain[name]: tensor.detach() for name, tensor in state.items()}
+        self.tensors: dict[str, Tensor] = {
+            plain[name]: tensor.detach() for name, tensor in state.items()
+        }
 
     def read(self, name: str) -> Tensor:
         """Read a tensor."""

@@ -37,4 +37,6 @@ def to_transformer_lens(model: nn.Module, tokenizer: Tokenizer) -> Any:
         raise UserError("TransformerLens is not installed; pip install transformer-lens") from None
     with tempfile.TemporaryDirectory() as folder:
         export_hf(as_language_model(model), tokenizer, Path(folder) / "model")
-        return bridge.TransformerBridge.boot_transformers(f"{folder}/model", device="cpu", dtype=torch.float32)
+        return bridge.TransformerBridge.boot_transformers(
+            f"{folder}/model", device="cpu", dtype=torch.float32
+        )

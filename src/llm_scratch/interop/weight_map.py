@@ -63,7 +63,10 @@ class Mapped(NamedTuple):
 
     def join(self, state: Mapping[str, Tensor]) -> Tensor:
         """Concatenate our parameters to the tensor of the format; a bias that we do not have is 0."""
-        parts = [state[name] if name in state else torch.zeros(_bias_length(name, state)) for name in self.ours]
+        parts = [
+            state[name] if name in state else torch.zeros(_bias_length(name, state))
+            for name in self.ours
+        ]
         return self.transform.to_theirs(parts[0] if len(parts) == 1 else torch.cat(parts))
 
 
@@ -136,7 +139,12 @@ class Origin(NamedTuple):
 
 
 def assemble(
-    cfg: ModelConfig, source: Source, rules: Sequence[Rule], origin: Origin, absent: Collection[str] = (), prefix: str = ""
+    cfg: ModelConfig,
+    source: Source,
+    rules: Sequence[Rule],
+    origin: Origin,
+    absent: Collection[str] = (),
+    prefix: str = "",
 ) -> LanguageModel:
     """Build a model from a source of tensors: check all names and shapes, then read tensor by tensor.
 
@@ -153,7 +161,9 @@ def assemble(
     model, todo = match_tensors(cfg, source.tensors, rules, origin, absent, prefix)
     for mapped in todo:
         if not mapped.theirs:
-            set_parameters(model, {name: torch.zeros(model.get_parameter(name).shape) for name in mapped.ours})
+            set_parameters(
+                model, {name: torch.zeros(model.get_parameter(name).shape) for name in mapped.ours}
+            )
             continue
         tensor = read(source, mapped.theirs, origin)
         file = origin.of(source.tensors[mapped.theirs])
@@ -161,9 +171,15 @@ def assemble(
             set_parameters(model, mapped.split(tensor))
         elif (tied := _shared_parameter(model, mapped.ours[0])) is None:
             if tensor.any():
-                raise UserError(f"{file}: {mapped.theirs} is not 0, but {origin.config_file} has no such bias", CHECKPOINT)
+                raise UserError(
+                    f"{file}: {mapped.theirs} is not 0, but {origin.config_file} has no such bias",
+                    CHECKPOINT,
+                )
         elif not torch.equal(tensor, tied.to(tensor.dtype)):
-            raise UserError(f"{file}: {mapped.theirs} differs from the token embedding, but {origin.config_file} ties them", CHECKPOINT)
+            raise UserError(
+                f"{file}: {mapped.theirs} differs from the token embedding, but {origin.config_file} ties them",
+                CHECKPOINT,
+            )
     return model
 
 
@@ -199,11 +215,16 @@ def match_tensors(
             raise _missing(name, origin)
     if extra := sorted(name for name in found if name.startswith(prefix) and name not in known):
         file = origin.of(found[extra[0]])
-        raise UserError(f"{file}: unknown tensor {extra[0]}, for which {origin.config_file} has no place", CHECKPOINT)
+        raise UserError(
+            f"{file}: unknown tensor {extra[0]}, for which {origin.config_file} has no place",
+            CHECKPOINT,
+        )
     return model, todo
 
 
-def _check_layers(n_layers: int, found: Collection[str], rules: Sequence[Rule], origin: Origin, prefix: str) -> None:
+def _check_layers(
+    n_layers: int, found: Collection[str], rules: Sequence[Rule], origin: Origin, prefix: str
+) -> None:
     """Check that every layer has a tensor, before a model of so many layers is built."""
     names = [prefix + rule.theirs for rule in rules if "#" in rule.theirs]
     for layer in map(str, range(n_layers)):
@@ -212,10 +233,18 @@ def _check_layers(n_layers: int, found: Collection[str], rules: Sequence[Rule], 
 
 
 def _missing(name: str, origin: Origin) -> UserError:
-    return UserError(f"{origin.where}: {name} is missing, which {origin.config_file} asks for", CHECKPOINT)
+    return UserError(
+        f"{origin.where}: {name} is missing, which {origin.config_file} asks for", CHECKPOINT
+    )
 
 
-def _check_tensor(name: str, tensor: TensorInfo, mapped: Mapped, own: Mapping[str, tuple[int, ...]], origin: Origin) -> None:
+def _check_tensor(
+    name: str,
+    tensor: TensorInfo,
+    mapped: Mapped,
+    own: Mapping[str, tuple[int, ...]],
+    origin: Origin,
+) -> None:
     """Check type and shape of a tensor."""
     if tensor.dtype not in FLOATS:
         dtype = str(tensor.dtype).removeprefix("torch.")
@@ -225,7 +254,10 @@ def _check_tensor(name: str, tensor: TensorInfo, mapped: Mapped, own: Mapping[st
     state = {part: torch.empty(own[part], device="meta") for part in mapped.ours}
     has, want = tuple(tensor.shape), tuple(mapped.join(state).shape)
     if has != want:
-        raise UserError(f"{origin.of(tensor)}: {name} is {has}, by {origin.config_file} it is {want}", CHECKPOINT)
+        raise UserError(
+            f"{origin.of(tensor)}: {name} is {has}, by {origin.config_file} it is {want}",
+            CHECKPOINT,
+        )
 
 
 def _shared_parameter(model: nn.Module, name: str) -> Tensor | None:
@@ -237,7 +269,9 @@ def read(source: Source, name: str, origin: Origin) -> Tensor:
     """Read a tensor and check that it is finite (by its minimum and maximum, without a copy)."""
     tensor = source.read(name)
     if tensor.numel() and not torch.stack(torch.aminmax(tensor)).isfinite().all():
-        raise UserError(f"{origin.of(source.tensors[name])}: {name} has values that are not finite", CHECKPOINT)
+        raise UserError(
+            f"{origin.of(source.tensors[name])}: {name} has values that are not finite", CHECKPOINT
+        )
     return tensor
 
 
@@ -246,7 +280,9 @@ def set_parameters(model: LanguageModel, tensors: Mapping[str, Tensor]) -> None:
     tied = model.head_is_tied
     for name, tensor in tensors.items():
         values = tensor.to(torch.float32).contiguous()
-        if values.untyped_storage().nbytes() > values.nbytes:  # a view would keep all of its storage alive
+        if (
+            values.untyped_storage().nbytes() > values.nbytes
+        ):  # a view would keep all of its storage alive
             values = values.clone()
         module, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(module), leaf, nn.Parameter(values))

@@ -124,7 +124,9 @@ def patch(model: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None]:
         for pattern, edit in edits.items():
             for name in match_names(list(all_points), [pattern]):
                 if not all_points[name].editable:
-                    raise UserError(f"{name}: computed from other activations, so it cannot be changed; change one of those")
+                    raise UserError(
+                        f"{name}: computed from other activations, so it cannot be changed; change one of those"
+                    )
                 stack.callback(all_points[name].attach(edit))
         yield
 
@@ -143,7 +145,9 @@ def match_names(names: list[str], patterns: Sequence[str]) -> list[str]:
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
             raise unknown("activation", pattern, names)
-    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+    return [
+        name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    ]
 
 
 def check_plain(model: nn.Module) -> None:
@@ -158,7 +162,10 @@ def check_plain(model: nn.Module) -> None:
         kind, plain = "quantized", "use the run that it was made from"
     elif "hidden" in vars(model) or hasattr(model, "_orig_mod"):
         kind, plain = "compiled", "use the model as `load` returns it"
-    elif any(isinstance(part, PackedLinear) or getattr(part, "fused_qkv", None) is not None for part in parts):
+    elif any(
+        isinstance(part, PackedLinear) or getattr(part, "fused_qkv", None) is not None
+        for part in parts
+    ):
         kind, plain = "packed", "use the model as `load` returns it"
     if kind:
         raise UserError(f"activations of a {kind} model cannot be captured; {plain}")
@@ -171,8 +178,12 @@ def points(model: Any) -> dict[str, Point]:
         UserError: the model is not plain, or has no transformer blocks by the package's names.
     """
     check_plain(model)
-    if not hasattr(model, "trf_blocks") or not all(hasattr(block, "att") for block in model.trf_blocks):
-        raise UserError("activations cannot be captured: the model has no `trf_blocks` with `att` in each; name its modules so")
+    if not hasattr(model, "trf_blocks") or not all(
+        hasattr(block, "att") for block in model.trf_blocks
+    ):
+        raise UserError(
+            "activations cannot be captured: the model has no `trf_blocks` with `att` in each; name its modules so"
+        )
     found = {"hook_embed": _output(model.tok_emb)}
     if hasattr(model, "pos_emb"):
         found["hook_pos_embed"] = _output(model.pos_emb)
@@ -189,7 +200,10 @@ def _block_points(block: Any) -> dict[str, Point]:
         found[f"attn.hook_{letter}"] = _output(part, att.head_dim)
     dropout = getattr(att, "dropout", None)
     if hasattr(dropout, "observers"):
-        found |= {f"attn.hook_{step}": _step(dropout, step) for step in ("rot_q", "rot_k", "attn_scores", "pattern")}
+        found |= {
+            f"attn.hook_{step}": _step(dropout, step)
+            for step in ("rot_q", "rot_k", "attn_scores", "pattern")
+        }
     found |= {
         "attn.hook_z": _input(att.out_proj, att.head_dim),
         "attn.hook_result": _per_head(att),
@@ -206,7 +220,11 @@ def _feed_forward_points(block: nn.Module) -> dict[str, Point]:
     widens (of a gated network it is the gate), the last one narrows.
     """
     ff = getattr(block, "ff", None)
-    linears = [part for part in (block.children() if ff is None else ff.modules()) if isinstance(part, nn.Linear)]
+    linears = [
+        part
+        for part in (block.children() if ff is None else ff.modules())
+        if isinstance(part, nn.Linear)
+    ]
     if not linears:
         return {}
     widen, narrow = linears[0], linears[-1]
@@ -291,7 +309,10 @@ def _after_attention(block: Any) -> Point:
         def attended(module: nn.Module, args: Any, output: Tensor) -> None:
             edit(stream.pop() + output)
 
-        handles = [block.register_forward_pre_hook(enter), block.att.register_forward_hook(attended)]
+        handles = [
+            block.register_forward_pre_hook(enter),
+            block.att.register_forward_hook(attended),
+        ]
 
         def detach() -> None:
             for handle in handles:

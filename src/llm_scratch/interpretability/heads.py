@@ -97,7 +97,9 @@ def repeated_tokens(model: nn.Module, length: int = 48, rows: int = 8, seed: int
     return torch.cat([half, half], 1).to(device_of(model))
 
 
-def top_heads(model: nn.Module, ids: Tensor | None = None, repeated: Tensor | None = None) -> dict[str, list[HeadScore]]:
+def top_heads(
+    model: nn.Module, ids: Tensor | None = None, repeated: Tensor | None = None
+) -> dict[str, list[HeadScore]]:
     """Every head of a model by each score, highest first.
 
     Args:
@@ -119,7 +121,9 @@ def top_heads(model: nn.Module, ids: Tensor | None = None, repeated: Tensor | No
     return ranked
 
 
-def score_history(models: Iterable[tuple[int, nn.Module]], ids: Tensor) -> dict[str, dict[int, Tensor]]:
+def score_history(
+    models: Iterable[tuple[int, nn.Module]], ids: Tensor
+) -> dict[str, dict[int, Tensor]]:
     """Head scores over training: when did a head appear?
 
     Args:

@@ -48,7 +48,9 @@ class JacobianLens:
         return read_out(model, torch.einsum("lij,lbtj->lbti", self.jacobians.to(stream), stream))
 
 
-def fit_jacobian_lens(model: Any, texts: Iterable[Sequence[int]], skip: int = SKIPPED_POSITIONS, batch_size: int = 16) -> JacobianLens:
+def fit_jacobian_lens(
+    model: Any, texts: Iterable[Sequence[int]], skip: int = SKIPPED_POSITIONS, batch_size: int = 16
+) -> JacobianLens:
     """Fit a Jacobian lens: the mean over texts and positions of d(final stream) / d(layer's stream).
 
     J = mean over positions t of the sum over t' >= t of d final[t'] / d layer[t]. The last position
@@ -65,7 +67,10 @@ def fit_jacobian_lens(model: Any, texts: Iterable[Sequence[int]], skip: int = SK
     """
     rows = [torch.as_tensor(text) for text in texts if len(text) >= skip + 2]
     if not rows:
-        raise UserError(f"Jacobian lens: no text has {skip + 2} tokens; give longer texts, or a smaller skip", DATA)
+        raise UserError(
+            f"Jacobian lens: no text has {skip + 2} tokens; give longer texts, or a smaller skip",
+            DATA,
+        )
     total: Any = 0.0
     for start in range(0, len(rows), batch_size):
         total = total + _summed_jacobians(model, rows[start : start + batch_size], skip)
@@ -75,7 +80,9 @@ def fit_jacobian_lens(model: Any, texts: Iterable[Sequence[int]], skip: int = SK
 
 def _summed_jacobians(model: Any, rows: list[Tensor], skip: int) -> Tensor:
     """The sum over the valid positions of some texts, [L + 1, C, C]; see `fit_jacobian_lens`."""
-    ids = pad_sequence(rows, batch_first=True).to(device_of(model))  # [B, T]; no token sees the padding after it
+    ids = pad_sequence(rows, batch_first=True).to(
+        device_of(model)
+    )  # [B, T]; no token sees the padding after it
     lengths = torch.tensor([len(row) for row in rows], device=ids.device)
     position = torch.arange(ids.shape[1], device=ids.device)
     valid = (position >= skip) & (position < lengths[:, None] - 1)  # [B, T]
@@ -89,5 +96,7 @@ def _summed_jacobians(model: Any, rows: list[Tensor], skip: int) -> Tensor:
     streams = list(acts.values())
     outputs = streams[-1][valid].sum(0)  # [C]
     gradients = (torch.autograd.grad(output, streams, retain_graph=True) for output in outputs)
-    by_output = [torch.stack([gradient[valid].sum(0) for gradient in of_streams]) for of_streams in gradients]
+    by_output = [
+        torch.stack([gradient[valid].sum(0) for gradient in of_streams]) for of_streams in gradients
+    ]
     return torch.stack(by_output, 1)  # C of [L + 1, C] -> [L + 1, C, C]

@@ -25,7 +25,10 @@ from llm_scratch.model.loss import next_token_loss
 
 def residual_stream(model: Any, ids: Tensor) -> Tensor:
     """The residual stream before the first block and after each of the L blocks: [B, T] -> [L + 1, B, T, C]."""
-    with torch.no_grad(), capture(model, "blocks.0.hook_resid_pre", "blocks.*.hook_resid_post") as acts:
+    with (
+        torch.no_grad(),
+        capture(model, "blocks.0.hook_resid_pre", "blocks.*.hook_resid_post") as acts,
+    ):
         model(ids)
     return torch.stack(list(acts.values()))
 
@@ -100,7 +103,9 @@ def direct_logit_attribution(model: Any, ids: Tensor, targets: Tensor) -> Attrib
         targets: [B, T], the token at each position whose logit is split.
     """
     first, last = "blocks.0.hook_resid_pre", f"blocks.{len(model.trf_blocks) - 1}.hook_resid_post"
-    added = [name for name in activation_names(model) if name.endswith(("hook_result", "hook_mlp_out"))]
+    added = [
+        name for name in activation_names(model) if name.endswith(("hook_result", "hook_mlp_out"))
+    ]
     with torch.no_grad(), capture(model, first, *added, last) as acts:
         model(ids)
     parts = {"embedding": acts[first]}
@@ -154,13 +159,19 @@ def linear_norm(norm: Any, stream: Tensor) -> LinearNorm:
         zeros = torch.zeros_like(stream[..., :1, :].flatten(0, -2)[0])  # [C]
         shift = norm(zeros)
         centers = torch.allclose(norm(zeros + 1), shift, atol=1e-5)
-        signs = _centered(1.0 - 2 * (torch.arange(len(zeros), device=zeros.device) % 2).to(zeros), centers)
+        signs = _centered(
+            1.0 - 2 * (torch.arange(len(zeros), device=zeros.device) % 2).to(zeros), centers
+        )
         gain = (norm(signs) - shift) / signs
         unscaled = _centered(stream, centers) * gain
         output = norm(stream) - shift
         scale = (output * unscaled).sum(-1, keepdim=True) / unscaled.square().sum(-1, keepdim=True)
-        if not torch.allclose(unscaled * scale, output, rtol=1e-3, atol=1e-3 * output.abs().max().item()):
-            raise UserError("logits cannot be attributed: the final norm is not a scaled projection, as layer norm and RMS norm are")
+        if not torch.allclose(
+            unscaled * scale, output, rtol=1e-3, atol=1e-3 * output.abs().max().item()
+        ):
+            raise UserError(
+                "logits cannot be attributed: the final norm is not a scaled projection, as layer norm and RMS norm are"
+            )
     return LinearNorm(gain, scale, centers, shift)
 
 

@@ -78,7 +78,10 @@ def _indexed(name: str, index: tuple[Any, ...]) -> Part:
 
 @contextmanager
 def ablate(
-    model: nn.Module, *parts: Part, by: Literal["zero", "mean", "resample"] = "zero", reference: Tensor | None = None
+    model: nn.Module,
+    *parts: Part,
+    by: Literal["zero", "mean", "resample"] = "zero",
+    reference: Tensor | None = None,
 ) -> Iterator[None]:
     """Ablate parts of a model in the forward passes inside the block.
 
@@ -112,7 +115,9 @@ def ablate(
 
 
 @contextmanager
-def replace_parts(model: nn.Module, parts: Sequence[Part], value: Callable[[Part, Tensor], Tensor]) -> Iterator[None]:
+def replace_parts(
+    model: nn.Module, parts: Sequence[Part], value: Callable[[Part, Tensor], Tensor]
+) -> Iterator[None]:
     """Replace parts in the forward passes inside the block; `value` is (part, activation) -> its new value."""
 
     def edit(name: str) -> Edit:
@@ -134,7 +139,9 @@ def activations_of(model: nn.Module, ids: Tensor, parts: Sequence[Part]) -> Mapp
     return acts
 
 
-def activation_patching(model: nn.Module, ids: Tensor, source_ids: Tensor, parts: Sequence[Part], metric: Metric) -> Tensor:
+def activation_patching(
+    model: nn.Module, ids: Tensor, source_ids: Tensor, parts: Sequence[Part], metric: Metric
+) -> Tensor:
     """Activation patching: the change of a metric when a part takes its value from another prompt.
 
     One forward pass per part. A part with a large effect carries what the prompts differ in.
@@ -158,7 +165,9 @@ def activation_patching(model: nn.Module, ids: Tensor, source_ids: Tensor, parts
     return torch.stack(changes)
 
 
-def attribution_patching(model: nn.Module, ids: Tensor, source_ids: Tensor, parts: Sequence[Part], metric: Metric) -> Tensor:
+def attribution_patching(
+    model: nn.Module, ids: Tensor, source_ids: Tensor, parts: Sequence[Part], metric: Metric
+) -> Tensor:
     """Attribution patching: `activation_patching` to first order, for all parts by one backward pass.
 
     The estimate is the gradient of the metric times the change of the activation. It is good for
@@ -173,7 +182,9 @@ def attribution_patching(model: nn.Module, ids: Tensor, source_ids: Tensor, part
 
     with torch.enable_grad(), patch(model, {first: begin}), capture(model, *names) as acts:
         result = metric(model(ids))
-    gradients = dict(zip(names, torch.autograd.grad(result, [acts[name] for name in names]), strict=True))
+    gradients = dict(
+        zip(names, torch.autograd.grad(result, [acts[name] for name in names]), strict=True)
+    )
     estimates = []
     for part in parts:
         x = acts[part.name].detach()

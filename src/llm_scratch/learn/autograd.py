@@ -24,10 +24,14 @@ class Value:
         slopes: d(this) / d(parent), for each parent.
     """
 
-    def __init__(self, data: float, parents: tuple[Value, ...] = (), slopes: tuple[float, ...] = ()) -> None:
+    def __init__(
+        self, data: float, parents: tuple[Value, ...] = (), slopes: tuple[float, ...] = ()
+    ) -> None:
         self.data, self.grad = float(data), 0.0
         self.parents, self.slopes = parents, slopes
-        self.number = next(_next_number)  # parents have smaller numbers than the values computed from them
+        self.number = next(
+            _next_number
+        )  # parents have smaller numbers than the values computed from them
 
     def __repr__(self) -> str:
         return f"Value({self.data:.4g}, grad={self.grad:.4g})"

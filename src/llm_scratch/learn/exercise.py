@@ -104,7 +104,10 @@ def grade(exercise: Exercise, answer: Any, seed: object) -> Verdict:
     if answer is None or answer is ...:
         return UNANSWERED
     if exercise.function and not callable(answer):
-        return Verdict(False, f"this exercise asks for a function, `{exercise.function}`; pass it without calling it")
+        return Verdict(
+            False,
+            f"this exercise asks for a function, `{exercise.function}`; pass it without calling it",
+        )
     if callable(answer) and not exercise.function:
         return Verdict(False, "this exercise asks for a value, and this is a function")
     sealed = open_sealed(exercise.id)
@@ -146,7 +149,9 @@ def _outcome(function: Callable[..., Any], inputs: Sequence[Any]) -> _Outcome:
         return _Outcome(error=e)
 
 
-def _diagnose(mistakes: Sequence[Callable[..., Any]], inputs: list[Any], got: list[_Outcome], tolerance: float) -> str | None:
+def _diagnose(
+    mistakes: Sequence[Callable[..., Any]], inputs: list[Any], got: list[_Outcome], tolerance: float
+) -> str | None:
     """The text of the first mistake that gives what the answer gave, on all inputs."""
     for mistake in mistakes:
         if all(got[n].equals(_outcome(mistake, inputs[n]), tolerance) for n in range(len(inputs))):
@@ -160,9 +165,13 @@ def _general(got: list[_Outcome], expected: list[_Outcome], wrong: list[int]) ->
         return None
     first, want = got[wrong[0]], expected[wrong[0]].value
     if first.error is not None:
-        return f"the function stops with {describe_error(first.error, named=True)}{_line(first.error)}"
+        return (
+            f"the function stops with {describe_error(first.error, named=True)}{_line(first.error)}"
+        )
     if first.value is None:
-        return "the function returns None for some inputs; does every path through it end in a return?"
+        return (
+            "the function returns None for some inputs; does every path through it end in a return?"
+        )
     value = plain(first.value)
     if isinstance(value, (list, tuple)) != isinstance(want, (list, tuple)):
         return f"the answer is {_kind(value)}, and {_kind(want)} is expected"
@@ -170,7 +179,11 @@ def _general(got: list[_Outcome], expected: list[_Outcome], wrong: list[int]) ->
         return f"the answer has {len(value)} entries, which is too {'many' if len(value) > len(want) else 'few'}"
     if len(wrong) < len(got):
         return "not yet: right for some inputs and wrong for others; look for a special case"
-    return "not yet: work this case out by hand, and compare" if len(got) > 1 else "not yet; work it out once more"
+    return (
+        "not yet: work this case out by hand, and compare"
+        if len(got) > 1
+        else "not yet; work it out once more"
+    )
 
 
 def _line(error: BaseException) -> str:
@@ -181,8 +194,16 @@ def _line(error: BaseException) -> str:
 
 
 def _kind(value: Any) -> str:
-    names = {list: "a list", tuple: "a tuple", str: "a text", bool: "True or False", dict: "a dictionary"}
-    return names.get(type(value), "a number" if isinstance(value, (int, float)) else type(value).__name__)
+    names = {
+        list: "a list",
+        tuple: "a tuple",
+        str: "a text",
+        bool: "True or False",
+        dict: "a dictionary",
+    }
+    return names.get(
+        type(value), "a number" if isinstance(value, (int, float)) else type(value).__name__
+    )
 
 
 def _example(exercise: Exercise, inputs: list[Any], got: list[_Outcome], wrong: list[int]) -> str:
@@ -212,14 +233,26 @@ def same(got: Any, want: Any, tolerance: float) -> bool:
     """Whether two answers are equal: numbers within a tolerance, lists and tuples entry by entry."""
     got = plain(got)
     if isinstance(want, str) or isinstance(got, str):
-        return isinstance(got, str) and isinstance(want, str) and got.strip().lower() == want.lower()
+        return (
+            isinstance(got, str) and isinstance(want, str) and got.strip().lower() == want.lower()
+        )
     if isinstance(want, (list, tuple)):
-        return isinstance(got, (list, tuple)) and len(got) == len(want) and all(same(g, w, tolerance) for g, w in zip(got, want))
+        return (
+            isinstance(got, (list, tuple))
+            and len(got) == len(want)
+            and all(same(g, w, tolerance) for g, w in zip(got, want))
+        )
     if isinstance(want, dict):
-        return isinstance(got, dict) and got.keys() == want.keys() and all(same(got[key], want[key], tolerance) for key in want)
+        return (
+            isinstance(got, dict)
+            and got.keys() == want.keys()
+            and all(same(got[key], want[key], tolerance) for key in want)
+        )
     if isinstance(want, (int, float)) and isinstance(got, (int, float)):
         whole = isinstance(want, int) and tolerance == TYPED_TOLERANCE
-        return got == want if whole else math.isclose(got, want, rel_tol=tolerance, abs_tol=tolerance)
+        return (
+            got == want if whole else math.isclose(got, want, rel_tol=tolerance, abs_tol=tolerance)
+        )
     return bool(got == want)
 
 

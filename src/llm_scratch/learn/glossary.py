@@ -49,7 +49,9 @@ def find_term(name: str) -> Term:
     Raises:
         UserError: there is none; names the nearest.
     """
-    by_key = {_key(word): term for term in reversed(terms().values()) for word in (*term.also, term.name)}
+    by_key = {
+        _key(word): term for term in reversed(terms().values()) for word in (*term.also, term.name)
+    }
     if _key(name) in by_key:
         return by_key[_key(name)]
     raise unknown("term", name, terms(), DATA)
@@ -61,7 +63,12 @@ def _key(name: str) -> str:
 
 def as_markdown() -> str:
     """The glossary as docs/glossary.md."""
-    lines = ["# Glossary", "", "The terms of the lessons, and the section that introduces each.", ""]
+    lines = [
+        "# Glossary",
+        "",
+        "The terms of the lessons, and the section that introduces each.",
+        "",
+    ]
     lines += ["In a terminal: `llm-scratch explain loss`.", ""]
     for term in sorted(terms().values(), key=lambda term: term.name.lower()):
         others = f" (also: {', '.join(term.also)})" if term.also else ""

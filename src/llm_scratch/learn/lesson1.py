@@ -22,7 +22,11 @@ def _words_and_vocabulary(rng: Random) -> tuple[Any, ...]:
 def _window_sizes(rng: Random) -> tuple[Any, ...]:
     max_length, stride = rng.randint(2, 9), rng.randint(2, 7)
     steps = rng.randint(1, 6)
-    return max_length + steps * stride + rng.choice((0, 1, rng.randrange(stride))), max_length, stride
+    return (
+        max_length + steps * stride + rng.choice((0, 1, rng.randrange(stride))),
+        max_length,
+        stride,
+    )
 
 
 def _signs(rng: Random) -> tuple[Any, ...]:
@@ -52,7 +56,11 @@ def _ids_and_bytes(rng: Random) -> tuple[Any, ...]:
 
 def _text_to_cut(rng: Random) -> tuple[Any, ...]:
     length = rng.randint(2, 4)
-    return [rng.randrange(100) for _ in range(rng.randint(length + 2, 14))], length, rng.randint(1, length)
+    return (
+        [rng.randrange(100) for _ in range(rng.randint(length + 2, 14))],
+        length,
+        rng.randint(1, length),
+    )
 
 
 def _embedding_sizes(rng: Random) -> tuple[Any, ...]:

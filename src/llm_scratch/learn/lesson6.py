@@ -18,12 +18,19 @@ def _loss_and_bytes(rng: Random) -> tuple[Any, ...]:
 def _schedule(rng: Random) -> tuple[Any, ...]:
     warmup = rng.randint(2, 9)
     total = warmup + rng.randint(5, 40)
-    return rng.choice((rng.randrange(warmup), rng.randrange(warmup, total))), total, rng.choice((0.02, 0.5, 1.0)), warmup
+    return (
+        rng.choice((rng.randrange(warmup), rng.randrange(warmup, total))),
+        total,
+        rng.choice((0.02, 0.5, 1.0)),
+        warmup,
+    )
 
 
 def _gradients(rng: Random) -> tuple[Any, ...]:
     size = rng.choice((0.1, 1.0, 5.0))
-    return [round(rng.uniform(-size, size), 2) or 0.01 for _ in range(rng.randint(2, 5))], rng.choice((0.5, 1.0, 2.0))
+    return [
+        round(rng.uniform(-size, size), 2) or 0.01 for _ in range(rng.randint(2, 5))
+    ], rng.choice((0.5, 1.0, 2.0))
 
 
 def _documents(rng: Random) -> tuple[Any, ...]:

@@ -50,12 +50,18 @@ class Progress:
             self.seed = str(data["seed"])
             self.records = {name: Record(**fields) for name, fields in data["exercises"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-            raise UserError(f"{self.path}: not readable ({describe_error(e)}); move it away to start again", DATA) from e
+            raise UserError(
+                f"{self.path}: not readable ({describe_error(e)}); move it away to start again",
+                DATA,
+            ) from e
 
     def save(self) -> None:
         """Write progress.json."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        data = {"seed": self.seed, "exercises": {name: asdict(record) for name, record in self.records.items()}}
+        data = {
+            "seed": self.seed,
+            "exercises": {name: asdict(record) for name, record in self.records.items()},
+        }
         atomic_write(self.path, json.dumps(data, indent=1) + "\n")
 
     def record(self, exercise: Exercise) -> Record:
@@ -80,7 +86,10 @@ class Progress:
         path = self.file(exercise)
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            lines = [f"Exercise {exercise.id}: {exercise.title} ({exercise.kind}: {KINDS[exercise.kind]})", ""]
+            lines = [
+                f"Exercise {exercise.id}: {exercise.title} ({exercise.kind}: {KINDS[exercise.kind]})",
+                "",
+            ]
             lines += exercise.text(self.question_seed(exercise)).splitlines()
             header = "\n".join(f"# {line}".rstrip() for line in lines)
             atomic_write(path, f"{header}\n{exercise.start}")
@@ -98,7 +107,9 @@ class Progress:
         """
         path = self.file(exercise)
         if not path.is_file():
-            raise UserError(f"{path}: no such file; write it with `llm-scratch learn next {exercise.id}`", DATA)
+            raise UserError(
+                f"{path}: no such file; write it with `llm-scratch learn next {exercise.id}`", DATA
+            )
         return self._recorded(exercise, self.verdict_of_file(exercise))
 
     def verdict_of_file(self, exercise: Exercise) -> Verdict:
@@ -107,10 +118,16 @@ class Progress:
         namespace: dict[str, Any] = {"__name__": path.stem}
         try:
             exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), namespace)
-        except (Exception, SystemExit) as e:  # `exit()` in a learner's file must not end the grading
+        except (
+            Exception,
+            SystemExit,
+        ) as e:  # `exit()` in a learner's file must not end the grading
             return Verdict(False, f"{path}, line {_line(e)}: {describe_error(e, named=True)}")
         if exercise.function not in namespace:
-            return Verdict(False, f"{path}: it has no function `{exercise.function}`; keep the name of the one it began with")
+            return Verdict(
+                False,
+                f"{path}: it has no function `{exercise.function}`; keep the name of the one it began with",
+            )
         return grade(exercise, namespace[exercise.function], self.question_seed(exercise))
 
     def _recorded(self, exercise: Exercise, verdict: Verdict) -> Verdict:

@@ -11,7 +11,11 @@ from llm_scratch.errors import UserError
 from llm_scratch.learn import lesson0, lesson1, lesson2, lesson6
 from llm_scratch.learn.exercise import Exercise
 
-EXERCISES: dict[str, Exercise] = {exercise.id: exercise for lesson in (lesson0, lesson1, lesson2, lesson6) for exercise in lesson.EXERCISES}
+EXERCISES: dict[str, Exercise] = {
+    exercise.id: exercise
+    for lesson in (lesson0, lesson1, lesson2, lesson6)
+    for exercise in lesson.EXERCISES
+}
 """id -> exercise, in the order of the course."""
 
 
@@ -22,5 +26,7 @@ def find_exercise(exercise_id: str) -> Exercise:
         UserError: there is none.
     """
     if exercise_id not in EXERCISES:
-        raise UserError(f"exercise {exercise_id}: not found; list them with `llm-scratch learn list`")
+        raise UserError(
+            f"exercise {exercise_id}: not found; list them with `llm-scratch learn list`"
+        )
     return EXERCISES[exercise_id]

@@ -23,7 +23,11 @@ def run_as_script(namespace: dict[str, Any]) -> None:
     Args:
         namespace: the caller's `globals()`; a script has `__file__` there, a notebook has not.
     """
-    if namespace.get("__name__") != "__main__" or "__file__" not in namespace or _RUNNING in namespace:
+    if (
+        namespace.get("__name__") != "__main__"
+        or "__file__" not in namespace
+        or _RUNNING in namespace
+    ):
         return
     namespace[_RUNNING] = True
     lesson = Path(namespace["__file__"])

@@ -34,7 +34,11 @@ class Sealed:
     def solution(self) -> str:
         """The source of `solve`, with the imports and constants that it may need."""
         tree = ast.parse(self.source)
-        shown = [node for node in tree.body if not isinstance(node, ast.FunctionDef) or node.name == "solve"]
+        shown = [
+            node
+            for node in tree.body
+            if not isinstance(node, ast.FunctionDef) or node.name == "solve"
+        ]
         return "\n\n".join(ast.get_source_segment(self.source, node) or "" for node in shown)
 
 
@@ -45,10 +49,16 @@ def open_sealed(exercise_id: str) -> Sealed:
     file = f"<sealed {exercise_id}>"
     namespace: dict[str, Any] = {"__name__": "sealed"}
     exec(compile(source, file, "exec"), namespace)
-    here = [value for value in namespace.values() if isinstance(value, FunctionType) and value.__code__.co_filename == file]
+    here = [
+        value
+        for value in namespace.values()
+        if isinstance(value, FunctionType) and value.__code__.co_filename == file
+    ]
     public = [function for function in here if not function.__name__.startswith("_")]
     mistakes = tuple(function for function in public if function.__name__ != "solve")
-    return Sealed(source, next(function for function in public if function.__name__ == "solve"), mistakes)
+    return Sealed(
+        source, next(function for function in public if function.__name__ == "solve"), mistakes
+    )
 
 
 def seal(source: str) -> str:

@@ -18,7 +18,14 @@ from typing import Any
 from llm_scratch.architectures import ARCHITECTURES, Architecture, ModelConfig, architecture
 from llm_scratch.model.language_model import LanguageModel, as_language_model
 
-__all__ = ["ARCHITECTURES", "Architecture", "LanguageModel", "ModelConfig", "as_language_model", "build"]
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "LanguageModel",
+    "ModelConfig",
+    "as_language_model",
+    "build",
+]
 
 
 def build(cfg: Mapping[str, Any]) -> LanguageModel:

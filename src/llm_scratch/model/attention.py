@@ -60,11 +60,23 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: Dropou
     p = dropout.p if dropout.training else 0.0
     if T == 1 and q.device.type == "cpu" and not p:
         return decode_attention(q, k, v, mask)
-    if q.device.type == "cpu" and mask is None and k.shape[2] == T and (p or T <= MAX_FORMULA_LENGTH):
-        if dropout.fast and dropout.training and T >= MIN_BLOCKED_LENGTH and not torch.compiler.is_compiling():
+    if (
+        q.device.type == "cpu"
+        and mask is None
+        and k.shape[2] == T
+        and (p or T <= MAX_FORMULA_LENGTH)
+    ):
+        if (
+            dropout.fast
+            and dropout.training
+            and T >= MIN_BLOCKED_LENGTH
+            and not torch.compiler.is_compiling()
+        ):
             return blocked_attention(q, k, v, p)
         return dropout(attention_weights(q, k)) @ v
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and T > 1, dropout_p=p)
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=mask is None and T > 1, dropout_p=p
+    )
 
 
 def decode_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -75,7 +87,9 @@ def decode_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Te
     return (v * scores.softmax(-1)[..., None]).sum(2, keepdim=True).type_as(q)  # [B, H, 1, D]
 
 
-def observed_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: Dropout) -> Tensor:
+def observed_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: Dropout
+) -> Tensor:
     """`attend` by the formula, with each step shown to the observers of `dropout`.
 
     The steps have TransformerLens's names: `rot_q` and `rot_k` are the queries and keys after any
@@ -137,7 +151,9 @@ class MultiHeadAttention(nn.Module):
     ) -> None:
         super().__init__()
         if d_out % num_heads:
-            raise ValueError(f"attention: d_out={d_out} is not a multiple of num_heads={num_heads}; change one of them")
+            raise ValueError(
+                f"attention: d_out={d_out} is not a multiple of num_heads={num_heads}; change one of them"
+            )
         self.num_heads = num_heads
         self.head_dim = d_out // num_heads
         self.context_length = context_length

@@ -24,7 +24,9 @@ MAX_LOGITS = {"cpu": 2**24, "cuda": 2**28}  # in memory at once; a GPU needs lar
 Product = Callable[[Tensor, Tensor], Tensor]
 
 
-def total_loss(model: nn.Module, inputs: Tensor, targets: Tensor, product: Product = F.linear) -> Tensor:
+def total_loss(
+    model: nn.Module, inputs: Tensor, targets: Tensor, product: Product = F.linear
+) -> Tensor:
     """Sum of the loss over all targets of a batch, in nats: a scalar.
 
     Chunked for a model with `hidden(ids) -> [B, T, C]` and an `out_head` without a bias, else
@@ -64,7 +66,9 @@ class _HeadLoss(torch.autograd.Function):
     """Computes the gradients in the forward pass, while the logits of a chunk are in memory."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, needs_grad: bool, product: Product) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, needs_grad: bool, product: Product
+    ) -> Tensor:
         max_rows = max(1, MAX_LOGITS.get(x.device.type, MAX_LOGITS["cuda"]) // len(weight))
         n_chunks = max(1, math.ceil(len(x) / max_rows))
         rows = max(1, math.ceil(len(x) / n_chunks))  # equal chunks: a short last one is slow
@@ -86,7 +90,9 @@ class _HeadLoss(torch.autograd.Function):
             grad_logits = grad_logits.to(dtype)  # [N, V]; once, not per product as by autocast
             dx[chunk] = (grad_logits @ weight) * counted
             chunk_dweight = grad_logits.mT @ (x[chunk] * counted)
-            dweight = chunk_dweight.to(weight.dtype) if dweight is None else dweight.add_(chunk_dweight)
+            dweight = (
+                chunk_dweight.to(weight.dtype) if dweight is None else dweight.add_(chunk_dweight)
+            )
         ctx.gradients = (dx, dweight)
         return total
 

@@ -151,7 +151,9 @@ class _Step(nn.Module):
             return self.hidden(in_idx, cache)
 
 
-def compile_step(model: nn.Module, hidden: Program, is_batch: bool, cache: KVCache, load: Callable[..., Any]) -> Program:
+def compile_step(
+    model: nn.Module, hidden: Program, is_batch: bool, cache: KVCache, load: Callable[..., Any]
+) -> Program:
     """Compile a step for one row, or for 2 and more rows; with left padding if `cache` has it.
 
     Args:
@@ -176,7 +178,9 @@ def compile_step(model: nn.Module, hidden: Program, is_batch: bool, cache: KVCac
         example = _example(is_batch, cache)
         layers = [batch | {2: capacity}] * len(cache.keys)
         shapes = batch, {0: length}, layers, layers, [batch] * len(example[-1])
-        step = torch.export.export(_Step(model, hidden, cache), example, dynamic_shapes=shapes, strict=False)
+        step = torch.export.export(
+            _Step(model, hidden, cache), example, dynamic_shapes=shapes, strict=False
+        )
         tensors = step.state_dict | step.constants
         inputs = step.graph_signature.input_specs
         weights = [tensors[spec.target] for spec in inputs if spec.target is not None]

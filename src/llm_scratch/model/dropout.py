@@ -26,7 +26,9 @@ def dropout_mask(x: Tensor, p: float) -> Tensor:
     dropped = round(p * THRESHOLD_LEVELS)
     if dropped == THRESHOLD_LEVELS:
         return torch.zeros_like(x)
-    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None)
+    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(
+        -(2**63), None
+    )
     # four draws a word, each uniform from -32,768 to 32,767
     draws = words.view(torch.int16)[: x.numel()].view(x.shape)
     kept = torch.empty(x.shape, dtype=x.dtype, device=x.device)

@@ -65,7 +65,9 @@ def _forward(part: nn.Linear, gradient_too: bool, x: Tensor) -> Tensor:
 
 class _FastLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, gradient_too: bool) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, gradient_too: bool
+    ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.gradient_too, ctx.has_bias = gradient_too, bias is not None
         return fast_product(x, weight, bias)

@@ -80,7 +80,9 @@ class GPTModel(LanguageModel):
         self.tok_emb = nn.Embedding(cfg.vocab_size, cfg.emb_dim)
         self.pos_emb = nn.Embedding(cfg.context_length, cfg.emb_dim)
         self.drop_emb = Dropout(cfg.drop_rate)
-        self.trf_blocks = nn.Sequential(*(TransformerBlock(cfg, layer) for layer in range(cfg.n_layers)))
+        self.trf_blocks = nn.Sequential(
+            *(TransformerBlock(cfg, layer) for layer in range(cfg.n_layers))
+        )
         self.final_norm = LayerNorm(cfg.emb_dim, cfg.norm_eps)
         self.out_head = nn.Linear(cfg.emb_dim, cfg.vocab_size, bias=False)
         if cfg.init != "torch":
@@ -103,7 +105,9 @@ class GPTModel(LanguageModel):
     def crop_context(self, n: int) -> None:
         """Shorten the context to its first `n` positions; the embeddings of the others are dropped."""
         super().crop_context(n)
-        self.pos_emb = nn.Embedding.from_pretrained(self.pos_emb.weight.detach()[:n].clone(), freeze=False)
+        self.pos_emb = nn.Embedding.from_pretrained(
+            self.pos_emb.weight.detach()[:n].clone(), freeze=False
+        )
         for part in self.modules():
             if isinstance(part, MultiHeadAttention):
                 part.context_length = n

@@ -34,7 +34,9 @@ MAX_EXCESS = 1.1  # an earlier kernel is preferred up to this factor of the shor
 MANY_ROW_DTYPES = {"expand to float32": torch.float32, "expand to bfloat16": torch.bfloat16}
 
 
-def linear_expanded(x: Tensor, weight: QuantizedWeight, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+def linear_expanded(
+    x: Tensor, weight: QuantizedWeight, bias: Tensor | None, dtype: torch.dtype
+) -> Tensor:
     """Dequantize the matrix, multiply in `dtype`, free it. [M, K] -> [M, N] float32."""
     y = F.linear(x.to(dtype), weight.dequantize().to(dtype)).float()
     return y if bias is None else y.add_(bias)
@@ -110,7 +112,10 @@ def kernel_seconds(bits: Literal[8, 4], width: int) -> Seconds:
         tokens = time_in_turns({name: all_of(name, one) for name in names})
         prompts = time_in_turns(
             {f"{name}, prompt": all_of(name, many) for name in names}
-            | {name: [partial(linear_expanded, many, weight, None, dtype) for weight in weights] for name, dtype in MANY_ROW_DTYPES.items()}
+            | {
+                name: [partial(linear_expanded, many, weight, None, dtype) for weight in weights]
+                for name, dtype in MANY_ROW_DTYPES.items()
+            }
         )
         return {name: NEW_TOKENS * seconds for name, seconds in tokens.items()} | prompts
 
@@ -120,6 +125,8 @@ def kernel_seconds(bits: Literal[8, 4], width: int) -> Seconds:
 def trial_weight(bits: Literal[8, 4], width: int) -> QuantizedWeight:
     """A quantized matrix [4 * width, width] of ones, for timings."""
     if bits == 8:
-        return QuantizedWeight(torch.ones(4 * width, width, dtype=torch.int8), torch.ones(4 * width))
+        return QuantizedWeight(
+            torch.ones(4 * width, width, dtype=torch.int8), torch.ones(4 * width)
+        )
     qweight = torch.full((4 * width, width // 2), 0x99, dtype=torch.uint8)
     return QuantizedWeight(qweight, torch.ones(4 * width, width // GROUP, dtype=torch.bfloat16))

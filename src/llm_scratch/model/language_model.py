@@ -191,7 +191,9 @@ class WrappedModel(LanguageModel):
             UserError: it has none.
         """
         if not self.has_cache:
-            raise UserError(f"cache: {type(self.model).__name__} does not support one; leave it out")
+            raise UserError(
+                f"cache: {type(self.model).__name__} does not support one; leave it out"
+            )
 
     def new_cache(self, batch_size: int, block: int | None = 256) -> KVCache:
         """The model's own cache; errors as in `check_cache`."""

@@ -68,7 +68,12 @@ class GELU(nn.Module):
         return F.gelu(x, approximate="tanh")
 
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"gelu_tanh": GELU, "gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "gelu_tanh": GELU,
+    "gelu": nn.GELU,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+}
 """`GPTConfig.activation` -> module. "gelu" is x times P(Z < x) of a normal Z, which `gelu` differs from by up to 0.0005."""
 
 

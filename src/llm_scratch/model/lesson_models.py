@@ -125,7 +125,10 @@ class MultiHeadAttentionWrapper(nn.Module):
         num_heads: int = 2,
     ) -> None:
         super().__init__()
-        self.heads = nn.ModuleList(CausalAttention(d_in, d_out, context_length, dropout, qkv_bias) for _ in range(num_heads))
+        self.heads = nn.ModuleList(
+            CausalAttention(d_in, d_out, context_length, dropout, qkv_bias)
+            for _ in range(num_heads)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Concatenate the outputs of the heads."""
@@ -143,7 +146,9 @@ class ExampleDeepNeuralNetwork(nn.Module):
     def __init__(self, layer_sizes: list[int], use_shortcut: bool) -> None:
         super().__init__()
         self.use_shortcut = use_shortcut
-        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(wide, out), GELU()) for wide, out in pairwise(layer_sizes))
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Linear(wide, out), GELU()) for wide, out in pairwise(layer_sizes)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layers in order."""

@@ -13,7 +13,9 @@ from torch.nn import functional as F
 IGNORE = -100  # a target without a loss
 
 
-def next_token_loss(logits: Tensor, targets: Tensor, reduction: Literal["mean", "sum", "none"] = "mean") -> Tensor:
+def next_token_loss(
+    logits: Tensor, targets: Tensor, reduction: Literal["mean", "sum", "none"] = "mean"
+) -> Tensor:
     """Cross-entropy: minus the log of the probability that the model gives to the next token.
 
     Args:
@@ -31,5 +33,7 @@ def next_token_loss(logits: Tensor, targets: Tensor, reduction: Literal["mean", 
     if logits.shape[:-1] != targets.shape:
         shapes = f"logits {tuple(logits.shape)} and targets {tuple(targets.shape)}"
         raise ValueError(f"{shapes} disagree on [B, T]; pass one target for each position")
-    loss = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORE, reduction=reduction)
+    loss = F.cross_entropy(
+        logits.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORE, reduction=reduction
+    )
     return loss.view_as(targets) if reduction == "none" else loss

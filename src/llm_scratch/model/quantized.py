@@ -121,7 +121,11 @@ class QuantizedLinear(nn.Module):
         """The product in a compiled step; see `prepare_for_export`."""
         one_row, batch = self._export_kernels
         kernel = batch if rows.shape[0] > 1 else one_row  # `len` would fix the number of rows
-        return F.linear(rows.float(), self.weight, self.bias) if kernel is None else kernel(rows, self.bias)
+        return (
+            F.linear(rows.float(), self.weight, self.bias)
+            if kernel is None
+            else kernel(rows, self.bias)
+        )
 
     def prepare_for_export(self, on_compile: Callable[[], None] = lambda: None) -> bool:
         """Choose the kernels of a compiled step.
@@ -186,7 +190,9 @@ def quantize(model: Model, bits: Literal[8, 4]) -> Model:
         if not isinstance(part, nn.Linear):
             continue
         try:
-            qweight, scale = to_int8(part.weight.detach()) if bits == 8 else to_int4(part.weight.detach())
+            qweight, scale = (
+                to_int8(part.weight.detach()) if bits == 8 else to_int4(part.weight.detach())
+            )
         except ValueError as e:
             raise ValueError(f"{name}: {describe_error(e)}; use 8 bits, which take any size") from e
         bias = None if part.bias is None else part.bias.detach()

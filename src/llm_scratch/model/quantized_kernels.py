@@ -129,9 +129,13 @@ class FbgemmMatmul:
         before = torch.backends.quantized.engine
         try:
             torch.backends.quantized.engine = "fbgemm"
-            with warnings.catch_warnings(action="ignore", category=UserWarning):  # deprecated in torch 2.13
+            with warnings.catch_warnings(
+                action="ignore", category=UserWarning
+            ):  # deprecated in torch 2.13
                 zeros = torch.zeros(len(weight.scale), dtype=torch.long)
-                matrix = torch._make_per_channel_quantized_tensor(weight.qweight, weight.scale.double(), zeros, 0)
+                matrix = torch._make_per_channel_quantized_tensor(
+                    weight.qweight, weight.scale.double(), zeros, 0
+                )
             self.packed = torch.ops.quantized.linear_prepack(matrix, None)
         finally:
             torch.backends.quantized.engine = before
@@ -207,7 +211,11 @@ class Expanded:
     def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """As `Kernel`."""
         x = x.float()
-        return packed_matmul(x, self.matrix, bias) if self.is_packed else F.linear(x, self.matrix, bias)
+        return (
+            packed_matmul(x, self.matrix, bias)
+            if self.is_packed
+            else F.linear(x, self.matrix, bias)
+        )
 
     def memory_ranges(self) -> list[tuple[int, int]]:
         """As `Kernel`."""
@@ -237,7 +245,9 @@ def rounded_inputs(kernel: type[Kernel], x: Tensor) -> Tensor:
 @cache
 def usable(bits: Literal[8, 4]) -> tuple[str, ...]:
     """Names of the kernels for these bits that work on this machine; tried once per process."""
-    return tuple(name for name, (of, kernel) in KERNELS.items() if of == bits and is_correct(kernel))
+    return tuple(
+        name for name, (of, kernel) in KERNELS.items() if of == bits and is_correct(kernel)
+    )
 
 
 @torch.inference_mode()
@@ -270,7 +280,9 @@ def random_weight(bits: int, N: int, K: int, generator: torch.Generator) -> Quan
     """A quantized matrix [N, K] to test a kernel; in 8 bits its first two rows are 127 and -127."""
     if bits == 4:
         qweight = torch.randint(0, 256, (N, K // 2), generator=generator, dtype=torch.uint8)
-        return QuantizedWeight(qweight, torch.rand(N, K // GROUP, generator=generator).bfloat16() + 0.1)
+        return QuantizedWeight(
+            qweight, torch.rand(N, K // GROUP, generator=generator).bfloat16() + 0.1
+        )
     qweight = torch.randint(-127, 128, (N, K), generator=generator, dtype=torch.int8)
     qweight[0] = 127
     qweight[1] = -127

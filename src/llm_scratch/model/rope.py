@@ -14,7 +14,9 @@ from torch import Tensor
 ROPE_BASE = 10_000.0  # the slowest pair completes a turn in about 2 pi ROPE_BASE tokens
 
 
-def rotary_angles(positions: Tensor, head_dim: int, base: float = ROPE_BASE) -> tuple[Tensor, Tensor]:
+def rotary_angles(
+    positions: Tensor, head_dim: int, base: float = ROPE_BASE
+) -> tuple[Tensor, Tensor]:
     """Cosine and sine of the rotation angles.
 
     Args:
@@ -26,7 +28,9 @@ def rotary_angles(positions: Tensor, head_dim: int, base: float = ROPE_BASE) -> 
     """
     # The reciprocal of a power and the power of a negative exponent differ in the last bit, which
     # position 40,000 turns into an error of 2.4e-4. transformers computes this reciprocal too.
-    exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
+    exponents = (
+        torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
+    )
     frequencies = 1.0 / base**exponents  # [D // 2]
     angles = positions[..., None] * frequencies
     angles = angles if positions.dim() == 1 else angles[:, None]  # for all heads

@@ -74,7 +74,9 @@ class WrittenInt4:
 
     def __init__(self, weight: QuantizedWeight) -> None:
         self.scale = weight.scale  # [N, K / 32]
-        digits = unpack_int4(weight.qweight).long().unflatten(1, (-1, WORDS, DIGITS))  # [N, K / 32, 4, 8]
+        digits = (
+            unpack_int4(weight.qweight).long().unflatten(1, (-1, WORDS, DIGITS))
+        )  # [N, K / 32, 4, 8]
         digits[..., -1] ^= 8  # the highest digit contains the sign bit, so it is stored signed
         places = torch.arange(DIGITS) * 4
         words = (digits << places).sum(-1)  # [N, K / 32, 4], from 0 to 2**32 - 1
@@ -134,7 +136,9 @@ def traceable_kernels(
     N, K = weight.shape
     width = min(N, K)
     ours = choose_kernel(bits, width).kernel
-    theirs = next((KERNELS[name][1] for name in usable(bits) if KERNELS[name][1] in TRACEABLE), None)
+    theirs = next(
+        (KERNELS[name][1] for name in usable(bits) if KERNELS[name][1] in TRACEABLE), None
+    )
     several = ours if ours in TRACEABLE else None
     if K % MULTIPLE[bits] or not is_correct(bits):
         return theirs, several
@@ -147,7 +151,9 @@ def traceable_kernels(
     return (written if MIN_GAIN * seconds["written"] < seconds["torch"] else theirs), several
 
 
-def compiled_seconds(bits: Literal[8, 4], width: int, theirs: type[Kernel], on_compile: Callable[[], None]) -> Seconds:
+def compiled_seconds(
+    bits: Literal[8, 4], width: int, theirs: type[Kernel], on_compile: Callable[[], None]
+) -> Seconds:
     """Seconds of one compiled row, by "written" kernel and by "torch"'s kernel. Measured once."""
 
     def measure() -> Seconds:
@@ -158,10 +164,15 @@ def compiled_seconds(bits: Literal[8, 4], width: int, theirs: type[Kernel], on_c
         products = {"written": WRITTEN[bits](weight), "torch": theirs(weight)}
         return time_in_turns(
             {
-                name: [partial(torch.compile(product, options=COMPILE_OPTIONS, dynamic=False), x, None)] * n_copies
+                name: [
+                    partial(torch.compile(product, options=COMPILE_OPTIONS, dynamic=False), x, None)
+                ]
+                * n_copies
                 for name, product in products.items()
             }
         )
 
     with torch.no_grad():
-        return remembered(f"a compiled product with {bits}-bit weights", [f"width {width}"], measure)
+        return remembered(
+            f"a compiled product with {bits}-bit weights", [f"width {width}"], measure
+        )

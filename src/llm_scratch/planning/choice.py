@@ -46,7 +46,10 @@ class Choice:
         """Read the choice of a run; None if it has no valid one."""
         try:
             values = json.loads((run / FILE).read_text(encoding="utf-8"))
-            parts = {"config": from_dict(RunConfig, upgrade_settings(values["config"])), "facts": TextFacts(**values["facts"])}
+            parts = {
+                "config": from_dict(RunConfig, upgrade_settings(values["config"])),
+                "facts": TextFacts(**values["facts"]),
+            }
             return cls(**values | parts | {"prompts": tuple(values["prompts"])})
         except (OSError, ValueError, TypeError, KeyError, UserError):
             return None

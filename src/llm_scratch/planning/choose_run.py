@@ -35,7 +35,9 @@ from llm_scratch.training.run_data import text_loaders
 from llm_scratch.training.samples import SAMPLE_TOKENS
 
 CLOSING_SECONDS = 4.0  # for the loss plot and the last samples
-READ_RATE = 2e6  # largest text in bytes per second of the run: reading it takes at most a third of the time
+READ_RATE = (
+    2e6  # largest text in bytes per second of the run: reading it takes at most a third of the time
+)
 MEMORY_PER_BYTE = 10  # largest memory per byte of text, as characters and as tokens
 SAVE_RATE = 300e6  # approximate bytes per second at which checkpoints are written
 SHARD_SAMPLE = 50_000  # tokens of shards to measure
@@ -83,7 +85,9 @@ class _Chooser:
     def take(self, subject: str, decision: rules.Decision) -> None:
         """Apply a rule's settings, and keep its reason unless all of them are fixed."""
         self.config = self.with_settings(decision.settings)
-        all_fixed = bool(decision.settings) and all(name in self.fixed for name in decision.settings)
+        all_fixed = bool(decision.settings) and all(
+            name in self.fixed for name in decision.settings
+        )
         self.reasons[subject] = "as given" if all_fixed else decision.reason
 
 
@@ -114,7 +118,9 @@ def choose_run(
     Raises:
         UserError: no text, or one too short for a single row (exit code 3).
     """
-    chooser = _Chooser(base, fixed | ({"data.tokenizer", "model.vocab_size"} if tokenizer is not None else set()))
+    chooser = _Chooser(
+        base, fixed | ({"data.tokenizer", "model.vocab_size"} if tokenizer is not None else set())
+    )
     chooser.take("optimizer", rules.choose_optimizer(base.train.optimizer, bool(base.init_from)))
     report(f"reading {base.data.source[:60]} …")
     budget = rules.Budget(seconds, matmul_flops(device))
@@ -129,9 +135,13 @@ def choose_run(
     n_train, n_val = len(corpus.train), len(corpus.val)
     rows = rules.choose_rows(facts, n_train + n_val, n_val, budget)
     if base.init_from:  # later positions of the model are untrained
-        rows.settings["model.context_length"] = min(rows.settings["model.context_length"], base.model.context_length)
+        rows.settings["model.context_length"] = min(
+            rows.settings["model.context_length"], base.model.context_length
+        )
     chooser.take("rows", rows)
-    chooser.config, note = possible_order(chooser.config, corpus.train, corpus.val, end_of_text(corpus.tokenizer))
+    chooser.config, note = possible_order(
+        chooser.config, corpus.train, corpus.val, end_of_text(corpus.tokenizer)
+    )
     if note:
         chooser.reasons["rows"] = rules.ANYWHERE
     check_fit(chooser.config, corpus.train, corpus.val, end_of_text(corpus.tokenizer))
@@ -157,7 +167,11 @@ def _check_size(source: str, seconds: float) -> None:
     kind, _, argument = source.partition(":")
     if kind != "file":
         return
-    files = [file for path in expand_pattern(argument) for file in (files_in(path) if path.is_dir() else [path])]
+    files = [
+        file
+        for path in expand_pattern(argument)
+        for file in (files_in(path) if path.is_dir() else [path])
+    ]
     size = sum(file.stat().st_size for file in files if file.is_file())
     free = free_memory()
     slow = size > READ_RATE * seconds
@@ -173,7 +187,13 @@ def _check_size(source: str, seconds: float) -> None:
         )
 
 
-def _encode(chooser: _Chooser, documents: list[str], facts: TextFacts, budget: rules.Budget, tokenizer: Tokenizer | None) -> Corpus:
+def _encode(
+    chooser: _Chooser,
+    documents: list[str],
+    facts: TextFacts,
+    budget: rules.Budget,
+    tokenizer: Tokenizer | None,
+) -> Corpus:
     """Choose the split and the tokenizer, and encode the text."""
     if tokenizer is None:
         wanted = chooser.config.data.tokenizer if "data.tokenizer" in chooser.fixed else ""
@@ -181,8 +201,15 @@ def _encode(chooser: _Chooser, documents: list[str], facts: TextFacts, budget: r
     else:
         chooser.reasons["tokenizer"] = f"that of {chooser.config.init_from}"
     by_characters = chooser.config.data.tokenizer == "chars" or rules.has_many_characters(facts)
-    chooser.take("split", rules.choose_split(facts.n_documents, facts.n_characters / (1 if by_characters else 3)))
-    unlimited = chooser.config if "model.vocab_size" in chooser.fixed else _without_vocab_limit(chooser.config)
+    chooser.take(
+        "split",
+        rules.choose_split(facts.n_documents, facts.n_characters / (1 if by_characters else 3)),
+    )
+    unlimited = (
+        chooser.config
+        if "model.vocab_size" in chooser.fixed
+        else _without_vocab_limit(chooser.config)
+    )
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message=r"vocab_size=\d+: the text has pairs for"
@@ -202,11 +229,16 @@ def _open_shards(chooser: _Chooser) -> tuple[Corpus, TextFacts, list[str]]:
     folder = chooser.config.data.source.partition(":")[2]
     ids, index = open_shards(folder)
     fraction = 0.1 if index.tokens < 2e6 else max(0.001, round(2e5 / index.tokens, 4))
-    chooser.config = chooser.with_settings({"model.vocab_size": index.n_vocab, "data.val_fraction": fraction})
+    chooser.config = chooser.with_settings(
+        {"model.vocab_size": index.n_vocab, "data.val_fraction": fraction}
+    )
     corpus = read_corpus(chooser.config)
     first = np.asarray(ids[:SHARD_SAMPLE])
     ends = np.flatnonzero(first == index.eot)
-    documents = [corpus.tokenizer.decode(part[part != index.eot].tolist()) for part in np.split(first, ends[1:])]
+    documents = [
+        corpus.tokenizer.decode(part[part != index.eot].tolist())
+        for part in np.split(first, ends[1:])
+    ]
     documents = [text for text in documents if text.strip()]
     sample = text_facts(documents)
     characters = round(index.done.text_bytes / sample.bytes_per_character)
@@ -218,20 +250,33 @@ def _open_shards(chooser: _Chooser) -> tuple[Corpus, TextFacts, list[str]]:
     return corpus, facts, documents
 
 
-def _choose_model(chooser: _Chooser, n_train: int, row_tokens: float, seconds: float, budget: rules.Budget, device: torch.device) -> None:
+def _choose_model(
+    chooser: _Chooser,
+    n_train: int,
+    row_tokens: float,
+    seconds: float,
+    budget: rules.Budget,
+    device: torch.device,
+) -> None:
     """Choose size, dropout and batch size by timing models of a few sizes."""
-    start = chooser.with_settings({"train.batch_size": max(1, round(rules.MIN_BATCH_TOKENS / row_tokens))})
+    start = chooser.with_settings(
+        {"train.batch_size": max(1, round(rules.MIN_BATCH_TOKENS / row_tokens))}
+    )
     measured: dict[ModelConfig, float] = {}
 
     def tokens_per_second(config: RunConfig) -> float:
         if config.model not in measured:
-            timing = estimate_step_time(config, device, budget.flops, TRIAL_SECONDS, round(row_tokens))
+            timing = estimate_step_time(
+                config, device, budget.flops, TRIAL_SECONDS, round(row_tokens)
+            )
             measured[config.model] = config.train.batch_size * row_tokens / timing.seconds
         return measured[config.model]
 
     def speed(size: tuple[int, int]) -> tuple[int, float]:
         layers, width = size
-        config = _Chooser(start, chooser.fixed).with_settings({"model.n_layers": layers, "model.emb_dim": width})
+        config = _Chooser(start, chooser.fixed).with_settings(
+            {"model.n_layers": layers, "model.emb_dim": width}
+        )
         n_params = config.model.n_params
         least, most = (share * budget.flops / (6 * n_params) for share in (MIN_SPEED, MAX_SPEED))
         needed = rules.TOKENS_PER_PARAMETER * n_params / seconds
@@ -241,21 +286,31 @@ def _choose_model(chooser: _Chooser, n_train: int, row_tokens: float, seconds: f
 
     chooser.take("model", rules.choose_size(n_train, speed, seconds))
     tried = replace(start, model=chooser.config.model)
-    chooser.take("batch", rules.choose_batch(n_train, tokens_per_second(tried) * seconds, row_tokens))
+    chooser.take(
+        "batch", rules.choose_batch(n_train, tokens_per_second(tried) * seconds, row_tokens)
+    )
 
 
-def _choose_steps(chooser: _Chooser, corpus: Corpus, seconds_left: Callable[[], float], device: torch.device) -> Plan:
+def _choose_steps(
+    chooser: _Chooser, corpus: Corpus, seconds_left: Callable[[], float], device: torch.device
+) -> Plan:
     """Plan the chosen model with an initial number of steps, then take as many as fit; returns the plan of the run."""
     is_fixed = bool({"train.steps", "train.epochs"} & chooser.fixed)
     n_train = len(corpus.train)
     max_epochs = MAX_EPOCHS_FROM_MODEL if chooser.config.init_from else rules.MAX_EPOCHS
-    chooser.config = chooser.with_settings({"train.steps": rules.STEPS} | rules.choose_intervals(rules.STEPS).settings)
+    chooser.config = chooser.with_settings(
+        {"train.steps": rules.STEPS} | rules.choose_intervals(rules.STEPS).settings
+    )
     plan = make_plan(chooser.config, device, corpus, PLAN_SECONDS)
     if plan.missing_memory and plan.micro_batches is not None:
         chooser.take(
             "memory",
             rules.Decision(
-                {"train.micro_batches": plan.micro_batches, "system.activation_checkpointing": plan.activation_checkpointing}, ""
+                {
+                    "train.micro_batches": plan.micro_batches,
+                    "system.activation_checkpointing": plan.activation_checkpointing,
+                },
+                "",
             ),
         )
         plan = make_plan(chooser.config, device, corpus, PLAN_SECONDS)
@@ -264,13 +319,17 @@ def _choose_steps(chooser: _Chooser, corpus: Corpus, seconds_left: Callable[[], 
     seconds = max(1.0, seconds_left() - saves - samples)
     step_seconds = plan.seconds_per_step + STEP_OVERHEAD
     eval_seconds = 0.0
-    for _ in range(2):  # evaluation time depends on the steps, and the steps on the time that evaluation leaves
+    for _ in range(
+        2
+    ):  # evaluation time depends on the steps, and the steps on the time that evaluation leaves
         left = max(0.5 * seconds, seconds - eval_seconds)
         decision = rules.choose_steps(left, step_seconds, plan.tokens_per_step, n_train, max_epochs)
         steps = plan.steps if is_fixed else chooser.with_settings(decision.settings).train.steps
         intervals = rules.choose_intervals(steps)
         batches = chooser.with_settings(intervals.settings).train.eval_batches
-        eval_seconds = plan.look_seconds * (batches or 1) / (chooser.config.train.eval_batches or batches or 1)
+        eval_seconds = (
+            plan.look_seconds * (batches or 1) / (chooser.config.train.eval_batches or batches or 1)
+        )
     chooser.take("training", rules.Decision({}, "as given") if is_fixed else decision)
     chooser.take("intervals", intervals)
     scale = steps / plan.steps

@@ -24,7 +24,13 @@ _WHERE = {
 
 
 def describe(
-    config: RunConfig, facts: TextFacts, plan: Plan, reasons: Mapping[str, str], n_train: int, n_val: int, left_out: int = 0
+    config: RunConfig,
+    facts: TextFacts,
+    plan: Plan,
+    reasons: Mapping[str, str],
+    n_train: int,
+    n_val: int,
+    left_out: int = 0,
 ) -> dict[str, str]:
     """Five subjects (text, tokenizer, rows, model, training), each with a sentence; a sixth if an epoch leaves tokens out.
 
@@ -62,7 +68,11 @@ def _tokenizer(config: RunConfig, facts: TextFacts, n_tokens: int, reason: str) 
     if kind == "chars":
         return f"{size:,} characters; {reason}"
     summary = f"{kind}, {size:,} tokens of {facts.n_characters / n_tokens:.1f} characters"
-    return f"{summary}, learned from {sample / facts.n_characters:.0%} of the text" if sample else f"{summary}; {reason}"
+    return (
+        f"{summary}, learned from {sample / facts.n_characters:.0%} of the text"
+        if sample
+        else f"{summary}; {reason}"
+    )
 
 
 def _epochs(epochs: float) -> str:

@@ -62,7 +62,10 @@ def _advice(config: RunConfig, parameters: int, activations: int, free: int) -> 
     cfg = config.train
     model = config.model
     if parameters > free:
-        for name, flag in (("context_length", "--model.context-length"), ("vocab_size", "--model.vocab-size")):
+        for name, flag in (
+            ("context_length", "--model.context-length"),
+            ("vocab_size", "--model.vocab-size"),
+        ):
             if config.with_model(**{name: 1}).model.n_params < model.n_params / 2:
                 return f"use a smaller {flag}"
         return "use a smaller --model.emb-dim or --model.n-layers"

@@ -36,7 +36,9 @@ class AllocationTracker(TorchDispatchMode):
         self.peak = 0
         self._tracked: set[int] = set()
 
-    def __torch_dispatch__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
             # The components of a sparse tensor are counted when they are created.
@@ -79,10 +81,17 @@ class MemoryEstimate:
     @property
     def peak(self) -> int:
         """The largest total at any time."""
-        return self.weights + self.gradients + self.optimizer + max(self.step, self.update, self.evaluation)
+        return (
+            self.weights
+            + self.gradients
+            + self.optimizer
+            + max(self.step, self.update, self.evaluation)
+        )
 
 
-def estimate_memory(config: RunConfig, device: torch.device | str = "cpu", precision: Precision = FLOAT32) -> MemoryEstimate:
+def estimate_memory(
+    config: RunConfig, device: torch.device | str = "cpu", precision: Precision = FLOAT32
+) -> MemoryEstimate:
     """Count the bytes of a run's tensors, without allocating them.
 
     Args:
@@ -111,7 +120,12 @@ def estimate_memory(config: RunConfig, device: torch.device | str = "cpu", preci
         before = tracker.now
         tracker.reset_peak()
         optimizer.step()
-        kept = sum(value.nbytes for slots in optimizer.state.values() for value in slots.values() if isinstance(value, Tensor))
+        kept = sum(
+            value.nbytes
+            for slots in optimizer.state.values()
+            for value in slots.values()
+            if isinstance(value, Tensor)
+        )
         update = tracker.peak - before - kept
         model_with_loss.eval()
         start = tracker.now

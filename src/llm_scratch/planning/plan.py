@@ -35,9 +35,13 @@ from llm_scratch.training.samples import SAMPLE_TOKENS
 Loaders = tuple[TokenLoader, TokenLoader]
 """Training and validation batches of a text."""
 
-HEAP_OVERHEAD = {"cpu": 1.2}  # memory of the process over that of tensors: heap fragmentation (benchmarks/plan.py)
+HEAP_OVERHEAD = {
+    "cpu": 1.2
+}  # memory of the process over that of tensors: heap fragmentation (benchmarks/plan.py)
 LIBRARIES = {"cpu": 25 * 2**20}  # bytes that the kernels themselves take once they run
-MIN_OTHER_LOAD = 0.15  # share of our processors used by other programs, from which a timing is doubtful
+MIN_OTHER_LOAD = (
+    0.15  # share of our processors used by other programs, from which a timing is doubtful
+)
 MIN_SHARE = 0.1  # least share of the processors that this process gets next to others
 MARGIN = 0.95  # largest share of the free memory that a proposal fills
 
@@ -124,14 +128,22 @@ def read_plan(run: Path) -> Plan | None:
         return None
 
 
-def worth_planning(config: RunConfig, corpus: Corpus, device: torch.device, seconds: float = 60.0) -> bool:
+def worth_planning(
+    config: RunConfig, corpus: Corpus, device: torch.device, seconds: float = 60.0
+) -> bool:
     """Whether a run takes longer than about `seconds`, so that planning time does not matter."""
-    n_tokens = total_steps(config.train, text_loaders(config, corpus)[0]) * config.train.batch_size * config.model.context_length
+    n_tokens = (
+        total_steps(config.train, text_loaders(config, corpus)[0])
+        * config.train.batch_size
+        * config.model.context_length
+    )
     work = flops_per_token(config.model) * n_tokens
     return work > seconds * TYPICAL_MFU * matmul_flops(device, matmul_dtype(device))
 
 
-def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = None, seconds: float = 3.0) -> Plan:
+def make_plan(
+    config: RunConfig, device: torch.device, corpus: Corpus | None = None, seconds: float = 3.0
+) -> Plan:
     """Predict memory and time of a run on this machine.
 
     Args:
@@ -157,7 +169,9 @@ def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = N
         peak = _process_memory(memory, before, device_type)
         if device_type != "cpu":
             return peak
-        return peak + _save_copy_bytes(run, memory, steps, None if available is None else available - peak)
+        return peak + _save_copy_bytes(
+            run, memory, steps, None if available is None else available - peak
+        )
 
     parts, activation_checkpointing, fitting_peak = _fit(
         config, available, lambda run: peak_of(run, estimate_memory(run, device, precision))
@@ -165,7 +179,9 @@ def make_plan(config: RunConfig, device: torch.device, corpus: Corpus | None = N
     rate = matmul_flops(device, matmul_dtype(device))
     bandwidth = read_bandwidth(device)
     meter = LoadMeter()
-    timing = estimate_step_time(config, device, matmul_flops(device, getattr(torch, precision.name)), seconds, width)
+    timing = estimate_step_time(
+        config, device, matmul_flops(device, getattr(torch, precision.name)), seconds, width
+    )
     other_load = meter.processors() if device_type == "cpu" else None
     flops = flops_per_token(config.model)
     evaluations = 1 + math.ceil(steps / cfg.eval_every)
@@ -206,10 +222,16 @@ def _eval_batches(cfg: TrainConfig, loaders: Loaders | None) -> int:
 
 def _process_memory(memory: MemoryEstimate, before: int, device_type: str) -> int:
     """Memory of the process for the tensors in `memory`."""
-    return before + LIBRARIES.get(device_type, 0) + round(HEAP_OVERHEAD.get(device_type, 1.0) * memory.peak)
+    return (
+        before
+        + LIBRARIES.get(device_type, 0)
+        + round(HEAP_OVERHEAD.get(device_type, 1.0) * memory.peak)
+    )
 
 
-def _save_copy_bytes(config: RunConfig, memory: MemoryEstimate, steps: int, free: int | None) -> int:
+def _save_copy_bytes(
+    config: RunConfig, memory: MemoryEstimate, steps: int, free: int | None
+) -> int:
     """Bytes of the copy that background saves need, or 0 if the run makes none; `free` remains beside the rest."""
     size = memory.weights + memory.optimizer
     first_save = min(config.train.save_every, config.train.eval_every)
@@ -217,7 +239,9 @@ def _save_copy_bytes(config: RunConfig, memory: MemoryEstimate, steps: int, free
     return size if is_async else 0
 
 
-def _fit(config: RunConfig, available: int | None, peak_of: Callable[[RunConfig], int]) -> tuple[int | None, bool, int]:
+def _fit(
+    config: RunConfig, available: int | None, peak_of: Callable[[RunConfig], int]
+) -> tuple[int | None, bool, int]:
     """How a run fits into memory: micro-batches (None: not at all), activation checkpointing, and the peak.
 
     The fewest micro-batches are tried first, as they cost almost nothing; then activation
@@ -227,9 +251,13 @@ def _fit(config: RunConfig, available: int | None, peak_of: Callable[[RunConfig]
     system = config.system
     peak = 0
     for activation_checkpointing in [True] if system.activation_checkpointing else [False, True]:
-        for parts in (n for n in range(cfg.micro_batches, cfg.batch_size + 1) if cfg.batch_size % n == 0):
+        for parts in (
+            n for n in range(cfg.micro_batches, cfg.batch_size + 1) if cfg.batch_size % n == 0
+        ):
             tried = replace(
-                config, train=replace(cfg, micro_batches=parts), system=replace(system, activation_checkpointing=activation_checkpointing)
+                config,
+                train=replace(cfg, micro_batches=parts),
+                system=replace(system, activation_checkpointing=activation_checkpointing),
             )
             peak = peak_of(tried)
             if available is None or peak <= MARGIN * available:

@@ -105,7 +105,9 @@ def choose_tokenizer(facts: TextFacts, budget: Budget, wanted: str = "") -> Deci
     small = facts.n_characters <= SMALL_TEXT and facts.n_distinct < MAX_ALPHABET
     if wanted == "chars" or (small and not wanted):
         reason = "the text is too small for larger pieces"
-        return Decision({"data.tokenizer": "chars", "model.vocab_size": facts.n_distinct + 1}, reason)
+        return Decision(
+            {"data.tokenizer": "chars", "model.vocab_size": facts.n_distinct + 1}, reason
+        )
     affordable = max(2 * MIN_VOCABULARY, math.sqrt(budget.total_flops) / 500)
     size = _power_of_two(min(facts.n_characters / CHARACTERS_PER_TOKEN, affordable, MAX_VOCABULARY))
     if many:  # with fewer tokens, common characters would take two or three byte tokens
@@ -148,16 +150,25 @@ def choose_rows(facts: TextFacts, n_tokens: float, n_val: float, budget: Budget)
         n_tokens, n_val: of the whole text and of its validation part.
         budget: of the run.
     """
-    context = next(size for limit, size in ((1e14, 128), (1e15, 256), (math.inf, 1024)) if budget.total_flops < limit)
+    context = next(
+        size
+        for limit, size in ((1e14, 128), (1e15, 256), (math.inf, 1024))
+        if budget.total_flops < limit
+    )
     typical = facts.typical_document * n_tokens / facts.n_characters
     if facts.n_documents >= 10 * MIN_VAL_DOCUMENTS and typical <= 2 * context:
-        settings = {"data.order": "documents", "model.context_length": 16 * math.ceil((typical + 2) / 16)}
+        settings = {
+            "data.order": "documents",
+            "model.context_length": 16 * math.ceil((typical + 2) / 16),
+        }
         return Decision(settings, "each is one document")
     context = max(MIN_CONTEXT, min(context, _power_of_two(n_val / 4)))
     return Decision({"data.order": "shuffled", "model.context_length": context}, ANYWHERE)
 
 
-def choose_size(n_train: float, speed: Callable[[tuple[int, int]], tuple[int, float]], seconds: float) -> Decision:
+def choose_size(
+    n_train: float, speed: Callable[[tuple[int, int]], tuple[int, float]], seconds: float
+) -> Decision:
     """The largest model of `SIZES` that can be trained in the time and that the text supports.
 
     Args:
@@ -177,7 +188,11 @@ def choose_size(n_train: float, speed: Callable[[tuple[int, int]], tuple[int, fl
             break
         best = size
     layers, width = best
-    settings = {"model.n_layers": layers, "model.emb_dim": width, "model.n_heads": max(1, width // HEAD_WIDTH)}
+    settings = {
+        "model.n_layers": layers,
+        "model.emb_dim": width,
+        "model.n_heads": max(1, width // HEAD_WIDTH),
+    }
     return Decision(settings, reason)
 
 
@@ -190,18 +205,34 @@ def choose_batch(n_train: float, tokens: float, row_tokens: float) -> Decision:
         row_tokens: of one row, on average.
     """
     tokens = min(tokens, MAX_EPOCHS * n_train)
-    wanted = min(max(tokens / STEPS, min(MIN_BATCH_TOKENS, tokens / (3 * MIN_STEPS))), MAX_BATCH_TOKENS)
+    wanted = min(
+        max(tokens / STEPS, min(MIN_BATCH_TOKENS, tokens / (3 * MIN_STEPS))), MAX_BATCH_TOKENS
+    )
     epochs = tokens / n_train
-    settings = {"train.batch_size": max(1, round(wanted / row_tokens)), "model.drop_rate": dropout(epochs)}
-    return Decision(settings, f"{epochs:.0f} times over the text" if epochs >= 1.5 else "hardly any text is seen twice")
+    settings = {
+        "train.batch_size": max(1, round(wanted / row_tokens)),
+        "model.drop_rate": dropout(epochs),
+    }
+    return Decision(
+        settings,
+        f"{epochs:.0f} times over the text" if epochs >= 1.5 else "hardly any text is seen twice",
+    )
 
 
 def dropout(epochs: float) -> float:
     """The dropout rate for a number of epochs: 0 for new text, 0.2 above 15 epochs."""
-    return next(rate for limit, rate in ((3, 0.0), (8, 0.05), (15, 0.1), (math.inf, 0.2)) if epochs <= limit)
+    return next(
+        rate for limit, rate in ((3, 0.0), (8, 0.05), (15, 0.1), (math.inf, 0.2)) if epochs <= limit
+    )
 
 
-def choose_steps(seconds: float, step_seconds: float, tokens_per_step: float, n_train: float, max_epochs: float = MAX_EPOCHS) -> Decision:
+def choose_steps(
+    seconds: float,
+    step_seconds: float,
+    tokens_per_step: float,
+    n_train: float,
+    max_epochs: float = MAX_EPOCHS,
+) -> Decision:
     """As many steps as the time allows, up to `max_epochs`.
 
     Args:
@@ -245,10 +276,16 @@ def advice(losses: Sequence[Mapping[str, float]], epochs: float, minutes: float)
     gap = last["val_loss"] - last["train_loss"]
     rising = lowest["step"] < 0.7 * last["step"]
     if rising or epochs >= 0.95 * MAX_EPOCHS:
-        return [f"more text: it has read this one {epochs:.0f} times, and longer training would only repeat it"]
+        return [
+            f"more text: it has read this one {epochs:.0f} times, and longer training would only repeat it"
+        ]
     if epochs > 10 and gap > 0.25 * last["val_loss"]:
-        return [f"more text: it knows this one better than text like it (loss {last['train_loss']:.2f} against {last['val_loss']:.2f})"]
-    return [f"more time: the validation loss was still falling; try --minutes {max(1.0, 2 * minutes):g}"]
+        return [
+            f"more text: it knows this one better than text like it (loss {last['train_loss']:.2f} against {last['val_loss']:.2f})"
+        ]
+    return [
+        f"more time: the validation loss was still falling; try --minutes {max(1.0, 2 * minutes):g}"
+    ]
 
 
 def _power_of_two(value: float) -> int:

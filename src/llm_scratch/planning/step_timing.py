@@ -45,7 +45,11 @@ class StepTiming:
 
 
 def estimate_step_time(
-    config: RunConfig, device: torch.device, matrix_rate: float, seconds: float = 3.0, width: int | None = None
+    config: RunConfig,
+    device: torch.device,
+    matrix_rate: float,
+    seconds: float = 3.0,
+    width: int | None = None,
 ) -> StepTiming:
     """Estimate the time of a run's step in about `seconds`, whatever its size.
 
@@ -63,17 +67,23 @@ def estimate_step_time(
         if _work(config, cfg.batch_size, T) * REPEATS <= seconds * TYPICAL_MFU * matrix_rate:
             cost = _time(config, micro, T, device, seconds / 2)
             return StepTiming(
-                cfg.micro_batches * cost.forward_backward + cost.optimizer_step, cfg.micro_batches * cost.evaluation, "its own steps"
+                cfg.micro_batches * cost.forward_backward + cost.optimizer_step,
+                cfg.micro_batches * cost.evaluation,
+                "its own steps",
             )
         part, rows = _scaled_down(config, micro, T, seconds * TYPICAL_MFU * matrix_rate / REPEATS)
-        one, two = (_time(part.with_model(n_layers=layers), rows, T, device, 0.0) for layers in (1, 2))
+        one, two = (
+            _time(part.with_model(n_layers=layers), rows, T, device, 0.0) for layers in (1, 2)
+        )
     L = config.model.n_layers
     V = config.model.vocab_size / part.model.vocab_size
     layer = [max(b - a, 0.0) for a, b in zip(one, two)]
     whole = StepCost(*(L * a + V * max(b - a, 0.0) for a, b in zip(layer, one)))
     scale = cfg.batch_size / rows
     method = f"1 and 2 of {L} layers, {rows} of {cfg.batch_size} rows, {part.model.vocab_size:,} of {config.model.vocab_size:,} tokens"
-    return StepTiming(scale * whole.forward_backward + whole.optimizer_step, scale * whole.evaluation, method)
+    return StepTiming(
+        scale * whole.forward_backward + whole.optimizer_step, scale * whole.evaluation, method
+    )
 
 
 def _work(config: RunConfig, rows: int, T: int) -> float:

@@ -62,7 +62,11 @@ def beginnings(documents: Sequence[str], count: int) -> list[str]:
     if len(documents) >= count:
         candidates = [documents[i * len(documents) // count] for i in range(count)]
     else:
-        candidates = [text if i == 0 else _after_break(text[i * len(text) // count :]) for i in range(count) for text in documents]
+        candidates = [
+            text if i == 0 else _after_break(text[i * len(text) // count :])
+            for i in range(count)
+            for text in documents
+        ]
     prompts = [beginning for text in candidates if len(beginning := _beginning(text)) >= MIN_PROMPT]
     if prompts:
         return list(dict.fromkeys(prompts))[:count]

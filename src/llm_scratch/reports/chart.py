@@ -101,25 +101,53 @@ def loss_chart(lines: LossLines, width: int, height: int, class_: str = "") -> H
     for loss in ticks(low, high, 8):
         y = f"{y_of(loss):.1f}"
         parts.append(element("line", x1=left, x2=width - right, y1=y, y2=y, class_="grid"))
-        parts.append(element("text", f"{loss:g}", x=left - 8, y=f"{y_of(loss) + 4:.1f}", text_anchor="end"))
+        parts.append(
+            element("text", f"{loss:g}", x=left - 8, y=f"{y_of(loss) + 4:.1f}", text_anchor="end")
+        )
     for step in ticks(0, last, max(2, width // 110)):
         anchor = "end" if x_of(step) > width - right - 15 else "middle"
-        parts.append(element("text", format_count(step), x=f"{x_of(step):.1f}", y=height - bottom + 18, text_anchor=anchor))
+        parts.append(
+            element(
+                "text",
+                format_count(step),
+                x=f"{x_of(step):.1f}",
+                y=height - bottom + 18,
+                text_anchor=anchor,
+            )
+        )
     floor_y = height - bottom
     parts.append(element("line", x1=left, x2=width - right, y1=floor_y, y2=floor_y, class_="axis"))
-    parts.append(element("text", "step", x=f"{(left + width - right) / 2:.0f}", y=height - 4, text_anchor="middle"))
+    parts.append(
+        element(
+            "text",
+            "step",
+            x=f"{(left + width - right) / 2:.0f}",
+            y=height - 4,
+            text_anchor="middle",
+        )
+    )
     clip = f"plot-{class_ or width}"
     area = element("rect", x=left, y=top, width=width - left - right, height=height - top - bottom)
     parts.append(element("clipPath", area, id=clip))
-    drawn = [path(line, kind) for line, kind in ((lines.batch, "batch"), (lines.train, "train"), (lines.val, "val")) if line.shape[1] > 1]
+    drawn = [
+        path(line, kind)
+        for line, kind in ((lines.batch, "batch"), (lines.train, "train"), (lines.val, "val"))
+        if line.shape[1] > 1
+    ]
     parts.append(element("g", *drawn, clip_path=f"url(#{clip})"))
     if lines.floor is not None:
         y = f"{y_of(lines.floor):.1f}"
         parts.append(element("line", x1=left, x2=width - right, y1=y, y2=y, class_="floor"))
     if (best := lines.best) is not None:
-        parts.append(element("circle", cx=f"{x_of(best[0]):.1f}", cy=f"{y_of(best[1]):.1f}", r=4.5, class_="best"))
+        parts.append(
+            element(
+                "circle", cx=f"{x_of(best[0]):.1f}", cy=f"{y_of(best[1]):.1f}", r=4.5, class_="best"
+            )
+        )
     label = "Training and validation loss in nats per token over optimizer steps"
-    return element("svg", *parts, viewBox=f"0 0 {width} {height}", role="img", aria_label=label, class_=class_)
+    return element(
+        "svg", *parts, viewBox=f"0 0 {width} {height}", role="img", aria_label=label, class_=class_
+    )
 
 
 def legend(lines: LossLines) -> Html:
@@ -135,6 +163,11 @@ def legend(lines: LossLines) -> Html:
         entries.append(("floor", f"floor, the entropy of the text: {lines.floor:.3f}"))
     items = []
     for kind, label in entries:
-        swatch = element("svg", element("line", x1=1, x2=25, y1=5, y2=5, class_=kind), viewBox="0 0 26 10", aria_hidden="true")
+        swatch = element(
+            "svg",
+            element("line", x1=1, x2=25, y1=5, y2=5, class_=kind),
+            viewBox="0 0 26 10",
+            aria_hidden="true",
+        )
         items.append(element("li", swatch, label))
     return element("ul", *items, class_="legend")

@@ -25,7 +25,9 @@ from llm_scratch.training.lock import is_locked
 MAX_SAMPLES = 8
 
 T = TypeVar("T")
-State = Literal["finished", "running", "stopped", "diverged", "not started", "imported", "quantized"]
+State = Literal[
+    "finished", "running", "stopped", "diverged", "not started", "imported", "quantized"
+]
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,11 @@ def collect(path: Path) -> RunReport:
 
 def _numbers(row: dict[str, Any]) -> dict[str, float]:
     """The finite numbers of a row."""
-    return {key: value for key, value in row.items() if isinstance(value, (int, float)) and math.isfinite(value)}
+    return {
+        key: value
+        for key, value in row.items()
+        if isinstance(value, (int, float)) and math.isfinite(value)
+    }
 
 
 def _state(run: RunInfo, rows: Sequence[dict[str, float]], step: int) -> State:

@@ -53,10 +53,17 @@ class Curve:
     """measured on validation stories after training"""
 
     @classmethod
-    def of(cls, rows: Sequence[Mapping[str, Any]], config: RunConfig, skills: SkillResults | None = None) -> Curve:
+    def of(
+        cls,
+        rows: Sequence[Mapping[str, Any]],
+        config: RunConfig,
+        skills: SkillResults | None = None,
+    ) -> Curve:
         """The curve of a run from the rows of its metrics.jsonl and its skills, if it has any."""
         steps = [row for row in rows if _finite(row.get("loss")) and row["step"] > 0]
-        evaluations = [row for row in rows if _finite(row.get("val_loss")) and _finite(row.get("train_loss"))]
+        evaluations = [
+            row for row in rows if _finite(row.get("val_loss")) and _finite(row.get("train_loss"))
+        ]
 
         def column(of: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
             return np.array([row.get(name, math.nan) for row in of], dtype=float)
@@ -116,4 +123,6 @@ def _finite(value: Any) -> bool:
 def running_median(values: np.ndarray, width: int) -> np.ndarray:
     """The median of the `width` values around each, fewer at the ends: [n] -> [n]."""
     half = width // 2
-    return np.array([np.median(values[max(0, i - half) : i + half + 1]) for i in range(values.size)])
+    return np.array(
+        [np.median(values[max(0, i - half) : i + half + 1]) for i in range(values.size)]
+    )

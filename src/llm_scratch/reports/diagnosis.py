@@ -56,10 +56,19 @@ def divergence(curve: Curve) -> Finding | None:
     if curve.diverged is None:
         if curve.loss.size < MIN_POINTS:
             return None
-        return Finding("ok", "losses and weights stay finite", f"{curve.loss.size} losses, {len(curve.skipped)} bad steps skipped")
+        return Finding(
+            "ok",
+            "losses and weights stay finite",
+            f"{curve.loss.size} losses, {len(curve.skipped)} bad steps skipped",
+        )
     rate = curve.config.train.lr
     evidence = f"losses or weights were not finite at step {curve.diverged:,}, lr up to {rate:.3g}; {len(curve.skipped)} bad steps"
-    return Finding("problem", "training diverged", evidence, f"Try --train.lr {min(rate / 3, 1e-3):.1g}, in a new --out.")
+    return Finding(
+        "problem",
+        "training diverged",
+        evidence,
+        f"Try --train.lr {min(rate / 3, 1e-3):.1g}, in a new --out.",
+    )
 
 
 def learning_rate(curve: Curve) -> Finding | None:
@@ -74,7 +83,9 @@ def learning_rate(curve: Curve) -> Finding | None:
     end = float(smooth[-1])
     highest = int(loss.argmax())
     first = curve.first_loss
-    advice = f"Try --train.lr {rate / 3:.1g}, or --train.warmup-steps {max(20, curve.last_step // 20)}."
+    advice = (
+        f"Try --train.lr {rate / 3:.1g}, or --train.warmup-steps {max(20, curve.last_step // 20)}."
+    )
     jumps = _jumps(loss)
     val_jumps = _val_jumps(curve.val_loss)
     where = ", ".join(f"{step:,.0f}" for step in steps[jumps][:5])
@@ -85,7 +96,9 @@ def learning_rate(curve: Curve) -> Finding | None:
         return Finding("problem", "the learning rate is too high", evidence, advice)
     if first is not None and loss[highest] > 1.5 * first + 1:
         evidence = f"the loss was {first:.2f} at first and {loss[highest]:.2f} at step {steps[highest]:,.0f}, lr up to {rate:.3g}"
-        return Finding("problem", "the learning rate is too high: the loss spikes", evidence, advice)
+        return Finding(
+            "problem", "the learning rate is too high: the loss spikes", evidence, advice
+        )
     if end > 1.15 * smooth[best] + 0.1:
         evidence = f"the loss was {smooth[best]:.2f} at step {steps[best]:,.0f} and is {end:.2f} at the end, lr up to {rate:.3g}"
         return Finding("problem", "the learning rate is too high: the loss rises", evidence, advice)
@@ -94,7 +107,12 @@ def learning_rate(curve: Curve) -> Finding | None:
         return Finding("problem", "the learning rate is too high: the loss jumps", evidence, advice)
     if jumps.size:
         evidence = f"the loss jumps at step {where}, to {loss[jumps].max():.2f}"
-        return Finding("warning", "the loss jumps occasionally", evidence, f"If it happens again: {advice[0].lower()}{advice[1:]}")
+        return Finding(
+            "warning",
+            "the loss jumps occasionally",
+            evidence,
+            f"If it happens again: {advice[0].lower()}{advice[1:]}",
+        )
     if val_jumps.size:
         at = val_jumps[0]
         before, jump = curve.val_loss[at - 1 : at + 1]
@@ -114,7 +132,10 @@ def _jumps(loss: np.ndarray) -> np.ndarray:
 
 def _val_jumps(val_loss: np.ndarray) -> np.ndarray:
     """Evaluations far above the one before and a later one; overfitting does not come back down."""
-    is_jump = [val_loss[i] > 1.15 * max(val_loss[i - 1], val_loss[i:].min()) for i in range(1, val_loss.size - 1)]
+    is_jump = [
+        val_loss[i] > 1.15 * max(val_loss[i - 1], val_loss[i:].min())
+        for i in range(1, val_loss.size - 1)
+    ]
     return 1 + np.flatnonzero(is_jump)
 
 
@@ -126,11 +147,15 @@ def warmup(curve: Curve) -> Finding | None:
         return None
     steps = curve.config.train.warmup_steps
     highest = float(early.max())
-    evidence = f"{first:.2f} nats at first, {highest:.2f} at most in the first fifth, {steps} warmup steps"
+    evidence = (
+        f"{first:.2f} nats at first, {highest:.2f} at most in the first fifth, {steps} warmup steps"
+    )
     if highest <= first + max(0.3, 0.05 * first):
         return Finding("ok", "the start is stable", evidence)
     advice = f"Try --train.warmup-steps {max(20, 2 * steps, curve.last_step // 20)}; if that does not help, a lower --train.lr."
-    return Finding("problem", "the start is unstable" if steps else "warmup is missing", evidence, advice)
+    return Finding(
+        "problem", "the start is unstable" if steps else "warmup is missing", evidence, advice
+    )
 
 
 def progress(curve: Curve) -> Finding | None:
@@ -143,7 +168,9 @@ def progress(curve: Curve) -> Finding | None:
     if end > 0.97 * first:
         if np.nanmedian(curve.norm) < 1e-6:
             advice = "Check whether the weights are frozen or all targets are ignored."
-            return Finding("problem", "the loss does not decrease: the gradient is 0", evidence, advice)
+            return Finding(
+                "problem", "the loss does not decrease: the gradient is 0", evidence, advice
+            )
         change = f"--train.lr {10 * rate:.1g}" if rate < 1e-3 else f"--train.lr {rate / 10:.1g}"
         return Finding("problem", "the loss does not decrease", evidence, f"Try {change}.")
     return Finding("ok", "the loss decreases", evidence)
@@ -158,27 +185,42 @@ def overfitting(curve: Curve) -> Finding | None:
         if val[i:].min() < 0.99 * val[i] or train[i] - train[-1] < 0.1 * train[i]:
             continue
         step = curve.eval_steps[i]
-        evidence = (
-            f"validation loss {val[i]:.2f} at step {step:,.0f}, {val[-1]:.2f} at the end; training loss {train[i]:.2f} and {train[-1]:.2f}"
-        )
+        evidence = f"validation loss {val[i]:.2f} at step {step:,.0f}, {val[-1]:.2f} at the end; training loss {train[i]:.2f} and {train[-1]:.2f}"
         advice = "The `best` checkpoint is from before. Try more text, fewer steps, a smaller model or a higher --model.drop-rate."
-        effect = "the validation loss rises" if val[-1] > 1.01 * val[i] else "only the training loss falls"
-        return Finding("problem", f"overfitting from step {step:,.0f} on: {effect}", evidence, advice)
+        effect = (
+            "the validation loss rises"
+            if val[-1] > 1.01 * val[i]
+            else "only the training loss falls"
+        )
+        return Finding(
+            "problem", f"overfitting from step {step:,.0f} on: {effect}", evidence, advice
+        )
     evidence = f"validation loss {val[-1]:.2f}, training loss {train[-1]:.2f} at the end, {val[-1] - train[-1]:+.2f}"
     return Finding("ok", "no overfitting", evidence)
 
 
 def undertrained(curve: Curve) -> Finding | None:
     """A loss that still falls steeply at the end would fall further."""
-    steps, loss = (curve.eval_steps, curve.val_loss) if curve.eval_steps.size >= 5 else (curve.steps, curve.smooth)
+    steps, loss = (
+        (curve.eval_steps, curve.val_loss)
+        if curve.eval_steps.size >= 5
+        else (curve.steps, curve.smooth)
+    )
     if loss.size < MIN_POINTS - 1 or not curve.is_finished:
         return None
     before = float(np.interp(0.75 * steps[-1], steps, loss))
     end = float(loss[-1])
     evidence = f"{before:.2f} to {end:.2f} in the last quarter, {end / before - 1:+.0%}"
-    decayed = curve.rate.size and curve.rate[-1] < 0.2 * np.nanmax(curve.rate)  # a falling rate lowers the loss by itself
+    decayed = curve.rate.size and curve.rate[-1] < 0.2 * np.nanmax(
+        curve.rate
+    )  # a falling rate lowers the loss by itself
     if end < (0.9 if decayed else 0.95) * before:
-        return Finding("warning", "undertrained: the loss still falls steeply", evidence, f"Try --train.steps {2 * curve.last_step}.")
+        return Finding(
+            "warning",
+            "undertrained: the loss still falls steeply",
+            evidence,
+            f"Try --train.steps {2 * curve.last_step}.",
+        )
     return Finding("ok", "the loss has leveled off", evidence)
 
 
@@ -206,7 +248,12 @@ def gradient(curve: Curve) -> Finding | None:
     after = float(np.nanmedian(late))
     evidence = f"norm {before:.2g} before the middle, {after:.2g} in the last quarter"
     if after > 4 * before:
-        return Finding("warning", "the gradient norm grows", evidence, "Try a lower --train.lr, or --train.grad-clip 1.0 if it is not set.")
+        return Finding(
+            "warning",
+            "the gradient norm grows",
+            evidence,
+            "Try a lower --train.lr, or --train.grad-clip 1.0 if it is not set.",
+        )
     return Finding("ok", "the gradient norm is steady", evidence)
 
 
@@ -257,7 +304,9 @@ def skill_levels(curve: Curve) -> Finding | None:
         evidence = f"the weakest: {weakest.skill} {weakest.accuracy:.0%} (chance {weakest.chance:.0%}){when}"
         return Finding("ok", "every skill is above chance", evidence)
     advice = f"Try --train.steps {2 * curve.last_step}, or a larger model: skills appear later than fluent sentences."
-    parts = [f"below chance: {', '.join(below)}"] * bool(below) + [f"no better: {', '.join(undecided)}"] * bool(undecided)
+    parts = [f"below chance: {', '.join(below)}"] * bool(below) + [
+        f"no better: {', '.join(undecided)}"
+    ] * bool(undecided)
     evidence = "; ".join(parts) + when
     if below:
         return Finding("problem", "skills below chance", evidence, advice)
@@ -272,7 +321,9 @@ CHECKS: dict[str, Callable[[Curve], Finding | None]] = {
 }  # fmt: skip
 
 
-def diagnose(rows: Sequence[Mapping[str, Any]], config: RunConfig, skills: SkillResults | None = None) -> dict[str, Finding]:
+def diagnose(
+    rows: Sequence[Mapping[str, Any]], config: RunConfig, skills: SkillResults | None = None
+) -> dict[str, Finding]:
     """Run all checks on a run's metrics; inconclusive ones are left out.
 
     Args:

@@ -36,15 +36,26 @@ def element(tag: str, /, *content: str | Html, **attributes: str | float) -> Htm
         attributes: a trailing underscore is dropped (`class_="bar"`), another one becomes a hyphen
             (`aria_label="loss"`).
     """
-    pairs = "".join(f' {key.rstrip("_").replace("_", "-")}="{text(str(value))}"' for key, value in attributes.items() if value != "")
+    pairs = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{text(str(value))}"'
+        for key, value in attributes.items()
+        if value != ""
+    )
     if tag in VOID:
         return Html(f"<{tag}{pairs}>")
     return Html(f"<{tag}{pairs}>{''.join(text(part) for part in content)}</{tag}>")
 
 
-def table(header: tuple[str, ...], rows: Sequence[tuple[str | Html, ...]], class_: str = "") -> Html:
+def table(
+    header: tuple[str, ...], rows: Sequence[tuple[str | Html, ...]], class_: str = ""
+) -> Html:
     """A table that scrolls inside its own box if it is too wide; the first column holds row headers."""
     head = element("tr", *(element("th", name, scope="col") for name in header))
-    body = [element("tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:])) for row in rows]
+    body = [
+        element(
+            "tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:])
+        )
+        for row in rows
+    ]
     inner = [element("thead", head)] * any(header) + [element("tbody", *body)]
     return element("div", element("table", *inner, class_=class_), class_="wide")

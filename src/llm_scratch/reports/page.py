@@ -49,7 +49,11 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
 
 def render(report: RunReport) -> str:
     """The page of a report."""
-    training = [] if report.state in ("quantized", "imported") else [_loss, _diagnosis, _samples, skills, plan, machine]
+    training = (
+        []
+        if report.state in ("quantized", "imported")
+        else [_loss, _diagnosis, _samples, skills, plan, machine]
+    )
     sections = [make(report) for make in [_header, *training, settings, reproduction]]
     head = element(
         "head",
@@ -67,7 +71,12 @@ def _header(report: RunReport) -> Html:
     kind, words = STATUS[report.state]
     changed = time.strftime("%Y-%m-%d", time.localtime(report.run.changed))
     where = element("p", f"{report.run.path.resolve()} · {changed}", class_="dim where")
-    parts = [element("h1", report.name), where, element("span", words, class_=f"status {kind}"), element("p", _summary(report))]
+    parts = [
+        element("h1", report.name),
+        where,
+        element("span", words, class_=f"status {kind}"),
+        element("p", _summary(report)),
+    ]
     if note := _state_note(report):
         parts.append(element("p", note, class_="dim"))
     return element("header", *parts, _tiles(report))
@@ -107,17 +116,28 @@ def _state_note(report: RunReport) -> str:
     if report.state == "running":
         return f"This page shows the first {report.step:,} of {steps} steps. Write it again when training is done."
     if report.state == "stopped":
-        saved = f"; the last checkpoint is of step {report.run.step:,}" if report.run.step else "; no checkpoint was saved"
+        saved = (
+            f"; the last checkpoint is of step {report.run.step:,}"
+            if report.run.step
+            else "; no checkpoint was saved"
+        )
         return f"Training was stopped or killed at step {report.step:,} of {steps}{saved}. Resume it with: {resume}"
     if report.state == "diverged":
         return f"Losses or weights were not finite after step {report.step:,} of {steps}."
-    return "" if report.state == "finished" else "The run directory has settings, but no training step yet."
+    return (
+        ""
+        if report.state == "finished"
+        else "The run directory has settings, but no training step yet."
+    )
 
 
 def _tiles(report: RunReport) -> Html:
     """The key figures."""
     best = min((row["val_loss"] for row in report.evaluations), default=None)
-    bits = min((row["val_bits_per_byte"] for row in report.evaluations if "val_bits_per_byte" in row), default=None)
+    bits = min(
+        (row["val_bits_per_byte"] for row in report.evaluations if "val_bits_per_byte" in row),
+        default=None,
+    )
     tiles: list[tuple[str, str, str]] = []
     if best is not None:
         tiles.append(("Validation loss", f"{best:.3f}", "best, nats per token"))
@@ -125,8 +145,16 @@ def _tiles(report: RunReport) -> Html:
         tiles.append(("Bits per byte", f"{bits:.3f}", "best, validation"))
         if report.floor is not None:
             above = bits / report.floor.bits_per_byte - 1
-            tiles.append(("Above the floor", f"{above:.1%}", f"floor: {report.floor.bits_per_byte:.3f} bits"))
-    tiles.append(("Parameters", format_count(report.run.config.model.n_params), f"{report.run.bits} bits each"))
+            tiles.append(
+                ("Above the floor", f"{above:.1%}", f"floor: {report.floor.bits_per_byte:.3f} bits")
+            )
+    tiles.append(
+        (
+            "Parameters",
+            format_count(report.run.config.model.n_params),
+            f"{report.run.bits} bits each",
+        )
+    )
     if report.tokens:
         epochs = max((row["passes"] for row in report.evaluations if "passes" in row), default=None)
         in_epochs = "" if epochs is None else f", {epochs:.2g} epochs"
@@ -135,7 +163,10 @@ def _tiles(report: RunReport) -> Html:
         seconds = report.measured["seconds"]
         tiles.append(("Time", format_duration(seconds), "of training"))
     boxes = [
-        element("div", element("dt", name), element("dd", value, *[element("small", note)] * bool(note))) for name, value, note in tiles
+        element(
+            "div", element("dt", name), element("dd", value, *[element("small", note)] * bool(note))
+        )
+        for name, value, note in tiles
     ]
     return element("dl", *boxes, class_="tiles")
 
@@ -145,7 +176,10 @@ def _loss(report: RunReport) -> Html:
     title = element("h2", "Loss")
     if report.lines.is_empty:
         return element("section", title, element("p", "No loss was recorded yet."))
-    charts = [loss_chart(report.lines, 880, 380, "broad"), loss_chart(report.lines, 340, 300, "narrow")]
+    charts = [
+        loss_chart(report.lines, 880, 380, "broad"),
+        loss_chart(report.lines, 340, 300, "narrow"),
+    ]
     n_vocab = report.run.config.model.vocab_size
     caption = f"Nats per token. Chance level for {n_vocab:,} tokens is ln {n_vocab:,} = {math.log(n_vocab):.2f}."
     figure = element("figure", *charts, legend(report.lines), element("figcaption", caption))
@@ -161,7 +195,15 @@ def _evaluations(report: RunReport) -> Html:
     body: list[tuple[str | Html, ...]] = []
     for row in spread_out(rows, EVALUATION_ROWS):
         bits = f"{row['val_bits_per_byte']:.4f}" if "val_bits_per_byte" in row else "–"
-        body.append((f"{row['step']:,.0f}", format_count(row.get("tokens", 0)), f"{row['train_loss']:.4f}", f"{row['val_loss']:.4f}", bits))
+        body.append(
+            (
+                f"{row['step']:,.0f}",
+                format_count(row.get("tokens", 0)),
+                f"{row['train_loss']:.4f}",
+                f"{row['val_loss']:.4f}",
+                bits,
+            )
+        )
     return table(header, body)
 
 
@@ -169,16 +211,33 @@ def _diagnosis(report: RunReport) -> Html:
     """The findings, problems first."""
     title = element("h2", "Diagnosis")
     if not report.findings:
-        return element("section", title, element("p", "No curve to check." if report.lines.is_empty else "The run is too short to check."))
-    items = [_finding(name, finding) for state in SEVERITY for name, finding in report.findings.items() if finding.state == state]
+        return element(
+            "section",
+            title,
+            element(
+                "p",
+                "No curve to check." if report.lines.is_empty else "The run is too short to check.",
+            ),
+        )
+    items = [
+        _finding(name, finding)
+        for state in SEVERITY
+        for name, finding in report.findings.items()
+        if finding.state == state
+    ]
     return element("section", title, element("ul", *items, class_="findings"))
 
 
 def _finding(name: str, finding: Finding) -> Html:
-    parts = [element("p", element("strong", f"{name}: "), finding.summary), element("p", finding.evidence, class_="dim")]
+    parts = [
+        element("p", element("strong", f"{name}: "), finding.summary),
+        element("p", finding.evidence, class_="dim"),
+    ]
     if finding.advice:
         parts.append(element("p", f"→ {finding.advice}"))
-    return element("li", element("b", SEVERITY[finding.state], class_=finding.state), element("div", *parts))
+    return element(
+        "li", element("b", SEVERITY[finding.state], class_=finding.state), element("div", *parts)
+    )
 
 
 def _samples(report: RunReport) -> Html:
@@ -188,7 +247,11 @@ def _samples(report: RunReport) -> Html:
         reason = "train.sample_every is 0, or the first sample was not due yet"
         return element("section", title, element("p", f"No samples were generated ({reason})."))
     prompt = report.run.config.train.prompt
-    which = "" if report.n_samples == len(report.samples) else f" {len(report.samples)} of {report.n_samples} are shown."
+    which = (
+        ""
+        if report.n_samples == len(report.samples)
+        else f" {len(report.samples)} of {report.n_samples} are shown."
+    )
     about = f"The prompt is in bold; temperature 0.8.{which}"
     cards = [_sample(sample, prompt) for sample in report.samples]
     return element("section", title, element("p", about, class_="dim"), *cards, class_="samples")

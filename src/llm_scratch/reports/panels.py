@@ -11,7 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.reports.plot import COLORS, DOTTED, LOSSES, Row, draw_floors, label_x_axis, running_mean, series, style_axes
+from llm_scratch.reports.plot import (
+    COLORS,
+    DOTTED,
+    LOSSES,
+    Row,
+    draw_floors,
+    label_x_axis,
+    running_mean,
+    series,
+    style_axes,
+)
 
 PANELS = {
     "loss": "loss (nats per token)",
@@ -21,7 +31,12 @@ PANELS = {
 }
 
 
-def panel_figure(runs: Mapping[str, Sequence[Row]], x: str = "step", *, floors: Mapping[str, Mapping[str, float]] | None = None) -> Figure:
+def panel_figure(
+    runs: Mapping[str, Sequence[Row]],
+    x: str = "step",
+    *,
+    floors: Mapping[str, Mapping[str, float]] | None = None,
+) -> Figure:
     """Draw `PANELS` of one or more runs. Noisy series are pale, with their running mean on top.
 
     Args:
@@ -33,7 +48,10 @@ def panel_figure(runs: Mapping[str, Sequence[Row]], x: str = "step", *, floors: 
         UserError: no row has a loss (exit code 3).
     """
     if not any(series(rows, x, y).size for rows in runs.values() for y in LOSSES):
-        raise UserError(f"no loss to draw yet in {', '.join(runs) or 'no run'}; let the run reach its first evaluation", DATA)
+        raise UserError(
+            f"no loss to draw yet in {', '.join(runs) or 'no run'}; let the run reach its first evaluation",
+            DATA,
+        )
     figure = Figure(figsize=(9.6, 6.8), dpi=150, layout="constrained")
     grid = figure.subplots(2, 2, sharex=True)
     has_single_steps = False
@@ -52,10 +70,19 @@ def panel_figure(runs: Mapping[str, Sequence[Row]], x: str = "step", *, floors: 
         style_axes(axes)
     for axes in grid[1]:
         label_x_axis(axes, x, n_columns=2)
-    handles = [Line2D([], [], color=COLORS[i % len(COLORS)], lw=1.8, label=name) for i, name in enumerate(runs)]
+    handles = [
+        Line2D([], [], color=COLORS[i % len(COLORS)], lw=1.8, label=name)
+        for i, name in enumerate(runs)
+    ]
     if has_single_steps:
         handles.append(Line2D([], [], color="0.5", lw=0.6, alpha=0.6, label="single steps"))
     if any((floors or {}).values()):
         handles.append(Line2D([], [], color="0.35", lw=1.2, ls=DOTTED, label="floor of the text"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), frameon=False, fontsize=9)
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=min(len(handles), 4),
+        frameon=False,
+        fontsize=9,
+    )
     return figure

@@ -25,11 +25,22 @@ from llm_scratch.storage.files import atomic_file
 from llm_scratch.training.callbacks import Callback, TrainState
 
 Row = Mapping[str, Any]
-BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+)
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 LOSSES = "val_loss", "train_loss", "loss"  # validation, training, a single batch; nats per token
 DASHED = (0, (4, 2))
-FORMATS = {"pdf": {"CreationDate": None}, "png": {}, "svg": {"Date": None}}  # no dates: the same run gives the same file
+FORMATS = {
+    "pdf": {"CreationDate": None},
+    "png": {},
+    "svg": {"Date": None},
+}  # no dates: the same run gives the same file
 
 
 def series(rows: Iterable[Row], x: str, y: str) -> np.ndarray:
@@ -39,7 +50,9 @@ def series(rows: Iterable[Row], x: str, y: str) -> np.ndarray:
     return points[:, np.isfinite(points).all(0)]
 
 
-def loss_figure(runs: Mapping[str, Sequence[Row]], x: str = "step", *, floors: Mapping[str, float] | None = None) -> Figure:
+def loss_figure(
+    runs: Mapping[str, Sequence[Row]], x: str = "step", *, floors: Mapping[str, float] | None = None
+) -> Figure:
     """Draw the training and validation loss of one or more runs.
 
     Args:
@@ -52,9 +65,17 @@ def loss_figure(runs: Mapping[str, Sequence[Row]], x: str = "step", *, floors: M
         UserError: no row has a loss (exit code 3).
     """
     if not any(series(rows, x, y).size for rows in runs.values() for y in LOSSES):
-        raise UserError(f"no loss to draw yet in {', '.join(runs) or 'no run'}; let the run reach its first evaluation", DATA)
+        raise UserError(
+            f"no loss to draw yet in {', '.join(runs) or 'no run'}; let the run reach its first evaluation",
+            DATA,
+        )
     scale = _tokens_per(x, runs.values())
-    if x == "step" and scale is None and len(runs) > 1 and all(series(rows, x, "tokens").size for rows in runs.values()):
+    if (
+        x == "step"
+        and scale is None
+        and len(runs) > 1
+        and all(series(rows, x, "tokens").size for rows in runs.values())
+    ):
         x = "tokens"
     figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
@@ -77,7 +98,9 @@ SAME_FLOOR = 0.005
 """Relative difference below which the floors of several runs are drawn as one line: their evaluations round differently."""
 
 
-def draw_floors(axes: Axes, floors: Mapping[str, float], runs: Sequence[str], labeled: bool = True) -> None:
+def draw_floors(
+    axes: Axes, floors: Mapping[str, float], runs: Sequence[str], labeled: bool = True
+) -> None:
     """Draw the floors of runs as dotted lines: one gray line if they agree, else one in the color of each run.
 
     Args:
@@ -91,7 +114,12 @@ def draw_floors(axes: Axes, floors: Mapping[str, float], runs: Sequence[str], la
         return
     style: dict[str, Any] = {"lw": 1.2, "ls": DOTTED}
     if max(values) <= (1 + SAME_FLOOR) * min(values):
-        axes.axhline(values[0], color="0.35", label=f"floor of the text, {values[0]:.3g}" if labeled else "_floor", **style)
+        axes.axhline(
+            values[0],
+            color="0.35",
+            label=f"floor of the text, {values[0]:.3g}" if labeled else "_floor",
+            **style,
+        )
         return
     for number, name in enumerate(runs):
         if name in floors:
@@ -126,7 +154,16 @@ def label_x_axis(axes: Axes, x: str, n_columns: int = 1) -> None:
 LABEL_INCHES = 0.85
 """Width of a tick label with its gap."""
 MINUTE, HOUR = 60, 3600
-TIME_STEPS = (1, 2, 5, 10, 15, 30, *(MINUTE * n for n in (1, 2, 5, 10, 15, 30)), *(HOUR * n for n in (1, 2, 3, 6, 12, 24)))
+TIME_STEPS = (
+    1,
+    2,
+    5,
+    10,
+    15,
+    30,
+    *(MINUTE * n for n in (1, 2, 5, 10, 15, 30)),
+    *(HOUR * n for n in (1, 2, 3, 6, 12, 24)),
+)
 """Seconds between two ticks; above a day, powers of ten of days."""
 
 
@@ -162,12 +199,16 @@ def _draw_run(axes: Axes, name: str, rows: Sequence[Row], x: str, color: str) ->
     if train.size and not name:
         axes.plot(*train, color=BLUE, lw=2, label=f"training, {train[1, -1]:.3g} at the end")
     elif train.size:
-        axes.plot(*train, color=color, lw=1.2, ls=DASHED, alpha=0.7, label=None if val.size else name)
+        axes.plot(
+            *train, color=color, lw=1.2, ls=DASHED, alpha=0.7, label=None if val.size else name
+        )
     if val.size:
         best = val[:, val[1].argmin()]
         position = _clock(best[0]) if x == "elapsed" else f"{x} {best[0]:,.1f}".removesuffix(".0")
         color, where = (color, "") if name else (VERMILION, f" at {position}")
-        axes.plot(*val, color=color, lw=2, label=f"{name or 'validation'}, best {best[1]:.3g}{where}")
+        axes.plot(
+            *val, color=color, lw=2, label=f"{name or 'validation'}, best {best[1]:.3g}{where}"
+        )
         axes.plot(*best, "o", color=color, ms=6, mec="white", mew=1.2)
 
 
@@ -188,7 +229,9 @@ def _tokens_per(x: str, runs: Iterable[Sequence[Row]]) -> tuple[float, float] | 
     first, last = points[:, points[0].argmin()], points[:, points[0].argmax()]
     slope = (last[1] - first[1]) / (last[0] - first[0])
     start = first[1] - slope * first[0]
-    fits = slope > 0 and np.allclose(start + slope * points[0], points[1], atol=0.02 * np.ptp(points[1]), rtol=0)
+    fits = slope > 0 and np.allclose(
+        start + slope * points[0], points[1], atol=0.02 * np.ptp(points[1]), rtol=0
+    )
     return (start, slope) if fits else None
 
 
@@ -214,19 +257,29 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     path = Path(path)
     suffix = path.suffix.lower().removeprefix(".")
     if suffix not in FORMATS:
-        raise UserError(f"cannot write a plot as {path.name!r}; use a name that ends in .{', .'.join(FORMATS)}")
+        raise UserError(
+            f"cannot write a plot as {path.name!r}; use a name that ends in .{', .'.join(FORMATS)}"
+        )
     with atomic_file(path) as part:
         figure.savefig(part, format=suffix, metadata=FORMATS[suffix])
     return path
 
 
-def plot_runs(runs: Sequence[str | Path], out: str | Path, x: str = "step", *, floors: Mapping[str, float] | None = None) -> list[Path]:
+def plot_runs(
+    runs: Sequence[str | Path],
+    out: str | Path,
+    x: str = "step",
+    *,
+    floors: Mapping[str, float] | None = None,
+) -> list[Path]:
     """Write the loss plot of one or more runs to `out`.pdf and `out`.png; returns the two paths.
 
     Raises:
         UserError: not a run directory (exit code 4), or a run without a loss (exit code 3).
     """
-    figure = loss_figure({Path(run).resolve().name: open_run(run).metrics for run in runs}, x, floors=floors)
+    figure = loss_figure(
+        {Path(run).resolve().name: open_run(run).metrics for run in runs}, x, floors=floors
+    )
     return [save_figure(figure, f"{out}.{kind}") for kind in ("pdf", "png")]
 
 
@@ -248,4 +301,6 @@ class LossPlot(Callback):
         except Exception as e:  # matplotlib raises various errors on a full disk
             if error is None:  # else that error is the more important one
                 problem = describe_error(e, named=True)
-                self._warn(f"cannot draw the loss plot ({problem}); `llm-scratch plot {folder}` draws it later")
+                self._warn(
+                    f"cannot draw the loss plot ({problem}); `llm-scratch plot {folder}` draws it later"
+                )

@@ -38,7 +38,9 @@ def changes(config: RunConfig, base: RunConfig) -> list[Change]:
     here = flatten(config)
     there = flatten(base.with_model(architecture=config.model.architecture))
     there["model.architecture"] = base.model.architecture
-    return [Change(name, value, there[name]) for name, value in here.items() if value != there[name]]
+    return [
+        Change(name, value, there[name]) for name, value in here.items() if value != there[name]
+    ]
 
 
 def nearest_preset(config: RunConfig, name: str = "") -> str:
@@ -64,7 +66,10 @@ def train_words(config: RunConfig, preset: str, out: str) -> list[str]:
         wanted.add("model.vocab_size")  # a ready-made tokenizer would set its own
     if config.init_from:
         words += ["--from", config.init_from]
-        wanted = {name for name in wanted if not name.startswith("model.")} | {"model.context_length", "model.drop_rate"}
+        wanted = {name for name in wanted if not name.startswith("model.")} | {
+            "model.context_length",
+            "model.drop_rate",
+        }
         wanted -= {"data.tokenizer"}  # shape and tokenizer come with the model
     for name, value in here.items():
         if name in wanted and name != "from":

@@ -33,7 +33,12 @@ def skills(report: RunReport) -> Html:
         if report.run.config.data.source.partition(":")[0] != "stories":
             return Html()
         command = shell_command("evaluate", report.run.path, "--skills")
-        note = element("p", "Not measured yet: measured at the end of training, or by ", element("code", command), ".")
+        note = element(
+            "p",
+            "Not measured yet: measured at the end of training, or by ",
+            element("code", command),
+            ".",
+        )
         return element("section", title, note)
     header = ("skill", "correct", "chance", "", "questions")
     rows: list[tuple[str | Html, ...]] = []
@@ -41,14 +46,28 @@ def skills(report: RunReport) -> Html:
         meaning = SKILL_MEANING.get(score.skill, "")
         name = element("span", element("strong", score.skill), f" {meaning}")
         correct = f"{score.accuracy:.1%} ± {score.stderr:.1%}"
-        rows.append((name, correct, f"{score.chance:.1%}", meter(score.accuracy, score.chance), f"{score.n:,}"))
+        rows.append(
+            (
+                name,
+                correct,
+                f"{score.chance:.1%}",
+                meter(score.accuracy, score.chance),
+                f"{score.n:,}",
+            )
+        )
     about = (
         f"On stories that were not trained on: {report.skills.bits_per_byte:.4f} bits per byte (entropy of the stories: "
         f"{report.skills.floor_bits_per_byte:.4f}). The mark on each bar is chance."
     )
     if report.skills.step is not None and report.skills.step < report.step:
         about += f" Measured at step {report.skills.step:,}, before training was continued."
-    return element("section", title, element("p", about, class_="dim"), table(header, rows, "skills"), *_examples(report))
+    return element(
+        "section",
+        title,
+        element("p", about, class_="dim"),
+        table(header, rows, "skills"),
+        *_examples(report),
+    )
 
 
 def meter(share: float, mark: float | None = None) -> Html:
@@ -71,7 +90,9 @@ def _examples(report: RunReport) -> list[Html]:
     cards = [element("h3", "Examples")]
     for probe in example_probes():
         if probe.skill in measured:
-            example = known.get(probe.skill) or SkillExample(probe.skill, probe.prompt, (probe.answer, *probe.others), ())
+            example = known.get(probe.skill) or SkillExample(
+                probe.skill, probe.prompt, (probe.answer, *probe.others), ()
+            )
             cards.append(_example(example))
     return cards
 
@@ -88,10 +109,16 @@ def _example(example: SkillExample) -> Html:
         else:
             cells += [element("span"), element("span")]
     is_right = best is not None and example.probabilities[0] == best
-    verdict = "" if best is None else (" · the model is right" if is_right else " · the model is wrong")
+    verdict = (
+        "" if best is None else (" · the model is right" if is_right else " · the model is wrong")
+    )
     heading = element("h3", f"{example.skill}{verdict}")
     return element(
-        "div", heading, element("p", f"{example.prompt} …", class_="dim"), element("div", *cells, class_="answers"), class_="skill"
+        "div",
+        heading,
+        element("p", f"{example.prompt} …", class_="dim"),
+        element("div", *cells, class_="answers"),
+        class_="skill",
     )
 
 
@@ -118,10 +145,20 @@ def plan(report: RunReport) -> Html:
         rows.append((name, shown(predicted), value, off))
     if planned is None:
         note = "The run has no plan, as short runs do, so there are only measurements."
-        return element("section", title, element("p", note, class_="dim"), table(("", "measured"), rows), class_="whole")
+        return element(
+            "section",
+            title,
+            element("p", note, class_="dim"),
+            table(("", "measured"), rows),
+            class_="whole",
+        )
     about = f"Predicted before the first step, from {planned.trial}."
     return element(
-        "section", title, element("p", about, class_="dim"), table(("", "predicted", "measured", "off by"), rows), class_="whole"
+        "section",
+        title,
+        element("p", about, class_="dim"),
+        table(("", "predicted", "measured", "off by"), rows),
+        class_="whole",
     )
 
 
@@ -130,20 +167,37 @@ def settings(report: RunReport) -> Html:
     shown = element("code", report.preset)
     if report.changes:
         n = len(report.changes)
-        intro = element("p", f"{n} setting{'s differ' if n > 1 else ' differs'} from the preset ", shown, ":")
-        rows = [(change.name, _value(change.value), _value(change.preset_value)) for change in report.changes]
+        intro = element(
+            "p", f"{n} setting{'s differ' if n > 1 else ' differs'} from the preset ", shown, ":"
+        )
+        rows = [
+            (change.name, _value(change.value), _value(change.preset_value))
+            for change in report.changes
+        ]
         first = [intro, table(("setting", "this run", "preset"), rows)]
     else:
         first = [element("p", "All settings are those of the preset ", shown, ".")]
     here = flatten(report.run.config)
     groups = []
     for group in GROUPS:
-        pairs = [(name.partition(".")[2], value) for name, value in here.items() if name.startswith(f"{group}.")]
-        entries = [part for name, value in pairs for part in (element("dt", name), element("dd", _value(value)))]
+        pairs = [
+            (name.partition(".")[2], value)
+            for name, value in here.items()
+            if name.startswith(f"{group}.")
+        ]
+        entries = [
+            part
+            for name, value in pairs
+            for part in (element("dt", name), element("dd", _value(value)))
+        ]
         groups.append(element("section", element("h3", group), element("dl", *entries)))
     everything = element("div", *groups, class_="settings")
     return element(
-        "section", element("h2", "Settings"), *first, element("h3", f"All settings (hash {config_hash(report.run.config)})"), everything
+        "section",
+        element("h2", "Settings"),
+        *first,
+        element("h3", f"All settings (hash {config_hash(report.run.config)})"),
+        everything,
     )
 
 
@@ -173,10 +227,14 @@ def environment_table(known: Mapping[str, Any]) -> Html:
         "processor": "processor", "device": "device", "threads": "threads", "machine": "system", "llm_scratch": "llm-scratch",
         "commit": "commit", "python": "Python", "torch": "torch",
     }  # fmt: skip
-    rows: list[tuple[str | Html, ...]] = [(name, str(known[key])) for key, name in names.items() if known.get(key)]
+    rows: list[tuple[str | Html, ...]] = [
+        (name, str(known[key])) for key, name in names.items() if known.get(key)
+    ]
     rate = known.get("matrix_rate")
     if isinstance(rate, (int, float)) and rate > 0:
-        rows.append(("matmul speed", f"{format_count(rate)}FLOP/s, measured at the start of the run"))
+        rows.append(
+            ("matmul speed", f"{format_count(rate)}FLOP/s, measured at the start of the run")
+        )
     return element("section", title, table((), rows, "words"), class_="whole")
 
 
@@ -188,9 +246,15 @@ def reproduction(report: RunReport) -> Html:
         words = ["quantize", run.origin or "RUN", "--bits", str(run.bits)]
         return element("section", title, element("pre", shell_command(*words)))
     if report.state == "imported":
-        return element("section", title, element("pre", shell_command("import", run.origin, "--out", "runs/again")))
+        return element(
+            "section",
+            title,
+            element("pre", shell_command("import", run.origin, "--out", "runs/again")),
+        )
     command = f"llm-scratch {quote(*train_words(run.config, report.preset, 'runs/again'))}"
     note = "On the same machine, with the same versions and threads, every loss is identical; elsewhere it differs by rounding."
     if run.config.data.source.partition(":")[0] not in ("stories", "verdict", "shakespeare"):
         note += f" The training text is needed too: {_value(run.config.data.source)}."
-    return element("section", title, element("pre", command), element("p", note, class_="dim"), class_="whole")
+    return element(
+        "section", title, element("pre", command), element("p", note, class_="dim"), class_="whole"
+    )

@@ -48,7 +48,10 @@ def film(frames: Sequence[tuple[int, Question]], body: Mapping[str, Any]) -> dic
                 "probability": round(float(probability[candidate]), 5),
                 "best": token_text(question.tokenizer, int(logits.argmax())),
                 "bits": None if bits is None else round(float(bits), 3),
-                "scores": {name: rounded(score, 3) for name, score in pattern_scores(pattern, question.ids).items()}
+                "scores": {
+                    name: rounded(score, 3)
+                    for name, score in pattern_scores(pattern, question.ids).items()
+                }
                 | {"look": rounded(pattern[:, 0, :, position, key], 3)},
             }
         )
@@ -67,7 +70,11 @@ def _strongest_key(question: Question, position: int, body: Mapping[str, Any]) -
 
 def skills(question: Question) -> dict[str, Any]:
     """How often the model is right on each skill of the stories, whole and without the ablated parts."""
-    probes = [probe for number in range(SKILL_STORIES) for probe in generate_story(HELD_OUT + number).probes]
+    probes = [
+        probe
+        for number in range(SKILL_STORIES)
+        for probe in generate_story(HELD_OUT + number).probes
+    ]
     whole = score_choices(question.model, question.tokenizer, probes)
     ablated = whole
     if question.without:
@@ -80,7 +87,9 @@ def skills(question: Question) -> dict[str, Any]:
             {
                 "skill": skill,
                 "n": len(chosen),
-                "chance": round(sum(1 / (1 + len(probes[i].others)) for i in chosen) / max(1, len(chosen)), 3),
+                "chance": round(
+                    sum(1 / (1 + len(probes[i].others)) for i in chosen) / max(1, len(chosen)), 3
+                ),
                 "right": sum(whole[i] for i in chosen),
                 "right_without": sum(ablated[i] for i in chosen),
             }

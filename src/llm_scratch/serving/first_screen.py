@@ -62,17 +62,27 @@ def first_screen(model: Any, tokenizer: Any, texts: Sequence[str]) -> FirstScree
             for probe in _name_probes():
                 answer = tokenizer.encode(probe.answer)
                 ids = encode_prompt(model, tokenizer, probe.prompt)
-                if len(answer) != 1 or not MIN_TOKENS <= len(ids) <= MAX_TOKENS or len(ids) > (context_length(model) or len(ids)):
+                if (
+                    len(answer) != 1
+                    or not MIN_TOKENS <= len(ids) <= MAX_TOKENS
+                    or len(ids) > (context_length(model) or len(ids))
+                ):
                     continue
                 if (
                     MIN_PROBABILITY
-                    <= float(model(torch.tensor([ids], device=device_of(model)))[0, -1].softmax(-1)[answer[0]])
+                    <= float(
+                        model(torch.tensor([ids], device=device_of(model)))[0, -1].softmax(-1)[
+                            answer[0]
+                        ]
+                    )
                     <= MAX_PROBABILITY
                 ):
                     return _with_head(model, tokenizer, probe.prompt, ids, answer[0])
         text = _beginning(model, tokenizer, texts)
         ids = encode_prompt(model, tokenizer, text)
-        best = int(model(torch.tensor([ids], device=device_of(model)))[0, -1, : tokenizer.n_vocab].argmax())
+        best = int(
+            model(torch.tensor([ids], device=device_of(model)))[0, -1, : tokenizer.n_vocab].argmax()
+        )
         return _with_head(model, tokenizer, text, ids, best)
 
 
@@ -98,14 +108,20 @@ def _beginning(model: Any, tokenizer: Any, texts: Sequence[str]) -> str:
     return FALLBACK_TEXT
 
 
-def _with_head(model: Any, tokenizer: Any, text: str, ids: list[int], candidate: int) -> FirstScreen:
+def _with_head(
+    model: Any, tokenizer: Any, text: str, ids: list[int], candidate: int
+) -> FirstScreen:
     """Find the head that adds most to the candidate's logit."""
     row = torch.tensor([ids], device=device_of(model))
     targets = row.clone()
     targets[0, -1] = candidate
     attribution = direct_logit_attribution(model, row, targets)
     written = dict(zip(attribution.names, attribution.values[:, 0, -1].tolist(), strict=True))
-    heads = [(layer, number) for layer, block in enumerate(model.trf_blocks) for number in range(block.att.num_heads)]
+    heads = [
+        (layer, number)
+        for layer, block in enumerate(model.trf_blocks)
+        for number in range(block.att.num_heads)
+    ]
     layer, number = max(heads, key=lambda at: written[f"{at[0]}.{at[1]}"])
     name = f"blocks.{layer}.attn.hook_pattern"
     with capture(model, name) as acts:

@@ -65,13 +65,21 @@ class LocalServer(ThreadingHTTPServer):
     request_queue_size = 64
     allow_reuse_address = os.name != "nt"  # on Windows it would let two servers take one port
 
-    def __init__(self, address: tuple[str, int], files: Mapping[str, StaticFile], routes: Mapping[str, Route], secret: str) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        files: Mapping[str, StaticFile],
+        routes: Mapping[str, Route],
+        secret: str,
+    ) -> None:
         self._connections: set[Any] = set()
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         try:
             super().__init__(address, Handler)
         except OSError as e:
-            raise UserError(f"port {address[1]}: {e.strerror or e}; choose another --port, or 0 for a free one") from e
+            raise UserError(
+                f"port {address[1]}: {e.strerror or e}; choose another --port, or 0 for a free one"
+            ) from e
         self.files, self.routes = files, routes
         host = address[0] if ":" not in address[0] else f"[{address[0]}]"
         self.guard = RequestGuard(self.server_port, secret, host)
@@ -121,7 +129,9 @@ class Handler(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer a request that is not valid HTTP, or of another method."""
         self.close_connection = True
-        self._send_error(code, "invalid_request", f"HTTP: {message or 'not understood'}; use GET or POST")
+        self._send_error(
+            code, "invalid_request", f"HTTP: {message or 'not understood'}; use GET or POST"
+        )
 
     def do_GET(self) -> None:
         """Answer with a static file; the URL with the secret sets the cookie and leads to the page."""
@@ -144,8 +154,13 @@ class Handler(BaseHTTPRequestHandler):
         except (ConnectionError, TimeoutError):
             self.close_connection = True
         except Exception as e:
-            log.exception("request %s failed", self.path.partition("?")[0][:80].encode("ascii", "backslashreplace").decode())
-            self._send_error(500, "internal_error", f"unexpected {describe_error(e, named=True)}; this is a bug")
+            log.exception(
+                "request %s failed",
+                self.path.partition("?")[0][:80].encode("ascii", "backslashreplace").decode(),
+            )
+            self._send_error(
+                500, "internal_error", f"unexpected {describe_error(e, named=True)}; this is a bug"
+            )
 
     def _get(self) -> None:
         try:
@@ -155,7 +170,11 @@ class Handler(BaseHTTPRequestHandler):
         token = parse_qs(url.query).get("token", [""])[0]
         if url.path == "/" and token:
             if not self.server.guard.is_secret(token):
-                raise RequestError(401, "wrong_token", "the token is of an earlier start of this server; open the URL that it printed")
+                raise RequestError(
+                    401,
+                    "wrong_token",
+                    "the token is of an earlier start of this server; open the URL that it printed",
+                )
             self._send(303, b"", {"Location": "/", "Set-Cookie": self.server.guard.cookie()})
             return
         file = self.server.files.get(url.path)
@@ -167,7 +186,9 @@ class Handler(BaseHTTPRequestHandler):
         guard = self.server.guard
         guard.check_origin(self.headers)
         if self.headers.get_content_type() != "application/json":
-            raise RequestError(415, "unsupported_media_type", "Content-Type: expected application/json")
+            raise RequestError(
+                415, "unsupported_media_type", "Content-Type: expected application/json"
+            )
         guard.check_secret(self.headers)
         route = self.server.routes.get(self.path)
         if route is None:
@@ -185,7 +206,11 @@ class Handler(BaseHTTPRequestHandler):
         if not length.isascii() or not length.isdigit() or self.headers.get("Transfer-Encoding"):
             raise RequestError(411, "length_required", "Content-Length: missing or not a number")
         if len(length) > 12 or int(length) > MAX_BODY_BYTES:
-            raise RequestError(413, "request_too_large", f"the request is larger than {MAX_BODY_BYTES:,} bytes; send less text")
+            raise RequestError(
+                413,
+                "request_too_large",
+                f"the request is larger than {MAX_BODY_BYTES:,} bytes; send less text",
+            )
         try:
             body = self.rfile.read(int(length))
         except TimeoutError:
@@ -207,7 +232,11 @@ class Handler(BaseHTTPRequestHandler):
         except Exception as e:
             if not isinstance(e, UserError):
                 log.exception("stream failed")
-            message = str(e) if isinstance(e, UserError) else f"unexpected {describe_error(e, named=True)}; this is a bug"
+            message = (
+                str(e)
+                if isinstance(e, UserError)
+                else f"unexpected {describe_error(e, named=True)}; this is a bug"
+            )
             self._send_event({"error": error_body("generation_failed", message)})
         finally:
             events.close()
@@ -219,11 +248,21 @@ class Handler(BaseHTTPRequestHandler):
     def _send_error(self, status: int, code: str, message: str) -> None:
         if getattr(self, "command", None) != "GET" and not getattr(self, "_body_read", False):
             self.close_connection = True  # an unread body would be taken for the next request
-        self._send(status, encode({"error": error_body(code, message)}), {"Content-Type": "application/json"})
+        self._send(
+            status,
+            encode({"error": error_body(code, message)}),
+            {"Content-Type": "application/json"},
+        )
 
-    def _send(self, status: int, content: bytes, headers: Mapping[str, str], compress: bool = False) -> None:
+    def _send(
+        self, status: int, content: bytes, headers: Mapping[str, str], compress: bool = False
+    ) -> None:
         headers = dict(headers)
-        if compress and len(content) > MIN_GZIP_BYTES and "gzip" in self.headers.get("Accept-Encoding", ""):
+        if (
+            compress
+            and len(content) > MIN_GZIP_BYTES
+            and "gzip" in self.headers.get("Accept-Encoding", "")
+        ):
             content = gzip.compress(content, 5)
             headers["Content-Encoding"] = "gzip"
         self._send_head(status, headers | {"Content-Length": str(len(content))})
@@ -242,9 +281,15 @@ class Handler(BaseHTTPRequestHandler):
 
 def encode(value: Any) -> bytes:
     """A value as JSON, in which NaN and infinity cannot occur."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(
+        "utf-8", "replace"
+    )
 
 
 def error_body(code: str, message: str) -> dict[str, str]:
     """An error in the shape of OpenAI's API."""
-    return {"message": message, "type": "invalid_request_error" if code != "internal_error" else "server_error", "code": code}
+    return {
+        "message": message,
+        "type": "invalid_request_error" if code != "internal_error" else "server_error",
+        "code": code,
+    }

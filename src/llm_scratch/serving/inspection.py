@@ -18,7 +18,11 @@ from llm_scratch.evaluation.story_surprise import grammar_bits
 from llm_scratch.interpretability.capture import capture
 from llm_scratch.interpretability.heads import pattern_scores
 from llm_scratch.interpretability.jacobian_lens import JacobianLens
-from llm_scratch.interpretability.lenses import direct_logit_attribution, kl_to_final_bits, logit_lens
+from llm_scratch.interpretability.lenses import (
+    direct_logit_attribution,
+    kl_to_final_bits,
+    logit_lens,
+)
 from llm_scratch.model.loss import next_token_loss
 from llm_scratch.serving.arrays import halves, rounded, shares
 from llm_scratch.serving.question import Question, ablatable_parts, integer
@@ -40,9 +44,18 @@ def inspect_text(question: Question) -> dict[str, Any]:
     ids = question.ids[0].tolist()
     with question.changed() as model, capture(model, "*.hook_pattern") as acts:
         logits = model(question.ids)  # [1, T, V]
-    bits = next_token_loss(logits[:, :-1], question.ids[:, 1:], "none")[0] / math.log(2) if len(ids) > 1 else torch.empty(0)
+    bits = (
+        next_token_loss(logits[:, :-1], question.ids[:, 1:], "none")[0] / math.log(2)
+        if len(ids) > 1
+        else torch.empty(0)
+    )
     start = question.n_start
-    columns = zip(ids, [None, *rounded(bits, 3)], [None] * start + grammar_bits(question.tokenizer, ids[start:]), strict=True)
+    columns = zip(
+        ids,
+        [None, *rounded(bits, 3)],
+        [None] * start + grammar_bits(question.tokenizer, ids[start:]),
+        strict=True,
+    )
     tokens = [
         {
             "id": token,
@@ -102,7 +115,9 @@ def dot_product(question: Question, body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def lens(question: Question, body: Mapping[str, Any], jacobian: JacobianLens | None) -> dict[str, Any]:
+def lens(
+    question: Question, body: Mapping[str, Any], jacobian: JacobianLens | None
+) -> dict[str, Any]:
     """What each layer would predict at each position: token, its probability, KL to the last layer.
 
     "target" is the probability of the token that follows in the text.
@@ -115,7 +130,10 @@ def lens(question: Question, body: Mapping[str, Any], jacobian: JacobianLens | N
     own = logits.gather(-1, index)
     return {
         "token": best.indices.tolist(),
-        "text": [[token_text(question.tokenizer, token) for token in row] for row in best.indices.tolist()],
+        "text": [
+            [token_text(question.tokenizer, token) for token in row]
+            for row in best.indices.tolist()
+        ],
         "probability": rounded(best.values),
         "target": rounded(probability.gather(-1, index)[..., 0]),
         "rank": ((logits > own).sum(-1) + 1).tolist(),
@@ -123,14 +141,18 @@ def lens(question: Question, body: Mapping[str, Any], jacobian: JacobianLens | N
     }
 
 
-def lens_cell(question: Question, body: Mapping[str, Any], jacobian: JacobianLens | None) -> dict[str, Any]:
+def lens_cell(
+    question: Question, body: Mapping[str, Any], jacobian: JacobianLens | None
+) -> dict[str, Any]:
     """The most likely tokens of one layer at one position."""
     layer = integer(body, "layer", len(question.model.trf_blocks))
     position = integer(body, "position", question.n_tokens - 1)
     return {"top": top_tokens(question, lens_logits(question, body, jacobian)[layer, position])}
 
 
-def lens_logits(question: Question, body: Mapping[str, Any], jacobian: JacobianLens | None) -> Tensor:
+def lens_logits(
+    question: Question, body: Mapping[str, Any], jacobian: JacobianLens | None
+) -> Tensor:
     """Logits of every layer through a lens: "raw", "norm" (with the final norm) or "jacobian", [L + 1, T, V]."""
     kind = body.get("kind", "norm")
     with question.changed() as model:
@@ -160,7 +182,9 @@ def flow(question: Question, body: Mapping[str, Any]) -> dict[str, Any]:
     targets[0, position] = candidate
     with question.changed() as model:
         attribution = direct_logit_attribution(model, question.ids, targets)
-        with capture(model, "blocks.0.hook_resid_pre", "blocks.*.hook_*_out", "*.hook_resid_post") as acts:
+        with capture(
+            model, "blocks.0.hook_resid_pre", "blocks.*.hook_*_out", "*.hook_resid_post"
+        ) as acts:
             logits = model(question.ids)[0]
     norms = {name: rounded(x[0].norm(dim=-1), 3) for name, x in acts.items()}
     return {

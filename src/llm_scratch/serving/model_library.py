@@ -45,17 +45,23 @@ class ModelLibrary:
         UserError: the first model cannot be loaded, or is quantized.
     """
 
-    def __init__(self, sources: Mapping[str, str | Path | NamedModel], snapshots: Path | None = None) -> None:
+    def __init__(
+        self, sources: Mapping[str, str | Path | NamedModel], snapshots: Path | None = None
+    ) -> None:
         self.sources = dict(sources)
         self.main, first = next(iter(self.sources.items()))
-        self.run = snapshots if snapshots is not None or isinstance(first, NamedModel) else Path(first)
+        self.run = (
+            snapshots if snapshots is not None or isinstance(first, NamedModel) else Path(first)
+        )
         self._models: OrderedDict[tuple[str, int | None], NamedModel] = OrderedDict()
         self.get()
 
     @property
     def names(self) -> list[str]:
         """All models that can be shown."""
-        can_be_untrained = UNTRAINED not in self.sources and isinstance(getattr(self.get().model, "cfg", None), Mapping | ModelConfig)
+        can_be_untrained = UNTRAINED not in self.sources and isinstance(
+            getattr(self.get().model, "cfg", None), Mapping | ModelConfig
+        )
         return [*self.sources, *[UNTRAINED] * can_be_untrained]
 
     @property
@@ -94,7 +100,10 @@ class ModelLibrary:
         model, tokenizer = source if isinstance(source, NamedModel) else load(source)
         check_plain(model)
         if self._models and tokenizer.n_vocab != self.get().tokenizer.n_vocab:
-            raise UserError(f"{name}: has another vocabulary than {self.main}; compare runs with the same tokenizer", CHECKPOINT)
+            raise UserError(
+                f"{name}: has another vocabulary than {self.main}; compare runs with the same tokenizer",
+                CHECKPOINT,
+            )
         return NamedModel(model, tokenizer)
 
 

@@ -20,7 +20,12 @@ def pieces(tokenizer: Any, text: str) -> dict[str, Any]:
         ids = tokenizer.encode(text, disallowed_special=())
         return {
             "pieces": [
-                {"text": text, "bytes": len(text.encode()), "steps": [[_shown(tokenizer.decode_bytes([i])) for i in ids]], "ids": ids}
+                {
+                    "text": text,
+                    "bytes": len(text.encode()),
+                    "steps": [[_shown(tokenizer.decode_bytes([i])) for i in ids]],
+                    "ids": ids,
+                }
             ]
         }
     ranks = {pair: rank for rank, pair in enumerate(tokenizer.merges)}
@@ -34,7 +39,9 @@ def pieces(tokenizer: Any, text: str) -> dict[str, Any]:
                     "text": piece,
                     "bytes": len(data),
                     "steps": [[_shown(part) for part in step] for step in steps],
-                    "merges": [{"rank": rank, "text": _shown(left + right)} for rank, left, right in merged],
+                    "merges": [
+                        {"rank": rank, "text": _shown(left + right)} for rank, left, right in merged
+                    ],
                     "ids": tokenizer.encode(piece, disallowed_special=()),
                 }
             )
@@ -44,7 +51,9 @@ def pieces(tokenizer: Any, text: str) -> dict[str, Any]:
 Ranks = dict[tuple[bytes, bytes], int]
 
 
-def merge_steps(data: bytes, ranks: Ranks) -> tuple[list[list[bytes]], list[tuple[int, bytes, bytes]]]:
+def merge_steps(
+    data: bytes, ranks: Ranks
+) -> tuple[list[list[bytes]], list[tuple[int, bytes, bytes]]]:
     """Merge the pair that was learned first, again and again: (the parts after each merge, the merges)."""
     parts = [bytes([byte]) for byte in data]
     steps, merged = [parts], []

@@ -23,7 +23,11 @@ from torch import Tensor
 from llm_scratch.errors import UserError
 from llm_scratch.evaluation.head_skills import reference_ids, skill_changes
 from llm_scratch.generation.decode import encode_prompt, stream_chunks
-from llm_scratch.interpretability.jacobian_lens import SKIPPED_POSITIONS, JacobianLens, fit_jacobian_lens
+from llm_scratch.interpretability.jacobian_lens import (
+    SKIPPED_POSITIONS,
+    JacobianLens,
+    fit_jacobian_lens,
+)
 from llm_scratch.model.introspection import context_length
 from llm_scratch.serving import inspection
 from llm_scratch.serving.film import film, skills
@@ -58,9 +62,13 @@ class Playground:
         curve: rows of the loss curve, {"step", "val_loss"}.
     """
 
-    def __init__(self, library: ModelLibrary, texts: Sequence[str], curve: Sequence[Mapping[str, Any]] = ()) -> None:
+    def __init__(
+        self, library: ModelLibrary, texts: Sequence[str], curve: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         self.library, self.texts, self.curve = library, list(texts), list(curve)
-        self._lock = threading.Lock()  # of the models: an ablation is in the model itself while it computes
+        self._lock = (
+            threading.Lock()
+        )  # of the models: an ablation is in the model itself while it computes
         self._slow_lock = threading.Lock()  # of work that takes seconds, on a copy of a model
         self._answers_lock = threading.Lock()
         self._answers: OrderedDict[bytes, bytes] = OrderedDict()
@@ -77,24 +85,38 @@ class Playground:
             "attention": inspection.attention,
             "dot": inspection.dot_product,
             "lens": lambda question, body: inspection.lens(question, body, self._lens(body)),
-            "lens-cell": lambda question, body: inspection.lens_cell(question, body, self._lens(body)),
+            "lens-cell": lambda question, body: inspection.lens_cell(
+                question, body, self._lens(body)
+            ),
             "flow": inspection.flow,
             "ablate": inspection.ablations,
             "skills": lambda question, body: skills(question),
             "continue": self._continue,
         }
         routes: dict[str, Route] = {
-            f"/api/{name}": self._kept(name, self._about_text(f), prepare=self._fit_lens if name.startswith("lens") else None)
+            f"/api/{name}": self._kept(
+                name,
+                self._about_text(f),
+                prepare=self._fit_lens if name.startswith("lens") else None,
+            )
             for name, f in about_text.items()
         }
         routes["/api/start"] = self._kept("start", self.start)
-        routes["/api/tokenize"] = self._kept("tokenize", lambda body: pieces(self.library.get().tokenizer, string(body, "text")))
+        routes["/api/tokenize"] = self._kept(
+            "tokenize", lambda body: pieces(self.library.get().tokenizer, string(body, "text"))
+        )
         routes["/api/film"] = self._kept("film", self._film)
         routes["/api/head-skills"] = self._kept("head-skills", self._head_skills, self._slow_lock)
         routes["/api/ping"] = lambda body: {}
         return routes | {"/api/complete": self.complete}
 
-    def _kept(self, name: str, compute: Route, lock: threading.Lock | None = None, prepare: Route | None = None) -> Route:
+    def _kept(
+        self,
+        name: str,
+        compute: Route,
+        lock: threading.Lock | None = None,
+        prepare: Route | None = None,
+    ) -> Route:
         """A route whose answers are kept; one request computes at a time, since ablations change the model.
 
         Args:
@@ -121,7 +143,10 @@ class Playground:
     def _keep(self, key: bytes, content: bytes) -> None:
         with self._answers_lock:
             self._answers[key] = content
-            while len(self._answers) > 1 and sum(len(k) + len(v) for k, v in self._answers.items()) > MAX_KEPT_BYTES:
+            while (
+                len(self._answers) > 1
+                and sum(len(k) + len(v) for k, v in self._answers.items()) > MAX_KEPT_BYTES
+            ):
                 self._answers.popitem(last=False)
 
     def _about_text(self, compute: Callable[[Question, Mapping[str, Any]], Any]) -> Route:
@@ -158,8 +183,12 @@ class Playground:
                 return
             model, tokenizer = self._copy_of(key)
             size = min(context_length(model) or MAX_LENS_TOKENS, MAX_LENS_TOKENS)
-            rows = [encode_prompt(model, tokenizer, text)[:size] for text in self.texts[:LENS_TEXTS]]
-            self._lenses[key] = fit_jacobian_lens(model, rows, skip=min(SKIPPED_POSITIONS, size // 4))
+            rows = [
+                encode_prompt(model, tokenizer, text)[:size] for text in self.texts[:LENS_TEXTS]
+            ]
+            self._lenses[key] = fit_jacobian_lens(
+                model, rows, skip=min(SKIPPED_POSITIONS, size // 4)
+            )
 
     def _copy_of(self, key: tuple[str, int | None]) -> NamedModel:
         """A copy of a model to compute with while other requests use the model."""
@@ -180,7 +209,9 @@ class Playground:
             "width": model.tok_emb.weight.shape[1],  # type: ignore[union-attr, index]
             "context": context_length(model),
             "parameters": sum(p.numel() for p in model.parameters()),
-            "vocabulary": [inspection.token_text(tokenizer, token) for token in range(tokenizer.n_vocab)],
+            "vocabulary": [
+                inspection.token_text(tokenizer, token) for token in range(tokenizer.n_vocab)
+            ],
             "curve": self.curve,
             "stories": is_story_model(self.texts),
             "lenses": ["norm", "raw", *(["jacobian"] if self.texts else [])],
@@ -218,9 +249,15 @@ class Playground:
         ids, size = question.ids, context_length(question.model)
         with question.changed() as model:
             for _ in range(count):
-                best = model(ids[:, -size:] if size else ids)[:, -1, : question.tokenizer.n_vocab].argmax(-1)
+                best = model(ids[:, -size:] if size else ids)[
+                    :, -1, : question.tokenizer.n_vocab
+                ].argmax(-1)
                 ids = torch.cat([ids, best[None]], 1)
-        return {"text": question.tokenizer.decode_bytes(ids[0, question.n_tokens :].tolist()).decode("utf-8", "replace")}
+        return {
+            "text": question.tokenizer.decode_bytes(ids[0, question.n_tokens :].tolist()).decode(
+                "utf-8", "replace"
+            )
+        }
 
     def complete(self, body: Mapping[str, Any]) -> Generator[dict[str, Any]]:
         """Continue a text as a stream of events; the generation ends when the reader goes away."""
@@ -274,7 +311,11 @@ def open_playground(
         UserError: an address that other machines reach; a model that cannot be shown.
     """
     if host not in ("127.0.0.1", "::1", "localhost"):
-        raise UserError(f"--host {host}: other machines could reach it; use 127.0.0.1, or forward the port: ssh -L {port}:127.0.0.1:{port}")
+        raise UserError(
+            f"--host {host}: other machines could reach it; use 127.0.0.1, or forward the port: ssh -L {port}:127.0.0.1:{port}"
+        )
     playground = Playground(ModelLibrary(sources, snapshots), texts, curve)
     address = ("127.0.0.1" if host == "localhost" else host, port)
-    return LocalServer(address, static_files(), playground.routes, secret or secrets.token_urlsafe(24))
+    return LocalServer(
+        address, static_files(), playground.routes, secret or secrets.token_urlsafe(24)
+    )

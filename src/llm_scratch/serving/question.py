@@ -32,7 +32,9 @@ def integer(body: Mapping[str, Any], name: str, most: int, default: int | None =
     """
     value = body.get(name, default)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
-        raise UserError(f"{name}: {str(value)[:40]!r} is out of range; give a whole number from 0 to {most}")
+        raise UserError(
+            f"{name}: {str(value)[:40]!r} is out of range; give a whole number from 0 to {most}"
+        )
     return value
 
 
@@ -100,7 +102,9 @@ class Question:
             return model(self.ids)[0].float()
 
 
-def read_question(library: ModelLibrary, body: Mapping[str, Any], reference: Tensor | None) -> Question:
+def read_question(
+    library: ModelLibrary, body: Mapping[str, Any], reference: Tensor | None
+) -> Question:
     """Check a request.
 
     Raises:
@@ -114,25 +118,43 @@ def read_question(library: ModelLibrary, body: Mapping[str, Any], reference: Ten
     size = context_length(model)
     if size is not None and len(ids) > size:
         raise RequestError(
-            400, "context_length_exceeded", f"text: has {len(ids)} tokens, and the model reads {size}; delete {len(ids) - size} tokens"
+            400,
+            "context_length_exceeded",
+            f"text: has {len(ids)} tokens, and the model reads {size}; delete {len(ids) - size} tokens",
         )
     if not ids:
         raise UserError("text: is empty, and this model has no start token; type a word")
     for position, token in _swaps(body, len(ids), vocab_size(model) or 1).items():
         ids[position] = token
     without = body.get("without", [])
-    if not isinstance(without, list) or not all(isinstance(name, str) for name in without) or len(without) > 1000:
+    if (
+        not isinstance(without, list)
+        or not all(isinstance(name, str) for name in without)
+        or len(without) > 1000
+    ):
         raise UserError("without: expected a list of parts, such as 1.3 or 0.mlp")
     known = ablatable_parts(model)
     for name in without:
         check_parts(known, name)
-    return Question(model, tokenizer, torch.tensor([ids], device=device_of(model)), n_start, tuple(without), reference)
+    return Question(
+        model,
+        tokenizer,
+        torch.tensor([ids], device=device_of(model)),
+        n_start,
+        tuple(without),
+        reference,
+    )
 
 
 def _swaps(body: Mapping[str, Any], n_tokens: int, n_vocab: int) -> dict[int, int]:
     """The tokens that are replaced: position -> token."""
     swaps = body.get("swap", [])
-    if not isinstance(swaps, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in swaps):
+    if not isinstance(swaps, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 for pair in swaps
+    ):
         raise UserError("swap: expected a list of [position, token]")
     pairs = [{"position": position, "token": token} for position, token in swaps]
-    return {integer(pair, "position", n_tokens - 1): integer(pair, "token", n_vocab - 1) for pair in pairs}
+    return {
+        integer(pair, "position", n_tokens - 1): integer(pair, "token", n_vocab - 1)
+        for pair in pairs
+    }

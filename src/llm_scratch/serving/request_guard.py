@@ -60,7 +60,11 @@ class RequestGuard:
         """
         hosts = headers.get_all("Host", [])
         if len(hosts) != 1 or hosts[0] not in self.hosts:
-            raise RequestError(403, "foreign_host", f"Host: this server is {sorted(self.hosts)[0]}; open that address")
+            raise RequestError(
+                403,
+                "foreign_host",
+                f"Host: this server is {sorted(self.hosts)[0]}; open that address",
+            )
 
     def check_origin(self, headers: Message) -> None:
         """Check the Origin header of a request that makes the server compute.
@@ -70,7 +74,11 @@ class RequestGuard:
         """
         own = {f"http://{host}" for host in self.hosts}
         if any(origin not in own for origin in headers.get_all("Origin", [])):
-            raise RequestError(403, "foreign_origin", "Origin: requests of other pages are refused; open the page of this server")
+            raise RequestError(
+                403,
+                "foreign_origin",
+                "Origin: requests of other pages are refused; open the page of this server",
+            )
 
     def check_secret(self, headers: Message) -> None:
         """Check the cookie, or the header `Authorization: Bearer SECRET`.
@@ -80,7 +88,11 @@ class RequestGuard:
         """
         bearer = headers.get("Authorization", "").removeprefix("Bearer ")
         if not (self.is_secret(bearer) or self.is_secret(self._cookie(headers))):
-            raise RequestError(401, "wrong_token", "this browser has not opened the server's address yet; open the URL that it printed")
+            raise RequestError(
+                401,
+                "wrong_token",
+                "this browser has not opened the server's address yet; open the URL that it printed",
+            )
 
     def is_secret(self, value: str) -> bool:
         """Whether a value is the secret, in constant time."""

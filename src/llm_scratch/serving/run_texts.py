@@ -31,5 +31,7 @@ def validation_texts(config: RunConfig, n: int) -> list[str]:
     if len(texts) == 1:  # one long text: its end is the validation part
         text = documents[-1]
         start = int(len(text) * (1 - config.data.val_fraction))
-        texts = [text[at : at + MAX_CHARACTERS] for at in range(start, len(text), MAX_CHARACTERS)][:n]
+        texts = [text[at : at + MAX_CHARACTERS] for at in range(start, len(text), MAX_CHARACTERS)][
+            :n
+        ]
     return texts

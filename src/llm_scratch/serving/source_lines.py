@@ -17,7 +17,13 @@ from llm_scratch.generation import penalties, sampling
 from llm_scratch.generation.decode import stream_chunks
 from llm_scratch.interpretability.heads import rule_masks
 from llm_scratch.interpretability.jacobian_lens import JacobianLens
-from llm_scratch.interpretability.lenses import direct_logit_attribution, kl_to_final_bits, logit_lens, read_out, surprise_bits
+from llm_scratch.interpretability.lenses import (
+    direct_logit_attribution,
+    kl_to_final_bits,
+    logit_lens,
+    read_out,
+    surprise_bits,
+)
 from llm_scratch.interpretability.patching import ablate
 from llm_scratch.model.attention import observed_attention
 from llm_scratch.storage.snapshots import save_snapshot
@@ -36,8 +42,19 @@ SOURCES: dict[str, Callable[..., Any]] = {
     "snapshot": save_snapshot,
     "generate": stream_chunks,
     "process_logits": sampling.process_logits,
-    **{name: sampling.SAMPLERS[name] for name in ("temperature", "top_k", "top_p", "min_p", "typical_p", "eta_cutoff")},
-    **{name: getattr(penalties, name) for name in ("repetition_penalty", "presence_penalty", "frequency_penalty", "no_repeat_ngram_size")},
+    **{
+        name: sampling.SAMPLERS[name]
+        for name in ("temperature", "top_k", "top_p", "min_p", "typical_p", "eta_cutoff")
+    },
+    **{
+        name: getattr(penalties, name)
+        for name in (
+            "repetition_penalty",
+            "presence_penalty",
+            "frequency_penalty",
+            "no_repeat_ngram_size",
+        )
+    },
 }
 """name in the page -> the function that computed the number"""
 
@@ -46,13 +63,20 @@ def source_of(function: Callable[..., Any]) -> dict[str, Any]:
     """File, first line and text of a function, without its docstring."""
     function = inspect.unwrap(function)
     lines, start = inspect.getsourcelines(function)
-    file = Path(inspect.getsourcefile(function) or "").relative_to(Path(llm_scratch.__file__).parent.parent)
+    file = Path(inspect.getsourcefile(function) or "").relative_to(
+        Path(llm_scratch.__file__).parent.parent
+    )
     document = inspect.getdoc(function)
     text = textwrap.dedent("".join(lines)).rstrip()
     if function.__doc__ and document:
         before, after = text.split('"""', 1)[0], text.split('"""', 2)[2]
         text = before.rstrip() + after
-    return {"file": f"src/{file.as_posix()}", "line": start, "summary": (document or "").split("\n")[0], "lines": text}
+    return {
+        "file": f"src/{file.as_posix()}",
+        "line": start,
+        "summary": (document or "").split("\n")[0],
+        "lines": text,
+    }
 
 
 def all_sources() -> Mapping[str, dict[str, Any]]:

@@ -19,8 +19,12 @@ from typing import Any
 from llm_scratch.serving.http_server import LocalServer
 from llm_scratch.storage.files import atomic_write
 
-IMPORT = re.compile(r'^import (?:\{ (?P<names>[^}]+) \}|\* as (?P<all>\w+)) from "(?P<path>[^"]+)";$', re.MULTILINE)
-EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|const|class) (?P<name>\w+))", re.MULTILINE)
+IMPORT = re.compile(
+    r'^import (?:\{ (?P<names>[^}]+) \}|\* as (?P<all>\w+)) from "(?P<path>[^"]+)";$', re.MULTILINE
+)
+EXPORT = re.compile(
+    r"^export (?=(?:async )?(?:function\*?|const|class) (?P<name>\w+))", re.MULTILINE
+)
 Body = dict[str, Any]
 Ask = Callable[[str, Body], Any]
 
@@ -34,18 +38,28 @@ def export_playground(server: LocalServer, folder: Path) -> Path:
     answers: dict[str, Any] = {}
 
     def ask(path: str, body: Body) -> Any:
-        name = f"{path} {json.dumps(body, sort_keys=True, separators=(',', ':'), ensure_ascii=False)}"
+        name = (
+            f"{path} {json.dumps(body, sort_keys=True, separators=(',', ':'), ensure_ascii=False)}"
+        )
         if name not in answers:
             answers[name] = json.loads(server.routes[f"/api/{path}"](body))
         return answers[name]
 
     record(ask)
-    sources = {name[1:]: file.content.decode() for name, file in server.files.items() if name.endswith(".js")}
+    sources = {
+        name[1:]: file.content.decode()
+        for name, file in server.files.items()
+        if name.endswith(".js")
+    }
     page = server.files["/index.html"].content.decode()
     page = page.replace(
-        '<script type="module" src="main.js">', '<script defer src="answers.js"></script>\n    <script defer src="page.js">'
+        '<script type="module" src="main.js">',
+        '<script defer src="answers.js"></script>\n    <script defer src="page.js">',
     )
-    atomic_write(folder / "answers.js", f"globalThis.RECORDED = {json.dumps(answers, ensure_ascii=False, separators=(',', ':'))};\n")
+    atomic_write(
+        folder / "answers.js",
+        f"globalThis.RECORDED = {json.dumps(answers, ensure_ascii=False, separators=(',', ':'))};\n",
+    )
     atomic_write(folder / "page.js", bundle(sources))
     atomic_write(folder / "style.css", server.files["/style.css"].content)
     atomic_write(folder / "index.html", page)
@@ -58,14 +72,21 @@ def bundle(sources: Mapping[str, str]) -> str:
     Raises:
         ValueError: a module uses another form.
     """
-    graph = {name: {_resolved(name, found["path"]) for found in IMPORT.finditer(source)} for name, source in sources.items()}
+    graph = {
+        name: {_resolved(name, found["path"]) for found in IMPORT.finditer(source)}
+        for name, source in sources.items()
+    }
     script = ['"use strict";', "const modules = {};"]
     for name in TopologicalSorter(graph).static_order():
         exported = EXPORT.findall(sources[name])
-        body = EXPORT.sub("", IMPORT.sub(lambda found, name=name: _as_constant(name, found), sources[name]))  # type: ignore[misc]
+        body = EXPORT.sub(
+            "", IMPORT.sub(lambda found, name=name: _as_constant(name, found), sources[name])
+        )  # type: ignore[misc]
         if left := re.search(r"^(?:import|export)\b.*", body, re.MULTILINE):
             raise ValueError(f"{name}: cannot be bundled: {left[0]}")
-        script.append(f"(() => {{ // {name}\n{body}\nmodules[{json.dumps(name)}] = {{ {', '.join(exported)} }};\n}})();")
+        script.append(
+            f"(() => {{ // {name}\n{body}\nmodules[{json.dumps(name)}] = {{ {', '.join(exported)} }};\n}})();"
+        )
     return "\n".join(script) + "\n"
 
 
@@ -99,7 +120,9 @@ def _moments(facts: Mapping[str, Any], text: str) -> Iterator[Body]:
     yield {"text": text, "without": [f"{facts['first']['layer']}.{facts['first']['head']}"]}
 
 
-def _record_token(ask: Ask, facts: Mapping[str, Any], about: Body, position: int, everything: bool) -> None:
+def _record_token(
+    ask: Ask, facts: Mapping[str, Any], about: Body, position: int, everything: bool
+) -> None:
     """The requests about one token at one moment; `everything` is recorded for the last token only, to keep the folder small."""
     inspect = ask("inspect", about)
     last = len(inspect["tokens"]) - 1
@@ -108,7 +131,9 @@ def _record_token(ask: Ask, facts: Mapping[str, Any], about: Body, position: int
     whole = "step" not in about and "without" not in about
     if not (whole or everything):
         return
-    candidate = facts["first"]["candidate"] if position == last else inspect["tokens"][position + 1]["id"]
+    candidate = (
+        facts["first"]["candidate"] if position == last else inspect["tokens"][position + 1]["id"]
+    )
     point = {"position": position, "candidate": candidate}
     for layer in range(facts["layers"]):
         ask("attention", {**about, "layer": layer})
@@ -125,7 +150,9 @@ def _record_token(ask: Ask, facts: Mapping[str, Any], about: Body, position: int
         _record_others(ask, facts, about, point, position, everything)
 
 
-def _record_others(ask: Ask, facts: Mapping[str, Any], about: Body, point: Body, position: int, everything: bool) -> None:
+def _record_others(
+    ask: Ask, facts: Mapping[str, Any], about: Body, point: Body, position: int, everything: bool
+) -> None:
     """The film, and the models to compare with."""
     heads = (
         [(layer, head) for layer, count in enumerate(facts["heads"]) for head in range(count)]

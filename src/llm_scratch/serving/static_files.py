@@ -26,7 +26,9 @@ def static_files() -> Mapping[str, StaticFile]:
             if entry.is_dir():
                 add(entry, f"{path}{entry.name}/")
             elif entry.name.rpartition(".")[2] in MEDIA_TYPES:
-                found[path + entry.name] = StaticFile(entry.read_bytes(), MEDIA_TYPES[entry.name.rpartition(".")[2]])
+                found[path + entry.name] = StaticFile(
+                    entry.read_bytes(), MEDIA_TYPES[entry.name.rpartition(".")[2]]
+                )
 
     add(files("llm_scratch") / "serving" / "static", "/")
     return {"/": found["/index.html"], **found}

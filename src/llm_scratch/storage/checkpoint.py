@@ -28,7 +28,14 @@ from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError, describe_error
 from llm_scratch.formatting import format_bytes
 from llm_scratch.storage import files
 from llm_scratch.storage.checkpoint_folders import list_checkpoints, resolve_pointer
-from llm_scratch.storage.manifest import FORMAT, as_json, format_of, verify, write_hashed, write_manifest
+from llm_scratch.storage.manifest import (
+    FORMAT,
+    as_json,
+    format_of,
+    verify,
+    write_hashed,
+    write_manifest,
+)
 from llm_scratch.storage.older_formats import upgrade_settings, upgrade_state, upgrade_tensors
 from llm_scratch.storage.safetensors_writer import iter_bytes
 
@@ -89,8 +96,12 @@ def save(
         if not folder.exists():
             with files.atomic_folder(folder) as part:
                 written = {
-                    "model.safetensors": write_hashed(part / "model.safetensors", iter_bytes(weights, {"format": "pt"})),
-                    "optim.safetensors": write_hashed(part / "optim.safetensors", iter_bytes(optimizer)),
+                    "model.safetensors": write_hashed(
+                        part / "model.safetensors", iter_bytes(weights, {"format": "pt"})
+                    ),
+                    "optim.safetensors": write_hashed(
+                        part / "optim.safetensors", iter_bytes(optimizer)
+                    ),
                     "state.json": write_hashed(part / "state.json", [as_json(state)]),
                     "config.json": write_hashed(part / "config.json", [as_json(config)]),
                 }
@@ -105,7 +116,9 @@ def save(
         need = sum(t.nbytes for t in (*weights.values(), *optimizer.values()))
         space = f"need {format_bytes(need)}, free {format_bytes(_free(run))}"
         fix = "free disk space or fix permissions, then run the same command again to resume from the last checkpoint"
-        raise UserError(f"cannot save the checkpoint {folder}: {reason} ({space}); {fix}", RESOURCES) from e
+        raise UserError(
+            f"cannot save the checkpoint {folder}: {reason} ({space}); {fix}", RESOURCES
+        ) from e
     _prune(run)
     return folder
 
@@ -162,18 +175,31 @@ def read(folder: Path) -> Checkpoint:
     if problem is not None:
         raise CorruptCheckpoint(folder, f"is damaged: {problem}")
     try:
-        config, state = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "state.json"))
-        weights, optimizer = (load_file(folder / f"{name}.safetensors") for name in ("model", "optim"))
+        config, state = (
+            json.loads((folder / name).read_text(encoding="utf-8"))
+            for name in ("config.json", "state.json")
+        )
+        weights, optimizer = (
+            load_file(folder / f"{name}.safetensors") for name in ("model", "optim")
+        )
         if format_of(folder) < FORMAT:
             config, state = upgrade_settings(config), upgrade_state(state)
             weights, optimizer = upgrade_tensors(weights), upgrade_tensors(optimizer)
-    except (ValueError, OSError, SafetensorError) as e:  # valid hash but malformed content: it was written that way
+    except (
+        ValueError,
+        OSError,
+        SafetensorError,
+    ) as e:  # valid hash but malformed content: it was written that way
         raise CorruptCheckpoint(folder, f"is damaged: {describe_error(e)}") from e
     for name, tensor in (*weights.items(), *optimizer.items()):
         if not all_finite(tensor):
             raise CorruptCheckpoint(folder, f"is unusable: {name} has values that are not finite")
-    if not math.isfinite(float(state.get("last_eval", {}).get("val_loss", 0.0))):  # finite weights can still be too large
-        raise CorruptCheckpoint(folder, "is unusable: its validation loss is not finite, because training diverged")
+    if not math.isfinite(
+        float(state.get("last_eval", {}).get("val_loss", 0.0))
+    ):  # finite weights can still be too large
+        raise CorruptCheckpoint(
+            folder, "is unusable: its validation loss is not finite, because training diverged"
+        )
     return Checkpoint(config, weights, optimizer, state, folder)
 
 
@@ -182,10 +208,14 @@ def all_finite(tensor: Tensor) -> bool:
 
     The sum is not finite if a value is not, and is 20 times as fast as testing each value.
     """
-    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())  # the sum itself may overflow
+    return bool(tensor.sum().isfinite()) or bool(
+        tensor.isfinite().all()
+    )  # the sum itself may overflow
 
 
-def load_latest(run: Path, warn: Callable[[str], None], prefer: str | None = None) -> Checkpoint | None:
+def load_latest(
+    run: Path, warn: Callable[[str], None], prefer: str | None = None
+) -> Checkpoint | None:
     """Load the newest valid checkpoint of a run; None if it has none.
 
     Starts with the one that `prefer` ("best" or "latest") points to. A damaged checkpoint moves to
@@ -208,7 +238,10 @@ def load_latest(run: Path, warn: Callable[[str], None], prefer: str | None = Non
             damaged.append(folder.name)
     if damaged:
         names = ", ".join(sorted(set(damaged)))
-        raise UserError(f"all checkpoints of {run} are damaged ({names}, now in {quarantine}); start over with --fresh --force", CHECKPOINT)
+        raise UserError(
+            f"all checkpoints of {run} are damaged ({names}, now in {quarantine}); start over with --fresh --force",
+            CHECKPOINT,
+        )
     return None
 
 
@@ -230,7 +263,9 @@ def set_weights(model: nn.Module, weights: dict[str, Tensor], origin: str) -> No
         UserError: a tensor is missing, unknown or of another shape; the model is unchanged (code 4).
     """
     own = model.state_dict()
-    required = {name for name, _ in model.named_parameters()} | {name for name, _ in model.named_buffers()}
+    required = {name for name, _ in model.named_parameters()} | {
+        name for name, _ in model.named_buffers()
+    }
     new = {name: tensor for name, tensor in weights.items() if not name.endswith("att.mask")}
     for name in sorted(required - set(new)):
         raise UserError(f"{origin}: {name} is missing", CHECKPOINT)
@@ -238,5 +273,8 @@ def set_weights(model: nn.Module, weights: dict[str, Tensor], origin: str) -> No
         if name not in own:
             raise UserError(f"{origin}: unknown tensor {name}", CHECKPOINT)
         if tensor.shape != own[name].shape:
-            raise UserError(f"{origin}: {name} is {tuple(tensor.shape)}, the model has {tuple(own[name].shape)}", CHECKPOINT)
+            raise UserError(
+                f"{origin}: {name} is {tuple(tensor.shape)}, the model has {tuple(own[name].shape)}",
+                CHECKPOINT,
+            )
     model.load_state_dict(new, strict=False)

@@ -57,22 +57,30 @@ class Remote(NamedTuple):
 
 FILES: dict[str, Remote] = {
     "the-verdict.txt": Remote(
-        ("https://raw.githubusercontent.com/rasbt/LLMs-from-scratch/main/ch02/01_main-chapter-code/the-verdict.txt",),
+        (
+            "https://raw.githubusercontent.com/rasbt/LLMs-from-scratch/main/ch02/01_main-chapter-code/the-verdict.txt",
+        ),
         "b41e41a68f0398a3154ae69e2e4c0e2694e17fe0d66730536837f1b01935b31f",
         20_479,
     ),
     "tinyshakespeare.txt": Remote(
-        ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",),
+        (
+            "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+        ),
         "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
         1_115_394,
     ),
     "gpt2.safetensors": Remote(
-        ("https://huggingface.co/openai-community/gpt2/resolve/607a30d783dfa663caf39e06633721c8d4cfcd7e/model.safetensors",),
+        (
+            "https://huggingface.co/openai-community/gpt2/resolve/607a30d783dfa663caf39e06633721c8d4cfcd7e/model.safetensors",
+        ),
         "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
         548_105_171,
     ),
     "gpt2/124M/model.ckpt.data-00000-of-00001": Remote(
-        ("https://openaipublic.blob.core.windows.net/gpt-2/models/124M/model.ckpt.data-00000-of-00001",),
+        (
+            "https://openaipublic.blob.core.windows.net/gpt-2/models/124M/model.ckpt.data-00000-of-00001",
+        ),
         "2060c885360cc0cf41d7a6dbc4d24b5127aae20260c8b5ae521b5a6578407118",
         497_759_232,
     ),
@@ -110,10 +118,19 @@ class DownloadError(UserError):
 
 def offline() -> bool:
     """Whether the user disabled network access."""
-    return any(os.environ.get(name, "").lower() in {"1", "true", "yes", "on"} for name in ("LLM_SCRATCH_OFFLINE", "HF_HUB_OFFLINE"))
+    return any(
+        os.environ.get(name, "").lower() in {"1", "true", "yes", "on"}
+        for name in ("LLM_SCRATCH_OFFLINE", "HF_HUB_OFFLINE")
+    )
 
 
-def fetch(name: str, urls: Sequence[str], sha256: str | None, size: int | None, folder: str | Path | None = None) -> Path:
+def fetch(
+    name: str,
+    urls: Sequence[str],
+    sha256: str | None,
+    size: int | None,
+    folder: str | Path | None = None,
+) -> Path:
     """Return the path of a verified local copy of a file, downloading it if necessary.
 
     Usage: `fetch(name, *FILES[name])`.
@@ -131,11 +148,16 @@ def fetch(name: str, urls: Sequence[str], sha256: str | None, size: int | None, 
     if data_folder := os.environ.get("LLM_SCRATCH_DATA"):
         own = expand_user(data_folder) / name
         if not own.parent.is_dir():
-            raise UserError(f"LLM_SCRATCH_DATA={data_folder} is not a folder; create it or unset the variable", DATA)
+            raise UserError(
+                f"LLM_SCRATCH_DATA={data_folder} is not a folder; create it or unset the variable",
+                DATA,
+            )
         if own.exists():
             if _matches(own, remote):
                 return own
-            raise UserError(f"{own} differs from the expected file ({remote}); replace or remove it", DATA)
+            raise UserError(
+                f"{own} differs from the expected file ({remote}); replace or remove it", DATA
+            )
     path = Path(folder or cache_folder()) / name
     try:
         return get(path, remote)
@@ -143,7 +165,8 @@ def fetch(name: str, urls: Sequence[str], sha256: str | None, size: int | None, 
         raise DownloadError(name, e) from e
     except OSError as e:
         raise UserError(
-            f"cannot write {path}: {e.strerror or e}; free disk space, or set LLM_SCRATCH_CACHE to another folder", RESOURCES
+            f"cannot write {path}: {e.strerror or e}; free disk space, or set LLM_SCRATCH_CACHE to another folder",
+            RESOURCES,
         ) from e
 
 
@@ -223,7 +246,9 @@ def _download(path: Path, remote: Remote) -> None:
             furthest = max(furthest, _size(part))
             if not urls or attempts >= MAX_ATTEMPTS:
                 raise failed
-            pause = random.uniform(1, min(30, 2 ** max(1, attempts)))  # seconds; random, to spread out clients
+            pause = random.uniform(
+                1, min(30, 2 ** max(1, attempts))
+            )  # seconds; random, to spread out clients
             log.warning("%s: %s; retrying in %.0f s", path.name, failed, pause)
             sleep(pause)
 
@@ -241,16 +266,24 @@ def _size(path: Path) -> int:
 def _from_mirror(url: str) -> str:
     """Replace scheme and host of a URL by LLM_SCRATCH_MIRROR, if it is set."""
     mirror = os.environ.get("LLM_SCRATCH_MIRROR")
-    return mirror.rstrip("/") + urlsplit(url)._replace(scheme="", netloc="").geturl() if mirror else url
+    return (
+        mirror.rstrip("/") + urlsplit(url)._replace(scheme="", netloc="").geturl()
+        if mirror
+        else url
+    )
 
 
-def _attempt(part: Path, url: str, remote: Remote, etags: dict[str, str], show: Callable[[int, int], Any]) -> None:
+def _attempt(
+    part: Path, url: str, remote: Remote, etags: dict[str, str], show: Callable[[int, int], Any]
+) -> None:
     """Make one attempt to complete and verify `part`; raises RequestError."""
     with part.open("ab") as file:
         if remote.size is None or file.tell() < remote.size:
             response, total = http_client.open_range(url, file.tell(), remote.size, etags)
             with response:
-                if response.status == 200:  # from the first byte on: no range support, or a new version
+                if (
+                    response.status == 200
+                ):  # from the first byte on: no range support, or a new version
                     file.truncate(file.seek(0))
                 _check_space(part, total - file.tell())
                 while piece := http_client.read_chunk(response):
@@ -288,7 +321,12 @@ def _progress(name: str) -> Iterator[Callable[[int, int], Any]]:
         yield ProgressLog(name)
         return
     with Progress(
-        "{task.description}", BarColumn(None), Progressed(Column(no_wrap=True)), console=console, transient=True, expand=True
+        "{task.description}",
+        BarColumn(None),
+        Progressed(Column(no_wrap=True)),
+        console=console,
+        transient=True,
+        expand=True,
     ) as bar:
         task = bar.add_task(name, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

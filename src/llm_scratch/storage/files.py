@@ -112,7 +112,10 @@ def _temporary(path: Path) -> Iterator[Path]:
     try:
         yield part
     except OSError as e:
-        raise UserError(f"cannot write {path}: {e.strerror or e}; free disk space or choose another folder", RESOURCES) from e
+        raise UserError(
+            f"cannot write {path}: {e.strerror or e}; free disk space or choose another folder",
+            RESOURCES,
+        ) from e
     finally:
         with suppress(OSError):
             filesystem.remove(part)

@@ -33,14 +33,23 @@ class RequestError(Exception):
         unreachable: no server was reached, as on a machine without a network.
     """
 
-    def __init__(self, reason: str, *, permanent: bool = False, restart: bool = False, unreachable: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        permanent: bool = False,
+        restart: bool = False,
+        unreachable: bool = False,
+    ) -> None:
         super().__init__(reason)
         self.permanent = permanent
         self.restart = restart
         self.unreachable = unreachable
 
 
-def open_range(url: str, start: int, size: int | None, etags: dict[str, str]) -> tuple[http.client.HTTPResponse, int]:
+def open_range(
+    url: str, start: int, size: int | None, etags: dict[str, str]
+) -> tuple[http.client.HTTPResponse, int]:
     """Request the bytes of a URL from `start` on; returns the response and the size of the whole file.
 
     Args:
@@ -54,15 +63,21 @@ def open_range(url: str, start: int, size: int | None, etags: dict[str, str]) ->
         RequestError: any other response, or no connection.
     """
     headers = {"User-Agent": "llm-scratch"} | ({"Range": f"bytes={start}-"} if start else {})
-    if start and etags.get(url, "").startswith('"'):  # not W/"...": a weak tag does not guarantee equal bytes
+    if start and etags.get(url, "").startswith(
+        '"'
+    ):  # not W/"...": a weak tag does not guarantee equal bytes
         headers["If-Range"] = etags[url]
     try:
         check_address(url)
-        response = urllib.request.build_opener(Redirects).open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+        response = urllib.request.build_opener(Redirects).open(
+            urllib.request.Request(url, headers=headers), timeout=TIMEOUT
+        )
     except urllib.error.HTTPError as e:
         e.close()
         permanent = e.code < 500 and e.code not in (408, 416, 425, 429)
-        raise RequestError(f"the server responded {e.code} {e.reason}", permanent=permanent, restart=e.code == 416) from e
+        raise RequestError(
+            f"the server responded {e.code} {e.reason}", permanent=permanent, restart=e.code == 416
+        ) from e
     except (OSError, http.client.HTTPException, ValueError) as e:
         raise RequestError(_describe(e), unreachable=is_unreachable(e)) from e
     previous = etags.get(url)
@@ -88,7 +103,9 @@ def read_chunk(response: http.client.HTTPResponse) -> bytes:
     """Read the available bytes, at most a chunk; b"" at the end."""
     try:
         return response.read1(CHUNK)
-    except http.client.IncompleteRead as e:  # newer versions of Python raise where older ones return b""
+    except (
+        http.client.IncompleteRead
+    ) as e:  # newer versions of Python raise where older ones return b""
         return e.partial
     except (OSError, http.client.HTTPException, ValueError) as e:
         raise RequestError(_describe(e)) from e
@@ -99,7 +116,11 @@ def _describe(error: Exception) -> str:
     cause = getattr(error, "reason", error)  # of a URLError
     if isinstance(cause, socket.gaierror):
         return "the host name does not resolve"
-    return f"no data for {TIMEOUT:g} s" if isinstance(cause, TimeoutError) else str(cause) or type(cause).__name__
+    return (
+        f"no data for {TIMEOUT:g} s"
+        if isinstance(cause, TimeoutError)
+        else str(cause) or type(cause).__name__
+    )
 
 
 def is_unreachable(error: Exception) -> bool:
@@ -125,11 +146,15 @@ def resolves(url: str) -> bool:
 class Redirects(urllib.request.HTTPRedirectHandler):
     """Follow redirects only to addresses that `check_address` accepts, and not from https to http."""
 
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> urllib.request.Request | None:
+    def redirect_request(
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
         """Make the request for the redirect."""
         fp.close()
         if req.type == "https" and urlsplit(newurl).scheme != "https":
-            raise RequestError(f"{req.full_url} redirects to {newurl}, which is not encrypted", permanent=True)
+            raise RequestError(
+                f"{req.full_url} redirects to {newurl}, which is not encrypted", permanent=True
+            )
         check_address(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

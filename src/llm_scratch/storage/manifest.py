@@ -80,10 +80,16 @@ def verify(folder: Path, skip: Collection[str] = ()) -> str | None:
             return "manifest.json changed since it was written (its sha256 differs)"
         if manifest["format"] > FORMAT:
             newer = f"has format {manifest['format']}, which is newer than this program (it reads 1 to {FORMAT})"
-            raise UserError(f"checkpoint {folder} {newer}; update this program: git pull, then pip install -e . in its folder", CHECKPOINT)
+            raise UserError(
+                f"checkpoint {folder} {newer}; update this program: git pull, then pip install -e . in its folder",
+                CHECKPOINT,
+            )
         if folder.name.startswith("step-") and folder.name != f"step-{manifest['step']:08d}":
             return f"it is the checkpoint of step {manifest['step']}"
-        expected = {str(name): (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
+        expected = {
+            str(name): (entry["bytes"], entry["sha256"])
+            for name, entry in manifest["files"].items()
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         return f"manifest.json cannot be read ({type(e).__name__})"
     try:

@@ -43,9 +43,13 @@ def parse_json(text: bytes, where: str | Path, code: int) -> dict[str, Any]:
         raise ValueError(f"{constant} is not a JSON number")
 
     try:
-        content = json.loads(text, object_pairs_hook=reject_duplicates, parse_constant=reject_constant)
+        content = json.loads(
+            text, object_pairs_hook=reject_duplicates, parse_constant=reject_constant
+        )
     except (ValueError, RecursionError) as e:
-        raise UserError(f"{where} is not JSON ({describe_error(e)}); download or write it again", code) from None
+        raise UserError(
+            f"{where} is not JSON ({describe_error(e)}); download or write it again", code
+        ) from None
     if not isinstance(content, dict):
         raise UserError(f"{where} is not a JSON object; download or write it again", code)
     return content
@@ -88,13 +92,18 @@ def parse_yaml_value(text: str, name: str) -> Any:
     try:
         return _load_yaml(text)
     except (yaml.YAMLError, RecursionError, ValueError) as e:
-        raise UserError(f"{name}: {text[:60]!r} is not a YAML value ({describe_error(e)})") from None
+        raise UserError(
+            f"{name}: {text[:60]!r} is not a YAML value ({describe_error(e)})"
+        ) from None
 
 
 def _load_yaml(text: str) -> Any:
     import yaml
 
-    if max(accumulate((letter in "[{") - (letter in "]}") for letter in text), default=0) > MAX_DEPTH:
+    if (
+        max(accumulate((letter in "[{") - (letter in "]}") for letter in text), default=0)
+        > MAX_DEPTH
+    ):
         raise ValueError(f"more than {MAX_DEPTH} nested brackets")
     return yaml.load(text, _plain_loader())
 
@@ -116,7 +125,9 @@ def _read_limited(path: str | Path, limit: int, code: int) -> bytes:
             raise UserError(f"{path} has {size:,} bytes; expected at most {limit:,}", code)
         return Path(path).read_bytes()
     except OSError as e:
-        raise UserError(f"cannot read {path}: {e.strerror}; check the path and its permissions", code) from None
+        raise UserError(
+            f"cannot read {path}: {e.strerror}; check the path and its permissions", code
+        ) from None
 
 
 @cache
@@ -127,11 +138,15 @@ def _plain_loader() -> Any:
     class Plain(yaml.SafeLoader):
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):
-                raise yaml.YAMLError(f"*{self.peek_event().anchor} is an alias; write out its value")
+                raise yaml.YAMLError(
+                    f"*{self.peek_event().anchor} is an alias; write out its value"
+                )
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            duplicate = first_duplicate_key(key.value for key, _ in node.value if isinstance(key.value, str))
+            duplicate = first_duplicate_key(
+                key.value for key, _ in node.value if isinstance(key.value, str)
+            )
             if duplicate is not None:
                 raise yaml.YAMLError(f"duplicate key {duplicate[:60]!r}")
             return super().construct_mapping(node, deep)

@@ -20,7 +20,9 @@ DTYPES = {  # widest first, so that each tensor is aligned to the size of its el
 }  # fmt: skip
 
 
-def iter_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Iterator[bytes | memoryview]:
+def iter_bytes(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> Iterator[bytes | memoryview]:
     """Iterate over the bytes of the file: the header, then each tensor, copied to the CPU in turn.
 
     Raises:
@@ -28,14 +30,20 @@ def iter_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None
     """
     for name, tensor in tensors.items():
         if tensor.dtype not in DTYPES:
-            raise TypeError(f"{name} is {tensor.dtype}; safetensors supports {', '.join(DTYPES.values())}")
+            raise TypeError(
+                f"{name} is {tensor.dtype}; safetensors supports {', '.join(DTYPES.values())}"
+            )
     ranks = {dtype: rank for rank, dtype in enumerate(DTYPES)}
     names = sorted(tensors, key=lambda name: (ranks[tensors[name].dtype], name))
     head: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for name in names:
         start, end = end, end + tensors[name].nbytes
-        head[name] = {"dtype": DTYPES[tensors[name].dtype], "shape": list(tensors[name].shape), "data_offsets": [start, end]}
+        head[name] = {
+            "dtype": DTYPES[tensors[name].dtype],
+            "shape": list(tensors[name].shape),
+            "data_offsets": [start, end],
+        }
     text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     yield len(text).to_bytes(8, "little") + text

@@ -35,7 +35,9 @@ def save_snapshot(run: Path, step: int, weights: Mapping[str, Tensor]) -> Path:
     """
     path = snapshot_path(run, step)
     with files.atomic_file(path) as part:
-        files.filesystem.write(part, iter_bytes({name: _half(weight) for name, weight in weights.items()}))
+        files.filesystem.write(
+            part, iter_bytes({name: _half(weight) for name, weight in weights.items()})
+        )
     return path
 
 
@@ -46,7 +48,9 @@ def _half(weight: Tensor) -> Tensor:
 
 def list_snapshots(run: Path) -> list[int]:
     """The steps of a run's snapshots, in order."""
-    names = (path.stem.removeprefix("step-") for path in (run / "snapshots").glob("step-*.safetensors"))
+    names = (
+        path.stem.removeprefix("step-") for path in (run / "snapshots").glob("step-*.safetensors")
+    )
     return sorted(int(name) for name in names if name.isdigit())
 
 
@@ -58,9 +62,15 @@ def load_snapshot(run: Path, step: int) -> dict[str, Tensor]:
     """
     path = snapshot_path(run, step)
     try:
-        return {name: w.float() if w.is_floating_point() else w for name, w in load_file(path).items()}
+        return {
+            name: w.float() if w.is_floating_point() else w for name, w in load_file(path).items()
+        }
     except FileNotFoundError:
         steps = ", ".join(map(str, list_snapshots(run))) or "none"
-        raise UserError(f"{run} has no snapshot of step {step}; it has: {steps}", CHECKPOINT) from None
+        raise UserError(
+            f"{run} has no snapshot of step {step}; it has: {steps}", CHECKPOINT
+        ) from None
     except (OSError, SafetensorError) as e:
-        raise UserError(f"snapshot {path} is damaged: {describe_error(e)}; delete it", CHECKPOINT) from e
+        raise UserError(
+            f"snapshot {path} is damaged: {describe_error(e)}; delete it", CHECKPOINT
+        ) from e

@@ -42,8 +42,14 @@ def worker_pool(
         yield None
         return
     try:
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer, initargs)
-    except (OSError, ImportError, NotImplementedError) as e:  # no semaphores, for example without /dev/shm
+        pool = ProcessPoolExecutor(
+            workers, multiprocessing.get_context("spawn"), initializer, initargs
+        )
+    except (
+        OSError,
+        ImportError,
+        NotImplementedError,
+    ) as e:  # no semaphores, for example without /dev/shm
         _warn(describe_error(e, named=True))
         yield None
         return
@@ -55,7 +61,10 @@ def worker_pool(
         yield None if reason else pool
     except BrokenProcessPool as e:
         pool.shutdown()  # waits for the exit codes
-        raise UserError(f"a worker {exit_description(processes)}; run the same command with fewer workers to resume", RESOURCES) from e
+        raise UserError(
+            f"a worker {exit_description(processes)}; run the same command with fewer workers to resume",
+            RESOURCES,
+        ) from e
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -107,4 +116,8 @@ def _start_failure(pool: ProcessPoolExecutor, processes: Mapping[int, BaseProces
 
 
 def _warn(reason: str) -> None:
-    warnings.warn(f"worker processes cannot start ({reason}); using this process", RuntimeWarning, stacklevel=4)
+    warnings.warn(
+        f"worker processes cannot start ({reason}); using this process",
+        RuntimeWarning,
+        stacklevel=4,
+    )

@@ -21,7 +21,12 @@ from llm_scratch.tokenizers.bpe import ByteBPE
 from llm_scratch.tokenizers.char_files import from_word_level
 from llm_scratch.tokenizers.chars import CharTokenizer
 from llm_scratch.tokenizers.gpt2 import N_VOCAB, load_gpt2
-from llm_scratch.tokenizers.words import SimpleTokenizerV1, SimpleTokenizerV2, build_vocab, split_words
+from llm_scratch.tokenizers.words import (
+    SimpleTokenizerV1,
+    SimpleTokenizerV2,
+    build_vocab,
+    split_words,
+)
 
 if TYPE_CHECKING:
     import tiktoken
@@ -76,7 +81,9 @@ class Tokenizer(Protocol):
 def _chars(texts: Iterable[str], vocab_size: int | None = None) -> Tokenizer:
     tokenizer = CharTokenizer.train(texts)
     if vocab_size not in (None, tokenizer.n_vocab):
-        raise UserError(f"vocab_size={vocab_size}: no effect with chars, whose size for this text is {tokenizer.n_vocab}; remove it")
+        raise UserError(
+            f"vocab_size={vocab_size}: no effect with chars, whose size for this text is {tokenizer.n_vocab}; remove it"
+        )
     return tokenizer
 
 
@@ -86,7 +93,9 @@ def _bpe(texts: Iterable[str], vocab_size: int | None = None) -> Tokenizer:
 
 def _gpt2(texts: Iterable[str] = (), vocab_size: int | None = None) -> Tokenizer:
     if vocab_size not in (None, N_VOCAB):
-        raise UserError(f"vocab_size={vocab_size}: no effect with gpt2, which has {N_VOCAB} tokens; remove it, or use bpe")
+        raise UserError(
+            f"vocab_size={vocab_size}: no effect with gpt2, which has {N_VOCAB} tokens; remove it, or use bpe"
+        )
     return load_gpt2()
 
 
@@ -113,7 +122,9 @@ def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
     elif callable(save := getattr(tokenizer, "save", None)):
         save(folder)
     else:
-        raise UserError(f"cannot save a {type(tokenizer).__name__}: no method save(folder); add one", DATA)
+        raise UserError(
+            f"cannot save a {type(tokenizer).__name__}: no method save(folder); add one", DATA
+        )
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
@@ -140,7 +151,9 @@ def decoding_every_id(tokenizer: Tokenizer) -> Tokenizer:
     if not hasattr(tokenizer, "_mergeable_ranks"):
         return tokenizer
     encoding = cast("tiktoken.Encoding", tokenizer)
-    n_tokens = len(encoding._mergeable_ranks.keys() | {name.encode() for name in encoding._special_tokens})
+    n_tokens = len(
+        encoding._mergeable_ranks.keys() | {name.encode() for name in encoding._special_tokens}
+    )
     return ByteBPE.from_tiktoken(encoding) if n_tokens < encoding.n_vocab else tokenizer
 
 
@@ -149,7 +162,10 @@ def _read_own(cls: Any) -> Callable[[dict[str, Any], Path], Tokenizer]:
         try:
             return cls.from_json(data["model"])
         except (KeyError, TypeError, ValueError, AttributeError) as e:
-            raise UserError(f"{path} is damaged ({describe_error(e, named=True)}); train the tokenizer again", DATA) from None
+            raise UserError(
+                f"{path} is damaged ({describe_error(e, named=True)}); train the tokenizer again",
+                DATA,
+            ) from None
 
     return read
 

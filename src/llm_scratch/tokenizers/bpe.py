@@ -63,15 +63,22 @@ class ByteBPE:
         self.splitter = Splitter(pattern)
         self.vocabulary = merges if isinstance(merges, Vocabulary) else Vocabulary(merges)
         symbol = self.vocabulary.symbol
-        self._id = {s: i if ids is None else ids[token] for i, (token, s) in enumerate(symbol.items())}
+        self._id = {
+            s: i if ids is None else ids[token] for i, (token, s) in enumerate(symbol.items())
+        }
         self._bytes = dict(zip(self._id.values(), symbol))
         if not isinstance(special_tokens, Mapping):
-            special_tokens = {special: max(self._bytes) + 1 + i for i, special in enumerate(special_tokens)}
+            special_tokens = {
+                special: max(self._bytes) + 1 + i for i, special in enumerate(special_tokens)
+            }
         _check_special(special_tokens)
         self.special_tokens = dict(special_tokens)
         self._bytes.update({i: special.encode() for special, i in special_tokens.items()})
         if len(self._bytes) != len(symbol) + len(special_tokens):
-            raise UserError(f"{len(symbol) + len(special_tokens)} tokens have only {len(self._bytes)} ids; give each its own", DATA)
+            raise UserError(
+                f"{len(symbol) + len(special_tokens)} tokens have only {len(self._bytes)} ids; give each its own",
+                DATA,
+            )
         self.clear_cache()
 
     @classmethod
@@ -99,13 +106,20 @@ class ByteBPE:
         least = 256 + len(special_tokens)
         check_in("vocab_size", vocab_size, count(least, MAX_VOCAB, "of which 256 are bytes"))
         _check_special(special_tokens)
-        merges = train_merges(texts, vocab_size - least, Splitter(pattern), special_tokens, progress, processes)
+        merges = train_merges(
+            texts, vocab_size - least, Splitter(pattern), special_tokens, progress, processes
+        )
         if (made := least + len(merges)) < vocab_size:
-            warnings.warn(f"vocab_size={vocab_size}: the text has pairs for only {made} tokens; use more text", stacklevel=2)
+            warnings.warn(
+                f"vocab_size={vocab_size}: the text has pairs for only {made} tokens; use more text",
+                stacklevel=2,
+            )
         return cls(merges, special_tokens=special_tokens, pattern=pattern, name=f"bpe-{made}")
 
     @classmethod
-    def from_gpt2_files(cls, vocab_bpe: str | Path, encoder_json: str | Path, sha256: tuple[str, str] | None = None) -> ByteBPE:
+    def from_gpt2_files(
+        cls, vocab_bpe: str | Path, encoder_json: str | Path, sha256: tuple[str, str] | None = None
+    ) -> ByteBPE:
         """Load GPT-2's tokenizer, or another one in the two files of OpenAI's format.
 
         Args:
@@ -150,7 +164,10 @@ class ByteBPE:
     def eot_token(self) -> int:
         """The id of `<|endoftext|>`."""
         if END_OF_TEXT not in self.special_tokens:
-            raise UserError(f"this tokenizer has no {END_OF_TEXT}; train it with special_tokens=({END_OF_TEXT!r},)", DATA)
+            raise UserError(
+                f"this tokenizer has no {END_OF_TEXT}; train it with special_tokens=({END_OF_TEXT!r},)",
+                DATA,
+            )
         return self.special_tokens[END_OF_TEXT]
 
     def encode(
@@ -178,7 +195,9 @@ class ByteBPE:
         disallowed_special: Literal["all"] | Collection[str] = (),
     ) -> list[int]:
         """Encode as `encode` does, in readable Python: split into pieces, merge each, look up ids."""
-        return self._around_special(text, allowed_special, disallowed_special, self._encode_in_python)
+        return self._around_special(
+            text, allowed_special, disallowed_special, self._encode_in_python
+        )
 
     def encode_ordinary(self, text: str) -> list[int]:
         """Encode a text without recognizing special tokens."""
@@ -186,12 +205,19 @@ class ByteBPE:
             return self._encode_in_python(text)
         try:
             return self._engine.encode_ordinary(text)
-        except BaseException as panic:  # Rust's own kind: with some patterns the engine overflows on a very long piece
+        except (
+            BaseException
+        ) as panic:  # Rust's own kind: with some patterns the engine overflows on a very long piece
             if type(panic).__name__ != "PanicException":
                 raise
             return self._encode_in_python(text)
 
-    def encode_iterable(self, texts: Iterable[str], *, allowed_special: Literal["all"] | AbstractSet[str] = frozenset()) -> Iterator[int]:
+    def encode_iterable(
+        self,
+        texts: Iterable[str],
+        *,
+        allowed_special: Literal["all"] | AbstractSet[str] = frozenset(),
+    ) -> Iterator[int]:
         """The ids of one text that comes in parts, such as the lines of a file: those of `encode("".join(texts))`, in bounded memory.
 
         A pattern other than GPT-2's has no safe place to cut the text, so the memory is that of the text.
@@ -215,7 +241,9 @@ class ByteBPE:
         except KeyError as missing:
             (i,) = missing.args
             if not 0 <= i < self.n_vocab:
-                raise ValueError(f"id {i} is not in this vocabulary of {self.n_vocab} tokens") from None
+                raise ValueError(
+                    f"id {i} is not in this vocabulary of {self.n_vocab} tokens"
+                ) from None
         return [self._bytes.get(i, b"") for i in ids]
 
     def token_bytes(self, token: int) -> bytes:
@@ -230,8 +258,12 @@ class ByteBPE:
         encode: Callable[[str], list[int]],
     ) -> list[int]:
         """Encode the text between special tokens, and insert the ids of the allowed ones."""
-        names = self.special_tokens.keys() if allowed == "all" else self.special_tokens.keys() & allowed
-        reject_special(text, self.special_tokens.keys() - names if disallowed == "all" else disallowed)
+        names = (
+            self.special_tokens.keys() if allowed == "all" else self.special_tokens.keys() & allowed
+        )
+        reject_special(
+            text, self.special_tokens.keys() - names if disallowed == "all" else disallowed
+        )
         if not any(name in text for name in names):
             return encode(text)
         ids: list[int] = []
@@ -249,7 +281,11 @@ class ByteBPE:
     def _encode_unit(self, unit: str) -> tuple[int, ...]:
         """Encode a unit, piece by piece."""
         pieces, known = self.splitter.pieces(unit), self._pieces
-        return known[unit] if len(pieces) == 1 else tuple(chain.from_iterable(map(known.__getitem__, pieces)))
+        return (
+            known[unit]
+            if len(pieces) == 1
+            else tuple(chain.from_iterable(map(known.__getitem__, pieces)))
+        )
 
     def _encode_piece(self, piece: str) -> tuple[int, ...]:
         """Encode a piece."""
@@ -280,14 +316,23 @@ class ByteBPE:
         ranks = {token: self._id[s] for token, s in self.vocabulary.symbol.items()}
         pattern = self.splitter.pattern
         try:
-            return tiktoken.Encoding(self.name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=self.special_tokens)
+            return tiktoken.Encoding(
+                self.name,
+                pat_str=pattern,
+                mergeable_ranks=ranks,
+                special_tokens=self.special_tokens,
+            )
         except ValueError as e:
             raise UserError(
                 f"tiktoken cannot parse the pattern {pattern!r}: {describe_error(e)}; use syntax that regex and tiktoken share"
             ) from None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("_engine", "_units", "_pieces")}
+        return {
+            key: value
+            for key, value in self.__dict__.items()
+            if key not in ("_engine", "_units", "_pieces")
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -312,4 +357,6 @@ class _PieceCache(dict[str, tuple[int, ...]]):
 def _check_special(names: Iterable[str]) -> None:
     for name in names:
         if not name or any(character.isspace() for character in name):
-            raise UserError(f"the special token {name!r} must be a name without spaces, such as {END_OF_TEXT!r}")
+            raise UserError(
+                f"the special token {name!r} must be a name without spaces, such as {END_OF_TEXT!r}"
+            )

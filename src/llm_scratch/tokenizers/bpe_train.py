@@ -33,7 +33,12 @@ MIN_BAR_COLUMNS = 70  # width of a progress bar with its name, percentage and ti
 
 
 def train_merges(
-    texts: Iterable[str], n_merges: int, splitter: Splitter, special_tokens: Sequence[str] = (), progress: bool = False, processes: int = 1
+    texts: Iterable[str],
+    n_merges: int,
+    splitter: Splitter,
+    special_tokens: Sequence[str] = (),
+    progress: bool = False,
+    processes: int = 1,
 ) -> list[tuple[bytes, bytes]]:
     """Learn up to `n_merges` merges from texts; no merge crosses a special token in them.
 
@@ -53,7 +58,9 @@ def train_merges(
     return merges
 
 
-def learn_merges(counts: Mapping[str, int], n_merges: int, tick: Callable[[], object] = lambda: None) -> list[str]:
+def learn_merges(
+    counts: Mapping[str, int], n_merges: int, tick: Callable[[], object] = lambda: None
+) -> list[str]:
     """Learn up to `n_merges` merges from pieces of text and their frequencies.
 
     The most frequent pair is merged. Ties go to the smallest left token, then the smallest right one
@@ -126,7 +133,9 @@ def _merge(
     Returns the counts of the new pairs.
     """
     left, right = pair[0], pair[1]
-    in_chains: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)  # new pair -> (word, occurrences)
+    in_chains: defaultdict[str, list[tuple[int, int]]] = defaultdict(
+        list
+    )  # new pair -> (word, occurrences)
     born: defaultdict[str, list[int]] = defaultdict(list)  # new pair -> word of each occurrence
     for i in where.pop(pair):
         parts = words[i].split(pair)
@@ -183,7 +192,9 @@ def _between(special_tokens: Sequence[str], texts: Iterable[str]) -> Iterator[st
         return
     pattern = special_pattern(special_tokens)
     for text in texts:
-        yield from pattern.split(text)[::2] if any(name in text for name in special_tokens) else (text,)
+        yield from (
+            pattern.split(text)[::2] if any(name in text for name in special_tokens) else (text,)
+        )
 
 
 @contextmanager

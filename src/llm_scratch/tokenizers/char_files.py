@@ -28,10 +28,19 @@ def word_level_json(tokenizer: CharTokenizer) -> dict[str, Any]:
         "padding": None,
         "added_tokens": special_token_rows(tokenizer.special_tokens),
         "normalizer": None,
-        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False},
+        "pre_tokenizer": {
+            "type": "Split",
+            "pattern": {"Regex": r"[\s\S]"},
+            "behavior": "Isolated",
+            "invert": False,
+        },
         "post_processor": None,
         "decoder": {"type": "Fuse"},
-        "model": {"type": "WordLevel", "vocab": letters | tokenizer.special_tokens, "unk_token": "<|unk|>"},
+        "model": {
+            "type": "WordLevel",
+            "vocab": letters | tokenizer.special_tokens,
+            "unk_token": "<|unk|>",
+        },
     }
 
 
@@ -43,11 +52,22 @@ def from_word_level(data: Mapping[str, Any], path: Path) -> CharTokenizer:
     """
     vocab = data["model"].get("vocab")
     if isinstance(vocab, dict) and all(type(i) is int for i in vocab.values()):
-        letters = [name for name, _ in sorted(vocab.items(), key=lambda item: item[1]) if name != END_OF_TEXT]
+        letters = [
+            name
+            for name, _ in sorted(vocab.items(), key=lambda item: item[1])
+            if name != END_OF_TEXT
+        ]
         if all(len(letter) == 1 for letter in letters):
             tokenizer = CharTokenizer(letters, END_OF_TEXT in vocab)
-            expected = {key: value for key, value in word_level_json(tokenizer).items() if key not in IGNORED_FIELDS}
+            expected = {
+                key: value
+                for key, value in word_level_json(tokenizer).items()
+                if key not in IGNORED_FIELDS
+            }
             prefix_id(data, path)
             if expected.items() <= data.items():
                 return tokenizer
-    raise UserError(f"{path} is a WordLevel tokenizer, but not of single characters; use byte-level BPE or characters", DATA)
+    raise UserError(
+        f"{path} is a WordLevel tokenizer, but not of single characters; use byte-level BPE or characters",
+        DATA,
+    )

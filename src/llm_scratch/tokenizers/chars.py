@@ -27,7 +27,10 @@ class CharTokenizer:
         self.characters = "".join(characters)
         self._id = {character: i for i, character in enumerate(self.characters)}
         if len(self._id) != len(self.characters):
-            raise UserError(f"{len(self.characters)} characters, only {len(self._id)} of them distinct; remove the duplicates", DATA)
+            raise UserError(
+                f"{len(self.characters)} characters, only {len(self._id)} of them distinct; remove the duplicates",
+                DATA,
+            )
         self.special_tokens = {END_OF_TEXT: len(self.characters)} if end_of_text else {}
 
     @classmethod
@@ -47,7 +50,10 @@ class CharTokenizer:
     def eot_token(self) -> int:
         """The id of `<|endoftext|>`."""
         if not self.special_tokens:
-            raise UserError(f"this tokenizer of {len(self.characters)} characters has no {END_OF_TEXT}; use one with it", DATA)
+            raise UserError(
+                f"this tokenizer of {len(self.characters)} characters has no {END_OF_TEXT}; use one with it",
+                DATA,
+            )
         return self.special_tokens[END_OF_TEXT]
 
     def encode(
@@ -67,7 +73,9 @@ class CharTokenizer:
         Raises:
             UserError: a character that was not in the training text.
         """
-        allowed = bool(self.special_tokens) and (allowed_special == "all" or END_OF_TEXT in allowed_special)
+        allowed = bool(self.special_tokens) and (
+            allowed_special == "all" or END_OF_TEXT in allowed_special
+        )
         if disallowed_special == "all":
             disallowed_special = () if allowed else self.special_tokens
         reject_special(text, disallowed_special)
@@ -102,7 +110,11 @@ class CharTokenizer:
 
     def to_json(self) -> dict[str, Any]:
         """The "model" for `tokenizer.json`."""
-        return {"type": "chars", "characters": self.characters, **({} if self.special_tokens else {"end_of_text": False})}
+        return {
+            "type": "chars",
+            "characters": self.characters,
+            **({} if self.special_tokens else {"end_of_text": False}),
+        }
 
     @classmethod
     def from_json(cls, model: dict[str, Any]) -> CharTokenizer:

@@ -56,7 +56,8 @@ def load_gpt2() -> tiktoken.Encoding:
         return tiktoken.get_encoding("gpt2")
     except OSError as e:
         raise UserError(
-            f"cannot read GPT-2's vocabulary in {folder}: {describe_error(e)}; set TIKTOKEN_CACHE_DIR to a folder with its files", DATA
+            f"cannot read GPT-2's vocabulary in {folder}: {describe_error(e)}; set TIKTOKEN_CACHE_DIR to a folder with its files",
+            DATA,
         ) from e
     finally:
         if before is None:
@@ -89,5 +90,10 @@ def _folder() -> Path:
 
     own = cache_folder() / "tiktoken"
     folders = [expand_user(data) / "tiktoken"] if data else []
-    folders += [own, Path(os.environ.get("DATA_GYM_CACHE_DIR") or Path(tempfile.gettempdir()) / "data-gym-cache")]
+    folders += [
+        own,
+        Path(
+            os.environ.get("DATA_GYM_CACHE_DIR") or Path(tempfile.gettempdir()) / "data-gym-cache"
+        ),
+    ]
     return next((folder for folder in folders if _has_both(folder)), own)

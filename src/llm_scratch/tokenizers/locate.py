@@ -26,6 +26,10 @@ def open_tokenizer(where: str | Path) -> Tokenizer:
     latest = path / "ckpt" / "latest"
     if latest.is_file():
         path = path / "ckpt" / latest.read_text(encoding="utf-8").strip()
-    if not (path / "tokenizer.json").is_file() and (path / "vocab.json").is_file() and (path / "merges.txt").is_file():
+    if (
+        not (path / "tokenizer.json").is_file()
+        and (path / "vocab.json").is_file()
+        and (path / "merges.txt").is_file()
+    ):
         return ByteBPE.from_gpt2_files(path / "merges.txt", path / "vocab.json")
     return load_tokenizer(path)

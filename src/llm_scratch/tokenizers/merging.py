@@ -14,7 +14,9 @@ from array import array
 from collections.abc import Mapping
 from operator import add
 
-BYTES = bytes([*range(33, 127), *range(161, 173), *range(174, 256), *range(33), *range(127, 161), 173])
+BYTES = bytes(
+    [*range(33, 127), *range(161, 173), *range(174, 256), *range(33), *range(127, 161), 173]
+)
 """The 256 bytes in the order of GPT-2's ids: printable ones first."""
 
 FIRST_MERGE = 256
@@ -136,7 +138,9 @@ class Chain:
         positions.append(position)
 
 
-def _note(new: str | None, position: int, positions: dict[str, list[int]], queue: list[str]) -> None:
+def _note(
+    new: str | None, position: int, positions: dict[str, list[int]], queue: list[str]
+) -> None:
     """Add a position of the pair that merges into `new`."""
     if new is None:
         return

@@ -18,7 +18,9 @@ from typing import Any
 
 from llm_scratch.errors import UserError, describe_error
 
-GPT2_PATTERN = r"""'(?:[stmd]|re|ve|ll)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
+GPT2_PATTERN = (
+    r"""'(?:[stmd]|re|ve|ll)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
+)
 """A contraction; or letters, digits or marks after at most one space; or white space, without the
 space of the next word."""
 
@@ -36,7 +38,9 @@ _SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # Un
 _UNIT = re.compile(rf"[{_SPACE}]*+[^{_SPACE}]++|[{_SPACE}]++")
 _LAST_CUT = re.compile(rf"[\s\S]*[^{_SPACE}](?=[{_SPACE}])")
 CHUNK = 1 << 20  # characters
-MAX_WHITESPACE = 200_000  # characters; tiktoken's engine overflows its stack on a million before a word
+MAX_WHITESPACE = (
+    200_000  # characters; tiktoken's engine overflows its stack on a million before a word
+)
 
 
 def same_pattern(pattern: str) -> str:
@@ -70,7 +74,9 @@ class Splitter:
         try:
             return regex.compile(self.pattern)
         except regex.error as e:
-            raise UserError(f"pattern {self.pattern!r} is not a regular expression: {describe_error(e)}; correct or remove it") from None
+            raise UserError(
+                f"pattern {self.pattern!r} is not a regular expression: {describe_error(e)}; correct or remove it"
+            ) from None
 
     def units(self, text: str) -> list[str]:
         """Split a text into units, in order."""
@@ -110,11 +116,18 @@ class Splitter:
                 else:
                     buffer = [whole]
                 length = len(buffer[0])
-                full = max(size, 2 * length)  # search a word longer than a chunk again only once it has doubled
+                full = max(
+                    size, 2 * length
+                )  # search a word longer than a chunk again only once it has doubled
         if length:
             yield "".join(buffer)
 
-    def count(self, texts: Iterable[str], processes: int = 1, tick: Callable[[int], object] = lambda n: None) -> Counter[str]:
+    def count(
+        self,
+        texts: Iterable[str],
+        processes: int = 1,
+        tick: Callable[[int], object] = lambda n: None,
+    ) -> Counter[str]:
         """Count the pieces of texts.
 
         Args:
@@ -155,7 +168,9 @@ class Splitter:
                 pieces[piece] += n
         return pieces, sum(map(len, batch))
 
-    def _count_all(self, batches: Iterator[list[str]], processes: int) -> Iterator[tuple[Counter[str], int]]:
+    def _count_all(
+        self, batches: Iterator[list[str]], processes: int
+    ) -> Iterator[tuple[Counter[str], int]]:
         """`_count` of each batch, in order; in this process if workers cannot start."""
         from llm_scratch.storage.worker_processes import worker_pool
 
@@ -163,7 +178,9 @@ class Splitter:
             if pool is None:
                 yield from map(self._count, batches)
                 return
-            queue = deque(pool.submit(self._count, batch) for batch in islice(batches, 2 * processes))
+            queue = deque(
+                pool.submit(self._count, batch) for batch in islice(batches, 2 * processes)
+            )
             while queue:
                 yield queue.popleft().result()
                 queue.extend(pool.submit(self._count, batch) for batch in islice(batches, 1))
@@ -197,10 +214,17 @@ def _compare(block: int) -> None:
     """Compare how both libraries classify the characters of a block, and record the differences."""
     import regex
 
-    characters = "".join(chr(i) for i in range(block * _BLOCK, (block + 1) * _BLOCK) if not 0xD800 <= i < 0xE000)
+    characters = "".join(
+        chr(i) for i in range(block * _BLOCK, (block + 1) * _BLOCK) if not 0xD800 <= i < 0xE000
+    )
     for kind, stand_in in _KINDS.items():
         engine = bytes(_engine(kind).encode_ordinary(characters)).decode("utf-8")
-        _placeholders.update({ord(character): stand_in for character in set(engine).difference(regex.findall(kind, characters))})
+        _placeholders.update(
+            {
+                ord(character): stand_in
+                for character in set(engine).difference(regex.findall(kind, characters))
+            }
+        )
     _compared.add(block)
 
 
@@ -209,7 +233,12 @@ def _engine(pattern: str) -> Any:
     """tiktoken with a vocabulary of bytes: encoding returns the bytes that the pattern matches."""
     import tiktoken
 
-    return tiktoken.Encoding("bytes", pat_str=pattern, mergeable_ranks={bytes([i]): i for i in range(256)}, special_tokens={})
+    return tiktoken.Encoding(
+        "bytes",
+        pat_str=pattern,
+        mergeable_ranks={bytes([i]): i for i in range(256)},
+        special_tokens={},
+    )
 
 
 def long_whitespace(text: str) -> bool:

@@ -19,7 +19,11 @@ UNKNOWN = "<|unk|>"
 
 def special_pattern(names: Collection[str]) -> re.Pattern[str]:
     """Compile a pattern for any of `names`, longest first; its group keeps them in `pattern.split`."""
-    return re.compile("(" + "|".join(re.escape(name) for name in sorted(names, key=lambda name: (-len(name), name))) + ")")
+    return re.compile(
+        "("
+        + "|".join(re.escape(name) for name in sorted(names, key=lambda name: (-len(name), name)))
+        + ")"
+    )
 
 
 def reject_special(text: str, names: Collection[str]) -> None:

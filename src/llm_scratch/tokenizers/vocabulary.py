@@ -14,7 +14,9 @@ from llm_scratch.errors import DATA, UserError
 from llm_scratch.tokenizers.merging import BYTES, FIRST_MERGE
 
 _PRINTING = 188  # printable bytes; the others are written as the characters from U+0100 on
-_CHARACTERS = [chr(byte) if i < _PRINTING else chr(256 + i - _PRINTING) for i, byte in enumerate(BYTES)]
+_CHARACTERS = [
+    chr(byte) if i < _PRINTING else chr(256 + i - _PRINTING) for i, byte in enumerate(BYTES)
+]
 _BYTE = dict(zip(_CHARACTERS, BYTES))
 _WRITE = {byte: character for character, byte in _BYTE.items()}
 
@@ -48,7 +50,9 @@ class Vocabulary:
         new = chr(FIRST_MERGE + n)
         for half in (left, right):
             if half not in self.symbol:
-                raise bad_vocabulary(f"merge {n + 1} uses {printable(half)!r}, which is neither a byte nor the result of an earlier merge")
+                raise bad_vocabulary(
+                    f"merge {n + 1} uses {printable(half)!r}, which is neither a byte nor the result of an earlier merge"
+                )
         if token in self.symbol:
             raise bad_vocabulary(f"merge {n + 1} makes {printable(token)!r}, which already exists")
         pair = self.symbol[left] + self.symbol[right]
@@ -139,4 +143,7 @@ def unprintable(name: str) -> bytes:
 
 def bad_vocabulary(reason: str) -> UserError:
     """Make the error for an invalid vocabulary."""
-    return UserError(f"damaged or unsupported vocabulary: {reason}; download the file again, or train a tokenizer", DATA)
+    return UserError(
+        f"damaged or unsupported vocabulary: {reason}; download the file again, or train a tokenizer",
+        DATA,
+    )

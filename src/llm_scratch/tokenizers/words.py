@@ -52,15 +52,24 @@ class SimpleTokenizerV1:
     model_type = "words-v1"  # the "type" in tokenizer.json
     kinds: tuple[str, ...] = ("raise", "drop")
 
-    def __init__(self, vocab: dict[str, int], unknown: Literal["raise", "drop", "unk"] = "raise") -> None:
+    def __init__(
+        self, vocab: dict[str, int], unknown: Literal["raise", "drop", "unk"] = "raise"
+    ) -> None:
         if unknown not in self.kinds:
-            raise UserError(f"unknown={unknown!r}: not supported by {type(self).__name__}; use one of {', '.join(self.kinds)}")
+            raise UserError(
+                f"unknown={unknown!r}: not supported by {type(self).__name__}; use one of {', '.join(self.kinds)}"
+            )
         self.str_to_int = dict(vocab)
         self.int_to_str = {i: word for word, i in vocab.items()}
         if len(self.int_to_str) != len(vocab):
-            raise UserError(f"vocabulary: {len(vocab)} words have only {len(self.int_to_str)} distinct ids; give each word its own", DATA)
+            raise UserError(
+                f"vocabulary: {len(vocab)} words have only {len(self.int_to_str)} distinct ids; give each word its own",
+                DATA,
+            )
         self.unknown = unknown
-        self.special_tokens = {name: vocab[name] for name in (END_OF_TEXT, UNKNOWN) if name in vocab}
+        self.special_tokens = {
+            name: vocab[name] for name in (END_OF_TEXT, UNKNOWN) if name in vocab
+        }
 
     @property
     def n_vocab(self) -> int:
@@ -71,7 +80,10 @@ class SimpleTokenizerV1:
     def eot_token(self) -> int:
         """The id of `<|endoftext|>`."""
         if END_OF_TEXT not in self.str_to_int:
-            raise UserError(f"this vocabulary has no {END_OF_TEXT}; build it with specials=({END_OF_TEXT!r}, {UNKNOWN!r})", DATA)
+            raise UserError(
+                f"this vocabulary has no {END_OF_TEXT}; build it with specials=({END_OF_TEXT!r}, {UNKNOWN!r})",
+                DATA,
+            )
         return self.str_to_int[END_OF_TEXT]
 
     def encode(
@@ -90,8 +102,17 @@ class SimpleTokenizerV1:
         Raises:
             UserError: a word is not in the vocabulary and `unknown` is "raise".
         """
-        allowed = self.special_tokens.keys() if allowed_special == "all" else self.special_tokens.keys() & allowed_special
-        reject_special(text, self.special_tokens.keys() - allowed if disallowed_special == "all" else disallowed_special)
+        allowed = (
+            self.special_tokens.keys()
+            if allowed_special == "all"
+            else self.special_tokens.keys() & allowed_special
+        )
+        reject_special(
+            text,
+            self.special_tokens.keys() - allowed
+            if disallowed_special == "all"
+            else disallowed_special,
+        )
         if not allowed:
             return self._encode_words(split_words(text))
         ids: list[int] = []
@@ -122,7 +143,9 @@ class SimpleTokenizerV1:
         try:
             text = " ".join([self.int_to_str[i] for i in ids])
         except KeyError as missing:
-            raise ValueError(f"id {missing.args[0]} is not in this vocabulary of {len(self.int_to_str)} words") from None
+            raise ValueError(
+                f"id {missing.args[0]} is not in this vocabulary of {len(self.int_to_str)} words"
+            ) from None
         return _SPACE_BEFORE_MARK.sub(r"\1", text)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
@@ -153,10 +176,15 @@ class SimpleTokenizerV2(SimpleTokenizerV1):
     model_type = "words"
     kinds = ("unk", "drop", "raise")
 
-    def __init__(self, vocab: dict[str, int], unknown: Literal["raise", "drop", "unk"] = "unk") -> None:
+    def __init__(
+        self, vocab: dict[str, int], unknown: Literal["raise", "drop", "unk"] = "unk"
+    ) -> None:
         super().__init__(vocab, unknown)
         if unknown == "unk" and UNKNOWN not in vocab:
-            raise UserError(f"this vocabulary has no {UNKNOWN}; build it with specials=({END_OF_TEXT!r}, {UNKNOWN!r})", DATA)
+            raise UserError(
+                f"this vocabulary has no {UNKNOWN}; build it with specials=({END_OF_TEXT!r}, {UNKNOWN!r})",
+                DATA,
+            )
 
     def _missing(self, word: str) -> int:
         return self.str_to_int[UNKNOWN] if self.unknown == "unk" else super()._missing(word)
@@ -176,6 +204,8 @@ class SimpleTokenizerV2(SimpleTokenizerV1):
         words = sorted(counts, key=lambda word: (-counts[word], word))
         if vocab_size is not None:
             if vocab_size <= len(specials):
-                raise UserError(f"vocab_size={vocab_size}: too small for words and the {len(specials)} special tokens; use a larger one")
+                raise UserError(
+                    f"vocab_size={vocab_size}: too small for words and the {len(specials)} special tokens; use a larger one"
+                )
             words = words[: vocab_size - len(specials)]
         return cls({word: i for i, word in enumerate([*sorted(words), *specials])})

@@ -104,7 +104,9 @@ class Callbacks:
         self.callbacks = list(callbacks) if is_main else []
         self.is_main = is_main
 
-    def emit(self, event: Callable[Concatenate[Any, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
+    def emit(
+        self, event: Callable[Concatenate[Any, P], None], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
         """Call an event of each callback: `emit(Callback.step, state, row)`."""
         for callback in self.callbacks:
             getattr(callback, event.__name__)(*args, **kwargs)
@@ -121,7 +123,11 @@ class Callbacks:
 
     def _reporters(self, event: str) -> list[Callback]:
         """The callbacks that override how a message is reported; if there are none, one that prints it."""
-        own = [callback for callback in self.callbacks if getattr(type(callback), event) is not getattr(Callback, event)]
+        own = [
+            callback
+            for callback in self.callbacks
+            if getattr(type(callback), event) is not getattr(Callback, event)
+        ]
         if own or not self.is_main:
             return own
         return [Callback()]

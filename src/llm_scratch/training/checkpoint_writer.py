@@ -57,7 +57,9 @@ class CheckpointData:
         """The lowest validation loss up to this step."""
         return float(self.state["best"])
 
-    def write(self, run: Path, is_best: bool, before_save: Callable[[], None] = lambda: None) -> None:
+    def write(
+        self, run: Path, is_best: bool, before_save: Callable[[], None] = lambda: None
+    ) -> None:
         """Write it into a run directory; `is_best` and `before_save` as for `checkpoint.save`."""
         checkpoint.save(
             run, self.step, self.config, self.weights, self.optimizer, self.state, self._write_tokenizer, is_best, before_save
@@ -113,7 +115,9 @@ class CheckpointWriter:
     def __exit__(self, *error: object) -> None:
         self._worker.shutdown()
 
-    def submit(self, data: CheckpointData, *, in_background: bool = False, is_last: bool = False) -> None:
+    def submit(
+        self, data: CheckpointData, *, in_background: bool = False, is_last: bool = False
+    ) -> None:
         """Write a checkpoint; a new `best` is marked as such. Call `wait` before the next one.
 
         Args:
@@ -126,7 +130,9 @@ class CheckpointWriter:
         is_best = data.best < self.best
         self._submitted_best = data.best
         if is_last:
-            self._distributed.broadcast(self.lock is None or self._write(self.lock, data, is_best, is_last))
+            self._distributed.broadcast(
+                self.lock is None or self._write(self.lock, data, is_best, is_last)
+            )
         elif self.lock is not None:
             self._in_progress = self._worker.submit(self._write, self.lock, data, is_best, is_last)
             if not in_background:

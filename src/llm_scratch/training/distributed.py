@@ -25,7 +25,13 @@ from llm_scratch.errors import UserError, describe_error
 from llm_scratch.training.launcher import SINGLE_PROCESS_HINT, launched_rank, rendezvous_address
 
 T = TypeVar("T")
-CONNECTION_ERRORS = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "gloo")
+CONNECTION_ERRORS = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "NCCL",
+    "gloo",
+)
 
 
 @dataclass(frozen=True)
@@ -78,8 +84,14 @@ class Distributed:
             return
         from torch import distributed
 
-        for name, shape, dtype in self.broadcast([(name, t.shape, t.dtype) for name, t in tensors.items()]):
-            tensor = tensors[name].to(self.device) if self.is_main else torch.empty(shape, dtype=dtype, device=self.device)
+        for name, shape, dtype in self.broadcast(
+            [(name, t.shape, t.dtype) for name, t in tensors.items()]
+        ):
+            tensor = (
+                tensors[name].to(self.device)
+                if self.is_main
+                else torch.empty(shape, dtype=dtype, device=self.device)
+            )
             distributed.broadcast(tensor, src=0)
             yield name, tensor
 
@@ -90,9 +102,13 @@ class Distributed:
             tensors: by name, sharded or not.
             copies: return copies on the CPU in every case, so that training may continue.
         """
-        unsharded = ((name, full_tensor(tensor), is_sharded(tensor)) for name, tensor in tensors.items())
+        unsharded = (
+            (name, full_tensor(tensor), is_sharded(tensor)) for name, tensor in tensors.items()
+        )
         return {
-            name: full.to("cpu", copy=copies) if was_sharded or copies else full for name, full, was_sharded in unsharded if self.is_main
+            name: full.to("cpu", copy=copies) if was_sharded or copies else full
+            for name, full, was_sharded in unsharded
+            if self.is_main
         }
 
 
@@ -117,7 +133,9 @@ def shard_like(mine: Tensor, full: Tensor) -> Tensor:
         return full
     from torch.distributed.tensor import distribute_tensor
 
-    return distribute_tensor(full.to(mine.device), mine.device_mesh, mine.placements, src_data_rank=None)  # type: ignore[attr-defined]
+    return distribute_tensor(
+        full.to(mine.device), mine.device_mesh, mine.placements, src_data_rank=None
+    )  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -135,7 +153,9 @@ def init_distributed(device: str | torch.device) -> Iterator[Distributed]:
     size = here.size
     where = torch.device(device)
     if size > 1 and where.type not in ("cpu", "cuda"):
-        raise UserError(f"several processes cannot train together on {where.type}; use --device cpu, or one process")
+        raise UserError(
+            f"several processes cannot train together on {where.type}; use --device cpu, or one process"
+        )
     if size > 1 and where.type == "cuda" and where.index is None:
         where = torch.device("cuda", here.local_rank)
     if where.type == "cuda" and where.index is not None:
@@ -158,7 +178,9 @@ def init_distributed(device: str | torch.device) -> Iterator[Distributed]:
             f"and run the same command to resume from the last checkpoint ({describe_error(e)})",
             code=LOST_PROCESS,
         ) from e
-    if outermost:  # not after an error: other ranks may be gone, and leaving the group would wait for them
+    if (
+        outermost
+    ):  # not after an error: other ranks may be gone, and leaving the group would wait for them
         with suppress(RuntimeError):  # the work is done, whatever happened to the other ranks since
             distributed.destroy_process_group()
 
@@ -181,7 +203,9 @@ def _connect(device: torch.device, rank: int, size: int) -> None:
         try:
             if device.type == "cuda":
                 torch.cuda.set_device(device)  # the current device is per thread
-            distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+            distributed.init_process_group(
+                "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+            )
         except Exception as e:
             errors.append(e)
 
@@ -195,7 +219,9 @@ def _connect(device: torch.device, rank: int, size: int) -> None:
         thread.join()
     if errors:
         reason = " ".join(str(errors[0]).split("\n")[0].split())[:160]
-        raise UserError(f"cannot connect to the other processes at {where} ({reason}); {SINGLE_PROCESS_HINT}") from errors[0]
+        raise UserError(
+            f"cannot connect to the other processes at {where} ({reason}); {SINGLE_PROCESS_HINT}"
+        ) from errors[0]
 
 
 WAIT_NOTICE_SECONDS = 5.0

@@ -29,7 +29,10 @@ VARIABLE = "LLM_SCRATCH_FAULT"
 KINDS = {
     "step": ("nan", "inf", "-inf", "spike"),  # the loss of a step
     "gradient": ("nan", "inf", "-inf"),  # one element of a step's gradient
-    "save": ("kill", "enospc"),  # while writing a checkpoint: the process is killed, or the disk is full
+    "save": (
+        "kill",
+        "enospc",
+    ),  # while writing a checkpoint: the process is killed, or the disk is full
 }
 FACTORS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf, "spike": 1000.0}  # of a loss
 
@@ -87,7 +90,9 @@ def _bad_values(model: nn.Module, loss: str | None, gradient: str | None) -> Ite
         hooks.append(model.register_forward_hook(lambda _module, _args, out: out * FACTORS[loss]))
     if gradient is not None:
         weight = next(p for p in model.parameters() if p.requires_grad)
-        hooks.append(weight.register_post_accumulate_grad_hook(partial(_corrupt, FACTORS[gradient])))
+        hooks.append(
+            weight.register_post_accumulate_grad_hook(partial(_corrupt, FACTORS[gradient]))
+        )
     try:
         yield
     finally:
@@ -105,7 +110,9 @@ class _Killed(files.FileSystem):
     """A file system that kills the process while it renames a file."""
 
     def rename(self, old: Path, new: Path) -> None:
-        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows has no SIGKILL; SIGTERM kills there
+        os.kill(
+            os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM)
+        )  # Windows has no SIGKILL; SIGTERM kills there
 
 
 class _Full(files.FileSystem):

@@ -40,5 +40,14 @@ def write_initial_run(
     """
     counters = {"step": 0, "steps": 0, "tokens": 0, "start_id": model.start_id, **state}
     weights = unique_state_dict(model)
-    checkpoint.save(folder, 0, to_dict(config), weights, optimizer or {}, counters, lambda into: save_tokenizer(tokenizer, into), best=True)
+    checkpoint.save(
+        folder,
+        0,
+        to_dict(config),
+        weights,
+        optimizer or {},
+        counters,
+        lambda into: save_tokenizer(tokenizer, into),
+        best=True,
+    )
     atomic_write(folder / "config.yaml", dump_config(config))

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from llm_scratch.errors import USAGE, UserError
 
-SINGLE_PROCESS_HINT = "unset RANK and WORLD_SIZE to train with one process, or start all processes with torchrun"
+SINGLE_PROCESS_HINT = (
+    "unset RANK and WORLD_SIZE to train with one process, or start all processes with torchrun"
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,9 @@ def launched_rank() -> LaunchedRank:
     if size == 1:
         return LaunchedRank(leftover=f"RANK={rank}" if rank else "")
     if not 0 <= rank < size:
-        raise UserError(f"RANK={rank} is not one of the {size} processes of WORLD_SIZE={size}; {SINGLE_PROCESS_HINT}")
+        raise UserError(
+            f"RANK={rank} is not one of the {size} processes of WORLD_SIZE={size}; {SINGLE_PROCESS_HINT}"
+        )
     return LaunchedRank(rank, size, _number("LOCAL_RANK", 0))
 
 
@@ -73,7 +77,10 @@ def rendezvous_address() -> str:
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
     if missing:
         size = os.environ.get("WORLD_SIZE")
-        raise UserError(f"WORLD_SIZE={size} needs {' and '.join(missing)}, where the processes connect; {SINGLE_PROCESS_HINT}", USAGE)
+        raise UserError(
+            f"WORLD_SIZE={size} needs {' and '.join(missing)}, where the processes connect; {SINGLE_PROCESS_HINT}",
+            USAGE,
+        )
     _number("MASTER_PORT", None)
     return f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
 
@@ -86,5 +93,9 @@ def _number(name: str, default: int | None) -> int:
     try:
         return int(text)
     except ValueError:
-        problem = f"{name}={text!r} is not a whole number" if text else f"WORLD_SIZE={os.environ.get('WORLD_SIZE')} needs {name}"
+        problem = (
+            f"{name}={text!r} is not a whole number"
+            if text
+            else f"WORLD_SIZE={os.environ.get('WORLD_SIZE')} needs {name}"
+        )
         raise UserError(f"{problem}; {SINGLE_PROCESS_HINT}") from None

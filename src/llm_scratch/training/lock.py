@@ -44,7 +44,10 @@ class RunLock:
             UserError: it was removed or moved (exit code 6).
         """
         if not self.exists():
-            raise UserError(f"{self.folder}: removed or moved during training; checkpoints cannot be saved from now on", RESOURCES)
+            raise UserError(
+                f"{self.folder}: removed or moved during training; checkpoints cannot be saved from now on",
+                RESOURCES,
+            )
 
 
 @contextmanager
@@ -59,10 +62,14 @@ def exclusive_writer(folder: Path, warn: Callable[[str], None]) -> Iterator[RunL
         folder.mkdir(parents=True, exist_ok=True)
         lock = _take(folder, warn)
     except OSError as e:
-        raise UserError(f"{folder} cannot be written: {e.strerror}; choose another --out", RESOURCES) from e
+        raise UserError(
+            f"{folder} cannot be written: {e.strerror}; choose another --out", RESOURCES
+        ) from e
     try:
         os.ftruncate(lock.descriptor, 0)
-        os.write(lock.descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
+        os.write(
+            lock.descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
+        )
         remove_leftovers(folder)
         yield lock
     finally:
@@ -111,9 +118,14 @@ def _take(folder: Path, warn: Callable[[str], None]) -> RunLock:
         except BlockingIOError:
             os.close(descriptor)
             who = _holder(folder / NAME)
-            raise UserError(f"{folder} is in use: {who} trains there; wait for it, stop it, or choose another --out", CHECKPOINT) from None
+            raise UserError(
+                f"{folder} is in use: {who} trains there; wait for it, stop it, or choose another --out",
+                CHECKPOINT,
+            ) from None
         except OSError:
-            warn(f"{folder}: file locking is not supported here; make sure that no other process trains in this folder")
+            warn(
+                f"{folder}: file locking is not supported here; make sure that no other process trains in this folder"
+            )
         if lock.exists():
             return lock
         os.close(descriptor)

@@ -95,12 +95,18 @@ def train(
             run_data = RunData.of(data, val, tokenizer)
         else:
             if corpus is None:
-                config, corpus, model = prepare(folder) if prepare else PreparedRun(config, prepare_for_run(config, folder), model)
+                config, corpus, model = (
+                    prepare(folder)
+                    if prepare
+                    else PreparedRun(config, prepare_for_run(config, folder), model)
+                )
             run_data = text_data(config, corpus)
         run = build_trainer(config, folder, run_data, distributed, model, loss, inject_fault)
         shown = [ProgressLine()] if progress else []
         reports = Callbacks([*callbacks, *shown], distributed.is_main)
-        with exclusive_writer(folder, reports.warn) if distributed.is_main else nullcontext() as lock:
+        with (
+            exclusive_writer(folder, reports.warn) if distributed.is_main else nullcontext() as lock
+        ):
             _run(run, reports, lock)
         release_ddp(run)
     return run
@@ -124,7 +130,9 @@ def _run(run: Trainer, callbacks: Callbacks, lock: RunLock | None) -> None:
             _evaluate(run, callbacks)
             take_snapshot(run, callbacks.warn)
         flush = partial(callbacks.emit, Callback.flush)
-        with CheckpointWriter(lock, callbacks.warn, flush, run.best, run.distributed, run.inject_fault) as writer:
+        with CheckpointWriter(
+            lock, callbacks.warn, flush, run.best, run.distributed, run.inject_fault
+        ) as writer:
             try:
                 _train(run, callbacks, writer, stop)
             except UserError as e:
@@ -137,7 +145,9 @@ def _run(run: Trainer, callbacks: Callbacks, lock: RunLock | None) -> None:
 def _add_loggers(run: Trainer, callbacks: Callbacks) -> None:
     """Add the log files of the run, before the other callbacks, and time its steps."""
     here = environment(run.device)
-    run.timer = StepTimer(run.device, here["matrix_rate"] * run.distributed.size, metrics_until(run.folder, run.step))
+    run.timer = StepTimer(
+        run.device, here["matrix_rate"] * run.distributed.size, metrics_until(run.folder, run.step)
+    )
     board = [TensorBoardLogger(callbacks.warn)] if run.config.system.tensorboard else []
     callbacks.callbacks[:0] = [RunLogger(here, callbacks.warn), *board]
 
@@ -157,7 +167,9 @@ def _train(run: Trainer, callbacks: Callbacks, writer: CheckpointWriter, stop: S
         if decision is Decision.ROLLBACK:
             _roll_back(run, callbacks, writer)
         signum = signum or run.distributed.all_reduce_max(stop.signum)  # a later signal: next step
-        if run.in_flight or decision is Decision.ROLLBACK:  # evaluate, sample and save only with no step in flight
+        if (
+            run.in_flight or decision is Decision.ROLLBACK
+        ):  # evaluate, sample and save only with no step in flight
             continue
 
         is_last = run.step == run.steps
@@ -183,7 +195,10 @@ def _train(run: Trainer, callbacks: Callbacks, writer: CheckpointWriter, stop: S
         if save:
             _save(run, writer, is_last=ends)
         if signum and not is_last:
-            raise UserError(f"stopped at step {run.step}, saved in {run.folder}; run the same command to resume", 128 + signum)
+            raise UserError(
+                f"stopped at step {run.step}, saved in {run.folder}; run the same command to resume",
+                128 + signum,
+            )
 
 
 def _step(run: Trainer, callbacks: Callbacks, until: int) -> Decision:
@@ -195,7 +210,9 @@ def _step(run: Trainer, callbacks: Callbacks, until: int) -> Decision:
             _log(run, callbacks, row)
     else:
         _log(run, callbacks, row)
-        callbacks.warn(f"step {run.step} was skipped: {describe_bad_step(row)} ({run.recovery.counts.skipped} skipped so far)")
+        callbacks.warn(
+            f"step {run.step} was skipped: {describe_bad_step(row)} ({run.recovery.counts.skipped} skipped so far)"
+        )
     return decision
 
 
@@ -226,7 +243,9 @@ def _report_divergence(run: Trainer, callbacks: Callbacks, ends: bool) -> None:
     """
     problem = f"the loss of the evaluation at step {run.last_eval['step']} is not finite"
     if ends:
-        raise UserError(f"{problem}: training diverged; the last checkpoint is unchanged. {ADVICE}", DIVERGED)
+        raise UserError(
+            f"{problem}: training diverged; the last checkpoint is unchanged. {ADVICE}", DIVERGED
+        )
     callbacks.warn(f"{problem}; nothing is saved until it is finite again")
 
 
@@ -241,7 +260,9 @@ def _sample(run: Trainer, callbacks: Callbacks) -> None:
         raise
     except Exception as e:
         problem = describe_error(e, named=True)
-        callbacks.warn(f"no sample at step {run.step} ({problem}); `llm-scratch generate {run.folder}` generates one")
+        callbacks.warn(
+            f"no sample at step {run.step} ({problem}); `llm-scratch generate {run.folder}` generates one"
+        )
         return
     callbacks.emit(Callback.sampled, run, text)
 
@@ -256,8 +277,12 @@ def _sample_prompt(run: Trainer, callbacks: Callbacks) -> str:
     if not cfg.sample_every:
         return cfg.prompt
     if run.data.tokenizer is None:
-        raise UserError("train.sample_every: samples need a tokenizer; pass tokenizer=, or set train.sample_every to 0")
-    prompt, problem = choose_prompt(run.model, run.data.tokenizer, cfg.prompt, run.data.first_tokens)
+        raise UserError(
+            "train.sample_every: samples need a tokenizer; pass tokenizer=, or set train.sample_every to 0"
+        )
+    prompt, problem = choose_prompt(
+        run.model, run.data.tokenizer, cfg.prompt, run.data.first_tokens
+    )
     if problem:
         callbacks.warn(problem)
     return prompt
@@ -266,8 +291,12 @@ def _sample_prompt(run: Trainer, callbacks: Callbacks) -> str:
 def _save(run: Trainer, writer: CheckpointWriter, is_last: bool) -> None:
     """Write a checkpoint: in the background, unless it is the last or memory has no room for a copy."""
     run.check_finite(optimizer_tensors(run.model, run.optimizer))
-    in_background = not is_last and should_save_async(run.config.system.async_save, run.checkpoint_bytes, free_memory())
-    writer.submit(run.checkpoint_data(copies=in_background), in_background=in_background, is_last=is_last)
+    in_background = not is_last and should_save_async(
+        run.config.system.async_save, run.checkpoint_bytes, free_memory()
+    )
+    writer.submit(
+        run.checkpoint_data(copies=in_background), in_background=in_background, is_last=is_last
+    )
 
 
 def _log(run: Trainer, callbacks: Callbacks, row: dict[str, float]) -> None:
@@ -278,14 +307,23 @@ def _log(run: Trainer, callbacks: Callbacks, row: dict[str, float]) -> None:
 
 def _next_due(cfg: TrainConfig, step: int, steps: int) -> int:
     """The next step after which an evaluation, a save or a sample is due."""
-    intervals = (cfg.eval_every, cfg.save_every, cfg.sample_every or steps, cfg.snapshot_every or steps)
+    intervals = (
+        cfg.eval_every,
+        cfg.save_every,
+        cfg.sample_every or steps,
+        cfg.snapshot_every or steps,
+    )
     return min(steps, *((step // every + 1) * every for every in intervals))
 
 
 def _load_latest(run: Trainer, callbacks: Callbacks) -> checkpoint.Checkpoint | None:
     """The newest valid checkpoint, or None. Rank 0 reads it and broadcasts all but the tensors."""
     distributed = run.distributed
-    latest = checkpoint.load_latest(run.folder, callbacks.warn, prefer="latest") if distributed.is_main else None
+    latest = (
+        checkpoint.load_latest(run.folder, callbacks.warn, prefer="latest")
+        if distributed.is_main
+        else None
+    )
     message = latest
     if latest is not None and distributed.size > 1:
         message = replace(latest, weights={}, optimizer={})

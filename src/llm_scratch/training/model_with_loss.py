@@ -30,7 +30,10 @@ from llm_scratch.model.layers import GELU
 from llm_scratch.training.precision import Precision, choose_precision, precision_of_run
 
 COMPILE_SECONDS = 60.0  # approximate time of torch.compile for a GPT
-COMPILE_SAVING = {"cpu": 0.0, "cuda": 0.3}  # share of a step that it saves; on CPUs steps became 0 to 20% longer
+COMPILE_SAVING = {
+    "cpu": 0.0,
+    "cuda": 0.3,
+}  # share of a step that it saves; on CPUs steps became 0 to 20% longer
 TYPICAL_MFU = 0.4  # share of the matmul rate that an ordinary step reaches
 AS_STORED = "as in the run's checkpoint"
 REQUESTED = "as requested"
@@ -59,7 +62,9 @@ class ModelWithLoss(nn.Module):
         compile_reason: why it is, or is not.
     """
 
-    def __init__(self, model: nn.Module, precision: Precision = FLOAT32, loss: Loss | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, precision: Precision = FLOAT32, loss: Loss | None = None
+    ) -> None:
         super().__init__()
         self.model = model
         self.precision = precision
@@ -113,7 +118,9 @@ class ModelWithLoss(nn.Module):
             "compiled": self.compiled,
         }
 
-    def restore_choices(self, stored: Mapping[str, Any], system: SystemConfig, device: torch.device) -> None:
+    def restore_choices(
+        self, stored: Mapping[str, Any], system: SystemConfig, device: torch.device
+    ) -> None:
         """Use the choices of a run's checkpoint instead of those timed now.
 
         An explicit setting of `system` wins. A choice that is missing (an older checkpoint) or not
@@ -142,7 +149,11 @@ class ModelWithLoss(nn.Module):
 
 
 def prepare_for_training(
-    model: nn.Module, system: SystemConfig, device: torch.device, work: float = 0.0, loss: Loss | None = None
+    model: nn.Module,
+    system: SystemConfig,
+    device: torch.device,
+    work: float = 0.0,
+    loss: Loss | None = None,
 ) -> ModelWithLoss:
     """Prepare a model for training on this machine; `description` of the result explains the choices.
 
@@ -171,7 +182,9 @@ def prepare_for_training(
     return model_with_loss
 
 
-def should_compile(wanted: str, work: float, device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[bool, str]:
+def should_compile(
+    wanted: str, work: float, device: torch.device, dtype: torch.dtype = torch.float32
+) -> tuple[bool, str]:
     """Whether to use torch.compile, and the reason. `wanted` and `work` as in `prepare_for_training`."""
     if wanted != "auto":
         return wanted == "yes", REQUESTED
@@ -179,7 +192,10 @@ def should_compile(wanted: str, work: float, device: torch.device, dtype: torch.
     if not share:
         return False, f"it saves nothing on {device.type}"
     saved = share * work / (TYPICAL_MFU * matmul_flops(device, dtype))
-    return saved > COMPILE_SECONDS, f"it would save about {saved:.0f} s of this run and take {COMPILE_SECONDS:.0f} s"
+    return (
+        saved > COMPILE_SECONDS,
+        f"it would save about {saved:.0f} s of this run and take {COMPILE_SECONDS:.0f} s",
+    )
 
 
 def compile_problem(device: torch.device) -> str:

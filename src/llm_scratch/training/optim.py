@@ -35,7 +35,10 @@ def adamw(model: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
     """
     matrices, others = _parameters(model)
     rest = cfg.weight_decay if cfg.decay == "all" else 0.0
-    groups = [{"params": matrices, "weight_decay": cfg.weight_decay}, {"params": others, "weight_decay": rest}]
+    groups = [
+        {"params": matrices, "weight_decay": cfg.weight_decay},
+        {"params": others, "weight_decay": rest},
+    ]
     return torch.optim.AdamW(groups, lr=cfg.lr, betas=cfg.betas, fused=True)
 
 
@@ -78,8 +81,17 @@ class Muon(torch.optim.Optimizer):
     _step_supports_amp_scaling = True  # torch's name for "supports found_inf"
     found_inf: Tensor | None = None
 
-    def __init__(self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float], momentum: float = 0.95) -> None:
-        super().__init__(groups, {"lr": lr, "betas": betas, "momentum": momentum, "weight_decay": 0.0, "matrix": False})
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        lr: float,
+        betas: tuple[float, float],
+        momentum: float = 0.95,
+    ) -> None:
+        super().__init__(
+            groups,
+            {"lr": lr, "betas": betas, "momentum": momentum, "weight_decay": 0.0, "matrix": False},
+        )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -99,10 +111,14 @@ class Muon(torch.optim.Optimizer):
         for p in params:
             by_shape.setdefault(p.shape, []).append(p)
         for shape, same in by_shape.items():  # one batched product for equal shapes
-            ahead = torch.stack([full_tensor(self._nesterov(p, group["momentum"], skip)) for p in same])  # unsharded
+            ahead = torch.stack(
+                [full_tensor(self._nesterov(p, group["momentum"], skip)) for p in same]
+            )  # unsharded
             scale = group["lr"] * max(1, shape[0] / shape[1]) ** 0.5
             for p, direction in zip(same, orthogonalize(ahead)):
-                new = p.mul(1 - group["lr"] * group["weight_decay"]).add_(shard_like(p, direction), alpha=-scale)
+                new = p.mul(1 - group["lr"] * group["weight_decay"]).add_(
+                    shard_like(p, direction), alpha=-scale
+                )
                 p.copy_(new if skip is None else torch.where(skip, p, new))
 
     def _nesterov(self, p: nn.Parameter, momentum: float, skip: Tensor | None) -> Tensor:
@@ -121,7 +137,9 @@ class Muon(torch.optim.Optimizer):
             if not self.state[p]:
                 zeros = (torch.zeros_like(p), torch.zeros_like(p), torch.zeros((), device=p.device))
                 self.state[p].update(zip(("exp_avg", "exp_avg_sq", "step"), zeros))
-        mean, square, step = ([self.state[p][key] for p in params] for key in ("exp_avg", "exp_avg_sq", "step"))
+        mean, square, step = (
+            [self.state[p][key] for p in params] for key in ("exp_avg", "exp_avg_sq", "step")
+        )
         weights: list[Tensor] = list(params)
         gradients = [p.grad for p in params if p.grad is not None]
         beta1, beta2 = group["betas"]
@@ -138,10 +156,14 @@ def muon(model: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
     AdamW's is `ADAM_LR_SCALE` times that: the embedding of a rare token is seldom updated.
     """
     if cfg.decay != "matrices":
-        raise UserError(f"decay={cfg.decay!r} has no effect on muon, which decays the matrices inside blocks; leave it out")
+        raise UserError(
+            f"decay={cfg.decay!r} has no effect on muon, which decays the matrices inside blocks; leave it out"
+        )
     matrices, others = _parameters(model)
     tables = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-    tables |= {id(p) for name, m in model.named_modules() if name == "out_head" for p in m.parameters()}
+    tables |= {
+        id(p) for name, m in model.named_modules() if name == "out_head" for p in m.parameters()
+    }
     inner = [p for p in matrices if id(p) not in tables]
     outer = [p for p in matrices if id(p) in tables]
     groups = [
@@ -154,5 +176,8 @@ def muon(model: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
 
 ADAM_LR_SCALE = 0.7  # AdamW's learning rate as a share of Muon's
 
-OPTIMIZERS: dict[str, Callable[[nn.Module, TrainConfig], torch.optim.Optimizer]] = {"adamw": adamw, "muon": muon}
+OPTIMIZERS: dict[str, Callable[[nn.Module, TrainConfig], torch.optim.Optimizer]] = {
+    "adamw": adamw,
+    "muon": muon,
+}
 """Name -> function of (model, settings) that makes an optimizer."""

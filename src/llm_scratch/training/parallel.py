@@ -37,7 +37,9 @@ def check_batch_size(cfg: TrainConfig, distributed: Distributed) -> None:
     if cfg.batch_size % distributed.size:
         below = cfg.batch_size // distributed.size * distributed.size
         near = " or ".join(str(size) for size in (below, below + distributed.size) if size)
-        raise UserError(f"batch_size={cfg.batch_size} rows cannot be divided evenly among {distributed.size} processes; try {near}")
+        raise UserError(
+            f"batch_size={cfg.batch_size} rows cannot be divided evenly among {distributed.size} processes; try {near}"
+        )
 
 
 def micro_batches(cfg: TrainConfig, distributed: Distributed) -> int:
@@ -45,7 +47,9 @@ def micro_batches(cfg: TrainConfig, distributed: Distributed) -> int:
     return -(-cfg.micro_batches // distributed.size)
 
 
-def parallelize(model_with_loss: ModelWithLoss, system: SystemConfig, distributed: Distributed) -> nn.Module:
+def parallelize(
+    model_with_loss: ModelWithLoss, system: SystemConfig, distributed: Distributed
+) -> nn.Module:
     """Wrap a model for this job: `(inputs, targets) -> summed loss` over this rank's rows.
 
     Args:
@@ -57,7 +61,9 @@ def parallelize(model_with_loss: ModelWithLoss, system: SystemConfig, distribute
         checkpoint_activations(model_with_loss.model)
     if distributed.size == 1:
         return model_with_loss
-    choices = distributed.broadcast(model_with_loss.choices())  # timings on other ranks may choose differently
+    choices = distributed.broadcast(
+        model_with_loss.choices()
+    )  # timings on other ranks may choose differently
     if not distributed.is_main:
         model_with_loss.restore_choices(choices, SystemConfig(), distributed.device)
     for part in model_with_loss.modules():
@@ -77,7 +83,9 @@ def parallelize(model_with_loss: ModelWithLoss, system: SystemConfig, distribute
     return DistributedDataParallel(model_with_loss, gradient_as_bucket_view=True)
 
 
-def gradient_sync(wrapped_model: nn.Module, last: bool, distributed: Distributed) -> AbstractContextManager[object]:
+def gradient_sync(
+    wrapped_model: nn.Module, last: bool, distributed: Distributed
+) -> AbstractContextManager[object]:
     """The context of a micro-batch: gradients accumulate locally, and are reduced with the `last` one."""
     if distributed.size == 1:
         return nullcontext()

@@ -34,10 +34,16 @@ class Precision:
 
     def products(self, device: torch.device) -> AbstractContextManager[object]:
         """The context for a forward pass: bfloat16 autocast, or nothing for float32."""
-        return torch.autocast(device.type, torch.bfloat16) if self.name == "bfloat16" else nullcontext()
+        return (
+            torch.autocast(device.type, torch.bfloat16)
+            if self.name == "bfloat16"
+            else nullcontext()
+        )
 
 
-def choose_precision(wanted: Literal["auto", "float32", "bfloat16"], emb_dim: int, device: torch.device) -> Precision:
+def choose_precision(
+    wanted: Literal["auto", "float32", "bfloat16"], emb_dim: int, device: torch.device
+) -> Precision:
     """Choose the precision of a run.
 
     Args:
@@ -48,7 +54,9 @@ def choose_precision(wanted: Literal["auto", "float32", "bfloat16"], emb_dim: in
         UserError: bfloat16 is requested and this device does not support it.
     """
     if wanted == "bfloat16" and not can_multiply_bfloat16(device):
-        raise UserError(f"--system.precision bfloat16: {device} does not multiply in bfloat16 here; use auto or float32")
+        raise UserError(
+            f"--system.precision bfloat16: {device} does not multiply in bfloat16 here; use auto or float32"
+        )
     if wanted != "auto":
         return Precision(wanted, "as requested")
     if device.type not in ("cpu", "cuda"):
@@ -63,7 +71,9 @@ def choose_precision(wanted: Literal["auto", "float32", "bfloat16"], emb_dim: in
 def precision_of_run(name: Literal["float32", "bfloat16"], device: torch.device) -> Precision:
     """The precision of a resumed run: the stored one, or float32 if this device does not support bfloat16."""
     if name == "bfloat16" and not can_multiply_bfloat16(device):
-        return Precision("float32", f"the run began in bfloat16, in which {device} does not multiply here")
+        return Precision(
+            "float32", f"the run began in bfloat16, in which {device} does not multiply here"
+        )
     return Precision(name, "as in the run's checkpoint")
 
 
@@ -72,7 +82,9 @@ def can_multiply_bfloat16(device: torch.device) -> bool:
     x = torch.ones(2, 2, device=device)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # older systems warn and stay in float32, which the dtype shows
+            warnings.simplefilter(
+                "ignore"
+            )  # older systems warn and stay in float32, which the dtype shows
             with Precision("bfloat16", "").products(device):
                 return F.linear(x, x).dtype == torch.bfloat16
     except (RuntimeError, TypeError):
@@ -89,8 +101,12 @@ def bfloat16_speedup(emb_dim: int, device: torch.device) -> float:
     if device.type == "cpu":
         select_matmul_backend()
     rows = 512 if device.type == "cpu" else 8192
-    x, weight = (torch.full((n, emb_dim), 0.5, device=device) for n in (rows, 4 * emb_dim))  # [N, C], [F, C]
+    x, weight = (
+        torch.full((n, emb_dim), 0.5, device=device) for n in (rows, 4 * emb_dim)
+    )  # [N, C], [F, C]
     with one_thread() if device.type == "cpu" else nullcontext():
         float32 = min(repeat_timings(lambda: F.linear(x, weight), device, 0.15))
-        bfloat16 = min(repeat_timings(lambda: F.linear(x.bfloat16(), weight.bfloat16()).float(), device, 0.15))
+        bfloat16 = min(
+            repeat_timings(lambda: F.linear(x.bfloat16(), weight.bfloat16()).float(), device, 0.15)
+        )
     return float32 / bfloat16

@@ -24,7 +24,9 @@ from llm_scratch.errors import DIVERGED, UserError
 WINDOW = 128  # good steps that define the usual loss; with fewer, nothing counts as a spike
 MAX_CONSECUTIVE_BAD = 3  # bad steps in a row that cause a rollback
 MAX_ROLLBACKS = 3  # rollbacks before training counts as diverged
-MIN_RELATIVE_STD = 1e-3  # least standard deviation, as a share of the mean: a constant loss has no spikes
+MIN_RELATIVE_STD = (
+    1e-3  # least standard deviation, as a share of the mean: a constant loss has no spikes
+)
 ADVICE = "Try a lower --train.lr, a longer --train.warmup-steps or --train.grad-clip 1.0"
 
 
@@ -117,7 +119,11 @@ class Recovery:
             self.counts = replace(now, consecutive_bad=0)
             return Decision.KEEP
         self.counts = replace(now, consecutive_bad=now.consecutive_bad + 1, skipped=now.skipped + 1)
-        return Decision.SKIP if self.counts.consecutive_bad < MAX_CONSECUTIVE_BAD else Decision.ROLLBACK
+        return (
+            Decision.SKIP
+            if self.counts.consecutive_bad < MAX_CONSECUTIVE_BAD
+            else Decision.ROLLBACK
+        )
 
     def count_rollback(self, before: RecoveryState, failed_at: int, step: int) -> str:
         """Count a rollback, after the checkpoint is restored; returns what happened, in words.
@@ -129,7 +135,12 @@ class Recovery:
         """
         batches = failed_at - step
         rollbacks = before.rollbacks + 1
-        self.counts = replace(before, consecutive_bad=0, rollbacks=rollbacks, skipped_batches=before.skipped_batches + batches)
+        self.counts = replace(
+            before,
+            consecutive_bad=0,
+            rollbacks=rollbacks,
+            skipped_batches=before.skipped_batches + batches,
+        )
         cause = _cause(before, failed_at)
         return f"{cause}: rolled back to step {step}, skipping the {batches} batches since (rollback {rollbacks} of {MAX_ROLLBACKS})"
 
@@ -150,7 +161,10 @@ class Recovery:
 
 def diverged(counts: RecoveryState, failed_at: int, reason: str) -> UserError:
     """The error of a run that cannot roll back after bad steps (exit code 5)."""
-    return UserError(f"{_cause(counts, failed_at)}, and {reason}: training diverged; the last checkpoint is unchanged. {ADVICE}", DIVERGED)
+    return UserError(
+        f"{_cause(counts, failed_at)}, and {reason}: training diverged; the last checkpoint is unchanged. {ADVICE}",
+        DIVERGED,
+    )
 
 
 def _cause(counts: RecoveryState, failed_at: int) -> str:

@@ -43,11 +43,16 @@ def resume(run: Trainer, saved: Checkpoint, warn: Callable[[str], None]) -> str:
     run.restore(saved)
     if changed := environment_diff(saved.state, numerics(run.model_with_loss, run.device)):
         warn(changed)
-    if run.config.system.precision == "auto" and run.model_with_loss.precision.name != saved.state.get("precision", "float32"):
+    if (
+        run.config.system.precision == "auto"
+        and run.model_with_loss.precision.name != saved.state.get("precision", "float32")
+    ):
         warn(run.model_with_loss.precision.reason)
     before, now = old.train.eval_batches, run.config.train.eval_batches
     if before != now and run.last_eval:
-        warn(f"validation losses now use {now or 'all'} batches; until step {run.step:,} they used {before or 'all'}")
+        warn(
+            f"validation losses now use {now or 'all'} batches; until step {run.step:,} they used {before or 'all'}"
+        )
     return extend(run, old, planned) if 0 < planned < run.steps else ""
 
 

@@ -56,7 +56,9 @@ class RunData:
     corpus: Corpus | None = None
 
     @classmethod
-    def of(cls, train: BatchSource, val: BatchSource | None, tokenizer: Tokenizer | None = None) -> RunData:
+    def of(
+        cls, train: BatchSource, val: BatchSource | None, tokenizer: Tokenizer | None = None
+    ) -> RunData:
         """The data of a caller.
 
         Raises:
@@ -92,7 +94,9 @@ def text_loaders(config: RunConfig, corpus: Corpus) -> tuple[TokenLoader, TokenL
     T, cfg, order = config.model.context_length, config.train, config.data.order
     eot = end_of_text(corpus.tokenizer)
     train = TokenLoader(corpus.train, T, cfg.batch_size, cfg.seed, order, eot)
-    val = TokenLoader(corpus.val, T, cfg.batch_size, 0, order if order == "documents" else "sequential", eot)
+    val = TokenLoader(
+        corpus.val, T, cfg.batch_size, 0, order if order == "documents" else "sequential", eot
+    )
     return train, val
 
 
@@ -111,7 +115,9 @@ def prepare_for_run(config: RunConfig, folder: Path, tokenizer: Tokenizer | None
     Raises:
         UserError: the text has changed since the last checkpoint (exit code 3); as `prepare`.
     """
-    return prepare(config, tokenizer or tokenizer_of_run(config, folder), text_check(config, folder))
+    return prepare(
+        config, tokenizer or tokenizer_of_run(config, folder), text_check(config, folder)
+    )
 
 
 def tokenizer_of_run(config: RunConfig, folder: Path) -> Tokenizer | None:
@@ -119,7 +125,9 @@ def tokenizer_of_run(config: RunConfig, folder: Path) -> Tokenizer | None:
     saved = newest_without_weights(folder)
     if saved is None or config.data.tokenizer == "gpt2" or config.data.source.startswith("shards:"):
         return None
-    with suppress(UserError):  # a tokenizer class that is not registered: it is trained again from the same text
+    with suppress(
+        UserError
+    ):  # a tokenizer class that is not registered: it is trained again from the same text
         return load_tokenizer(saved[0])
     return None
 
@@ -140,7 +148,9 @@ def newest_without_weights(run: Path) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
-def check_text(run: Path, state: Mapping[str, Any], text: TextFingerprint | None, source: str) -> None:
+def check_text(
+    run: Path, state: Mapping[str, Any], text: TextFingerprint | None, source: str
+) -> None:
     """Check that a run is resumed on the text that it was trained on.
 
     Args:

@@ -36,7 +36,9 @@ NONDETERMINISTIC_FIELDS = ("seconds", "elapsed", "tokens_per_second", "mfu", "pe
 
 def metrics_until(folder: Path, step: int) -> list[dict[str, Any]]:
     """The rows of a run that resumes at `step`: those up to it; none for a new run."""
-    return [row for row in iter_metrics(folder / "metrics.jsonl") if row["step"] <= step and step > 0]
+    return [
+        row for row in iter_metrics(folder / "metrics.jsonl") if row["step"] <= step and step > 0
+    ]
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -44,7 +46,9 @@ def environment(device: torch.device) -> dict[str, Any]:
     try:
         here = Path(__file__).resolve().parent
         command = ["git", "rev-parse", "HEAD"]
-        result = subprocess.run(command, cwd=here, capture_output=True, encoding="utf-8", errors="replace", timeout=5)
+        result = subprocess.run(
+            command, cwd=here, capture_output=True, encoding="utf-8", errors="replace", timeout=5
+        )
         commit = result.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         commit = ""
@@ -70,10 +74,17 @@ class StepTimer:
         rows: of metrics.jsonl up to the step that the run resumes at; `elapsed` continues theirs.
     """
 
-    def __init__(self, device: torch.device, matmul_flops: float = 0.0, rows: Iterable[Mapping[str, float]] = ()) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        matmul_flops: float = 0.0,
+        rows: Iterable[Mapping[str, float]] = (),
+    ) -> None:
         self.device = device
         self._matmul_flops = matmul_flops
-        self._began = time.perf_counter() - max((row.get("elapsed", 0.0) for row in rows), default=0.0)
+        self._began = time.perf_counter() - max(
+            (row.get("elapsed", 0.0) for row in rows), default=0.0
+        )
 
     def elapsed(self) -> float:
         """Seconds of the run so far, with those before it was resumed."""
@@ -104,7 +115,10 @@ class RunLogger(Callback):
 
     def started(self, state: TrainState, resumed: bool) -> None:
         """Write settings and environment, and open the logs at the step to resume at."""
-        atomic_write(state.folder / "config.yaml", f"# settings {config_hash(state.config)}\n{dump_config(state.config)}")
+        atomic_write(
+            state.folder / "config.yaml",
+            f"# settings {config_hash(state.config)}\n{dump_config(state.config)}",
+        )
         atomic_write(state.folder / "env.json", json.dumps(self._environment, indent=1) + "\n")
         self._open_at(state.folder, state.step)
 

@@ -26,7 +26,9 @@ def check_same_run(folder: Path, old: RunConfig, new: RunConfig) -> None:
         UserError: a setting that affects what is learned differs, or the run would get shorter
             (exit code 4).
     """
-    same_length = replace(new, train=replace(new.train, steps=old.train.steps, epochs=old.train.epochs))
+    same_length = replace(
+        new, train=replace(new.train, steps=old.train.steps, epochs=old.train.epochs)
+    )
     if differs := difference(old, same_length):
         raise UserError(
             f"{folder} has a run with other settings ({differs}); choose another --out, or --fresh --force, which deletes it",
@@ -69,5 +71,10 @@ def difference(old: RunConfig, new: RunConfig) -> str:
     if old.init_from != new.init_from:
         return f"it starts from {old.init_from or 'random weights'} there, from {new.init_from or 'random weights'} here"
     there, here = resume_relevant(to_dict(old)), resume_relevant(to_dict(new))
-    pairs = [(f"{part}.{key}", there[part].get(key), here[part][key]) for part in here if part != "init_from" for key in here[part]]
+    pairs = [
+        (f"{part}.{key}", there[part].get(key), here[part][key])
+        for part in here
+        if part != "init_from"
+        for key in here[part]
+    ]
     return next((f"{name} is {a} there, {b} here" for name, a, b in pairs if a != b), "")

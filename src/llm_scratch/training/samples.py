@@ -30,8 +30,17 @@ def generate_sample(model: nn.Module, tokenizer: Any, prompt: str, seed: int) ->
     """A prompt with the model's continuation. The random generator is its own, so training does not change."""
     # The compiled trunk is for whole rows; with a cache it would be recompiled for each length.
     is_compiled = "hidden" in vars(model)
-    with warnings.catch_warnings(action="ignore", category=GenerationWarning):  # reported by `choose_prompt`
-        chunks = stream(model, tokenizer, prompt, max_new_tokens=SAMPLE_TOKENS, temperature=SAMPLE_TEMPERATURE, seed=seed)
+    with warnings.catch_warnings(
+        action="ignore", category=GenerationWarning
+    ):  # reported by `choose_prompt`
+        chunks = stream(
+            model,
+            tokenizer,
+            prompt,
+            max_new_tokens=SAMPLE_TOKENS,
+            temperature=SAMPLE_TEMPERATURE,
+            seed=seed,
+        )
     with torch.compiler.set_stance("force_eager") if is_compiled else nullcontext():
         return prompt + "".join(chunks)
 
@@ -78,7 +87,12 @@ def choose_prompt(model: nn.Module, tokenizer: Any, prompt: str, text: Tokens) -
     if not (problem := prompt_problem(model, tokenizer, prompt)):
         return prompt, _length_warning(model, tokenizer, prompt)
     first = np.asarray(text[:START_TOKENS])
-    starts_documents = as_language_model(model).start_id is not None or first[:1].tolist() == [end_of_text(tokenizer)]
+    starts_documents = as_language_model(model).start_id is not None or first[:1].tolist() == [
+        end_of_text(tokenizer)
+    ]
     fallback = "" if starts_documents else tokenizer.decode(first.tolist())
     start = repr(fallback) if fallback else "the model's start token"
-    return fallback, f"samples cannot begin with {prompt!r}: {problem}; using {start}, set another with --train.prompt"
+    return (
+        fallback,
+        f"samples cannot begin with {prompt!r}: {problem}; using {start}, set another with --train.prompt",
+    )

@@ -25,13 +25,20 @@ from llm_scratch.storage.files import atomic_file
 Batch = tuple[Tensor, Tensor]
 
 
-def calc_loss_batch(input_batch: Tensor, target_batch: Tensor, model: nn.Module, device: torch.device | str) -> Tensor:
+def calc_loss_batch(
+    input_batch: Tensor, target_batch: Tensor, model: nn.Module, device: torch.device | str
+) -> Tensor:
     """The mean loss of one batch, in nats per token, ready for `backward`. input_batch, target_batch: [B, T] token ids."""
     return next_token_loss(model(input_batch.to(device)), target_batch.to(device))
 
 
 @torch.no_grad()
-def calc_loss_loader(data_loader: Iterable[Batch], model: nn.Module, device: torch.device | str, num_batches: int | None = None) -> float:
+def calc_loss_loader(
+    data_loader: Iterable[Batch],
+    model: nn.Module,
+    device: torch.device | str,
+    num_batches: int | None = None,
+) -> float:
     """The mean loss over a loader, in nats per token, every token counting the same; nan for an empty loader.
 
     The notebooks took the mean of the batches' means. The two agree if all batches have the same
@@ -53,18 +60,28 @@ def calc_loss_loader(data_loader: Iterable[Batch], model: nn.Module, device: tor
 
 
 def evaluate_model(
-    model: nn.Module, train_loader: Iterable[Batch], val_loader: Iterable[Batch], device: torch.device | str, eval_iter: int | None
+    model: nn.Module,
+    train_loader: Iterable[Batch],
+    val_loader: Iterable[Batch],
+    device: torch.device | str,
+    eval_iter: int | None,
 ) -> tuple[float, float]:
     """(training loss, validation loss) over the first `eval_iter` batches of each, without dropout."""
     with eval_mode(model):
-        return calc_loss_loader(train_loader, model, device, eval_iter), calc_loss_loader(val_loader, model, device, eval_iter)
+        return calc_loss_loader(train_loader, model, device, eval_iter), calc_loss_loader(
+            val_loader, model, device, eval_iter
+        )
 
 
-def generate_and_print_sample(model: nn.Module, tokenizer: Any, device: torch.device | str, start_context: str) -> None:
+def generate_and_print_sample(
+    model: nn.Module, tokenizer: Any, device: torch.device | str, start_context: str
+) -> None:
     """Print a greedy continuation of `start_context` by 50 tokens, on one line."""
     ids = text_to_token_ids(start_context, tokenizer).to(device)
     size = context_length(model) or 50 + ids.shape[1]
-    print(token_ids_to_text(generate_text_simple(model, ids, 50, size), tokenizer).replace("\n", " "))
+    print(
+        token_ids_to_text(generate_text_simple(model, ids, 50, size), tokenizer).replace("\n", " ")
+    )
 
 
 def train_model_simple(
@@ -107,11 +124,15 @@ def train_model_simple(
             optimizer.step()
             tokens_seen += input_batch.numel()
             if step % eval_freq == 0:
-                train_loss, val_loss = evaluate_model(model, train_loader, val_loader, device, eval_iter)
+                train_loss, val_loss = evaluate_model(
+                    model, train_loader, val_loader, device, eval_iter
+                )
                 train_losses.append(train_loss)
                 val_losses.append(val_loss)
                 track_tokens_seen.append(tokens_seen)
-                print(f"Ep {epoch} (Step {step:06d}): Train loss {train_loss:.3f}, Val loss {val_loss:.3f}")
+                print(
+                    f"Ep {epoch} (Step {step:06d}): Train loss {train_loss:.3f}, Val loss {val_loss:.3f}"
+                )
             step += 1
         generate_and_print_sample(model, tokenizer, device, start_context)
     return train_losses, val_losses, track_tokens_seen

@@ -22,15 +22,23 @@ from llm_scratch.training.model_with_loss import ModelWithLoss
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimizer state under names such as `tok_emb.weight/exp_avg`."""
     names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
-    return {f"{names[p]}/{key}": value for p, slots in optimizer.state.items() for key, value in slots.items()}
+    return {
+        f"{names[p]}/{key}": value
+        for p, slots in optimizer.state.items()
+        for key, value in slots.items()
+    }
 
 
-def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Iterable[tuple[str, Tensor]]) -> None:
+def restore_optimizer(
+    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Iterable[tuple[str, Tensor]]
+) -> None:
     """Restore the items of what `optimizer_tensors` returned, one by one."""
     params = dict(model.named_parameters())
     for full, value in tensors:
         name, key = full.rsplit("/", 1)
-        optimizer.state[params[name]][key] = shard_like(params[name], value.clone().to(params[name].device))
+        optimizer.state[params[name]][key] = shard_like(
+            params[name], value.clone().to(params[name].device)
+        )
 
 
 def seed_everything(seed: int) -> None:
@@ -50,9 +58,16 @@ def rng_state() -> dict[str, Any]:
     states: dict[str, Any] = {
         "cpu": torch.get_rng_state().numpy().tobytes().hex(),
         "python": {"words": np.array(words, dtype=np.uint32).tobytes().hex(), "gauss": gauss},
-        "numpy": {"words": np.asarray(key).tobytes().hex(), "place": position, "has_gauss": has_gauss, "gauss": cached},
+        "numpy": {
+            "words": np.asarray(key).tobytes().hex(),
+            "place": position,
+            "has_gauss": has_gauss,
+            "gauss": cached,
+        },
     }
-    if torch.cuda.is_initialized():  # a query would initialize it: half a gigabyte of GPU memory for a CPU run
+    if (
+        torch.cuda.is_initialized()
+    ):  # a query would initialize it: half a gigabyte of GPU memory for a CPU run
         states["cuda"] = torch.cuda.get_rng_state().numpy().tobytes().hex()
     if torch.backends.mps.is_available():
         states["mps"] = torch.mps.get_rng_state().numpy().tobytes().hex()
@@ -70,7 +85,9 @@ def restore_random(states: dict[str, Any]) -> None:
         random.setstate((3, tuple(_words(states["python"]).tolist()), states["python"]["gauss"]))
     if "numpy" in states:
         stored = states["numpy"]
-        np.random.set_state(("MT19937", _words(stored), stored["place"], stored["has_gauss"], stored["gauss"]))
+        np.random.set_state(
+            ("MT19937", _words(stored), stored["place"], stored["has_gauss"], stored["gauss"])
+        )
 
 
 def numerics(model_with_loss: ModelWithLoss, device: torch.device) -> dict[str, Any]:
@@ -100,7 +117,9 @@ def environment_diff(stored: dict[str, Any], here: dict[str, Any]) -> str:
         changed = ["this processor rounds differently from that of the checkpoint"]
     if not changed:
         return ""
-    return f"{', '.join(changed)}: sums may round differently, so the last bits may differ from now on"
+    return (
+        f"{', '.join(changed)}: sums may round differently, so the last bits may differ from now on"
+    )
 
 
 def _in_words(value: Any) -> str:
@@ -128,13 +147,21 @@ def unique_state_dict(model: nn.Module) -> dict[str, Tensor]:
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
     """What training may change of a model, by name: parameters that require gradients, and buffers."""
-    frozen = {name for name, parameter in model.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
+    frozen = {
+        name
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if not parameter.requires_grad
+    }
     return {name: tensor for name, tensor in unique_state_dict(model).items() if name not in frozen}
 
 
 def frozen_sha256(model: nn.Module) -> str:
     """SHA-256 of the names and values of all parameters that require no gradients; "" if there are none."""
-    frozen = [(name, parameter) for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    frozen = [
+        (name, parameter)
+        for name, parameter in model.named_parameters()
+        if not parameter.requires_grad
+    ]
     digest = hashlib.sha256()
     for name, parameter in sorted(frozen, key=lambda named: named[0]):
         values = parameter.detach().cpu().contiguous()

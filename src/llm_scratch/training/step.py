@@ -59,7 +59,9 @@ def train_step(
             their device.
         distributed: the processes that share the step.
     """
-    n_targets = distributed.all_reduce_mean(torch.stack([(targets != IGNORE).sum() for _, targets in batches]).sum())
+    n_targets = distributed.all_reduce_mean(
+        torch.stack([(targets != IGNORE).sum() for _, targets in batches]).sum()
+    )
     total = torch.zeros((), device=n_targets.device)
     optimizer.zero_grad(set_to_none=True)
     for number, (inputs, targets) in enumerate(batches, 1):
@@ -67,7 +69,11 @@ def train_step(
             loss = model_with_loss(inputs, targets) / n_targets
             loss.backward()
         total += loss.detach()
-    norm = full_tensor(nn.utils.clip_grad_norm_(model_with_loss.parameters(), math.inf if grad_clip is None else grad_clip))
+    norm = full_tensor(
+        nn.utils.clip_grad_norm_(
+            model_with_loss.parameters(), math.inf if grad_clip is None else grad_clip
+        )
+    )
     loss = distributed.all_reduce_mean(total)
     norm = distributed.all_reduce_mean(norm)
     good = accept(loss, norm)
@@ -109,9 +115,15 @@ def mean_loss(
     n = len(source) if batches is None else min(batches, len(source))
     with eval_mode(model_with_loss):
         for step in (i * len(source) // n for i in range(n)):
-            inputs, targets = (t.to(distributed.device) for t in _pad_to_multiple(source.batch(step), distributed.size * parts))
+            inputs, targets = (
+                t.to(distributed.device)
+                for t in _pad_to_multiple(source.batch(step), distributed.size * parts)
+            )
             mine = slice(distributed.rank * parts, (distributed.rank + 1) * parts)
-            for part in zip(inputs.chunk(distributed.size * parts)[mine], targets.chunk(distributed.size * parts)[mine]):
+            for part in zip(
+                inputs.chunk(distributed.size * parts)[mine],
+                targets.chunk(distributed.size * parts)[mine],
+            ):
                 total += torch.stack([model_with_loss(*part), (part[1] != IGNORE).sum()])
     nats, n_targets = distributed.all_reduce_mean(total).tolist()
     return nats / n_targets if n_targets else math.nan

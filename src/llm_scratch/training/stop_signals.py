@@ -16,7 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 
 
 @dataclass
@@ -36,7 +38,9 @@ def stop_signals() -> Iterator[StopRequest]:
     """Catch Ctrl-C, SIGTERM and SIGHUP inside the block; only possible in the main thread, a no-op elsewhere."""
     stop = StopRequest()
     interrupts = 0
-    terminals = [stream for stream in (1, 2) if os.isatty(stream)]  # before they go away, when isatty is False
+    terminals = [
+        stream for stream in (1, 2) if os.isatty(stream)
+    ]  # before they go away, when isatty is False
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return

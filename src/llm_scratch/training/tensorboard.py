@@ -35,7 +35,9 @@ class TensorBoardLogger(Callback):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as e:
-            raise UserError(f"--system.tensorboard needs the extra `track`; run {install_command('track')}, or leave the flag out") from e
+            raise UserError(
+                f"--system.tensorboard needs the extra `track`; run {install_command('track')}, or leave the flag out"
+            ) from e
         self._open = SummaryWriter
         self._warn = warn
         self._writer: Any = None
@@ -50,7 +52,10 @@ class TensorBoardLogger(Callback):
         try:
             self._writer = self._open(str(folder), purge_step=state.step + 1)
         except OSError as e:
-            raise UserError(f"cannot write {folder}: {e.strerror}; free some space or choose another --out", RESOURCES) from e
+            raise UserError(
+                f"cannot write {folder}: {e.strerror}; free some space or choose another --out",
+                RESOURCES,
+            ) from e
 
     def logged(self, state: TrainState, row: dict[str, float]) -> None:
         """Write the values of a row, until the disk refuses."""
@@ -59,7 +64,9 @@ class TensorBoardLogger(Callback):
         try:
             for key, value in row.items():
                 if key != "step":
-                    self._writer.add_scalar(NAMES.get(key, f"training/{key}"), value, int(row["step"]))
+                    self._writer.add_scalar(
+                        NAMES.get(key, f"training/{key}"), value, int(row["step"])
+                    )
         except OSError as e:
             self._writer = None
             self._warn(f"TensorBoard logging stopped: {e.strerror or e}; metrics.jsonl continues")

@@ -108,11 +108,15 @@ class Trainer(TrainState):
         """
         began = time.perf_counter()
         tokens_before = self.tokens
-        while not self.in_flight or (len(self.in_flight) <= self.max_in_flight and self.step + len(self.in_flight) < until):
+        while not self.in_flight or (
+            len(self.in_flight) <= self.max_in_flight and self.step + len(self.in_flight) < until
+        ):
             self.enqueue()
         decision, row = self.collect()
         if decision is Decision.KEEP:
-            row |= self.timer.fields(self.model, self.tokens - tokens_before, time.perf_counter() - began)
+            row |= self.timer.fields(
+                self.model, self.tokens - tokens_before, time.perf_counter() - began
+            )
         return decision, row
 
     def enqueue(self) -> None:
@@ -124,18 +128,33 @@ class Trainer(TrainState):
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
         if distributed.size > 1:  # dropout differs between ranks, and repeats if the step is redone
-            seed_everything(int(np.random.SeedSequence([cfg.seed, step, distributed.rank]).generate_state(1)[0]))
-        batch = self.data.train.batch(step + self.recovery.counts.skipped_batches, distributed.rank, distributed.size)
+            seed_everything(
+                int(np.random.SeedSequence([cfg.seed, step, distributed.rank]).generate_state(1)[0])
+            )
+        batch = self.data.train.batch(
+            step + self.recovery.counts.skipped_batches, distributed.rank, distributed.size
+        )
         inputs, targets = (_to_device(part, self.device) for part in batch)
-        parts = list(zip(*(part.chunk(micro_batches(cfg, distributed)) for part in (inputs, targets))))
+        parts = list(
+            zip(*(part.chunk(micro_batches(cfg, distributed)) for part in (inputs, targets)))
+        )
         with self.inject_fault(step + 1, self.model_with_loss):
-            result = train_step(self.wrapped_model, self.optimizer, parts, cfg.grad_clip, self.recovery.accept, distributed)
+            result = train_step(
+                self.wrapped_model,
+                self.optimizer,
+                parts,
+                cfg.grad_clip,
+                self.recovery.accept,
+                distributed,
+            )
         self.in_flight.append(InFlightStep(rate, *_to_host(result)))
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0: the schedule's, lowered by each rollback."""
         cfg = self.config.train
-        return learning_rate(step, self.steps, cfg) * cfg.rollback_lr**self.recovery.counts.rollbacks
+        return (
+            learning_rate(step, self.steps, cfg) * cfg.rollback_lr**self.recovery.counts.rollbacks
+        )
 
     def collect(self) -> tuple[Decision, dict[str, float]]:
         """Read the results of the oldest enqueued step; returns what `train_step` describes."""
@@ -148,22 +167,49 @@ class Trainer(TrainState):
         decision = self.recovery.decide(bool(result.good))
         if decision is not Decision.KEEP:
             measured = {"loss": loss, "grad_norm": norm}
-            finite = {f"skipped_{name}": value for name, value in measured.items() if math.isfinite(value)}
+            finite = {
+                f"skipped_{name}": value for name, value in measured.items() if math.isfinite(value)
+            }
             skipped = self.recovery.counts.skipped
-            return decision, {"step": self.step, "tokens": self.tokens, "lr": rate, "skipped": skipped, **finite}
+            return decision, {
+                "step": self.step,
+                "tokens": self.tokens,
+                "lr": rate,
+                "skipped": skipped,
+                **finite,
+            }
         self.tokens += round(result.tokens.item() * self.distributed.size)
         bits = self._bits_per_byte("bits_per_byte", loss)
-        return decision, {"step": self.step, "tokens": self.tokens, "loss": loss, **bits, "lr": rate, "grad_norm": norm}
+        return decision, {
+            "step": self.step,
+            "tokens": self.tokens,
+            "loss": loss,
+            **bits,
+            "lr": rate,
+            "grad_norm": norm,
+        }
 
     def evaluate(self) -> dict[str, float]:
         """Training and validation loss in nats per token, and for text the latter in bits per byte."""
         cfg = self.config.train
         parts = micro_batches(cfg, self.distributed)
-        measure = partial(mean_loss, self.wrapped_model, batches=cfg.eval_batches, parts=parts, distributed=self.distributed)
+        measure = partial(
+            mean_loss,
+            self.wrapped_model,
+            batches=cfg.eval_batches,
+            parts=parts,
+            distributed=self.distributed,
+        )
         train, val = measure(self.data.train), measure(self.data.val)
         reshard(self.wrapped_model)
         passes = self.step / len(self.data.train)  # epochs, under the name of metrics.jsonl
-        self.last_eval = {"step": self.step, "tokens": self.tokens, "passes": passes, "train_loss": train, "val_loss": val}
+        self.last_eval = {
+            "step": self.step,
+            "tokens": self.tokens,
+            "passes": passes,
+            "train_loss": train,
+            "val_loss": val,
+        }
         self.last_eval |= self._bits_per_byte("val_bits_per_byte", val)
         return self.last_eval
 
@@ -182,7 +228,14 @@ class Trainer(TrainState):
         Raises:
             UserError: names the first tensor that is not (exit code 5).
         """
-        bad = next((name for name, tensor in tensors.items() if not checkpoint.all_finite(local_shard(tensor))), None)
+        bad = next(
+            (
+                name
+                for name, tensor in tensors.items()
+                if not checkpoint.all_finite(local_shard(tensor))
+            ),
+            None,
+        )
         if self.distributed.all_reduce_max(int(bad is not None)):
             name = bad or "a weight of another process"
             raise UserError(
@@ -216,32 +269,49 @@ class Trainer(TrainState):
             "start_id": as_language_model(self.model).start_id, "random": rng_state(), **self.recovery.state(),
         } | numerics(self.model_with_loss, self.device)  # fmt: skip
         if isinstance(self.data.train, TokenLoader) and not self.data.train.whole_window_offsets:
-            state["row_offsets"] = "remainder"  # runs from before this key resume with their own rows
+            state["row_offsets"] = (
+                "remainder"  # runs from before this key resume with their own rows
+            )
         if self.data.text is not None:
             state["text"] = asdict(self.data.text)
         if self.frozen_sha256:
             state["frozen_sha256"] = self.frozen_sha256
-        return CheckpointData(self.step, to_dict(self.config), weights, optimizer, state, self.data.tokenizer)
+        return CheckpointData(
+            self.step, to_dict(self.config), weights, optimizer, state, self.data.tokenizer
+        )
 
     def state_tensors(self, copies: bool = False) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Unsharded trained weights and optimizer state, for rank 0; a collective call. `copies` as for `gather`."""
         collect = partial(self.distributed.gather, copies=copies)
-        return collect(trained_tensors(self.model)), collect(optimizer_tensors(self.model, self.optimizer))
+        return collect(trained_tensors(self.model)), collect(
+            optimizer_tensors(self.model, self.optimizer)
+        )
 
     def restore(self, saved: checkpoint.Checkpoint) -> None:
         """Restore the state of a checkpoint. Only rank 0 needs its tensors; frozen weights stay."""
         own = self.model.state_dict()
-        weights = {name: shard_like(own.get(name, full), full) for name, full in self.distributed.broadcast_tensors(saved.weights)}
+        weights = {
+            name: shard_like(own.get(name, full), full)
+            for name, full in self.distributed.broadcast_tensors(saved.weights)
+        }
         checkpoint.set_weights(self.model, self._frozen_weights() | weights, str(saved.folder))
-        restore_optimizer(self.model, self.optimizer, self.distributed.broadcast_tensors(saved.optimizer))
+        restore_optimizer(
+            self.model, self.optimizer, self.distributed.broadcast_tensors(saved.optimizer)
+        )
         restore_random(saved.state["random"])
         stored = {"precision": "float32"} | saved.state  # the first format did not store it
         self.model_with_loss.restore_choices(stored, self.config.system, self.device)
         self.recovery.restore(saved.state)
-        self.step, self.tokens, self.best, self.last_eval = (saved.state[key] for key in ("step", "tokens", "best", "last_eval"))
+        self.step, self.tokens, self.best, self.last_eval = (
+            saved.state[key] for key in ("step", "tokens", "best", "last_eval")
+        )
 
     def _frozen_weights(self) -> dict[str, Tensor]:
-        return {name: parameter.detach() for name, parameter in self.model.named_parameters() if not parameter.requires_grad}
+        return {
+            name: parameter.detach()
+            for name, parameter in self.model.named_parameters()
+            if not parameter.requires_grad
+        }
 
     def roll_back(self, saved: checkpoint.Checkpoint | None) -> str:
         """Restore a checkpoint after consecutive bad steps and skip past their data; returns a message.
@@ -254,7 +324,9 @@ class Trainer(TrainState):
         if saved is None:
             raise diverged(before, failed_at, "there is no checkpoint to roll back to")
         if before.rollbacks == MAX_ROLLBACKS:
-            raise diverged(before, failed_at, f"the run has rolled back {MAX_ROLLBACKS} times already")
+            raise diverged(
+                before, failed_at, f"the run has rolled back {MAX_ROLLBACKS} times already"
+            )
         self.in_flight.clear()
         self.restore(saved)
         return self.recovery.count_rollback(before, failed_at, self.step)
@@ -288,7 +360,9 @@ def build_trainer(
     seed_everything(cfg.seed)
     model = build(config.model) if model is None else model
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise UserError("model: no parameter requires gradients, so there is nothing to train; set requires_grad of those to train")
+        raise UserError(
+            "model: no parameter requires gradients, so there is nothing to train; set requires_grad of those to train"
+        )
     if distributed.size == 1 or config.system.parallel == "ddp":
         model = model.to(distributed.device)  # FSDP moves a model block by block
     if data.corpus is not None:
@@ -298,7 +372,9 @@ def build_trainer(
     steps = total_steps(cfg, data.train)
     work = steps * cfg.batch_size * config.model.context_length * 6.0 * config.model.n_params
     model_with_loss = prepare_for_training(model, config.system, distributed.device, work, loss)
-    wrapped_model = parallelize(model_with_loss, config.system, distributed)  # before the optimizer: FSDP replaces parameters
+    wrapped_model = parallelize(
+        model_with_loss, config.system, distributed
+    )  # before the optimizer: FSDP replaces parameters
     return Trainer(
         config=config,
         folder=folder,
@@ -337,7 +413,9 @@ def _to_host(result: StepResult) -> tuple[StepResult, torch.cuda.Event | None]:
     """
     if result.loss.device.type != "cuda":
         return result, None
-    values = StepResult(*(value.to("cpu", non_blocking=True) for value in result))  # to pinned memory
+    values = StepResult(
+        *(value.to("cpu", non_blocking=True) for value in result)
+    )  # to pinned memory
     ready = torch.cuda.Event()
     ready.record(torch.cuda.current_stream(result.loss.device))
     return values, ready

@@ -64,11 +64,16 @@ def _validate_data(config: RunConfig, has_checkpoint: bool) -> None:
     if source == "file":
         missing = next((path for path in expand_pattern(argument) if not path.exists()), None)
         if missing is not None:
-            raise UserError(f"cannot read {missing}: no such file; expected a text file, a folder or a pattern", DATA)
+            raise UserError(
+                f"cannot read {missing}: no such file; expected a text file, a folder or a pattern",
+                DATA,
+            )
     if source == "shards":
         open_shards(argument)
         if config.data.split != "tokens":
-            raise UserError(f"{config.data.source} holds tokens, and data.split is {config.data.split!r}; set --data.split tokens")
+            raise UserError(
+                f"{config.data.source} holds tokens, and data.split is {config.data.split!r}; set --data.split tokens"
+            )
 
 
 def _validate_tokenizer(config: RunConfig) -> None:

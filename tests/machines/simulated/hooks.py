@@ -22,7 +22,9 @@ class Altered(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         if name in self._absent:
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r} on this machine")
+            raise AttributeError(
+                f"module {self.__name__!r} has no attribute {name!r} on this machine"
+            )
         return getattr(self._real, name)
 
 
@@ -39,7 +41,9 @@ def for_our_code(name: str, module: ModuleType | None) -> None:
     _for_our_code[name] = module
 
 
-def _import_altered(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
+def _import_altered(
+    name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
+) -> Any:
     importer = (globals or {}).get("__name__") or ""
     if importer.partition(".")[0] == "llm_scratch" and name in _for_our_code:
         module = _for_our_code[name]

@@ -10,7 +10,9 @@ from typing import Any
 from hooks import after_import
 
 FLOAT64 = "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64. Please use float32 instead."
-TWO_DEVICES = "Expected all tensors to be on the same device, but found at least two devices, mps:0 and cpu!"
+TWO_DEVICES = (
+    "Expected all tensors to be on the same device, but found at least two devices, mps:0 and cpu!"
+)
 PINNED = "Attempted to set the storage of a tensor on device mps to pinned memory"
 NUMPY = "can't convert mps:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
 
@@ -32,13 +34,19 @@ def change(torch: Any) -> None:
         def __new__(cls, values: Any) -> Any:
             if values.dtype == torch.float64:
                 raise TypeError(FLOAT64)
-            place = {"strides": values.stride(), "storage_offset": values.storage_offset(), "dtype": values.dtype}
+            place = {
+                "strides": values.stride(),
+                "storage_offset": values.storage_offset(),
+                "dtype": values.dtype,
+            }
             return torch.Tensor._make_wrapper_subclass(cls, values.shape, **place)
 
         def __init__(self, values: Any) -> None:
             self.values = values
 
-        def __tensor_flatten__(self) -> Any:  # with these two, nn.Module.to() puts such tensors in place of its own
+        def __tensor_flatten__(
+            self,
+        ) -> Any:  # with these two, nn.Module.to() puts such tensors in place of its own
             return ["values"], None
 
         @staticmethod
@@ -66,21 +74,33 @@ def change(torch: Any) -> None:
             raise RuntimeError(PINNED)
 
         @classmethod
-        def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        def __torch_dispatch__(
+            cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            tensors = [
+                leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)
+            ]
             is_copy = func._schema.name == "aten::copy_"
-            if not is_copy and any(tensor.dim() > 0 and type(tensor) is not MPSTensor for tensor in tensors):
+            if not is_copy and any(
+                tensor.dim() > 0 and type(tensor) is not MPSTensor for tensor in tensors
+            ):
                 raise RuntimeError(TWO_DEVICES)
             known = {id(tensor.values): tensor for tensor in tensors if type(tensor) is MPSTensor}
             args, kwargs = tree_map(in_main_memory, (args, kwargs or {}))
             results = func(*args, **kwargs)  # an operation in place returns a tensor that is known
-            return tree_map(lambda leaf: known[id(leaf)] if id(leaf) in known else on_gpu(leaf), results)
+            return tree_map(
+                lambda leaf: known[id(leaf)] if id(leaf) in known else on_gpu(leaf), results
+            )
 
     def in_main_memory(leaf: Any) -> Any:
         return leaf.values if isinstance(leaf, MPSTensor) else leaf
 
     def on_gpu(leaf: Any) -> Any:
-        return MPSTensor(leaf) if isinstance(leaf, torch.Tensor) and type(leaf) is not MPSTensor else leaf
+        return (
+            MPSTensor(leaf)
+            if isinstance(leaf, torch.Tensor) and type(leaf) is not MPSTensor
+            else leaf
+        )
 
     def is_device(leaf: Any, kind: str) -> bool:
         return isinstance(leaf, str | torch.device) and str(leaf).partition(":")[0] == kind
@@ -91,12 +111,16 @@ def change(torch: Any) -> None:
     class Devices(TorchFunctionMode):
         """Sees every call of torch's before torch does, and makes on the GPU what is asked for there."""
 
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
             kwargs = kwargs or {}
             if kwargs.get("pin_memory"):
                 raise RuntimeError(PINNED)
             names_device = func in (torch.device, torch._C._nn._parse_to)
-            if names_device or not any(is_device(leaf, "mps") for leaf in tree_leaves((args, kwargs))):
+            if names_device or not any(
+                is_device(leaf, "mps") for leaf in tree_leaves((args, kwargs))
+            ):
                 return func(*args, **kwargs)
             args, kwargs = tree_map(without_gpu, (args, kwargs))
             result = func(*args, **kwargs)

@@ -43,5 +43,11 @@ def protect_open_files() -> None:
 
         return altered
 
-    for name, n_paths in (("remove", 1), ("unlink", 1), ("rmdir", 1), ("rename", 2), ("replace", 2)):
+    for name, n_paths in (
+        ("remove", 1),
+        ("unlink", 1),
+        ("rmdir", 1),
+        ("rename", 2),
+        ("replace", 2),
+    ):
         setattr(os, name, protected(getattr(os, name), n_paths))

@@ -13,7 +13,9 @@ _TYPES = {LK_UNLCK: fcntl.F_UNLCK, LK_NBLCK: fcntl.F_WRLCK}
 def locking(number: int, mode: int, n_bytes: int) -> None:
     """Lock `n_bytes` from the current position on, or raise PermissionError if they are locked."""
     start = os.lseek(number, 0, os.SEEK_CUR)
-    request = struct.pack("hhqqi4x", _TYPES[mode], os.SEEK_SET, start, n_bytes, 0)  # C's struct flock
+    request = struct.pack(
+        "hhqqi4x", _TYPES[mode], os.SEEK_SET, start, n_bytes, 0
+    )  # C's struct flock
     try:
         fcntl.fcntl(number, fcntl.F_OFD_SETLK, request)
     except BlockingIOError:

@@ -10,7 +10,9 @@ from typing import Any
 real_open = io.open
 
 
-def change_open(hidden: tuple[str, ...] = (), encoding: str = "", newline: str | None = None) -> None:
+def change_open(
+    hidden: tuple[str, ...] = (), encoding: str = "", newline: str | None = None
+) -> None:
     """Change `open` for the whole process, pathlib included.
 
     Args:

@@ -53,7 +53,10 @@ def _is_writable(number: int) -> bool:
 
 
 for_our_code("sys", Altered(sys, platform="win32"))
-for_our_code("os", Altered(os, MISSING_IN_OS, name="nt", linesep="\r\n", open=open_file, fsync=fsync, kill=kill))
+for_our_code(
+    "os",
+    Altered(os, MISSING_IN_OS, name="nt", linesep="\r\n", open=open_file, fsync=fsync, kill=kill),
+)
 for_our_code("signal", Altered(signal, MISSING_IN_SIGNAL))
 for_our_code("msvcrt", simulated_msvcrt)
 for name in ("fcntl", "grp", "pty", "pwd", "readline", "resource", "termios", "tty"):

@@ -62,7 +62,9 @@ class Chat(Command, SamplingFlags):
         """Load the model, then read input and print answers until the end of input."""
         self.kwargs()
         resolve_model_path(self.run_)
-        sampling = SamplingFlags(**{name: getattr(self, name) for name in SamplingFlags.__dataclass_fields__})
+        sampling = SamplingFlags(
+            **{name: getattr(self, name) for name in SamplingFlags.__dataclass_fields__}
+        )
         session = ChatSession(
             sampling,
             Conversation(self.system, transcript=self.transcript),

@@ -64,10 +64,14 @@ class Compare(ReportCommand):
 
         experiment = self._experiment()
         if self.plan:
-            plan_and_print(experiment, self.out, self.device, self.pilot, self.noise_from, self.json)
+            plan_and_print(
+                experiment, self.out, self.device, self.pilot, self.noise_from, self.json
+            )
             return
         if self.pilot or self.noise_from:
-            raise UserError("--pilot and --noise-from have no effect without --plan; add --plan, or leave them out")
+            raise UserError(
+                "--pilot and --noise-from have no effect without --plan; add --plan, or leave them out"
+            )
         run_and_print(experiment, self.out, self.device, self.json)
 
     def _experiment(self) -> Experiment:
@@ -86,5 +90,7 @@ class Compare(ReportCommand):
         if not self.remove_each:
             return compare_settings(self.base, self.arms, self.seeds, **more)
         if len(self.arms) > 1:
-            raise UserError(f"--remove-each: {len(self.arms)} recipes; put all settings of one recipe into one word, in quotes")
+            raise UserError(
+                f"--remove-each: {len(self.arms)} recipes; put all settings of one recipe into one word, in quotes"
+            )
         return remove_each(self.base, self.arms[0], self.seeds, **more)

@@ -135,7 +135,12 @@ class CompareDecoding(ReportCommand):
                 show_texts(screen, prompt, shown)
         shown += [] if real is None else [DecodingSample("validation text", "", (), real, None)]
         branches = next_token_tree(model, tokenizer, prompt, eot=end_of_text(tokenizer))
-        atomic_write(Path(self.out), render_html(self._facts(path, prompt), prompt, shown, repeated_texts(shown), branches, tokenizer))
+        atomic_write(
+            Path(self.out),
+            render_html(
+                self._facts(path, prompt), prompt, shown, repeated_texts(shown), branches, tokenizer
+            ),
+        )
         if self.json:
             print_json(decoding_json(path, prompt, self.out, description, shown))
             return
@@ -143,20 +148,26 @@ class CompareDecoding(ReportCommand):
         screen.print(f"\n{self.out}", soft_wrap=True)
         print_note(f"[{description}]")
 
-    def samples_of_methods(self, model: Any, tokenizer: Any, prompt: str, index: SuffixIndex | None) -> Iterator[DecodingSample]:
+    def samples_of_methods(
+        self, model: Any, tokenizer: Any, prompt: str, index: SuffixIndex | None
+    ) -> Iterator[DecodingSample]:
         """The texts of each method, generated one after the other and timed from the prompt to the last token."""
         from llm_scratch.evaluation.decoding_metrics import score_samples
         from llm_scratch.tokenizers.special import end_of_text
 
         methods = DECODING_PRESETS | (
-            {"speculative": {"decoder": "speculative", "draft": self.draft, "temperature": 0.0}} if self.draft else {}
+            {"speculative": {"decoder": "speculative", "draft": self.draft, "temperature": 0.0}}
+            if self.draft
+            else {}
         )
         eot = end_of_text(tokenizer)
         for turn, (name, settings) in enumerate([next(iter(methods.items())), *methods.items()]):
             n = self.samples if is_random(settings) else 1
             began = time.perf_counter()
             pieces: list[list[TextChunk]] = [[] for _ in range(n)]
-            rows = DecodingFlags(**settings).generate(model, tokenizer, prompt, self.seed, n, None, max_new_tokens=self.max_tokens, top=0)
+            rows = DecodingFlags(**settings).generate(
+                model, tokenizer, prompt, self.seed, n, None, max_new_tokens=self.max_tokens, top=0
+            )
             try:
                 for row, piece in rows:
                     pieces[row].append(piece)
@@ -167,13 +178,29 @@ class CompareDecoding(ReportCommand):
                 continue
             seconds = time.perf_counter() - began
             ids = [[piece.id for piece in text if piece.id not in (None, eot)] for text in pieces]
-            logprobs = [[piece.logprob for piece in text if piece.id is not None and piece.logprob is not None] for text in pieces]
+            logprobs = [
+                [
+                    piece.logprob
+                    for piece in text
+                    if piece.id is not None and piece.logprob is not None
+                ]
+                for text in pieces
+            ]
             n_tokens = sum(piece.id is not None for text in pieces for piece in text)
             if turn:  # the first method runs twice: the first call is slower and is not reported
                 scores = score_samples(ids, logprobs, index)
-                yield DecodingSample(name, flags(settings), tuple(map(tuple, pieces)), scores, n_tokens / seconds, ABOUT[name])
+                yield DecodingSample(
+                    name,
+                    flags(settings),
+                    tuple(map(tuple, pieces)),
+                    scores,
+                    n_tokens / seconds,
+                    ABOUT[name],
+                )
 
-    def _training_text(self, path: Path, model: Any, tokenizer: Any) -> tuple[SuffixIndex | None, TextMetrics | None]:
+    def _training_text(
+        self, path: Path, model: Any, tokenizer: Any
+    ) -> tuple[SuffixIndex | None, TextMetrics | None]:
         """The index of the training text, and the metrics of validation text; None where RUN records no text."""
         from llm_scratch.cli.run_text import prepare_text_of
         from llm_scratch.evaluation.decoding_metrics import reference_metrics
@@ -185,7 +212,9 @@ class CompareDecoding(ReportCommand):
         corpus = prepare_text_of(run, tokenizer)
         index = SuffixIndex(corpus.train)
         try:
-            return index, reference_metrics(model, corpus.val, index, self.max_tokens, seed=self.seed)
+            return index, reference_metrics(
+                model, corpus.val, index, self.max_tokens, seed=self.seed
+            )
         except UserError as e:
             print_error(f"warning: validation text: left out: {e}")
             return index, None
@@ -195,10 +224,30 @@ class CompareDecoding(ReportCommand):
         run = run_of(path)
         facts = {"model": str(path)}
         if run is not None:
-            facts["step"] = run.description or f"{run.step:,}" + (f" of {run.steps:,}" if run.steps else "")
-        words: list[str] = ["compare-decoding", str(path), prompt, "--max-tokens", str(self.max_tokens), "--samples", str(self.samples)]
-        words += ["--seed", str(self.seed), *(["--draft", self.draft] if self.draft else []), "--out", self.out]
-        seeds = f"{self.seed}" if self.samples == 1 else f"{self.seed} to {self.seed + self.samples - 1}, one for each text"
+            facts["step"] = run.description or f"{run.step:,}" + (
+                f" of {run.steps:,}" if run.steps else ""
+            )
+        words: list[str] = [
+            "compare-decoding",
+            str(path),
+            prompt,
+            "--max-tokens",
+            str(self.max_tokens),
+            "--samples",
+            str(self.samples),
+        ]
+        words += [
+            "--seed",
+            str(self.seed),
+            *(["--draft", self.draft] if self.draft else []),
+            "--out",
+            self.out,
+        ]
+        seeds = (
+            f"{self.seed}"
+            if self.samples == 1
+            else f"{self.seed} to {self.seed + self.samples - 1}, one for each text"
+        )
         return facts | {
             "seed": seeds,
             "tokens": f"{self.max_tokens} at most",
@@ -209,7 +258,10 @@ class CompareDecoding(ReportCommand):
 
 def is_random(settings: dict[str, Any]) -> bool:
     """Whether a method samples, so that another seed gives another text."""
-    return settings.get("decoder", "sample") in ("sample", "speculative", "lookup") and settings.get("temperature") != 0
+    return (
+        settings.get("decoder", "sample") in ("sample", "speculative", "lookup")
+        and settings.get("temperature") != 0
+    )
 
 
 def show_texts(screen: Console, prompt: str, shown: list[DecodingSample]) -> None:
@@ -218,13 +270,20 @@ def show_texts(screen: Console, prompt: str, shown: list[DecodingSample]) -> Non
     screen.print(Text.assemble((method.name, "bold"), f"  {method.flags}"))
     for sample, text in enumerate(method.texts):
         before = repeated.get((len(shown) - 1, sample))
-        screen.print(Text.assemble((sanitize(prompt), "bold"), sanitize(text)) if before is None else Text(f"(the text of {before})"))
+        screen.print(
+            Text.assemble((sanitize(prompt), "bold"), sanitize(text))
+            if before is None
+            else Text(f"(the text of {before})")
+        )
     screen.print()
 
 
 def flags(settings: dict[str, Any]) -> str:
     """Settings as flags of `llm-scratch generate`: --temperature 1 --top-k 40."""
-    words = [(f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)) for name, value in settings.items()]
+    words = [
+        (f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value))
+        for name, value in settings.items()
+    ]
     return quote(*(word for pair in words for word in pair))
 
 
@@ -235,6 +294,10 @@ def show_table(screen: Console, shown: list[DecodingSample]) -> None:
         scores = method.scores
         spread = [format_number(share, 2) for share in scores.distinct]
         grid.add_row(
-            method.name, format_number(scores.perplexity, 2), *spread, format_number(scores.overlap, 0), format_number(method.speed, 0)
+            method.name,
+            format_number(scores.perplexity, 2),
+            *spread,
+            format_number(scores.overlap, 0),
+            format_number(method.speed, 0),
         )
     screen.print(grid)

@@ -35,7 +35,11 @@ class Config(ReportCommand):
     def run(self) -> None:
         """Print the list, or the YAML."""
         if self.json:
-            print_json({"preset": self.preset, "config": to_dict(preset(self.preset))} if self.preset else {"presets": _presets_json()})
+            print_json(
+                {"preset": self.preset, "config": to_dict(preset(self.preset))}
+                if self.preset
+                else {"presets": _presets_json()}
+            )
             return
         if self.preset:
             print(commented_yaml(self.preset), end="")
@@ -45,14 +49,23 @@ class Config(ReportCommand):
         for name, make in PRESETS.items():
             params = make().model.n_params
             grid.add_row(name, f"{params / 1e6:.1f} M", (inspect.getdoc(make) or "").split("\n")[0])
-        grid.add_row("text PATH", "any", "Your own text: settings are chosen for the text, this machine and the time.")
+        grid.add_row(
+            "text PATH",
+            "any",
+            "Your own text: settings are chosen for the text, this machine and the time.",
+        )
         console().print(grid)
 
 
 def _presets_json() -> list[dict[str, Any]]:
     """The presets of `config --json`."""
-    first_lines = {name: (inspect.getdoc(make) or "").split("\n")[0] for name, make in PRESETS.items()}
-    return [{"name": name, "parameters": PRESETS[name]().model.n_params, "description": about} for name, about in first_lines.items()]
+    first_lines = {
+        name: (inspect.getdoc(make) or "").split("\n")[0] for name, make in PRESETS.items()
+    }
+    return [
+        {"name": name, "parameters": PRESETS[name]().model.n_params, "description": about}
+        for name, about in first_lines.items()
+    ]
 
 
 def commented_yaml(name: str) -> str:
@@ -79,7 +92,11 @@ def descriptions(config: Any, prefix: str = "") -> dict[str, str]:
         if is_dataclass(value):
             notes.update(descriptions(value, f"{name}."))
         else:
-            default = yaml.safe_dump(setting.default, default_flow_style=True).removesuffix("...\n").strip()
+            default = (
+                yaml.safe_dump(setting.default, default_flow_style=True)
+                .removesuffix("...\n")
+                .strip()
+            )
             notes[name] = f"{texts[setting.name]} ({kind_of(hints[setting.name])}, {default})"
     return notes
 
@@ -90,16 +107,29 @@ def kind_of(hint: Any) -> str:
         return " | ".join(map(str, get_args(hint)))
     if get_args(hint):
         between = ", " if get_origin(hint) is tuple else " or "
-        return between.join("null" if part is NoneType else kind_of(part) for part in get_args(hint))
+        return between.join(
+            "null" if part is NoneType else kind_of(part) for part in get_args(hint)
+        )
     return hint.__name__
 
 
 def _texts(cls: type) -> dict[str, str]:
     """The docstring below each field of a dataclass, read from the source because Python discards it."""
-    inherited = {name: text for base in cls.__bases__ if is_dataclass(base) for name, text in _texts(base).items()}
-    (body,) = (node.body for node in ast.parse(inspect.getsource(cls)).body if isinstance(node, ast.ClassDef))
+    inherited = {
+        name: text
+        for base in cls.__bases__
+        if is_dataclass(base)
+        for name, text in _texts(base).items()
+    }
+    (body,) = (
+        node.body
+        for node in ast.parse(inspect.getsource(cls)).body
+        if isinstance(node, ast.ClassDef)
+    )
     return inherited | {
         line.target.id: " ".join(ast.literal_eval(text.value).split())
         for line, text in zip(body, body[1:])
-        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and isinstance(text, ast.Expr)
+        if isinstance(line, ast.AnnAssign)
+        and isinstance(line.target, ast.Name)
+        and isinstance(text, ast.Expr)
     }

@@ -144,7 +144,11 @@ class ShowSource(ReportCommand):
             documents = read(self.source)
         text = documents[0]
         if self.json:
-            floor = story_entropy_floor(min(len(documents), FLOOR_STORIES)) if kind == "stories" else None
+            floor = (
+                story_entropy_floor(min(len(documents), FLOOR_STORIES))
+                if kind == "stories"
+                else None
+            )
             print_json(text_json(self.source, documents, floor, text[:SAMPLE_CHARACTERS]))
             return
         grid = table("", "")
@@ -180,7 +184,9 @@ def _show_shards(folder: str, screen: Console, as_json: bool = False) -> None:
     row, index = open_shards(folder)
     ids = np.asarray(row[1 : SAMPLE_CHARACTERS + 1])
     ends = np.flatnonzero(ids == index.eot)
-    text = load_tokenizer(expand_user(folder)).decode(ids[: ends[0] if len(ends) else None].tolist())
+    text = load_tokenizer(expand_user(folder)).decode(
+        ids[: ends[0] if len(ends) else None].tolist()
+    )
     if as_json:
         print_json(shards_json(f"shards:{folder}", index, text[:SAMPLE_CHARACTERS]))
         return
@@ -190,11 +196,17 @@ def _show_shards(folder: str, screen: Console, as_json: bool = False) -> None:
     done = index.done
     for what, value in (
         ("source", f"{index.source['name']}"),
-        ("documents", f"{done.documents:,}" + (f", {done.empty:,} empty skipped" if done.empty else "")),
+        (
+            "documents",
+            f"{done.documents:,}" + (f", {done.empty:,} empty skipped" if done.empty else ""),
+        ),
         ("bytes", f"{done.text_bytes:,}"),
         ("tokens", f"{index.tokens:,}, {done.text_bytes / index.tokens:.2f} bytes each"),
         ("tokenizer", f"{index.settings['tokenizer']}, {index.n_vocab:,} tokens"),
-        ("shards", f"{len(index.shards)} of {index.settings['shard_tokens']:,} tokens as {index.dtype}"),
+        (
+            "shards",
+            f"{len(index.shards)} of {index.settings['shard_tokens']:,} tokens as {index.dtype}",
+        ),
     ):
         grid.add_row(what, sanitize(value))
     screen.print(grid)

@@ -28,7 +28,17 @@ from llm_scratch.extras import EXTRAS
 from llm_scratch.formatting import format_bytes, quote, shell_command
 from llm_scratch.storage.user_folders import find_cache_folder
 
-CORE = ("torch", "numpy", "regex", "safetensors", "tyro", "rich", "pyyaml", "tiktoken", "matplotlib")
+CORE = (
+    "torch",
+    "numpy",
+    "regex",
+    "safetensors",
+    "tyro",
+    "rich",
+    "pyyaml",
+    "tiktoken",
+    "matplotlib",
+)
 PIP = quote(sys.executable, "-m", "pip")
 NVIDIA = Path("/proc/driver/nvidia/version")  # exists when the driver is loaded
 MIN_FREE_BYTES = 2 << 30
@@ -72,7 +82,9 @@ class Doctor(ReportCommand):
             UserError: an argument, such as the name of a run; names the command for it.
         """
         if words:
-            raise UserError(f"doctor: unexpected argument {words[0]!r}; to check a run: {shell_command('runs', 'diagnose', words[0])}")
+            raise UserError(
+                f"doctor: unexpected argument {words[0]!r}; to check a run: {shell_command('runs', 'diagnose', words[0])}"
+            )
         return cls()
 
     def run(self) -> None:
@@ -82,7 +94,10 @@ class Doctor(ReportCommand):
             from llm_scratch.cli.capabilities import capabilities
 
             self._forget_measured()
-            checks = [{"name": row.name, "found": row.value, "ok": not row.fix, "fix": row.fix} for row in rows]
+            checks = [
+                {"name": row.name, "found": row.value, "ok": not row.fix, "fix": row.fix}
+                for row in rows
+            ]
             print_json(machine_json(checks, capabilities()))
             return
         grid = table("", "", "", left=3)
@@ -114,7 +129,9 @@ class Doctor(ReportCommand):
         with screen.status("timing matrix products ..."):
             for each in capabilities():
                 grid.add_row(each.name, each.works, each.speed, each.used)
-        screen.print(f"\nMeasured for a model {WIDTH} wide, a prompt and its continuation; speed as a multiple of plain float32:")
+        screen.print(
+            f"\nMeasured for a model {WIDTH} wide, a prompt and its continuation; speed as a multiple of plain float32:"
+        )
         screen.print(grid)
 
 
@@ -131,7 +148,10 @@ def cpu_count() -> int:
 
 
 def _python() -> Iterator[Row]:
-    yield Row("llm-scratch", f"{__version__}, Python {platform.python_version()}, {platform.platform(terse=True)}")
+    yield Row(
+        "llm-scratch",
+        f"{__version__}, Python {platform.python_version()}, {platform.platform(terse=True)}",
+    )
     for package in CORE:
         if _version(package) is None:
             yield Row(package, "not installed", f"{PIP} install {package}")
@@ -140,12 +160,21 @@ def _python() -> Iterator[Row]:
 def _torch() -> Iterator[Row]:
     import torch
 
-    build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU build" if not torch.backends.mps.is_built() else "MPS build"
+    build = (
+        f"CUDA {torch.version.cuda}"
+        if torch.version.cuda
+        else "CPU build"
+        if not torch.backends.mps.is_built()
+        else "MPS build"
+    )
     yield Row("torch", f"{torch.__version__} ({build})")
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             memory = torch.cuda.get_device_properties(index).total_memory
-            yield Row("device", f"cuda:{index}, {torch.cuda.get_device_name(index)}, {format_bytes(memory)}")
+            yield Row(
+                "device",
+                f"cuda:{index}, {torch.cuda.get_device_name(index)}, {format_bytes(memory)}",
+            )
     elif torch.backends.mps.is_available():
         yield Row("device", "mps, Apple GPU")
     else:
@@ -178,7 +207,9 @@ def _memory_and_disk() -> Iterator[Row]:
     from llm_scratch.hardware.memory import free_memory
 
     if (memory := free_memory()) is not None:
-        low = "close other programs, or use --train.micro-batches" if memory < MIN_FREE_BYTES else ""
+        low = (
+            "close other programs, or use --train.micro-batches" if memory < MIN_FREE_BYTES else ""
+        )
         yield Row("memory", f"{format_bytes(memory)} free", low)
     free = shutil.disk_usage(Path.cwd()).free
     fix = "" if free >= MIN_FREE_BYTES else "free some space, or train with --out elsewhere"
@@ -190,7 +221,9 @@ def _files() -> Iterator[Row]:
     from llm_scratch.storage.download import offline
     from llm_scratch.tokenizers.gpt2 import on_this_machine as gpt2_here
 
-    yield Row("data folder", os.environ.get("LLM_SCRATCH_DATA") or "LLM_SCRATCH_DATA not set; not needed")
+    yield Row(
+        "data folder", os.environ.get("LLM_SCRATCH_DATA") or "LLM_SCRATCH_DATA not set; not needed"
+    )
     try:
         cache = find_cache_folder()
     except UserError as e:
@@ -200,9 +233,17 @@ def _files() -> Iterator[Row]:
     yield Row("cache", f"{cache.path}{instead}" + (", downloads disabled" if offline() else ""))
     for name in DOWNLOADED:
         path = on_this_machine(name)
-        yield Row(name, f"{path}" if path else "not downloaded yet", "" if path else f"llm-scratch data download {name}")
+        yield Row(
+            name,
+            f"{path}" if path else "not downloaded yet",
+            "" if path else f"llm-scratch data download {name}",
+        )
     here = gpt2_here()
-    yield Row("gpt2", f"{here}" if here else "GPT-2's vocabulary not downloaded yet", "" if here else "llm-scratch data download gpt2")
+    yield Row(
+        "gpt2",
+        f"{here}" if here else "GPT-2's vocabulary not downloaded yet",
+        "" if here else "llm-scratch data download gpt2",
+    )
 
 
 def _packages() -> Iterator[Row]:

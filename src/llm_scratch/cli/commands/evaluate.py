@@ -71,7 +71,11 @@ class Evaluate(ReportCommand):
         loss, error = evaluate_with_stderr(model, tokenizer, ids, screen)
         last = self._scores_while_training(path)
         if self.json:
-            skills = measure_and_print_skills(Console(quiet=True), model, tokenizer) if self.skills else None
+            skills = (
+                measure_and_print_skills(Console(quiet=True), model, tokenizer)
+                if self.skills
+                else None
+            )
             print_json(evaluation_json(path, description, name, loss, error, last, skills))
             return
         self._print_table(path, description, name, loss, error, last, screen)
@@ -84,7 +88,14 @@ class Evaluate(ReportCommand):
         return run.scores if run is not None and {"step", "val_loss"} <= run.scores.keys() else {}
 
     def _print_table(
-        self, path: Path, description: str, name: str, loss: Loss, error: float, last: Mapping[str, float], screen: Console
+        self,
+        path: Path,
+        description: str,
+        name: str,
+        loss: Loss,
+        error: float,
+        last: Mapping[str, float],
+        screen: Console,
     ) -> None:
         """Print the result as a table."""
         grid = table("", "")
@@ -119,8 +130,14 @@ class Evaluate(ReportCommand):
             return self.text or source, encode_documents(read(source), tokenizer)
         run = find_run(resolve_model_path(self.run_))
         if run is None:
-            raise UserError(f"{self.run_}: no validation text is recorded; add --text FILE or --source NAME", USAGE)
-        return f"validation part of {source_in_words(run.config.data.source)}, every token", prepare_text_of(run, tokenizer).val
+            raise UserError(
+                f"{self.run_}: no validation text is recorded; add --text FILE or --source NAME",
+                USAGE,
+            )
+        return (
+            f"validation part of {source_in_words(run.config.data.source)}, every token",
+            prepare_text_of(run, tokenizer).val,
+        )
 
 
 def measure_and_print_skills(screen: Console, model: Any, tokenizer: Any) -> SkillResults:
@@ -130,7 +147,9 @@ def measure_and_print_skills(screen: Console, model: Any, tokenizer: Any) -> Ski
     return print_skills(screen, model, tokenizer)
 
 
-def evaluate_with_stderr(model: LanguageModel, tokenizer: Any, ids: Tokens, screen: Console) -> tuple[Loss, float]:
+def evaluate_with_stderr(
+    model: LanguageModel, tokenizer: Any, ids: Tokens, screen: Console
+) -> tuple[Loss, float]:
     """The exact loss over a text, and the standard error of its bits per byte.
 
     The text is evaluated in parts whose losses add up to that of the whole. The error is that of a ratio of sums
@@ -144,7 +163,11 @@ def evaluate_with_stderr(model: LanguageModel, tokenizer: Any, ids: Tokens, scre
     from llm_scratch.evaluation.loss import Loss, evaluate_tokens
 
     pieces = eval_spans(ids, model.cfg.context_length, model.start_id)
-    groups = [group for group in np.array_split(np.array(pieces), min(N_GROUPS, len(pieces))) if len(group)]
+    groups = [
+        group
+        for group in np.array_split(np.array(pieces), min(N_GROUPS, len(pieces)))
+        if len(group)
+    ]
     hidden = not screen.is_terminal or screen.width < MIN_BAR_COLUMNS or is_quiet()
     shown = track(groups, "evaluating", console=screen, transient=True, disable=hidden)
     parts = []

@@ -50,16 +50,24 @@ class ExportHF(ReportCommand):
         n_params = sum(parameter.numel() for parameter in model.parameters())
         if self.json:
             difference, texts = (None, None) if checked is None else checked
-            fields = {"model": where, "folder": self.folder, "parameters": n_params, "compared": checked is not None}
+            fields = {
+                "model": where,
+                "folder": self.folder,
+                "parameters": n_params,
+                "compared": checked is not None,
+            }
             print_json(fields | {"logits_difference": difference, "equal_texts": texts})
             return
         size = format_count(n_params)
         screen.print(
-            f"{self.folder}: {size} parameters, for AutoModelForCausalLM and AutoTokenizer.from_pretrained", soft_wrap=keeps_lines(screen)
+            f"{self.folder}: {size} parameters, for AutoModelForCausalLM and AutoTokenizer.from_pretrained",
+            soft_wrap=keeps_lines(screen),
         )
         if checked is None:
             screen.print(
-                f"not compared: transformers is not installed ({install_command('hf')})", soft_wrap=keeps_lines(screen), markup=False
+                f"not compared: transformers is not installed ({install_command('hf')})",
+                soft_wrap=keeps_lines(screen),
+                markup=False,
             )
         else:
             screen.print(

@@ -18,7 +18,12 @@ from llm_scratch.cli.folders import resolve_model_path
 from llm_scratch.cli.generated_json import print_sample_objects
 from llm_scratch.cli.prompts import read_text_argument
 from llm_scratch.cli.terminal import print_line
-from llm_scratch.cli.token_printer import GenerationTimer, print_legend, print_samples, supports_color
+from llm_scratch.cli.token_printer import (
+    GenerationTimer,
+    print_legend,
+    print_samples,
+    supports_color,
+)
 from llm_scratch.errors import USAGE, UserError
 
 LONG_GENERATION_TOKENS = 1000
@@ -69,7 +74,9 @@ class Generate(ReportCommand, DecodingFlags):
             raise UserError("--show-probs: has no effect with --json; leave out one of them", USAGE)
         path = resolve_model_path(self.run_)
         self.validate(self.samples, self.seed, self.context_overflow)
-        prompts = [read_text_argument(prompt) if prompt == "-" else prompt for prompt in self.prompts]
+        prompts = [
+            read_text_argument(prompt) if prompt == "-" else prompt for prompt in self.prompts
+        ]
         prompts += [read_text_argument(self.file)] if self.file else []
         prompts = prompts or [""]
         model, tokenizer, description = load_model(
@@ -90,13 +97,26 @@ class Generate(ReportCommand, DecodingFlags):
         timer = GenerationTimer()
         for number, prompt in enumerate(prompts):
             first_seed = seed + number * self.samples
-            stream = self.generate(model, tokenizer, prompt, first_seed, self.samples, self.context_overflow, **streaming)
+            stream = self.generate(
+                model,
+                tokenizer,
+                prompt,
+                first_seed,
+                self.samples,
+                self.context_overflow,
+                **streaming,
+            )
             timer.start()
             if self.json:
-                seeds = [first_seed + sample if self.is_random() else None for sample in range(self.samples)]
+                seeds = [
+                    first_seed + sample if self.is_random() else None
+                    for sample in range(self.samples)
+                ]
                 print_sample_objects(stream, prompt, seeds, timer)
             else:
-                print_samples(stream, prompt, self.samples, timer, probs=self.show_probs, gap=number > 0)
+                print_samples(
+                    stream, prompt, self.samples, timer, probs=self.show_probs, gap=number > 0
+                )
         if self.quiet:
             return
         print_line("", stderr=True)

@@ -52,28 +52,43 @@ class Import(Command):
     """attention heads per layer; only for the notebooks' .pth, which does not store it (default: GPT-2's for the same width)"""
     drop_rate: Annotated[float | None, option("FLOAT")] = None
     """dropout of further training; only for the notebooks' .pth, which does not store it (default: 0.1)"""
-    preset: Annotated[str, option("PRESET", help=f"settings to continue training with: {', '.join(PRESETS)}")] = "verdict"
+    preset: Annotated[
+        str, option("PRESET", help=f"settings to continue training with: {', '.join(PRESETS)}")
+    ] = "verdict"
 
     def run(self) -> None:
         """Read the checkpoint, write a run at step 0, print the next commands."""
         folder, base, screen = Path(self.out), preset(self.preset), console()
         if not is_new_or_empty(folder):
-            raise UserError(f"--out {folder}: the folder exists and is not empty; choose a new or empty folder")
+            raise UserError(
+                f"--out {folder}: the folder exists and is not empty; choose a new or empty folder"
+            )
         check_can_write(folder)
         from llm_scratch.loading import Options, read, tokenizer_named
         from llm_scratch.training.samples import prompt_problem
 
         where = resolve_model_path(self.source)
         with screen.status("reading …"):
-            loaded = read(where, Options(tokenizer_named(self.tokenizer) if self.tokenizer else None, self.heads, self.drop_rate))
+            loaded = read(
+                where,
+                Options(
+                    tokenizer_named(self.tokenizer) if self.tokenizer else None,
+                    self.heads,
+                    self.drop_rate,
+                ),
+            )
         config = settings(loaded, base, str(where))
         save(loaded, config, folder)
         memory = ", with optimizer state" if loaded.optimizer else ""
-        screen.print(f"{folder}: {format_count(config.model.n_params)} parameters from {where}{memory}", soft_wrap=keeps_lines(screen))
+        screen.print(
+            f"{folder}: {format_count(config.model.n_params)} parameters from {where}{memory}",
+            soft_wrap=keeps_lines(screen),
+        )
         if loaded.assumed:
             assumed = ", ".join(f"{name} {value}" for name, value in loaded.assumed.items())
             screen.print(
-                f"not in the file, assumed as in the notebooks: {assumed} (--drop-rate sets the dropout)", soft_wrap=keeps_lines(screen)
+                f"not in the file, assumed as in the notebooks: {assumed} (--drop-rate sets the dropout)",
+                soft_wrap=keeps_lines(screen),
             )
         if self.quiet:
             return
@@ -87,7 +102,14 @@ def settings(loaded: Loaded, base: RunConfig, source: str) -> RunConfig:
     """The settings of the run: those of the model and its optimizer, in float32 as it was trained; `base` for the rest."""
     system = replace(base.system, precision="float32") if loaded.train else base.system
     data = replace(base.data, tokenizer=tokenizer_name(loaded.tokenizer))
-    return replace(base, model=loaded.model.cfg, data=data, train=replace(base.train, **loaded.train), system=system, init_from=source)
+    return replace(
+        base,
+        model=loaded.model.cfg,
+        data=data,
+        train=replace(base.train, **loaded.train),
+        system=system,
+        init_from=source,
+    )
 
 
 def save(loaded: Loaded, config: RunConfig, folder: Path) -> None:

@@ -68,10 +68,15 @@ class Inspect(ReportCommand):
         from llm_scratch.generation.decode import encode_prompt
 
         if self.skills and not self.ablate:
-            raise UserError("--skills: has no effect without --ablate; add --ablate PARTS, or use `llm-scratch evaluate --skills`", USAGE)
+            raise UserError(
+                "--skills: has no effect without --ablate; add --ablate PARTS, or use `llm-scratch evaluate --skills`",
+                USAGE,
+            )
         path, screen = resolve_model_path(self.run_), console()
         run = run_of(path)
-        prompt = read_text_argument("-") if self.prompt == "-" else self.prompt or default_prompt(run)
+        prompt = (
+            read_text_argument("-") if self.prompt == "-" else self.prompt or default_prompt(run)
+        )
         if not prompt:
             raise UserError(f"inspect: no PROMPT, and {self.run_} records none; give one", USAGE)
         model, tokenizer, description = load_model(path, self.device, generates=False)
@@ -79,7 +84,11 @@ class Inspect(ReportCommand):
         inspection = inspect_text(model, tokenizer, ids)
         ablation = inspect_ablation(model, tokenizer, ids, self.ablate) if self.ablate else None
         with screen.status("measuring skills …"):
-            changes = skill_changes(model, tokenizer, [self.ablate], N_STORIES, by="zero") if self.skills else None
+            changes = (
+                skill_changes(model, tokenizer, [self.ablate], N_STORIES, by="zero")
+                if self.skills
+                else None
+            )
         if self.json:
             print_json(inspection_json(path, description, prompt, inspection, ablation, changes))
             return
@@ -91,7 +100,10 @@ class Inspect(ReportCommand):
             print_skill_changes(screen, changes)
         head = next((part.part for part in inspection.contributions if part.attends), None)
         if head and not self.ablate:
-            print_note(f"\nwithout its strongest head: {shell_command('inspect', self.run_, '--ablate', head)}", screen)
+            print_note(
+                f"\nwithout its strongest head: {shell_command('inspect', self.run_, '--ablate', head)}",
+                screen,
+            )
         print_note(f"[{description}]")
 
 
@@ -114,18 +126,30 @@ def print_inspection(screen: Console, inspection: Inspection, has_truth: bool) -
     known = [row for row in inspection.surprises if row.model_bits is not None]
     if known:
         print_surprises(screen, known, has_truth)
-    print_title(screen, "What would come next if it stopped there (logit lens), and the distance to the end in bits")
+    print_title(
+        screen,
+        "What would come next if it stopped there (logit lens), and the distance to the end in bits",
+    )
     grid = table("after", "most probable", "bits", left=2)
     for layer in inspection.lens:
         grid.add_row(layer.layer, in_words(screen, layer.top), f"{layer.kl_bits:.2f}")
     screen.print(grid)
     first, second = (show_whitespace(token.text) for token in inspection.lens[-1].top[:2])
-    print_title(screen, f"Why {first} and not {second}: what each part adds to the difference of their logits")
+    print_title(
+        screen,
+        f"Why {first} and not {second}: what each part adds to the difference of their logits",
+    )
     grid = table("part", "attends to", "adds", left=2)
     for part in inspection.contributions[:MAX_PARTS]:
-        grid.add_row(part.part, in_words(screen, [part.attends] if part.attends else []), f"{part.logits:+.2f}")
+        grid.add_row(
+            part.part,
+            in_words(screen, [part.attends] if part.attends else []),
+            f"{part.logits:+.2f}",
+        )
     screen.print(grid)
-    print_title(screen, "Heads by what they attend to; duplicate and induction on random tokens, read twice")
+    print_title(
+        screen, "Heads by what they attend to; duplicate and induction on random tokens, read twice"
+    )
     grid = table("rule", "head", "attention", "if uniform", left=2)
     for rule, head in inspection.heads.items():
         grid.add_row(rule, f"{head.layer}.{head.head}", f"{head.score:.0%}", f"{head.uniform:.0%}")
@@ -134,15 +158,23 @@ def print_inspection(screen: Console, inspection: Inspection, has_truth: bool) -
 
 def print_surprises(screen: Console, known: Sequence[TokenSurprise], has_truth: bool) -> None:
     """Print the surprise of a text, and its most surprising tokens in the order of the text."""
-    title = f"{len(known)} tokens, {mean_of(row.model_bits for row in known):.2f} bits of surprise each"
+    title = (
+        f"{len(known)} tokens, {mean_of(row.model_bits for row in known):.2f} bits of surprise each"
+    )
     if has_truth and all(row.grammar_bits is not None for row in known):
         title += f"; {mean_of(row.grammar_bits for row in known):.2f} for the grammar, which knows the truth"
     print_title(screen, title)
     top = sorted(range(len(known)), key=lambda i: -(known[i].model_bits or 0))[:MAX_TOKENS]
-    grid = table("most surprising" if len(known) > len(top) else "token", "bits", *(["grammar"] if has_truth else []))
+    grid = table(
+        "most surprising" if len(known) > len(top) else "token",
+        "bits",
+        *(["grammar"] if has_truth else []),
+    )
     for row in (known[i] for i in sorted(top)):
         truth = "–" if row.grammar_bits is None else f"{row.grammar_bits:.2f}"
-        grid.add_row(show_whitespace(row.text), f"{row.model_bits:.2f}", *([truth] if has_truth else []))
+        grid.add_row(
+            show_whitespace(row.text), f"{row.model_bits:.2f}", *([truth] if has_truth else [])
+        )
     screen.print(grid)
 
 
@@ -159,14 +191,21 @@ def print_title(screen: Console, text: str) -> None:
 
 def in_words(screen: Console, tokens: Sequence[Weighted]) -> str:
     """Tokens with their shares, "·Anna 97%, ·Tom 1%", one a line on a narrow terminal; without those that round to 0%."""
-    shown = [f"{show_whitespace(token.text)} {token.share:.0%}" for token in tokens if token.share >= MIN_SHARE]
+    shown = [
+        f"{show_whitespace(token.text)} {token.share:.0%}"
+        for token in tokens
+        if token.share >= MIN_SHARE
+    ]
     return ("\n" if screen.width < MIN_COLUMNS else ", ").join(shown)
 
 
 def print_ablation(screen: Console, ablation: Ablation) -> None:
     """Print what changes without some parts."""
     change = f"{ablation.bits_before:.2f} bits of surprise a token become {ablation.bits_after:.2f}, and "
-    print_title(screen, f"Without {ablation.parts}: {'' if math.isnan(ablation.bits_before) else change}next would come")
+    print_title(
+        screen,
+        f"Without {ablation.parts}: {'' if math.isnan(ablation.bits_before) else change}next would come",
+    )
     grid = table("", "most probable", left=2)
     for name, top in (("with", ablation.before), ("without", ablation.after)):
         grid.add_row(name, in_words(screen, top))
@@ -176,9 +215,17 @@ def print_ablation(screen: Console, ablation: Ablation) -> None:
 def print_skill_changes(screen: Console, changes: Sequence[SkillChange]) -> None:
     """Print the accuracy of each skill with and without some parts, and the 95% interval of the change."""
     n_probes = sum(change.n for change in changes)
-    print_title(screen, f"Skills with and without {changes[0].part}, in {n_probes:,} questions of {N_STORIES} new stories")
+    print_title(
+        screen,
+        f"Skills with and without {changes[0].part}, in {n_probes:,} questions of {N_STORIES} new stories",
+    )
     grid = table("skill", "with", "without", "change, 95%")
     for change in changes:
         low, high = change.interval
-        grid.add_row(change.skill, f"{change.accuracy:.0%}", f"{change.ablated:.0%}", f"{100 * low:+.0f} to {100 * high:+.0f}")
+        grid.add_row(
+            change.skill,
+            f"{change.accuracy:.0%}",
+            f"{change.ablated:.0%}",
+            f"{100 * low:+.0f} to {100 * high:+.0f}",
+        )
     screen.print(grid)

@@ -76,19 +76,31 @@ class ListExercises(_InFolder, ReportCommand):
         rows = [(exercise, progress.record(exercise)) for exercise in EXERCISES.values()]
         if self.json:
             fields = [
-                {"id": e.id, "title": e.title, "kind": e.kind, "solved": r.solved, "attempts": r.attempts, "hints": r.hints}
+                {
+                    "id": e.id,
+                    "title": e.title,
+                    "kind": e.kind,
+                    "solved": r.solved,
+                    "attempts": r.attempts,
+                    "hints": r.hints,
+                }
                 for e, r in rows
             ]
             print_json({"folder": progress.folder, "exercises": fields})
             return
         grid = table("", "exercise", "kind", "state", left=4)
         for exercise, record in rows:
-            state = "solved" if record.solved else f"{record.attempts} wrong" if record.attempts else ""
+            state = (
+                "solved" if record.solved else f"{record.attempts} wrong" if record.attempts else ""
+            )
             grid.add_row(exercise.id, exercise.title, exercise.kind, state)
         console().print(grid)
         solved = sum(record.solved for _, record in rows)
         if not self.quiet:
-            console().print(f"\n{solved} of {len(rows)} solved. Continue: {self.command('next')}", soft_wrap=True)
+            console().print(
+                f"\n{solved} of {len(rows)} solved. Continue: {self.command('next')}",
+                soft_wrap=True,
+            )
 
 
 @dataclass(frozen=True)
@@ -104,14 +116,18 @@ class NextExercise(_OneExercise, Command):
         """Print the question and how to answer."""
         progress = self.progress
         exercise = self.chosen(progress)
-        print(f"Exercise {exercise.id}: {exercise.title} ({exercise.kind}: {KINDS[exercise.kind]})\n")
+        print(
+            f"Exercise {exercise.id}: {exercise.title} ({exercise.kind}: {KINDS[exercise.kind]})\n"
+        )
         print(exercise.text(progress.question_seed(exercise)))
         if exercise.function:
             print(f"\nWrite your code in {progress.begin(exercise)}")
         answer = [] if exercise.function else ["ANSWER"]
         progress.save()  # keeps the seed, so that the answer is checked with the same numbers
         if not self.quiet:
-            print(f"\ncheck:  {self.command('check', exercise.id, *answer)}\nhint:   {self.command('hint', exercise.id)}")
+            print(
+                f"\ncheck:  {self.command('check', exercise.id, *answer)}\nhint:   {self.command('hint', exercise.id)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -134,20 +150,34 @@ class CheckAnswer(_OneExercise, ReportCommand):
         progress = self.progress
         exercise = self.chosen(progress)
         if exercise.function and self.answer:
-            raise UserError(f"exercise {exercise.id}: its answer is code in a file; leave ANSWER out")
+            raise UserError(
+                f"exercise {exercise.id}: its answer is code in a file; leave ANSWER out"
+            )
         if not exercise.function and (self.watch or not self.answer):
-            problem = "--watch needs a file, and this exercise has none" if self.watch else "ANSWER is missing"
-            raise UserError(f"exercise {exercise.id}: {problem}; write {shell_command('learn', 'check', exercise.id, 'ANSWER')}")
+            problem = (
+                "--watch needs a file, and this exercise has none"
+                if self.watch
+                else "ANSWER is missing"
+            )
+            raise UserError(
+                f"exercise {exercise.id}: {problem}; write {shell_command('learn', 'check', exercise.id, 'ANSWER')}"
+            )
         if self.watch:
             self._watch(progress, exercise)
             return
-        verdict = progress.grade_file(exercise) if exercise.function else progress.grade(exercise, parse_answer(self.answer))
+        verdict = (
+            progress.grade_file(exercise)
+            if exercise.function
+            else progress.grade(exercise, parse_answer(self.answer))
+        )
         self._report(progress, exercise, verdict)
 
     def _watch(self, progress: Progress, exercise: Exercise) -> None:
         path, seen = progress.begin(exercise), 0
         while True:
-            changed = path.stat().st_mtime_ns if path.is_file() else seen  # an editor may save by renaming
+            changed = (
+                path.stat().st_mtime_ns if path.is_file() else seen
+            )  # an editor may save by renaming
             if changed != seen:
                 seen, verdict = changed, progress.grade_file(exercise)
                 self._report(progress, exercise, verdict)
@@ -157,7 +187,14 @@ class CheckAnswer(_OneExercise, ReportCommand):
 
     def _report(self, progress: Progress, exercise: Exercise, verdict: Verdict) -> None:
         if self.json:
-            print_json({"id": exercise.id, "right": verdict.right, "answered": verdict.answered, "message": verdict.message})
+            print_json(
+                {
+                    "id": exercise.id,
+                    "right": verdict.right,
+                    "answered": verdict.answered,
+                    "message": verdict.message,
+                }
+            )
             return
         print(f"exercise {exercise.id}: {verdict}", flush=True)
         if self.quiet:
@@ -239,7 +276,8 @@ class GradeClass(ReportCommand):
                 learners[path.name] = _solved_or_none(path)
         if self.json:
             rows = [
-                {"name": name, "solved": solved, "open": [e for e in EXERCISES if e not in solved]} for name, solved in learners.items()
+                {"name": name, "solved": solved, "open": [e for e in EXERCISES if e not in solved]}
+                for name, solved in learners.items()
             ]
             print_json({"folder": root, "learners": rows})
             return

@@ -70,7 +70,10 @@ class Memorization(ReportCommand):
         path, screen = resolve_model_path(self.run_), console()
         run = run_of(path)
         if run is None:
-            raise UserError(f"{self.run_}: its training text is not recorded; use a run directory of `llm-scratch train`", USAGE)
+            raise UserError(
+                f"{self.run_}: its training text is not recorded; use a run directory of `llm-scratch train`",
+                USAGE,
+            )
         from llm_scratch.cli.run_text import prepare_text_of
 
         model, tokenizer, description = load_model(path, self.device, long_generation=True)
@@ -82,38 +85,71 @@ class Memorization(ReportCommand):
         conclusion = summary([row for _, _, row in rows])
         source = source_in_words(run.config.data.source)
         if self.json:
-            print_json(memorization_json(path, description, source, n_tokens, self.window, rows, longest_text, conclusion))
+            print_json(
+                memorization_json(
+                    path, description, source, n_tokens, self.window, rows, longest_text, conclusion
+                )
+            )
             return
         grid = table("", "texts", "longest run", f"{self.window}-token runs", "in training text")
         for name, texts, row in rows:
             share = f"{row.share:.1%} ± {row.stderr:.1%}" if row.n_windows else "–"
             grid.add_row(name, f"{texts}", f"{row.longest} tokens", f"{row.n_windows:,}", share)
         screen.print(grid)
-        read = f"{n_tokens:,}" if n_tokens == len(corpus.train) else f"the first {n_tokens:,} of {len(corpus.train):,}"
+        read = (
+            f"{n_tokens:,}"
+            if n_tokens == len(corpus.train)
+            else f"the first {n_tokens:,} of {len(corpus.train):,}"
+        )
         screen.print(f"\ntraining text: {source}, {read} tokens")
-        screen.print("longest repeated run:", truncate(longest_text, 400), soft_wrap=keeps_lines(screen))
+        screen.print(
+            "longest repeated run:", truncate(longest_text, 400), soft_wrap=keeps_lines(screen)
+        )
         screen.print(conclusion)
         print_note(f"[{description}]")
 
-    def _measure(self, model: LanguageModel, corpus: Corpus) -> tuple[list[tuple[str, int, Overlap]], int]:
+    def _measure(
+        self, model: LanguageModel, corpus: Corpus
+    ) -> tuple[list[tuple[str, int, Overlap]], int]:
         """(name, number of texts, overlap) of each row, and the number of training tokens that were searched."""
-        from llm_scratch.evaluation.memorization import SuffixIndex, continuations, overlap, sample_passages
+        from llm_scratch.evaluation.memorization import (
+            SuffixIndex,
+            continuations,
+            overlap,
+            sample_passages,
+        )
 
         start_id = model.start_id
         k = self.prefix_tokens + (start_id is not None)
         index, n_vocab = SuffixIndex(corpus.train), corpus.tokenizer.n_vocab
         drawn: dict[str, list[Any]] = {}
         for name, ids in (("validation", corpus.val), ("training", corpus.train)):
-            drawn[name] = sample_passages(ids, self.samples, k + self.max_tokens, start_id, self.seed, min_tokens=k + self.window)
+            drawn[name] = sample_passages(
+                ids,
+                self.samples,
+                k + self.max_tokens,
+                start_id,
+                self.seed,
+                min_tokens=k + self.window,
+            )
         rows: list[tuple[str, Sequence[Any]]] = [
             (
                 f"after {name} text",
-                continuations(model, [passage[:k] for passage in passages], self.max_tokens, self.temperature, self.seed, n_vocab),
+                continuations(
+                    model,
+                    [passage[:k] for passage in passages],
+                    self.max_tokens,
+                    self.temperature,
+                    self.seed,
+                    n_vocab,
+                ),
             )
             for name, passages in drawn.items()
         ]
         rows.append(("validation text", [passage[k:] for passage in drawn["validation"]]))
-        return [(name, len(texts), overlap(index, texts, self.window)) for name, texts in rows], index.n_tokens
+        return [
+            (name, len(texts), overlap(index, texts, self.window)) for name, texts in rows
+        ], index.n_tokens
 
 
 def summary(rows: Sequence[Overlap]) -> str:
@@ -123,7 +159,10 @@ def summary(rows: Sequence[Overlap]) -> str:
         rows: texts after validation prefixes, texts after training prefixes, and validation text itself.
     """
     validation, training, baseline = rows
-    for row, when in ((validation, "even after prefixes it was not trained on"), (training, "after prefixes of its training text")):
+    for row, when in (
+        (validation, "even after prefixes it was not trained on"),
+        (training, "after prefixes of its training text"),
+    ):
         error = math.hypot(row.stderr, baseline.stderr)
         if math.isnan(error):
             return "Too little text to tell; use more --samples or a smaller --window."

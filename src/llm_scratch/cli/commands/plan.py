@@ -21,7 +21,15 @@ from llm_scratch.cli.init_from import with_architecture, with_tokenizer
 from llm_scratch.cli.output import is_quiet, print_json
 from llm_scratch.cli.result_json import plan_comparison_json, plan_json
 from llm_scratch.cli.terminal import console, keeps_lines, print_warning, table
-from llm_scratch.config import DataConfig, GPTConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig, load_config
+from llm_scratch.config import (
+    DataConfig,
+    GPTConfig,
+    ModelConfig,
+    RunConfig,
+    SystemConfig,
+    TrainConfig,
+    load_config,
+)
 from llm_scratch.errors import RESOURCES, USAGE, UserError
 from llm_scratch.formatting import format_bytes, format_count, format_duration, shell_command
 from llm_scratch.presets import PRESETS, preset
@@ -45,7 +53,9 @@ class Plan(ReportCommand):
       llm-scratch plan runs/bard
     """
 
-    preset: Positional[Annotated[str, option("PRESET|RUN", help=f"{', '.join(PRESETS)}; or a run directory")]] = ""
+    preset: Positional[
+        Annotated[str, option("PRESET|RUN", help=f"{', '.join(PRESETS)}; or a run directory")]
+    ] = ""
     config: Annotated[str, option("FILE")] = ""
     """a YAML file of settings that override the preset"""
     device: str = "auto"
@@ -59,11 +69,18 @@ class Plan(ReportCommand):
     def defaults(cls, words: Sequence[str], given: Mapping[str, str], asks: bool) -> Plan:
         """The settings before flags: those of the preset or the run, overridden by the file."""
         if not words and "--config" not in given and not asks:
-            raise UserError(f"PRESET or RUN is missing; presets: {', '.join(PRESETS)}; `llm-scratch runs list` lists the runs", USAGE)
+            raise UserError(
+                f"PRESET or RUN is missing; presets: {', '.join(PRESETS)}; `llm-scratch runs list` lists the runs",
+                USAGE,
+            )
         base = RunConfig()
         if words:
             with suppress(UserError):  # `run` reports an unknown name
-                base = preset(words[0]) if words[0] in PRESETS else load_config(_run(words[0]) / "config.yaml")
+                base = (
+                    preset(words[0])
+                    if words[0] in PRESETS
+                    else load_config(_run(words[0]) / "config.yaml")
+                )
         if given.get("--config"):
             base = load_config(given["--config"], base)
         base = with_tokenizer(with_architecture(base, given), given)
@@ -99,11 +116,18 @@ def _run(name: str) -> Path:
         folder = resolve_model_path(name)
     except UserError as e:
         if name == "text":
-            raise UserError("settings for a text of your own are chosen by `llm-scratch train text PATH --print-config`", USAGE) from e
+            raise UserError(
+                "settings for a text of your own are chosen by `llm-scratch train text PATH --print-config`",
+                USAGE,
+            ) from e
         own = "if a Python file of yours defines the preset, add --import FILE"
-        raise UserError(f"{name!r} is neither a preset ({', '.join(PRESETS)}) nor a run here or in runs/; {own}") from e
+        raise UserError(
+            f"{name!r} is neither a preset ({', '.join(PRESETS)}) nor a run here or in runs/; {own}"
+        ) from e
     if not (folder / "config.yaml").is_file():
-        raise UserError(f"{folder}: not a run directory (no config.yaml); use a preset ({', '.join(PRESETS)}) or a run")
+        raise UserError(
+            f"{folder}: not a run directory (no config.yaml); use a preset ({', '.join(PRESETS)}) or a run"
+        )
     return folder
 
 
@@ -126,7 +150,9 @@ def make_prediction(config: RunConfig, requested: str, screen: Console) -> Predi
         return make_plan(config, torch.device(device), corpus)
 
 
-def print_plan(config: RunConfig, folder: Path, device: str, corpus: Corpus, screen: Console) -> Prediction | None:
+def print_plan(
+    config: RunConfig, folder: Path, device: str, corpus: Corpus, screen: Console
+) -> Prediction | None:
     """Print the plan of a new run in one line; None for a resumed run, or one shorter than its planning."""
     import torch
 
@@ -140,7 +166,10 @@ def print_plan(config: RunConfig, folder: Path, device: str, corpus: Corpus, scr
     with screen.status("timing a few steps …"):
         plan = make_plan(config, torch.device(device), corpus)
     duration = f"about {format_duration(plan.seconds)} ({plan.seconds_per_step:.2g} s a step)"
-    screen.print(f"plan: {format_bytes(plan.peak_memory)} of memory at most, {duration}", soft_wrap=keeps_lines(screen))
+    screen.print(
+        f"plan: {format_bytes(plan.peak_memory)} of memory at most, {duration}",
+        soft_wrap=keeps_lines(screen),
+    )
     warn_of_load(plan, screen)
     return plan
 
@@ -173,7 +202,9 @@ def check_memory(config: RunConfig, device: str, ignore: bool) -> None:
         memory_check.check_memory(config, torch.device(device))
 
 
-def check_fits(plan: Prediction | None, config: RunConfig, screen: Console, ignore_memory: bool) -> None:
+def check_fits(
+    plan: Prediction | None, config: RunConfig, screen: Console, ignore_memory: bool
+) -> None:
     """Check that a planned run fits into memory.
 
     Args:
@@ -184,7 +215,9 @@ def check_fits(plan: Prediction | None, config: RunConfig, screen: Console, igno
     """
     lines = [] if plan is None else _does_not_fit(plan, config)
     if lines and not ignore_memory:
-        raise UserError(f"memory: {' '.join(lines)} Or start it anyway with --ignore-memory.", RESOURCES)
+        raise UserError(
+            f"memory: {' '.join(lines)} Or start it anyway with --ignore-memory.", RESOURCES
+        )
     for line in lines:
         print_warning(line, screen)
 
@@ -196,7 +229,9 @@ def compare_with_plan(folder: Path) -> str | None:
     plan, result = read_plan(folder), measured(open_run(folder).metrics)
     if plan is None or "seconds_per_step" not in result:
         return None
-    text = f"{plan.seconds_per_step:.3g} s a step planned, {result['seconds_per_step']:.3g} measured"
+    text = (
+        f"{plan.seconds_per_step:.3g} s a step planned, {result['seconds_per_step']:.3g} measured"
+    )
     if "peak_memory" in result:
         memory = f"{format_bytes(plan.peak_memory)} of memory planned, {format_bytes(round(result['peak_memory']))} measured"
         text = f"{memory}; {text}"
@@ -232,7 +267,9 @@ def print_table(plan: Prediction, config: RunConfig, screen: Console) -> None:
     screen.print(grid)
     screen.print()
     warn_of_load(plan, screen)
-    for line in _does_not_fit(plan, config) or [f"It fits: batch_size {config.train.batch_size} in {_parts(config.train.micro_batches)}."]:
+    for line in _does_not_fit(plan, config) or [
+        f"It fits: batch_size {config.train.batch_size} in {_parts(config.train.micro_batches)}."
+    ]:
         screen.print(line, soft_wrap=keeps_lines(screen))
 
 
@@ -249,14 +286,32 @@ def _does_not_fit(plan: Prediction, config: RunConfig) -> list[str]:
         f"{format_bytes(plan.missing_memory)} too much."
     ]
     if plan.micro_batches is not None:
-        flags = [f"--train.micro-batches {plan.micro_batches}"] * (plan.micro_batches != config.train.micro_batches)
-        flags += ["--system.activation-checkpointing"] * (plan.activation_checkpointing and not config.system.activation_checkpointing)
-        cost = ", a third slower" if plan.activation_checkpointing and not config.system.activation_checkpointing else ""
-        lines.append(f"{' '.join(flags)} takes {format_bytes(plan.fitting_peak)} with the same result{cost}.")
+        flags = [f"--train.micro-batches {plan.micro_batches}"] * (
+            plan.micro_batches != config.train.micro_batches
+        )
+        flags += ["--system.activation-checkpointing"] * (
+            plan.activation_checkpointing and not config.system.activation_checkpointing
+        )
+        cost = (
+            ", a third slower"
+            if plan.activation_checkpointing and not config.system.activation_checkpointing
+            else ""
+        )
+        lines.append(
+            f"{' '.join(flags)} takes {format_bytes(plan.fitting_peak)} with the same result{cost}."
+        )
     else:
         kept = plan.before + plan.memory.weights + plan.memory.gradients + plan.memory.optimizer
-        reason = "weights, gradients and optimizer alone are too large" if kept > plan.free_memory else "one row is too long"
-        smaller = "a smaller --model.emb-dim or --model.n-layers" if kept > plan.free_memory else "a smaller --model.context-length"
+        reason = (
+            "weights, gradients and optimizer alone are too large"
+            if kept > plan.free_memory
+            else "one row is too long"
+        )
+        smaller = (
+            "a smaller --model.emb-dim or --model.n-layers"
+            if kept > plan.free_memory
+            else "a smaller --model.context-length"
+        )
         lines.append(
             f"Even one row at a time with activation checkpointing takes {format_bytes(plan.fitting_peak)}: {reason}; try {smaller}."
         )
@@ -270,7 +325,11 @@ def _compare(plan: Prediction, folder: Path, has_plan: bool, as_json: bool) -> N
     rows = open_run(folder).metrics
     result = measured(rows)
     done = max((row["step"] for row in rows), default=0)
-    predicted = {"peak_memory": plan.peak_memory, "seconds_per_step": plan.seconds_per_step, "seconds": plan.seconds}
+    predicted = {
+        "peak_memory": plan.peak_memory,
+        "seconds_per_step": plan.seconds_per_step,
+        "seconds": plan.seconds,
+    }
     if as_json:
         print_json(plan_comparison_json(folder, predicted, result, plan.steps, done))
         return
@@ -281,11 +340,15 @@ def _compare(plan: Prediction, folder: Path, has_plan: bool, as_json: bool) -> N
     ):  # fmt: skip
         ready = key in result and (key != "seconds" or done == plan.steps)
         off = f"{predicted[key] / result[key] - 1:+.0%}" if ready and result[key] else ""
-        grid.add_row(name, format_value(predicted[key]), format_value(result[key]) if ready else "-", off)
+        grid.add_row(
+            name, format_value(predicted[key]), format_value(result[key]) if ready else "-", off
+        )
     screen = console()
     screen.print(grid)
     if done < plan.steps:
         screen.print(f"\n{done:,} of {plan.steps:,} steps are done.")
     if not has_plan and not is_quiet():
         screen.print("\nThe run started without a plan, as short runs do; this plan was made now.")
-        screen.print(f"Check the loss curve: {shell_command('runs', 'diagnose', folder)}", soft_wrap=True)
+        screen.print(
+            f"Check the loss curve: {shell_command('runs', 'diagnose', folder)}", soft_wrap=True
+        )

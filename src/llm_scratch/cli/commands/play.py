@@ -65,7 +65,9 @@ class Play(ReportCommand):
         with screen.status("loading the model …"):
             run = run_of(path)
             texts, curve = _texts_of(run), _curve_of(run)
-            server = open_playground(paths, texts, curve, self.host, 0 if self.export else self.port)
+            server = open_playground(
+                paths, texts, curve, self.host, 0 if self.export else self.port
+            )
         with server:
             if self.export:
                 self._export(server, screen)
@@ -104,4 +106,8 @@ def _texts_of(run: RunInfo | None) -> list[str]:
 def _curve_of(run: RunInfo | None) -> list[dict[str, float]]:
     """The validation losses of a run by step; JSON cannot express those that are not finite."""
     rows = run.evaluations if run is not None else []
-    return [{"step": row["step"], "val_loss": row["val_loss"]} for row in rows if math.isfinite(row["val_loss"])]
+    return [
+        {"step": row["step"], "val_loss": row["val_loss"]}
+        for row in rows
+        if math.isfinite(row["val_loss"])
+    ]

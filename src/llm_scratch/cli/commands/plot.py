@@ -47,7 +47,11 @@ class Plot(ReportCommand):
             run.check_has_curve("plot")
         name = "panels" if self.panels else "loss-plot"
         default = runs[0].path / name if len(runs) == 1 else Path("loss-compare")
-        paths = [Path(self.out)] if self.out else [default.with_name(f"{default.name}.{kind}") for kind in ("png", "svg")]
+        paths = (
+            [Path(self.out)]
+            if self.out
+            else [default.with_name(f"{default.name}.{kind}") for kind in ("png", "svg")]
+        )
         for path in paths:
             check_can_write(path)
         draw(runs, paths, {"time": "elapsed"}.get(self.x, self.x), self.panels)
@@ -71,11 +75,22 @@ def draw(runs: list[RunInfo], paths: list[Path], x: str = "step", panels: bool =
     short = [run.path.resolve().name for run in runs]
     names = short if len(set(short)) == len(short) else [str(run.path) for run in runs]
     curves = {name: run.metrics for name, run in zip(names, runs)}
-    if old := [name for name, rows in curves.items() if x == "elapsed" and not any(x in row for row in rows)]:
+    if old := [
+        name
+        for name, rows in curves.items()
+        if x == "elapsed" and not any(x in row for row in rows)
+    ]:
         raise UserError(f"{', '.join(old)} has no recorded times; use --x tokens or --x step", DATA)
     floors = {name: loss_floor(run.config, run.metrics) for name, run in zip(names, runs)}
     known = {name: floor for name, floor in floors.items() if floor is not None}
-    nats, bits = ({name: getattr(floor, unit) for name, floor in known.items()} for unit in ("nats_per_token", "bits_per_byte"))
-    figure = panel_figure(curves, x, floors={"loss": nats, "val_bits_per_byte": bits}) if panels else loss_figure(curves, x, floors=nats)
+    nats, bits = (
+        {name: getattr(floor, unit) for name, floor in known.items()}
+        for unit in ("nats_per_token", "bits_per_byte")
+    )
+    figure = (
+        panel_figure(curves, x, floors={"loss": nats, "val_bits_per_byte": bits})
+        if panels
+        else loss_figure(curves, x, floors=nats)
+    )
     for path in paths:
         save_figure(figure, path)

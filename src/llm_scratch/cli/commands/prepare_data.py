@@ -71,7 +71,9 @@ class PrepareData(Command):
 
         screen = console()
         shard_tokens = parse_count("--shard-tokens", self.shard_tokens)
-        tokenizer = self.tokenizer if self.tokenizer in TOKENIZERS else resolve_tokenizer(self.tokenizer)
+        tokenizer = (
+            self.tokenizer if self.tokenizer in TOKENIZERS else resolve_tokenizer(self.tokenizer)
+        )
         workers = self.workers or min(MAX_WORKERS, cpu_count())
         check_can_write(expand_user(self.out))
         if self.fresh:
@@ -82,7 +84,9 @@ class PrepareData(Command):
                 self.source, self.out, tokenizer, vocab_size=self.vocab_size, field=self.field, shard_tokens=shard_tokens,
                 workers=workers, run_first=self.import_, on_progress=progress.on_progress, on_start=progress.on_start,
             )  # fmt: skip
-        _print_summary(index, self.out, screen, time.perf_counter() - began if progress.has_read else None)
+        _print_summary(
+            index, self.out, screen, time.perf_counter() - began if progress.has_read else None
+        )
 
 
 @dataclass(frozen=True)
@@ -107,10 +111,18 @@ class CheckData(ReportCommand):
                 status.update(f"{file}: ok")
         index = ShardIndex.load(expand_user(self.folder))
         if self.json:
-            fields = {"folder": self.folder, "ok": True, "tokens": index.tokens, "bytes": index.done.text_bytes}
+            fields = {
+                "folder": self.folder,
+                "ok": True,
+                "tokens": index.tokens,
+                "bytes": index.done.text_bytes,
+            }
             print_json(fields | {"shards": len(index.shards)})
             return
-        screen.print(f"{self.folder}: {index.tokens:,} tokens in {_n_shards(index)}, no damage found", soft_wrap=keeps_lines(screen))
+        screen.print(
+            f"{self.folder}: {index.tokens:,} tokens in {_n_shards(index)}, no damage found",
+            soft_wrap=keeps_lines(screen),
+        )
 
 
 class PrepareProgress:
@@ -153,7 +165,13 @@ class PrepareProgress:
             print_note(f"resuming after {index.tokens:,} tokens", self.screen)
         if not index.complete:
             done = index.done.source_bytes
-            self.bar.add_task("", total=size, completed=done, read=f"{format_bytes(done)} of {format_bytes(size)}", speed="")
+            self.bar.add_task(
+                "",
+                total=size,
+                completed=done,
+                read=f"{format_bytes(done)} of {format_bytes(size)}",
+                speed="",
+            )
             self.bar.start()
 
     def on_progress(self, done: ShardProgress, tokens: int) -> None:
@@ -189,10 +207,15 @@ def remove_shards(folder: Path, screen: Console) -> None:
     if not folder.exists():
         return
     shard_files = re.compile(r"index\.json|tokenizer\.json|shard-\d{5,}\.bin|\..*\.part")
-    others = sorted(path.name for path in folder.iterdir() if not shard_files.fullmatch(path.name)) if folder.is_dir() else [folder.name]
+    others = (
+        sorted(path.name for path in folder.iterdir() if not shard_files.fullmatch(path.name))
+        if folder.is_dir()
+        else [folder.name]
+    )
     if others:
         raise UserError(
-            f"--fresh: {folder} holds more than shards, such as {others[0]!r}; remove it yourself or choose another --out", DATA
+            f"--fresh: {folder} holds more than shards, such as {others[0]!r}; remove it yourself or choose another --out",
+            DATA,
         )
     if any(folder.iterdir()):
         shutil.rmtree(folder)
@@ -211,8 +234,17 @@ def _print_summary(index: ShardIndex, out: str, screen: Console, seconds: float 
     if seconds is None:
         screen.print("nothing to do: the shards are complete; --fresh starts over")
     else:
-        screen.print(f"{format_duration(seconds)}, {format_bytes(done.text_bytes / max(seconds, 1e-9))} of text a second")
-    words = ["train", "shakespeare", "--data.source", f"shards:{out}", "--model.vocab-size", str(index.n_vocab)]
+        screen.print(
+            f"{format_duration(seconds)}, {format_bytes(done.text_bytes / max(seconds, 1e-9))} of text a second"
+        )
+    words = [
+        "train",
+        "shakespeare",
+        "--data.source",
+        f"shards:{out}",
+        "--model.vocab-size",
+        str(index.n_vocab),
+    ]
     if not is_quiet():
         screen.print(f"train on it: {shell_command(*words)}", soft_wrap=True)
 

@@ -68,28 +68,50 @@ class Quantize(ReportCommand):
 
         model, tokenizer = load(where)
         if (bits := bits_of(model)) is not None:
-            raise UserError(f"{where}: the model is already quantized to {bits} bits; use the run it was made from", CHECKPOINT)
+            raise UserError(
+                f"{where}: the model is already quantized to {bits} bits; use the run it was made from",
+                CHECKPOINT,
+            )
         run = find_run(where)
         with screen.status("reading the text …"):
             ids = self._text(run, tokenizer)[:MAX_EVAL_TOKENS]
-        before, size = evaluate_with_stderr(model, tokenizer, ids, screen)[0].bits_per_byte, stored_bytes(model)
+        before, size = (
+            evaluate_with_stderr(model, tokenizer, ids, screen)[0].bits_per_byte,
+            stored_bytes(model),
+        )
         try:
             quantize(model, self.bits)
         except ValueError as e:
             raise UserError(str(e)) from e
-        after, less = evaluate_with_stderr(model, tokenizer, ids, screen)[0].bits_per_byte, stored_bytes(model)
-        config = replace(run.config if run else RunConfig(data=DataConfig(source="")), model=model.cfg)
+        after, less = (
+            evaluate_with_stderr(model, tokenizer, ids, screen)[0].bits_per_byte,
+            stored_bytes(model),
+        )
+        config = replace(
+            run.config if run else RunConfig(data=DataConfig(source="")), model=model.cfg
+        )
         state = {"quantized": self.bits, "made_from": str(where), "text": run.text if run else {}}
         write_initial_run(out, config, model, tokenizer, state)
         kernel = choose_kernel(self.bits, model.emb_dim)
         if self.json:
-            fields = {"model": where, "out": out, "bits": self.bits, "bytes_before": size, "bytes": less}
-            print_json(fields | {"bits_per_byte_before": before, "bits_per_byte": after, "kernel": str(kernel)})
+            fields = {
+                "model": where,
+                "out": out,
+                "bits": self.bits,
+                "bytes_before": size,
+                "bytes": less,
+            }
+            print_json(
+                fields
+                | {"bits_per_byte_before": before, "bits_per_byte": after, "kernel": str(kernel)}
+            )
             return
         grid = table("", "32 bits", f"{self.bits} bits", "change")
         grid.add_row("size", format_bytes(size), format_bytes(less), f"{less / size - 1:+.0%}")
         if before and after:
-            grid.add_row("bits per byte", f"{before:.4f}", f"{after:.4f}", f"{after / before - 1:+.2%}")
+            grid.add_row(
+                "bits per byte", f"{before:.4f}", f"{after:.4f}", f"{after / before - 1:+.2%}"
+            )
         screen.print(grid)
         screen.print(f"speed on this machine: {kernel}")
         prompt = [] if prompt_problem(model, tokenizer, PROMPT) else [PROMPT]

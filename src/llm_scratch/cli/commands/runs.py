@@ -56,7 +56,9 @@ class ListRuns(ReportCommand):
             return
         grid = table("run", "params", "source", "step", "loss", "bits/byte", "date")
         for column in grid.columns:
-            column.no_wrap = column.header != "source"  # the column that is shortened on a narrow terminal
+            column.no_wrap = (
+                column.header != "source"
+            )  # the column that is shortened on a narrow terminal
         grid.columns[2].justify, grid.columns[2].overflow = "left", "ellipsis"
         for run in runs:
             loss, bits = run.scores.get("val_loss"), run.scores.get("val_bits_per_byte")
@@ -71,7 +73,13 @@ def _progress(run: RunInfo) -> str:
     """Steps in the last checkpoint of a run; for a quantized model, its bits."""
     if run.bits != 32:
         return f"{run.bits} bits"
-    return f"{run.step:,}" if run.finished else f"{run.step:,}/{run.steps:,}" if run.steps else f"{run.step:,}"
+    return (
+        f"{run.step:,}"
+        if run.finished
+        else f"{run.step:,}/{run.steps:,}"
+        if run.steps
+        else f"{run.step:,}"
+    )
 
 
 @dataclass(frozen=True)
@@ -99,9 +107,13 @@ class ShowRun(ReportCommand):
         facts.show_header = False
         facts.add_row("run", f"{path}, settings {config_hash(run.config)}")
         facts.add_row(
-            "model", f"{model.architecture}, {format_count(model.n_params)} parameters: {model.n_layers} layers of {model.emb_dim}"
+            "model",
+            f"{model.architecture}, {format_count(model.n_params)} parameters: {model.n_layers} layers of {model.emb_dim}",
         )
-        facts.add_row("text", f"{data.source} by {data.tokenizer}, {model.vocab_size:,} tokens, context {model.context_length:,}")
+        facts.add_row(
+            "text",
+            f"{data.source} by {data.tokenizer}, {model.vocab_size:,} tokens, context {model.context_length:,}",
+        )
         facts.add_row("steps", _state(run))
         screen.print(facts)
         if _show_curve(run):
@@ -136,7 +148,9 @@ def _state(run: RunInfo) -> str:
         return f"{run.description}; it cannot be trained"
     if run.description:
         return f"{run.description}, not trained here yet; to train it: llm-scratch train text PATH --from {quote(run.path)}"
-    return f"{_progress(run)} saved" + ("" if run.checkpoints else "; the same train command starts it")
+    return f"{_progress(run)} saved" + (
+        "" if run.checkpoints else "; the same train command starts it"
+    )
 
 
 def _next_commands(run: RunInfo) -> list[tuple[str, ...]]:
@@ -157,7 +171,9 @@ def _show_curve(run: RunInfo) -> bool:
     grid = table("step", "tokens", "train loss", "val loss", "bits/byte", left=0)
     for row in rows[::-1][::stride][::-1]:
         grid.add_row(
-            f"{row['step']:,}", format_count(row["tokens"]), *(f"{row[key]:.4f}" for key in ("train_loss", "val_loss", "val_bits_per_byte"))
+            f"{row['step']:,}",
+            format_count(row["tokens"]),
+            *(f"{row[key]:.4f}" for key in ("train_loss", "val_loss", "val_bits_per_byte")),
         )
     screen = console()
     screen.print()

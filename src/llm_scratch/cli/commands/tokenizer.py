@@ -53,7 +53,9 @@ class TrainTokenizer(Command):
         """Train, save, print the compression."""
         out = Path(self.out)
         if out.suffix != ".json" or out.is_dir():
-            raise UserError(f"--out {self.out}: not the name of a .json file; use a name such as tokenizer.json")
+            raise UserError(
+                f"--out {self.out}: not the name of a .json file; use a name such as tokenizer.json"
+            )
         check_can_write(out)
         from llm_scratch.cli.commands.doctor import cpu_count
         from llm_scratch.data.sources import read
@@ -61,15 +63,25 @@ class TrainTokenizer(Command):
 
         documents = read(self.source)
         began = time.perf_counter()
-        workers = self.workers or (cpu_count() if sum(map(len, documents)) >= LARGE_TEXT_CHARACTERS else 1)
-        tokenizer = ByteBPE.train(documents, self.vocab_size, progress=on_terminal() and not self.quiet, processes=workers)
+        workers = self.workers or (
+            cpu_count() if sum(map(len, documents)) >= LARGE_TEXT_CHARACTERS else 1
+        )
+        tokenizer = ByteBPE.train(
+            documents, self.vocab_size, progress=on_terminal() and not self.quiet, processes=workers
+        )
         seconds = time.perf_counter() - began
         tokenizer.save(out)
         size = sum(len(document.encode("utf-8", "replace")) for document in documents)
         tokens = sum(len(tokenizer.encode(document)) for document in documents)
         screen = console()
-        screen.print(f"{tokenizer.n_vocab:,} tokens trained in {seconds:.1f} s from {size:,} bytes; {size / tokens:.2f} bytes a token")
-        hint = "" if self.quiet else f"; try it: {shell_command('tokenizer', 'show', out, documents[0].split()[0])}"
+        screen.print(
+            f"{tokenizer.n_vocab:,} tokens trained in {seconds:.1f} s from {size:,} bytes; {size / tokens:.2f} bytes a token"
+        )
+        hint = (
+            ""
+            if self.quiet
+            else f"; try it: {shell_command('tokenizer', 'show', out, documents[0].split()[0])}"
+        )
         screen.print(f"written to {out}{hint}", soft_wrap=keeps_lines(screen))
 
 
@@ -103,7 +115,9 @@ class ShowTokens(ReportCommand):
         for line in _rows(tokenizer, ids, screen.width, colored=shows_colors(screen)):
             screen.print(line, soft_wrap=True)
         n_bytes = len(text.encode("utf-8", "replace"))
-        screen.print(f"\n{len(ids)} tokens, {n_bytes} bytes, {n_bytes / max(1, len(ids)):.2f} bytes a token")
+        screen.print(
+            f"\n{len(ids)} tokens, {n_bytes} bytes, {n_bytes / max(1, len(ids)):.2f} bytes a token"
+        )
 
 
 def resolve_tokenizer(name: str) -> Tokenizer:
@@ -118,7 +132,10 @@ def resolve_tokenizer(name: str) -> Tokenizer:
     if name == "gpt2":
         return TOKENIZERS["gpt2"]([], None)
     if name in TOKENIZERS:
-        raise UserError(f"tokenizer {name!r} has to be trained first; run `llm-scratch tokenizer train`, then use its file", USAGE)
+        raise UserError(
+            f"tokenizer {name!r} has to be trained first; run `llm-scratch tokenizer train`, then use its file",
+            USAGE,
+        )
     try:
         where = resolve_model_path(name)
     except UserError as e:
@@ -174,7 +191,11 @@ class CompareTokenizers(ReportCommand):
         from llm_scratch.tokenizers import TOKENIZERS
 
         documents = read(self.source)
-        texts = documents if not self.text else [read_text_argument("-") if self.text == "-" else self.text]
+        texts = (
+            documents
+            if not self.text
+            else [read_text_argument("-") if self.text == "-" else self.text]
+        )
         size = sum(len(text.encode("utf-8", "replace")) for text in texts)
         grid, screen = table("tokenizer", "vocabulary", "tokens", "bytes a token"), console()
         notes = []
@@ -182,24 +203,47 @@ class CompareTokenizers(ReportCommand):
         for name in TOKENIZERS:
             try:
                 with screen.status(f"{name} …"):
-                    tokenizer: Any = TOKENIZERS[name](documents, self.vocab_size if name == "bpe" else None)
-                    tokens = sum(len(tokenizer.encode(text, disallowed_special=())) for text in texts)
-                grid.add_row(name, f"{tokenizer.n_vocab:,}", f"{tokens:,}", f"{size / max(1, tokens):.2f}")
+                    tokenizer: Any = TOKENIZERS[name](
+                        documents, self.vocab_size if name == "bpe" else None
+                    )
+                    tokens = sum(
+                        len(tokenizer.encode(text, disallowed_special=())) for text in texts
+                    )
+                grid.add_row(
+                    name, f"{tokenizer.n_vocab:,}", f"{tokens:,}", f"{size / max(1, tokens):.2f}"
+                )
                 results.append(_size_json(name, tokenizer.n_vocab, tokens, size))
             except UserError as e:
                 grid.add_row(name, "-", "-", "-")
                 notes.append(f"{name}: {e}")
                 results.append(_size_json(name, None, None, size, str(e)))
         if self.json:
-            print_json({"source": self.source, "text": self.text or None, "bytes": size, "tokenizers": results})
+            print_json(
+                {
+                    "source": self.source,
+                    "text": self.text or None,
+                    "bytes": size,
+                    "tokenizers": results,
+                }
+            )
             return
-        screen.print(f"{'your text' if self.text else self.source}: {size:,} bytes; bpe, words and chars trained on {self.source}\n")
+        screen.print(
+            f"{'your text' if self.text else self.source}: {size:,} bytes; bpe, words and chars trained on {self.source}\n"
+        )
         screen.print(grid)
         for note in notes:
             screen.print(note)
 
 
-def _size_json(name: str, vocab_size: int | None, tokens: int | None, n_bytes: int, error: str | None = None) -> dict[str, Any]:
+def _size_json(
+    name: str, vocab_size: int | None, tokens: int | None, n_bytes: int, error: str | None = None
+) -> dict[str, Any]:
     """A row of `tokenizer compare --json`."""
     per_token = n_bytes / tokens if tokens else None
-    return {"name": name, "vocab_size": vocab_size, "tokens": tokens, "bytes_per_token": per_token, "error": error}
+    return {
+        "name": name,
+        "vocab_size": vocab_size,
+        "tokens": tokens,
+        "bytes_per_token": per_token,
+        "error": error,
+    }

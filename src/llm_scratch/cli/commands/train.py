@@ -21,12 +21,27 @@ from llm_scratch.cli import own_text
 from llm_scratch.cli.commands.plot import draw
 from llm_scratch.cli.flags import Command, Flag, Hidden, option
 from llm_scratch.cli.folders import check_can_write, choose_output_dir, with_order_of
-from llm_scratch.cli.init_from import config_from_model, fork_run, run_directory_of, with_architecture, with_tokenizer
+from llm_scratch.cli.init_from import (
+    config_from_model,
+    fork_run,
+    run_directory_of,
+    with_architecture,
+    with_tokenizer,
+)
 from llm_scratch.cli.optional_step import optional_step
 from llm_scratch.cli.preparation import Preparation
 from llm_scratch.cli.run_text import sample_in_words
 from llm_scratch.cli.terminal import console, keeps_lines
-from llm_scratch.config import DataConfig, GPTConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig, dump_config, load_config
+from llm_scratch.config import (
+    DataConfig,
+    GPTConfig,
+    ModelConfig,
+    RunConfig,
+    SystemConfig,
+    TrainConfig,
+    dump_config,
+    load_config,
+)
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 from llm_scratch.formatting import format_duration, shell_command
 from llm_scratch.presets import PRESETS, preset
@@ -41,7 +56,9 @@ if TYPE_CHECKING:
     from llm_scratch.training.trainer import Trainer
 
 
-OUTPUT_LOST = "llm-scratch: standard output cannot be written; the run continues, its log.txt has every line"
+OUTPUT_LOST = (
+    "llm-scratch: standard output cannot be written; the run continues, its log.txt has every line"
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +75,9 @@ class Train(Command):
       llm-scratch train shakespeare --out runs/bard --train.steps 500
     """
 
-    preset: Positional[Annotated[str, option("PRESET", help=f"{', '.join(PRESETS)}; or text, for your own text")]] = ""
+    preset: Positional[
+        Annotated[str, option("PRESET", help=f"{', '.join(PRESETS)}; or text, for your own text")]
+    ] = ""
     paths: Positional[Annotated[tuple[str, ...], option("PATH")]] = ()
     """for text: files, folders or patterns of UTF-8 text, or of .jsonl with a "text" field"""
     minutes: Annotated[float | None, option("MINUTES")] = None
@@ -95,7 +114,9 @@ class Train(Command):
         is_resume = not words and "--config" not in given and resumed != "auto"
         if not words and "--config" not in given and not is_resume and not asks:
             presets = f"{', '.join(PRESETS)}, or text PATH for your own text"
-            raise UserError(f"PRESET is missing; known: {presets}; `llm-scratch config` describes them", USAGE)
+            raise UserError(
+                f"PRESET is missing; known: {presets}; `llm-scratch config` describes them", USAGE
+            )
         chosen = words[:1] == [own_text.PRESET] and not asks
         if chosen:
             base = own_text.base_config(words[1:], given.get("--data.source", ""))
@@ -109,13 +130,24 @@ class Train(Command):
             base = config_from_model(given["--from"], base, given)
         base = with_tokenizer(with_architecture(base, given), given)
         fixed = own_text.fixed_settings(given, given.get("--config", ""), base) if chosen else ()
-        return cls(from_=base.init_from, model=base.model, data=base.data, train=base.train, system=base.system, fixed=fixed)
+        return cls(
+            from_=base.init_from,
+            model=base.model,
+            data=base.data,
+            train=base.train,
+            system=base.system,
+            fixed=fixed,
+        )
 
     def run(self) -> None:
         """Train, then print a summary."""
         config = RunConfig(self.model, self.data, self.train, self.system, self.from_)
         self._check_flags()
-        own = own_text.own_text(config, self.fixed, self.minutes) if self.preset == own_text.PRESET else None
+        own = (
+            own_text.own_text(config, self.fixed, self.minutes)
+            if self.preset == own_text.PRESET
+            else None
+        )
         choice = own.recover(self.out, self.resume, self.fresh) if own else None
         config = choice.config if choice else config
         if self.print_config:
@@ -138,29 +170,56 @@ class Train(Command):
         found = choose_device(self.device)
         device = found.name
         screen.print(f"device: {found}", soft_wrap=keeps_lines(screen))
-        preparation = Preparation(config, device, screen, own, choice, self.ignore_memory, self.debug)
+        preparation = Preparation(
+            config, device, screen, own, choice, self.ignore_memory, self.debug
+        )
         with ProgressDisplay(screen) as display:
             callbacks = [preparation, display, LossPlot(display.warn)]
-            run = train(config, folder, device=device, prepare=preparation, callbacks=callbacks, inject_fault=inject_requested)
+            run = train(
+                config,
+                folder,
+                device=device,
+                prepare=preparation,
+                callbacks=callbacks,
+                inject_fault=inject_requested,
+            )
         if own and preparation.choice:
-            with optional_step("no continuations shown", shell_command("generate", folder), screen, self.debug):
+            with optional_step(
+                "no continuations shown", shell_command("generate", folder), screen, self.debug
+            ):
                 own_text.show_continuations(run, preparation.choice, screen)
         if first:
-            _print_summary(run, screen, time.perf_counter() - (own.began if own else preparation.ready_at), self.debug)
+            _print_summary(
+                run,
+                screen,
+                time.perf_counter() - (own.began if own else preparation.ready_at),
+                self.debug,
+            )
         if own:
             own_text.show_advice(run, own.minutes, screen)
 
     def _check_flags(self) -> None:
         """Check for arguments that exclude each other or would be ignored."""
         if self.preset != own_text.PRESET and (self.paths or self.minutes is not None):
-            what = f"unexpected {' '.join(self.paths)}" if self.paths else f"--minutes {self.minutes:g} would be ignored"
-            raise UserError(f"{what}; paths and --minutes belong to `llm-scratch train text PATH`", USAGE)
+            what = (
+                f"unexpected {' '.join(self.paths)}"
+                if self.paths
+                else f"--minutes {self.minutes:g} would be ignored"
+            )
+            raise UserError(
+                f"{what}; paths and --minutes belong to `llm-scratch train text PATH`", USAGE
+            )
         if self.force and not self.fresh:
-            raise UserError("--force has no effect without --fresh; --fresh --force removes the existing run in --out", USAGE)
+            raise UserError(
+                "--force has no effect without --fresh; --fresh --force removes the existing run in --out",
+                USAGE,
+            )
         if self.resume != "auto" and self.fresh:
             raise UserError("--resume and --fresh exclude each other; leave one out", USAGE)
 
-    def _print_config(self, config: RunConfig, own: own_text.OwnText | None, choice: Choice | None) -> None:
+    def _print_config(
+        self, config: RunConfig, own: own_text.OwnText | None, choice: Choice | None
+    ) -> None:
         """Print the settings as YAML; for `train text`, with the reasons for the chosen ones as comments.
 
         Raises:
@@ -180,7 +239,9 @@ class Train(Command):
     def _folder(self, config: RunConfig, screen: Console) -> Path:
         """The run directory, emptied by `--fresh --force` and checked to be writable."""
         if self.resume != "auto":
-            _check_output_dir(run_directory_of(Path(self.resume)), config, fresh=False, force=False, screen=screen)
+            _check_output_dir(
+                run_directory_of(Path(self.resume)), config, fresh=False, force=False, screen=screen
+            )
             folder = fork_run(Path(self.resume), self.out)
             screen.print(f"run: resuming {self.resume} in {folder}", soft_wrap=keeps_lines(screen))
         elif not self.out:
@@ -198,7 +259,9 @@ class Train(Command):
         return folder
 
 
-def _check_output_dir(folder: Path, config: RunConfig, fresh: bool, force: bool, screen: Console) -> None:
+def _check_output_dir(
+    folder: Path, config: RunConfig, fresh: bool, force: bool, screen: Console
+) -> None:
     """Check that a folder is new, empty or a run with the same settings; `fresh` and `force` remove an existing run.
 
     Raises:
@@ -212,8 +275,13 @@ def _check_output_dir(folder: Path, config: RunConfig, fresh: bool, force: bool,
         raise UserError(f"--out {folder}: it is a file; use a folder or a new name")
     is_run = (folder / "config.yaml").is_file() and (folder / "ckpt").is_dir()
     if fresh and is_run and not force:
-        existing = f"a run of {old.step:,} steps" if (old := find_run(folder)) is not None else "a run"
-        raise UserError(f"--out {folder}: it holds {existing}; --fresh --force removes it, or choose another --out", CHECKPOINT)
+        existing = (
+            f"a run of {old.step:,} steps" if (old := find_run(folder)) is not None else "a run"
+        )
+        raise UserError(
+            f"--out {folder}: it holds {existing}; --fresh --force removes it, or choose another --out",
+            CHECKPOINT,
+        )
     if fresh and is_run:
         with exclusive_writer(folder, screen.print):
             for path in folder.iterdir():
@@ -224,8 +292,14 @@ def _check_output_dir(folder: Path, config: RunConfig, fresh: bool, force: bool,
         screen.print(f"removed the run that was in {folder}", soft_wrap=keeps_lines(screen))
     elif is_run and (old := find_run(folder)) is not None:
         check_same_run(folder, old.config, with_order_of(old.config, config))
-    elif not is_run and not (folder / "config.yaml").is_file() and any(path.name != NAME for path in folder.iterdir()):
-        raise UserError(f"--out {folder}: it holds files that are not of a run; use a run directory, an empty folder or a new name")
+    elif (
+        not is_run
+        and not (folder / "config.yaml").is_file()
+        and any(path.name != NAME for path in folder.iterdir())
+    ):
+        raise UserError(
+            f"--out {folder}: it holds files that are not of a run; use a run directory, an empty folder or a new name"
+        )
 
 
 def _print_summary(run: Trainer, screen: Console, seconds: float, debug: bool = False) -> None:
@@ -244,7 +318,9 @@ def _print_summary(run: Trainer, screen: Console, seconds: float, debug: bool = 
         if (comparison := compare_with_plan(folder)) is not None:
             screen.print(f"Plan and result: {comparison}", soft_wrap=keeps_lines(screen))
     if run.config.data.source.partition(":")[0] == "stories":
-        with optional_step("skills not measured", shell_command("evaluate", folder, "--skills"), screen, debug):
+        with optional_step(
+            "skills not measured", shell_command("evaluate", folder, "--skills"), screen, debug
+        ):
             _measure_skills(run, screen)
     prompt = [run.prompt] if run.prompt else []
     for what, where in (
