@@ -99,7 +99,8 @@ def main() -> None:
         for name in args.sizes:
             rounds[name].append(compare(SIZES[name]))
     print(
-        "| size | memory predicted | measured | off | a step predicted | measured | off |\n|---|---|---|---|---|---|---|"
+        "| size | memory predicted | measured | off | a step predicted | measured | off"
+        " |\n|---|---|---|---|---|---|---|"
     )
     rows = {
         name: {key: middle([each[key] for each in found]) for key in BOUNDS}
@@ -110,7 +111,8 @@ def main() -> None:
         sizes = " | ".join(f"{memory[key] / 2**20:,.0f} MiB" for key in ("predicted", "measured"))
         times = " | ".join(f"{step[key]:.3f} s" for key in ("predicted", "measured"))
         print(
-            f"| {name} | {sizes} | {memory['off']:+.0%} {memory['range']} | {times} | {step['off']:+.0%} {step['range']} |"
+            f"| {name} | {sizes} | {memory['off']:+.0%} {memory['range']} | {times} |"
+            f" {step['off']:+.0%} {step['range']} |"
         )
     git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     here = {

@@ -176,8 +176,14 @@ def main() -> int:
     )
     where = environment()
     seconds = time.time() - began
-    made = f"\nMade in {seconds:.0f} s from commit {where['commit']}: {where['cores']} cores, {where['machine']}, Python {where['python']}, "
-    made += f"torch {where['torch']}{'' if asked.slow else '; the nightly numbers (`--slow`) are not among them'}.\n"
+    made = (
+        f"\nMade in {seconds:.0f} s from commit {where['commit']}: {where['cores']} cores,"
+        f" {where['machine']}, Python {where['python']}, "
+    )
+    made += (
+        "torch"
+        f" {where['torch']}{'' if asked.slow else '; the nightly numbers (`--slow`) are not among them'}.\n"
+    )
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         return int(code)  # the tests could not be run, or were stopped
     if asked.paths:

@@ -106,7 +106,10 @@ def growth(shape: Shape) -> str:
                 *travel,
             ]
         )
-    tokens = f"{shape.tokens:,} tokens a step, {shape.tokens // shape.context:,} rows of {shape.context:,}"
+    tokens = (
+        f"{shape.tokens:,} tokens a step, {shape.tokens // shape.context:,} rows of"
+        f" {shape.context:,}"
+    )
     return f"**{shape.name}**, {tokens}\n\n{table(head, rows)}"
 
 

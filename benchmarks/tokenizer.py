@@ -96,7 +96,8 @@ def in_turn(contenders: dict[str, Callable[[], object]], rounds: int) -> Times:
 def table(title: str, times: Times, base: str, n_bytes: int | None = None) -> dict[str, float]:
     """Print medians and ratios to `base`; with `n_bytes` as MB/s, where a ratio over 1 is faster. Returns the ratios."""
     print(
-        f"\n{title}\n{'':34} {'median' if n_bytes is None else 'MB/s':>9} {'fastest':>9} {'slowest':>9} {'ratio':>7} {'cpu s':>7}"
+        f"\n{title}\n{'':34} {'median' if n_bytes is None else 'MB/s':>9} {'fastest':>9}"
+        f" {'slowest':>9} {'ratio':>7} {'cpu s':>7}"
     )
     medians = {
         name: statistics.median(wall for wall, _ in values) for name, values in times.items()
@@ -111,7 +112,8 @@ def table(title: str, times: Times, base: str, n_bytes: int | None = None) -> di
         if n_bytes is not None:
             shown = [n_bytes / 1e6 / value for value in shown]
         print(
-            f"{name:34} {shown[0]:9.3f} {shown[1]:9.3f} {shown[2]:9.3f} {ratios[name]:7.2f} {cpu:7.3f}"
+            f"{name:34} {shown[0]:9.3f} {shown[1]:9.3f} {shown[2]:9.3f} {ratios[name]:7.2f}"
+            f" {cpu:7.3f}"
         )
     return {name: round(ratio, 3) for name, ratio in ratios.items()}
 
@@ -129,7 +131,10 @@ def training(name: str, text: str, vocab_size: int, rounds: int) -> dict[str, di
         }
         if RUST:
             contenders["rustbpe"] = lambda texts=texts: rust_bpe(texts, vocab_size)
-        title = f"training, {name}, {len(text.encode()) / 1e6:.2f} MB as {form}, vocabulary {vocab_size}: seconds"
+        title = (
+            f"training, {name}, {len(text.encode()) / 1e6:.2f} MB as {form}, vocabulary"
+            f" {vocab_size}: seconds"
+        )
         ratios[form] = table(title, in_turn(contenders, rounds), "tokenizers")
     return ratios
 

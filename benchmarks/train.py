@@ -186,7 +186,8 @@ def main() -> None:
         report["missing"] |= found.pop("missing")
         tokens = shape[1] * shape[5]
         print(
-            f"\n{size}: context {shape[1]}, batch {shape[5]}, vocabulary {V}; matrix peak {rate / 1e9:.0f} GFLOP/s float32"
+            f"\n{size}: context {shape[1]}, batch {shape[5]}, vocabulary {V}; matrix peak"
+            f" {rate / 1e9:.0f} GFLOP/s float32"
         )
         print(f"{'':14}{'tokens/s':>10}{'GFLOP/s':>10}{'of peak':>9}{'peak GB':>9}  precision")
         for name, row in found.items():
@@ -197,7 +198,8 @@ def main() -> None:
             report["peak_memory_gb"].setdefault(size, {})[name] = round(row["peak_gb"], 2)
             speed = flops(shape) / seconds / 1e9
             print(
-                f"{name:14}{tokens / seconds:10.0f}{speed:10.0f}{share:9.0%}{row['peak_gb']:9.2f}  {row['why']}"
+                f"{name:14}{tokens / seconds:10.0f}{speed:10.0f}{share:9.0%}{row['peak_gb']:9.2f} "
+                f" {row['why']}"
             )
         for key, slow, fast in (
             ("ratios", "hf", "ours"), ("ratios_same_allocator", "hf-kept", "ours"),
@@ -208,7 +210,8 @@ def main() -> None:
             report[key][size], spread = ratio(found[slow]["rounds"], found[fast]["rounds"])
             report["spread"].setdefault(size, {})[key] = spread
             print(
-                f"  {fast} over {slow}: {report[key][size]:.2f} x  [{spread[0]:.2f}, {spread[1]:.2f}]"
+                f"  {fast} over {slow}: {report[key][size]:.2f} x  [{spread[0]:.2f},"
+                f" {spread[1]:.2f}]"
             )
     print(json.dumps(report | where(args.device)))
 

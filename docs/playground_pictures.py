@@ -47,7 +47,8 @@ def take(run: Path, out: Path) -> None:
             page.media(prefers_color_scheme=theme, prefers_reduced_motion="reduce")
             page.run(f"location.hash = '#{first}&{state.format(head=head)}'")
             page.wait(
-                f"document.querySelector('#view').dataset.view === '{state.partition('&')[0].removeprefix('view=')}'"
+                "document.querySelector('#view').dataset.view ==="
+                f" '{state.partition('&')[0].removeprefix('view=')}'"
             )
             page.settle()
             page.screenshot(out / f"{name}.png")

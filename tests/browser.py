@@ -167,7 +167,8 @@ class Browser:
     def settle(self):
         """Wait until the view is drawn."""
         self.wait(
-            "document.querySelector('#view') && !document.querySelector('#view').hasAttribute('aria-busy')"
+            "document.querySelector('#view') &&"
+            " !document.querySelector('#view').hasAttribute('aria-busy')"
         )
 
     def press(self, key, shift=False):
@@ -203,8 +204,9 @@ class Browser:
     def click(self, selector):
         """Click on the middle of the first element of a CSS selector."""
         box = self.run(
-            f"(() => {{ const el = document.querySelector({json.dumps(selector)}); el.scrollIntoView({{block: 'center'}});"
-            " const b = el.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; })()"
+            f"(() => {{ const el = document.querySelector({json.dumps(selector)});"
+            " el.scrollIntoView({block: 'center'}); const b = el.getBoundingClientRect(); return"
+            " [b.x + b.width / 2, b.y + b.height / 2]; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
             self.call(

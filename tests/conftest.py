@@ -72,7 +72,8 @@ def data_dir() -> Path:
     """The folder of real texts (the-verdict.txt, tinyshakespeare.txt) and of GPT-2's vocabulary; set LLM_SCRATCH_DATA to yours."""
     if not (DATA / "the-verdict.txt").is_file():
         pytest.skip(
-            f"needs the-verdict.txt and tinyshakespeare.txt in {DATA}; set LLM_SCRATCH_DATA to a folder that has them"
+            f"needs the-verdict.txt and tinyshakespeare.txt in {DATA}; set LLM_SCRATCH_DATA to a"
+            " folder that has them"
         )
     return DATA
 

@@ -18,7 +18,8 @@ class WithoutFloat64(Tensor):
         found = super().__torch_function__(func, types, args, kwargs or {})
         if isinstance(found, Tensor) and found.dtype == torch.float64:
             raise TypeError(
-                "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64."
+                "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support"
+                " float64."
             )
         return found
 

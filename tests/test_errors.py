@@ -69,5 +69,6 @@ def test_where_a_users_file_may_add_names_the_flag_is_named():
     error = unknown("optimizer", "lion", ["adamw", "muon"], extensible=True)
     assert (
         str(error)
-        == "unknown optimizer 'lion'; known: adamw, muon; if a Python file of yours defines it, add --import FILE"
+        == "unknown optimizer 'lion'; known: adamw, muon; if a Python file of yours defines it, add"
+        " --import FILE"
     )

@@ -98,7 +98,9 @@ def test_load_error_names_the_supported_formats(tmp_path, make):
         (where / "ckpt").mkdir()
     expected = {
         "nothing": r"no model at .*; expected a checkpoint, a run directory, .*hf:org/name",
-        "empty folder": "is not a folder of a known model format; supported are a checkpoint, a run directory",
+        "empty folder": (
+            "is not a folder of a known model format; supported are a checkpoint, a run directory"
+        ),
         "run that saved nothing": "has no checkpoint yet",
     }
     with pytest.raises(UserError, match=expected[make]) as error:

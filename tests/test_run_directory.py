@@ -79,7 +79,10 @@ def test_new_run_has_no_metrics_samples_or_checkpoints(folder):
 
 
 def test_samples_are_in_order_and_a_text_cannot_begin_an_earlier_one(folder):
-    headings = "# Samples\n\n## Step 10, 1,000 tokens\n\nOne\n\n## Step 5, 7 tokens\n\nstill one\n\n## Step 20, 2,000 tokens\n\nTwo\n"
+    headings = (
+        "# Samples\n\n## Step 10, 1,000 tokens\n\nOne\n\n## Step 5, 7 tokens\n\nstill one\n\n##"
+        " Step 20, 2,000 tokens\n\nTwo\n"
+    )
     (folder / "samples.md").write_text(headings)
     assert open_run(folder).samples == [
         Sample(10, 1000, "One\n\n## Step 5, 7 tokens\n\nstill one"),
@@ -109,7 +112,10 @@ def test_open_run_rejects_a_folder_without_settings(tmp_path):
 
 
 def test_open_run_does_not_import_torch(folder):
-    code = f"import sys, llm_scratch; llm_scratch.open_run({str(folder)!r}).metrics; print(*sys.modules)"
+    code = (
+        f"import sys, llm_scratch; llm_scratch.open_run({str(folder)!r}).metrics;"
+        " print(*sys.modules)"
+    )
     run = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

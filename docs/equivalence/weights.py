@@ -162,8 +162,8 @@ def _litgpt() -> float:
     for old, new in LITGPT.items():
         state = {name.replace(old, new): tensor for name, tensor in state.items()}
     settings = (
-        "{vocab_size: 97, padded_vocab_size: 97, block_size: 32, n_embd: 24, n_head: 6, n_layer: 2, rotary_percentage: 0, "
-        "parallel_residual: false}"
+        "{vocab_size: 97, padded_vocab_size: 97, block_size: 32, n_embd: 24, n_head: 6, n_layer: 2,"
+        " rotary_percentage: 0, parallel_residual: false}"
     )
     with tempfile.TemporaryDirectory() as folder:
         torch.save(state, Path(folder) / "lit_model.pth")

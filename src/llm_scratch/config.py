@@ -116,7 +116,8 @@ class TrainConfig:
         check_fields(self)
         if self.batch_size % self.micro_batches:
             raise UserError(
-                f"batch_size={self.batch_size} is not a multiple of micro_batches={self.micro_batches}; change one of them"
+                f"batch_size={self.batch_size} is not a multiple of"
+                f" micro_batches={self.micro_batches}; change one of them"
             )
 
 

@@ -78,8 +78,9 @@ class Options(NamedTuple):
         )
         if tokenizer.n_vocab > vocab_size:
             raise UserError(
-                f"the model in {folder} has {vocab_size:,} tokens, but the tokenizer has {tokenizer.n_vocab:,}; pass the one that it was "
-                "trained with: --tokenizer FOLDER, or chars:FILE with its training text",
+                f"the model in {folder} has {vocab_size:,} tokens, but the tokenizer has"
+                f" {tokenizer.n_vocab:,}; pass the one that it was trained with: --tokenizer"
+                " FOLDER, or chars:FILE with its training text",
                 CHECKPOINT,
             )
         return tokenizer
@@ -163,7 +164,8 @@ def load_for_inference(
     on_cpu = torch.device(choice.name).type == "cpu"
     if compile and not on_cpu:
         raise UserError(
-            f"compile: only CPUs are supported, and this is {choice.name}; leave it out, or use the device cpu"
+            f"compile: only CPUs are supported, and this is {choice.name}; leave it out, or use the"
+            " device cpu"
         )
     loaded = read(where)
     if on_cpu:
@@ -213,7 +215,8 @@ def from_checkpoint(saved: checkpoint.Checkpoint) -> tuple[LanguageModel, Tokeni
     config = from_dict(RunConfig, saved.config)
     if "frozen_sha256" in saved.state:
         raise UserError(
-            f"{saved.folder}: holds only the trained part of a model with frozen weights; resume it from Python",
+            f"{saved.folder}: holds only the trained part of a model with frozen weights; resume it"
+            " from Python",
             CHECKPOINT,
         )
     model = build(check_parameter_count(config.model, saved.weights, saved.folder))
@@ -241,7 +244,8 @@ def check_parameter_count(
         4 * n_values, UNCHECKED_PARAMETERS
     ):  # 4-bit weights are stored in pairs; other architectures differ
         raise UserError(
-            f"{where}: config describes {cfg.n_params:,} parameters, but the file has {n_values:,}; file and config do not match",
+            f"{where}: config describes {cfg.n_params:,} parameters, but the file has {n_values:,};"
+            " file and config do not match",
             CHECKPOINT,
         )
     return cfg
@@ -370,19 +374,22 @@ def load_for_training(where: str | Path, cfg: ModelConfig) -> tuple[LanguageMode
     own = model.cfg
     if (bits := bits_of(model)) is not None:
         raise UserError(
-            f"{where} is quantized to {bits} bits and cannot be trained; use the model that it was made from"
+            f"{where} is quantized to {bits} bits and cannot be trained; use the model that it was"
+            " made from"
         )
     if cfg.context_length > own.context_length:
         raise UserError(
-            f"{where}: context_length={cfg.context_length} exceeds the {own.context_length} positions that the model was trained with; "
-            f"set --model.context-length to {own.context_length} or less"
+            f"{where}: context_length={cfg.context_length} exceeds the {own.context_length}"
+            " positions that the model was trained with; set --model.context-length to"
+            f" {own.context_length} or less"
         )
     if mismatches := [
         name for name in own if name not in NOT_IN_WEIGHTS and own[name] != cfg.get(name)
     ]:
         name = mismatches[0]
         raise UserError(
-            f"{where} has {name}={own[name]}, but the settings have {name}={cfg[name]}; leave it out, or start from random weights"
+            f"{where} has {name}={own[name]}, but the settings have {name}={cfg[name]}; leave it"
+            " out, or start from random weights"
         )
     model.crop_context(cfg.context_length)
     with torch.device("meta"):

@@ -49,7 +49,10 @@ def test_examples_of_the_api_page_are_python():
 
 
 def test_docstring_sections_become_lists_and_examples_code():
-    text = "Add.\n\nArgs:\n    a, b: numbers,\n        finite.\nRaises:\n    ValueError: one is not.\n\nExample:\n    add(1, 2)\nAfter."
+    text = (
+        "Add.\n\nArgs:\n    a, b: numbers,\n        finite.\nRaises:\n    ValueError: one is"
+        " not.\n\nExample:\n    add(1, 2)\nAfter."
+    )
     assert list(api_reference.docstring(text)) == [
         "Add.", "", "", "**Args**", "", "- `a, b`: numbers,", "    finite.", "", "**Raises**", "",
         "- `ValueError`: one is not.", "", "", "```python", "add(1, 2)", "```", "After.",

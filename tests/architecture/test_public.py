@@ -43,7 +43,8 @@ def test_everything_public_has_a_docstring():
 
 def test_a_missing_docstring_is_found(tmp_path):
     (tmp_path / "bare.py").write_text(
-        '"""Here."""\nclass A:\n    """A."""\n    def f(self): ...\n    def _g(self): ...\ndef h():\n    """\n    late"""\n'
+        '"""Here."""\nclass A:\n    """A."""\n    def f(self): ...\n    def _g(self): ...\ndef'
+        ' h():\n    """\n    late"""\n'
     )
     assert undocumented(tmp_path / "bare.py") == ["bare.py:4 A.f", "bare.py:6 h"]
 
@@ -61,7 +62,10 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_import_is_light():
-    code = "import sys, llm_scratch, llm_scratch.config, llm_scratch.errors, llm_scratch.presets; print(*sys.modules)"
+    code = (
+        "import sys, llm_scratch, llm_scratch.config, llm_scratch.errors, llm_scratch.presets;"
+        " print(*sys.modules)"
+    )
     loaded = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

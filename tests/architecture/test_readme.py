@@ -154,7 +154,10 @@ def test_unknown_words_finds_missing_commands(line, wrong):
 
 def test_commands_joins_continued_lines():
     text = "x `llm-scratch a --b` y\n"
-    text += "```bash\n$ make demo  # two minutes\nllm-scratch train \\\n  quickstart\n```\n```python\nmake nothing\n```\n"
+    text += (
+        "```bash\n$ make demo  # two minutes\nllm-scratch train \\\n "
+        " quickstart\n```\n```python\nmake nothing\n```\n"
+    )
     assert [line.split() for line in commands(text)] == [
         ["make", "demo"],
         ["llm-scratch", "train", "quickstart"],

@@ -70,7 +70,10 @@ class Promise:
     def broken_by(self, name, value, sizes):
         """What is wrong with `value`, in words, or None."""
         if not isinstance(value, torch.Tensor):
-            return f"{self.where} {name} is a {type(value).__name__}, the comment says {list(self.shape)}"
+            return (
+                f"{self.where} {name} is a {type(value).__name__}, the comment says"
+                f" {list(self.shape)}"
+            )
         named = self.shape[1:] if self.shape[:1] == ("...",) else self.shape
         want = tuple(eval(size, {}, dict(sizes)) for size in named)  # a size may be None: any
         got = tuple(value.shape)

@@ -46,7 +46,10 @@ def test_prompt_with_unknown_characters_gives_a_warning_before_step_1(llm, chine
     result = llm(*chinese)
     assert result.code == 0, result.err
     said = in_one_line(result.out)
-    warning = "warning: samples cannot begin with 'ROMEO:': the character 'R' (U+0052) was not in the training text"
+    warning = (
+        "warning: samples cannot begin with 'ROMEO:': the character 'R' (U+0052) was not in the"
+        " training text"
+    )
     assert said.index(warning) < said.index("step 0")
     assert f"using {CHINESE[:8]!r}, set another with --train.prompt" in said
     samples = Path("x/samples.md").read_text(encoding="utf-8").partition("## Step 2")[2]
@@ -160,8 +163,8 @@ def test_resume_rejects_a_changed_text_with_alternatives(llm, own_text):
         assert (result.code, result.err.count("\n")) == (3, 1)
         assert "the text of file:" in result.err
         assert (
-            "has changed since the run's last checkpoint (2,695 bytes then, 2,702 now); put the old text back to resume"
-            in result.err
+            "has changed since the run's last checkpoint (2,695 bytes then, 2,702 now); put the old"
+            " text back to resume" in result.err
         )
         assert "or start a new run from this one: --from x --out NEW" in result.err
     path.write_text(old.replace("hen", "neh"))
@@ -197,7 +200,10 @@ def test_text_patterns_skip_the_files_of_runs(llm, tiny, own_text):
 
 
 def test_run_that_diverges_in_its_last_step_is_not_finished(llm, tiny):
-    words = "--train.lr 1e6 --train.weight-decay 1e6 --train.steps 3 --train.warmup-steps 0 --train.eval-every 3"
+    words = (
+        "--train.lr 1e6 --train.weight-decay 1e6 --train.steps 3 --train.warmup-steps 0"
+        " --train.eval-every 3"
+    )
     result = llm(*tiny, "--out", "x", *words.split())
     assert (result.code, result.err.count("\n")) == (5, 1)
     assert "training diverged" in result.err
@@ -280,8 +286,8 @@ def test_quantized_run_is_not_trained_and_its_origin_is_named(llm, few_bits, tra
     result = llm(*words)
     assert (result.code, result.err.count("\n")) == (4, 1)
     assert (
-        f"few is {trained} quantized to 8 bits and cannot be trained; train {trained}, then quantize it"
-        in result.err
+        f"few is {trained} quantized to 8 bits and cannot be trained; train {trained}, then"
+        " quantize it" in result.err
     )
     assert not Path("new").exists()
 
@@ -295,9 +301,10 @@ def test_plot_of_a_quantized_model_names_the_run_with_the_curve(llm, few_bits, t
     assert f"few is {trained} {NO_CURVE}; use: llm-scratch plot '{trained}'" in result.err
     trained.rename(tmp_path / "elsewhere")
     result = llm("plot", "few")
-    assert (result.code, "use:" in result.err) == (3, False), (
-        "a run that is gone is not recommended"
-    )
+    assert (result.code, "use:" in result.err) == (
+        3,
+        False,
+    ), "a run that is gone is not recommended"
 
 
 def test_diagnosis_of_a_quantized_model_describes_it(llm, few_bits, trained, tmp_path):
@@ -349,7 +356,10 @@ def test_commands_in_runs_show_work_for_an_imported_model(llm, trained, text_fil
         ["generate", "mine"],
     ]
     assert llm("generate", "mine", "--max-tokens", "3").code == 0
-    words = "--train.steps 1 --train.eval-every 1 --train.eval-batches 1 --train.batch-size 1 --train.sample-every 0"
+    words = (
+        "--train.steps 1 --train.eval-every 1 --train.eval-batches 1 --train.batch-size 1"
+        " --train.sample-every 0"
+    )
     assert (
         llm(
             "train",

@@ -246,8 +246,8 @@ def test_chat_conversation_is_saved_shown_cleared_and_loaded(say, tmp_path):
     )
     assert json.loads((tmp_path / "talk.json").read_text())["system"] == "Two hens."
     assert (
-        "2 turns in talk.json\nnew conversation\nThere are no turns yet.\n2 turns from talk.json\nYou: the hen\nModel:"
-        in result.out
+        "2 turns in talk.json\nnew conversation\nThere are no turns yet.\n2 turns from"
+        " talk.json\nYou: the hen\nModel:" in result.out
     )
 
 

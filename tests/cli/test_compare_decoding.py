@@ -254,7 +254,8 @@ def test_page_shows_texts_side_by_side_and_names_missing_ones(shown):
     assert re.findall(r"<article><h3>(.*?)<", texts) == [*DECODING_PRESETS, "speculative"]
     assert "<article>" not in shown[1].replace(texts, "")
     assert re.search(
-        r"\.texts \{ display: grid; grid-template-columns: repeat\(auto-fill, minmax\(min\(100%, \d+rem\), 1fr\)\)",
+        r"\.texts \{ display: grid; grid-template-columns: repeat\(auto-fill, minmax\(min\(100%,"
+        r" \d+rem\), 1fr\)\)",
         shown[1],
     )
     assert "Not shown: logit bias" in Reader(shown[1]).said
@@ -308,8 +309,8 @@ def test_page_shows_the_other_strategies_when_one_cannot_continue_the_prompt(
     assert result.code == 0, result.err
     assert "beam: left out: the prompt has 26 tokens and the model sees 16" in result.err
     assert (
-        f"warning: the prompt has {len(prompt)} tokens and the model sees 16: the first 10 are dropped"
-        in result.err
+        f"warning: the prompt has {len(prompt)} tokens and the model sees 16: the first 10 are"
+        " dropped" in result.err
     )
     page = (tmp_path / "compare-decoding.html").read_text()
     assert "contrastive" in page

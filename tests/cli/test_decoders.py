@@ -88,7 +88,10 @@ def test_contrastive_with_one_candidate_is_greedy(llm, trained):
         (["--decoder", "lookup", "--draft", "x"], "--draft has no effect with --decoder lookup"),
         (
             ["--decoder", "contrastive", "--samples", "2"],
-            "--samples has no effect with --decoder contrastive; it applies to sample, beam, speculative, lookup",
+            (
+                "--samples has no effect with --decoder contrastive; it applies to sample, beam,"
+                " speculative, lookup"
+            ),
         ),
         (["--decoder", "speculative"], "needs a draft model; add --draft RUN"),
         (["--decoder", "greedy"], "--decoder is 'greedy'"),

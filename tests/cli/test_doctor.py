@@ -113,7 +113,10 @@ def test_doctor_shows_the_fallback_cache_when_there_is_no_home_folder(llm, monke
     no_home(monkeypatch, tmp_path)
     result = llm("doctor")
     assert (result.code, result.err) == (0, "")
-    said = f"{tmp_path}/llm-scratch-{os.getuid()} (this user has no home folder; set LLM_SCRATCH_CACHE to choose another)"
+    said = (
+        f"{tmp_path}/llm-scratch-{os.getuid()} (this user has no home folder; set LLM_SCRATCH_CACHE"
+        " to choose another)"
+    )
     assert said.replace(" ", "") in "".join(result.out.split())  # a long path wraps
     assert llm("data", "list").code == 0
 
@@ -132,6 +135,8 @@ def test_doctor_names_the_variable_to_set_when_no_cache_folder_is_writable(
 def test_doctor_with_a_run_names_runs_diagnose(llm):
     result = llm("doctor", "my run")
     assert (result.code, result.out) == (2, "")
-    assert result.err == (
-        "llm-scratch: doctor: unexpected argument 'my run'; to check a run: llm-scratch runs diagnose 'my run'\n"
+    assert (
+        result.err
+        == "llm-scratch: doctor: unexpected argument 'my run'; to check a run: llm-scratch runs"
+        " diagnose 'my run'\n"
     )

@@ -133,8 +133,8 @@ def test_evaluate_and_training_agree_on_equal_text(llm, tiny, tmp_path):
     assert re.search(rf" {last['val_loss']:.3f} +{last['val_bits_per_byte']:.3f} ", listed)
     words = " ".join(evaluated.split())
     assert (
-        f"during training {loss} nats per token, {bits} bits per byte at step 4, on 2 batches of this text"
-        in words
+        f"during training {loss} nats per token, {bits} bits per byte at step 4, on 2 batches of"
+        " this text" in words
     )
     assert ", every token: " in words
     assert "during training" not in llm("evaluate", run, "--source", "stories:2").out

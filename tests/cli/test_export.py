@@ -26,6 +26,6 @@ def test_export_without_transformers_says_that_nothing_was_compared(llm, trained
     result = llm("export", "hf", trained, "out")
     assert result.code == 0
     assert (
-        "not compared: transformers is not installed (pip install transformers tokenizers huggingface_hub)"
-        in result.out
+        "not compared: transformers is not installed (pip install transformers tokenizers"
+        " huggingface_hub)" in result.out
     )

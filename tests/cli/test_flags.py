@@ -111,7 +111,8 @@ def test_help_shows_the_values_of_the_preset(name, capsys):
 def test_import_user_file_runs_the_file(tmp_path, monkeypatch):
     file = tmp_path / "mine.py"
     file.write_text(
-        "from llm_scratch.presets import PRESETS, quickstart\nPRESETS['mine'] = lambda: quickstart().with_model(n_layers=7)\n",
+        "from llm_scratch.presets import PRESETS, quickstart\nPRESETS['mine'] = lambda:"
+        " quickstart().with_model(n_layers=7)\n",
         encoding="utf-8",
     )
     monkeypatch.setattr("sys.dont_write_bytecode", True)
@@ -188,7 +189,10 @@ def test_path_fields_has_the_path_arguments_of_every_command(verb):
 
 
 def test_parse_error_is_one_line_without_tyros_colors():
-    box = "╭─ Parsing error ──────────╮\n│ invalid choice 'int9' for  │\n│ argument '--dtype'.        │\n╰──────────────────────────╯\n"
+    box = (
+        "╭─ Parsing error ──────────╮\n│ invalid choice 'int9' for  │\n│ argument '--dtype'.       "
+        " │\n╰──────────────────────────╯\n"
+    )
     colored = "\n".join(f"\x1b[31m{line}\x1b[0m" for line in box.splitlines())
     assert (
         flags._on_one_line(box)

@@ -53,7 +53,8 @@ def test_generate_equals_stream(llm, trained):
     result = llm("generate", trained, "the hen", *words)
     assert (result.code, result.out) == (0, want + "\n")
     assert re.fullmatch(
-        r"\n\[20 tokens in \d+\.\d s, \d+ tokens/s, the first after \d+\.\d{3} s, seed 3\]\n\[(.+)\]\n",
+        r"\n\[20 tokens in \d+\.\d s, \d+ tokens/s, the first after \d+\.\d{3} s, seed"
+        r" 3\]\n\[(.+)\]\n",
         result.err,
     )
     assert (

@@ -63,8 +63,8 @@ def test_imported_run_continues_the_training_of_the_notebook(llm, files):
     assert "params" not in result.out
     assert "parameters from both.pth, with optimizer state" in result.out
     assert (
-        "not in the file, assumed as in the notebooks: activation GELU in its tanh form, norm eps 1e-05, dropout 0.1"
-        in result.out
+        "not in the file, assumed as in the notebooks: activation GELU in its tanh form, norm eps"
+        " 1e-05, dropout 0.1" in result.out
     )
     assert "next  llm-scratch generate run\n" in result.out, (
         "the usual prompt has letters that this tokenizer does not know"

@@ -136,8 +136,8 @@ def test_from_rejects_an_unknown_model(go_on):
     result = go_on("--out", "on", start="gpt3")
     assert result.code == 4
     assert (
-        "no run 'gpt3' here or in runs/; list the runs with `llm-scratch runs list`, or use gpt2, gpt2-medium"
-        in result.err
+        "no run 'gpt3' here or in runs/; list the runs with `llm-scratch runs list`, or use gpt2,"
+        " gpt2-medium" in result.err
     )
 
 

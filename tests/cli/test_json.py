@@ -28,7 +28,9 @@ DOC = Path(__file__).parents[2] / "docs" / "json.md"
 CASES: dict[str, str] = {
     "evaluate RUN": "evaluate {run}",
     "inspect RUN PROMPT": "inspect {run} the --ablate 0.1+0.mlp",
-    "memorization RUN": "memorization {run} --samples 2 --max-tokens 8 --window 4 --prefix-tokens 4",
+    "memorization RUN": (
+        "memorization {run} --samples 2 --max-tokens 8 --window 4 --prefix-tokens 4"
+    ),
     "plan PRESET": "plan {plan}",
     "plan RUN": "plan {run}",
     "generate RUN": "generate {run} the --max-tokens 3 --samples 2 --seed 5",
@@ -115,7 +117,8 @@ def write_sizes(path: Path, base: Path) -> None:
     """A grid of three sizes, and a run to predict."""
     sizes = [f"  {width}: [model.emb_dim={width}]\n" for width in (8, 16, 32)]
     path.write_text(
-        f"base: {base}\nsizes:\n{''.join(sizes)}flops: [1e7, 3e7, 1e8]\npredict: {{size: [model.emb_dim=64], flops: 4e8}}\n"
+        f"base: {base}\nsizes:\n{''.join(sizes)}flops: [1e7, 3e7, 1e8]\npredict: {{size:"
+        " [model.emb_dim=64], flops: 4e8}\n"
     )
 
 

@@ -141,7 +141,10 @@ def test_evaluate_equals_a_plain_computation_for_loaded_models(llm, where, tmp_p
 
 def train(llm, where, folder, *words):
     (folder / "text.txt").write_text(TEXT * 4, encoding="utf-8")
-    steps = "--train.steps 2 --train.batch-size 2 --train.eval-every 2 --train.eval-batches 1 --train.sample-every 0 --train.warmup-steps 0"
+    steps = (
+        "--train.steps 2 --train.batch-size 2 --train.eval-every 2 --train.eval-batches 1"
+        " --train.sample-every 0 --train.warmup-steps 0"
+    )
     start = [
         "train",
         "shakespeare",
@@ -178,7 +181,7 @@ def test_longer_context_is_rejected_with_the_reason(llm, where, tmp_path):
     assert result.code == 2
     said = " ".join(result.err.split())
     assert (
-        f"context_length={CONTEXT + 1} exceeds the {CONTEXT} positions that the model was trained with"
-        in said
+        f"context_length={CONTEXT + 1} exceeds the {CONTEXT} positions that the model was trained"
+        " with" in said
     )
     assert not (tmp_path / "on").exists()

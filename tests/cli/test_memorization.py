@@ -31,7 +31,10 @@ def test_memorization_table_equals_the_library_functions(llm, trained):
     for name, ids in (("validation", corpus.val), ("training", corpus.train)):
         given = [row[:2] for row in sample_passages(ids, 6, 22, None, 0)]
         found = overlap(index, continuations(model, given, 20, 1.0, 0, tokenizer.n_vocab), 3)
-        row = rf"^after {name} text +6 +{found.longest} tokens +{found.n_windows} +{found.share:.1%} ± {found.stderr:.1%}"
+        row = (
+            rf"^after {name} text +6 +{found.longest} tokens +{found.n_windows} +{found.share:.1%}"
+            rf" ± {found.stderr:.1%}"
+        )
         assert re.search(row, result.out, re.M)
     # the text is one line again and again, so the whole validation text occurs in the training text
     assert re.search(r"^validation text +6 +20 tokens +108 +100\.0% ± 0\.0%", result.out, re.M)
@@ -55,7 +58,10 @@ def row(share: float, stderr: float = 0.01, longest: int = 9) -> Overlap:
         (
             row(0.02),
             row(0.03, longest=19),
-            "The model repeats training text now and then: its longest run is 19 tokens; the baseline is 9.",
+            (
+                "The model repeats training text now and then: its longest run is 19 tokens; the"
+                " baseline is 9."
+            ),
         ),
         (
             row(0.02),

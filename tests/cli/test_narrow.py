@@ -53,7 +53,10 @@ def test_parse_error_is_equal_at_every_width(columns, llm, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
     value = "many" * 12
     result = llm("train", "quickstart", "--train.steps", value)
-    want = f"llm-scratch: --train.steps is '{value}'; expected a whole number; see `llm-scratch train --help`\n"
+    want = (
+        f"llm-scratch: --train.steps is '{value}'; expected a whole number; see `llm-scratch train"
+        " --help`\n"
+    )
     assert (result.code, result.err) == (2, want)
 
 
@@ -96,6 +99,6 @@ def test_unboxed_converts_a_box_to_paragraphs():
 ╰──────────────────────────────────────╯
 """
     assert (
-        unboxed(box, 30)
-        == "usage: x\n\n\noptions:\n--out FILE\n  where it goes, and how\n--a-flag-of-many-letters\n  what it is"
+        unboxed(box, 30) == "usage: x\n\n\noptions:\n--out FILE\n  where it goes, and"
+        " how\n--a-flag-of-many-letters\n  what it is"
     )

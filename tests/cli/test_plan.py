@@ -104,8 +104,8 @@ def test_plan_that_never_fits_states_the_reason(llm, small, large, monkeypatch):
     words = " ".join(llm(*small).out.split())
     assert "Even one row at a time with activation checkpointing takes" in words
     assert (
-        "weights, gradients and optimizer alone are too large; try a smaller --model.emb-dim or --model.n-layers"
-        in words
+        "weights, gradients and optimizer alone are too large; try a smaller --model.emb-dim or"
+        " --model.n-layers" in words
     )
 
 
@@ -135,7 +135,8 @@ def test_long_run_saves_its_plan(llm, tiny, tmp_path, monkeypatch):
     told = " ".join(llm(*tiny, "--out", out).out.split())
     assert " plan: " in told
     assert re.search(
-        r"Plan and result: \S+ \wi?B of memory planned, \S+ \wi?B measured; \S+ s a step planned, \S+ measured; more: llm-scratch plan",
+        r"Plan and result: \S+ \wi?B of memory planned, \S+ \wi?B measured; \S+ s a step planned,"
+        r" \S+ measured; more: llm-scratch plan",
         told,
     ), told
     plan = read_plan(out)
@@ -197,7 +198,10 @@ def test_faults_are_named(llm, tmp_path):
         (0.1, None),
         (
             1.0,
-            "warning: other programs use 1.0 of 2 processors, so the time is uncertain; without them about 1 s",
+            (
+                "warning: other programs use 1.0 of 2 processors, so the time is uncertain; without"
+                " them about 1 s"
+            ),
         ),
         (1.98, "without them about 0.2 s"),
     ],

@@ -87,7 +87,8 @@ def test_prepare_resumes_after_ctrl_c(prepare, monkeypatch):
     assert stopped.code == 130
     assert (
         stopped.err
-        == "llm-scratch: stopped; 1,500 tokens are kept in out; run the same command again to resume\n"
+        == "llm-scratch: stopped; 1,500 tokens are kept in out; run the same command again to"
+        " resume\n"
     )
     monkeypatch.setattr(PrepareProgress, "on_progress", real)
     again = prepare("--shard-tokens", "500", "--workers", "1")
@@ -101,8 +102,8 @@ def test_prepare_with_other_settings_needs_fresh(prepare, tmp_path):
     other = prepare("--shard-tokens", "1k")
     assert other.code == DATA
     assert (
-        "holds other shards: shard_tokens was 100000000 and is now 1000; choose another folder, or --fresh"
-        in other.err
+        "holds other shards: shard_tokens was 100000000 and is now 1000; choose another folder, or"
+        " --fresh" in other.err
     )
     fresh = prepare("--shard-tokens", "1k", "--fresh")
     assert fresh.out.startswith("removed the shards that were in out\nout: 2,697 tokens")
@@ -128,7 +129,8 @@ def test_data_check_finds_a_damaged_shard(prepare, llm, tmp_path):
     found = llm("data", "check", "out")
     assert found.code == DATA
     assert re.match(
-        r"llm-scratch: out/shard-00000.bin is damaged: .*; run `llm-scratch data prepare` again with --fresh\n",
+        r"llm-scratch: out/shard-00000.bin is damaged: .*; run `llm-scratch data prepare` again"
+        r" with --fresh\n",
         found.err,
     )
 

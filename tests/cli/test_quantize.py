@@ -60,9 +60,10 @@ def test_without_a_compiler_that_is_said(llm, trained, tmp_path, monkeypatch):
 )
 def test_compile_is_refused_when_packed_matrices_are_faster(llm, trained, words):
     result = llm("generate", trained, "the", "--max-tokens", 5, "--compile", *words)
-    assert (result.code, "not compiled: for several tokens at a time" in result.err) == (0, True), (
-        result.err
-    )
+    assert (result.code, "not compiled: for several tokens at a time" in result.err) == (
+        0,
+        True,
+    ), result.err
 
 
 def test_compile_needs_a_cpu(trained, monkeypatch):
@@ -71,7 +72,10 @@ def test_compile_needs_a_cpu(trained, monkeypatch):
     )
     with pytest.raises(
         UserError,
-        match="compile: only CPUs are supported, and this is cuda:1; leave it out, or use the device cpu",
+        match=(
+            "compile: only CPUs are supported, and this is cuda:1; leave it out, or use the"
+            " device cpu"
+        ),
     ):
         loading.load_for_inference(trained, "cuda:1", compile=True)
 

@@ -71,7 +71,8 @@ def test_tokenizer_show_prints_every_id_below_its_token(tokens, llm):
     assert shown == "Once·upon·a·time,⏎a·fox→sat.·<c3><a9>"
     assert (
         out.splitlines()[-1]
-        == f"{len(tokens.encode(text))} tokens, 31 bytes, {31 / len(tokens.encode(text)):.2f} bytes a token"
+        == f"{len(tokens.encode(text))} tokens, 31 bytes, {31 / len(tokens.encode(text)):.2f} bytes"
+        " a token"
     )
     assert max(map(len, out.splitlines())) <= 80
 

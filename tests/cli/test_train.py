@@ -107,8 +107,8 @@ def test_train_does_not_change_a_finished_run(llm, tiny, trained):
     assert result.code == 0
     said = " ".join(result.out.split())
     assert (
-        f"all 4 steps are done already; llm-scratch train --resume '{trained}' --train.steps 8 trains longer"
-        in said
+        f"all 4 steps are done already; llm-scratch train --resume '{trained}' --train.steps 8"
+        " trains longer" in said
     )
     assert "--fresh --force starts over" in said
     assert (trained / "metrics.jsonl").read_bytes() == before
@@ -173,8 +173,14 @@ def test_run_on_stories_is_compared_with_the_entropy_floor(llm, monkeypatch):
         monkeypatch.setattr(
             skills, name, lambda model, tokenizer, real=real: real(model, tokenizer, n_stories=few)
         )
-    words = "--data.source stories:60 --data.val-fraction 0.2 --model.vocab-size 400 --model.context-length 512 --model.emb-dim 16"
-    words += " --model.n-heads 2 --model.n-layers 1 --train.steps 2 --train.batch-size 2 --train.eval-batches 1 --train.sample-every 0"
+    words = (
+        "--data.source stories:60 --data.val-fraction 0.2 --model.vocab-size 400"
+        " --model.context-length 512 --model.emb-dim 16"
+    )
+    words += (
+        " --model.n-heads 2 --model.n-layers 1 --train.steps 2 --train.batch-size 2"
+        " --train.eval-batches 1 --train.sample-every 0"
+    )
     result = llm("train", "quickstart", "--out", "tales", *words.split())
     assert result.code == 0, result.err
     measured = json.loads(Path("tales/skills.json").read_text())
@@ -197,11 +203,20 @@ def fail(*_, **__):
 
 def test_failure_of_the_skills_does_not_fail_the_training(llm, monkeypatch):
     monkeypatch.setattr("llm_scratch.evaluation.skills.story_bits_per_byte", fail)
-    words = "--data.source stories:60 --data.val-fraction 0.2 --model.vocab-size 400 --model.context-length 64 --model.emb-dim 16"
-    words += " --model.n-heads 2 --model.n-layers 1 --train.steps 1 --train.batch-size 2 --train.eval-batches 1 --train.sample-every 0"
+    words = (
+        "--data.source stories:60 --data.val-fraction 0.2 --model.vocab-size 400"
+        " --model.context-length 64 --model.emb-dim 16"
+    )
+    words += (
+        " --model.n-heads 2 --model.n-layers 1 --train.steps 1 --train.batch-size 2"
+        " --train.eval-batches 1 --train.sample-every 0"
+    )
     result = llm("train", "quickstart", "--out", "tales", *words.split())
     assert (result.code, result.err) == (0, "")
-    said = "warning: skills not measured: TypeError: Cannot convert a MPS Tensor to float64 dtype as it has none; to try again:"
+    said = (
+        "warning: skills not measured: TypeError: Cannot convert a MPS Tensor to float64 dtype as"
+        " it has none; to try again:"
+    )
     assert f"{said} llm-scratch evaluate tales --skills\n" in result.out
     assert "llm-scratch generate tales" in result.out, "what comes after is still said"
 
@@ -216,11 +231,17 @@ def test_failure_of_the_skills_does_not_fail_the_training(llm, monkeypatch):
         ("llm_scratch.cli.commands.plan.print_plan", "warning: no plan made: TypeError: {}\n"),
         (
             "llm_scratch.reports.plot.plot_runs",
-            "warning: cannot draw the loss plot (TypeError: {}); `llm-scratch plot x` draws it later\n",
+            (
+                "warning: cannot draw the loss plot (TypeError: {}); `llm-scratch plot x` draws it"
+                " later\n"
+            ),
         ),
         (
             "llm_scratch.training.samples.stream",
-            "warning: no sample at step 4 (TypeError: {}); `llm-scratch generate x` generates one\n",
+            (
+                "warning: no sample at step 4 (TypeError: {}); `llm-scratch generate x` generates"
+                " one\n"
+            ),
         ),
     ],
 )
@@ -269,7 +290,10 @@ def test_training_continues_when_the_reader_of_its_output_closes(tiny, tmp_path,
     words = [sys.executable, "-m", "llm_scratch", *tiny, "--out", str(tmp_path / "x")]
     done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120)
     os.close(writer)
-    said = "llm-scratch: standard output cannot be written; the run continues, its log.txt has every line\n"
+    said = (
+        "llm-scratch: standard output cannot be written; the run continues, its log.txt has every"
+        " line\n"
+    )
     assert (done.returncode, done.stderr) == (0, said)
     end = "ckpt/step-00000004/model.safetensors"
     assert (tmp_path / "x" / end).read_bytes() == (trained_once / end).read_bytes()
@@ -283,11 +307,11 @@ def test_imported_file_adds_a_preset_and_a_source(llm, tmp_path, monkeypatch):
     monkeypatch.setitem(SOURCES, "abc", SOURCES["file"])
     monkeypatch.setattr("sys.dont_write_bytecode", True)
     (tmp_path / "mine.py").write_text(
-        "from llm_scratch import PRESETS, SOURCES\n"
-        "from llm_scratch.config import *\n"
-        "SOURCES['abc'] = lambda argument: ['abc ' * 100]\n"
-        "PRESETS['mine'] = lambda: RunConfig(GPTConfig(vocab_size=8, context_length=8, emb_dim=8, n_heads=1, n_layers=1),\n"
-        "    DataConfig(source='abc', tokenizer='chars'), TrainConfig(steps=1, batch_size=1, prompt='a'))\n"
+        "from llm_scratch import PRESETS, SOURCES\nfrom llm_scratch.config import *\nSOURCES['abc']"
+        " = lambda argument: ['abc ' * 100]\nPRESETS['mine'] = lambda:"
+        " RunConfig(GPTConfig(vocab_size=8, context_length=8, emb_dim=8, n_heads=1, n_layers=1),\n "
+        "   DataConfig(source='abc', tokenizer='chars'), TrainConfig(steps=1, batch_size=1,"
+        " prompt='a'))\n"
     )
     result = llm("train", "mine", "--import", "mine.py", "--out", "x")
     assert result.code == 0, result.err
@@ -300,11 +324,10 @@ def test_run_with_gaps_in_its_ids_generates_and_evaluates(llm, tiny, tmp_path, m
     monkeypatch.setitem(TOKENIZERS, "gaps", None)
     monkeypatch.setattr("sys.dont_write_bytecode", True)
     (tmp_path / "mine.py").write_text(
-        "import tiktoken\n"
-        "from llm_scratch import TOKENIZERS\n"
-        "ranks = {bytes([i]): i for i in range(256)}\n"
-        "encoding = tiktoken.Encoding('gaps', pat_str=r'\\s+|\\S+', mergeable_ranks=ranks, special_tokens={'<|endoftext|>': 290})\n"
-        "TOKENIZERS['gaps'] = lambda texts, vocab_size=None: encoding\n"
+        "import tiktoken\nfrom llm_scratch import TOKENIZERS\nranks = {bytes([i]): i for i in"
+        " range(256)}\nencoding = tiktoken.Encoding('gaps', pat_str=r'\\s+|\\S+',"
+        " mergeable_ranks=ranks, special_tokens={'<|endoftext|>': 290})\nTOKENIZERS['gaps'] ="
+        " lambda texts, vocab_size=None: encoding\n"
     )
     words = [
         "--data.tokenizer",
@@ -334,8 +357,8 @@ def test_order_documents_becomes_shuffled_for_a_text_of_one_document(
     result = llm(*words, "--out", "x")
     assert result.code == 0, result.err
     assert (
-        "rows: adjacent windows (--data.order shuffled) instead of one document each: the text is one document"
-        in result.out
+        "rows: adjacent windows (--data.order shuffled) instead of one document each: the text is"
+        " one document" in result.out
     )
     assert yaml.safe_load(Path("x/config.yaml").read_text())["data"]["order"] == "shuffled"
     again = llm(*words, "--out", "x")
@@ -451,7 +474,10 @@ def test_resume_of_a_run_continues_in_its_folder(llm, tiny, trained):
         (
             ["--resume", "{run}/ckpt/step-00000002"],
             2,
-            "a new run is needed, since {run} stays unchanged; --out must name a new or empty folder",
+            (
+                "a new run is needed, since {run} stays unchanged; --out must name a new or empty"
+                " folder"
+            ),
         ),
         (["--resume", "{run}/ckpt/step-00000002", "--out", "{run}"], 2, "a new run is needed"),
         (["--resume", "nowhere", "--out", "new"], 4, "not a run directory or checkpoint"),

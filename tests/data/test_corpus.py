@@ -101,7 +101,10 @@ def test_documents_held_out_come_from_all_over_the_text(n, fraction, held_out):
 def test_too_few_documents_to_hold_one_out(n, fraction):
     with pytest.raises(
         UserError,
-        match=r"data.split: \d documents are too few .* set --data.split tokens, or another --data.val-fraction",
+        match=(
+            r"data.split: \d documents are too few .* set --data.split tokens, or another"
+            r" --data.val-fraction"
+        ),
     ):
         split_documents(["a"] * n, fraction)
 
@@ -257,7 +260,10 @@ def test_bytes_are_counted_token_by_token(tokenizer):
     [
         (
             {"vocab_size": 12},
-            r"tokenizer '.*shards' has \d+ tokens, but model.vocab_size=12; set --model.vocab-size \d+",
+            (
+                r"tokenizer '.*shards' has \d+ tokens, but model.vocab_size=12; set"
+                r" --model.vocab-size \d+"
+            ),
             USAGE,
         ),
         (

@@ -105,7 +105,9 @@ def test_flags_in_the_fit_error_make_the_text_fit(config, n_train, n_val, part, 
 
     with pytest.raises(
         UserError,
-        match=f"the {part} part of 'mine' has .* one window takes {config.model.context_length + 1}",
+        match=(
+            f"the {part} part of 'mine' has .* one window takes {config.model.context_length + 1}"
+        ),
     ) as error:
         check_fit(config, *parts(config.data.val_fraction), EOT)
     remedies = re.findall(r"--(\w+)\.([\w-]+) ([\d.]+)", str(error.value))

@@ -128,7 +128,10 @@ def test_reader_rejects_a_line_that_is_too_long(small, tmp_path, monkeypatch):
     (tmp_path / "a.jsonl").write_text(short * 9 + json.dumps({"text": "y" * (3 << 20)}))
     with pytest.raises(
         UserError,
-        match=r"a.jsonl line 10 is longer than 1 MiB, the most that is held in memory; expected one document per line",
+        match=(
+            r"a.jsonl line 10 is longer than 1 MiB, the most that is held in memory; expected one"
+            r" document per line"
+        ),
     ) as error:
         documents(tmp_path / "a.jsonl")
     assert error.value.code == DATA
@@ -272,7 +275,10 @@ def test_missing_library_error_names_the_extra(tmp_path, monkeypatch, source, li
 BAD = {
     "empty folder": (
         None,
-        r"the folder .* holds no text files \(0 files in all\); expected UTF-8 text, .jsonl or .parquet",
+        (
+            r"the folder .* holds no text files \(0 files in all\); expected UTF-8 text, .jsonl or"
+            r" .parquet"
+        ),
     ),
     "latin.txt": (
         "é".encode("latin-1") * 3 + b"x" * 200,

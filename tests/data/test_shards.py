@@ -237,7 +237,9 @@ def test_open_shards_describes_damage(folder, damage, message):
 def test_open_shards_rejects_a_missing_folder():
     with pytest.raises(
         UserError,
-        match="no token shards in /nowhere .*; expected a folder made by `llm-scratch data prepare`",
+        match=(
+            "no token shards in /nowhere .*; expected a folder made by `llm-scratch data prepare`"
+        ),
     ):
         open_shards("/nowhere")
 

@@ -49,7 +49,9 @@ def test_shakespeare_is_the_whole_text(data_dir, monkeypatch):
 def test_source_error_without_network_says_what_to_do(name, file, no_data, tmp_path):
     with pytest.raises(
         UserError,
-        match=f"cannot download {file}: .* save it as FOLDER/{file} and set LLM_SCRATCH_DATA=FOLDER",
+        match=(
+            f"cannot download {file}: .* save it as FOLDER/{file} and set LLM_SCRATCH_DATA=FOLDER"
+        ),
     ) as error:
         read(name)
     assert error.value.code == DATA

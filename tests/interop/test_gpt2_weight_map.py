@@ -102,7 +102,9 @@ def test_tensor_without_a_parameter_must_be_zero(model):
     source = source_of(state, HF)
     with pytest.raises(
         UserError,
-        match=r"here: transformer\.h\.0\.attn\.c_attn\.bias is not 0, but settings has no such bias",
+        match=(
+            r"here: transformer\.h\.0\.attn\.c_attn\.bias is not 0, but settings has no such bias"
+        ),
     ):
         assemble(plain, source, HF, HERE)
     for name in source.tensors:

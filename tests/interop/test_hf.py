@@ -342,6 +342,9 @@ def test_settings_come_back(changes):
 def test_to_config_rejects_unsupported_architecture():
     with pytest.raises(
         UserError,
-        match="architecture 'nanochat': transformers has no such model; architectures that it has: gpt",
+        match=(
+            "architecture 'nanochat': transformers has no such model; architectures that it"
+            " has: gpt"
+        ),
     ):
         to_config(NanoChatConfig(), None, None)

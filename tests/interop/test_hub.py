@@ -168,7 +168,9 @@ def test_hub_error_explains_missing_cache(snapshot, monkeypatch):
     cached(monkeypatch, snapshot)
     with pytest.raises(
         UserError,
-        match="cannot download hf:org/other: downloads are disabled and it is not in the hub's cache",
+        match=(
+            "cannot download hf:org/other: downloads are disabled and it is not in the hub's cache"
+        ),
     ) as error:
         load("hf:org/other")
     assert error.value.code == DATA
@@ -234,7 +236,10 @@ def test_a_hub_that_does_not_resolve_is_not_asked_and_its_cache_is_used(snapshot
     assert load("hf:org/tiny")[0].cfg.emb_dim == 24
     with pytest.raises(
         UserError,
-        match="the hub cannot be reached and it is not in the hub's cache; .*Without a network you can use",
+        match=(
+            "the hub cannot be reached and it is not in the hub's cache; .*Without a network you"
+            " can use"
+        ),
     ) as error:
         load("hf:org/other")
     assert error.value.code == DATA

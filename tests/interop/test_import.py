@@ -208,7 +208,9 @@ def test_the_tokenizer_is_the_given_one_the_folders_or_gpt2s(tmp_path):
     text.write_text("".join(map(chr, range(97, 97 + V + 1))))
     with pytest.raises(
         UserError,
-        match=rf"has {V} tokens, but the tokenizer has {V + 1}; pass the one that it was trained with",
+        match=(
+            rf"has {V} tokens, but the tokenizer has {V + 1}; pass the one that it was trained with"
+        ),
     ):
         read(path, Options(tokenizer_named(f"chars:{text}")))
     text.write_text("".join(map(chr, range(97, 97 + V))))
@@ -229,7 +231,10 @@ def test_a_file_or_folder_of_nothing_known_is_told_what_is(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(
         UserError,
-        match=r"is not a folder of a known model format; supported are a checkpoint, .*nanoGPT's ckpt\.pt",
+        match=(
+            r"is not a folder of a known model format; supported are a checkpoint, .*nanoGPT's"
+            r" ckpt\.pt"
+        ),
     ):
         load(tmp_path)
     with pytest.raises(UserError, match=r"notes\.txt is not a file of weights alone"):

@@ -252,7 +252,10 @@ def test_broken_weights_leave_the_model_as_it_was(params, fault):
 def test_a_model_without_the_biases_is_told(params):
     with pytest.raises(
         UserError,
-        match=r"the model has no trf_blocks\.0\.att\.W_query\.bias, which .*; build it with qkv_bias=True",
+        match=(
+            r"the model has no trf_blocks\.0\.att\.W_query\.bias, which .*; build it with"
+            r" qkv_bias=True"
+        ),
     ):
         load_weights_into_gpt(GPTModel(CONFIG | {"qkv_bias": False}), params)
 

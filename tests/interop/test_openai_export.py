@@ -67,7 +67,10 @@ def test_another_kind_of_model_is_refused(tmp_path, change):
     model = GPTModel(SMALL | change)
     with pytest.raises(
         UserError,
-        match="OpenAI's release holds a model with (tie_embeddings=True|activation=gelu_tanh), and this one has",
+        match=(
+            "OpenAI's release holds a model with (tie_embeddings=True|activation=gelu_tanh), and"
+            " this one has"
+        ),
     ):
         save_gpt2(model, TOKENIZER, tmp_path / "new")
     assert not (tmp_path / "new").exists()

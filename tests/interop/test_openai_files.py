@@ -176,7 +176,10 @@ def test_offline_says_what_to_put_where(tmp_path, monkeypatch):
     with pytest.raises(UserError) as error:
         download_and_load_gpt2("355M", tmp_path / "gpt2")
     assert error.value.code == DATA
-    wanted = r"GPT-2 355M is not on this machine .*: downloads are disabled .*; put hparams\.json, .*vocab\.bpe from https://.*/355M/ into"
+    wanted = (
+        r"GPT-2 355M is not on this machine .*: downloads are disabled .*; put hparams\.json,"
+        r" .*vocab\.bpe from https://.*/355M/ into"
+    )
     assert re.match(wanted, str(error.value))
     assert not (tmp_path / "gpt2").exists()
 

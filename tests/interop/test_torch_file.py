@@ -38,7 +38,10 @@ def test_a_sparse_tensor_is_checked_before_it_is_returned(tmp_path):
 
 def test_pickled_module_is_named_without_the_advice_of_torch(tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "x.pth")
-    named = r"is not a file of weights alone \(it contains a Python object, torch.nn.modules.linear.Linear\); save only its"
+    named = (
+        r"is not a file of weights alone \(it contains a Python object,"
+        r" torch.nn.modules.linear.Linear\); save only its"
+    )
     with pytest.raises(UserError, match=named) as error:
         read_torch(tmp_path / "x.pth")
     assert str(error.value).isprintable()

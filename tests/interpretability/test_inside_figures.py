@@ -31,9 +31,15 @@ def test_page_has_every_table_and_picture_once():
 
 def test_film_keeps_every_checkpoint(tmp_path, monkeypatch):
     (tmp_path / "text.txt").write_text("the hen sat on the red mat, and the fox ran off.\n" * 30)
-    model = "model.vocab_size=40 model.context_length=16 model.emb_dim=16 model.n_heads=2 model.n_layers=1"
+    model = (
+        "model.vocab_size=40 model.context_length=16 model.emb_dim=16 model.n_heads=2"
+        " model.n_layers=1"
+    )
     data = f"data.source=file:{tmp_path / 'text.txt'} data.val_fraction=0.2"
-    steps = "train.steps=12 train.batch_size=2 train.eval_every=6 train.eval_batches=1 train.sample_every=0 train.log_every=1"
+    steps = (
+        "train.steps=12 train.batch_size=2 train.eval_every=6 train.eval_batches=1"
+        " train.sample_every=0 train.log_every=1"
+    )
     config = preset("shakespeare").override(f"{model} {data} {steps} train.warmup_steps=1".split())
     monkeypatch.setattr(inside_figures, "preset", lambda name: config)
     monkeypatch.setattr(inside_figures, "SAVE_EVERY", 2)

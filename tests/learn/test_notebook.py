@@ -27,8 +27,10 @@ def test_right_answer_to_the_numbers_shown(capsys):
     notebook.check("0.2", None)
     notebook.check("0.2", (b, t, c, v))
     notebook.check("0.2", (b, t, v))
-    assert capsys.readouterr().out == (
-        "exercise 0.2: not solved yet\nexercise 0.2: You kept the inner size. It is summed over, so it disappears.\nexercise 0.2: right\n"
+    assert (
+        capsys.readouterr().out
+        == "exercise 0.2: not solved yet\nexercise 0.2: You kept the inner size. It is summed over,"
+        " so it disappears.\nexercise 0.2: right\n"
     )
 
 

@@ -107,7 +107,8 @@ def test_error_names_the_line_of_the_answer(tmp_path):
     progress = Progress(tmp_path)
     path = progress.begin(FUNCTION)
     path.write_text(
-        f"import statistics\n\n\ndef {FUNCTION.function}(*values):\n    return statistics.mean([])\n",
+        f"import statistics\n\n\ndef {FUNCTION.function}(*values):\n    return"
+        " statistics.mean([])\n",
         encoding="utf-8",
     )
     assert "line 5" in str(progress.grade_file(FUNCTION))

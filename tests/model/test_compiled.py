@@ -148,9 +148,10 @@ def test_stored_program_serves_every_model_of_its_shape(tmp_path, compilings):
     torch.testing.assert_close(
         read(compile_steps(model, folder=other), ids, 5), plain, rtol=1e-4, atol=1e-4
     )
-    assert sorted(kept.stat().st_size > 7 for kept in other.iterdir()) == [False, True], (
-        "a new one took the place of the damaged one"
-    )
+    assert sorted(kept.stat().st_size > 7 for kept in other.iterdir()) == [
+        False,
+        True,
+    ], "a new one took the place of the damaged one"
     assert len(compilings) == 3
 
 

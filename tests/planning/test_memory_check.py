@@ -55,7 +55,10 @@ def test_run_too_large_is_refused_with_the_setting_to_change(free, settings, adv
     free(512 * 10**6)
     with pytest.raises(
         UserError,
-        match=f"^memory: the run needs at least .* but only 488 MiB are free; {advice}, or .*--ignore-memory$",
+        match=(
+            f"^memory: the run needs at least .* but only 488 MiB are free; {advice}, or"
+            " .*--ignore-memory$"
+        ),
     ) as error:
         check_memory(run(**settings), CPU)
     assert error.value.code == RESOURCES

@@ -83,7 +83,8 @@ def test_c2_no_network_connection(tmp_path, measured):
 def test_c2_the_connection_monitor_detects_connections(tmp_path):
     script = (
         SCRIPT.partition("import llm_scratch")[0]
-        + "import socket\ntry: socket.create_connection(('127.0.0.1', 9), 0.1)\nexcept OSError: pass\nprint(said)"
+        + "import socket\ntry: socket.create_connection(('127.0.0.1', 9), 0.1)\nexcept OSError:"
+        " pass\nprint(said)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE_SECONDS

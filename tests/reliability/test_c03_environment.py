@@ -151,6 +151,7 @@ def test_c3_on_a_terminal_of_80_by_24(place, colour, measured):
     assert max(len(line.decode()) for line in bars) <= 80
     measured(
         "C3",
-        f"a terminal of 80 x 24 {'with' if colour else 'without'} colours: trained and wrote, no bar wider than 80",
+        f"a terminal of 80 x 24 {'with' if colour else 'without'} colours: trained and wrote, no"
+        " bar wider than 80",
         "0 failures",
     )

@@ -164,7 +164,8 @@ def test_f2_hostile_headers_are_refused_before_memory_is_given(tmp_path, measure
         largest = max(largest, grown)
     measured(
         "F2",
-        f"{len(HOSTILE)} of {len(HOSTILE)} refused, the process grows by at most {largest / 1e6:.0f} MB",
+        f"{len(HOSTILE)} of {len(HOSTILE)} refused, the process grows by at most"
+        f" {largest / 1e6:.0f} MB",
         f"all, by at most {MAX_GROWTH_BYTES / 1e6:.0f} MB",
     )
 

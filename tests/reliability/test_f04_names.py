@@ -89,7 +89,8 @@ def test_f4_names_in_an_index_cannot_escape_the_folder(deep, tmp_path, measured,
     assert not set(asked) & set(NAMES)
     measured(
         "F4",
-        f"{len(NAMES)} names in an index, at the hub, in tar and zip: 0 bytes read or written outside",
+        f"{len(NAMES)} names in an index, at the hub, in tar and zip: 0 bytes read or written"
+        " outside",
         "40 names, 0 bytes",
     )
 

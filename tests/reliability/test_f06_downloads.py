@@ -5,7 +5,17 @@ import threading
 from itertools import pairwise
 
 import pytest
-from storage.test_download import CONTENT, HOPELESS, MENDED, cut, get, pauses, reset, server, stall  # noqa: F401 the two are fixtures
+from storage.test_download import (
+    CONTENT,
+    HOPELESS,
+    MENDED,
+    cut,
+    get,
+    pauses,
+    reset,
+    server,
+    stall,
+)  # noqa: F401 the two are fixtures
 
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.storage import http_client
@@ -53,7 +63,8 @@ def test_f6_each_fault_ends_in_the_file_or_in_one_error(
     total = len(faults) + len(HOPELESS)
     measured(
         "F6",
-        f"{mended} mended and {len(HOPELESS)} refused of {total} faults, {MAX_ATTEMPTS} tries, nothing half under the name",
+        f"{mended} mended and {len(HOPELESS)} refused of {total} faults, {MAX_ATTEMPTS} tries,"
+        " nothing half under the name",
         "100 %",
     )
 

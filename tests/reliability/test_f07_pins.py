@@ -48,7 +48,8 @@ def test_f7_every_row_is_pinned(measured):
     rows = len(FILES) + len(gpt2._FILES)
     measured(
         "F7",
-        f"{rows} of {rows} rows have a sha256; {len(UNPINNED)} files of OpenAI's release have none anywhere, and say so",
+        f"{rows} of {rows} rows have a sha256; {len(UNPINNED)} files of OpenAI's release have none"
+        " anywhere, and say so",
         "100 % of rows",
     )
 

@@ -34,9 +34,9 @@ YAML = {
     "a billion laughs": LAUGHS,
     "itself": "train: &x {steps: *x}",
     "a name twice": "train:\n  steps: 1\n  lr: 0.1\n  steps: 2",
-    "60 kB, and the last name twice": "train:\n"
-    + "".join(f"  k{i}: 0\n" for i in range(5800))
-    + "  k5799: 1\n",
+    "60 kB, and the last name twice": (
+        "train:\n" + "".join(f"  k{i}: 0\n" for i in range(5800)) + "  k5799: 1\n"
+    ),
     "a part twice": "train: {steps: 1}\ntrain: {steps: 2}",
     "a merge": "x: &x {steps: 1}\ntrain:\n  <<: *x",
     "nesting": "[" * 3000,
@@ -118,7 +118,8 @@ def test_f8_yaml_that_does_more_than_say_values_is_refused(tmp_path, measured):
     )
     measured(
         "F8",
-        f"{len(YAML)} kinds of YAML and {len(HUGE)} giant config.json refused, 0 runs, before memory is given",
+        f"{len(YAML)} kinds of YAML and {len(HUGE)} giant config.json refused, 0 runs, before"
+        " memory is given",
         "refused in one pass: at most 150 executed lines a byte",
     )
 
@@ -135,7 +136,8 @@ def test_f8_a_model_larger_than_its_files_is_refused_before_memory_is_given(tmp_
     )
     peak, code = limits(
         lambda: load(tmp_path),
-        "is missing, which config.json asks for|by config.json it is|expected a positive integer|is out of range; give",
+        "is missing, which config.json asks for|by config.json it is|expected a positive integer|is"
+        " out of range; give",
     )
     assert peak <= 4 << 20
     assert code == CHECKPOINT

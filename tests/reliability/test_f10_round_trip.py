@@ -101,6 +101,7 @@ def test_f10_ids_are_equal_on_ten_thousand_texts(tmp_path, data_dir, gpt2, measu
             assert ids == [gpt2.encode(text, allowed_special="all") for text in texts]
     measured(
         "F10",
-        f"ids of {TEXTS:,} texts equal, half of them by GPT-2's vocabulary, 4,000 out of Shakespeare",
+        f"ids of {TEXTS:,} texts equal, half of them by GPT-2's vocabulary, 4,000 out of"
+        " Shakespeare",
         "10,000 texts",
     )

@@ -211,9 +211,10 @@ def test_n2_a_spike_is_skipped_counted_and_logged(corpus, tmp_path, monkeypatch,
     listener = Listener()
     run = train(settings(steps=170), tmp_path, corpus=corpus, callbacks=[listener])
     skipped = rows(tmp_path, "skipped")
-    assert skipped == {150: 1, 160: 2}, (
-        "and the one at step 100 is before there are 128 losses to compare with"
-    )
+    assert skipped == {
+        150: 1,
+        160: 2,
+    }, "and the one at step 100 is before there are 128 losses to compare with"
     assert run.recovery.counts.skipped == 2
     assert [w.partition(", ")[0] for w in listener.warnings] == [
         f"step {s} was skipped: its loss" for s in (150, 160)
@@ -257,9 +258,10 @@ def test_n3_three_bad_steps_cause_a_rollback_past_the_text(corpus, tmp_path, mon
     order(monkeypatch, *three(23))
     listener, config = Listener(), settings(rollback_lr=0.5, schedule="constant")
     run = train(config, tmp_path, corpus=corpus, callbacks=[listener])
-    assert listener.batches == [*range(25), *range(25, 65)], (
-        "from step 20 on again, with text that was not read yet"
-    )
+    assert listener.batches == [
+        *range(25),
+        *range(25, 65),
+    ], "from step 20 on again, with text that was not read yet"
     assert (run.step, run.recovery.counts.rollbacks, run.recovery.counts.skipped_batches) == (
         60,
         1,

@@ -90,7 +90,10 @@ VIEWS = [
     "compare",
     "help",
 ]
-STRANGE = "document.querySelectorAll('script, img, iframe, object, embed, video, form, link, meta, base, style, math, a').length"
+STRANGE = (
+    "document.querySelectorAll('script, img, iframe, object, embed, video, form, link, meta, base,"
+    " style, math, a').length"
+)
 
 
 def test_p1_text_of_tokens_names_and_hash_is_never_markup(chromium, tmp_path, measured):
@@ -110,7 +113,10 @@ def test_p1_text_of_tokens_names_and_hash_is_never_markup(chromium, tmp_path, me
             chromium.run("globalThis.alert = () => { globalThis.attacked = true }")
             for view in VIEWS:
                 attack = quote(XSS[(number + VIEWS.index(view)) % 40])
-                fields = f"text=1 2 3 4 5 6 7 8 9 1 2 3&without={attack}&other={attack}&lens={attack}&{attack}={attack}"
+                fields = (
+                    "text=1 2 3 4 5 6 7 8 9 1 2"
+                    f" 3&without={attack}&other={attack}&lens={attack}&{attack}={attack}"
+                )
                 chromium.run(f"location.hash = '#view={view}&{fields}'")
                 chromium.wait(f"document.querySelector('#view').dataset.view === '{view}'")
                 chromium.settle()
@@ -126,7 +132,8 @@ def test_p1_text_of_tokens_names_and_hash_is_never_markup(chromium, tmp_path, me
             chromium.leave()
     measured(
         "P1",
-        f"{len(XSS)} strings as tokens, names and hash in {len(VIEWS)} views: 0 scripts, 0 new elements",
+        f"{len(XSS)} strings as tokens, names and hash in {len(VIEWS)} views: 0 scripts, 0 new"
+        " elements",
         "40 strings, 0 script runs, 0 new elements",
     )
 
@@ -200,7 +207,8 @@ def test_p3_foreign_page_reaches_no_route(chromium, tmp_path, measured):
                     }
                 )
                 outcome = chromium.run(
-                    f"fetch({target}, {options}).then((answer) => answer.type + answer.status, () => 'failed')"
+                    f"fetch({target}, {options}).then((answer) => answer.type + answer.status, ()"
+                    " => 'failed')"
                 )
                 assert outcome in ("failed", "opaque0")
         assert reached == []

@@ -37,7 +37,8 @@ def stop_inside_a_save(process: Process, run: Path, before: set[Path], rng: rand
         if half_written(run) <= before:
             if time.monotonic() > end:
                 raise TimeoutError(
-                    f"neither a save nor the end of the process; it is {state.status()}:\n{process.stacks()}"
+                    "neither a save nor the end of the process; it is"
+                    f" {state.status()}:\n{process.stacks()}"
                 )
             continue
         time.sleep(rng.uniform(0, INSIDE))
@@ -89,9 +90,10 @@ def kill_and_compare(
                 code, cut = kill_somewhere(starter, whole, run, rng, killed % 3 == 2, background)
             else:
                 code, cut = starter.run(*whole.words, "--out", run), False
-            assert code in (0, -9), (
-                f"seed {SEED}, kill {killed}: exit code {code}\n{starter.log.read_text()}"
-            )
+            assert code in (
+                0,
+                -9,
+            ), f"seed {SEED}, kill {killed}: exit code {code}\n{starter.log.read_text()}"
             killed += code == -9
             cut_off += cut
             if (after := progress(run)) != before:  # else it was killed before its first step
@@ -110,7 +112,10 @@ def check(starter: Starter, whole: Whole, folder: Path, kills: int) -> str:
     return f"{kills} of {kills} ({cut_off} inside a save; {runs} runs, all identical; {most})"
 
 
-ASKED = f"final bits and metrics identical, at most {SAVE_EVERY} steps (a save interval) lost; in the background those of a save more"
+ASKED = (
+    f"final bits and metrics identical, at most {SAVE_EVERY} steps (a save interval) lost; in the"
+    " background those of a save more"
+)
 
 
 def test_r1_killed_at_random_moments_the_run_is_the_same(starter, whole, tmp_path, measured):

@@ -113,8 +113,14 @@ def by_command(tmp_path, monkeypatch, capsys):
     """A run by the command line, with checkpoints of step 10 and 20; its words."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "letters.txt").write_text(LETTERS)
-    sizes = "--data.tokenizer chars --model.vocab-size 20 --model.context-length 8 --model.emb-dim 12 --model.n-heads 3 --model.n-layers 1"
-    often = "--train.steps 20 --train.batch-size 4 --train.save-every 10 --train.eval-every 90 --train.sample-every 0 --device cpu"
+    sizes = (
+        "--data.tokenizer chars --model.vocab-size 20 --model.context-length 8 --model.emb-dim 12"
+        " --model.n-heads 3 --model.n-layers 1"
+    )
+    often = (
+        "--train.steps 20 --train.batch-size 4 --train.save-every 10 --train.eval-every 90"
+        " --train.sample-every 0 --device cpu"
+    )
     line = [
         "train",
         "shakespeare",
@@ -140,8 +146,8 @@ def test_r3_the_command_goes_on_from_the_older_one_with_one_clear_warning(
     everything = " ".join((said.out + said.err).split())
     assert everything.count("damaged") == 1
     assert (
-        "step-00000020 is damaged: optim.safetensors changed since it was written (its sha256 differs); moved to run/ckpt/quarantine"
-        in everything
+        "step-00000020 is damaged: optim.safetensors changed since it was written (its sha256"
+        " differs); moved to run/ckpt/quarantine" in everything
     )
     assert "resuming at step 10 of 20" in everything
     assert (tmp_path / "run" / "ckpt" / "step-00000020").is_dir()
@@ -157,8 +163,8 @@ def test_r4_where_all_are_damaged_it_stops_and_says_so(by_command, tmp_path, cap
         assert code == 4
         line = said.err.strip().splitlines()[-1]
         assert (
-            "all checkpoints of run are damaged (step-00000010, step-00000020, now in run/ckpt/quarantine)"
-            in line
+            "all checkpoints of run are damaged (step-00000010, step-00000020, now in"
+            " run/ckpt/quarantine)" in line
         )
         assert "--fresh" in line
         assert "Traceback" not in said.err

@@ -161,7 +161,8 @@ def test_r5_a_disk_that_is_full_for_a_while_costs_nothing(
     assert len(callback.failed_saves) == 2
     measured(
         "R5",
-        f"full for 20 steps and 2 saves ({room:,} bytes free): weights, rows, samples identical in the end",
+        f"full for 20 steps and 2 saves ({room:,} bytes free): weights, rows, samples identical in"
+        " the end",
         "nothing lost",
     )
     assert_same_run(tmp_path / "run", tmp_path / "whole")
@@ -288,6 +289,7 @@ def test_r5_on_a_real_disk_of_20_mb(tmp_path, measured):
     assert "too little disk space for checkpoints of 32 MiB" in said["big"][1]
     measured(
         "R5",
-        "a real disk of 20 MB without a free byte: exit code 6, the old checkpoint used, goes on once there is room",
+        "a real disk of 20 MB without a free byte: exit code 6, the old checkpoint used, goes on"
+        " once there is room",
         "20 MB tmpfs",
     )

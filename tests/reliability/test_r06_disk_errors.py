@@ -150,7 +150,8 @@ def test_r6_log_files_that_cannot_be_written(name, paper, corpus, tmp_path, monk
         assert_same_run(tmp_path / run, tmp_path / "whole")
     measured(
         "R6",
-        f"{name} for {paper}: told once, exit code 6 after the 3rd save; once it is mended nothing lacks",
+        f"{name} for {paper}: told once, exit code 6 after the 3rd save; once it is mended nothing"
+        " lacks",
         "0 silent successes",
     )
 

@@ -80,7 +80,8 @@ def test_r9_of_50_races_one_wins_each(tmp_path, measured):
     assert longest <= MAX_SLEEP_SECONDS
     measured(
         "R9",
-        f"{RACES} of {RACES} with one winner, the other told who after one try and at most {longest * 1000:.0f} ms of sleep",
+        f"{RACES} of {RACES} with one winner, the other told who after one try and at most"
+        f" {longest * 1000:.0f} ms of sleep",
         f"50 races, exit 4 after one try and at most {MAX_SLEEP_SECONDS} s of sleep",
     )
 
@@ -117,7 +118,8 @@ def test_r9_of_two_commands_started_at_once_one_trains(starter, whole, tmp_path,
         assert times_asked(starter) - before >= 2, "both asked"
     measured(
         "R9",
-        f"{races} of {races} pairs of commands started at once: one trained to its end, the other exit code 4",
+        f"{races} of {races} pairs of commands started at once: one trained to its end, the other"
+        " exit code 4",
         "exactly 1 runs",
     )
 

@@ -71,7 +71,8 @@ def run_and_look(folder: Path, background: str) -> dict[str, float]:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError as e:
         pytest.skip(
-            f"needs a process's highest memory to begin anew, which Linux's /proc/self/clear_refs allows: {e.strerror}"
+            "needs a process's highest memory to begin anew, which Linux's /proc/self/clear_refs"
+            f" allows: {e.strerror}"
         )
     words, one = [sys.executable, "-c", SCRIPT, str(folder), background], {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -108,5 +109,8 @@ def test_r12_a_save_in_the_background_holds_a_copy(tmp_path, measured):
 def test_r12_a_save_that_training_waits_for_holds_nothing_twice(tmp_path, measured):
     said = run_and_look(tmp_path, "no")
     assert said["extra"] <= 0.25
-    reached = f"{said['extra']:.2f} x the state over steady state, {said['blocked']:.0f} ms ({said['MB']:.0f} MB of state)"
+    reached = (
+        f"{said['extra']:.2f} x the state over steady state, {said['blocked']:.0f} ms"
+        f" ({said['MB']:.0f} MB of state)"
+    )
     measured("R12", reached, "where memory has no room for a copy: at most 1.25 x")

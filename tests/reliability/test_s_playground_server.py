@@ -85,7 +85,10 @@ FOREIGN_HOSTS = [
 def test_s2_foreign_host_is_refused(server, host):
     host = host.format(port=server.server_port)
     for method in ("GET / ", "POST /api/start "):
-        request = f"{method}HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {SECRET}\r\nConnection: close\r\n\r\n"
+        request = (
+            f"{method}HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {SECRET}\r\nConnection:"
+            " close\r\n\r\n"
+        )
         assert status(raw(server, request.encode())) == 403
 
 
@@ -199,7 +202,10 @@ def test_s4_no_url_reads_a_file_outside(server, measured):
     urls = list(outside_paths())
     assert len(urls) > 150
     for url in urls:
-        request = f"GET {url} HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\nConnection: close\r\n\r\n"
+        request = (
+            f"GET {url} HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\nConnection:"
+            " close\r\n\r\n"
+        )
         answer = raw(server, request.encode())
         assert status(answer) == 404 or answer.endswith(page), url
     measured(

@@ -119,6 +119,8 @@ def test_w7_a_dead_process_is_named_and_the_run_goes_on(ranks, tmp_path, measure
     assert all(t.equal(b.weights[name]) for name, t in a.weights.items())
     measured(
         "W7",
-        f"all ended after {at - killed_after_step} more steps, rank 1 named; the same command went on, final bits equal",
-        f"all ranks exit after at most {MAX_STEPS_AFTER} more steps, the rank named; restart resumes",
+        f"all ended after {at - killed_after_step} more steps, rank 1 named; the same command went"
+        " on, final bits equal",
+        f"all ranks exit after at most {MAX_STEPS_AFTER} more steps, the rank named; restart"
+        " resumes",
     )

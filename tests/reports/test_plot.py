@@ -53,7 +53,7 @@ def test_plot_lines_equal_the_metrics():
 
 def test_plot_upper_axis_counts_tokens():
     figure = loss_figure({"run": [row | {"tokens": row["tokens"] + 100} for row in ROWS]})
-    (name, axis) = upper_axis(figure)[0]
+    name, axis = upper_axis(figure)[0]
     figure.draw_without_rendering()
     assert name == "tokens seen"
     low, high = figure.axes[0].get_xlim()

@@ -29,7 +29,8 @@ def quickstart(tmp_path_factory):
 def skills(page):
     """skill -> (right answers of the whole model, and without the ablated parts), in percent."""
     rows = page.run(
-        "[...document.querySelectorAll('[data-skill]')].map((row) => [row.dataset.skill, ...[...row.cells].map((c) => c.textContent)])"
+        "[...document.querySelectorAll('[data-skill]')].map((row) => [row.dataset.skill,"
+        " ...[...row.cells].map((c) => c.textContent)])"
     )
     return {row[0]: (float(row[2].strip("<> %")), float(row[3].strip("<> %"))) for row in rows}
 
@@ -50,7 +51,8 @@ def test_first_proof_on_the_quickstart(quickstart):
         page.press("Escape")
         page.settle()
         page.run(
-            "const sort = document.querySelector('select'); sort.value = 'name'; sort.dispatchEvent(new Event('change'))"
+            "const sort = document.querySelector('select'); sort.value = 'name';"
+            " sort.dispatchEvent(new Event('change'))"
         )
         page.settle()
         part = page.run("document.querySelector('.heads button').dataset.part")
@@ -70,7 +72,8 @@ def test_first_proof_on_the_quickstart(quickstart):
         page.press("7")
         page.settle()
         page.run(
-            "const film = document.querySelector('#bar input'); film.value = 1; film.dispatchEvent(new Event('input'))"
+            "const film = document.querySelector('#bar input'); film.value = 1;"
+            " film.dispatchEvent(new Event('input'))"
         )
         page.settle()
         assert float(page.text("#inspector .value").strip("<> %")) < 20

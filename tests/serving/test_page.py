@@ -48,7 +48,8 @@ def test_first_proof_head_is_found_ablated_and_missing_before_training(page):
     page.press("Escape")
     show(page, "attention")
     page.run(
-        "const sort = document.querySelector('select'); sort.value = 'induction'; sort.dispatchEvent(new Event('change'))"
+        "const sort = document.querySelector('select'); sort.value = 'induction';"
+        " sort.dispatchEvent(new Event('change'))"
     )
     page.settle()
     best = page.run("document.querySelector('.heads button').dataset.part")
@@ -66,7 +67,8 @@ def test_first_proof_head_is_found_ablated_and_missing_before_training(page):
     press(page, "s")
     press(page, "S", shift=True)
     page.run(
-        "document.querySelector('#bar input').value = 0; document.querySelector('#bar input').dispatchEvent(new Event('input'))"
+        "document.querySelector('#bar input').value = 0; document.querySelector('#bar"
+        " input').dispatchEvent(new Event('input'))"
     )
     page.settle()
     assert recalled(page) < 15
@@ -83,14 +85,16 @@ def test_view_is_drawn_with_title_sentence_and_number(page, view):
 
 def test_link_restores_the_state(page):
     page.run(
-        "location.hash = '#view=lenses&text=abcabc&token=2&lens=raw&without=0.0&step=10&lensLayer=1'"
+        "location.hash ="
+        " '#view=lenses&text=abcabc&token=2&lens=raw&without=0.0&step=10&lensLayer=1'"
     )
     page.wait("document.querySelector('#view').dataset.view === 'lenses'")
     page.settle()
     before = page.text("#stage"), page.run("location.hash")
     page.call("Page.reload")
     page.wait(
-        "document.documentElement.dataset.ready === 'true' && document.querySelector('#stage h1').textContent"
+        "document.documentElement.dataset.ready === 'true' && document.querySelector('#stage"
+        " h1').textContent"
     )
     page.settle()
     assert (page.text("#stage"), page.run("location.hash")) == before
@@ -181,7 +185,8 @@ def test_long_text_fills_the_context(page):
     page.wait("document.querySelectorAll('.chip').length === 15")
     page.run(f"location.hash = '#view=attention&text={'abcde' * 3}f'")
     page.wait(
-        "document.querySelector('.sentence').textContent.includes('has 16 tokens, and the model reads 15')"
+        "document.querySelector('.sentence').textContent.includes('has 16 tokens, and the model"
+        " reads 15')"
     )
     assert page.text("h1").endswith("?")
     (problem,) = page.problems()  # the refused request
@@ -210,7 +215,8 @@ def test_sliders_change_the_bars_in_the_page_alone(page):
     show(page, "next")
     asked = len(page.requested())
     page.run(
-        "const slider = document.querySelectorAll('.sliders input')[1]; slider.value = 1; slider.dispatchEvent(new Event('input'))"
+        "const slider = document.querySelectorAll('.sliders input')[1]; slider.value = 1;"
+        " slider.dispatchEvent(new Event('input'))"
     )
     page.settle()
     assert "top_k=1" in page.run("location.hash")

@@ -40,8 +40,8 @@ def save(run, step, best=False, **changes):
         "weights": tensors(step),
         "optimizer": {"a.weight/exp_avg": tensors(step + 100)["a.weight"]},
         "state": {"step": step, "best": 2.5 - step / 100},
-        "write_tokenizer": lambda folder: (folder / "tokenizer.json").write_text(
-            f'{{"step": {step}}}'
+        "write_tokenizer": (
+            lambda folder: (folder / "tokenizer.json").write_text(f'{{"step": {step}}}')
         ),
     }
     return checkpoint.save(run, step, best=best, **(parts | changes))
@@ -247,7 +247,10 @@ def test_save_on_a_full_disk_keeps_only_the_old_checkpoint(tmp_path, monkeypatch
             patch.setattr(files.FileSystem, fault, refuse)
         with pytest.raises(
             UserError,
-            match=r"cannot save the checkpoint .*: No space left on device \(need 148 B, free .*free disk space",
+            match=(
+                r"cannot save the checkpoint .*: No space left on device \(need 148 B, free .*free"
+                r" disk space"
+            ),
         ) as error:
             save(tmp_path, 2, best=True, **changes)
     assert error.value.code == RESOURCES
@@ -325,7 +328,10 @@ def test_check_disk_space_rejects_a_disk_that_is_too_small(tmp_path, monkeypatch
     checkpoint.check_disk_space(tmp_path / "not" / "yet", 10**6)
     with pytest.raises(
         UserError,
-        match=r"checkpoints of 1\.05 MiB: need 4\.2 MiB, free 3\.81 MiB; free disk space, or choose another --out",
+        match=(
+            r"checkpoints of 1\.05 MiB: need 4\.2 MiB, free 3\.81 MiB; free disk space, or choose"
+            r" another --out"
+        ),
     ) as error:
         checkpoint.check_disk_space(tmp_path, 1_100_000)
     assert error.value.code == RESOURCES

@@ -435,10 +435,11 @@ def test_download_tries_once_when_the_name_does_not_resolve(resolver, tmp_path, 
         fetch("file.bin", ["http://models.example/file.bin"], SHA, len(CONTENT), tmp_path)
     assert pauses == []
     assert set(resolver) == {"models.example"}
-    assert str(error.value) == (
-        "cannot download file.bin: the host name does not resolve (http://models.example/file.bin); "
-        "download it elsewhere, save it as FOLDER/file.bin and set LLM_SCRATCH_DATA=FOLDER. "
-        "Without a network you can use: --data.source stories, your own texts (`train text FILE`), the models in runs/."
+    assert (
+        str(error.value) == "cannot download file.bin: the host name does not resolve"
+        " (http://models.example/file.bin); download it elsewhere, save it as FOLDER/file.bin"
+        " and set LLM_SCRATCH_DATA=FOLDER. Without a network you can use: --data.source stories,"
+        " your own texts (`train text FILE`), the models in runs/."
     )
     assert error.value.code == DATA
 

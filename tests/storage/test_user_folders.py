@@ -92,9 +92,10 @@ def test_cache_folder_is_a_temporary_one_when_home_is_read_only(tmp_path, monkey
     monkeypatch.setattr(sys, "platform", "linux")
     assert find_cache_folder() == (private, f"{usual} cannot be created")
     usual.mkdir(parents=True)
-    assert find_cache_folder() == (usual, ""), (
-        "a cache that is there is read, whether or not it can be written"
-    )
+    assert find_cache_folder() == (
+        usual,
+        "",
+    ), "a cache that is there is read, whether or not it can be written"
 
 
 @posix

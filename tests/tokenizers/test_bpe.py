@@ -227,7 +227,8 @@ def test_t3_the_worst_is_linear_in_python_and_has_equal_ids(
     assert lines[1] <= 2.2 * lines[0], lines
     measured(
         "T3",
-        f"{name}, in Python: {lines[1] / 40_000:.0f} lines a byte, {lines[1] / lines[0]:.1f} times those of half of it",
+        f"{name}, in Python: {lines[1] / 40_000:.0f} lines a byte, {lines[1] / lines[0]:.1f} times"
+        " those of half of it",
         f"at most {LINES_PER_BYTE} executed lines a byte, 2.2 times",
     )
 

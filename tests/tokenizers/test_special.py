@@ -55,7 +55,8 @@ def test_t4_disguised_special_tokens_stay_text(verdict, name, measured):
         assert words.eot_token not in words.encode(text)
     measured(
         "T4",
-        f"0 special ids from 20 disguises of each of {len(SPECIALS)} names; each comes back as text",
+        f"0 special ids from 20 disguises of each of {len(SPECIALS)} names; each comes back as"
+        " text",
         "0 special ids",
     )
 

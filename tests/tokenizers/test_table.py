@@ -88,7 +88,9 @@ def test_tokenizer_error_names_what_cannot_be_saved_or_loaded(tmp_path):
         load_tokenizer(tmp_path)
     assert caught.value.code == 3
     for text, why in {
-        '{"model": {"type": "wrods"}}': "unknown tokenizer model in .*'wrods'; did you mean 'words'",
+        '{"model": {"type": "wrods"}}': (
+            "unknown tokenizer model in .*'wrods'; did you mean 'words'"
+        ),
         '{"model": {"type": "words", "unknown": "unk", "vocab": {"a": "0"}}}': "is damaged",
         '{"model": {"type": "chars"}}': "is damaged .KeyError: 'characters'",
         '{"model": {"type": "chars", "characters": 5}}': "is damaged",
@@ -100,7 +102,10 @@ def test_tokenizer_error_names_what_cannot_be_saved_or_loaded(tmp_path):
 
 def gpt2_elsewhere(tmp_path, **environ: str) -> subprocess.CompletedProcess[str]:
     """Ask for GPT-2's tokenizer in a process with its own home, so that no cache of this machine helps."""
-    code = "from llm_scratch.tokenizers import TOKENIZERS; print(TOKENIZERS['gpt2']().encode('hello world'))"
+    code = (
+        "from llm_scratch.tokenizers import TOKENIZERS; print(TOKENIZERS['gpt2']().encode('hello"
+        " world'))"
+    )
     keep = {
         key: value
         for key, value in os.environ.items()
@@ -133,6 +138,9 @@ def test_gpt2_is_found_in_the_data_folder(tmp_path, data_dir, gpt2):
 
 
 def test_importing_tokenizers_is_light():
-    code = "import sys, llm_scratch.tokenizers; print([m for m in ('torch', 'tiktoken', 'regex', 'rich', 'tokenizers') if m in sys.modules])"
+    code = (
+        "import sys, llm_scratch.tokenizers; print([m for m in ('torch', 'tiktoken', 'regex',"
+        " 'rich', 'tokenizers') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

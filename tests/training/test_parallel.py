@@ -33,7 +33,9 @@ CFG = {
 def test_batch_size_must_divide_evenly_among_processes(rows, size, near):
     with pytest.raises(
         UserError,
-        match=f"batch_size={rows} rows cannot be divided evenly among {size} processes; try {near}$",
+        match=(
+            f"batch_size={rows} rows cannot be divided evenly among {size} processes; try {near}$"
+        ),
     ) as error:
         check_batch_size(TrainConfig(batch_size=rows), Distributed(0, size))
     assert error.value.code == USAGE

@@ -198,13 +198,19 @@ def format_error(error: BaseException) -> tuple[str, int]:
         or "can't allocate memory" in str(error)
     ):
         return (
-            "out of memory; try a smaller --train.batch-size, more --train.micro-batches or a smaller model",
+            (
+                "out of memory; try a smaller --train.batch-size, more --train.micro-batches or a"
+                " smaller model"
+            ),
             RESOURCES,
         )
     if isinstance(error, OSError) and error.filename is not None:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return (
-            f"{error.filename}: {error.strerror}; check the path, its permissions and the free space",
+            (
+                f"{error.filename}: {error.strerror}; check the path, its permissions and the free"
+                " space"
+            ),
             RESOURCES if full else BUG,
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -214,7 +220,10 @@ def format_error(error: BaseException) -> tuple[str, int]:
     ):  # of Python's tempfile
         return f"{error.strerror or error}; set TMPDIR to a folder that can be written", RESOURCES
     return (
-        f"unexpected {describe_error(error, named=True)}; this is a bug; run it again with --debug and report the traceback",
+        (
+            f"unexpected {describe_error(error, named=True)}; this is a bug; run it again with"
+            " --debug and report the traceback"
+        ),
         BUG,
     )
 

@@ -75,7 +75,10 @@ class ChatSession:
     def prompt_description(self) -> str:
         """How the prompt is made, and the command that changes it."""
         if self.conversation.transcript:
-            return "This is a base model: it continues text, so the chat is a transcript that it extends; /transcript off turns that off."
+            return (
+                "This is a base model: it continues text, so the chat is a transcript that it"
+                " extends; /transcript off turns that off."
+            )
         return (
             "This is a base model: it continues what you type, as `generate` does. "
             "An empty line continues the last text; /transcript makes it a conversation."
@@ -158,9 +161,11 @@ class ChatSession:
             prompt,
             max_new_tokens=self.max_tokens,
             stop=STOP_STRINGS if self.conversation.transcript else [],
-            seed=secrets.randbelow(2**31)
-            if self.seed is None
-            else self.seed + turn + RETRY_SEEDS * self.retries,
+            seed=(
+                secrets.randbelow(2**31)
+                if self.seed is None
+                else self.seed + turn + RETRY_SEEDS * self.retries
+            ),
             top=0 if self.show_probs else None,
             cache=self.cache,
             **self.sampling.kwargs(),

@@ -86,7 +86,8 @@ def render_html(
         branches: the most probable next tokens, as `decoding_metrics.next_token_tree` gives them.
     """
     legend = "".join(
-        f'<span class="{name}">{"≥" if least else "&lt;"} {least or PROBABILITY_CLASSES[-2][0]:.0%}</span>'
+        f'<span class="{name}">{"≥" if least else "&lt;"}'
+        f" {least or PROBABILITY_CLASSES[-2][0]:.0%}</span>"
         for least, name in PROBABILITY_CLASSES
     )
     methods = [(number, method) for number, method in enumerate(shown) if method.samples]
@@ -178,8 +179,10 @@ def _token(piece: TextChunk) -> str:
 def _list(branches: Sequence[Branch], tokenizer: Any) -> str:
     """Branches as a nested list, each with a bar as long as its probability."""
     items = "".join(
-        f'<li><div class="branch"><b>{escape(_visible(branch.id, tokenizer))}</b><i>{branch.probability:.1%}</i>'
-        f'<span><u style="width:{branch.probability:.1%}"></u></span></div>{_list(branch.branches, tokenizer)}</li>'
+        "<li><div"
+        f' class="branch"><b>{escape(_visible(branch.id, tokenizer))}</b><i>{branch.probability:.1%}</i>'
+        "<span><u"
+        f' style="width:{branch.probability:.1%}"></u></span></div>{_list(branch.branches, tokenizer)}</li>'
         for branch in branches
     )
     return f"<ul>{items}</ul>" if items else ""

@@ -60,7 +60,8 @@ def print_diagnosis(path: Path, as_json: bool = False) -> None:
     screen = console()
     total = f" of {run.steps:,}" if run.steps else ""
     screen.print(
-        f"{path}: {run.config.data.source}, {format_count(run.config.model.n_params)} parameters, step {step:,}{total}",
+        f"{path}: {run.config.data.source}, {format_count(run.config.model.n_params)} parameters,"
+        f" step {step:,}{total}",
         soft_wrap=keeps_lines(screen),
     )
     screen.print()

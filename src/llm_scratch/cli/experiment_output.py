@@ -123,7 +123,10 @@ def plan_and_print(
     done = f", {plan.n_done} of them done" if plan.n_done else ""
     searched = f" after {plan.n_search} runs of the search" if plan.n_search else ""
     lines = [
-        f"{plan.n_runs} runs{done}{searched}, one after the other: {format_duration(plan.seconds)}.",
+        (
+            f"{plan.n_runs} runs{done}{searched}, one after the other:"
+            f" {format_duration(plan.seconds)}."
+        ),
         plan.promise,
     ]
     for line in ("", *lines):

@@ -302,10 +302,14 @@ def _flag_of(cls: type, name: str) -> str:
 
 
 _REPHRASED_ERRORS: Mapping[str, str] = {
-    r"Error parsing (\S+): invalid literal for int\(\) with base 10: (.*)": r"\1 is \2; expected a whole number",
+    r"Error parsing (\S+): invalid literal for int\(\) with base 10: (.*)": (
+        r"\1 is \2; expected a whole number"
+    ),
     r"Error parsing (\S+): could not convert string to float: (.*)": r"\1 is \2; expected a number",
     r"Error parsing (\S+): (.*)": r"\1: \2",
-    r"invalid choice (.*) for argument '(.*)'\. Expected one of \((.*)\)\.": r"\2 is \1; expected one of \3",
+    r"invalid choice (.*) for argument '(.*)'\. Expected one of \((.*)\)\.": (
+        r"\2 is \1; expected one of \3"
+    ),
     r"Missing value for argument '(.*)'\. Expected 1 values\.": r"\1 needs a value",
     r"Missing value for argument '(.*)'\. Expected (\d+) values\.": r"\1 needs \2 values",
     r"Unrecognized options: (.*)": r"unexpected \1",

@@ -78,7 +78,8 @@ def resolve_model_path(name: str) -> Path:
         return Path(name)
     others = f"{', '.join(GPT2)} or hf:org/name"
     raise UserError(
-        f"no run {name!r} here or in {RUNS_FOLDER}/; list the runs with `llm-scratch runs list`, or use {others}",
+        f"no run {name!r} here or in {RUNS_FOLDER}/; list the runs with `llm-scratch runs list`, or"
+        f" use {others}",
         CHECKPOINT,
     )
 
@@ -112,9 +113,11 @@ def choose_output_dir(config: RunConfig, name: str, today: str, fresh: bool) -> 
             if run.preset == name and not run.finished and same_settings(run.config, config):
                 return (
                     run.path,
-                    f"resuming {run.path} at step {run.step}; --fresh starts a new run"
-                    if run.step
-                    else f"{run.path}",
+                    (
+                        f"resuming {run.path} at step {run.step}; --fresh starts a new run"
+                        if run.step
+                        else f"{run.path}"
+                    ),
                 )
     folder, number = RUNS_FOLDER / f"{today}-{name}", 1
     while folder.exists():

@@ -33,7 +33,8 @@ def config_from_model(name: str, base: RunConfig, given: Mapping[str, str]) -> R
     """
     if "--data.tokenizer" in given:
         raise UserError(
-            "--data.tokenizer cannot be combined with --from: the model brings its own tokenizer; leave it out"
+            "--data.tokenizer cannot be combined with --from: the model brings its own tokenizer;"
+            " leave it out"
         )
     from llm_scratch.loading import load
 
@@ -101,7 +102,8 @@ def load_initial_model(config: RunConfig, folder: Path) -> tuple[LanguageModel |
             for text in texts
         ):
             raise UserError(
-                f"{config.data.source}: the shards have another tokenizer than {config.init_from}; prepare them with that one"
+                f"{config.data.source}: the shards have another tokenizer than {config.init_from};"
+                " prepare them with that one"
             )
     return model, tokenizer
 
@@ -119,7 +121,8 @@ def run_directory_of(path: Path) -> Path:
     )
     if not (run / "ckpt").is_dir():
         raise UserError(
-            f"--resume {path}: not a run directory or checkpoint; use a path such as runs/x or runs/x/ckpt/step-00000100",
+            f"--resume {path}: not a run directory or checkpoint; use a path such as runs/x or"
+            " runs/x/ckpt/step-00000100",
             CHECKPOINT,
         )
     return run
@@ -144,7 +147,8 @@ def fork_run(path: Path, out: str) -> Path:
         return run
     if not out or not is_new_or_empty(folder):
         raise UserError(
-            f"--resume {path}: a new run is needed, since {run} stays unchanged; --out must name a new or empty folder",
+            f"--resume {path}: a new run is needed, since {run} stays unchanged; --out must name a"
+            " new or empty folder",
             USAGE,
         )
     if path == run:

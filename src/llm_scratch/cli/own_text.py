@@ -85,7 +85,7 @@ def source_of(paths: Sequence[str]) -> str:
     """
     from llm_scratch.data.sources import SOURCES, expand_pattern
 
-    (first, *others) = paths
+    first, *others = paths
     if not others and not expand_user(first).exists() and first.partition(":")[0] in SOURCES:
         return first
     if not others and (expand_user(first) / "index.json").is_file():
@@ -93,7 +93,8 @@ def source_of(paths: Sequence[str]) -> str:
     for path in paths:
         if not all(found.exists() for found in expand_pattern(path)):
             raise UserError(
-                f"{path}: no such file or folder; use text files, a folder, or a pattern such as 'books/*.txt'",
+                f"{path}: no such file or folder; use text files, a folder, or a pattern such as"
+                " 'books/*.txt'",
                 DATA,
             )
     return f"file:{first if not others else json.dumps(list(paths), ensure_ascii=False)}"
@@ -181,8 +182,9 @@ class OwnText:
                 return replace(choice, config=self._on_this_machine(choice.config))
         if named is not None and found:
             raise UserError(
-                f"{named}: this run has other settings ({_difference(found[0][1].request, self.request)}); "
-                "choose another --out, or --fresh --force",
+                f"{named}: this run has other settings"
+                f" ({_difference(found[0][1].request, self.request)}); choose another --out, or"
+                " --fresh --force",
                 CHECKPOINT,
             )
         return None
@@ -225,8 +227,8 @@ def own_text(config: RunConfig, fixed: Sequence[str], minutes: float | None) -> 
     check("minutes", minutes, "--minutes")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(
-            "train text: settings are chosen in one process; print them with --print-config > mine.yaml, then start the processes with "
-            "`train --config mine.yaml`",
+            "train text: settings are chosen in one process; print them with --print-config >"
+            " mine.yaml, then start the processes with `train --config mine.yaml`",
             USAGE,
         )
     return OwnText(config, frozenset(fixed), minutes, time.perf_counter())
@@ -246,7 +248,8 @@ def read_again(choice: Choice, run: Path) -> list[str] | None:
     documents = read(choice.config.data.source)
     if TextFingerprint.of(documents).sha256 != choice.fingerprint:
         raise UserError(
-            f"{run}: the text has changed since this run began; restore it, or start a new run with --fresh",
+            f"{run}: the text has changed since this run began; restore it, or start a new run with"
+            " --fresh",
             DATA,
         )
     return documents

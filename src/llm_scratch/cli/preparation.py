@@ -115,13 +115,15 @@ def print_header(config: RunConfig, corpus: Corpus, screen: Console) -> None:
 
     left_out = text_loaders(config, corpus)[0].left_out
     screen.print(
-        f"text: {source_in_words(config.data.source)}, {format_count(len(corpus.train))} training tokens, "
-        f"{format_count(len(corpus.val))} validation tokens, "
-        f"{corpus.bytes_per_token:.2f} bytes a token{f'; each epoch leaves out {format_count(left_out)} tokens' * bool(left_out)}",
+        f"text: {source_in_words(config.data.source)}, {format_count(len(corpus.train))} training"
+        f" tokens, {format_count(len(corpus.val))} validation tokens, {corpus.bytes_per_token:.2f}"
+        " bytes a"
+        f" token{f'; each epoch leaves out {format_count(left_out)} tokens' * bool(left_out)}",
         soft_wrap=keeps_lines(screen),
     )
     origin = f", from {config.init_from}" if config.init_from else ""
     screen.print(
-        f"model: {config.model.architecture}, {format_count(config.model.n_params)} parameters{origin}",
+        f"model: {config.model.architecture}, {format_count(config.model.n_params)}"
+        f" parameters{origin}",
         soft_wrap=keeps_lines(screen),
     )

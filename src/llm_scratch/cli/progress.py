@@ -113,7 +113,10 @@ class ProgressDisplay(Callback):
             if cfg.epochs is None
             else ("--train.epochs", str(2 * cfg.epochs))
         )
-        return f"{shell_command('train', '--resume', state.folder, *longer)} trains longer, --fresh --force starts over"
+        return (
+            f"{shell_command('train', '--resume', state.folder, *longer)} trains longer, --fresh"
+            " --force starts over"
+        )
 
     def step(self, state: TrainState, row: dict[str, float]) -> None:
         """Update the bar, or print a line if the last one is `every` seconds old."""
@@ -129,8 +132,8 @@ class ProgressDisplay(Callback):
     def evaluated(self, state: TrainState, scores: dict[str, float]) -> None:
         """Print the validation loss."""
         self._log(
-            f"step {state.step:>5,}  validation loss {scores['val_loss']:.4f}  train loss {scores['train_loss']:.4f}  "
-            f"{scores['val_bits_per_byte']:.4f} bits/byte"
+            f"step {state.step:>5,}  validation loss {scores['val_loss']:.4f}  train loss"
+            f" {scores['train_loss']:.4f}  {scores['val_bits_per_byte']:.4f} bits/byte"
         )
 
     def sampled(self, state: TrainState, text: str) -> None:
@@ -218,7 +221,10 @@ class ProgressDisplay(Callback):
         width = len(str(state.steps))
         machine = "".join(f"{part} | " for part in (self._mfu(), self._memory()) if part)
         return (
-            f"step {state.step:0{width}}/{state.steps} ({state.step / state.steps:.2%}) | loss {self._loss():.4f} | lr {row['lr']:.3g} | "
-            f"grad norm {row['grad_norm']:.3g} | {row['seconds'] * 1000:.0f} ms | {self._speed():,.0f} tok/s | {machine}"
-            f"{state.tokens:,} tokens | {state.last_eval.get('val_bits_per_byte', float('nan')):.4f} bits/byte | {self._elapsed(state)}"
+            f"step {state.step:0{width}}/{state.steps} ({state.step / state.steps:.2%}) | loss"
+            f" {self._loss():.4f} | lr {row['lr']:.3g} | grad norm {row['grad_norm']:.3g} |"
+            f" {row['seconds'] * 1000:.0f} ms | {self._speed():,.0f} tok/s |"
+            f" {machine}{state.tokens:,} tokens |"
+            f" {state.last_eval.get('val_bits_per_byte', float('nan')):.4f} bits/byte |"
+            f" {self._elapsed(state)}"
         )

@@ -58,9 +58,9 @@ def evaluation_json(
         "perplexity": loss.perplexity,
         "bits_per_byte": loss.bits_per_byte,
         "bits_per_byte_stderr": stderr,
-        "training": {key: training.get(name) for key, name in recorded.items()}
-        if training
-        else None,
+        "training": (
+            {key: training.get(name) for key, name in recorded.items()} if training else None
+        ),
         "skills": None if skills is None else skills_json(skills),
     }
 
@@ -352,18 +352,20 @@ def inspection_json(
         "bits_after": ablation.bits_after,
         "next_before": shares_json(ablation.before),
         "next_after": shares_json(ablation.after),
-        "skills": skills
-        and [
-            {
-                "skill": change.skill,
-                "accuracy": change.accuracy,
-                "accuracy_ablated": change.ablated,
-                "change_low": change.interval[0],
-                "change_high": change.interval[1],
-                "questions": change.n,
-            }
-            for change in skills
-        ],
+        "skills": (
+            skills
+            and [
+                {
+                    "skill": change.skill,
+                    "accuracy": change.accuracy,
+                    "accuracy_ablated": change.ablated,
+                    "change_low": change.interval[0],
+                    "change_high": change.interval[1],
+                    "questions": change.n,
+                }
+                for change in skills
+            ]
+        ),
     }
     return {
         "model": model,

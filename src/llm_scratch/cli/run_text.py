@@ -39,8 +39,8 @@ def prepare_text_of(run: RunInfo, tokenizer: Tokenizer) -> Corpus:
         if changed := text_change(run.text, text):
             print_line(
                 sanitize(
-                    f"warning: the text of {run.config.data.source} has changed since {run.path} was trained "
-                    f"({changed}); the validation text is another one"
+                    f"warning: the text of {run.config.data.source} has changed since {run.path}"
+                    f" was trained ({changed}); the validation text is another one"
                 ),
                 stderr=True,
             )

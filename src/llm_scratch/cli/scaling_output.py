@@ -66,13 +66,17 @@ def law_lines(outcome: ScalingOutcome) -> list[str]:
     law, fit = outcome.fit.law, outcome.fit
     low, high = fit.interval("E")
     lines = [
-        f"L = {law.E:.4f} + {law.A:.3g} / N^{law.a:.3f} + {law.B:.3g} / D^{law.b:.3f} bits per byte, off by {fit.residual:.4f}.",
+        (
+            f"L = {law.E:.4f} + {law.A:.3g} / N^{law.a:.3f} + {law.B:.3g} / D^{law.b:.3f} bits per"
+            f" byte, off by {fit.residual:.4f}."
+        ),
         f"E is {low:.4f} to {high:.4f} (95 % bootstrap interval).",
     ]
     if not fit.describes:
         lines.append(
-            f"The law does not describe these runs: its errors are {fit.residual / fit.spread:.0%} of the differences between them. "
-            "Train longer: the first steps of a run follow another curve."
+            f"The law does not describe these runs: its errors are {fit.residual / fit.spread:.0%}"
+            " of the differences between them. Train longer: the first steps of a run follow"
+            " another curve."
         )
     if outcome.floor is not None:
         inside = "covers" if low <= outcome.floor <= high else "misses"
@@ -82,15 +86,17 @@ def law_lines(outcome: ScalingOutcome) -> list[str]:
     for budget, (by_law, parabola) in outcome.best_sizes.items():
         other = "no minimum among the sizes" if parabola is None else format_count(parabola)
         lines.append(
-            f"Best size for {format_count(budget)}FLOP: {format_count(by_law)} parameters by the law; by a parabola: {other}."
+            f"Best size for {format_count(budget)}FLOP: {format_count(by_law)} parameters by the"
+            f" law; by a parabola: {other}."
         )
     prediction = outcome.prediction
     if prediction is not None and prediction.measured is not None:
         inside = "inside" if prediction.low <= prediction.measured <= prediction.high else "outside"
         lines.append(
-            f"Predicted for {format_count(prediction.parameters)} parameters and {format_count(prediction.tokens)} tokens: "
-            f"{prediction.loss:.4f} ({prediction.low:.4f} to {prediction.high:.4f}); measured {prediction.measured:.4f}, "
-            f"{inside} the interval, off by {prediction.measured - prediction.loss:+.4f}."
+            f"Predicted for {format_count(prediction.parameters)} parameters and"
+            f" {format_count(prediction.tokens)} tokens: {prediction.loss:.4f}"
+            f" ({prediction.low:.4f} to {prediction.high:.4f}); measured {prediction.measured:.4f},"
+            f" {inside} the interval, off by {prediction.measured - prediction.loss:+.4f}."
         )
     return lines
 

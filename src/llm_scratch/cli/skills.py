@@ -39,7 +39,10 @@ def print_skills(
             f"{score.chance:.1%}",
             f"{score.n:,}",
         )
-    line = f"New stories: {bits:.4f} bits per byte, {bits / floor - 1:.1%} above the grammar's entropy of {floor:.4f}."
+    line = (
+        f"New stories: {bits:.4f} bits per byte, {bits / floor - 1:.1%} above the grammar's entropy"
+        f" of {floor:.4f}."
+    )
     console.print(f"\n{line}\n", soft_wrap=keeps_lines(console))
     console.print(grid)
     return SkillResults(

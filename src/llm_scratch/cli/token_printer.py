@@ -55,7 +55,10 @@ class GenerationTimer:
 
     def summary(self) -> str:
         """One line, such as "120 tokens in 1.5 s, 80 tokens/s, the first after 0.021 s"."""
-        speed = f"{self.tokens} tokens in {self.seconds:.1f} s, {self.tokens / max(self.seconds, 1e-9):.0f} tokens/s"
+        speed = (
+            f"{self.tokens} tokens in {self.seconds:.1f} s,"
+            f" {self.tokens / max(self.seconds, 1e-9):.0f} tokens/s"
+        )
         return (
             speed
             if self.time_to_first_token is None

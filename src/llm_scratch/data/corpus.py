@@ -81,7 +81,8 @@ def _join(documents: list[str], tokenizer: Tokenizer) -> np.ndarray:
     """Encode documents with `<|endoftext|>` before each and after the last, int32 [N]."""
     if (eot := end_of_text(tokenizer)) is None:
         raise UserError(
-            f"{len(documents):,} documents: this tokenizer has no {END_OF_TEXT} to separate them; join them into one file",
+            f"{len(documents):,} documents: this tokenizer has no {END_OF_TEXT} to separate them;"
+            " join them into one file",
             DATA,
         )
     end = np.array([eot], dtype=np.int32)
@@ -180,7 +181,8 @@ def start_id(data: DataConfig, tokenizer: Tokenizer) -> int | None:
         return None
     if (eot := end_of_text(tokenizer)) is None:
         raise UserError(
-            f"data.order 'documents': this tokenizer has no {END_OF_TEXT} to begin a row with; use --data.order shuffled"
+            f"data.order 'documents': this tokenizer has no {END_OF_TEXT} to begin a row with; use"
+            " --data.order shuffled"
         )
     return eot
 
@@ -282,7 +284,8 @@ def _from_shards(config: RunConfig, check: Callable[[TextFingerprint], None] | N
     folder = config.data.source.partition(":")[2]
     if config.data.split != "tokens":
         raise UserError(
-            f"{config.data.source}: data.split={config.data.split!r} does not apply to token shards; set --data.split tokens"
+            f"{config.data.source}: data.split={config.data.split!r} does not apply to token"
+            " shards; set --data.split tokens"
         )
     ids, index = open_shards(folder)
     hashes = json.dumps([index.tokenizer_sha256, *(shard.sha256 for shard in index.shards)])
@@ -299,6 +302,6 @@ def _from_shards(config: RunConfig, check: Callable[[TextFingerprint], None] | N
 def _check_vocabulary(name: str, tokenizer: Tokenizer, vocab_size: int) -> None:
     if tokenizer.n_vocab > vocab_size:
         raise UserError(
-            f"tokenizer {name!r} has {tokenizer.n_vocab} tokens, but model.vocab_size={vocab_size}; "
-            f"set --model.vocab-size {tokenizer.n_vocab}"
+            f"tokenizer {name!r} has {tokenizer.n_vocab} tokens, but model.vocab_size={vocab_size};"
+            f" set --model.vocab-size {tokenizer.n_vocab}"
         )

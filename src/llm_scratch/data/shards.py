@@ -108,16 +108,19 @@ class ShardIndex:
                 return index
         except OSError as e:
             raise UserError(
-                f"no token shards in {folder} ({e.strerror}); expected a folder made by `llm-scratch data prepare`",
+                f"no token shards in {folder} ({e.strerror}); expected a folder made by"
+                " `llm-scratch data prepare`",
                 DATA,
             ) from e
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise UserError(
-                f"{folder}/index.json is damaged ({describe_error(e, named=True)}); {_REPREPARE_HINT}",
+                f"{folder}/index.json is damaged ({describe_error(e, named=True)});"
+                f" {_REPREPARE_HINT}",
                 DATA,
             ) from e
         raise UserError(
-            f"{folder}: shard format version {version!r} is not supported (expected {VERSION}); {_REPREPARE_HINT}",
+            f"{folder}: shard format version {version!r} is not supported (expected {VERSION});"
+            f" {_REPREPARE_HINT}",
             DATA,
         )
 
@@ -160,7 +163,8 @@ class ShardedTokens:
         positions = np.asarray(positions)
         if positions.size and not (-len(self) <= positions.min() and positions.max() < len(self)):
             raise IndexError(
-                f"positions {positions.min()} to {positions.max()} are out of range for {len(self)} tokens"
+                f"positions {positions.min()} to {positions.max()} are out of range for {len(self)}"
+                " tokens"
             )
         number, within = np.divmod(self.begin + positions % max(1, len(self)), self.shard_tokens)
         ids = np.empty(positions.shape, self.dtype)
@@ -248,7 +252,8 @@ def check_shards(folder: str | Path) -> Iterator[str]:
         actual = shard_sha256(folder / file)
         if actual != expected:
             raise UserError(
-                f"{folder / file} is damaged: its sha256 is {actual[:16]}…, expected {expected[:16]}…; {_REPREPARE_HINT}",
+                f"{folder / file} is damaged: its sha256 is {actual[:16]}…, expected"
+                f" {expected[:16]}…; {_REPREPARE_HINT}",
                 DATA,
             )
         yield file

@@ -113,7 +113,8 @@ def as_row(model: nn.Module, ids: list[int]) -> Tensor:
         raise UserError("the prompt is empty; give at least one token", DATA)
     if limit is not None and len(ids) > limit:
         raise UserError(
-            f"the prompt has {len(ids):,} tokens, and the model reads at most {limit:,}; shorten it",
+            f"the prompt has {len(ids):,} tokens, and the model reads at most {limit:,};"
+            " shorten it",
             DATA,
         )
     row = torch.tensor([ids], device=device_of(model))

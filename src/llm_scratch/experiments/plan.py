@@ -101,8 +101,9 @@ class ExperimentPlan:
         """What the seeds can show, in plain words."""
         if self.noise is None or self.detectable is None:
             return (
-                f"How small a difference {self.n_seeds} seeds can show is unknown before any run; --pilot runs two seeds of the "
-                "experiment, and --noise-from takes the noise of an earlier one."
+                f"How small a difference {self.n_seeds} seeds can show is unknown before any run;"
+                " --pilot runs two seeds of the experiment, and --noise-from takes the noise of an"
+                " earlier one."
             )
         low, high = (detectable_effect(sd, self.n_seeds, self.n_arms) for sd in self.noise.range)
         enough = (
@@ -111,8 +112,9 @@ class ExperimentPlan:
             else "more than 100,000 are needed"
         )
         return (
-            f"{self.n_seeds} seeds show a difference of {self.detectable:.2g} {self.unit} with {100 * POWER:.0f} % probability "
-            f"({low:.2g} to {high:.2g}, as the noise is known from {self.noise.n} differences); {enough}."
+            f"{self.n_seeds} seeds show a difference of {self.detectable:.2g} {self.unit} with"
+            f" {100 * POWER:.0f} % probability ({low:.2g} to {high:.2g}, as the noise is known from"
+            f" {self.noise.n} differences); {enough}."
         )
 
 

@@ -112,8 +112,9 @@ def _summary(report: ExperimentReport) -> str:
     experiment = report.experiment
     better = "higher" if report.metric.higher_is_better else "lower"
     return (
-        f"{len(experiment.arms)} arms from {Path(experiment.base).name}, each with {len(experiment.seeds)} seeds; "
-        f"{report.metric.name}, where {better} is better; the reference is {experiment.arms[0].name}."
+        f"{len(experiment.arms)} arms from {Path(experiment.base).name}, each with"
+        f" {len(experiment.seeds)} seeds; {report.metric.name}, where {better} is better; the"
+        f" reference is {experiment.arms[0].name}."
     )
 
 
@@ -185,8 +186,9 @@ def _differences(report: ExperimentReport) -> Html:
     ]
     better = "right" if report.metric.higher_is_better else "left"
     caption = (
-        f"The large dot is the mean, the bar its 95 % interval, a ring the difference of one seed. Left and right of 0, shaded, are "
-        f"differences too small to matter. Better is to the {better}."
+        "The large dot is the mean, the bar its 95 % interval, a ring the difference of one seed."
+        " Left and right of 0, shaded, are differences too small to matter. Better is to the"
+        f" {better}."
     )
     header = ("arm", "verdict", "difference", "95 % interval", "p", "SD")
     rows = [_difference_row(comparison) for comparison in report.comparisons]
@@ -221,7 +223,10 @@ def _curves(report: ExperimentReport) -> Html:
         curves_chart(report.curves, width, height, kind)
         for width, height, kind in ((BROAD, 360, "broad"), (NARROW, 280, "narrow"))
     ]
-    caption = "Validation bits per byte: the mean over seeds, and a band from the best to the worst of them."
+    caption = (
+        "Validation bits per byte: the mean over seeds, and a band from the best to the worst of"
+        " them."
+    )
     legend = arms_legend([curve.arm for curve in report.curves])
     return element(
         "section",
@@ -243,9 +248,16 @@ def _costs(report: ExperimentReport) -> Html:
 
 def _cost_rows(report: ExperimentReport) -> list[tuple[str | Html, ...]]:
     return [
-        (arm.arm, format_count(arm.tokens), format_count(arm.flops), format_duration(arm.seconds))
-        if arm.values
-        else (arm.arm, "–", "–", "–")
+        (
+            (
+                arm.arm,
+                format_count(arm.tokens),
+                format_count(arm.flops),
+                format_duration(arm.seconds),
+            )
+            if arm.values
+            else (arm.arm, "–", "–", "–")
+        )
         for arm in report.arms
     ]
 
@@ -254,7 +266,10 @@ def _settings(report: ExperimentReport) -> Html:
     """The settings that differ between arms."""
     title = element("h2", "Settings that differ")
     if not report.differing:
-        note = "None: the arms have the same settings, and each has seeds of its own, so their difference is noise."
+        note = (
+            "None: the arms have the same settings, and each has seeds of its own, so their"
+            " difference is noise."
+        )
         return element("section", title, element("p", note))
     header = ("setting", *(arm.name for arm in report.experiment.arms))
     rows = [(name, *map(_shown, values)) for name, values in report.differing.items()]
@@ -299,17 +314,25 @@ def _method_words(report: ExperimentReport) -> list[str]:
     budget = report.experiment.budget
     spent = "its own steps" if budget.unit == "none" else f"the same {budget.unit}"
     words = [
-        f"Every arm trained with the same seeds, and with {spent} in each run. A seed gives the same order of the text, and the same "
-        "first weights where shapes agree. The difference of an arm is the mean of its differences from the reference, seed by seed.",
-        "A difference is shown if the paired t-test, corrected for several arms by Holm's method, is below the level of its look. It is "
-        "ruled out if two one-sided tests place it within the smallest difference that matters. A run that diverged or failed counts "
-        f"against its arm. {LOOK_RULE} The 95 % intervals of all arms at all looks cover the truth together; "
-        "with several arms they are a little wider than the test.",
+        (
+            f"Every arm trained with the same seeds, and with {spent} in each run. A seed gives the"
+            " same order of the text, and the same first weights where shapes agree. The"
+            " difference of an arm is the mean of its differences from the reference, seed by"
+            " seed."
+        ),
+        (
+            "A difference is shown if the paired t-test, corrected for several arms by Holm's"
+            " method, is below the level of its look. It is ruled out if two one-sided tests place"
+            " it within the smallest difference that matters. A run that diverged or failed counts"
+            f" against its arm. {LOOK_RULE} The 95 % intervals of all arms at all looks cover the"
+            " truth together; with several arms they are a little wider than the test."
+        ),
     ]
     if report.experiment.search:
         names = ", ".join(name for name, _ in report.experiment.search)
         words.append(
-            f"{names} was tuned for every arm over the same values, with another seed and another half of the validation text."
+            f"{names} was tuned for every arm over the same values, with another seed and another"
+            " half of the validation text."
         )
     words += report.search_warnings
     return words

@@ -97,7 +97,8 @@ def read_results(folder: Path, file: str = FILE) -> list[RunResult]:
         return [_result(row) for row in values["runs"]]
     except (KeyError, TypeError, ValueError):
         raise UserError(
-            f"{path}: not a results file of an experiment; remove it, and the runs are measured again",
+            f"{path}: not a results file of an experiment; remove it, and the runs are measured"
+            " again",
             DATA,
         ) from None
 

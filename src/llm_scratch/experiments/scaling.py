@@ -118,8 +118,8 @@ def fit_scaling_law(
     n = len(losses)
     if n < MIN_RUNS or len(set(parameters)) < 3 or len(set(tokens)) < 3:
         raise UserError(
-            f"scaling law: {n} runs of {len(set(parameters))} sizes and {len(set(tokens))} lengths do not determine 5 constants; "
-            f"give at least {MIN_RUNS} runs, 3 sizes and 3 lengths",
+            f"scaling law: {n} runs of {len(set(parameters))} sizes and {len(set(tokens))} lengths"
+            f" do not determine 5 constants; give at least {MIN_RUNS} runs, 3 sizes and 3 lengths",
             DATA,
         )
     starts = [(a, b) for a in STARTS for b in STARTS]

@@ -131,7 +131,8 @@ def read_scaling(path: str | Path) -> ScalingExperiment:
     if predict is not None:
         if not isinstance(predict, Mapping) or set(predict) != {"size", "flops"}:
             raise UserError(
-                f"predict: {predict!r} is not a size and its flops; give {{size: [model.emb_dim=192], flops: 4e12}}"
+                f"predict: {predict!r} is not a size and its flops; give {{size:"
+                " [model.emb_dim=192], flops: 4e12}"
             )
         predicted = Arm(PREDICTED, parse_settings("predict", predict["size"]))
     arms = tuple(

@@ -32,7 +32,10 @@ MIN_LOOK_SEEDS = 3
 POWER = 0.8
 """Probability with which a plan promises to show an effect."""
 MAX_SEEDS = 100_000
-LOOK_RULE = f"Alpha spending: looks before the last seed share an error probability of {INTERIM_ALPHA:g}, the last one has the rest of {ALPHA:g}."
+LOOK_RULE = (
+    f"Alpha spending: looks before the last seed share an error probability of {INTERIM_ALPHA:g},"
+    f" the last one has the rest of {ALPHA:g}."
+)
 
 
 def distributions() -> Any:

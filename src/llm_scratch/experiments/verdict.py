@@ -244,30 +244,39 @@ def format_interval(comparison: Comparison, estimate: Estimate) -> str:
 def _shown(comparison: Comparison, mean: float, estimate: Estimate) -> str:
     direction = "higher" if mean > 0 else "lower"
     sentence = (
-        f"Shown: {comparison.arm} is {comparison.verdict} than {comparison.reference}: {format_value(abs(mean))} {comparison.unit} "
-        f"{direction} ({format_interval(comparison, estimate)})."
+        f"Shown: {comparison.arm} is {comparison.verdict} than {comparison.reference}:"
+        f" {format_value(abs(mean))} {comparison.unit} {direction}"
+        f" ({format_interval(comparison, estimate)})."
     )
     if max(abs(estimate.low), abs(estimate.high)) < comparison.margin:
-        sentence += f" The difference is smaller than {comparison.margin:g}, the smallest that matters here."
+        sentence += (
+            f" The difference is smaller than {comparison.margin:g}, the smallest that matters"
+            " here."
+        )
     return sentence
 
 
 def _equivalent(comparison: Comparison, mean: float, estimate: Estimate) -> str:
     return (
-        f"Not shown, and a difference that matters is ruled out: {comparison.arm} and {comparison.reference} differ by less than "
-        f"{comparison.margin:g} {comparison.unit} (mean {format_value(mean, signed=True)}, {format_interval(comparison, estimate)})."
+        f"Not shown, and a difference that matters is ruled out: {comparison.arm} and"
+        f" {comparison.reference} differ by less than {comparison.margin:g} {comparison.unit} (mean"
+        f" {format_value(mean, signed=True)}, {format_interval(comparison, estimate)})."
     )
 
 
 def _not_shown(comparison: Comparison, mean: float, estimate: Estimate) -> str:
     sentence = (
-        f"Not shown: no difference between {comparison.arm} and {comparison.reference} "
-        f"({format_value(mean, signed=True)} {comparison.unit}, {format_interval(comparison, estimate)})."
+        f"Not shown: no difference between {comparison.arm} and {comparison.reference}"
+        f" ({format_value(mean, signed=True)} {comparison.unit},"
+        f" {format_interval(comparison, estimate)})."
     )
     if comparison.n_needed is None:
         return sentence
     promise = f"{100 * POWER:.0f} % probability"
-    return f"{sentence} To show a difference of {comparison.margin:g} with {promise} takes {comparison.n_needed:,} seeds."
+    return (
+        f"{sentence} To show a difference of {comparison.margin:g} with {promise} takes"
+        f" {comparison.n_needed:,} seeds."
+    )
 
 
 def _failures(comparison: Comparison) -> str:
@@ -282,15 +291,21 @@ def _failures(comparison: Comparison) -> str:
     rest = ""
     if comparison.mean is not None:
         mean = format_value(comparison.mean, signed=True)
-        rest = f" In the {comparison.n_seeds} finished pairs the mean difference is {mean} {comparison.unit}."
-    return f"No verdict: {listed} did not finish, and leaving that out would favor the arm that fails.{rest}"
+        rest = (
+            f" In the {comparison.n_seeds} finished pairs the mean difference is {mean}"
+            f" {comparison.unit}."
+        )
+    return (
+        f"No verdict: {listed} did not finish, and leaving that out would favor the arm that"
+        f" fails.{rest}"
+    )
 
 
 def _too_early(comparison: Comparison) -> str:
     needed = min(MIN_LOOK_SEEDS, comparison.n_planned)
     return (
-        f"Too early: {comparison.n_seeds} of {comparison.n_planned} seeds of {comparison.arm} and {comparison.reference} are done; "
-        f"a verdict takes {needed}."
+        f"Too early: {comparison.n_seeds} of {comparison.n_planned} seeds of {comparison.arm} and"
+        f" {comparison.reference} are done; a verdict takes {needed}."
     )
 
 

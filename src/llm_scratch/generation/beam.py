@@ -62,13 +62,15 @@ def beam_search(
     check("max_new_tokens", max_new_tokens)
     if len(idx) != 1 or not 1 <= n_best <= beams:
         raise UserError(
-            f"beam search takes one text and 1 <= n_best <= beams; got {len(idx)} texts, n_best={n_best}, beams={beams}"
+            f"beam search takes one text and 1 <= n_best <= beams; got {len(idx)} texts,"
+            f" n_best={n_best}, beams={beams}"
         )
     cached_model = CachedModel(model, context_size, prefill_chunk)
     begin = idx.shape[1]
     if cached_model.size is not None and begin > cached_model.size:
         raise UserError(
-            f"the prompt has {begin} tokens and the model sees {cached_model.size}; a beam does not slide, so shorten it",
+            f"the prompt has {begin} tokens and the model sees {cached_model.size}; a beam does not"
+            " slide, so shorten it",
             DATA,
         )
     last = (

@@ -31,7 +31,8 @@ def check_rows(model: nn.Module, rows: int, tokens: int) -> None:
     row = cache + 4 * (model.vocab_size or 0)
     if rows * row > free:
         raise UserError(
-            f"memory: {rows:,} texts at once need at least {format_bytes(rows * row)}, and {format_bytes(free)} are free; "
-            f"give --samples {max(1, free // (2 * row))} or fewer, or fewer --max-tokens",
+            f"memory: {rows:,} texts at once need at least {format_bytes(rows * row)}, and"
+            f" {format_bytes(free)} are free; give --samples {max(1, free // (2 * row))} or fewer,"
+            " or fewer --max-tokens",
             RESOURCES,
         )

@@ -57,14 +57,16 @@ def load_folder(
         and not (folder / INDEX).is_file()
     ):
         raise UserError(
-            f"{folder / PICKLED[0]} is a pickle, which can execute code when it is loaded; download model.safetensors instead, or convert "
-            "it with `transformers`: from_pretrained(...).save_pretrained(...)",
+            f"{folder / PICKLED[0]} is a pickle, which can execute code when it is loaded; download"
+            " model.safetensors instead, or convert it with `transformers`:"
+            " from_pretrained(...).save_pretrained(...)",
             CHECKPOINT,
         )
     tokenizer = tokenizer or read_tokenizer(folder)
     if tokenizer.n_vocab > cfg.vocab_size:
         raise UserError(
-            f"{folder}: the tokenizer has {tokenizer.n_vocab} tokens, the model {cfg.vocab_size}; use the model's own",
+            f"{folder}: the tokenizer has {tokenizer.n_vocab} tokens, the model {cfg.vocab_size};"
+            " use the model's own",
             CHECKPOINT,
         )
     model = load_weights(cfg, files_of(folder), folder, "config.json")
@@ -166,5 +168,6 @@ def family_of(cfg: ModelConfig) -> tuple[str, Family]:
             return model_type, family
     known = ", ".join(family.architecture for family in HF_FAMILIES.values())
     raise UserError(
-        f"architecture {cfg.architecture!r}: transformers has no such model; architectures that it has: {known}"
+        f"architecture {cfg.architecture!r}: transformers has no such model; architectures that it"
+        f" has: {known}"
     )

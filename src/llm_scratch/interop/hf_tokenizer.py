@@ -56,7 +56,8 @@ def check_exportable(tokenizer: Tokenizer) -> None:
         return
     if isinstance(tokenizer, SimpleTokenizerV1):
         raise UserError(
-            "transformers has no tokenizer of words that keeps spaces as ours does; train with --data.tokenizer bpe or chars"
+            "transformers has no tokenizer of words that keeps spaces as ours does; train with"
+            " --data.tokenizer bpe or chars"
         )
     name, kind = getattr(tokenizer, "name", ""), type(tokenizer).__name__
     what = (
@@ -69,11 +70,15 @@ def check_exportable(tokenizer: Tokenizer) -> None:
         try:
             ByteBPE.from_tiktoken(cast("tiktoken.Encoding", tokenizer))
         except Exception as e:  # an unsupported vocabulary can fail in any way
-            reason = f"its vocabulary is not a byte-level BPE that can be written as merges ({describe_error(e, named=True)})"
+            reason = (
+                "its vocabulary is not a byte-level BPE that can be written as merges"
+                f" ({describe_error(e, named=True)})"
+            )
         else:
             return
     raise UserError(
-        f"{what} cannot be exported to transformers: {reason}; train with --data.tokenizer bpe, gpt2 or chars"
+        f"{what} cannot be exported to transformers: {reason}; train with --data.tokenizer bpe,"
+        " gpt2 or chars"
     )
 
 

@@ -30,7 +30,8 @@ def from_hub(name: str) -> Path:
     name, at, revision = name.partition("@")
     if at and (not re.fullmatch(r"\w[\w./-]{0,200}", revision, re.ASCII) or ".." in revision):
         raise UserError(
-            f"hf:{name[:80]}@{revision[:80]} is not a valid revision; expected a commit, branch or tag: hf:org/name@main"
+            f"hf:{name[:80]}@{revision[:80]} is not a valid revision; expected a commit, branch or"
+            " tag: hf:org/name@main"
         )
     if (
         not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name, re.ASCII)
@@ -39,7 +40,8 @@ def from_hub(name: str) -> Path:
         or len(name) > 96
     ):
         raise UserError(
-            f"hf:{name[:80]} is not a valid model name; expected hf:org/name, such as hf:openai-community/gpt2"
+            f"hf:{name[:80]} is not a valid model name; expected hf:org/name, such as"
+            " hf:openai-community/gpt2"
         )
     set_library_folders()  # before importing the hub's client, which without a home folder creates one named "~"
     try:
@@ -93,8 +95,8 @@ def from_hub(name: str) -> Path:
         else:
             reason = describe_error(e)
         raise UserError(
-            f"cannot download hf:{name}{at}{revision}: {reason}; see https://huggingface.co/{name}, or use a folder with config.json, "
-            "model.safetensors and tokenizer.json"
+            f"cannot download hf:{name}{at}{revision}: {reason}; see https://huggingface.co/{name},"
+            " or use a folder with config.json, model.safetensors and tokenizer.json"
             + (f". {download.WITHOUT_NETWORK}" if local else ""),
             DATA,
         ) from e

@@ -53,7 +53,8 @@ def weights_of(saved: Any, path: Path) -> dict[str, Tensor]:
     for name, tensor in weights.items():
         if not tensor.is_floating_point():
             raise UserError(
-                f"{path}: {name} holds {str(tensor.dtype).removeprefix('torch.')}; expected float32",
+                f"{path}: {name} holds {str(tensor.dtype).removeprefix('torch.')}; expected"
+                " float32",
                 CHECKPOINT,
             )
         if not torch.isfinite(tensor).all():
@@ -87,7 +88,8 @@ def config_of(
         ) from e
     if layers > len(weights):
         raise UserError(
-            f"{path}: its blocks are numbered up to {layers - 1:,}, and it has {len(weights)} tensors",
+            f"{path}: its blocks are numbered up to {layers - 1:,}, and it has {len(weights)}"
+            " tensors",
             CHECKPOINT,
         )
     return GPTConfig(
@@ -124,8 +126,9 @@ def unknown_heads(path: Path, emb_dim: int) -> UserError:
         n for n in range(1, emb_dim + 1) if emb_dim % n == 0 and emb_dim // n in (16, 32, 64, 128)
     ] or [1]
     return UserError(
-        f"{path}: the file does not contain the number of attention heads; import it with the number used in training: "
-        f"llm-scratch import {path} --heads N --out NEW (for emb_dim={emb_dim} e.g. {', '.join(map(str, near))})",
+        f"{path}: the file does not contain the number of attention heads; import it with the"
+        f" number used in training: llm-scratch import {path} --heads N --out NEW (for"
+        f" emb_dim={emb_dim} e.g. {', '.join(map(str, near))})",
         CHECKPOINT,
     )
 
@@ -153,7 +156,8 @@ def optimizer_of(
             name for name, wanted in REQUIRED_DEFAULTS.items() if group.get(name, wanted) != wanted
         ]:
             raise ValueError(
-                f"its {odd[0]} is {group[odd[0]]!r:.40}, only {REQUIRED_DEFAULTS[odd[0]]} is supported"
+                f"its {odd[0]} is {group[odd[0]]!r:.40}, only {REQUIRED_DEFAULTS[odd[0]]} is"
+                " supported"
             )
         state = {}
         for i, (name, parameter) in enumerate(params):
@@ -161,7 +165,8 @@ def optimizer_of(
                 value = StateDictSource({name: optimizer["state"][i][key]}, path).read(name)
                 if value.shape != parameter.shape or not torch.isfinite(value).all():
                     raise ValueError(
-                        f"{key} of {name} is not finite or is {tuple(value.shape)}, not {tuple(parameter.shape)}"
+                        f"{key} of {name} is not finite or is {tuple(value.shape)}, not"
+                        f" {tuple(parameter.shape)}"
                     )
                 state[f"{name}/{key}"] = value.float().clone()
             state[f"{name}/step"] = torch.tensor(float(optimizer["state"][i]["step"]))
@@ -180,7 +185,8 @@ def optimizer_of(
         settings |= {"grad_clip": None, "spike_sigmas": 0.0}
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise UserError(
-            f"{path}: its optimizer_state_dict does not fit: {describe_error(e)}; save the state_dict alone",
+            f"{path}: its optimizer_state_dict does not fit: {describe_error(e)}; save the"
+            " state_dict alone",
             CHECKPOINT,
         ) from e
     return state, settings

@@ -90,7 +90,8 @@ def read_settings(folder: str | Path) -> dict[str, int]:
         ) from e
     except (ValueError, KeyError, TypeError, RecursionError) as e:
         raise UserError(
-            f"{path} is not a JSON object with {', '.join(KEYS)} ({type(e).__name__}); download it again",
+            f"{path} is not a JSON object with {', '.join(KEYS)} ({type(e).__name__}); download it"
+            " again",
             CHECKPOINT,
         ) from None
     for key, value in settings.items():
@@ -165,7 +166,8 @@ def load_weights_into_gpt(gpt: nn.Module, params: Mapping[str, Any]) -> None:
     )
     if n_layers != n_blocks:
         raise UserError(
-            f"the weights have {n_blocks} layers and the model {n_layers}; build it with n_layers={n_blocks}",
+            f"the weights have {n_blocks} layers and the model {n_layers}; build it with"
+            f" n_layers={n_blocks}",
             CHECKPOINT,
         )
     tied = gpt.get_parameter(HEAD) is gpt.get_parameter(EMBEDDING)
@@ -207,7 +209,8 @@ def load_gpt2(folder: str | Path) -> tuple[LanguageModel, ByteBPE]:
     tokenizer = ByteBPE.from_gpt2_files(folder / "vocab.bpe", folder / "encoder.json")
     if tokenizer.n_vocab > settings["n_vocab"]:
         raise UserError(
-            f"{folder}: encoder.json has {tokenizer.n_vocab} tokens and the model {settings['n_vocab']}",
+            f"{folder}: encoder.json has {tokenizer.n_vocab} tokens and the model"
+            f" {settings['n_vocab']}",
             CHECKPOINT,
         )
     origin = Origin(folder / "model.ckpt", "hparams.json")

@@ -40,16 +40,18 @@ def save_gpt2(model: LanguageModel, tokenizer: ByteBPE, folder: str | Path) -> N
     for name in {**cfg, **required}:
         if name not in (*SHAPE, *NOT_IN_WEIGHTS) and cfg.get(name) != required.get(name):
             raise UserError(
-                f"OpenAI's release holds a model with {name}={required.get(name)}, and this one has {name}={cfg.get(name)}; "
-                "`llm-scratch export hf` writes more kinds"
+                f"OpenAI's release holds a model with {name}={required.get(name)}, and this one has"
+                f" {name}={cfg.get(name)}; `llm-scratch export hf` writes more kinds"
             )
     if tokenizer.splitter.pattern != GPT2_PATTERN:
         raise UserError(
-            "tokenizer: OpenAI's release needs GPT-2's split pattern, and this one has another; train a new tokenizer"
+            "tokenizer: OpenAI's release needs GPT-2's split pattern, and this one has another;"
+            " train a new tokenizer"
         )
     if len(tokenizer.merges) + 256 + len(tokenizer.special_tokens) < tokenizer.n_vocab:
         raise UserError(
-            "OpenAI's release numbers its tokens without gaps, and the ids of this tokenizer have some; use `llm-scratch export hf`"
+            "OpenAI's release numbers its tokens without gaps, and the ids of this tokenizer have"
+            " some; use `llm-scratch export hf`"
         )
     folder, state = Path(folder), model.state_dict()
     tensors = {}

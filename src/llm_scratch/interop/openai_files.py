@@ -62,7 +62,8 @@ def find_or_download(model_size: str = "124M", models_dir: str | Path = "gpt2") 
         raise _not_here(model_size, folder, missing, e) from e
     except OSError as e:
         raise UserError(
-            f"cannot write into {folder}: {e.strerror or e}; free space, or choose another models_dir",
+            f"cannot write into {folder}: {e.strerror or e}; free space, or choose another"
+            " models_dir",
             RESOURCES,
         ) from e
     return folder
@@ -70,8 +71,9 @@ def find_or_download(model_size: str = "124M", models_dir: str | Path = "gpt2") 
 
 def _not_here(model_size: str, folder: Path, missing: list[str], failed: RequestError) -> UserError:
     return UserError(
-        f"GPT-2 {model_size} is not on this machine and cannot be downloaded: {failed}; put {', '.join(missing)} "
-        f"from {ADDRESS}/{model_size}/ into {folder}, or into gpt2/{model_size}/ of a folder that LLM_SCRATCH_DATA names"
+        f"GPT-2 {model_size} is not on this machine and cannot be downloaded: {failed}; put"
+        f" {', '.join(missing)} from {ADDRESS}/{model_size}/ into {folder}, or into"
+        f" gpt2/{model_size}/ of a folder that LLM_SCRATCH_DATA names"
         + (f". {WITHOUT_NETWORK}" if failed.unreachable else ""),
         DATA,
     )

@@ -118,7 +118,8 @@ def plain_name(name: str, where: str | Path) -> str:
         or DEVICES.fullmatch(name)
     ):
         raise UserError(
-            f"{where} names the file {name[:80]!r}; expected a plain name such as model-00001-of-00002.safetensors",
+            f"{where} names the file {name[:80]!r}; expected a plain name such as"
+            " model-00001-of-00002.safetensors",
             CHECKPOINT,
         )
     return name
@@ -158,7 +159,8 @@ def read_header(path: Path) -> dict[str, Entry]:
     ) > MAX_PARTS:  # parsed, it takes 20 times the memory of the text
         raise _damaged(
             path,
-            f"its header has {many:,} parts; expected at most {MAX_PARTS:,}, enough for 3,000 matrices",
+            f"its header has {many:,} parts; expected at most {MAX_PARTS:,}, enough for 3,000"
+            " matrices",
         )
     head = parse_json(text, f"the header of {path}", CHECKPOINT)
     begin = 8 + length
@@ -169,7 +171,8 @@ def read_header(path: Path) -> dict[str, Entry]:
         if entry.start != end:
             raise _damaged(
                 path,
-                f"{name} begins at byte {entry.start - begin:,}, the one before ends at {end - begin:,}",
+                f"{name} begins at byte {entry.start - begin:,}, the one before ends at"
+                f" {end - begin:,}",
             )
         end = entry.start + entry.size
     if end != size:
@@ -203,7 +206,8 @@ def _entry(path: Path, begin: int, name: str, fields: Any) -> Entry:
     if (want := math.prod(shape) * DTYPES[dtype].itemsize) != end - start:
         raise _damaged(
             path,
-            f"{name[:80]} is {dtype} {tuple(shape)}, which takes {want:,} bytes, and has {end - start:,}",
+            f"{name[:80]} is {dtype} {tuple(shape)}, which takes {want:,} bytes, and has"
+            f" {end - start:,}",
         )
     return Entry(DTYPES[dtype], tuple(shape), path, begin + start, end - start)
 

@@ -86,7 +86,8 @@ class TFCheckpointReader:
             size = path.stat().st_size
             if size > MAX_INDEX:
                 raise UserError(
-                    f"{path} has {size:,} bytes, expected at most {MAX_INDEX:,}: not the index of a checkpoint",
+                    f"{path} has {size:,} bytes, expected at most {MAX_INDEX:,}: not the index of a"
+                    " checkpoint",
                     CHECKPOINT,
                 )
             self.n_shards, self.variables = _index(path.read_bytes())
@@ -109,7 +110,8 @@ class TFCheckpointReader:
         variable = self.variables.get(name)
         if variable is None:
             raise UserError(
-                f"{self._file('index')} has no tensor {name}; expected it among its {len(self.variables)}",
+                f"{self._file('index')} has no tensor {name}; expected it among its"
+                f" {len(self.variables)}",
                 CHECKPOINT,
             )
         if variable.dtype is None:
@@ -122,13 +124,15 @@ class TFCheckpointReader:
             there = path.stat().st_size
             if variable.offset + variable.size > there:
                 raise UserError(
-                    f"{path} ends before {name}: it has {there:,} bytes, expected {variable.offset + variable.size:,}; download it again",
+                    f"{path} ends before {name}: it has {there:,} bytes, expected"
+                    f" {variable.offset + variable.size:,}; download it again",
                     CHECKPOINT,
                 )
             raw = np.fromfile(path, np.uint8, variable.size, offset=variable.offset)
         except OSError as e:
             raise UserError(
-                f"cannot read {name} from {path}: {e.strerror}; expected the data of the checkpoint",
+                f"cannot read {name} from {path}: {e.strerror}; expected the data of the"
+                " checkpoint",
                 CHECKPOINT,
             ) from e
         if len(raw) != variable.size or masked(crc32c(raw)) != variable.checksum:
@@ -178,7 +182,8 @@ def _variable(name: str, value: bytes, n_shards: int) -> Variable:
         raise ValueError(f"{name} is in data file {variable.shard} of {n_shards}")
     if dtype is not None and variable.size != math.prod(shape) * dtype.itemsize:
         raise ValueError(
-            f"{name} has {variable.size:,} bytes, but {shape} of {dtype} is {math.prod(shape) * dtype.itemsize:,}"
+            f"{name} has {variable.size:,} bytes, but {shape} of {dtype} is"
+            f" {math.prod(shape) * dtype.itemsize:,}"
         )
     return variable
 

@@ -125,7 +125,8 @@ def patch(model: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None]:
             for name in match_names(list(all_points), [pattern]):
                 if not all_points[name].editable:
                     raise UserError(
-                        f"{name}: computed from other activations, so it cannot be changed; change one of those"
+                        f"{name}: computed from other activations, so it cannot be changed; change"
+                        " one of those"
                     )
                 stack.callback(all_points[name].attach(edit))
         yield
@@ -182,7 +183,8 @@ def points(model: Any) -> dict[str, Point]:
         hasattr(block, "att") for block in model.trf_blocks
     ):
         raise UserError(
-            "activations cannot be captured: the model has no `trf_blocks` with `att` in each; name its modules so"
+            "activations cannot be captured: the model has no `trf_blocks` with `att` in each; name"
+            " its modules so"
         )
     found = {"hook_embed": _output(model.tok_emb)}
     if hasattr(model, "pos_emb"):

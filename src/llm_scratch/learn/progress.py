@@ -87,7 +87,10 @@ class Progress:
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             lines = [
-                f"Exercise {exercise.id}: {exercise.title} ({exercise.kind}: {KINDS[exercise.kind]})",
+                (
+                    f"Exercise {exercise.id}: {exercise.title} ({exercise.kind}:"
+                    f" {KINDS[exercise.kind]})"
+                ),
                 "",
             ]
             lines += exercise.text(self.question_seed(exercise)).splitlines()
@@ -126,7 +129,8 @@ class Progress:
         if exercise.function not in namespace:
             return Verdict(
                 False,
-                f"{path}: it has no function `{exercise.function}`; keep the name of the one it began with",
+                f"{path}: it has no function `{exercise.function}`; keep the name of the one it"
+                " began with",
             )
         return grade(exercise, namespace[exercise.function], self.question_seed(exercise))
 

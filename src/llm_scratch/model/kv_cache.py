@@ -66,7 +66,8 @@ class KVCache:
         end = self.pos + k.shape[2]
         if end > self.max_length:
             raise ValueError(
-                f"{k.shape[2]} new tokens after {self.pos} do not fit the cache of {self.max_length}; pass fewer tokens"
+                f"{k.shape[2]} new tokens after {self.pos} do not fit the cache of"
+                f" {self.max_length}; pass fewer tokens"
             )
         keys, values = self.keys[layer], self.values[layer]
         if end > keys.shape[2]:

@@ -164,10 +164,14 @@ def compiled_seconds(
         products = {"written": WRITTEN[bits](weight), "torch": theirs(weight)}
         return time_in_turns(
             {
-                name: [
-                    partial(torch.compile(product, options=COMPILE_OPTIONS, dynamic=False), x, None)
-                ]
-                * n_copies
+                name: (
+                    [
+                        partial(
+                            torch.compile(product, options=COMPILE_OPTIONS, dynamic=False), x, None
+                        )
+                    ]
+                    * n_copies
+                )
                 for name, product in products.items()
             }
         )

@@ -46,11 +46,16 @@ def describe(
     val_share = float(f"{n_val / (n_train + n_val):.2g}")
     skipped = f"{left_out:,} of {n_train:,} training tokens an epoch, {_WHERE[config.data.order]}"
     return {
-        "text": f"{_documents(facts.n_documents)}, {format_bytes(facts.n_bytes)}; {val_share:.0%} for validation, {reasons['split']}",
+        "text": (
+            f"{_documents(facts.n_documents)}, {format_bytes(facts.n_bytes)}; {val_share:.0%} for"
+            f" validation, {reasons['split']}"
+        ),
         "tokenizer": _tokenizer(config, facts, n_train + n_val, reasons["tokenizer"]),
         "rows": f"{model.context_length} tokens, {train.batch_size} in a step; {reasons['rows']}",
-        "model": f"{model.n_layers} layers of {model.emb_dim}, {format_count(model.n_params)} parameters"
-        f"{f', dropout {model.drop_rate:g}' * bool(model.drop_rate)}; {reasons['model']}",
+        "model": (
+            f"{model.n_layers} layers of {model.emb_dim}, {format_count(model.n_params)} parameters"
+            f"{f', dropout {model.drop_rate:g}' * bool(model.drop_rate)}; {reasons['model']}"
+        ),
         "training": f"{plan.steps:,} steps, {_epochs(plan.passes or 0.0)}; {reasons['training']}",
         **({"left out": skipped} if left_out > MIN_LEFT_OUT * n_train else {}),
     }

@@ -42,8 +42,9 @@ def check_memory(config: RunConfig, device: torch.device) -> None:
     needed = parameters + activations
     if needed > free:
         raise UserError(
-            f"memory: the run needs at least {format_bytes(needed)}, but only {format_bytes(free)} are free; "
-            f"{_advice(config, parameters, activations, free)}, or start it anyway with --ignore-memory",
+            f"memory: the run needs at least {format_bytes(needed)}, but only {format_bytes(free)}"
+            f" are free; {_advice(config, parameters, activations, free)}, or start it anyway with"
+            " --ignore-memory",
             RESOURCES,
         )
 

@@ -277,11 +277,13 @@ def advice(losses: Sequence[Mapping[str, float]], epochs: float, minutes: float)
     rising = lowest["step"] < 0.7 * last["step"]
     if rising or epochs >= 0.95 * MAX_EPOCHS:
         return [
-            f"more text: it has read this one {epochs:.0f} times, and longer training would only repeat it"
+            f"more text: it has read this one {epochs:.0f} times, and longer training would only"
+            " repeat it"
         ]
     if epochs > 10 and gap > 0.25 * last["val_loss"]:
         return [
-            f"more text: it knows this one better than text like it (loss {last['train_loss']:.2f} against {last['val_loss']:.2f})"
+            f"more text: it knows this one better than text like it (loss {last['train_loss']:.2f}"
+            f" against {last['val_loss']:.2f})"
         ]
     return [
         f"more time: the validation loss was still falling; try --minutes {max(1.0, 2 * minutes):g}"

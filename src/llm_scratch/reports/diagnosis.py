@@ -39,14 +39,20 @@ def first_loss(curve: Curve) -> Finding | None:
         return None
     model = curve.config.model
     uniform = math.log(model.vocab_size)
-    evidence = f"{initial:.2f} nats before training; chance level is ln {model.vocab_size:,} = {uniform:.2f}"
+    evidence = (
+        f"{initial:.2f} nats before training; chance level is ln {model.vocab_size:,} ="
+        f" {uniform:.2f}"
+    )
     if initial > uniform + 1:
         tied = model.get("tie_embeddings") and model.get("init") == "torch"
         cause = "tied to the head, the embeddings are too large" if tied else "use smaller ones"
         flag = ": --model.init gpt2" if "init" in model else ""
         return Finding("problem", "the initial weights are too large", evidence, f"{cause}{flag}")
     if initial < uniform - 1:
-        advice = "Expected for pretrained weights; otherwise check whether the inputs reveal the targets."
+        advice = (
+            "Expected for pretrained weights; otherwise check whether the inputs reveal the"
+            " targets."
+        )
         return Finding("warning", "the initial loss is below chance level", evidence, advice)
     return Finding("ok", "the initial loss is at chance level", evidence)
 
@@ -62,7 +68,10 @@ def divergence(curve: Curve) -> Finding | None:
             f"{curve.loss.size} losses, {len(curve.skipped)} bad steps skipped",
         )
     rate = curve.config.train.lr
-    evidence = f"losses or weights were not finite at step {curve.diverged:,}, lr up to {rate:.3g}; {len(curve.skipped)} bad steps"
+    evidence = (
+        f"losses or weights were not finite at step {curve.diverged:,}, lr up to {rate:.3g};"
+        f" {len(curve.skipped)} bad steps"
+    )
     return Finding(
         "problem",
         "training diverged",
@@ -95,15 +104,24 @@ def learning_rate(curve: Curve) -> Finding | None:
         evidence = f"{len(curve.skipped)} bad steps were skipped{first_bad}{rolled_back}"
         return Finding("problem", "the learning rate is too high", evidence, advice)
     if first is not None and loss[highest] > 1.5 * first + 1:
-        evidence = f"the loss was {first:.2f} at first and {loss[highest]:.2f} at step {steps[highest]:,.0f}, lr up to {rate:.3g}"
+        evidence = (
+            f"the loss was {first:.2f} at first and {loss[highest]:.2f} at step"
+            f" {steps[highest]:,.0f}, lr up to {rate:.3g}"
+        )
         return Finding(
             "problem", "the learning rate is too high: the loss spikes", evidence, advice
         )
     if end > 1.15 * smooth[best] + 0.1:
-        evidence = f"the loss was {smooth[best]:.2f} at step {steps[best]:,.0f} and is {end:.2f} at the end, lr up to {rate:.3g}"
+        evidence = (
+            f"the loss was {smooth[best]:.2f} at step {steps[best]:,.0f} and is {end:.2f} at the"
+            f" end, lr up to {rate:.3g}"
+        )
         return Finding("problem", "the learning rate is too high: the loss rises", evidence, advice)
     if jumps.size >= max(3, 0.02 * loss.size):
-        evidence = f"{jumps.size} of {loss.size} losses jump (steps {where}), up to {loss[jumps].max():.2f}"
+        evidence = (
+            f"{jumps.size} of {loss.size} losses jump (steps {where}), up to"
+            f" {loss[jumps].max():.2f}"
+        )
         return Finding("problem", "the learning rate is too high: the loss jumps", evidence, advice)
     if jumps.size:
         evidence = f"the loss jumps at step {where}, to {loss[jumps].max():.2f}"
@@ -116,7 +134,10 @@ def learning_rate(curve: Curve) -> Finding | None:
     if val_jumps.size:
         at = val_jumps[0]
         before, jump = curve.val_loss[at - 1 : at + 1]
-        evidence = f"validation loss {before:.2f} at one evaluation and {jump:.2f} at the next, step {curve.eval_steps[at]:,.0f}"
+        evidence = (
+            f"validation loss {before:.2f} at one evaluation and {jump:.2f} at the next, step"
+            f" {curve.eval_steps[at]:,.0f}"
+        )
         again = f"If it happens again: {advice[0].lower()}{advice[1:]}"
         return Finding("warning", "the validation loss jumps occasionally", evidence, again)
     return Finding("ok", "the loss falls without jumps", f"{loss.size} losses, lr up to {rate:.3g}")
@@ -152,7 +173,10 @@ def warmup(curve: Curve) -> Finding | None:
     )
     if highest <= first + max(0.3, 0.05 * first):
         return Finding("ok", "the start is stable", evidence)
-    advice = f"Try --train.warmup-steps {max(20, 2 * steps, curve.last_step // 20)}; if that does not help, a lower --train.lr."
+    advice = (
+        f"Try --train.warmup-steps {max(20, 2 * steps, curve.last_step // 20)}; if that does not"
+        " help, a lower --train.lr."
+    )
     return Finding(
         "problem", "the start is unstable" if steps else "warmup is missing", evidence, advice
     )
@@ -164,7 +188,10 @@ def progress(curve: Curve) -> Finding | None:
         return None
     end = float(curve.smooth[-1])
     rate = float(np.nanmax(curve.rate))
-    evidence = f"{first:.2f} nats at first, {end:.2f} after {curve.last_step:,} steps with lr up to {rate:.3g}"
+    evidence = (
+        f"{first:.2f} nats at first, {end:.2f} after {curve.last_step:,} steps with lr up to"
+        f" {rate:.3g}"
+    )
     if end > 0.97 * first:
         if np.nanmedian(curve.norm) < 1e-6:
             advice = "Check whether the weights are frozen or all targets are ignored."
@@ -185,8 +212,14 @@ def overfitting(curve: Curve) -> Finding | None:
         if val[i:].min() < 0.99 * val[i] or train[i] - train[-1] < 0.1 * train[i]:
             continue
         step = curve.eval_steps[i]
-        evidence = f"validation loss {val[i]:.2f} at step {step:,.0f}, {val[-1]:.2f} at the end; training loss {train[i]:.2f} and {train[-1]:.2f}"
-        advice = "The `best` checkpoint is from before. Try more text, fewer steps, a smaller model or a higher --model.drop-rate."
+        evidence = (
+            f"validation loss {val[i]:.2f} at step {step:,.0f}, {val[-1]:.2f} at the end; training"
+            f" loss {train[i]:.2f} and {train[-1]:.2f}"
+        )
+        advice = (
+            "The `best` checkpoint is from before. Try more text, fewer steps, a smaller model or a"
+            " higher --model.drop-rate."
+        )
         effect = (
             "the validation loss rises"
             if val[-1] > 1.01 * val[i]
@@ -195,7 +228,10 @@ def overfitting(curve: Curve) -> Finding | None:
         return Finding(
             "problem", f"overfitting from step {step:,.0f} on: {effect}", evidence, advice
         )
-    evidence = f"validation loss {val[-1]:.2f}, training loss {train[-1]:.2f} at the end, {val[-1] - train[-1]:+.2f}"
+    evidence = (
+        f"validation loss {val[-1]:.2f}, training loss {train[-1]:.2f} at the end,"
+        f" {val[-1] - train[-1]:+.2f}"
+    )
     return Finding("ok", "no overfitting", evidence)
 
 
@@ -231,9 +267,15 @@ def data(curve: Curve) -> Finding | None:
     if not epochs or not curve.tokens:
         return None
     text = curve.tokens / epochs
-    evidence = f"{text:,.0f} tokens of text, {epochs:.1f} epochs, {n_params:,} parameters: {text / n_params:.2g} tokens per parameter"
+    evidence = (
+        f"{text:,.0f} tokens of text, {epochs:.1f} epochs, {n_params:,} parameters:"
+        f" {text / n_params:.2g} tokens per parameter"
+    )
     if epochs > 3 and text < 0.1 * n_params:
-        advice = "Try more text, a smaller model (--model.n-layers, --model.emb-dim), or pretrained weights (--from)."
+        advice = (
+            "Try more text, a smaller model (--model.n-layers, --model.emb-dim), or pretrained"
+            " weights (--from)."
+        )
         return Finding("warning", "the text is small for this model", evidence, advice)
     return Finding("ok", "the text is large enough for this model", evidence)
 
@@ -301,9 +343,15 @@ def skill_levels(curve: Curve) -> Finding | None:
     when = f"; measured at step {curve.skills.step:,}" if is_older else ""
     if not below and not undecided:
         weakest = min(curve.skills.scores, key=lambda score: score.accuracy - score.chance)
-        evidence = f"the weakest: {weakest.skill} {weakest.accuracy:.0%} (chance {weakest.chance:.0%}){when}"
+        evidence = (
+            f"the weakest: {weakest.skill} {weakest.accuracy:.0%} (chance"
+            f" {weakest.chance:.0%}){when}"
+        )
         return Finding("ok", "every skill is above chance", evidence)
-    advice = f"Try --train.steps {2 * curve.last_step}, or a larger model: skills appear later than fluent sentences."
+    advice = (
+        f"Try --train.steps {2 * curve.last_step}, or a larger model: skills appear later than"
+        " fluent sentences."
+    )
     parts = [f"below chance: {', '.join(below)}"] * bool(below) + [
         f"no better: {', '.join(undecided)}"
     ] * bool(undecided)

@@ -88,8 +88,9 @@ def _summary(report: RunReport) -> str:
     data = report.run.config.data
     layers = f"{model.n_layers} layer{'s' * (model.n_layers != 1)}"
     description = (
-        f"A {model.architecture} model of {format_count(model.n_params)} parameters: {layers} of width {model.emb_dim}, "
-        f"{model.n_heads} heads, a context of {model.context_length:,} tokens and a vocabulary of {model.vocab_size:,} ({data.tokenizer})."
+        f"A {model.architecture} model of {format_count(model.n_params)} parameters: {layers} of"
+        f" width {model.emb_dim}, {model.n_heads} heads, a context of {model.context_length:,}"
+        f" tokens and a vocabulary of {model.vocab_size:,} ({data.tokenizer})."
     )
     if report.state == "quantized":
         return f"{report.run.description.capitalize()}. {description}"
@@ -110,18 +111,27 @@ def _state_note(report: RunReport) -> str:
     steps = f"{report.run.steps:,}" if report.run.steps else "its"
     resume = shell_command("train", "--resume", path)
     if report.state == "quantized":
-        return "This model was not trained in this form, so it has no loss curve, samples or training settings."
+        return (
+            "This model was not trained in this form, so it has no loss curve, samples or training"
+            " settings."
+        )
     if report.state == "imported":
         return "This model was not trained here, so it has no loss curve and no samples."
     if report.state == "running":
-        return f"This page shows the first {report.step:,} of {steps} steps. Write it again when training is done."
+        return (
+            f"This page shows the first {report.step:,} of {steps} steps. Write it again when"
+            " training is done."
+        )
     if report.state == "stopped":
         saved = (
             f"; the last checkpoint is of step {report.run.step:,}"
             if report.run.step
             else "; no checkpoint was saved"
         )
-        return f"Training was stopped or killed at step {report.step:,} of {steps}{saved}. Resume it with: {resume}"
+        return (
+            f"Training was stopped or killed at step {report.step:,} of {steps}{saved}. Resume it"
+            f" with: {resume}"
+        )
     if report.state == "diverged":
         return f"Losses or weights were not finite after step {report.step:,} of {steps}."
     return (
@@ -181,7 +191,10 @@ def _loss(report: RunReport) -> Html:
         loss_chart(report.lines, 340, 300, "narrow"),
     ]
     n_vocab = report.run.config.model.vocab_size
-    caption = f"Nats per token. Chance level for {n_vocab:,} tokens is ln {n_vocab:,} = {math.log(n_vocab):.2f}."
+    caption = (
+        f"Nats per token. Chance level for {n_vocab:,} tokens is ln {n_vocab:,} ="
+        f" {math.log(n_vocab):.2f}."
+    )
     figure = element("figure", *charts, legend(report.lines), element("figcaption", caption))
     return element("section", title, figure, _evaluations(report))
 

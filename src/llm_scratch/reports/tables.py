@@ -56,8 +56,9 @@ def skills(report: RunReport) -> Html:
             )
         )
     about = (
-        f"On stories that were not trained on: {report.skills.bits_per_byte:.4f} bits per byte (entropy of the stories: "
-        f"{report.skills.floor_bits_per_byte:.4f}). The mark on each bar is chance."
+        f"On stories that were not trained on: {report.skills.bits_per_byte:.4f} bits per byte"
+        f" (entropy of the stories: {report.skills.floor_bits_per_byte:.4f}). The mark on each bar"
+        " is chance."
     )
     if report.skills.step is not None and report.skills.step < report.step:
         about += f" Measured at step {report.skills.step:,}, before training was continued."
@@ -252,7 +253,10 @@ def reproduction(report: RunReport) -> Html:
             element("pre", shell_command("import", run.origin, "--out", "runs/again")),
         )
     command = f"llm-scratch {quote(*train_words(run.config, report.preset, 'runs/again'))}"
-    note = "On the same machine, with the same versions and threads, every loss is identical; elsewhere it differs by rounding."
+    note = (
+        "On the same machine, with the same versions and threads, every loss is identical;"
+        " elsewhere it differs by rounding."
+    )
     if run.config.data.source.partition(":")[0] not in ("stories", "verdict", "shakespeare"):
         note += f" The training text is needed too: {_value(run.config.data.source)}."
     return element(

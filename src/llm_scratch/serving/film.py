@@ -48,11 +48,13 @@ def film(frames: Sequence[tuple[int, Question]], body: Mapping[str, Any]) -> dic
                 "probability": round(float(probability[candidate]), 5),
                 "best": token_text(question.tokenizer, int(logits.argmax())),
                 "bits": None if bits is None else round(float(bits), 3),
-                "scores": {
-                    name: rounded(score, 3)
-                    for name, score in pattern_scores(pattern, question.ids).items()
-                }
-                | {"look": rounded(pattern[:, 0, :, position, key], 3)},
+                "scores": (
+                    {
+                        name: rounded(score, 3)
+                        for name, score in pattern_scores(pattern, question.ids).items()
+                    }
+                    | {"look": rounded(pattern[:, 0, :, position, key], 3)}
+                ),
             }
         )
     return {"rows": rows, "key": key}

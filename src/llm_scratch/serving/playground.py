@@ -254,8 +254,10 @@ class Playground:
                 ].argmax(-1)
                 ids = torch.cat([ids, best[None]], 1)
         return {
-            "text": question.tokenizer.decode_bytes(ids[0, question.n_tokens :].tolist()).decode(
-                "utf-8", "replace"
+            "text": (
+                question.tokenizer.decode_bytes(ids[0, question.n_tokens :].tolist()).decode(
+                    "utf-8", "replace"
+                )
             )
         }
 
@@ -312,7 +314,8 @@ def open_playground(
     """
     if host not in ("127.0.0.1", "::1", "localhost"):
         raise UserError(
-            f"--host {host}: other machines could reach it; use 127.0.0.1, or forward the port: ssh -L {port}:127.0.0.1:{port}"
+            f"--host {host}: other machines could reach it; use 127.0.0.1, or forward the port: ssh"
+            f" -L {port}:127.0.0.1:{port}"
         )
     playground = Playground(ModelLibrary(sources, snapshots), texts, curve)
     address = ("127.0.0.1" if host == "localhost" else host, port)

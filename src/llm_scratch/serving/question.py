@@ -120,7 +120,8 @@ def read_question(
         raise RequestError(
             400,
             "context_length_exceeded",
-            f"text: has {len(ids)} tokens, and the model reads {size}; delete {len(ids) - size} tokens",
+            f"text: has {len(ids)} tokens, and the model reads {size}; delete {len(ids) - size}"
+            " tokens",
         )
     if not ids:
         raise UserError("text: is empty, and this model has no start token; type a word")

@@ -91,7 +91,8 @@ class RequestGuard:
             raise RequestError(
                 401,
                 "wrong_token",
-                "this browser has not opened the server's address yet; open the URL that it printed",
+                "this browser has not opened the server's address yet; open the URL that it"
+                " printed",
             )
 
     def is_secret(self, value: str) -> bool:

@@ -58,7 +58,8 @@ def export_playground(server: LocalServer, folder: Path) -> Path:
     )
     atomic_write(
         folder / "answers.js",
-        f"globalThis.RECORDED = {json.dumps(answers, ensure_ascii=False, separators=(',', ':'))};\n",
+        "globalThis.RECORDED ="
+        f" {json.dumps(answers, ensure_ascii=False, separators=(',', ':'))};\n",
     )
     atomic_write(folder / "page.js", bundle(sources))
     atomic_write(folder / "style.css", server.files["/style.css"].content)
@@ -85,7 +86,8 @@ def bundle(sources: Mapping[str, str]) -> str:
         if left := re.search(r"^(?:import|export)\b.*", body, re.MULTILINE):
             raise ValueError(f"{name}: cannot be bundled: {left[0]}")
         script.append(
-            f"(() => {{ // {name}\n{body}\nmodules[{json.dumps(name)}] = {{ {', '.join(exported)} }};\n}})();"
+            f"(() => {{ // {name}\n{body}\nmodules[{json.dumps(name)}] = {{ {', '.join(exported)}"
+            " };\n})();"
         )
     return "\n".join(script) + "\n"
 

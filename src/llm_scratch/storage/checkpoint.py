@@ -115,7 +115,10 @@ def save(
         reason = reason.removeprefix(f"cannot write {folder}: ")
         need = sum(t.nbytes for t in (*weights.values(), *optimizer.values()))
         space = f"need {format_bytes(need)}, free {format_bytes(_free(run))}"
-        fix = "free disk space or fix permissions, then run the same command again to resume from the last checkpoint"
+        fix = (
+            "free disk space or fix permissions, then run the same command again to resume from the"
+            " last checkpoint"
+        )
         raise UserError(
             f"cannot save the checkpoint {folder}: {reason} ({space}); {fix}", RESOURCES
         ) from e
@@ -137,8 +140,9 @@ def check_disk_space(run: Path, size: int) -> None:
     free = _free(run)
     if free < need:
         raise UserError(
-            f"{run}: too little disk space for checkpoints of {format_bytes(size)}: need {format_bytes(need)}, "
-            f"free {format_bytes(free)}; free disk space, or choose another --out",
+            f"{run}: too little disk space for checkpoints of {format_bytes(size)}: need"
+            f" {format_bytes(need)}, free {format_bytes(free)}; free disk space, or choose another"
+            " --out",
             RESOURCES,
         )
 
@@ -239,7 +243,8 @@ def load_latest(
     if damaged:
         names = ", ".join(sorted(set(damaged)))
         raise UserError(
-            f"all checkpoints of {run} are damaged ({names}, now in {quarantine}); start over with --fresh --force",
+            f"all checkpoints of {run} are damaged ({names}, now in {quarantine}); start over with"
+            " --fresh --force",
             CHECKPOINT,
         )
     return None
@@ -274,7 +279,8 @@ def set_weights(model: nn.Module, weights: dict[str, Tensor], origin: str) -> No
             raise UserError(f"{origin}: unknown tensor {name}", CHECKPOINT)
         if tensor.shape != own[name].shape:
             raise UserError(
-                f"{origin}: {name} is {tuple(tensor.shape)}, the model has {tuple(own[name].shape)}",
+                f"{origin}: {name} is {tuple(tensor.shape)}, the model has"
+                f" {tuple(own[name].shape)}",
                 CHECKPOINT,
             )
     model.load_state_dict(new, strict=False)

@@ -88,7 +88,8 @@ def _check_plain(
     prefix_id(data, path)
     if plain := [token["content"] for token in added if not token.get("special")]:
         raise bad_vocabulary(
-            f"{path} has added tokens that are not special, such as {plain[0]!r}; these are not supported"
+            f"{path} has added tokens that are not special, such as {plain[0]!r}; these are not"
+            " supported"
         )
 
 
@@ -146,9 +147,11 @@ def to_json(
         "padding": None,
         "added_tokens": special_token_rows(specials),
         "normalizer": None,
-        "pre_tokenizer": byte_level
-        if pattern == GPT2_PATTERN
-        else {"type": "Sequence", "pretokenizers": [split, byte_level]},
+        "pre_tokenizer": (
+            byte_level
+            if pattern == GPT2_PATTERN
+            else {"type": "Sequence", "pretokenizers": [split, byte_level]}
+        ),
         "post_processor": None,
         "decoder": {
             "type": "ByteLevel",
@@ -182,7 +185,8 @@ def from_ranks(encoding: tiktoken.Encoding) -> dict[str, Any]:
         pair = merge_piece(symbols(token), vocabulary.joined, vocabulary.pair_of)
         if len(pair) != 2:
             raise bad_vocabulary(
-                f"the token {printable(token)!r} of {encoding.name!r} is not a pair of earlier tokens"
+                f"the token {printable(token)!r} of {encoding.name!r} is not a pair of earlier"
+                " tokens"
             )
         vocabulary.add(tokens[ord(pair[0])], tokens[ord(pair[1])])
         tokens.append(token)
@@ -252,7 +256,8 @@ def _parts(
         or not 0 <= min(ids, default=0) <= max(ids, default=0) < MAX_TOKENS
     ):
         raise bad_vocabulary(
-            f"the ids of the {len(vocab)} tokens are not whole numbers from 0 to {MAX_TOKENS - 1:,}, each once"
+            f"the ids of the {len(vocab)} tokens are not whole numbers from 0 to"
+            f" {MAX_TOKENS - 1:,}, each once"
         )
     vocabulary = Vocabulary(())
     for n, merge in enumerate(merges):
@@ -305,7 +310,8 @@ def _pattern(pre_tokenizer: Mapping[str, Any], path: Path) -> str:
         ):
             return split["pattern"]["Regex"]
     raise bad_vocabulary(
-        f"{path} has an unsupported pre_tokenizer; supported are ByteLevel, and Split by one Regex (Isolated)"
+        f"{path} has an unsupported pre_tokenizer; supported are ByteLevel, and Split by one Regex"
+        " (Isolated)"
     )
 
 

@@ -28,7 +28,8 @@ class CharTokenizer:
         self._id = {character: i for i, character in enumerate(self.characters)}
         if len(self._id) != len(self.characters):
             raise UserError(
-                f"{len(self.characters)} characters, only {len(self._id)} of them distinct; remove the duplicates",
+                f"{len(self.characters)} characters, only {len(self._id)} of them distinct; remove"
+                " the duplicates",
                 DATA,
             )
         self.special_tokens = {END_OF_TEXT: len(self.characters)} if end_of_text else {}
@@ -51,7 +52,8 @@ class CharTokenizer:
         """The id of `<|endoftext|>`."""
         if not self.special_tokens:
             raise UserError(
-                f"this tokenizer of {len(self.characters)} characters has no {END_OF_TEXT}; use one with it",
+                f"this tokenizer of {len(self.characters)} characters has no {END_OF_TEXT}; use one"
+                " with it",
                 DATA,
             )
         return self.special_tokens[END_OF_TEXT]
@@ -88,8 +90,10 @@ class CharTokenizer:
             except KeyError:
                 unknown = next(character for character in part if character not in self._id)
                 raise UserError(
-                    f"the character {unknown!r} (U+{ord(unknown):04X}) was not in the training text, so this tokenizer has no id for it "
-                    f"(it knows {len(self._id)} characters); remove it, or train with --data.tokenizer bpe, which encodes every character",
+                    f"the character {unknown!r} (U+{ord(unknown):04X}) was not in the training"
+                    f" text, so this tokenizer has no id for it (it knows {len(self._id)}"
+                    " characters); remove it, or train with --data.tokenizer bpe, which encodes"
+                    " every character",
                     DATA,
                 ) from None
         return ids

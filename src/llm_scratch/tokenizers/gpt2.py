@@ -45,8 +45,9 @@ def load_gpt2() -> tiktoken.Encoding:
             folder = fetch(_cached_name(name), [_ADDRESS + name], sha256, size, folder).parent
     except DownloadError as e:
         raise UserError(
-            f"GPT-2's vocabulary is not on this machine: {e.reason}; use --data.tokenizer bpe, which needs no download, "
-            "or set TIKTOKEN_CACHE_DIR to a tiktoken cache copied from another machine (or copy it to tiktoken/ in LLM_SCRATCH_DATA)"
+            f"GPT-2's vocabulary is not on this machine: {e.reason}; use --data.tokenizer bpe,"
+            " which needs no download, or set TIKTOKEN_CACHE_DIR to a tiktoken cache copied from"
+            " another machine (or copy it to tiktoken/ in LLM_SCRATCH_DATA)"
             + (f". {WITHOUT_NETWORK}" if e.unreachable else ""),
             DATA,
         ) from None
@@ -56,7 +57,8 @@ def load_gpt2() -> tiktoken.Encoding:
         return tiktoken.get_encoding("gpt2")
     except OSError as e:
         raise UserError(
-            f"cannot read GPT-2's vocabulary in {folder}: {describe_error(e)}; set TIKTOKEN_CACHE_DIR to a folder with its files",
+            f"cannot read GPT-2's vocabulary in {folder}: {describe_error(e)}; set"
+            " TIKTOKEN_CACHE_DIR to a folder with its files",
             DATA,
         ) from e
     finally:

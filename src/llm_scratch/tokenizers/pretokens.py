@@ -34,7 +34,9 @@ _SAME_CUTS = {  # other spellings of GPT-2's pattern
 }
 _ANYTHING = r"|[\s\S]"  # appended to every other pattern, so that no character is skipped
 
-_SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # Unicode's White_Space (Python's own \s has four more)
+_SPACE = (  # Unicode's White_Space (Python's own \s has four more)
+    "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+)
 _UNIT = re.compile(rf"[{_SPACE}]*+[^{_SPACE}]++|[{_SPACE}]++")
 _LAST_CUT = re.compile(rf"[\s\S]*[^{_SPACE}](?=[{_SPACE}])")
 CHUNK = 1 << 20  # characters
@@ -75,7 +77,8 @@ class Splitter:
             return regex.compile(self.pattern)
         except regex.error as e:
             raise UserError(
-                f"pattern {self.pattern!r} is not a regular expression: {describe_error(e)}; correct or remove it"
+                f"pattern {self.pattern!r} is not a regular expression: {describe_error(e)};"
+                " correct or remove it"
             ) from None
 
     def units(self, text: str) -> list[str]:

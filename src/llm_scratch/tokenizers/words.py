@@ -57,13 +57,15 @@ class SimpleTokenizerV1:
     ) -> None:
         if unknown not in self.kinds:
             raise UserError(
-                f"unknown={unknown!r}: not supported by {type(self).__name__}; use one of {', '.join(self.kinds)}"
+                f"unknown={unknown!r}: not supported by {type(self).__name__}; use one of"
+                f" {', '.join(self.kinds)}"
             )
         self.str_to_int = dict(vocab)
         self.int_to_str = {i: word for word, i in vocab.items()}
         if len(self.int_to_str) != len(vocab):
             raise UserError(
-                f"vocabulary: {len(vocab)} words have only {len(self.int_to_str)} distinct ids; give each word its own",
+                f"vocabulary: {len(vocab)} words have only {len(self.int_to_str)} distinct ids;"
+                " give each word its own",
                 DATA,
             )
         self.unknown = unknown
@@ -81,7 +83,8 @@ class SimpleTokenizerV1:
         """The id of `<|endoftext|>`."""
         if END_OF_TEXT not in self.str_to_int:
             raise UserError(
-                f"this vocabulary has no {END_OF_TEXT}; build it with specials=({END_OF_TEXT!r}, {UNKNOWN!r})",
+                f"this vocabulary has no {END_OF_TEXT}; build it with specials=({END_OF_TEXT!r},"
+                f" {UNKNOWN!r})",
                 DATA,
             )
         return self.str_to_int[END_OF_TEXT]
@@ -109,9 +112,11 @@ class SimpleTokenizerV1:
         )
         reject_special(
             text,
-            self.special_tokens.keys() - allowed
-            if disallowed_special == "all"
-            else disallowed_special,
+            (
+                self.special_tokens.keys() - allowed
+                if disallowed_special == "all"
+                else disallowed_special
+            ),
         )
         if not allowed:
             return self._encode_words(split_words(text))
@@ -133,8 +138,9 @@ class SimpleTokenizerV1:
 
     def _missing(self, word: str) -> int:
         raise UserError(
-            f"the word {word!r} is not among the {len(self.str_to_int)} words of this vocabulary; "
-            "use SimpleTokenizerV2 (it encodes <|unk|>), or the bpe tokenizer, which encodes any text",
+            f"the word {word!r} is not among the {len(self.str_to_int)} words of this vocabulary;"
+            " use SimpleTokenizerV2 (it encodes <|unk|>), or the bpe tokenizer, which encodes any"
+            " text",
             DATA,
         )
 
@@ -182,7 +188,8 @@ class SimpleTokenizerV2(SimpleTokenizerV1):
         super().__init__(vocab, unknown)
         if unknown == "unk" and UNKNOWN not in vocab:
             raise UserError(
-                f"this vocabulary has no {UNKNOWN}; build it with specials=({END_OF_TEXT!r}, {UNKNOWN!r})",
+                f"this vocabulary has no {UNKNOWN}; build it with specials=({END_OF_TEXT!r},"
+                f" {UNKNOWN!r})",
                 DATA,
             )
 
@@ -205,7 +212,8 @@ class SimpleTokenizerV2(SimpleTokenizerV1):
         if vocab_size is not None:
             if vocab_size <= len(specials):
                 raise UserError(
-                    f"vocab_size={vocab_size}: too small for words and the {len(specials)} special tokens; use a larger one"
+                    f"vocab_size={vocab_size}: too small for words and the {len(specials)} special"
+                    " tokens; use a larger one"
                 )
             words = words[: vocab_size - len(specials)]
         return cls({word: i for i, word in enumerate([*sorted(words), *specials])})

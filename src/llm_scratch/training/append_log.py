@@ -55,7 +55,8 @@ class DurableLog:
                 if not self._has_failed:
                     self._has_failed = True  # first: the warning may be appended to this very log
                     self._warn(
-                        f"cannot write {self.path}: {e.strerror}; its lines are kept in memory and written once that is possible"
+                        f"cannot write {self.path}: {e.strerror}; its lines are kept in memory and"
+                        " written once that is possible"
                     )
                 return
         self.flush()
@@ -77,7 +78,8 @@ class DurableLog:
                 with self._state_lock:
                     self._written = 0
                 raise UserError(
-                    f"cannot write {self.path}: {e.strerror}; free some space or check its permissions",
+                    f"cannot write {self.path}: {e.strerror}; free some space or check its"
+                    " permissions",
                     RESOURCES,
                 ) from e
             with self._state_lock:

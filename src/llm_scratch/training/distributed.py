@@ -154,7 +154,8 @@ def init_distributed(device: str | torch.device) -> Iterator[Distributed]:
     where = torch.device(device)
     if size > 1 and where.type not in ("cpu", "cuda"):
         raise UserError(
-            f"several processes cannot train together on {where.type}; use --device cpu, or one process"
+            f"several processes cannot train together on {where.type}; use --device cpu, or one"
+            " process"
         )
     if size > 1 and where.type == "cuda" and where.index is None:
         where = torch.device("cuda", here.local_rank)
@@ -174,8 +175,9 @@ def init_distributed(device: str | torch.device) -> Iterator[Distributed]:
         if not any(sign in str(e) for sign in CONNECTION_ERRORS):
             raise
         raise UserError(
-            f"rank {rank} of {size} lost contact with another rank; see torchrun's report for the one that ended, "
-            f"and run the same command to resume from the last checkpoint ({describe_error(e)})",
+            f"rank {rank} of {size} lost contact with another rank; see torchrun's report for the"
+            " one that ended, and run the same command to resume from the last checkpoint"
+            f" ({describe_error(e)})",
             code=LOST_PROCESS,
         ) from e
     if (
@@ -214,7 +216,10 @@ def _connect(device: torch.device, rank: int, size: int) -> None:
     thread.join(WAIT_NOTICE_SECONDS)
     if thread.is_alive():
         others = f"rank {1 - rank}" if size == 2 else f"the other {size - 1} ranks"
-        message = f"rank {rank} of {size} is waiting for {others} to connect at {where}; {SINGLE_PROCESS_HINT}"
+        message = (
+            f"rank {rank} of {size} is waiting for {others} to connect at {where};"
+            f" {SINGLE_PROCESS_HINT}"
+        )
         print(message, file=sys.stderr, flush=True)
         thread.join()
     if errors:

@@ -45,7 +45,10 @@ class LaunchedRank:
         if self.size > 1:
             return f"processes: {self.size}, as torchrun started them; rank 0 writes the run"
         if self.leftover:
-            return f"warning: {self.leftover} is ignored: WORLD_SIZE is not above 1, so this is the only process"
+            return (
+                f"warning: {self.leftover} is ignored: WORLD_SIZE is not above 1, so this is the"
+                " only process"
+            )
         return ""
 
 
@@ -63,7 +66,8 @@ def launched_rank() -> LaunchedRank:
         return LaunchedRank(leftover=f"RANK={rank}" if rank else "")
     if not 0 <= rank < size:
         raise UserError(
-            f"RANK={rank} is not one of the {size} processes of WORLD_SIZE={size}; {SINGLE_PROCESS_HINT}"
+            f"RANK={rank} is not one of the {size} processes of WORLD_SIZE={size};"
+            f" {SINGLE_PROCESS_HINT}"
         )
     return LaunchedRank(rank, size, _number("LOCAL_RANK", 0))
 
@@ -78,7 +82,8 @@ def rendezvous_address() -> str:
     if missing:
         size = os.environ.get("WORLD_SIZE")
         raise UserError(
-            f"WORLD_SIZE={size} needs {' and '.join(missing)}, where the processes connect; {SINGLE_PROCESS_HINT}",
+            f"WORLD_SIZE={size} needs {' and '.join(missing)}, where the processes connect;"
+            f" {SINGLE_PROCESS_HINT}",
             USAGE,
         )
     _number("MASTER_PORT", None)

@@ -105,8 +105,8 @@ def train(
         shown = [ProgressLine()] if progress else []
         reports = Callbacks([*callbacks, *shown], distributed.is_main)
         with (
-            exclusive_writer(folder, reports.warn) if distributed.is_main else nullcontext() as lock
-        ):
+            exclusive_writer(folder, reports.warn) if distributed.is_main else nullcontext()
+        ) as lock:
             _run(run, reports, lock)
         release_ddp(run)
     return run
@@ -196,7 +196,8 @@ def _train(run: Trainer, callbacks: Callbacks, writer: CheckpointWriter, stop: S
             _save(run, writer, is_last=ends)
         if signum and not is_last:
             raise UserError(
-                f"stopped at step {run.step}, saved in {run.folder}; run the same command to resume",
+                f"stopped at step {run.step}, saved in {run.folder}; run the same command to"
+                " resume",
                 128 + signum,
             )
 
@@ -211,7 +212,8 @@ def _step(run: Trainer, callbacks: Callbacks, until: int) -> Decision:
     else:
         _log(run, callbacks, row)
         callbacks.warn(
-            f"step {run.step} was skipped: {describe_bad_step(row)} ({run.recovery.counts.skipped} skipped so far)"
+            f"step {run.step} was skipped: {describe_bad_step(row)} ({run.recovery.counts.skipped}"
+            " skipped so far)"
         )
     return decision
 
@@ -261,7 +263,8 @@ def _sample(run: Trainer, callbacks: Callbacks) -> None:
     except Exception as e:
         problem = describe_error(e, named=True)
         callbacks.warn(
-            f"no sample at step {run.step} ({problem}); `llm-scratch generate {run.folder}` generates one"
+            f"no sample at step {run.step} ({problem}); `llm-scratch generate {run.folder}`"
+            " generates one"
         )
         return
     callbacks.emit(Callback.sampled, run, text)
@@ -278,7 +281,8 @@ def _sample_prompt(run: Trainer, callbacks: Callbacks) -> str:
         return cfg.prompt
     if run.data.tokenizer is None:
         raise UserError(
-            "train.sample_every: samples need a tokenizer; pass tokenizer=, or set train.sample_every to 0"
+            "train.sample_every: samples need a tokenizer; pass tokenizer=, or set"
+            " train.sample_every to 0"
         )
     prompt, problem = choose_prompt(
         run.model, run.data.tokenizer, cfg.prompt, run.data.first_tokens

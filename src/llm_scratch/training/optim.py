@@ -157,7 +157,8 @@ def muon(model: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
     """
     if cfg.decay != "matrices":
         raise UserError(
-            f"decay={cfg.decay!r} has no effect on muon, which decays the matrices inside blocks; leave it out"
+            f"decay={cfg.decay!r} has no effect on muon, which decays the matrices inside blocks;"
+            " leave it out"
         )
     matrices, others = _parameters(model)
     tables = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}

@@ -38,7 +38,8 @@ def check_batch_size(cfg: TrainConfig, distributed: Distributed) -> None:
         below = cfg.batch_size // distributed.size * distributed.size
         near = " or ".join(str(size) for size in (below, below + distributed.size) if size)
         raise UserError(
-            f"batch_size={cfg.batch_size} rows cannot be divided evenly among {distributed.size} processes; try {near}"
+            f"batch_size={cfg.batch_size} rows cannot be divided evenly among {distributed.size}"
+            f" processes; try {near}"
         )
 
 

@@ -142,7 +142,10 @@ class Recovery:
             skipped_batches=before.skipped_batches + batches,
         )
         cause = _cause(before, failed_at)
-        return f"{cause}: rolled back to step {step}, skipping the {batches} batches since (rollback {rollbacks} of {MAX_ROLLBACKS})"
+        return (
+            f"{cause}: rolled back to step {step}, skipping the {batches} batches since (rollback"
+            f" {rollbacks} of {MAX_ROLLBACKS})"
+        )
 
     def forget_losses(self) -> None:
         """Start the spike statistics again, where the learning rate is about to rise."""
@@ -162,14 +165,18 @@ class Recovery:
 def diverged(counts: RecoveryState, failed_at: int, reason: str) -> UserError:
     """The error of a run that cannot roll back after bad steps (exit code 5)."""
     return UserError(
-        f"{_cause(counts, failed_at)}, and {reason}: training diverged; the last checkpoint is unchanged. {ADVICE}",
+        f"{_cause(counts, failed_at)}, and {reason}: training diverged; the last checkpoint is"
+        f" unchanged. {ADVICE}",
         DIVERGED,
     )
 
 
 def _cause(counts: RecoveryState, failed_at: int) -> str:
     first_bad = failed_at - counts.consecutive_bad + 1
-    return f"steps {first_bad} to {failed_at} were bad (loss or gradient not finite, or far above the usual)"
+    return (
+        f"steps {first_bad} to {failed_at} were bad (loss or gradient not finite, or far above the"
+        " usual)"
+    )
 
 
 def describe_bad_step(row: Mapping[str, float]) -> str:

@@ -51,7 +51,8 @@ def resume(run: Trainer, saved: Checkpoint, warn: Callable[[str], None]) -> str:
     before, now = old.train.eval_batches, run.config.train.eval_batches
     if before != now and run.last_eval:
         warn(
-            f"validation losses now use {now or 'all'} batches; until step {run.step:,} they used {before or 'all'}"
+            f"validation losses now use {now or 'all'} batches; until step {run.step:,} they used"
+            f" {before or 'all'}"
         )
     return extend(run, old, planned) if 0 < planned < run.steps else ""
 
@@ -64,8 +65,8 @@ def check_frozen(run: Trainer, saved: Checkpoint) -> None:
     """
     if saved.state.get("frozen_sha256", "") != run.frozen_sha256:
         raise UserError(
-            f"{run.folder}: the frozen weights of the model are not those that the run was trained with; "
-            "pass the model that it started from, with the same parameters frozen",
+            f"{run.folder}: the frozen weights of the model are not those that the run was trained"
+            " with; pass the model that it started from, with the same parameters frozen",
             CHECKPOINT,
         )
 
@@ -88,6 +89,7 @@ def extend(run: Trainer, old: RunConfig, planned: int) -> str:
     factor = cfg.rollback_lr**run.recovery.counts.rollbacks
     last = factor * learning_rate(max(0, run.step - 1), planned, old.train)
     return (
-        f"extended from {planned:,} to {run.steps:,} steps: the learning rate was {last:.3g} at step {run.step:,}, is "
-        f"{run.learning_rate(run.step):.3g} at step {run.step + 1:,}, and follows the {cfg.schedule} schedule over the new total"
+        f"extended from {planned:,} to {run.steps:,} steps: the learning rate was {last:.3g} at"
+        f" step {run.step:,}, is {run.learning_rate(run.step):.3g} at step {run.step + 1:,}, and"
+        f" follows the {cfg.schedule} schedule over the new total"
     )

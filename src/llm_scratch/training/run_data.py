@@ -163,8 +163,9 @@ def check_text(
     """
     if changed := text_change(state.get("text"), text):
         raise UserError(
-            f"{run}: the text of {source} has changed since the run's last checkpoint ({changed}); put the old text back "
-            f"to resume, or start a new run from this one: --from {run} --out NEW",
+            f"{run}: the text of {source} has changed since the run's last checkpoint ({changed});"
+            f" put the old text back to resume, or start a new run from this one: --from {run}"
+            " --out NEW",
             DATA,
         )
 

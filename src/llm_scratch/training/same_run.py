@@ -31,7 +31,8 @@ def check_same_run(folder: Path, old: RunConfig, new: RunConfig) -> None:
     )
     if differs := difference(old, same_length):
         raise UserError(
-            f"{folder} has a run with other settings ({differs}); choose another --out, or --fresh --force, which deletes it",
+            f"{folder} has a run with other settings ({differs}); choose another --out, or --fresh"
+            " --force, which deletes it",
             CHECKPOINT,
         )
     check_length(folder, old.train, new.train)
@@ -47,7 +48,8 @@ def check_length(folder: Path, old: TrainConfig, new: TrainConfig) -> None:
     """
     if old.epochs is not None and old.epochs == new.epochs and old.steps != new.steps:
         raise UserError(
-            f"{folder} is a run of {old.epochs} epochs, so --train.steps has no effect; use a larger --train.epochs to extend it",
+            f"{folder} is a run of {old.epochs} epochs, so --train.steps has no effect; use a"
+            " larger --train.epochs to extend it",
             CHECKPOINT,
         )
     if (old.epochs is None) != (new.epochs is None):
@@ -61,15 +63,19 @@ def check_length(folder: Path, old: TrainConfig, new: TrainConfig) -> None:
 def shorter(folder: Path, before: str, now: str) -> str:
     """The error message for a run that would get shorter."""
     return (
-        f"{folder} is a run of {before} and cannot be shortened to {now}, as its learning rate was "
-        f"planned for all of them; use {before} or more to resume it, or another --out for a new run"
+        f"{folder} is a run of {before} and cannot be shortened to {now}, as its learning rate was"
+        f" planned for all of them; use {before} or more to resume it, or another --out for a"
+        " new run"
     )
 
 
 def difference(old: RunConfig, new: RunConfig) -> str:
     """The first setting that differs and affects what is learned, e.g. "train.lr is 0.02 there, 0.01 here"; "" if none does."""
     if old.init_from != new.init_from:
-        return f"it starts from {old.init_from or 'random weights'} there, from {new.init_from or 'random weights'} here"
+        return (
+            f"it starts from {old.init_from or 'random weights'} there, from"
+            f" {new.init_from or 'random weights'} here"
+        )
     there, here = resume_relevant(to_dict(old)), resume_relevant(to_dict(new))
     pairs = [
         (f"{part}.{key}", there[part].get(key), here[part][key])

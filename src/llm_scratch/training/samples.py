@@ -94,5 +94,8 @@ def choose_prompt(model: nn.Module, tokenizer: Any, prompt: str, text: Tokens) -
     start = repr(fallback) if fallback else "the model's start token"
     return (
         fallback,
-        f"samples cannot begin with {prompt!r}: {problem}; using {start}, set another with --train.prompt",
+        (
+            f"samples cannot begin with {prompt!r}: {problem}; using {start}, set another with"
+            " --train.prompt"
+        ),
     )

@@ -361,7 +361,8 @@ def build_trainer(
     model = build(config.model) if model is None else model
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError(
-            "model: no parameter requires gradients, so there is nothing to train; set requires_grad of those to train"
+            "model: no parameter requires gradients, so there is nothing to train; set"
+            " requires_grad of those to train"
         )
     if distributed.size == 1 or config.system.parallel == "ddp":
         model = model.to(distributed.device)  # FSDP moves a model block by block

@@ -9,12 +9,18 @@ from typing import Any
 
 from hooks import after_import
 
-FLOAT64 = "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64. Please use float32 instead."
+FLOAT64 = (
+    "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64."
+    " Please use float32 instead."
+)
 TWO_DEVICES = (
     "Expected all tensors to be on the same device, but found at least two devices, mps:0 and cpu!"
 )
 PINNED = "Attempted to set the storage of a tensor on device mps to pinned memory"
-NUMPY = "can't convert mps:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
+NUMPY = (
+    "can't convert mps:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host"
+    " memory first."
+)
 
 
 def change(torch: Any) -> None:

@@ -65,21 +65,45 @@ ABOUT = {
     "greedy": "Always the most probable token: no randomness, and often repetition.",
     "pure sampling": "Each token is drawn with exactly the probability that the model gives it.",
     "low temperature": "Logits are divided by 0.7, which makes probable tokens more probable.",
-    "high temperature": "Logits are divided by 1.5, which makes improbable tokens more probable; the next six start from the same.",
+    "high temperature": (
+        "Logits are divided by 1.5, which makes improbable tokens more probable; the next six start"
+        " from the same."
+    ),
     "top-k": "Only the 10 most probable tokens may be drawn, however sure the model is.",
-    "top-p": "Only the most probable tokens that together have 70 % of the probability may be drawn.",
+    "top-p": (
+        "Only the most probable tokens that together have 70 % of the probability may be drawn."
+    ),
     "min-p": "Only tokens at least a tenth as probable as the best one may be drawn.",
-    "typical": "Only tokens whose surprise is close to the expected surprise may be drawn, until they have 70 % of the probability.",
-    "eta": "Tokens below a probability cutoff are dropped; the cutoff falls where the model is unsure.",
-    "mirostat": "The set of tokens to draw from is adapted so that the surprise stays near 3 bits a token.",
+    "typical": (
+        "Only tokens whose surprise is close to the expected surprise may be drawn, until they have"
+        " 70 % of the probability."
+    ),
+    "eta": (
+        "Tokens below a probability cutoff are dropped; the cutoff falls where the model is unsure."
+    ),
+    "mirostat": (
+        "The set of tokens to draw from is adapted so that the surprise stays near 3 bits a token."
+    ),
     "repetition penalty": "Greedy, with the logits of tokens that occurred already divided by 1.2.",
-    "presence penalty": "Greedy, with 1 subtracted once from the logit of each token that occurred already.",
-    "frequency penalty": "Greedy, with 1 subtracted from the logit of a token for each time that it occurred.",
+    "presence penalty": (
+        "Greedy, with 1 subtracted once from the logit of each token that occurred already."
+    ),
+    "frequency penalty": (
+        "Greedy, with 1 subtracted from the logit of a token for each time that it occurred."
+    ),
     "no repeated 3-gram": "Greedy, but no three tokens in a row may occur twice.",
-    "beam": "Keeps the 4 most probable beginnings at each step and ends with the most probable text.",
+    "beam": (
+        "Keeps the 4 most probable beginnings at each step and ends with the most probable text."
+    ),
     "contrastive": "Of the 4 most probable tokens, the one that is most unlike the text so far.",
-    "lookup": "Greedy, with tokens guessed from earlier text and checked together: the text of greedy, in fewer steps.",
-    "speculative": "Greedy, with tokens guessed by the draft model and checked together: the text of greedy, in fewer steps.",
+    "lookup": (
+        "Greedy, with tokens guessed from earlier text and checked together: the text of greedy, in"
+        " fewer steps."
+    ),
+    "speculative": (
+        "Greedy, with tokens guessed by the draft model and checked together: the text of greedy,"
+        " in fewer steps."
+    ),
 }
 """name -> what the method does, in a sentence"""
 

@@ -163,7 +163,8 @@ class ShowSource(ReportCommand):
         if kind == "stories":
             grid.add_row(
                 "floor",
-                f"{story_entropy_floor(min(len(documents), FLOOR_STORIES)):.4f} bits per byte, the entropy: a lower bound for any model",
+                f"{story_entropy_floor(min(len(documents), FLOOR_STORIES)):.4f} bits per byte, the"
+                " entropy: a lower bound for any model",
             )
         screen.print(grid)
         _show_text(text, "first document" if len(documents) > 1 else "beginning", screen)

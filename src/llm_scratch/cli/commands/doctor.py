@@ -83,7 +83,8 @@ class Doctor(ReportCommand):
         """
         if words:
             raise UserError(
-                f"doctor: unexpected argument {words[0]!r}; to check a run: {shell_command('runs', 'diagnose', words[0])}"
+                f"doctor: unexpected argument {words[0]!r}; to check a run:"
+                f" {shell_command('runs', 'diagnose', words[0])}"
             )
         return cls()
 
@@ -107,7 +108,10 @@ class Doctor(ReportCommand):
             if row.fix:
                 grid.add_row("", "", Text(f"→ {row.fix}", "bold"))
         missing = sum(bool(row.fix) for row in rows)
-        optional = f"{missing} thing{'s' * (missing != 1)} could be better; `llm-scratch train quickstart` needs none of them."
+        optional = (
+            f"{missing} thing{'s' * (missing != 1)} could be better; `llm-scratch train quickstart`"
+            " needs none of them."
+        )
         screen = console()
         screen.print(grid)
         self._print_matmul_speeds(screen)
@@ -130,7 +134,8 @@ class Doctor(ReportCommand):
             for each in capabilities():
                 grid.add_row(each.name, each.works, each.speed, each.used)
         screen.print(
-            f"\nMeasured for a model {WIDTH} wide, a prompt and its continuation; speed as a multiple of plain float32:"
+            f"\nMeasured for a model {WIDTH} wide, a prompt and its continuation; speed as a"
+            " multiple of plain float32:"
         )
         screen.print(grid)
 

@@ -113,8 +113,8 @@ class Evaluate(ReportCommand):
         if last and run is not None:
             grid.add_row(
                 "during training",
-                f"{last['val_loss']:.4f} nats per token, {last['val_bits_per_byte']:.4f} bits per byte "
-                f"at step {last['step']:,.0f}, on {sample_in_words(run.config)} of this text",
+                f"{last['val_loss']:.4f} nats per token, {last['val_bits_per_byte']:.4f} bits per"
+                f" byte at step {last['step']:,.0f}, on {sample_in_words(run.config)} of this text",
             )
         grid.columns[1].justify = "left"
         screen.print(grid)
@@ -179,8 +179,8 @@ def evaluate_with_stderr(
     loss = sum(parts, Loss(0.0, 0, 0))
     if not math.isfinite(loss.nats):
         raise UserError(
-            "the loss on this text is not finite: the model's training diverged, or its weights are damaged; "
-            "use an earlier checkpoint, or train again with a lower --train.lr",
+            "the loss on this text is not finite: the model's training diverged, or its weights are"
+            " damaged; use an earlier checkpoint, or train again with a lower --train.lr",
             CHECKPOINT,
         )
     n_bytes = [part.n_bytes or 0 for part in parts]

@@ -60,7 +60,8 @@ class ExportHF(ReportCommand):
             return
         size = format_count(n_params)
         screen.print(
-            f"{self.folder}: {size} parameters, for AutoModelForCausalLM and AutoTokenizer.from_pretrained",
+            f"{self.folder}: {size} parameters, for AutoModelForCausalLM and"
+            " AutoTokenizer.from_pretrained",
             soft_wrap=keeps_lines(screen),
         )
         if checked is None:
@@ -71,7 +72,8 @@ class ExportHF(ReportCommand):
             )
         else:
             screen.print(
-                f"transformers reads the same model: logits differ by at most {checked.difference:.0e} of the largest, "
-                f"ids of {checked.texts:,} texts are equal, and so is a continued prompt",
+                "transformers reads the same model: logits differ by at most"
+                f" {checked.difference:.0e} of the largest, ids of {checked.texts:,} texts are"
+                " equal, and so is a continued prompt",
                 soft_wrap=keeps_lines(screen),
             )

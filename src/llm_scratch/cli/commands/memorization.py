@@ -65,13 +65,15 @@ class Memorization(ReportCommand):
         """Generate, search the training text, and print a table."""
         if self.max_tokens < self.window:
             raise UserError(
-                f"--max-tokens={self.max_tokens} is shorter than --window={self.window}; give --max-tokens {self.window} or more"
+                f"--max-tokens={self.max_tokens} is shorter than --window={self.window}; give"
+                f" --max-tokens {self.window} or more"
             )
         path, screen = resolve_model_path(self.run_), console()
         run = run_of(path)
         if run is None:
             raise UserError(
-                f"{self.run_}: its training text is not recorded; use a run directory of `llm-scratch train`",
+                f"{self.run_}: its training text is not recorded; use a run directory of"
+                " `llm-scratch train`",
                 USAGE,
             )
         from llm_scratch.cli.run_text import prepare_text_of
@@ -168,10 +170,16 @@ def summary(rows: Sequence[Overlap]) -> str:
             return "Too little text to tell; use more --samples or a smaller --window."
         if row.share - baseline.share > SIGNIFICANT_SIGMAS * error:
             return (
-                f"The model repeats training text {when}: {row.share:.1%} of its output is in the training text; "
-                f"the baseline is {baseline.share:.1%}."
+                f"The model repeats training text {when}: {row.share:.1%} of its output is in the"
+                f" training text; the baseline is {baseline.share:.1%}."
             )
     longest = max(validation.longest, training.longest)
     if longest > 2 * baseline.longest:
-        return f"The model repeats training text now and then: its longest run is {longest} tokens; the baseline is {baseline.longest}."
-    return "No memorization: the output has no more in common with the training text than validation text has."
+        return (
+            f"The model repeats training text now and then: its longest run is {longest} tokens;"
+            f" the baseline is {baseline.longest}."
+        )
+    return (
+        "No memorization: the output has no more in common with the training text than validation"
+        " text has."
+    )

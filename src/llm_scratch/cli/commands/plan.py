@@ -70,7 +70,8 @@ class Plan(ReportCommand):
         """The settings before flags: those of the preset or the run, overridden by the file."""
         if not words and "--config" not in given and not asks:
             raise UserError(
-                f"PRESET or RUN is missing; presets: {', '.join(PRESETS)}; `llm-scratch runs list` lists the runs",
+                f"PRESET or RUN is missing; presets: {', '.join(PRESETS)}; `llm-scratch runs list`"
+                " lists the runs",
                 USAGE,
             )
         base = RunConfig()
@@ -117,7 +118,8 @@ def _run(name: str) -> Path:
     except UserError as e:
         if name == "text":
             raise UserError(
-                "settings for a text of your own are chosen by `llm-scratch train text PATH --print-config`",
+                "settings for a text of your own are chosen by `llm-scratch train text PATH"
+                " --print-config`",
                 USAGE,
             ) from e
         own = "if a Python file of yours defines the preset, add --import FILE"
@@ -126,7 +128,8 @@ def _run(name: str) -> Path:
         ) from e
     if not (folder / "config.yaml").is_file():
         raise UserError(
-            f"{folder}: not a run directory (no config.yaml); use a preset ({', '.join(PRESETS)}) or a run"
+            f"{folder}: not a run directory (no config.yaml); use a preset ({', '.join(PRESETS)})"
+            " or a run"
         )
     return folder
 
@@ -180,8 +183,8 @@ def warn_of_load(plan: Prediction, screen: Console) -> None:
     if alone is None:
         return
     print_warning(
-        f"other programs use {plan.other_load:.1f} of {plan.threads} processors, so the time is uncertain; "
-        f"without them about {format_duration(alone)}",
+        f"other programs use {plan.other_load:.1f} of {plan.threads} processors, so the time is"
+        f" uncertain; without them about {format_duration(alone)}",
         screen,
     )
 
@@ -233,7 +236,10 @@ def compare_with_plan(folder: Path) -> str | None:
         f"{plan.seconds_per_step:.3g} s a step planned, {result['seconds_per_step']:.3g} measured"
     )
     if "peak_memory" in result:
-        memory = f"{format_bytes(plan.peak_memory)} of memory planned, {format_bytes(round(result['peak_memory']))} measured"
+        memory = (
+            f"{format_bytes(plan.peak_memory)} of memory planned,"
+            f" {format_bytes(round(result['peak_memory']))} measured"
+        )
         text = f"{memory}; {text}"
     return f"{text}; more: {shell_command('plan', folder)}"
 
@@ -282,8 +288,8 @@ def _does_not_fit(plan: Prediction, config: RunConfig) -> list[str]:
     if not plan.missing_memory or plan.free_memory is None:
         return []
     lines = [
-        f"It does not fit: {format_bytes(plan.peak_memory)} needed, {format_bytes(plan.free_memory)} free, "
-        f"{format_bytes(plan.missing_memory)} too much."
+        f"It does not fit: {format_bytes(plan.peak_memory)} needed,"
+        f" {format_bytes(plan.free_memory)} free, {format_bytes(plan.missing_memory)} too much."
     ]
     if plan.micro_batches is not None:
         flags = [f"--train.micro-batches {plan.micro_batches}"] * (
@@ -313,7 +319,8 @@ def _does_not_fit(plan: Prediction, config: RunConfig) -> list[str]:
             else "a smaller --model.context-length"
         )
         lines.append(
-            f"Even one row at a time with activation checkpointing takes {format_bytes(plan.fitting_peak)}: {reason}; try {smaller}."
+            "Even one row at a time with activation checkpointing takes"
+            f" {format_bytes(plan.fitting_peak)}: {reason}; try {smaller}."
         )
     return lines
 

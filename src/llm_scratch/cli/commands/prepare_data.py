@@ -178,7 +178,10 @@ class PrepareProgress:
         """Show how much of the source has been read, and the speed."""
         self.has_read = True
         now = time.perf_counter()
-        speed = f"{format_count(tokens)} tokens, {format_count((tokens - self.first) / max(now - self.began, 1e-9))} a second"
+        speed = (
+            f"{format_count(tokens)} tokens,"
+            f" {format_count((tokens - self.first) / max(now - self.began, 1e-9))} a second"
+        )
         read = f"{format_bytes(done.source_bytes)} of {format_bytes(self.size)}"
         self.bar.update(self.bar.task_ids[0], completed=done.source_bytes, read=read, speed=speed)
         if self.bar.disable and now - self.last_printed > self.every:
@@ -214,7 +217,8 @@ def remove_shards(folder: Path, screen: Console) -> None:
     )
     if others:
         raise UserError(
-            f"--fresh: {folder} holds more than shards, such as {others[0]!r}; remove it yourself or choose another --out",
+            f"--fresh: {folder} holds more than shards, such as {others[0]!r}; remove it yourself"
+            " or choose another --out",
             DATA,
         )
     if any(folder.iterdir()):
@@ -227,15 +231,17 @@ def _print_summary(index: ShardIndex, out: str, screen: Console, seconds: float 
     done = index.done
     empty = f"; {done.empty:,} empty skipped" if done.empty else ""
     screen.print(
-        f"{out}: {index.tokens:,} tokens of {done.documents:,} {'documents' if done.documents != 1 else 'document'} in {_n_shards(index)}, "
-        f"{done.text_bytes / max(1, index.tokens):.2f} bytes a token{empty}",
+        f"{out}: {index.tokens:,} tokens of {done.documents:,}"
+        f" {'documents' if done.documents != 1 else 'document'} in {_n_shards(index)},"
+        f" {done.text_bytes / max(1, index.tokens):.2f} bytes a token{empty}",
         soft_wrap=keeps_lines(screen),
     )
     if seconds is None:
         screen.print("nothing to do: the shards are complete; --fresh starts over")
     else:
         screen.print(
-            f"{format_duration(seconds)}, {format_bytes(done.text_bytes / max(seconds, 1e-9))} of text a second"
+            f"{format_duration(seconds)}, {format_bytes(done.text_bytes / max(seconds, 1e-9))} of"
+            " text a second"
         )
     words = [
         "train",

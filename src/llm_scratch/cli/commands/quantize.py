@@ -69,7 +69,8 @@ class Quantize(ReportCommand):
         model, tokenizer = load(where)
         if (bits := bits_of(model)) is not None:
             raise UserError(
-                f"{where}: the model is already quantized to {bits} bits; use the run it was made from",
+                f"{where}: the model is already quantized to {bits} bits; use the run it was made"
+                " from",
                 CHECKPOINT,
             )
         run = find_run(where)
@@ -103,7 +104,11 @@ class Quantize(ReportCommand):
             }
             print_json(
                 fields
-                | {"bits_per_byte_before": before, "bits_per_byte": after, "kernel": str(kernel)}
+                | {
+                    "bits_per_byte_before": before,
+                    "bits_per_byte": after,
+                    "kernel": str(kernel),
+                }
             )
             return
         grid = table("", "32 bits", f"{self.bits} bits", "change")

@@ -108,16 +108,21 @@ class ShowRun(ReportCommand):
         facts.add_row("run", f"{path}, settings {config_hash(run.config)}")
         facts.add_row(
             "model",
-            f"{model.architecture}, {format_count(model.n_params)} parameters: {model.n_layers} layers of {model.emb_dim}",
+            f"{model.architecture}, {format_count(model.n_params)} parameters: {model.n_layers}"
+            f" layers of {model.emb_dim}",
         )
         facts.add_row(
             "text",
-            f"{data.source} by {data.tokenizer}, {model.vocab_size:,} tokens, context {model.context_length:,}",
+            f"{data.source} by {data.tokenizer}, {model.vocab_size:,} tokens, context"
+            f" {model.context_length:,}",
         )
         facts.add_row("steps", _state(run))
         screen.print(facts)
         if _show_curve(run):
-            note = f"validation loss on {sample_in_words(run.config)}; {shell_command('evaluate', path)} reads every token"
+            note = (
+                f"validation loss on {sample_in_words(run.config)};"
+                f" {shell_command('evaluate', path)} reads every token"
+            )
             screen.print(f"{note}\n", soft_wrap=keeps_lines(screen))
         if sample:
             screen.print(boxed(sanitize(sample), "last sample", screen.width))
@@ -147,7 +152,10 @@ def _state(run: RunInfo) -> str:
     if run.bits != 32:
         return f"{run.description}; it cannot be trained"
     if run.description:
-        return f"{run.description}, not trained here yet; to train it: llm-scratch train text PATH --from {quote(run.path)}"
+        return (
+            f"{run.description}, not trained here yet; to train it: llm-scratch train text PATH"
+            f" --from {quote(run.path)}"
+        )
     return f"{_progress(run)} saved" + (
         "" if run.checkpoints else "; the same train command starts it"
     )

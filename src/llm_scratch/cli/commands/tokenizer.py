@@ -75,7 +75,8 @@ class TrainTokenizer(Command):
         tokens = sum(len(tokenizer.encode(document)) for document in documents)
         screen = console()
         screen.print(
-            f"{tokenizer.n_vocab:,} tokens trained in {seconds:.1f} s from {size:,} bytes; {size / tokens:.2f} bytes a token"
+            f"{tokenizer.n_vocab:,} tokens trained in {seconds:.1f} s from {size:,} bytes;"
+            f" {size / tokens:.2f} bytes a token"
         )
         hint = (
             ""
@@ -133,7 +134,8 @@ def resolve_tokenizer(name: str) -> Tokenizer:
         return TOKENIZERS["gpt2"]([], None)
     if name in TOKENIZERS:
         raise UserError(
-            f"tokenizer {name!r} has to be trained first; run `llm-scratch tokenizer train`, then use its file",
+            f"tokenizer {name!r} has to be trained first; run `llm-scratch tokenizer train`, then"
+            " use its file",
             USAGE,
         )
     try:
@@ -228,7 +230,8 @@ class CompareTokenizers(ReportCommand):
             )
             return
         screen.print(
-            f"{'your text' if self.text else self.source}: {size:,} bytes; bpe, words and chars trained on {self.source}\n"
+            f"{'your text' if self.text else self.source}: {size:,} bytes; bpe, words and chars"
+            f" trained on {self.source}\n"
         )
         screen.print(grid)
         for note in notes:

@@ -211,7 +211,8 @@ class Train(Command):
             )
         if self.force and not self.fresh:
             raise UserError(
-                "--force has no effect without --fresh; --fresh --force removes the existing run in --out",
+                "--force has no effect without --fresh; --fresh --force removes the existing run in"
+                " --out",
                 USAGE,
             )
         if self.resume != "auto" and self.fresh:
@@ -279,7 +280,8 @@ def _check_output_dir(
             f"a run of {old.step:,} steps" if (old := find_run(folder)) is not None else "a run"
         )
         raise UserError(
-            f"--out {folder}: it holds {existing}; --fresh --force removes it, or choose another --out",
+            f"--out {folder}: it holds {existing}; --fresh --force removes it, or choose another"
+            " --out",
             CHECKPOINT,
         )
     if fresh and is_run:
@@ -298,7 +300,8 @@ def _check_output_dir(
         and any(path.name != NAME for path in folder.iterdir())
     ):
         raise UserError(
-            f"--out {folder}: it holds files that are not of a run; use a run directory, an empty folder or a new name"
+            f"--out {folder}: it holds files that are not of a run; use a run directory, an empty"
+            " folder or a new name"
         )
 
 
@@ -310,8 +313,8 @@ def _print_summary(run: Trainer, screen: Console, seconds: float, debug: bool = 
     bits = best / math.log(2) / (run.data.bytes_per_token or math.nan)
     sample = sample_in_words(run.config, len(run.data.val))
     done = (
-        f"Done in {format_duration(seconds)}. Best validation loss: {best:.4f} nats per token, {bits:.4f} bits per byte, "
-        f"on {sample}; `llm-scratch evaluate` uses every token."
+        f"Done in {format_duration(seconds)}. Best validation loss: {best:.4f} nats per token,"
+        f" {bits:.4f} bits per byte, on {sample}; `llm-scratch evaluate` uses every token."
     )
     screen.print(f"\n{done}", soft_wrap=keeps_lines(screen))
     with optional_step("plan not compared", shell_command("plan", folder), screen, debug):
