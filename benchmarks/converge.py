@@ -1,14 +1,17 @@
-"""How soon does a model know Shakespeare? Time and tokens to a stated loss, for plain AdamW and for our best recipe.
+"""How soon does a model know Shakespeare? Time and tokens to a stated loss,
+for plain AdamW and for our best recipe.
 
     python benchmarks/converge.py [--seeds 3]            # the table of RESULTS.md
-    python benchmarks/converge.py --tune best --set train.lr=0.03 --steps 300   # one trial, on the split that is tuned on
+    python benchmarks/converge.py --tune best --set train.lr=0.03 --steps
+    300   # one trial, on the split that is tuned on
 
-Tiny Shakespeare by characters, 4 layers of 128, context 64 (LLM_SCRATCH_DATA names the folder that holds it). Reported on the last tenth of
-the text; tuned on the tenth before it, which is held out from learning there. Seconds are those of training steps: evaluations are not
-counted, compiling would be (nothing here is compiled). No tables of n-grams: every prediction is the network's.
-The recipes are the engine's own: AdamW with its learning rate searched on the plain GPT-2 block, and that of the preset
-`shakespeare-modern`, as short as 1.8 allows, and with as many steps as fit into a minute on this machine, by a trial that is not counted.
-The last line is JSON.
+Tiny Shakespeare by characters, 4 layers of 128, context 64 (LLM_SCRATCH_DATA names the folder that
+holds it). Reported on the last tenth of the text; tuned on the tenth before it, which is held out
+from learning there. Seconds are those of training steps: evaluations are not counted, compiling
+would be (nothing here is compiled). No tables of n-grams: every prediction is the network's. The
+recipes are the engine's own: AdamW with its learning rate searched on the plain GPT-2 block, and
+that of the preset `shakespeare-modern`, as short as 1.8 allows, and with as many steps as fit into
+a minute on this machine, by a trial that is not counted. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -59,7 +62,9 @@ RECIPES = {  # the schedule ends with the steps; those of "minute" are set by `f
 
 
 def corpus(tuning: bool) -> Corpus:
-    """Shakespeare with its last tenth held out, or, for tuning, the tenth before it, the last one left out altogether."""
+    """Shakespeare with its last tenth held out, or, for tuning,
+    the tenth before it, the last one left out altogether.
+    """
     config = preset("shakespeare")
     whole = prepare(replace(config, data=replace(config.data, val_fraction=0.1)))
     if not tuning:
@@ -78,7 +83,9 @@ def trainer_for(config: RunConfig, folder: Path, text: Corpus, device: str = "cp
 def run(
     config: RunConfig, text: Corpus, every: int, target: float, device: str = "cpu"
 ) -> dict[str, Any]:
-    """Train; returns when the target was reached, and the curve as (step, seconds, held-out loss)."""
+    """Train; returns when the target was reached,
+    and the curve as (step, seconds, held-out loss).
+    """
     curve, seconds = [], 0.0
     with tempfile.TemporaryDirectory() as folder:
         going = trainer_for(config, Path(folder), text, device)

@@ -1,12 +1,15 @@
-"""How fast does a GPT write here, beside transformers' generate (and llama.cpp, where it is installed: llama.py)?
+"""How fast does a GPT write here,
+beside transformers' generate (and llama.cpp, where it is installed: llama.py)?
 
     python benchmarks/decode.py [--rounds 5] [--new 200] [--run RUN]
 
-Random weights of the 124M shape, the same ones for everybody, greedy, the key/value cache on, every contender in a process of its own, in
-turns (turns.py). Tokens a second are those after the first, whose time is apart. Bytes a second count each weight once a step, over
-the read bandwidth measured before and after each contender on memory of the same size. Only what is called -compiled is compiled.
-With `--run`, a trained run: what few bits cost it, ours and llama.cpp's, as a share of its own loss in 32 bits, so of its bits per byte.
-The last line is JSON. Plain keys such as `fp32_b1` are for a prompt of 16.
+Random weights of the 124M shape, the same ones for everybody, greedy, the key/value cache on, every
+contender in a process of its own, in turns (turns.py). Tokens a second are those after the first,
+whose time is apart. Bytes a second count each weight once a step, over the read bandwidth measured
+before and after each contender on memory of the same size. Only what is called -compiled is
+compiled. With `--run`, a trained run: what few bits cost it, ours and llama.cpp's, as a share of
+its own loss in 32 bits, so of its bits per byte. The last line is JSON. Plain keys such as
+`fp32_b1` are for a prompt of 16.
 """
 
 from __future__ import annotations
@@ -58,7 +61,9 @@ PAIRS = {  # key: slow, fast
 }  # fmt: skip
 
 Write = Callable[[Any, int], tuple[float, float, list[int]]]
-"""(ids [B, T], new tokens) -> seconds to the first token, seconds for the others, the first row's new ids"""
+"""(ids [B, T], new tokens) -> seconds to the first token,
+seconds for the others, the first row's new ids
+"""
 
 
 def the_model() -> Any:
@@ -193,7 +198,9 @@ def work(name: str) -> None:
 def measure(
     names: list[str], batch: int, prompt: int, new: int, rounds: int
 ) -> dict[str, dict[str, Any]]:
-    """The contenders in turn; for each its seconds of every round, and of the reading of memory between them."""
+    """The contenders in turn; for each its seconds of every round,
+    and of the reading of memory between them.
+    """
     import torch
 
     from llm_scratch.hardware.benchmark import best_time
@@ -224,7 +231,9 @@ def measure(
 
 
 def loss_of_few_bits(run: str) -> dict[str, float]:
-    """How much larger a trained run's loss is on its held-out text in few bits than in 32, as a share: ours and llama.cpp's."""
+    """How much larger a trained run's loss is on its held-out text in few bits
+    than in 32, as a share: ours and llama.cpp's.
+    """
     from rich.console import Console
 
     from llm_scratch.cli.commands.evaluate import eval_spans

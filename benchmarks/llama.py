@@ -1,6 +1,8 @@
-"""llama.cpp as a contender: our weights in its format, how fast it writes with them, and what its few bits cost.
+"""llama.cpp as a contender: our weights in its format,
+how fast it writes with them, and what its few bits cost.
 
-Where llama-cpp-python and gguf are installed: `pip install llama-cpp-python gguf` (it is compiled on the spot, some ten minutes).
+Where llama-cpp-python and gguf are installed:
+`pip install llama-cpp-python gguf` (it is compiled on the spot, some ten minutes).
 """
 
 from __future__ import annotations
@@ -100,7 +102,9 @@ def opened(model: Any, kind: str, folder: Path, all_scores: bool = False) -> Any
 
 
 def nats(theirs: Any, rows: list[list[int]]) -> float:
-    """The summed cross-entropy of rows of ids, each token but the first foretold from those before it."""
+    """The summed cross-entropy of rows of ids,
+    each token but the first foretold from those before it.
+    """
     import torch
 
     total = 0.0

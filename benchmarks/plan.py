@@ -1,10 +1,13 @@
-"""How good is a plan? Predicted memory and time of a step beside what training then takes, at three sizes.
+"""How good is a plan? Predicted memory and time of a step beside
+what training then takes, at three sizes.
 
     python benchmarks/plan.py [--sizes 124M 6x384 4x128] [--rounds 3]
 
-The sizes are those of train.py. In each round `llm-scratch plan` predicts, then `llm-scratch train` trains a few steps, each in a process
-of its own. Prints a table of the middle rounds, then one JSON line; exits 1 if memory is off by more than 15 % or time by more than 25 %.
-Needs the-verdict.txt, tinyshakespeare.txt and GPT-2's vocabulary (`llm-scratch data download`); 124M writes a checkpoint of 2 GB.
+The sizes are those of train.py. In each round `llm-scratch plan` predicts, then `llm-scratch train`
+trains a few steps, each in a process of its own. Prints a table of the middle rounds, then one JSON
+line; exits 1 if memory is off by more than 15 % or time by more than 25 %. Needs the-verdict.txt,
+tinyshakespeare.txt and GPT-2's vocabulary (`llm-scratch data download`); 124M writes a checkpoint
+of 2 GB.
 """
 
 from __future__ import annotations
@@ -136,7 +139,9 @@ def main() -> None:
 
 
 def middle(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """The round in the middle by how far the prediction was off, and the lowest and highest of them in words."""
+    """The round in the middle by how far the prediction was off,
+    and the lowest and highest of them in words.
+    """
     found = sorted(found, key=lambda row: row["off"])
     return found[len(found) // 2] | {"range": f"[{found[0]['off']:+.0%}, {found[-1]['off']:+.0%}]"}
 

@@ -1,12 +1,14 @@
-"""How fast does `llm-scratch data prepare` turn a text into shards, and how much memory does it take for a text of any size?
+"""How fast does `llm-scratch data prepare` turn a text into shards,
+and how much memory does it take for a text of any size?
 
     python benchmarks/prepare.py [--sizes 20 160] [--workers 1 2] [--rounds 3]
 
-The whole command (start, vocabulary, reading, ids, sha256, fsync) against tiktoken alone on the smallest text in memory, on one thread,
-in pieces of a megabyte; interleaved, medians. "CPU s" are the seconds of processor time in all processes together: on a busy machine
-the steadier number. "beyond" leaves the start out: what the largest text has more than the smallest, by the processor time that it takes
-more; "ratio" is that to tiktoken's. Peak: the most that the command and its workers held, as the sum of their resident sets every
-20 ms; what they share counts several times.
+The whole command (start, vocabulary, reading, ids, sha256, fsync) against tiktoken alone on the
+smallest text in memory, on one thread, in pieces of a megabyte; interleaved, medians. "CPU s" are
+the seconds of processor time in all processes together: on a busy machine the steadier number.
+"beyond" leaves the start out: what the largest text has more than the smallest, by the processor
+time that it takes more; "ratio" is that to tiktoken's. Peak: the most that the command and its
+workers held, as the sum of their resident sets every 20 ms; what they share counts several times.
 The text is the standard library's sources and tiny Shakespeare, repeated. The last line is JSON.
 Texts: LLM_SCRATCH_DATA; GPT-2's vocabulary: TIKTOKEN_CACHE_DIR. Needs psutil.
 """

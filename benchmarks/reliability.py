@@ -2,9 +2,10 @@
 
     python benchmarks/reliability.py [--slow] [--json] [tests/reliability/test_r01_kill.py ...]
 
-Without paths it runs all of tests/ and writes the page; with some, it prints their rows only. `--slow` takes the nightly numbers too.
-Tests with the marker `timing` are among them, so the machine must be otherwise idle.
-A test says what it reached through the fixture `measured`, once its assertions have held.
+Without paths it runs all of tests/ and writes the page; with some, it prints their rows only.
+`--slow` takes the nightly numbers too. Tests with the marker `timing` are among them, so the
+machine must be otherwise idle. A test says what it reached through the fixture `measured`, once its
+assertions have held.
 """
 
 from __future__ import annotations

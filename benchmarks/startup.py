@@ -2,7 +2,8 @@
 
     python benchmarks/startup.py
 
-Runs each in turn, twelve times after one warm-up; prints the best and the median in seconds, the ratio of medians, then one JSON line.
+Runs each in turn, twelve times after one warm-up; prints the best and the median in seconds, the
+ratio of medians, then one JSON line.
 """
 
 from __future__ import annotations

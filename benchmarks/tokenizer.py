@@ -2,14 +2,16 @@
 
     python benchmarks/tokenizer.py [--rounds 5] [--quick]
 
-Training: tiny Shakespeare to 4,096 tokens and 5 MB of the standard library's sources to 10,000, ours against `tokenizers` (and rustbpe
-where it is installed), each given the text as one string and as paragraphs, which `tokenizers` spreads over all cores.
-Encoding: one string, a trained vocabulary and GPT-2's, ours by tiktoken's engine (the default) and in Python (cold: nothing
-remembered; warm: the second time) against tiktoken, `tokenizers`, and rustbpe, which cannot load a vocabulary and so encodes with one that
-it trained itself on the same text to the same size. Worst inputs (row T3): 1 MB each, through each of them.
-Contenders run in turn, in one process; the table holds medians of seconds, or MB/s, ratios of medians, and the seconds of processor time
-in all threads together (on a busy machine the steadier number). The last line is JSON.
-Texts: LLM_SCRATCH_DATA; GPT-2's vocabulary: TIKTOKEN_CACHE_DIR.
+Training: tiny Shakespeare to 4,096 tokens and 5 MB of the standard library's sources to 10,000,
+ours against `tokenizers` (and rustbpe where it is installed), each given the text as one string and
+as paragraphs, which `tokenizers` spreads over all cores. Encoding: one string, a trained vocabulary
+and GPT-2's, ours by tiktoken's engine (the default) and in Python (cold: nothing remembered; warm:
+the second time) against tiktoken, `tokenizers`, and rustbpe, which cannot load a vocabulary and so
+encodes with one that it trained itself on the same text to the same size. Worst inputs (row T3): 1
+MB each, through each of them. Contenders run in turn, in one process; the table holds medians of
+seconds, or MB/s, ratios of medians, and the seconds of processor time in all threads together (on a
+busy machine the steadier number). The last line is JSON. Texts: LLM_SCRATCH_DATA; GPT-2's
+vocabulary: TIKTOKEN_CACHE_DIR.
 """
 
 from __future__ import annotations
@@ -82,7 +84,9 @@ Times = dict[
 
 
 def in_turn(contenders: dict[str, Callable[[], object]], rounds: int) -> Times:
-    """Seconds of each contender, each round one after the other; the first round warms up and is left out."""
+    """Seconds of each contender, each round one after the other;
+    the first round warms up and is left out.
+    """
     times: Times = {name: [] for name in contenders}
     for n in range(rounds + 1):
         for name, run in contenders.items():
@@ -94,7 +98,9 @@ def in_turn(contenders: dict[str, Callable[[], object]], rounds: int) -> Times:
 
 
 def table(title: str, times: Times, base: str, n_bytes: int | None = None) -> dict[str, float]:
-    """Print medians and ratios to `base`; with `n_bytes` as MB/s, where a ratio over 1 is faster. Returns the ratios."""
+    """Print medians and ratios to `base`; with `n_bytes` as MB/s,
+    where a ratio over 1 is faster. Returns the ratios.
+    """
     print(
         f"\n{title}\n{'':34} {'median' if n_bytes is None else 'MB/s':>9} {'fastest':>9}"
         f" {'slowest':>9} {'ratio':>7} {'cpu s':>7}"
@@ -179,7 +185,9 @@ def encoding(
 def worst_inputs(
     ours: ByteBPE, library: tokenizers.Tokenizer, rust: object, n: int = 1_000_000
 ) -> dict[str, dict[str, float | str]]:
-    """Seconds of processor time for each; `growth`: our Python path's over its time for half of the input."""
+    """Seconds of processor time for each; `growth`:
+    our Python path's over its time for half of the input.
+    """
     rng = random.Random(2)
     units = {
         "a": "a",
@@ -221,7 +229,9 @@ def worst_inputs(
 
 
 def seconds(ours: ByteBPE, encode: Callable[[str], object], text: str) -> float | str:
-    """Processor time, the better of two; in words where a library gives up, or needs a second for a twentieth already."""
+    """Processor time, the better of two;
+    in words where a library gives up, or needs a second for a twentieth already.
+    """
     times = []
     for part in (text[: len(text) // 20], text, text):
         ours.clear_cache()

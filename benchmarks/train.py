@@ -2,14 +2,17 @@
 
     python benchmarks/train.py [--sizes 124M 6x384 4x128] [--rounds 5]
 
-Equal work for all: the same shape, tied head, dropout 0.1, AdamW, clipping at 1.0, float32 weights. Contenders:
+Equal work for all: the same shape, tied head, dropout 0.1,
+AdamW, clipping at 1.0, float32 weights. Contenders:
   ours            the engine as it runs by default: precision by trial, freed memory kept
   ours-float32    the same with every product in float32
   hf              transformers' GPT2LMHeadModel as it ships
   hf-kept         the same, given our allocator setting (hardware/allocator.py)
-Each lives in a process of its own, because the allocator's setting and the peak memory are a process's; they take turns, a few steps each,
-so that a busy moment of the machine meets all of them. Times are medians of steps after a warm-up, a ratio is the median over the rounds.
-The last line is JSON. On a machine with a GPU: `--device cuda`, with `--batch` and `--context` for a batch that fills it.
+Each lives in a process of its own, because the allocator's setting and the peak memory are a
+process's; they take turns, a few steps each, so that a busy moment of the machine meets all of
+them. Times are medians of steps after a warm-up, a ratio is the median over the rounds. The last
+line is JSON. On a machine with a GPU: `--device cuda`, with `--batch` and `--context` for a batch
+that fills it.
 """
 
 from __future__ import annotations
@@ -99,7 +102,9 @@ def theirs(shape: tuple[int, ...], kept: bool, device: str) -> tuple[Callable[[]
 
 
 def work(name: str, shape: tuple[int, ...], device: str) -> None:
-    """A contender's process: does as many steps as it is asked for, and answers with the middle of their seconds."""
+    """A contender's process: does as many steps as it is asked for,
+    and answers with the middle of their seconds.
+    """
     import torch
 
     from llm_scratch.hardware.memory import peak_memory
@@ -130,7 +135,9 @@ def work(name: str, shape: tuple[int, ...], device: str) -> None:
 
 
 def measure(size: str, shape: tuple[int, ...], rounds: int, device: str) -> dict[str, Any]:
-    """The contenders in turn; for each its seconds a step by round, its peak memory and what it chose."""
+    """The contenders in turn;
+    for each its seconds a step by round, its peak memory and what it chose.
+    """
     found: dict[str, Any] = {name: {"rounds": []} for name in CONTENDERS}
     with contenders(
         list(CONTENDERS),
@@ -146,7 +153,9 @@ def measure(size: str, shape: tuple[int, ...], rounds: int, device: str) -> dict
 
 
 def flops(shape: tuple[int, ...]) -> float:
-    """Floating-point operations of a step's matrix products: 6 for each weight and token, and attention's two products."""
+    """Floating-point operations of a step's matrix products:
+    6 for each weight and token, and attention's two products.
+    """
     V, T, C, _, layers, B, _ = shape
     weights = 12 * layers * C * C + V * C
     return 6 * B * T * weights + 12 * layers * B * T * T * C

@@ -1,7 +1,8 @@
 """Contenders that take turns, each in a process of its own: how the benchmarks here compare.
 
-A process has its own allocator, threads and peak memory, so contenders do not help or hurt each other; they work one at a time, a little
-each round, so that a busy moment of the machine meets all of them; and a ratio is taken round by round.
+A process has its own allocator, threads and peak memory, so contenders do not help or hurt each
+other; they work one at a time, a little each round, so that a busy moment of the machine meets all
+of them; and a ratio is taken round by round.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from typing import Any
 
 
 class Contenders:
-    """Processes that wait for questions. `names`: those that run here; `missing`: the others, each with the reason."""
+    """Processes that wait for questions. `names`:
+    those that run here; `missing`: the others, each with the reason.
+    """
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -65,7 +68,8 @@ class Contenders:
 
 @contextmanager
 def contenders(names: list[str], command: Callable[[str], list[str]]) -> Iterator[Contenders]:
-    """Start `python THIS_BENCHMARK command(name)` for each name; `ask(name, question)` sends a line of JSON and waits for one.
+    """Start `python THIS_BENCHMARK command(name)` for each name;
+    `ask(name, question)` sends a line of JSON and waits for one.
 
     A contender that cannot run here is named with the reason, and the others are measured.
     """
@@ -79,7 +83,9 @@ def contenders(names: list[str], command: Callable[[str], list[str]]) -> Iterato
 
 
 def answering(answer: Callable[[Any], dict[str, Any]]) -> None:
-    """A contender's side, once it is warm: each line of stdin is a question, each answer a line of stdout."""
+    """A contender's side, once it is warm:
+    each line of stdin is a question, each answer a line of stdout.
+    """
     print("{}", flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), flush=True)

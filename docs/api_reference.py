@@ -1,8 +1,9 @@
-"""Write docs/api.md (public names with signatures, arguments and examples) and README's tree of packages, from the docstrings.
+"""Write docs/api.md (public names with signatures, arguments and examples)
+and README's tree of packages, from the docstrings.
 
 Run `python docs/api_reference.py --write` after a change of a public name, a package or their
-docstrings; without `--write` the page is printed. tests/architecture/test_api_reference.py holds both
-to the source.
+docstrings; without `--write` the page is printed. tests/architecture/test_api_reference.py holds
+both to the source.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ ORDER = (
     "interpretability", "experiments", "serving", "learn",
     "interop", "planning", "reports", "storage", "hardware", "cli",
 )  # fmt: skip
-"""Packages in the order in which the data passes through them, then those beside it; others follow by name."""
+"""Packages in the order in which the data passes through them,
+then those beside it; others follow by name.
+"""
 EXTENSIONS = (
     "model.build",
     "tokenizers.Tokenizer",
@@ -150,7 +153,9 @@ def _parameter(arg: ast.arg, default: ast.expr | None) -> str:
 
 
 def docstring(text: str) -> Iterator[str]:
-    """The lines of a docstring as Markdown: its sections become lists, its example a block of code."""
+    """The lines of a docstring as Markdown:
+    its sections become lists, its example a block of code.
+    """
     section, in_code = "", False
     for line in text.splitlines():
         if heading := SECTION.match(line):
@@ -296,7 +301,9 @@ def package_tree() -> str:
 
 
 def _sentence(package: str) -> str:
-    """The first sentence of a package's docstring, without its period and without the package's name before a colon."""
+    """The first sentence of a package's docstring,
+    without its period and without the package's name before a colon.
+    """
     text = inspect.getdoc(import_module(f"llm_scratch.{package}")) or ""
     sentence = text.split("\n\n")[0].replace("\n", " ").split(". ")[0].rstrip(".")
     sentence = re.sub(rf"^{package}: ", "", sentence, flags=re.I)

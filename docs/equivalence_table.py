@@ -1,8 +1,9 @@
 """Write docs/equivalence.md: the largest difference between each component and its reference.
 
-Run `python docs/equivalence_table.py`; it needs the extra `hf`, GPT-2's vocabulary, and half a minute. A
-row (docs/equivalence/) is a function that computes the same result with both implementations, on small
-random inputs; the test named in the row checks more. tests/architecture/test_equivalence.py runs all rows.
+Run `python docs/equivalence_table.py`; it needs the extra `hf`, GPT-2's vocabulary, and half a
+minute. A row (docs/equivalence/) is a function that computes the same result with both
+implementations, on small random inputs; the test named in the row checks more.
+tests/architecture/test_equivalence.py runs all rows.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""Make the notebooks from the lessons: lessons/stepN_name.py -> notebook/stepN.ipynb, executed, with its outputs.
+"""Make the notebooks from the lessons:
+lessons/stepN_name.py -> notebook/stepN.ipynb, executed, with its outputs.
 
-Run `python lessons/build.py` for all (that is `make lessons`), or `python lessons/build.py 1 2` for some. It also
-writes the drawings, notebook/drawings/*.svg, and docs/glossary.md. Cells tagged "setup", "check" or "plot" are folded in the notebook.
-The same lesson gives the same notebook, byte for byte, on the same machine: no times are kept, and a cell's id is the
-hash of its text. Tests: tests/lessons/test_lessons.py.
+Run `python lessons/build.py` for all (that is `make lessons`), or `python lessons/build.py 1 2` for
+some. It also writes the drawings, notebook/drawings/*.svg, and docs/glossary.md. Cells tagged
+"setup", "check" or "plot" are folded in the notebook. The same lesson gives the same notebook, byte
+for byte, on the same machine: no times are kept, and a cell's id is the hash of its text. Tests:
+tests/lessons/test_lessons.py.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ NOTEBOOKS = LESSONS.parent / "notebook"
 GLOSSARY = LESSONS.parent / "docs" / "glossary.md"
 FOLDED = {"setup", "check", "plot"}
 """Tags of the cells whose code is folded: imports, checks of what the text claims, drawing."""
-SECONDS_A_CELL = 1200  # a cell that takes longer is stuck; the longest is lesson 4's training with LLM_SCRATCH_FULL=1
+# a cell that takes longer is stuck; the longest is lesson 4's training with LLM_SCRATCH_FULL=1
+SECONDS_A_CELL = 1200
 
 
 def lessons() -> dict[str, Path]:
@@ -42,7 +45,9 @@ def is_folded(cell: Any) -> bool:
 
 
 def as_notebook(lesson: Path) -> Any:
-    """The lesson's cells as a notebook that has not been run; cell ids depend on the cells' text alone."""
+    """The lesson's cells as a notebook that has not been run;
+    cell ids depend on the cells' text alone.
+    """
     import jupytext
     from nbformat.v4 import new_notebook
 
@@ -61,7 +66,9 @@ def as_notebook(lesson: Path) -> Any:
 
 
 def execute(notebook: Any) -> None:
-    """Run all cells in a fresh Python, in an empty folder; outputs are put into `notebook`. Raises on the first cell that fails."""
+    """Run all cells in a fresh Python, in an empty folder;
+    outputs are put into `notebook`. Raises on the first cell that fails.
+    """
     from nbclient import NotebookClient
     from traitlets.config import Config
 

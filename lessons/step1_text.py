@@ -9,8 +9,9 @@
 # %% [markdown]
 # # Step 1: from text to numbers
 #
-# A language model has never seen a letter. It gets rows of numbers, and it answers with numbers. This lesson builds the way in: how a
-# story becomes something that can be multiplied, and how to come back.
+# A language model has never seen a letter. It gets rows of numbers, and it answers with numbers.
+# This lesson builds the way in: how a story becomes something that can be multiplied, and how to
+# come back.
 #
 # `text` → `words` → `numbers` → `pieces that fit any text` → `windows` → `vectors`
 #
@@ -24,8 +25,8 @@
 # | 1.6 | guess the next token: windows and batches |
 # | 1.7 | numbers that mean something: embeddings |
 #
-# Each step is built here once, in a few lines, and then *asserted* equal to what the package runs. Run it as a notebook or as
-# `python lessons/step1_text.py`; it takes some ten seconds.
+# Each step is built here once, in a few lines, and then *asserted* equal to what the package runs.
+# Run it as a notebook or as `python lessons/step1_text.py`; it takes some ten seconds.
 
 # %% tags=["setup"]
 import re
@@ -63,8 +64,9 @@ torch.set_printoptions(precision=4, sci_mode=False)
 
 # %% [markdown]
 # ## 1.1 A text
-# Our text is *The Verdict*, a short story by Edith Wharton from 1908, in the public domain. It is downloaded once and then kept;
-# without network this lesson goes the same way with Python's own documentation, and leaves out the checks that only the story can pass.
+# Our text is *The Verdict*, a short story by Edith Wharton from 1908, in the public domain. It is
+# downloaded once and then kept; without network this lesson goes the same way with Python's own
+# documentation, and leaves out the checks that only the story can pass.
 
 # %%
 try:
@@ -80,7 +82,9 @@ print(text[:99])
 
 
 def expect(got, want, holds):
-    """Hold a value to the one that the original notebook printed, if its text (or vocabulary) is at hand."""
+    """Hold a value to the one that the original notebook printed,
+    if its text (or vocabulary) is at hand.
+    """
     assert not holds or got == want, f"expected {want}, got {got}"
 
 
@@ -88,9 +92,10 @@ def expect(got, want, holds):
 expect(len(text), 20479, on_verdict)
 
 # %% [markdown]
-# **What went wrong: a letter in a file name.** The first notebook looked for `the-verdict.txt`, but saved to and read from
-# `teh-verdict.txt`. So it downloaded the story on every run. And once something else had saved a file under the *right* name, a fresh
-# start skipped the download and then failed to read what it had never written. Here are both, in a folder of their own:
+# **What went wrong: a letter in a file name.** The first notebook looked for `the-verdict.txt`, but
+# saved to and read from `teh-verdict.txt`. So it downloaded the story on every run. And once
+# something else had saved a file under the *right* name, a fresh start skipped the download and
+# then failed to read what it had never written. Here are both, in a folder of their own:
 
 # %% tags=["what-went-wrong"]
 with tempfile.TemporaryDirectory() as folder:
@@ -117,12 +122,14 @@ with tempfile.TemporaryDirectory() as folder:
         raise AssertionError("it should have failed")
 
 # %% [markdown]
-# The mend is not more care with spelling, it is to write a name *once*. In the package a source is one row of a table (name, address,
-# size, fingerprint), and `read("verdict")` is the only way to it. The same table ends another trouble of the notebooks: they looked for
-# the file in whatever folder they happened to be started from.
+# The mend is not more care with spelling, it is to write a name *once*. In the package a source is
+# one row of a table (name, address, size, fingerprint), and `read("verdict")` is the only way to
+# it. The same table ends another trouble of the notebooks: they looked for the file in whatever
+# folder they happened to be started from.
 #
 # ## 1.2 Words
-# The plainest way to cut: at white space. `re.split` with brackets keeps what it cuts at, so that nothing is lost:
+# The plainest way to cut: at white space.
+# `re.split` with brackets keeps what it cuts at, so that nothing is lost:
 
 # %%
 sample = "Hello , world. This is a test."
@@ -142,8 +149,8 @@ assert [piece for piece in re.split(r"(\s)", sample) if piece.strip()] == [
 ]
 
 # %% [markdown]
-# But `world.` with its full stop would be another word than `world`. So we also cut at punctuation marks and at the double dash, and
-# throw white space away:
+# But `world.` with its full stop would be another word than `world`. So we also cut at punctuation
+# marks and at the double dash, and throw white space away:
 
 # %%
 CUT = r"""([,.:;?_!"()']|--|\s)"""
@@ -155,9 +162,9 @@ assert words == split_words(text)
 expect(len(words), 4690, on_verdict)
 
 # %% [markdown]
-# What is a text made of? A few words come again and again, most come once. On logarithmic scales the curve is nearly a straight line,
-# in every language that has been looked at: *Zipf's law*. It is why a vocabulary of words is never complete: the tail of rare words has
-# no end.
+# What is a text made of? A few words come again and again, most come once. On logarithmic scales
+# the curve is nearly a straight line, in every language that has been looked at: *Zipf's law*. It
+# is why a vocabulary of words is never complete: the tail of rare words has no end.
 
 # %%
 counts = Counter(words)
@@ -196,8 +203,8 @@ plt.show()
 
 # %% [markdown]
 # ## 1.3 A vocabulary
-# Sort the different words and number them: that is a **vocabulary**, and the numbers are **token ids**. Which number a word gets means
-# nothing; that it is always the same one means everything.
+# Sort the different words and number them: that is a **vocabulary**, and the numbers are **token
+# ids**. Which number a word gets means nothing; that it is always the same one means everything.
 
 # %%
 vocab = {word: i for i, word in enumerate(sorted(set(words)))}
@@ -209,8 +216,8 @@ expect(len(vocab), 1130, on_verdict)
 expect((vocab.get("!"), vocab.get("yourself")), (0, 1129), on_verdict)
 
 # %% [markdown]
-# A **tokenizer** goes both ways: `encode` from text to ids, `decode` back. With a vocabulary both are one line, and a second one that
-# takes away the space before a mark.
+# A **tokenizer** goes both ways: `encode` from text to ids, `decode` back. With a vocabulary both
+# are one line, and a second one that takes away the space before a mark.
 
 
 # %%
@@ -235,7 +242,8 @@ assert encode(text, vocab, CUT) == tokenizer_v1.encode(text)
 assert decode(encode(text, vocab, CUT), vocab) == tokenizer_v1.decode(tokenizer_v1.encode(text))
 
 # %% [markdown]
-# Spaces and line breaks are gone for good, so this is not the text itself that comes back, only its words.
+# Spaces and line breaks are gone for good,
+# so this is not the text itself that comes back, only its words.
 #
 # **What went wrong: a word that vanishes.** Look at what happens to a slip of the pen ("pribe"):
 
@@ -257,8 +265,9 @@ expect(
 assert ids == SimpleTokenizerV1(vocab, unknown="drop").encode(slip)
 
 # %% [markdown]
-# A sentence without its point, and no complaint. A model trained on such text learns sentences that nobody wrote. The package's
-# tokenizer says so instead (and drops only when told to, `unknown="drop"`):
+# A sentence without its point, and no complaint. A model trained on such text learns sentences that
+# nobody wrote. The package's tokenizer says so instead (and drops only when told to,
+# `unknown="drop"`):
 
 # %%
 try:
@@ -269,9 +278,10 @@ else:
     raise AssertionError("an unknown word must not vanish")
 
 # %% [markdown]
-# **What went wrong: two rules where one was meant.** The notebook cut at `_` when it counted words, but not when it encoded. In this
-# text `_` marks words in italics: `its _rs_ as though`. Counting saw `_`, `rs`, `_`; encoding looked for the word `_rs_`, which nobody
-# had counted, and dropped it. The package has one function, `split_words`, for both.
+# **What went wrong: two rules where one was meant.** The notebook cut at `_` when it counted words,
+# but not when it encoded. In this text `_` marks words in italics: `its _rs_ as though`. Counting
+# saw `_`, `rs`, `_`; encoding looked for the word `_rs_`, which nobody had counted, and dropped it.
+# The package has one function, `split_words`, for both.
 
 # %% tags=["what-went-wrong"]
 italics = "multiplied its _rs_ as though"
@@ -284,7 +294,8 @@ expect(len(encode(italics, vocab, CUT)) - len(encode(italics, vocab, other_rule)
 # ## 1.4 Special tokens
 # Two ids that no word of the text has, put at the end of the vocabulary:
 #
-# - `<|unk|>`, *unknown*, stands where a word is not in the vocabulary, so that at least its place is kept;
+# - `<|unk|>`, *unknown*, stands where a word is not in the vocabulary,
+#   so that at least its place is kept;
 # - `<|endoftext|>` stands between two texts that have nothing to do with each other.
 
 # %%
@@ -309,8 +320,9 @@ expect(
 )
 
 # %% [markdown]
-# Special tokens are for whoever prepares the data. If a text merely *spells* one, it must stay plain text, or a stranger's comment
-# could end your document. So `encode` makes ids of them only where it is told to:
+# Special tokens are for whoever prepares the data. If a text merely *spells* one, it must stay
+# plain text, or a stranger's comment could end your document. So `encode` makes ids of them only
+# where it is told to:
 
 # %%
 two_texts = "tea is good <|endoftext|> I had always thought"
@@ -322,9 +334,10 @@ assert vocab_v2[END] not in tokenizer_v2.encode(two_texts)
 assert vocab_v2[END] in tokenizer_v2.encode(two_texts, allowed_special={END})
 
 # %% [markdown]
-# **What went wrong: two tokens spelt by ear.** The notebook added `<endoftext|>` and `|unk|>` (ids 1130 and 1131; look closely), then
-# looked for `<|unk|>`, did not find it, and filtered what it did not find. So the second tokenizer did exactly what the first had done:
-# *Hello* and *test* vanish. Names that must match belong in one place; ours are constants in `tokenizers/special.py`.
+# **What went wrong: two tokens spelt by ear.** The notebook added `<endoftext|>` and `|unk|>` (ids
+# 1130 and 1131; look closely), then looked for `<|unk|>`, did not find it, and filtered what it did
+# not find. So the second tokenizer did exactly what the first had done: *Hello* and *test* vanish.
+# Names that must match belong in one place; ours are constants in `tokenizers/special.py`.
 
 # %% tags=["what-went-wrong"]
 misspelt = build_vocab(text, ("<endoftext|>", "|unk|>"))
@@ -342,22 +355,24 @@ assert (
 
 # %% [markdown]
 # ## 1.5 Byte-pair encoding: pieces that fit any text
-# `<|unk|>` keeps the place and loses the word. Single characters would lose nothing, but a story of 20,000 characters is a long row,
-# and each says little. The way between: start with the smallest pieces and **join the two neighbours that stand together most often**.
-# Again. And again.
+# `<|unk|>` keeps the place and loses the word. Single characters would lose nothing, but a story of
+# 20,000 characters is a long row, and each says little. The way between: start with the smallest
+# pieces and **join the two neighbours that stand together most often**. Again. And again.
 #
 # ![Byte-pair encoding: the most frequent pair of neighbors becomes one token, three times in a
 # row](drawings/bpe-merges.svg)
 #
-# The smallest pieces are bytes: any text in any language, emoji included, is a row of numbers from 0 to 255.
+# The smallest pieces are bytes: any text in any language,
+# emoji included, is a row of numbers from 0 to 255.
 
 # %%
 for sign in ("a", "é", "π", "猫", "🐈"):
     print(sign, list(sign.encode("utf-8")))
 
 # %% [markdown]
-# First the text is cut into pieces that no join may cross: letters, digits or marks, with the space *before* them. So nothing is thrown
-# away, not even spaces, and `dog`, `dog.` and `dog!` share the piece for dog.
+# First the text is cut into pieces that no join may cross: letters, digits or marks, with the space
+# *before* them. So nothing is thrown away, not even spaces, and `dog`, `dog.` and `dog!` share the
+# piece for dog.
 
 # %%
 splitter = Splitter()  # GPT-2's rule
@@ -368,14 +383,16 @@ print(pieces[:12])
 assert "".join(pieces) == text
 
 # %% [markdown]
-# Now the algorithm, whole. Each different piece is kept once with its count; tokens 0 to 255 are the bytes (numbered in GPT-2's order,
-# those that can be printed first); when two pairs are equally frequent, the one with the smaller numbers goes first, so that the result
-# is always the same.
+# Now the algorithm, whole. Each different piece is kept once with its count; tokens 0 to 255 are
+# the bytes (numbered in GPT-2's order, those that can be printed first); when two pairs are equally
+# frequent, the one with the smaller numbers goes first, so that the result is always the same.
 
 
 # %%
 def learn(piece_counts, n_merges, order):
-    """Byte-pair encoding in its plainest form: (the merged pairs in order, the tokens in the text after each merge)."""
+    """Byte-pair encoding in its plainest form:
+    (the merged pairs in order, the tokens in the text after each merge).
+    """
     words = {
         tuple(order.index(byte) for byte in piece.encode("utf-8")): n
         for piece, n in piece_counts.items()
@@ -414,9 +431,9 @@ print(
 )
 
 # %% [markdown]
-# *h-e*, then *␣-t*, then *␣-the*: English reveals itself, although nobody told the program what a word is. The package learns the same
-# merges. It is much faster, since it does not count everything anew for each join (`tokenizers/bpe_train.py` says how); it must not
-# differ:
+# *h-e*, then *␣-t*, then *␣-the*: English reveals itself, although nobody told the program what a
+# word is. The package learns the same merges. It is much faster, since it does not count everything
+# anew for each join (`tokenizers/bpe_train.py` says how); it must not differ:
 
 # %%
 bpe = ByteBPE.train([text], 256 + N_MERGES, special_tokens=())
@@ -424,8 +441,8 @@ assert [bpe.token_bytes(i) for i in range(bpe.n_vocab)] == token_bytes
 print(f"all {bpe.n_vocab} tokens are the same")
 
 # %% [markdown]
-# Encoding a new text repeats the joins in the order they were learned: of all pairs in a piece, the one that was learned first is
-# joined first.
+# Encoding a new text repeats the joins in the order they were learned: of all pairs in a piece, the
+# one that was learned first is joined first.
 
 
 # %%
@@ -446,8 +463,9 @@ assert bpe.decode(bpe.encode("pribe, 猫 and 🐈")) == "pribe, 猫 and 🐈"
 print(f"{len(text)} characters are {len(by_hand)} tokens, and come back character for character")
 
 # %% [markdown]
-# GPT-2's vocabulary was learned in just this way, with 50,000 joins, from web pages. We do not learn it again, we load it (through the
-# `tiktoken` library, once from the network, then from its cache).
+# GPT-2's vocabulary was learned in just this way, with 50,000 joins, from web pages. We do not
+# learn it again, we load it (through the `tiktoken` library, once from the network, then from its
+# cache).
 
 # %%
 try:
@@ -468,12 +486,15 @@ expect(gpt2.encode("hello world"), [31373, 995], on_gpt2)
 expect((len(ids), ids[:4], ids[-3:]), (23, [15496, 11, 5211, 345], [287, 326, 5440]), on_gpt2)
 
 # %% [markdown]
-# The same sentence through smaller and larger vocabularies. `someunknownPlace` is in none of them, and none has to give it up:
+# The same sentence through smaller and larger vocabularies.
+# `someunknownPlace` is in none of them, and none has to give it up:
 
 
 # %%
 def show_tokens(ax, tokens, title, per_line):
-    """Draw tokens as coloured boxes, one character a cell; a dot is a space, two digits are a byte that is no character of its own."""
+    """Draw tokens as coloured boxes, one character a cell; a dot is a space, two digits are a byte
+    that is no character of its own.
+    """
     tints = ["#bfe0f5", "#fbdca0", "#bfe6d6", "#f5c7ad", "#e8cfe0"]
     x = y = 0
     for i, token in enumerate(tokens):
@@ -526,8 +547,9 @@ for ax, (title, tokens) in zip(axes, rows.items()):
 plt.show()
 
 # %% [markdown]
-# Each join makes the text shorter, the first ones most: mind the axis, on which every step to the right is ten times as many joins.
-# More joins mean shorter rows but a larger table of vectors to learn; vocabularies of today's models have 30,000 to 250,000 tokens.
+# Each join makes the text shorter, the first ones most: mind the axis, on which every step to the
+# right is ten times as many joins. More joins mean shorter rows but a larger table of vectors to
+# learn; vocabularies of today's models have 30,000 to 250,000 tokens.
 
 # %%
 n_bytes = len(text.encode("utf-8"))
@@ -567,8 +589,9 @@ plt.show()
 
 # %% [markdown]
 # ## 1.6 Guess the next token: windows and batches
-# What is a model to do with these ids? **Guess the next one.** For that nobody has to label anything: the text is question and answer
-# at once. Cut a window of four tokens, `x`; the answers `y` are the same window one place later.
+# What is a model to do with these ids? **Guess the next one.** For that nobody has to label
+# anything: the text is question and answer at once. Cut a window of four tokens, `x`; the answers
+# `y` are the same window one place later.
 #
 # ![A text cut into windows of four tokens; the targets are the same windows, one token
 # later](drawings/batch-windows.svg)
@@ -587,8 +610,9 @@ expect(len(token_ids), 5145, on_verdict and on_gpt2)
 expect((x, y), ([290, 4920, 2241, 287], [4920, 2241, 287, 257]), on_verdict and on_gpt2)
 
 # %% [markdown]
-# One window is four exercises, a short context and a long one alike. The next window starts `stride` tokens further on. With a stride
-# of 1 every token is seen in four windows; with a stride as long as the window, in one:
+# One window is four exercises, a short context and a long one alike. The next window starts
+# `stride` tokens further on. With a stride of 1 every token is seen in four windows; with a stride
+# as long as the window, in one:
 
 # %% tags=["plot"]
 fig, axes = plt.subplots(1, 2, figsize=(8.6, 2.7), sharey=True)
@@ -628,9 +652,9 @@ for max_length, stride in ((4, 1), (4, 4), (256, 128)):
     print(f"max_length {max_length:>3}, stride {stride:>3}: {len(dataset)} windows")
 
 # %% [markdown]
-# A **data loader** stacks several windows into a batch, so that the hardware has something to do, and shuffles them, so that the model
-# does not see the story in order ten times. In its first two batches of one window each, with nothing shuffled, the second `x` goes on
-# where the first stopped:
+# A **data loader** stacks several windows into a batch, so that the hardware has something to do,
+# and shuffles them, so that the model does not see the story in order ten times. In its first two
+# batches of one window each, with nothing shuffled, the second `x` goes on where the first stopped:
 
 # %%
 loader = create_dataloader_V1(
@@ -666,9 +690,9 @@ assert torch.equal(inputs[:, 1:], targets[:, :-1])
 
 # %% [markdown]
 # ## 1.7 Embeddings: numbers that mean something
-# Token 4920 is not "more" than token 290; ids are names. A model needs numbers in which *nearness* can mean something. So each token
-# gets a **vector**, a row of a table, and the table's numbers are learned like everything else. Looking a row up is all that
-# `torch.nn.Embedding` does:
+# Token 4920 is not "more" than token 290; ids are names. A model needs numbers in which *nearness*
+# can mean something. So each token gets a **vector**, a row of a table, and the table's numbers are
+# learned like everything else. Looking a row up is all that `torch.nn.Embedding` does:
 
 # %%
 torch.manual_seed(124)
@@ -690,9 +714,10 @@ torch.testing.assert_close(
 )
 
 # %% [markdown]
-# **What went wrong: a number that nobody reads.** Beside this table the notebook wrote `vocab_size = 100`, and gave its tokenizer's cell a
-# `text = ...`; no line reads either. The table has 50,257 rows whatever the name says, and who changes the 100 wonders why nothing
-# changes. So the package takes no setting that it would ignore:
+# **What went wrong: a number that nobody reads.** Beside this table the notebook wrote `vocab_size
+# = 100`, and gave its tokenizer's cell a `text = ...`; no line reads either. The table has 50,257
+# rows whatever the name says, and who changes the 100 wonders why nothing changes. So the package
+# takes no setting that it would ignore:
 
 # %% tags=["what-went-wrong"]
 vocab_size = 100
@@ -705,8 +730,9 @@ else:
     raise AssertionError("a setting that nobody reads must not be taken in silence")
 
 # %% [markdown]
-# Looking up a row is the same as multiplying by a row that is 0 everywhere and 1 at the token's place ("one-hot"), only without the
-# 50,256 needless products. So an embedding is a linear layer like any other, and can be trained like one:
+# Looking up a row is the same as multiplying by a row that is 0 everywhere and 1 at the token's
+# place ("one-hot"), only without the 50,256 needless products. So an embedding is a linear layer
+# like any other, and can be trained like one:
 
 # %%
 one_hot = torch.nn.functional.one_hot(torch.tensor([3]), 50257).float()  # [1, V]
@@ -714,8 +740,9 @@ torch.testing.assert_close(one_hot @ table, table[[3]])
 print("row 3 of the table = one-hot of 3 times the table")
 
 # %% [markdown]
-# The tokens of a window all go in at once, and attention (step 2) asks who is like whom, not who stands where. *Dog bites man* would be
-# *man bites dog*. So there is a second table, with one vector for each **place**, and the two are added:
+# The tokens of a window all go in at once, and attention (step 2) asks who is like whom, not who
+# stands where. *Dog bites man* would be *man bites dog*. So there is a second table, with one
+# vector for each **place**, and the two are added:
 #
 # ![Embedding: a token id picks a row of the token table, its position a row of the position table; they are
 # added](drawings/embedding.svg)
@@ -759,12 +786,13 @@ fig.colorbar(shown, ax=axes, shrink=0.9, label="value")
 plt.show()
 
 # %% [markdown]
-# The tables are random now. That *king* and *queen* become neighbours is not put in by anyone; it comes from guessing the next token a
-# few million times.
+# The tables are random now. That *king* and *queen* become neighbours is not put in by anyone; it
+# comes from guessing the next token a few million times.
 #
-# **What went wrong: a space that a notebook forgives.** Some definitions of the notebooks began with a space,
-# ` def create_dataloader_V1(...)`. A notebook cell strips what all lines have in common and runs; the same lines in a file are an
-# error. That is one reason why these lessons are plain Python files, from which the notebooks are made:
+# **What went wrong: a space that a notebook forgives.** Some definitions of the notebooks began
+# with a space, ` def create_dataloader_V1(...)`. A notebook cell strips what all lines have in
+# common and runs; the same lines in a file are an error. That is one reason why these lessons are
+# plain Python files, from which the notebooks are made:
 
 # %% tags=["what-went-wrong"]
 try:
@@ -879,5 +907,5 @@ check("1.9", ...)
 # - An embedding is a table of learned rows; a second table says where a token stands.
 # - A rule or a name that must be the same in two places belongs in one.
 #
-# What runs: `src/llm_scratch/tokenizers/`, `src/llm_scratch/data/text.py`. Next: `lessons/step2_attention.py` lets these vectors talk
-# to each other.
+# What runs: `src/llm_scratch/tokenizers/`, `src/llm_scratch/data/text.py`. Next:
+# `lessons/step2_attention.py` lets these vectors talk to each other.

@@ -9,11 +9,13 @@
 # %% [markdown]
 # # Step 2: attention, or how a token asks the others
 #
-# *it* in "the cup fell off the table because **it** was wet" means nothing alone. To know what *it* is, a reader looks back at *cup*
-# and *table*, decides how much each matters, and takes some meaning from both. That is the whole of attention: **look, weigh, mix**.
+# *it* in "the cup fell off the table because **it** was wet" means nothing alone. To know what *it*
+# is, a reader looks back at *cup* and *table*, decides how much each matters, and takes some
+# meaning from both. That is the whole of attention: **look, weigh, mix**.
 #
-# We build it in eight small steps, from a sum that you can do by hand to the layer that runs inside GPT. Each step is written out here
-# once and then *asserted* equal to what the package runs: nothing in this lesson has to be believed.
+# We build it in eight small steps, from a sum that you can do by hand to the layer that runs inside
+# GPT. Each step is written out here once and then *asserted* equal to what the package runs:
+# nothing in this lesson has to be believed.
 #
 # | step | new idea |
 # |---|---|
@@ -27,7 +29,8 @@
 # | 2.8 | many heads at once |
 # | 2.9 | training one, to see what it learns to look at |
 #
-# Run it as a notebook or as `python lessons/step2_attention.py`. It takes some ten seconds and needs no network.
+# Run it as a notebook or as `python lessons/step2_attention.py`.
+# It takes some ten seconds and needs no network.
 
 # %% tags=["setup"]
 import dis
@@ -59,8 +62,9 @@ def close(got, want, atol=6e-5):
 
 
 # %% [markdown]
-# Six words, and for each a list of three numbers (a *vector*). In a real model these numbers are learned and there are 768 of them;
-# three are enough to see every step. What a word's vector holds does not matter here, only how vectors are compared.
+# Six words, and for each a list of three numbers (a *vector*). In a real model these numbers are
+# learned and there are 768 of them; three are enough to see every step. What a word's vector holds
+# does not matter here, only how vectors are compared.
 
 # %%
 words = ["small", "steps", "take", "you", "very", "far"]
@@ -77,8 +81,9 @@ inputs = torch.tensor(
 
 # %% [markdown]
 # ## 2.1 Likeness
-# Multiply two vectors number by number and add up: the **dot product**. It is large when both are large in the same places, so it
-# serves as a measure of likeness. How alike are *steps* and *small*?
+# Multiply two vectors number by number and add up: the **dot product**. It is large when both are
+# large in the same places, so it serves as a measure of likeness. How alike are *steps* and
+# *small*?
 
 # %%
 by_hand = 0.56 * 0.43 + 0.84 * 0.20 + 0.56 * 0.90
@@ -89,7 +94,8 @@ close(inputs[1] @ inputs[0], by_hand)
 close(by_hand, 0.9128)
 
 # %% [markdown]
-# One matrix product compares *steps* with all six words. The word that asks is called the **query**; the answers are its **scores**.
+# One matrix product compares *steps* with all six words. The word that asks is called the
+# **query**; the answers are its **scores**.
 
 # %%
 query = inputs[1]  # [d_in]
@@ -101,7 +107,8 @@ close(scores, [0.9128, 1.3328, 1.0276, 0.8428, 1.1424, 0.8848])
 
 # %% [markdown]
 # ## 2.2 Weights, and a mixture
-# Scores say who matters; to *mix* we need shares that add up to 1. Dividing by the sum would do, as long as no score is negative:
+# Scores say who matters; to *mix* we need shares that add up to 1.
+# Dividing by the sum would do, as long as no score is negative:
 
 # %%
 shares = scores / scores.sum()
@@ -109,7 +116,8 @@ close(shares, [0.1486, 0.2170, 0.1673, 0.1372, 0.1860, 0.1440])
 print("divided by the sum:", shares, "sum:", round(shares.sum().item(), 4))
 
 # %% [markdown]
-# Scores can be negative, so one takes e to the power of each first: always positive, and order is kept. This is **softmax**:
+# Scores can be negative, so one takes e to the power of each first:
+# always positive, and order is kept. This is **softmax**:
 #
 # $$\mathrm{softmax}(s)_i = \frac{e^{s_i}}{\sum_j e^{s_j}}$$
 
@@ -129,9 +137,10 @@ torch.testing.assert_close(weights, torch.softmax(scores, dim=0))
 torch.testing.assert_close(weights, lesson_models.softmax_navie(scores))
 
 # %% [markdown]
-# **What went wrong: e to the power of 100.** The formula as it stands breaks on large scores: a float32 ends near $3.4\cdot10^{38}$,
-# and $e^{100}$ is more. Infinity divided by infinity is *not a number*. Taking the largest score off every score first changes nothing
-# in the result (both sides of the fraction shrink alike) and keeps every power at most 1. PyTorch's softmax does just that.
+# **What went wrong: e to the power of 100.** The formula as it stands breaks on large scores: a
+# float32 ends near $3.4\cdot10^{38}$, and $e^{100}$ is more. Infinity divided by infinity is *not a
+# number*. Taking the largest score off every score first changes nothing in the result (both sides
+# of the fraction shrink alike) and keeps every power at most 1. PyTorch's softmax does just that.
 
 # %%
 large = torch.tensor([100.0, 99.0, 98.0])
@@ -146,8 +155,8 @@ torch.testing.assert_close(
 )  # the package's is mended
 
 # %% [markdown]
-# Now the mixture: 15 % of *small*, 22 % of *steps*, 16 % of *take* and so on. The result is the **context vector** of *steps*: the word
-# as it is meant *in this sentence*.
+# Now the mixture: 15 % of *small*, 22 % of *steps*, 16 % of *take* and so on. The result is the
+# **context vector** of *steps*: the word as it is meant *in this sentence*.
 
 # %%
 context = weights @ inputs  # [d_in]
@@ -157,8 +166,8 @@ print("steps, in context:", context)
 close(context, [0.4494, 0.6051, 0.5260])
 
 # %% [markdown]
-# Every word may ask. A single product gives all 36 scores, softmax along each row gives all weights, a second product gives all
-# mixtures.
+# Every word may ask. A single product gives all 36 scores, softmax along each row gives all
+# weights, a second product gives all mixtures.
 
 # %%
 scores = inputs @ inputs.T  # [T, T]
@@ -174,7 +183,9 @@ close(weights.sum(-1), [1.0] * 6)
 
 # %% tags=["plot"]
 def show_weights(ax, grid, words, title):
-    """Draw who (row) looks how much at whom (column); the same weight has the same blue in every picture, exactly 0 stays grey."""
+    """Draw who (row) looks how much at whom (column);
+    the same weight has the same blue in every picture, exactly 0 stays grey.
+    """
     grid = grid.detach()
     shade = grid.clamp(max=1) ** 0.6  # brings out the small weights
     ax.imshow(shade.masked_fill(grid == 0, torch.nan).numpy(), cmap="Blues", vmin=0, vmax=1)
@@ -203,20 +214,21 @@ show_weights(
 plt.show()
 
 # %% [markdown]
-# Everybody looks at everybody about alike. No wonder: nothing has been learned, likeness of the raw vectors decides. What is missing
-# are numbers that training can turn.
+# Everybody looks at everybody about alike. No wonder: nothing has been learned, likeness of the raw
+# vectors decides. What is missing are numbers that training can turn.
 #
 # ## 2.3 Query, key, value
-# Looking something up has three parts, as in a library: what I am looking for (**query**), what the label on the spine says (**key**),
-# and what is inside the book (**value**). So each token gets three views of itself, made by three matrices that are learned:
+# Looking something up has three parts, as in a library: what I am looking for (**query**), what the
+# label on the spine says (**key**), and what is inside the book (**value**). So each token gets
+# three views of itself, made by three matrices that are learned:
 #
 # $$q = x W_q, \qquad k = x W_k, \qquad v = x W_v$$
 #
 # ![Attention for one token: its query is compared with all keys, softmax makes weights, the weights mix the
 # values](drawings/look-weigh-mix.svg)
 #
-# Scores compare a query with keys; the mixture is made of values. We go from three numbers per token to two, so that sizes are easy to
-# tell apart.
+# Scores compare a query with keys; the mixture is made of values. We go from three numbers per
+# token to two, so that sizes are easy to tell apart.
 
 # %%
 torch.manual_seed(123)
@@ -238,7 +250,8 @@ close(scores_2[1], 1.5944)
 close(scores_2, [1.2516, 1.5944, 1.3049, 0.7979, 1.6963, 0.7657])
 
 # %% [markdown]
-# Before softmax, scores are divided by $\sqrt{D}$, the root of the length of a key. That is the famous formula:
+# Before softmax, scores are divided by $\sqrt{D}$,
+# the root of the length of a key. That is the famous formula:
 #
 # $$\mathrm{attention}(Q, K, V) = \mathrm{softmax}\!\left(\frac{QK^\top}{\sqrt{D}}\right) V$$
 
@@ -253,9 +266,10 @@ close(weights_2, [0.1635, 0.2083, 0.1698, 0.1186, 0.2239, 0.1159])
 close(context_2, [0.2916, 0.7877])
 
 # %% [markdown]
-# **Why the root?** A dot product of $D$ random pairs is a sum of $D$ random numbers: its spread grows like $\sqrt{D}$. Without the
-# division, softmax over long keys gives nearly everything to one token, whichever is ahead by luck, and where softmax is that sure, it
-# has almost no slope left to learn from.
+# **Why the root?** A dot product of $D$ random pairs is a sum of $D$ random numbers: its spread
+# grows like $\sqrt{D}$. Without the division, softmax over long keys gives nearly everything to one
+# token, whichever is ahead by luck, and where softmax is that sure, it has almost no slope left to
+# learn from.
 
 # %%
 torch.manual_seed(1)
@@ -291,8 +305,8 @@ assert largest["divided by the root of D"][-1] < 0.4
 
 # %% [markdown]
 # ## 2.4 The same as a class
-# A class keeps the three matrices and says what to do with *any* `x`. Notice that `forward` uses `x` and `self` and nothing else; below
-# we see why that is worth a sentence.
+# A class keeps the three matrices and says what to do with *any* `x`. Notice that `forward` uses
+# `x` and `self` and nothing else; below we see why that is worth a sentence.
 
 
 # %%
@@ -336,8 +350,9 @@ torch.manual_seed(123)
 torch.testing.assert_close(sa_v1(inputs), lesson_models.SelfAttention_v1(d_in, d_out)(inputs))
 
 # %% [markdown]
-# `nn.Linear` is such a matrix with a better start: `torch.rand` draws between 0 and 1, all positive, while `nn.Linear` draws around 0,
-# and smaller the more inputs there are. It stores its matrix the other way round, hence the transpose when we copy.
+# `nn.Linear` is such a matrix with a better start: `torch.rand` draws between 0 and 1, all
+# positive, while `nn.Linear` draws around 0, and smaller the more inputs there are. It stores its
+# matrix the other way round, hence the transpose when we copy.
 
 
 # %%
@@ -381,10 +396,12 @@ torch.testing.assert_close(twin(inputs), sa_v2(inputs))
 print("the two versions agree when they hold the same matrices")
 
 # %% [markdown]
-# **What went wrong: a class that reads the room instead of its arguments.** The first notebook's `forward` was written as below. It
-# runs, it prints six rows that look right, and it is wrong three times: it takes `inputs` instead of `x`, `W_query` instead of
-# `self.W_query`, and by a slip of the pen stores the new weights as `attn_weighs`, then uses an *old* `attn_weights` left over from
-# section 2.2. In a notebook every name of every earlier cell is still in the room, so Python finds something and says nothing.
+# **What went wrong: a class that reads the room instead of its arguments.** The first notebook's
+# `forward` was written as below. It runs, it prints six rows that look right, and it is wrong three
+# times: it takes `inputs` instead of `x`, `W_query` instead of `self.W_query`, and by a slip of the
+# pen stores the new weights as `attn_weighs`, then uses an *old* `attn_weights` left over from
+# section 2.2. In a notebook every name of every earlier cell is still in the room, so Python finds
+# something and says nothing.
 
 # %% tags=["what-went-wrong"]
 attn_weights = weights  # left over from section 2.2, as in the notebook
@@ -416,7 +433,8 @@ close(broken(inputs)[0], [0.2772, 0.7753])
 close((attn_weights @ sa_v2.W_value(inputs))[0], [-0.5356, -0.0864])  # the same slip in version 2
 
 # %% [markdown]
-# The output does not depend on the input at all! Python can list what a function takes from the room:
+# The output does not depend on the input at all! Python can
+# list what a function takes from the room:
 
 
 # %%
@@ -435,10 +453,12 @@ assert taken_from_the_room(SelfAttention_v1.forward) == []
 
 # %% [markdown]
 # ## 2.5 Hiding the future
-# GPT learns to guess the next word, so while it reads *take* it must not see *you*. A token may look back and at itself, never ahead:
-# of the 6 x 6 table only the lower triangle is allowed. That is the **causal mask**. There are two ways to get there.
+# GPT learns to guess the next word, so while it reads *take* it must not see *you*. A token may
+# look back and at itself, never ahead: of the 6 x 6 table only the lower triangle is allowed. That
+# is the **causal mask**. There are two ways to get there.
 #
-# **Way one:** set the forbidden weights to 0, then divide each row by its sum, so that it is 100 % again.
+# **Way one:** set the forbidden weights to 0,
+# then divide each row by its sum, so that it is 100 % again.
 
 # %%
 queries, keys, values = (
@@ -453,8 +473,9 @@ way_one = free * lower
 way_one = way_one / way_one.sum(-1, keepdim=True)  # [T, T]
 
 # %% [markdown]
-# **Way two:** put minus infinity in the forbidden places *before* softmax. $e^{-\infty} = 0$, so the forbidden get nothing and each row
-# sums to 1 by itself. One step fewer, and the one that everybody uses.
+# **Way two:** put minus infinity in the forbidden places *before* softmax. $e^{-\infty} = 0$, so
+# the forbidden get nothing and each row sums to 1 by itself. One step fewer, and the one that
+# everybody uses.
 #
 # ![The causal mask: scores above the diagonal become minus infinity, so softmax gives later tokens a weight of
 # 0](drawings/causal-mask.svg)
@@ -503,10 +524,11 @@ print("words whose output changed:", moved)
 assert moved == ["far"]
 
 # %% [markdown]
-# **What went wrong: one dimension too many, and weights from elsewhere.** The notebook wrote `torch.ones(n, n, n)`: a cube, where a
-# square was meant. Nothing failed, because PyTorch *broadcasts*: a `[6, 6]` table against a `[6, 6, 6]` mask gives six equal copies.
-# The numbers of each copy are right, so only the shape gives it away: look at shapes. And its first way masked the left-over weights of
-# section 2.2, so the two ways that ought to agree did not, and nobody noticed.
+# **What went wrong: one dimension too many, and weights from elsewhere.** The notebook wrote
+# `torch.ones(n, n, n)`: a cube, where a square was meant. Nothing failed, because PyTorch
+# *broadcasts*: a `[6, 6]` table against a `[6, 6, 6]` mask gives six equal copies. The numbers of
+# each copy are right, so only the shape gives it away: look at shapes. And its first way masked the
+# left-over weights of section 2.2, so the two ways that ought to agree did not, and nobody noticed.
 
 # %% tags=["what-went-wrong"]
 cube = torch.ones(6, 6, 6).triu(1).bool()
@@ -525,9 +547,10 @@ close(stale[3, :4], [0.2470, 0.2834, 0.2020, 0.2675])
 
 # %% [markdown]
 # ## 2.6 Forgetting at random
-# A network that may lean on a single connection will. **Dropout** cuts each connection with a chance of, say, 30 % while training, so
-# that it has to learn more than one way. The ones that stay are made larger by $1/(1-0.3) = 1.43$, so that sums stay the same on
-# average. When the model is used, dropout does nothing.
+# A network that may lean on a single connection will. **Dropout** cuts each connection with a
+# chance of, say, 30 % while training, so that it has to learn more than one way. The ones that stay
+# are made larger by $1/(1-0.3) = 1.43$, so that sums stay the same on average. When the model is
+# used, dropout does nothing.
 
 # %%
 print("scale at 30 %:", 1 / (1 - 0.3))
@@ -551,9 +574,9 @@ plt.show()
 
 # %% [markdown]
 # ## 2.7 Many sequences at once
-# Training reads many texts at a time: `x` becomes `[B, T, d_in]`. Two things change: transposing swaps the *last two* dimensions, and
-# the mask is cut to the length that really came. A mask is not learned, so it is a *buffer*: it moves to the GPU with the model, but
-# gets no gradient.
+# Training reads many texts at a time: `x` becomes `[B, T, d_in]`. Two things change: transposing
+# swaps the *last two* dimensions, and the mask is cut to the length that really came. A mask is not
+# learned, so it is a *buffer*: it moves to the GPU with the model, but gets no gradient.
 
 
 # %%
@@ -600,8 +623,9 @@ torch.testing.assert_close(
 
 # %% [markdown]
 # ## 2.8 Many heads at once
-# One head makes one mixture. But *it* may want to know at once *what* is meant and *which verb* comes next. So several heads look in
-# parallel, each with matrices of its own, and their findings are laid side by side.
+# One head makes one mixture. But *it* may want to know at once *what* is meant and *which verb*
+# comes next. So several heads look in parallel, each with matrices of its own, and their findings
+# are laid side by side.
 
 
 # %%
@@ -638,15 +662,17 @@ torch.testing.assert_close(
 )
 
 # %% [markdown]
-# The wrapper runs its heads in a row. A GPU is happier with one large product than with twelve small ones, so the real layer, the
-# package's `MultiHeadAttention`, makes all queries with **one** matrix and then cuts the result into heads: `[B, T, C]` is *viewed* as
-# `[B, T, H, D]`, and `transpose` brings the heads forward: `[B, H, T, D]`. At the end a further matrix, `out_proj`, lets the heads'
-# findings talk to each other.
+# The wrapper runs its heads in a row. A GPU is happier with one large product than with twelve
+# small ones, so the real layer, the package's `MultiHeadAttention`, makes all queries with **one**
+# matrix and then cuts the result into heads: `[B, T, C]` is *viewed* as `[B, T, H, D]`, and
+# `transpose` brings the heads forward: `[B, H, T, D]`. At the end a further matrix, `out_proj`,
+# lets the heads' findings talk to each other.
 #
 # ![Heads: one matrix makes all queries, each vector is cut into equal parts, each head attends alone, parts are
 # joined](drawings/heads.svg)
 #
-# Is it the same thing? Lay the wrapper's matrices on top of each other, let `out_proj` do nothing, and it must be:
+# Is it the same thing? Lay the wrapper's matrices on top of each other,
+# let `out_proj` do nothing, and it must be:
 
 # %%
 mha = MultiHeadAttention(d_in, 4, context_length=6, dropout=0.0, num_heads=2)
@@ -661,8 +687,8 @@ torch.testing.assert_close(mha(noise), wrapper(noise))
 print("one matrix cut into heads = heads one by one")
 
 # %% [markdown]
-# And here is the whole of it by hand, from the formula, against the fused kernel that the package calls (it never writes the T x T
-# table to memory, which is why it is fast):
+# And here is the whole of it by hand, from the formula, against the fused kernel that the package
+# calls (it never writes the T x T table to memory, which is why it is fast):
 
 # %%
 torch.manual_seed(0)
@@ -676,9 +702,10 @@ torch.testing.assert_close(layer(x), layer.out_proj(mixed.transpose(1, 2).reshap
 print("formula = kernel")
 
 # %% [markdown]
-# **What went wrong: a section that never ran its subject.** Under the heading about splitting the weights, the notebook made another
-# `MultiHeadAttentionWrapper` and printed `[2, 6, 6]`; the class `MultiHeadAttention` was never used. The shape tells them apart: the
-# wrapper gives *heads x d_out* numbers a token, the real layer gives *d_out*.
+# **What went wrong: a section that never ran its subject.** Under the heading about splitting the
+# weights, the notebook made another `MultiHeadAttentionWrapper` and printed `[2, 6, 6]`; the class
+# `MultiHeadAttention` was never used. The shape tells them apart: the wrapper gives *heads x d_out*
+# numbers a token, the real layer gives *d_out*.
 
 # %% tags=["what-went-wrong"]
 print(
@@ -694,18 +721,21 @@ assert MultiHeadAttention(3, 4, 6, 0.0, num_heads=2)(batch).shape == (2, 6, 4)
 
 # %% [markdown]
 # ## 2.9 A head that has learned where to look
-# So far the matrices were random, and the pictures pale. Here is a game that can only be won by looking at the right place. Seven cards
-# are laid out, each with a colour and a digit; an eighth shows only a colour, and one must say the digit of that colour's card:
+# So far the matrices were random, and the pictures pale. Here is a game that can only be won by
+# looking at the right place. Seven cards are laid out, each with a colour and a digit; an eighth
+# shows only a colour, and one must say the digit of that colour's card:
 #
 # `red 3 · blue 7 · green 1 · ... · blue ?` gives `7`
 #
-# Each card is a vector: eight places for the colour, ten for the digit. One attention layer from the package and one `nn.Linear` that
-# names a digit, and a second of training.
+# Each card is a vector: eight places for the colour, ten for the digit. One attention layer from
+# the package and one `nn.Linear` that names a digit, and a second of training.
 
 
 # %%
 def deal(n_games, generator):
-    """Games as vectors [n_games, 8, 18] with answers [n_games]: seven cards of different colours, then one of those colours alone."""
+    """Games as vectors [n_games, 8, 18] with answers [n_games]: seven cards of different colours,
+    then one of those colours alone.
+    """
     colours = torch.rand(n_games, 8, generator=generator).argsort(1)[
         :, :7
     ]  # [n, 7], no colour twice
@@ -784,9 +814,10 @@ plt.show()
 assert labels[tables[1].argmax()].split()[0] == labels[-1].split()[0]
 
 # %% [markdown]
-# The question looks at the cards of its own colour: at the one that has the answer and, as that costs nothing, at itself, which shows
-# no digit. Nobody told it to compare colours: `W_query` and `W_key` learned to bring the colours out, `W_value` to bring out the digit,
-# because that is what wins. A GPT's heads learn in just this way, only the game is "guess the next word".
+# The question looks at the cards of its own colour: at the one that has the answer and, as that
+# costs nothing, at itself, which shows no digit. Nobody told it to compare colours: `W_query` and
+# `W_key` learned to bring the colours out, `W_value` to bring out the digit, because that is what
+# wins. A GPT's heads learn in just this way, only the game is "guess the next word".
 
 # %% [markdown]
 # ## 2.10 Try it yourself
@@ -890,8 +921,10 @@ check("2.10", ...)
 # ## Summary
 # - Attention is: compare (query with keys), turn into shares (softmax), mix (values).
 # - Divide by $\sqrt{D}$, or softmax becomes too sure to learn.
-# - The future is hidden with minus infinity *before* softmax; change a later word and no earlier output moves.
+# - The future is hidden with minus infinity *before* softmax;
+#   change a later word and no earlier output moves.
 # - Heads are one big matrix product, cut up.
 # - Look at shapes, and let no function read what was not handed to it.
 #
-# What runs: `src/llm_scratch/model/attention.py`. Next: `lessons/step3_gpt.py` stacks this layer into a GPT.
+# What runs: `src/llm_scratch/model/attention.py`. Next:
+# `lessons/step3_gpt.py` stacks this layer into a GPT.

@@ -9,9 +9,10 @@
 # %% [markdown]
 # # Step 3: the GPT model, part by part
 #
-# Step 2 built attention, the part that lets a token ask the others. A GPT is that part, five simpler ones, and a pile: the same block
-# stacked a dozen times. At the end of this lesson there is a whole model, every one of its numbers is counted, and it writes, though
-# only gibberish: nobody has taught it anything yet. That is Step 4.
+# Step 2 built attention, the part that lets a token ask the others. A GPT is that part, five
+# simpler ones, and a pile: the same block stacked a dozen times. At the end of this lesson there is
+# a whole model, every one of its numbers is counted, and it writes, though only gibberish: nobody
+# has taught it anything yet. That is Step 4.
 #
 # | step | new idea |
 # |---|---|
@@ -25,9 +26,10 @@
 # | 3.8 | where 124 million numbers live |
 # | 3.9 | a loop that writes |
 #
-# As before, each stepping stone is built here once and then *asserted* equal to what the package runs. Run it as a notebook or as
-# `python lessons/step3_gpt.py`. It takes some fifteen seconds and needs no network. With `LLM_SCRATCH_FULL=1` it also builds the
-# largest GPT-2, which needs 7 GB of memory and a minute.
+# As before, each stepping stone is built here once and then *asserted* equal to what the package
+# runs. Run it as a notebook or as `python lessons/step3_gpt.py`. It takes some fifteen seconds and
+# needs no network. With `LLM_SCRATCH_FULL=1` it also builds the largest GPT-2, which needs 7 GB of
+# memory and a minute.
 
 # %% tags=["setup"]
 import os
@@ -73,8 +75,9 @@ def close(got, want, atol=6e-5):
 
 # %% [markdown]
 # ## 3.1 The outline
-# From outside, a GPT is a function. In go the ids of some tokens. Out comes, *for each of them*, a score for every token of the
-# vocabulary: how fitting would it be as the next one? Such a score is called a **logit**.
+# From outside, a GPT is a function. In go the ids of some tokens. Out comes, *for each of them*, a
+# score for every token of the vocabulary: how fitting would it be as the next one? Such a score is
+# called a **logit**.
 #
 # Seven numbers say what shape a GPT has:
 
@@ -90,8 +93,8 @@ GPT_CONFIG_124M = {
 }
 
 # %% [markdown]
-# Two sentences of four tokens each will accompany us. If GPT-2's vocabulary is not on this machine and cannot be fetched, we take their
-# ids as known and go on without turning ids back into words.
+# Two sentences of four tokens each will accompany us. If GPT-2's vocabulary is not on this machine
+# and cannot be fetched, we take their ids as known and go on without turning ids back into words.
 
 # %%
 try:
@@ -107,10 +110,12 @@ if tokenizer is not None:
 print(batch)
 
 # %% [markdown]
-# Now the outline. `DummyGPTModel` has a real beginning (a table with a vector for each token, another for each position) and a real
-# end (a matrix that turns a vector into 50257 scores). In between, where the thinking will go, it does nothing at all.
+# Now the outline. `DummyGPTModel` has a real beginning (a table with a vector for each token,
+# another for each position) and a real end (a matrix that turns a vector into 50257 scores). In
+# between, where the thinking will go, it does nothing at all.
 #
-# The shape below is 1600 wide, with 48 blocks: the largest GPT-2. With blocks that do nothing it is quickly made.
+# The shape below is 1600 wide, with 48 blocks: the largest GPT-2.
+# With blocks that do nothing it is quickly made.
 
 # %%
 GPT_CONFIG_XL = {**GPT_CONFIG_124M, "emb_dim": 1600, "n_heads": 25, "n_layers": 48}
@@ -124,10 +129,11 @@ close(logits[0, 0, -3:], [-0.4876, 0.5665, 0.5488])
 del logits
 
 # %% [markdown]
-# **What went wrong: a name that lies about the size.** In the first notebook the shape above, 1600 wide, was called
-# `GPT_CONFIG_124M`. It makes a model of 1.6 *billion* numbers, and a laptop that has less than 7 GB to spare stops responding. One can
-# know such a thing before it hurts. A model on PyTorch's **meta device** has all its shapes and none of its numbers; it weighs nothing
-# and can be counted:
+# **What went wrong: a name that lies about the size.** In the first notebook the shape above, 1600
+# wide, was called `GPT_CONFIG_124M`. It makes a model of 1.6 *billion* numbers, and a laptop that
+# has less than 7 GB to spare stops responding. One can know such a thing before it hurts. A model
+# on PyTorch's **meta device** has all its shapes and none of its numbers; it weighs nothing and can
+# be counted:
 
 # %% tags=["what-went-wrong"]
 with torch.device("meta"):
@@ -138,8 +144,9 @@ assert n_huge == ModelConfig.of(GPT_CONFIG_XL).n_params == 1_637_792_000
 assert f"{n_huge * 4 / 1024**2:.2f}" == "6247.68"
 
 # %% [markdown]
-# **What went wrong: a part that was made and never used.** The first outline created `final_norm` and then forgot to call it. Python
-# does not mind. A *hook* is a function that a part calls whenever it runs, so hooks can say which parts never did:
+# **What went wrong: a part that was made and never used.** The first outline created `final_norm`
+# and then forgot to call it. Python does not mind. A *hook* is a function that a part calls
+# whenever it runs, so hooks can say which parts never did:
 
 
 # %% tags=["what-went-wrong"]
@@ -173,19 +180,22 @@ assert never_ran(lesson_models.DummyGPTModel(small), batch) == []
 
 # %% [markdown]
 # ## 3.2 Layer norm: a steady size
-# A model multiplies and adds, block after block. Numbers that grow a little in each block are huge after forty, and numbers that shrink
-# are gone; in both cases learning stalls. **Layer norm** is the cure: take one token's numbers, shift them so that their mean is 0,
-# scale them so that their variance is 1. Each token for itself; no token sees another here.
+# A model multiplies and adds, block after block. Numbers that grow a little in each block are huge
+# after forty, and numbers that shrink are gone; in both cases learning stalls. **Layer norm** is
+# the cure: take one token's numbers, shift them so that their mean is 0, scale them so that their
+# variance is 1. Each token for itself; no token sees another here.
 #
 # $$\mathrm{norm}(x) = \mathrm{scale}\cdot\frac{x - \mathrm{mean}(x)}{\sqrt{\mathrm{var}(x) + \varepsilon}} + \mathrm{shift}$$
 #
-# `scale` and `shift` start at 1 and 0 and are learned: the model may undo the norm where that helps. The tiny $\varepsilon$ keeps us
-# from dividing by 0.
+# `scale` and `shift` start at 1 and 0 and are learned: the model may undo the norm where that
+# helps. The tiny $\varepsilon$ keeps us from dividing by 0.
 
 
 # %%
 class LayerNorm(nn.Module):
-    """Mean 0 and variance 1 for each token, then what training makes of it. [..., emb_dim] -> the same shape."""
+    """Mean 0 and variance 1 for each token, then what training makes of it.
+    [..., emb_dim] -> the same shape.
+    """
 
     def __init__(self, emb_dim):
         super().__init__()
@@ -247,7 +257,8 @@ draw_tokens(axes[1], after, tokens, "After: all alike (dot: the mean)")
 plt.show()
 
 # %% [markdown]
-# The package keeps the formula, `layers.layer_norm`, for reading, and lets a fused kernel of PyTorch do the work. All of them agree:
+# The package keeps the formula, `layers.layer_norm`, for reading, and lets a fused kernel of
+# PyTorch do the work. All of them agree:
 
 # %%
 norm, ours = layers.LayerNorm(768), LayerNorm(768)
@@ -260,9 +271,9 @@ torch.testing.assert_close(norm(before), layers.layer_norm(before, ours.scale, o
 print("formula = class = kernel")
 
 # %% [markdown]
-# **What goes wrong easily: which variance?** `x.var()` divides by $n-1$ unless told otherwise, as one does for a *sample*. Layer norm
-# divides by $n$. For 768 numbers nobody would notice, for five one does, and a checkpoint trained with one and used with the other is
-# off in every block.
+# **What goes wrong easily: which variance?** `x.var()` divides by $n-1$ unless told otherwise, as
+# one does for a *sample*. Layer norm divides by $n$. For 768 numbers nobody would notice, for five
+# one does, and a checkpoint trained with one and used with the other is off in every block.
 
 # %%
 five = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0]])
@@ -276,10 +287,11 @@ torch.testing.assert_close(
 
 # %% [markdown]
 # ## 3.3 GELU: a bend without a corner
-# Matrices alone can only stretch and turn, and two in a row do no more than one. Between them there has to be a bend. The classic one
-# is **ReLU**: keep what is positive, make the rest 0. It has a corner at 0, and left of it no slope at all: a number that has fallen
-# there gets no hint how to come back. **GELU** rounds the corner. It is $x$ times the chance that a draw from the bell curve falls
-# below $x$; GPT-2 uses a close approximation:
+# Matrices alone can only stretch and turn, and two in a row do no more than one. Between them there
+# has to be a bend. The classic one is **ReLU**: keep what is positive, make the rest 0. It has a
+# corner at 0, and left of it no slope at all: a number that has fallen there gets no hint how to
+# come back. **GELU** rounds the corner. It is $x$ times the chance that a draw from the bell curve
+# falls below $x$; GPT-2 uses a close approximation:
 #
 # $$\mathrm{GELU}(x) \approx \tfrac12\,x\left(1+\tanh\!\left(\sqrt{2/\pi}\,\left(x+0.044715\,x^3\right)\right)\right)$$
 
@@ -326,11 +338,12 @@ assert (slopes["ReLU"][x < 0] == 0).all()
 assert (slopes["GELU"][(x < 0) & (x > -3)] != 0).all()
 
 # %% [markdown]
-# Left of 0, GELU still has a slope, even a negative one around -1: a number that is too low is told so.
+# Left of 0, GELU still has a slope, even a negative one around -1:
+# a number that is too low is told so.
 #
-# **What went wrong: a space in front of a class.** The notebook said ` class GELU(nn.Module):`, with one blank before the word. A
-# notebook forgives that, because IPython takes off what a whole cell is indented by. Copy the cell into a file and it is no longer
-# Python:
+# **What went wrong: a space in front of a class.** The notebook said ` class GELU(nn.Module):`,
+# with one blank before the word. A notebook forgives that, because IPython takes off what a whole
+# cell is indented by. Copy the cell into a file and it is no longer Python:
 
 # %% tags=["what-went-wrong"]
 try:
@@ -341,9 +354,10 @@ except IndentationError as e:
 
 # %% [markdown]
 # ## 3.4 The feed-forward: each token thinks alone
-# Attention carries news between tokens; somebody has to make sense of it. The **feed-forward** takes each token alone, spreads its $C$
-# numbers over $4C$, bends them, and brings them back to $C$. The wide middle is room for many small questions ("is this a name?", "are
-# we inside a quotation?"), each answered by one of the $4C$ numbers.
+# Attention carries news between tokens; somebody has to make sense of it. The **feed-forward**
+# takes each token alone, spreads its $C$ numbers over $4C$, bends them, and brings them back to
+# $C$. The wide middle is room for many small questions ("is this a name?", "are we inside a
+# quotation?"), each answered by one of the $4C$ numbers.
 
 
 # %%
@@ -381,10 +395,11 @@ torch.testing.assert_close(
 
 # %% [markdown]
 # ## 3.5 Shortcuts: why depth learns at all
-# Learning works backwards. The error at the end is passed through the layers from last to first, and each layer it passes multiplies it
-# by something. Many factors below 1 make nearly 0, so the first layers of a deep pile hear almost nothing and never learn. A
-# **shortcut** is the cure, and it is one plus sign: let a layer *add* to its input and not replace it, `x + layer(x)`. Backwards, the
-# error then has a way around every layer.
+# Learning works backwards. The error at the end is passed through the layers from last to first,
+# and each layer it passes multiplies it by something. Many factors below 1 make nearly 0, so the
+# first layers of a deep pile hear almost nothing and never learn. A **shortcut** is the cure, and
+# it is one plus sign: let a layer *add* to its input and not replace it, `x + layer(x)`. Backwards,
+# the error then has a way around every layer.
 #
 # Here is a small pile of five layers, with and without.
 
@@ -409,7 +424,9 @@ class ExampleDeepNeuralNetwork(nn.Module):
 
 
 def gradients(model, x):
-    """How strongly each layer hears of the error: the mean size of its weights' gradient, first layer first."""
+    """How strongly each layer hears of the error:
+    the mean size of its weights' gradient, first layer first.
+    """
     model.zero_grad()
     output = model(x)
     F.mse_loss(output, torch.zeros_like(output)).backward()
@@ -442,8 +459,9 @@ torch.testing.assert_close(torch.tensor(heard[False]), torch.tensor(printed), rt
 assert min(heard[True]) > 100 * min(heard[False])
 
 # %% [markdown]
-# **What went wrong: half an experiment.** The first notebook ran only the upper line. The faint gradients alone prove nothing; the
-# lower line does, from the same weights. At the depth of GPT-2 XL there is no longer any doubt:
+# **What went wrong: half an experiment.** The first notebook ran only the upper line. The faint
+# gradients alone prove nothing; the lower line does, from the same weights. At the depth of GPT-2
+# XL there is no longer any doubt:
 
 # %%
 depth, width = 48, 64
@@ -481,19 +499,21 @@ ax.legend(loc="center left")
 plt.show()
 
 # %% [markdown]
-# Without shortcuts the first layer hears a part in $10^{24}$: nothing. With them, all layers hear about alike. (They hear it too loud:
-# the printed sizes are in the millions, since each layer adds to the numbers and nothing holds them. That is what the norms of section
-# 3.2 are for; the block below has both.)
+# Without shortcuts the first layer hears a part in $10^{24}$: nothing. With them, all layers hear
+# about alike. (They hear it too loud: the printed sizes are in the millions, since each layer adds
+# to the numbers and nothing holds them. That is what the norms of section 3.2 are for; the block
+# below has both.)
 #
 # ## 3.6 The block
-# Everything is there. A **transformer block** looks around once (attention), thinks once (feed-forward), and both times *adds* what it
-# found to what was there:
+# Everything is there. A **transformer block** looks around once (attention), thinks once
+# (feed-forward), and both times *adds* what it found to what was there:
 #
 # ![A transformer block: norm, attention, added back; norm, feed-forward network, added
 # back](drawings/transformer-block.svg)
 #
-# The line of plus signs that runs through the whole pile is called the **residual stream**: blocks read from it and write to it. The
-# norm stands *before* each part ("pre-LN"), so the stream itself is never squeezed and the error can run back along it undisturbed.
+# The line of plus signs that runs through the whole pile is called the **residual stream**: blocks
+# read from it and write to it. The norm stands *before* each part ("pre-LN"), so the stream itself
+# is never squeezed and the error can run back along it undisturbed.
 #
 # ![The residual stream: a vector for each token flows through all blocks; each layer reads it and adds to
 # it](drawings/residual-stream.svg)
@@ -532,11 +552,12 @@ torch.testing.assert_close(packaged.eval()(x), block.eval()(x))
 print("the same seed makes the same block as the package's")
 
 # %% [markdown]
-# In and out have the same shape. That is what makes a pile of twelve, or ninety-six, as easy as a pile of one.
+# In and out have the same shape.
+# That is what makes a pile of twelve, or ninety-six, as easy as a pile of one.
 #
 # ## 3.7 The model
-# Vectors for tokens plus vectors for positions, the pile, one last norm, and the head that turns each vector into 50257 scores. This is
-# all there is to GPT-2:
+# Vectors for tokens plus vectors for positions, the pile, one last norm, and the head that turns
+# each vector into 50257 scores. This is all there is to GPT-2:
 #
 # ![GPT: token and position embeddings are added, pass through equal blocks, a norm and a head give
 # logits](drawings/gpt-model.svg)
@@ -573,9 +594,10 @@ torch.testing.assert_close(ours(batch), packaged(batch))
 print("same names, same first numbers, same logits:", tuple(packaged(batch).shape))
 
 # %% [markdown]
-# **What goes wrong easily: tidying up.** "The same seed" means that random numbers come in the same *row*; whoever is made first takes
-# the first ones. Write the same parts in another order, and each of them gets other numbers. Not wrong, but nothing that was printed
-# before can be checked any more, so the package keeps the order above as a promise.
+# **What goes wrong easily: tidying up.** "The same seed" means that random numbers come in the same
+# *row*; whoever is made first takes the first ones. Write the same parts in another order, and each
+# of them gets other numbers. Not wrong, but nothing that was printed before can be checked any
+# more, so the package keeps the order above as a promise.
 
 # %%
 torch.manual_seed(123)
@@ -588,7 +610,8 @@ assert not torch.equal(first.weight, first_now.weight)
 assert torch.equal(first.weight, second_now.weight)
 
 # %% [markdown]
-# Does the whole model keep attention's promise, that nobody sees the future? Ask it: change one word, and look which scores move.
+# Does the whole model keep attention's promise, that nobody sees the future? Ask it: change one
+# word, and look which scores move.
 
 # %%
 sentence = ["Every", "effort", "moves", "you", "very", "far"]
@@ -625,8 +648,9 @@ plt.show()
 
 # %% [markdown]
 # ## 3.8 Where 124 million numbers live
-# Let us count on paper. With width $C$, a block has: query, key, value and output, $4C^2$; the feed-forward, $2\cdot 4C^2$; and some
-# small change. So about $12C^2$ a block. The tables before and after have $V\cdot C$ numbers each.
+# Let us count on paper. With width $C$, a block has: query, key, value and output, $4C^2$; the
+# feed-forward, $2\cdot 4C^2$; and some small change. So about $12C^2$ a block. The tables before
+# and after have $V\cdot C$ numbers each.
 
 # %%
 with torch.device("meta"):
@@ -644,9 +668,10 @@ print(f"all: {n_all:,}")
 assert n_all == ModelConfig.of(GPT_CONFIG_124M).n_params == 163_009_536
 
 # %% [markdown]
-# 163 million, and yet everybody says *124M*. The reason is the second line: the table that turns a token into a vector and the head that
-# turns a vector into scores have the same shape, and GPT-2 uses **one** matrix for both. That is called *weight tying*. So the small one
-# is smaller by 38.6 million than ours, and the XL by 80 million:
+# 163 million, and yet everybody says *124M*. The reason is the second line: the table that turns a
+# token into a vector and the head that turns a vector into scores have the same shape, and GPT-2
+# uses **one** matrix for both. That is called *weight tying*. So the small one is smaller by 38.6
+# million than ours, and the XL by 80 million:
 
 # %%
 for name, cfg in (("small", GPT_CONFIG_124M), ("XL", GPT_CONFIG_XL)):
@@ -674,7 +699,9 @@ ink = {"token table": "white", "positions": "black", "attention": "black", "feed
 
 
 def kind_of(name):
-    """Which part of the drawing a parameter belongs to; the few numbers of the norms go with what they stand before."""
+    """Which part of the drawing a parameter belongs to;
+    the few numbers of the norms go with what they stand before.
+    """
     if name.startswith(("tok_emb", "out_head")):
         return "token table"
     if name.startswith("pos_emb"):
@@ -726,13 +753,14 @@ ax.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, 0.0), handlelength=1
 plt.show()
 
 # %% [markdown]
-# In the small model nearly a third of all numbers is the token table. The wider and deeper, the less that matters, and the clearer the
-# rule of thumb: **a third attention, two thirds feed-forward**. (These four have the bias in query, key and value that the released
-# GPT-2 has, hence 124,439,808.)
+# In the small model nearly a third of all numbers is the token table. The wider and deeper, the
+# less that matters, and the clearer the rule of thumb: **a third attention, two thirds
+# feed-forward**. (These four have the bias in query, key and value that the released GPT-2 has,
+# hence 124,439,808.)
 #
 # ## 3.9 A loop that writes
-# The model scores *every* place, since that is how it learns (Step 4). To write, only the last place counts: take the best token there,
-# put it at the end, ask again.
+# The model scores *every* place, since that is how it learns (Step 4). To write, only the last
+# place counts: take the best token there, put it at the end, ask again.
 
 
 # %%
@@ -766,12 +794,14 @@ assert out.shape == (1, 10)
 assert torch.equal(out, generate_text_simple(model, start, 6, 1024))
 
 # %% [markdown]
-# A proper beginning of a sentence, and then gibberish, as promised: its numbers are drawn from a hat. `generate_text_simple` of the
-# package gives the same ids; inside, it remembers what it has computed for earlier tokens, which Step 4 looks at.
+# A proper beginning of a sentence, and then gibberish, as promised: its numbers are drawn from a
+# hat. `generate_text_simple` of the package gives the same ids; inside, it remembers what it has
+# computed for earlier tokens, which Step 4 looks at.
 #
-# **What goes wrong easily: writing with dropout on.** A fresh model is in training mode, in which dropout throws away a tenth of its
-# numbers, other ones each time. Twice the same question, two answers. `model.eval()` turns that off; the package's functions do it
-# themselves and put everything back afterwards.
+# **What goes wrong easily: writing with dropout on.** A fresh model is in training mode, in which
+# dropout throws away a tenth of its numbers, other ones each time. Twice the same question, two
+# answers. `model.eval()` turns that off; the package's functions do it themselves and put
+# everything back afterwards.
 
 # %% tags=["what-went-wrong"]
 packaged.train()
@@ -785,9 +815,10 @@ assert torch.equal(
 assert packaged.training
 
 # %% [markdown]
-# **What went wrong: a window wider than the model.** `context_size` says how many tokens the loop shows to the model. Nothing held it to
-# what the model *can* see, and the table of positions has no row for the next place. The error that comes up says nothing about that.
-# The package takes the smaller of the two, and the model itself says what was wrong:
+# **What went wrong: a window wider than the model.** `context_size` says how many tokens the loop
+# shows to the model. Nothing held it to what the model *can* see, and the table of positions has no
+# row for the next place. The error that comes up says nothing about that. The package takes the
+# smaller of the two, and the model itself says what was wrong:
 
 # %% tags=["what-went-wrong"]
 short = {**small, "context_length": 8}
@@ -804,8 +835,9 @@ assert torch.equal(
 )
 
 # %% [markdown]
-# And the largest GPT-2? With `LLM_SCRATCH_FULL=1` we build it for real and hold it to what was once printed. (The order matters: its
-# first scores were taken with dropout on, straight after it was made.)
+# And the largest GPT-2? With `LLM_SCRATCH_FULL=1` we build it for real and hold it to what was once
+# printed. (The order matters: its first scores were taken with dropout on, straight after it was
+# made.)
 
 # %%
 if FULL:
@@ -826,7 +858,8 @@ else:
 
 # %% [markdown]
 # ## 3.10 Try it yourself
-# Put your code where it says so and run the cell after it. One solution of each is folded away beneath.
+# Put your code where it says so and run the cell after it.
+# One solution of each is folded away beneath.
 
 
 # %%
@@ -844,8 +877,9 @@ def mark(number, got, want):
 
 
 # %% [markdown]
-# **1. Half a norm.** Many newer models (Llama, Qwen) leave out the mean: *RMS norm* divides each token's numbers by their root mean
-# square, $\sqrt{\mathrm{mean}(x^2)+\varepsilon}$, and that is all. Write it, without scale.
+# **1. Half a norm.** Many newer models (Llama, Qwen) leave out the mean: *RMS norm* divides each
+# token's numbers by their root mean square, $\sqrt{\mathrm{mean}(x^2)+\varepsilon}$, and that is
+# all. Write it, without scale.
 
 
 # %%
@@ -866,8 +900,9 @@ def rms_norm(x, eps=1e-5):
 mark("3.1", rms_norm(five), F.rms_norm(five, (5,), eps=1e-5))
 
 # %% [markdown]
-# **2. Doubling.** GPT-2 small has 12 blocks, 768 wide. You may double the number of blocks *or* the width. By how many numbers does the
-# pile of blocks grow, each way? Give both, by the rule of $12C^2$ a block. Which is dearer?
+# **2. Doubling.** GPT-2 small has 12 blocks, 768 wide. You may double the number of blocks *or* the
+# width. By how many numbers does the pile of blocks grow, each way? Give both, by the rule of
+# $12C^2$ a block. Which is dearer?
 
 
 # %%
@@ -889,10 +924,10 @@ def growth():
 mark("3.2", growth(), [84_934_656, 254_803_968])
 
 # %% [markdown]
-# **3. What a block adds.** Blocks *add* to the residual stream, so each token's vector at the end is a sum: what it began with, plus
-# what each block wrote. Given the vectors before the first block and after each block, say how long (`norm(dim=-1)`) the part is that
-# each block has written for the *last* token.
-# (`streams` is a list of n + 1 tensors `[T, C]`; give n numbers.)
+# **3. What a block adds.** Blocks *add* to the residual stream, so each token's vector at the end
+# is a sum: what it began with, plus what each block wrote. Given the vectors before the first block
+# and after each block, say how long (`norm(dim=-1)`) the part is that each block has written for
+# the *last* token. (`streams` is a list of n + 1 tensors `[T, C]`; give n numbers.)
 
 
 # %%
@@ -921,8 +956,10 @@ mark("3.3", written(streams), [2.0, 0.0, 5.0])
 # %% [markdown]
 # ## Summary
 # - A GPT is a function from ids to scores: two tables, a pile of equal blocks, a norm, a head.
-# - Layer norm keeps sizes steady; shortcuts let errors reach the first block; without either, depth does not learn.
+# - Layer norm keeps sizes steady; shortcuts let errors reach the first block;
+#   without either, depth does not learn.
 # - A block has about $12C^2$ numbers: a third attention, two thirds feed-forward.
 # - Count a model on the meta device *before* you build it.
 #
-# What runs: `src/llm_scratch/model/gpt.py` and `layers.py`. Next: `lessons/step4_pretraining.py` teaches it to write.
+# What runs: `src/llm_scratch/model/gpt.py` and `layers.py`.
+# Next: `lessons/step4_pretraining.py` teaches it to write.

@@ -9,10 +9,11 @@
 # %% [markdown]
 # # Step 4: teaching it to write
 #
-# Step 3 ended with a model that has all its parts and knows nothing. Now it learns, and nobody explains anything to it. It gets a text,
-# is asked at every place *what comes next?*, and after each answer its numbers are turned a little towards what really came. That is
-# all of **pretraining**. The rest of this lesson is about doing it honestly: how wrong is it, does it understand or repeat, how does
-# one choose the next word, how is a model kept.
+# Step 3 ended with a model that has all its parts and knows nothing. Now it learns, and nobody
+# explains anything to it. It gets a text, is asked at every place *what comes next?*, and after
+# each answer its numbers are turned a little towards what really came. That is all of
+# **pretraining**. The rest of this lesson is about doing it honestly: how wrong is it, does it
+# understand or repeat, how does one choose the next word, how is a model kept.
 #
 # | step | new idea |
 # |---|---|
@@ -26,9 +27,10 @@
 # | 4.8 | it writes |
 # | 4.9 | weights from elsewhere: OpenAI's GPT-2 |
 #
-# Each stepping stone is built here once and then *asserted* equal to what the package runs. Run it as a notebook or as
-# `python lessons/step4_pretraining.py`. By default it trains a small model, which takes under a minute. With `LLM_SCRATCH_FULL=1` it
-# trains GPT-2's true smallest shape, some twenty minutes on two processor cores and much less on a GPU.
+# Each stepping stone is built here once and then *asserted* equal to what the package runs. Run it
+# as a notebook or as `python lessons/step4_pretraining.py`. By default it trains a small model,
+# which takes under a minute. With `LLM_SCRATCH_FULL=1` it trains GPT-2's true smallest shape, some
+# twenty minutes on two processor cores and much less on a GPU.
 
 # %% tags=["setup"]
 import contextlib
@@ -88,8 +90,9 @@ def close(got, want, atol=6e-5):
 
 
 # %% [markdown]
-# The text is *The Verdict*, a short story by Edith Wharton from 1908, and the tokens are GPT-2's. Where either cannot be had (no network,
-# nothing stored), another text or a vocabulary of our own steps in, and the checks against printed numbers are left out.
+# The text is *The Verdict*, a short story by Edith Wharton from 1908, and the tokens are GPT-2's.
+# Where either cannot be had (no network, nothing stored), another text or a vocabulary of our own
+# steps in, and the checks against printed numbers are left out.
 
 # %%
 try:
@@ -106,8 +109,8 @@ print(f"{len(text):,} characters: {text[:57]}...")
 
 # %% [markdown]
 # ## 4.1 Text in, text out
-# A model eats batches of ids and gives ids back. Two small functions stand at its door: one makes a text into a batch of one row, the
-# other makes such a row into a text.
+# A model eats batches of ids and gives ids back. Two small functions stand at its door: one makes a
+# text into a batch of one row, the other makes such a row into a text.
 
 
 # %%
@@ -147,12 +150,12 @@ if gpt2 is not None:
     )
 
 # %% [markdown]
-# Gibberish, as Step 3 promised. "It is bad" is no help to a machine, though. It needs a number that says *how* bad, and that gets
-# smaller when things get a little better.
+# Gibberish, as Step 3 promised. "It is bad" is no help to a machine, though. It needs a number that
+# says *how* bad, and that gets smaller when things get a little better.
 #
 # ## 4.2 Loss: how surprised was it?
-# Take two pieces of text, three tokens each. The targets are the same pieces, one token further: after `every` comes `effort`, after
-# `every effort` comes `moves`.
+# Take two pieces of text, three tokens each. The targets are the same pieces, one token further:
+# after `every` comes `effort`, after `every effort` comes `moves`.
 
 # %%
 inputs = torch.tensor(
@@ -176,7 +179,8 @@ if gpt2 is not None:
 assert guesses.tolist() == [[16657, 339, 42826], [49906, 29669, 41751]]
 
 # %% [markdown]
-# Which guess was best does not matter much. What matters is: how much probability did it give to **what really came**?
+# Which guess was best does not matter much. What matters is:
+# how much probability did it give to **what really came**?
 
 # %%
 given = probas.gather(-1, targets[..., None]).flatten()  # six tokens
@@ -191,9 +195,10 @@ torch.testing.assert_close(
 )
 
 # %% [markdown]
-# All tiny. Products of tiny numbers vanish, so one takes logarithms, which add; and changes the sign, so that small is good. The result
-# is the **surprise** of each token: 0 if the model was certain, more and more the less it expected it. Its mean is the **loss**, called
-# *cross-entropy*. In nats, because the logarithm is the natural one.
+# All tiny. Products of tiny numbers vanish, so one takes logarithms, which add; and changes the
+# sign, so that small is good. The result is the **surprise** of each token: 0 if the model was
+# certain, more and more the less it expected it. Its mean is the **loss**, called *cross-entropy*.
+# In nats, because the logarithm is the natural one.
 #
 # $$\mathrm{loss} = -\frac{1}{N}\sum_{i=1}^{N}\ln p(\text{what came at place } i)$$
 
@@ -209,7 +214,8 @@ torch.testing.assert_close(loss, F.cross_entropy(logits.flatten(0, 1), targets.f
 torch.testing.assert_close(loss, next_token_loss(logits, targets))
 
 # %% [markdown]
-# Is 10.79 bad? A model that has no idea and spreads evenly over 50257 tokens scores $\ln 50257 = 10.82$. So: as bad as having no idea.
+# Is 10.79 bad? A model that has no idea and spreads evenly over 50257 tokens scores $\ln 50257 =
+# 10.82$. So: as bad as having no idea.
 #
 # $e^{\mathrm{loss}}$ turns the number back into a count, called **perplexity**: the model is as unsure as if it had to choose among that
 # many tokens, all alike.
@@ -246,8 +252,9 @@ plt.show()
 
 # %% [markdown]
 # ## 4.3 Batches, and a part that it never sees
-# A pupil who is examined on the very exercises that he was drilled with proves nothing. So a part of the text is laid aside: the
-# **validation** text, which is never trained on. Here, the last fifth.
+# A pupil who is examined on the very exercises that he was drilled with proves nothing. So a part
+# of the text is laid aside: the **validation** text, which is never trained on. Here, the last
+# fifth.
 
 # %%
 train_text, val_text = split_text(text, 0.8)
@@ -275,9 +282,10 @@ if gpt2 is not None:
         )
 
 # %% [markdown]
-# **What went wrong: a cut through a word.** The split above cuts *characters*. Where the cut falls inside a token, its two halves are
-# encoded as something else on either side, and the model is examined on a word that is not one. In *The Verdict* at 80 % we were
-# lucky. How often would we be? Runs of this package cut between *tokens*, where the question does not arise.
+# **What went wrong: a cut through a word.** The split above cuts *characters*. Where the cut falls
+# inside a token, its two halves are encoded as something else on either side, and the model is
+# examined on a word that is not one. In *The Verdict* at 80 % we were lucky. How often would we be?
+# Runs of this package cut between *tokens*, where the question does not arise.
 
 # %% tags=["what-went-wrong"]
 if gpt2 is not None:
@@ -297,7 +305,8 @@ if gpt2 is not None:
         assert train_text not in torn
 
 # %% [markdown]
-# How does the untrained model do on both? On the 124M shape this takes a moment, so it is checked only when asked for.
+# How does the untrained model do on both? On the 124M shape this takes a moment,
+# so it is checked only when asked for.
 
 # %%
 device = torch.device("cuda" if FULL and torch.cuda.is_available() else "cpu")
@@ -321,8 +330,9 @@ del model
 
 # %% [markdown]
 # ## 4.4 Training
-# **Pretraining** is four lines, again and again: forget the last gradients, measure the loss, ask every number in which direction it
-# would make the loss smaller (`backward`), take a small step that way (`step`).
+# **Pretraining** is four lines, again and again: forget the last gradients, measure the loss, ask
+# every number in which direction it would make the loss smaller (`backward`), take a small step
+# that way (`step`).
 
 
 # %%
@@ -338,8 +348,9 @@ def train(model, batches, optimizer, num_epochs):
 
 
 # %% [markdown]
-# `train_model_simple` of the package is those lines, and in between it looks at both losses, prints them, and lets the model write a
-# sample after each pass over the text (an *epoch*). Is it the same training? Two tiny models that begin alike must end alike:
+# `train_model_simple` of the package is those lines, and in between it looks at both losses, prints
+# them, and lets the model write a sample after each pass over the text (an *epoch*). Is it the same
+# training? Two tiny models that begin alike must end alike:
 
 # %%
 tiny = {
@@ -369,10 +380,12 @@ assert all(torch.equal(a, b) for a, b in zip(twins[0].parameters(), twins[1].par
 print("equal to the last bit")
 
 # %% [markdown]
-# Now the real thing. The true shape has 163 million numbers; the small one has about a million, and learns its tokens from the training
-# text, as in Step 1: with GPT-2's 50257 tokens nine tenths of a small model would be tables. Everything else is alike, dropout and all.
+# Now the real thing. The true shape has 163 million numbers; the small one has about a million, and
+# learns its tokens from the training text, as in Step 1: with GPT-2's 50257 tokens nine tenths of a
+# small model would be tables. Everything else is alike, dropout and all.
 #
-# We stop halfway to take a copy; you will see why. (The second call counts its epochs and steps from the start again.)
+# We stop halfway to take a copy; you will see why.
+# (The second call counts its epochs and steps from the start again.)
 
 # %%
 if FULL and gpt2 is not None:
@@ -409,7 +422,8 @@ second = simple.train_model_simple(
 )  # fmt: skip
 
 # %% [markdown]
-# From gibberish over the commonest words to whole sentences of the story, in a few passes. Now look at both losses:
+# From gibberish over the commonest words to whole sentences of the story,
+# in a few passes. Now look at both losses:
 
 # %%
 train_losses, val_losses = first[0] + second[0], first[1] + second[1]
@@ -440,13 +454,14 @@ figure.set_dpi(100)
 figure
 
 # %% [markdown]
-# **What went wrong: a curve shown without a word.** The first notebook printed such a table and went on. But look: the training loss
-# falls and falls, while the validation loss turns round and climbs. From there on the model no longer gets better at *English*, it gets
-# better at *this text*: it learns it by heart, which is called **overfitting**. A text of five thousand tokens and a model that could
-# store it many times over: what else should it do?
+# **What went wrong: a curve shown without a word.** The first notebook printed such a table and
+# went on. But look: the training loss falls and falls, while the validation loss turns round and
+# climbs. From there on the model no longer gets better at *English*, it gets better at *this text*:
+# it learns it by heart, which is called **overfitting**. A text of five thousand tokens and a model
+# that could store it many times over: what else should it do?
 #
-# That is a claim. Here is the test. At every place of both texts, ask for the best next token, and count how often it is the right
-# one: halfway, and at the end.
+# That is a claim. Here is the test. At every place of both texts, ask for the best next token, and
+# count how often it is the right one: halfway, and at the end.
 
 
 # %%
@@ -491,12 +506,14 @@ ax.legend(loc="upper right")
 plt.show()
 
 # %% [markdown]
-# So, what helps? More text, above all; GPT-2 read millions of pages. With little text: a smaller model, more dropout, and stopping where
-# the validation loss is lowest, which is called *early stopping*. The package's real training (`llm-scratch train verdict`) keeps the
-# best checkpoint for this reason.
+# So, what helps? More text, above all; GPT-2 read millions of pages. With little text: a smaller
+# model, more dropout, and stopping where the validation loss is lowest, which is called *early
+# stopping*. The package's real training (`llm-scratch train verdict`) keeps the best checkpoint for
+# this reason.
 #
-# **What went wrong: the mean of the means.** The notebook's `calc_loss_loader` took each batch's mean loss, and then the mean of those.
-# If the last batch is short, its few tokens count as much as a full batch's many. The package counts tokens.
+# **What went wrong: the mean of the means.** The notebook's `calc_loss_loader` took each batch's
+# mean loss, and then the mean of those. If the last batch is short, its few tokens count as much as
+# a full batch's many. The package counts tokens.
 
 # %% tags=["what-went-wrong"]
 ragged = create_dataloader_V1(
@@ -519,8 +536,9 @@ assert len(one_by_one) == 2 or abs(sum(means) / 2 - exact) > 1e-3
 
 # %% [markdown]
 # ## 4.5 Choosing the next token
-# So far we always took the best token: **greedy**. The same prompt gives the same text for ever, and often a loop. To see the other ways
-# we shrink the vocabulary to nine words, with the scores that a model gave them after *every effort moves you*:
+# So far we always took the best token: **greedy**. The same prompt gives the same text for ever,
+# and often a loop. To see the other ways we shrink the vocabulary to nine words, with the scores
+# that a model gave them after *every effort moves you*:
 
 # %%
 vocab = {
@@ -554,8 +572,8 @@ torch.manual_seed(123)
 assert words[torch.multinomial(toy_probas, num_samples=1)] == "forward"
 
 # %% [markdown]
-# Draw a thousand times, and every word comes about as often as its probability says: mostly *forward*, often *toward*, now and then
-# *closer*, and twice *inches*.
+# Draw a thousand times, and every word comes about as often as its probability says: mostly
+# *forward*, often *toward*, now and then *closer*, and twice *inches*.
 
 # %%
 torch.manual_seed(123)
@@ -568,8 +586,9 @@ sampling.print_sampled_tokens(toy_probas)  # the package's: the same numbers
 
 # %% [markdown]
 # ### Temperature
-# Divide the scores by a number before softmax. Below 1, differences grow, and the favourite wins nearly always; above 1 they shrink, and
-# outsiders get a chance. Towards 0 it is greedy; towards infinity, dice.
+# Divide the scores by a number before softmax. Below 1, differences grow, and the favourite wins
+# nearly always; above 1 they shrink, and outsiders get a chance. Towards 0 it is greedy; towards
+# infinity, dice.
 
 
 # %%
@@ -601,10 +620,12 @@ ax.legend(loc="upper right", bbox_to_anchor=(1.0, 1.0))
 plt.show()
 
 # %% [markdown]
-# At temperature 5, *every effort moves you pizza* comes once in 23 times. We want variety without pizza.
+# At temperature 5, *every effort moves you pizza* comes once in 23 times.
+# We want variety without pizza.
 #
 # ### Top-k and top-p
-# **Top-k**: keep the k best, forbid the rest (score minus infinity, so that softmax gives exactly 0), and draw among those.
+# **Top-k**: keep the k best, forbid the rest (score minus infinity, so that
+# softmax gives exactly 0), and draw among those.
 #
 # ![Sampling cuts a distribution: top-k keeps the k likeliest tokens, top-p as many as together reach
 # p](drawings/sampling.svg)
@@ -626,8 +647,9 @@ assert torch.equal(
 assert torch.equal(masked[None], sampling.top_k(toy_logits[None], 3))
 
 # %% [markdown]
-# **Top-p** asks another question: keep the best ones until they hold the share p of all probability. Where the model is sure that is one
-# or two tokens, where it is not, many. Below, the same settings meet the nine words as they are, and made unsure by a temperature of 3.
+# **Top-p** asks another question: keep the best ones until they hold the share p of all
+# probability. Where the model is sure that is one or two tokens, where it is not, many. Below, the
+# same settings meet the nine words as they are, and made unsure by a temperature of 3.
 
 # %%
 settings = {
@@ -711,10 +733,12 @@ for temperature, top_k in ((0.0, None), (0.8, 25), (1.4, 25)):
     print(f"temperature {temperature}: {decode.token_ids_to_text(mine, tokenizer)!r}")
 
 # %% [markdown]
-# **What went wrong: four ways in which one row works and two do not.** The notebook's `generate` was only ever tried on a single row.
+# **What went wrong: four ways in which one row works and two do not.** The notebook's `generate`
+# was only ever tried on a single row.
 #
-# 1. The worst score that top-k keeps is one number *a row*, shape `[B]`. Compared with `[B, V]`, it lines up with the wrong side: an
-#    error, or, where B happens to equal V, wrong answers without one. Above it is kept as `[B, 1]`.
+# 1. The worst score that top-k keeps is one number *a row*, shape `[B]`. Compared with `[B, V]`, it
+#    lines up with the wrong side: an error, or, where B happens to equal V, wrong answers without
+#    one. Above it is kept as `[B, 1]`.
 # 2. `if idx_next == eos_id` asks one question of many rows at once.
 # 3. `top_k` larger than the vocabulary is an error.
 # 4. The token that ends a text was thrown away, so nobody could see *that* it had ended.
@@ -767,9 +791,10 @@ assert counted.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7], [4, 5, 6, 7, 7, 7, 7, 7]]
 
 # %% [markdown]
 # ## 4.6 Writing fast: the cache
-# The loop above is wasteful. For the twentieth token it runs all nineteen before it through the model once more, though nothing about
-# them has changed: a token never sees the future, so its keys and values stay what they were. A **key/value cache** keeps them, and
-# each step runs *one* new token. Same text, less work; let us count the tokens that pass through the model.
+# The loop above is wasteful. For the twentieth token it runs all nineteen before it through the
+# model once more, though nothing about them has changed: a token never sees the future, so its keys
+# and values stay what they were. A **key/value cache** keeps them, and each step runs *one* new
+# token. Same text, less work; let us count the tokens that pass through the model.
 #
 # ![The key/value cache grows by one column a step: earlier keys and values are kept, only the new token is
 # computed](drawings/kv-cache.svg)
@@ -797,8 +822,8 @@ assert work["with a cache"][-1][3] == idx.shape[1] + 80 - 1
 
 # %% [markdown]
 # ## 4.7 Saving and loading
-# A model is its numbers. `state_dict` names each tensor, `torch.save` writes them. The optimizer has a memory too (a running mean of
-# every gradient), so to *go on training* one saves both.
+# A model is its numbers. `state_dict` names each tensor, `torch.save` writes them. The optimizer
+# has a memory too (a running mean of every gradient), so to *go on training* one saves both.
 
 # %%
 folder = tempfile.TemporaryDirectory()
@@ -816,8 +841,9 @@ assert torch.equal(again(idx), model(idx))
 print("loaded, and equal to the last bit")
 
 # %% [markdown]
-# **What went wrong: a new learning rate that never was.** To go on more carefully, the notebook made a new optimizer with lr 5e-4 and
-# *then* loaded the old one's state. A state holds the learning rate as well, so the new one was overwritten. Set it after loading:
+# **What went wrong: a new learning rate that never was.** To go on more carefully, the notebook
+# made a new optimizer with lr 5e-4 and *then* loaded the old one's state. A state holds the
+# learning rate as well, so the new one was overwritten. Set it after loading:
 
 # %% tags=["what-went-wrong"]
 saved = torch.load(path / "model_and_optimizer.pth", weights_only=True, map_location="cpu")
@@ -829,9 +855,10 @@ for group in reloaded.param_groups:
     group["lr"] = 5e-4
 
 # %% [markdown]
-# **What goes wrong easily: a file that runs.** The old format of `torch.save` is *pickle*, and a pickle may say "call this function".
-# Who loads a stranger's file runs a stranger's code. `weights_only=True` reads numbers and refuses the rest. (The package's own
-# checkpoints are *safetensors*, a format in which there is nothing to run.)
+# **What goes wrong easily: a file that runs.** The old format of `torch.save` is *pickle*, and a
+# pickle may say "call this function". Who loads a stranger's file runs a stranger's code.
+# `weights_only=True` reads numbers and refuses the rest. (The package's own checkpoints are
+# *safetensors*, a format in which there is nothing to run.)
 
 
 # %%
@@ -856,8 +883,8 @@ except pickle.UnpicklingError:
 assert not (path / "I was here").exists()
 
 # %% [markdown]
-# One more thing about old files. The notebooks' attention kept its mask as a table, and the table was saved with the weights. The
-# package's attention needs none, and drops it when it meets one:
+# One more thing about old files. The notebooks' attention kept its mask as a table, and the table
+# was saved with the weights. The package's attention needs none, and drops it when it meets one:
 
 # %%
 old = dict(model.state_dict())
@@ -869,8 +896,9 @@ folder.cleanup()
 
 # %% [markdown]
 # ## 4.8 It writes
-# `stream` gives a text piece by piece, as it is made. First the model from halfway, that had not yet learned the
-# story by heart; then the one from the end, prompted with the words the story begins with:
+# `stream` gives a text piece by piece, as it is made. First the model from halfway, that had not
+# yet learned the story by heart; then the one from the end, prompted with the words the story
+# begins with:
 
 # %%
 early.cpu()
@@ -889,7 +917,8 @@ for name, writer, start in (
     )
 
 # %% [markdown]
-# How much of that is the author's? The longest run of characters that stands in the training text, word for word:
+# How much of that is the author's? The longest run of characters that
+# stands in the training text, word for word:
 
 
 # %%
@@ -915,7 +944,8 @@ assert len(longest_copy(opening + recited, train_text)) > len(
 
 # %% [markdown]
 # ## 4.9 Weights from elsewhere
-# Nobody has to start from a hat. OpenAI trained these four shapes on millions of web pages and gave away the numbers:
+# Nobody has to start from a hat.
+# OpenAI trained these four shapes on millions of web pages and gave away the numbers:
 #
 # | name | width | blocks | heads | numbers | file |
 # |---|---|---|---|---|---|
@@ -944,10 +974,13 @@ NEW_CONFIG = {**base, **model_configs["gpt2-small (124M)"]}
 print({name: f"{4 * count / 1e9:.1f} GB" for name, count in zip(model_configs, counts)})
 
 # %% [markdown]
-# Loading them is bookkeeping: the same numbers under other names and in another layout. Three things differ.
+# Loading them is bookkeeping:
+# the same numbers under other names and in another layout. Three things differ.
 #
-# - The release multiplies `x @ w`, PyTorch's `Linear` multiplies `x @ w.T`. So every matrix is **transposed**.
-# - It keeps query, key and value side by side in one matrix, `c_attn`. So that one is **cut in three**.
+# - The release multiplies `x @ w`, PyTorch's `Linear` multiplies `x @ w.T`.
+#   So every matrix is **transposed**.
+# - It keeps query, key and value side by side in one matrix,
+#   `c_attn`. So that one is **cut in three**.
 # - The head is the token table (Step 3). So it is **tied**, and there is no head in the file.
 #
 # One function guards every assignment, since a wrong shape must not pass by luck:
@@ -976,7 +1009,8 @@ def load_attention(att, params):
 
 
 # %% [markdown]
-# A release in miniature shows that the bookkeeping is right: what the layer computes must be what the release's own formula computes.
+# A release in miniature shows that the bookkeeping is right: what the layer computes must be what
+# the release's own formula computes.
 
 # %%
 C, heads = 24, 3
@@ -1009,9 +1043,10 @@ except ValueError as e:
     print("ValueError:", e)
 
 # %% [markdown]
-# **What went wrong: a head that was copied, not tied.** The notebook assigned the token table to the head a second time. For reading
-# that makes no difference. But it is two matrices now: the model is 38.6 million numbers larger than it says, and after the first step
-# of further training the two are no longer the same.
+# **What went wrong: a head that was copied, not tied.** The notebook assigned the token table to
+# the head a second time. For reading that makes no difference. But it is two matrices now: the
+# model is 38.6 million numbers larger than it says, and after the first step of further training
+# the two are no longer the same.
 
 
 # %% tags=["what-went-wrong"]
@@ -1037,15 +1072,18 @@ assert apart_after_a_step(pretrained, ids) == 0
 
 # %% [markdown]
 # ### The real ones
-# OpenAI's release is five files: the shape (`hparams.json`), the numbers with a table of where each lies (TensorFlow's format), and the
-# vocabulary. `download_and_load_gpt2` takes them from this machine, or downloads them once, half a gigabyte. Where it can do neither,
-# we make a release ourselves: a GPT-2 in miniature that learns for a few seconds, written into the same five files. After the next
-# cell nothing asks any more which of the two it was.
+# OpenAI's release is five files: the shape (`hparams.json`), the numbers with a table of where each
+# lies (TensorFlow's format), and the vocabulary. `download_and_load_gpt2` takes them from this
+# machine, or downloads them once, half a gigabyte. Where it can do neither, we make a release
+# ourselves: a GPT-2 in miniature that learns for a few seconds, written into the same five files.
+# After the next cell nothing asks any more which of the two it was.
 
 
 # %%
 def release_of_our_own(folder, text):
-    """Write a small trained model as OpenAI does; its tokenizer and the losses between which a right load must lie."""
+    """Write a small trained model as OpenAI does;
+    its tokenizer and the losses between which a right load must lie.
+    """
     pieces = TOKENIZERS["bpe"]([text], 1024)
     torch.manual_seed(123)
     small = GPTConfig(
@@ -1090,18 +1128,21 @@ print(
 )
 
 # %% [markdown]
-# **What went wrong: a library of half a gigabyte for one file.** The notebook asked for TensorFlow's version in its third cell, and where
-# TensorFlow was not installed, it ended there, fifty cells before the first number that needs it. Nothing but the table of a file format
-# was ever wanted of it (lesson 5 opens one by hand):
+# **What went wrong: a library of half a gigabyte for one file.** The notebook asked for
+# TensorFlow's version in its third cell, and where TensorFlow was not installed, it ended there,
+# fifty cells before the first number that needs it. Nothing but the table of a file format was ever
+# wanted of it (lesson 5 opens one by hand):
 
 # %% tags=["what-went-wrong"]
 assert "tensorflow" not in sys.modules
 print("TensorFlow's file is read; TensorFlow was not asked")
 
 # %% [markdown]
-# **What went wrong: a requirement that nothing requires.** The list of packages to install named `urllib317`, which no line imports and
-# nobody knows as a library; `requests` and `tqdm`, which lines did import, were missing. A name that is free can be registered by
-# anybody, and `pip install` runs what he puts there. A list of requirements should hold what is imported, and nothing else:
+# **What went wrong: a requirement that nothing requires.** The list of packages to install named
+# `urllib317`, which no line imports and nobody knows as a library; `requests` and `tqdm`, which
+# lines did import, were missing. A name that is free can be registered by anybody, and `pip
+# install` runs what he puts there. A list of requirements should hold what is imported, and nothing
+# else:
 
 # %% tags=["what-went-wrong"]
 installed_as = metadata.packages_distributions()["llm_scratch"][0]
@@ -1110,8 +1151,8 @@ assert {"torch", "tiktoken"} <= declared
 assert not {"urllib317", "tensorflow"} & declared
 
 # %% [markdown]
-# `load_weights_into_gpt` of the package is the bookkeeping from above, for all layers. It puts in everything, or, if one shape is wrong,
-# nothing.
+# `load_weights_into_gpt` of the package is the bookkeeping from above, for all layers. It puts in
+# everything, or, if one shape is wrong, nothing.
 
 # %%
 shape = {
@@ -1139,10 +1180,11 @@ assert gpt.out_head.weight is gpt.tok_emb.weight
 print(f"{sum(p.numel() for p in gpt.parameters()):,} numbers are in their places")
 
 # %% [markdown]
-# Are they? Shapes cannot tell: `c_proj` is square, so it fits as well the wrong way round. A **text** can. On text that makes sense a
-# model that was loaded rightly has a loss that is known beforehand: GPT-2's smallest, on *The Verdict*, lies between 3.2 and 4.2 nats a
-# token (perplexity 25 to 67); one that we wrote ourselves must have the very loss that it had. To see that the check catches something,
-# turn `c_proj` of the first block over:
+# Are they? Shapes cannot tell: `c_proj` is square, so it fits as well the wrong way round. A
+# **text** can. On text that makes sense a model that was loaded rightly has a loss that is known
+# beforehand: GPT-2's smallest, on *The Verdict*, lies between 3.2 and 4.2 nats a token (perplexity
+# 25 to 67); one that we wrote ourselves must have the very loss that it had. To see that the check
+# catches something, turn `c_proj` of the first block over:
 
 # %%
 length = min(256, settings["n_ctx"])
@@ -1164,8 +1206,8 @@ assert band[0] <= right <= band[1]
 assert not band[0] <= wrong <= band[1]
 
 # %% [markdown]
-# Now let it write, the favourites of 4.5 at work: top-k 50, temperature 1.5 for a model that has read the web, something calmer for
-# one that has read a single story.
+# Now let it write, the favourites of 4.5 at work: top-k 50, temperature 1.5 for a model that has
+# read the web, something calmer for one that has read a single story.
 
 # %%
 idx = decode.text_to_token_ids("Every effort moves you", speaker)
@@ -1179,11 +1221,13 @@ print(decode.token_ids_to_text(written, speaker))
 assert written.shape == (1, idx.shape[1] + 25)
 
 # %% [markdown]
-# Everything else in the package takes them by name: `llm-scratch generate gpt2 "Every effort moves you"`, or
-# `llm-scratch train verdict --from gpt2` to go on training from them. What is in such files, byte by byte, is Step 5.
+# Everything else in the package takes them by name: `llm-scratch generate gpt2 "Every effort moves
+# you"`, or `llm-scratch train verdict --from gpt2` to go on training from them. What is in such
+# files, byte by byte, is Step 5.
 #
 # ## 4.10 Try it yourself
-# Put your code where it says so and run the cell after it. One solution of each is folded away beneath.
+# Put your code where it says so and run the cell after it.
+# One solution of each is folded away beneath.
 
 
 # %%
@@ -1201,8 +1245,9 @@ def mark(number, got, want):
 
 
 # %% [markdown]
-# **1. Comparing across vocabularies.** A loss of 5.6 nats a token over 1024 tokens and one of 6.6 over 50257 cannot be compared: the
-# second one's tokens are longer, so there are fewer of them. **Bits per byte** can: the surprise of the whole text, in bits (a bit is
+# **1. Comparing across vocabularies.** A loss of 5.6 nats a token over 1024 tokens and one of 6.6
+# over 50257 cannot be compared: the second one's tokens are longer, so there are fewer of them.
+# **Bits per byte** can: the surprise of the whole text, in bits (a bit is
 # $\ln 2$ nats), by the bytes of the text.
 
 
@@ -1224,8 +1269,9 @@ def bits_per_byte(nats_per_token, n_tokens, n_bytes):
 mark("4.1", bits_per_byte(5.6, 1460, 4096), 2.8797)
 
 # %% [markdown]
-# **2. Another way to draw.** *Min-p* keeps the tokens that are at least `min_p` times as likely as the best one, and forbids the rest.
-# From scores `[B, V]` make scores `[B, V]`. (A difference of logarithms is the logarithm of a ratio.)
+# **2. Another way to draw.** *Min-p* keeps the tokens that are at least `min_p` times as likely as
+# the best one, and forbids the rest. From scores `[B, V]` make scores `[B, V]`. (A difference of
+# logarithms is the logarithm of a ratio.)
 
 
 # %%
@@ -1248,8 +1294,9 @@ kept = min_p(toy_logits[None], 0.1)
 mark("4.2", None if kept is None else kept.isfinite(), [[1, 0, 0, 1, 0, 0, 0, 1, 0]])
 
 # %% [markdown]
-# **3. When to stop.** Training looks at the validation loss now and then. Give the number of the look at which to stop: the first one at
-# which the best loss so far is `patience` looks old. If that never happens, the last look.
+# **3. When to stop.** Training looks at the validation loss now and then. Give the number of the
+# look at which to stop: the first one at which the best loss so far is `patience` looks old. If
+# that never happens, the last look.
 
 
 # %%
@@ -1277,11 +1324,13 @@ mark("4.3", stop_at([10.1, 7.2, 6.8, 6.6, 6.7, 6.65, 6.7, 6.9], 3), 6)
 
 # %% [markdown]
 # ## Summary
-# - Loss is mean surprise; $e^{\mathrm{loss}}$ is how many tokens it wavers between; no idea is $\ln V$.
+# - Loss is mean surprise;
+#   $e^{\mathrm{loss}}$ is how many tokens it wavers between; no idea is $\ln V$.
 # - Look at text it never saw. When that loss turns, the model has begun to learn by heart.
 # - Temperature, top-k and top-p decide how a model *sounds*; they change nothing in what it knows.
 # - Try every function on two rows, not on one.
 # - Save the best, not the last; load numbers, never code.
 #
-# What runs: `src/llm_scratch/training/simple.py` for this lesson and `training/loop.py` for real runs; `generation/sampling.py` and
-# `decode.py`. Train one of your own: `llm-scratch train quickstart`.
+# What runs: `src/llm_scratch/training/simple.py` for this lesson and `training/loop.py` for real
+# runs; `generation/sampling.py` and `decode.py`. Train one of your own: `llm-scratch train
+# quickstart`.

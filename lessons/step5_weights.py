@@ -9,9 +9,10 @@
 # %% [markdown]
 # # Step 5: what is in a file of weights
 #
-# Step 4 ended by loading a file that somebody else had made. This lesson opens such files, byte by byte. Nothing in them is hard. But
-# weights are what one downloads from strangers, and two questions are worth an hour: *can this file hurt me?* and *is the model in it the
-# model that it should be?*
+# Step 4 ended by loading a file that somebody else had made. This lesson opens such files, byte by
+# byte. Nothing in them is hard. But weights are what one downloads from strangers, and two
+# questions are worth an hour: *can this file hurt me?* and *is the model in it the model that it
+# should be?*
 #
 # | step | new idea |
 # |---|---|
@@ -21,8 +22,9 @@
 # | 5.4 | one model, three sets of names |
 # | 5.5 | one bit too many: checksums and manifests |
 #
-# Each stepping stone is built here once and then *asserted* equal to what the package runs. Run it as a notebook or as
-# `python lessons/step5_weights.py`. It takes a few seconds and needs no network.
+# Each stepping stone is built here once and then *asserted* equal to what the package runs. Run it
+# as a notebook or as `python lessons/step5_weights.py`. It takes a few seconds and needs no
+# network.
 
 # %% tags=["setup"]
 import hashlib
@@ -75,7 +77,9 @@ FOLDER = Path(tempfile.mkdtemp())
 
 
 def complaint(function, *args):
-    """What a function says when it refuses, without the folder's name, which is another one every time."""
+    """What a function says when it refuses,
+    without the folder's name, which is another one every time.
+    """
     try:
         function(*args)
     except UserError as e:
@@ -85,7 +89,8 @@ def complaint(function, *args):
 
 # %% [markdown]
 # ## 5.1 Names, shapes, numbers
-# Here is a GPT of the smallest kind: 12 wide, 2 heads, 1 block, an alphabet of 260 tokens. All that it knows is this table:
+# Here is a GPT of the smallest kind: 12 wide, 2 heads, 1 block,
+# an alphabet of 260 tokens. All that it knows is this table:
 
 # %%
 torch.manual_seed(123)
@@ -114,8 +119,9 @@ assert "out_head.weight" not in weights, (
 )
 
 # %% [markdown]
-# A number is four bytes: one bit for the sign, eight for the size (a power of two), 23 for the digits. That is *float32*. Cut off the
-# lower half and sixteen bits are left, with the same range and fewer digits: *bfloat16*, in which large models are handed around.
+# A number is four bytes: one bit for the sign, eight for the size (a power of two), 23 for the
+# digits. That is *float32*. Cut off the lower half and sixteen bits are left, with the same range
+# and fewer digits: *bfloat16*, in which large models are handed around.
 
 # %%
 number = weights["tok_emb.weight"][0, 0].item()
@@ -128,11 +134,13 @@ print(f"{number:.7f} = bytes {raw.hex(' ')} = sign {sign}, exponent {exponent}, 
 assert number == (-1) ** int(sign) * 2.0 ** (int(exponent, 2) - 127) * (1 + int(digits, 2) / 2**23)
 
 # %% [markdown]
-# So a **checkpoint** needs little: a list of names with shapes and types, then bytes. What is *not* in the numbers is how many heads there
-# are: two heads of 6 or three of 4 have the same matrices. Therefore a file with settings is part of every checkpoint.
+# So a **checkpoint** needs little: a list of names with shapes and types, then bytes. What is *not*
+# in the numbers is how many heads there are: two heads of 6 or three of 4 have the same matrices.
+# Therefore a file with settings is part of every checkpoint.
 #
-# Can a weight have fewer than 16 bits? **Quantization** rounds the weights of a row to equally spaced levels. A level is a small
-# integer, and the row keeps one number beside them, the *scale*: the distance between two levels.
+# Can a weight have fewer than 16 bits? **Quantization** rounds the weights of a row to equally
+# spaced levels. A level is a small integer, and the row keeps one number beside them, the *scale*:
+# the distance between two levels.
 #
 # ![Quantization: each weight is rounded to the nearest of a few equally spaced levels and stored as a small
 # integer](drawings/quantization.svg)
@@ -152,17 +160,18 @@ assert torch.equal(scale, packaged_scale)
 
 # %% [markdown]
 # ## 5.2 A pickle is a program
-# For years the usual way was Python's *pickle*, and `torch.save` still uses it. A pickle is no list of values. It is a list of
-# **instructions** for a small machine that builds values. `pickletools` shows them without running them:
+# For years the usual way was Python's *pickle*, and `torch.save` still uses it. A pickle is no list
+# of values. It is a list of **instructions** for a small machine that builds values. `pickletools`
+# shows them without running them:
 
 # %%
 harmless = pickle.dumps({"lr": 0.5}, protocol=2)
 pickletools.dis(harmless)
 
 # %% [markdown]
-# Two of the machine's instructions are: *fetch any function by its name* (`GLOBAL`), and *call it* (`REDUCE`). An object says by
-# `__reduce__` what to call. This one is polite and asks for `print`. It could ask for anything that Python can do on your machine, with
-# your files.
+# Two of the machine's instructions are: *fetch any function by its name* (`GLOBAL`), and *call it*
+# (`REDUCE`). An object says by `__reduce__` what to call. This one is polite and asks for `print`.
+# It could ask for anything that Python can do on your machine, with your files.
 
 
 # %%
@@ -181,8 +190,9 @@ print("reading it:")
 pickle.loads(bad)
 
 # %% [markdown]
-# One can therefore list what a pickle would fetch **before** anything is run. A file of `torch.save` is a zip, with one such pickle
-# (`data.pkl`) and the numbers, one member for each tensor. An honest one fetches three things, which tensors need:
+# One can therefore list what a pickle would fetch **before** anything is run. A file of
+# `torch.save` is a zip, with one such pickle (`data.pkl`) and the numbers, one member for each
+# tensor. An honest one fetches three things, which tensors need:
 
 
 # %%
@@ -220,7 +230,8 @@ assert inside(honest) == [
 assert set(inside(evil)) - set(inside(honest)) == {"__builtin__.print"}
 
 # %% [markdown]
-# The package's reader goes that way: the few calls that tensors need, and no others. There is no second try without the guard.
+# The package's reader goes that way: the few calls that tensors need,
+# and no others. There is no second try without the guard.
 
 # %%
 (FOLDER / "model.pth").write_bytes(honest.getvalue())
@@ -256,7 +267,8 @@ print(f"\nthe header has {n} bytes and {len(header)} tensors; one of them:")
 print("pos_emb.weight", header["pos_emb.weight"])
 
 # %% [markdown]
-# That is enough to read a tensor with numpy alone. The package's reader and the safetensors library must give the same.
+# That is enough to read a tensor with numpy alone.
+# The package's reader and the safetensors library must give the same.
 
 # %%
 said = header["pos_emb.weight"]
@@ -306,9 +318,9 @@ ax.legend(ncols=6, loc="upper center", bbox_to_anchor=(0.5, -0.42))
 plt.show()
 
 # %% [markdown]
-# **What goes wrong easily: believing the header.** Nothing in it runs, but it is a stranger's all the same. "Eighteen trillion bytes of
-# header, please make room." "This tensor lies where the other one is." So before anything is believed or given memory, every length is
-# held to the file:
+# **What goes wrong easily: believing the header.** Nothing in it runs, but it is a stranger's all
+# the same. "Eighteen trillion bytes of header, please make room." "This tensor lies where the other
+# one is." So before anything is believed or given memory, every length is held to the file:
 
 
 # %% tags=["what-went-wrong"]
@@ -335,7 +347,8 @@ print(
 # %% [markdown]
 # ## 5.4 One model, three sets of names
 # The same GPT-2 exists under OpenAI's names, Hugging Face's, and ours. One table in the package,
-# `interop/gpt2_weight_map.py`, says which is which, and serves all readers and writers. Here are its first rows and the last two:
+# `interop/gpt2_weight_map.py`, says which is which, and serves all readers and writers. Here are
+# its first rows and the last two:
 
 # %%
 pairs = list(zip(expand(OPENAI, 1), expand(HF, 1)))
@@ -346,8 +359,9 @@ for openai, hf in pairs[:6] + pairs[-2:]:
     print(f"{openai.theirs or '-':18s} {hf.theirs.removeprefix(HF_PREFIX):26s} {hf.ours[0]}{also}")
 
 # %% [markdown]
-# Besides the names, three things differ. Take them one by one, on the files themselves. We write our little model as OpenAI would have,
-# and read its `c_attn` with numpy at the place that the index tells:
+# Besides the names, three things differ. Take them one by one, on the files themselves. We write
+# our little model as OpenAI would have, and read its `c_attn` with numpy at the place that the
+# index tells:
 
 # %%
 save_gpt2(model, tokenizer, FOLDER / "124M")
@@ -360,10 +374,12 @@ assert np.array_equal(c_attn, released.read("model/h0/attn/c_attn/w"))
 print("model/h0/attn/c_attn/w", c_attn.shape, "at byte", entry.offset)
 
 # %% [markdown]
-# **1. Turned over.** OpenAI wrote the layer as a *convolution of width 1* (that is the 1 in the shape; Hugging Face calls it `Conv1D`)
-# and computes `x @ w`, w being `[in, out]`. PyTorch's `Linear` keeps `[out, in]` and computes `x @ w.T`.
+# **1. Turned over.** OpenAI wrote the layer as a *convolution of width 1* (that is the 1 in the
+# shape; Hugging Face calls it `Conv1D`) and computes `x @ w`, w being `[in, out]`. PyTorch's
+# `Linear` keeps `[out, in]` and computes `x @ w.T`.
 #
-# **2. Side by side.** Query, key and value are one matrix, `[in, 3 * in]`. One large product is faster than three small ones.
+# **2. Side by side.** Query, key and value are one matrix, `[in,
+# 3 * in]`. One large product is faster than three small ones.
 
 # %%
 att = model.trf_blocks[0].att
@@ -379,8 +395,9 @@ torch.testing.assert_close(x @ torch.tensor(c_attn[0][:, :12]), x @ att.W_query.
 print("c_attn = query, key and value, side by side and turned over")
 
 # %% [markdown]
-# **3. No head.** The head is the token table, so a file need not hold it: OpenAI's has none. Who reads it must tie the two and not copy
-# (Step 4.9). Read back, it is the same model, and its head *is* its table:
+# **3. No head.** The head is the token table, so a file need not hold it: OpenAI's has none. Who
+# reads it must tie the two and not copy (Step 4.9). Read back, it is the same model, and its head
+# *is* its table:
 
 # %%
 loaded, _ = load_gpt2(FOLDER / "124M")
@@ -395,9 +412,10 @@ print("written as OpenAI does, read back: the same logits, to the last bit")
 # ![A checkpoint is a folder: weights, optimizer, state, settings, tokenizer, and a manifest with the hash of
 # each](drawings/checkpoint-files.svg)
 #
-# A disk fails, a download is cut, a byte falls over. If one bit of a weight changes, no name and no shape does. The model is then a
-# little or very much worse, and nobody knows why. So one keeps a **checksum**: a short number that comes out differently when the data
-# does. TensorFlow keeps 32 bits of every tensor:
+# A disk fails, a download is cut, a byte falls over. If one bit of a weight changes, no name and no
+# shape does. The model is then a little or very much worse, and nobody knows why. So one keeps a
+# **checksum**: a short number that comes out differently when the data does. TensorFlow keeps 32
+# bits of every tensor:
 
 # %%
 raw = shard[entry.offset : entry.offset + entry.size]
@@ -409,8 +427,9 @@ fallen[entry.offset + 7] ^= 1
 print(complaint(released.read, "model/h0/attn/c_attn/w"))
 
 # %% [markdown]
-# safetensors has none. Therefore a checkpoint of this package is a folder with a **manifest**: the size and *sha256* of every file, and
-# of the manifest itself. sha256 is 256 bits; nobody can make another file with the same one, even on purpose.
+# safetensors has none. Therefore a checkpoint of this package is a folder with a **manifest**: the
+# size and *sha256* of every file, and of the manifest itself. sha256 is 256 bits; nobody can make
+# another file with the same one, even on purpose.
 
 # %%
 folder = checkpoint.save(
@@ -434,7 +453,8 @@ for name, file in sorted((file.name, file) for file in folder.iterdir()):
 assert manifest.verify(folder) is None
 
 # %% [markdown]
-# Does one need it? Turn over one bit of the weights' file, at 200 places drawn by lot. How often does each of the two notice?
+# Does one need it? Turn over one bit of the weights' file,
+# at 200 places drawn by lot. How often does each of the two notice?
 
 
 # %%
@@ -463,7 +483,8 @@ print(
 assert noticed["manifest"] == 200 > noticed["safetensors"]
 
 # %% [markdown]
-# And how much harm does one bit do? That depends on which. In one weight, turn each of the 32 over, and see how far the logits move:
+# And how much harm does one bit do? That depends on which. In one weight, turn each of the 32 over,
+# and see how far the logits move:
 
 # %%
 moved = []
@@ -503,7 +524,8 @@ assert max(moved[23:31]) > 100 * max(moved[:10])
 
 # %% [markdown]
 # ## 5.6 Try it yourself
-# Put your code where it says so and run the cell after it. One solution of each is folded away beneath.
+# Put your code where it says so and run the cell after it.
+# One solution of each is folded away beneath.
 
 
 # %%
@@ -521,7 +543,8 @@ def mark(number, got, want):
 
 
 # %% [markdown]
-# **1. A reader of safetensors.** From the bytes of a file and a name, give the tensor (all of ours are F32).
+# **1. A reader of safetensors.** From the bytes of a file and a name,
+# give the tensor (all of ours are F32).
 
 
 # %%
@@ -545,8 +568,8 @@ def read_tensor(data, name):
 mark("5.1", read_tensor(data, "trf_blocks.0.norm1.scale"), weights["trf_blocks.0.norm1.scale"])
 
 # %% [markdown]
-# **2. bfloat16.** It is the upper half of a float32, and numpy does not know it. Make float32 numbers of such halves, given as whole
-# numbers of 16 bits. (Shift, then `view`.)
+# **2. bfloat16.** It is the upper half of a float32, and numpy does not know it. Make float32
+# numbers of such halves, given as whole numbers of 16 bits. (Shift, then `view`.)
 
 
 # %%
@@ -590,11 +613,14 @@ mark("5.3", None if calls(bad) is None else [calls(harmless), calls(bad)], [0, 1
 # %% [markdown]
 # ## Summary
 # - A checkpoint is names, shapes and numbers, and a file with what numbers cannot say.
-# - A pickle is a program. List what it fetches, or let a guarded reader do so; never `pickle.load` a stranger's.
+# - A pickle is a program. List what it fetches,
+#   or let a guarded reader do so; never `pickle.load` a stranger's.
 # - safetensors cannot run, but its header can lie; hold every length to the file.
-# - Names, turned matrices, three in one, a tied head: that is all that lies between the formats. A square matrix fits the wrong way round
-#   too, so check a load by *logits* or *loss*, never by shapes alone.
+# - Names, turned matrices, three in one, a tied head: that is all that lies between the formats. A
+#   square matrix fits the wrong way round too, so check a load by *logits* or *loss*, never by
+#   shapes alone.
 # - Shapes do not notice a changed bit. Checksums do.
 #
-# What runs: `src/llm_scratch/interop/` and `checkpoint.py`, `manifest.py`. In and out: `llm-scratch import`, `llm-scratch export hf`.
-# Next: `lessons/step6_run.py` takes the recipe of a real run apart.
+# What runs: `src/llm_scratch/interop/` and `checkpoint.py`, `manifest.py`. In and out: `llm-scratch
+# import`, `llm-scratch export hf`. Next: `lessons/step6_run.py` takes the recipe of a real run
+# apart.

@@ -1,4 +1,5 @@
-"""Drive Debian's Chromium through the DevTools protocol, by the pipe that it offers: no driver and no package.
+"""Drive Debian's Chromium through the DevTools protocol,
+by the pipe that it offers: no driver and no package.
 
 Source: https://chromedevtools.github.io/devtools-protocol/, `--remote-debugging-pipe`.
 """

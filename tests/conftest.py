@@ -1,4 +1,6 @@
-"""What tests share: the folder of real texts and vocabularies where it is there, one thread for equal numbers, signals that arrive."""
+"""What tests share: the folder of real texts and vocabularies where it is there, one thread for
+equal numbers, signals that arrive.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ for number in (signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") els
 
 
 MAX_MEMORY_BYTES = 10 << 30
-"""of one test process: a test that runs away ends in a MemoryError, which names it, before the machine kills processes"""
+"""of one test process: a test that runs away ends in a MemoryError,
+which names it, before the machine kills processes
+"""
 
 
 def pytest_configure() -> None:
@@ -62,14 +66,18 @@ def pytest_configure() -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Under CI, print each failure at once: what follows may hang, and the summary would never come."""
+    """Under CI, print each failure at once:
+    what follows may hang, and the summary would never come.
+    """
     if report.failed and os.environ.get("CI") and "PYTEST_XDIST_WORKER" not in os.environ:
         print(f"\n{report.nodeid} failed ({report.when}):\n{report.longreprtext}", flush=True)
 
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The folder of real texts (the-verdict.txt, tinyshakespeare.txt) and of GPT-2's vocabulary; set LLM_SCRATCH_DATA to yours."""
+    """The folder of real texts (the-verdict.txt, tinyshakespeare.txt) and of GPT-2's vocabulary;
+    set LLM_SCRATCH_DATA to yours.
+    """
     if not (DATA / "the-verdict.txt").is_file():
         pytest.skip(
             f"needs the-verdict.txt and tinyshakespeare.txt in {DATA}; set LLM_SCRATCH_DATA to a"
@@ -96,7 +104,9 @@ def gpt2(data_dir: Path):
 
 @pytest.fixture(scope="session")
 def device() -> Any:
-    """Where tests marked `gpu` compute: on the GPU, or on what LLM_SCRATCH_TEST_DEVICE names (`cpu` tries the tests themselves)."""
+    """Where tests marked `gpu` compute: on the GPU,
+    or on what LLM_SCRATCH_TEST_DEVICE names (`cpu` tries the tests themselves).
+    """
     import torch
 
     name = os.environ.get("LLM_SCRATCH_TEST_DEVICE") or "cuda"
@@ -109,7 +119,9 @@ def device() -> Any:
 
 @pytest.fixture
 def measured(record_property: Callable[[str, object], None]) -> Callable[[str, str, str], None]:
-    """Say what a row of docs/reliability.md reached and what was asked of it, once the test is sure: `measured("R1", "20 of 20", "20")`."""
+    """Say what a row of docs/reliability.md reached and what was asked of it, once the test is
+    sure: `measured("R1", "20 of 20", "20")`.
+    """
 
     def tell(row: str, reached: str, asked: str) -> None:
         record_property("measured", (row, reached, asked))

@@ -1,4 +1,6 @@
-"""A playground of a model built by hand, which has exactly one head that recalls: head 1.0, an induction head."""
+"""A playground of a model built by hand,
+which has exactly one head that recalls: head 1.0, an induction head.
+"""
 
 import http.client
 import json

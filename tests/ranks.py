@@ -1,9 +1,11 @@
-"""Real processes that train together, over gloo on this machine: forked from one that has imported everything, so they begin at once.
+"""Real processes that train together, over gloo on this machine: forked from one that has imported
+everything, so they begin at once.
 
     with Ranks() as ranks:
         first, second = ranks.train(2, config, folder)
 
-As a program it is that process: it reads a job a line from stdin, forks the job's processes, and prints when they have ended.
+As a program it is that process: it reads a job a line from stdin,
+forks the job's processes, and prints when they have ended.
 """
 
 from __future__ import annotations
@@ -59,8 +61,8 @@ class Ranks:
             fault: for LLM_SCRATCH_FAULT; see fault_injection.py.
             finetunes: train as own_finetuning.py does, not on a text.
         Returns:
-            Of each process: `ids`, the rows that it learned from, by step; `warnings`; `wrapped`, whether DDP outlived the group; `error`
-                and `code` if it ended with one.
+            Of each process: `ids`, the rows that it learned from, by step; `warnings`; `wrapped`,
+                whether DDP outlived the group; `error` and `code` if it ended with one.
         """
         from llm_scratch.config import to_dict
 
@@ -119,7 +121,9 @@ def train(config: Any, out: str, stop_at: int, finetunes: bool) -> dict[str, Any
 
 
 def note_rows(ids: dict[int, Any]) -> None:
-    """Let the loader of the text that is learned from (it has a seed) write down what it hands out."""
+    """Let the loader of the text that is learned from (it has
+    a seed) write down what it hands out.
+    """
     from llm_scratch.data.loader import TokenLoader
 
     batch = TokenLoader.batch

@@ -1,4 +1,6 @@
-"""Settings: dict, JSON and YAML give back what went in; every mistake is one line that names the key and what to do."""
+"""Settings: dict, JSON and YAML give back what went in;
+every mistake is one line that names the key and what to do.
+"""
 
 import dataclasses
 import json

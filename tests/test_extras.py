@@ -1,4 +1,6 @@
-"""The table of optional packages is that of pyproject.toml, and no message sends people to a name on the index that is not ours."""
+"""The table of optional packages is that of pyproject.toml,
+and no message sends people to a name on the index that is not ours.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""One door for every model: what was trained comes back, the notebooks' files load, and nothing in a file is run."""
+"""One door for every model: what was trained comes back,
+the notebooks' files load, and nothing in a file is run.
+"""
 
 import json
 import os

@@ -1,4 +1,6 @@
-"""Every number that a user can set has a range, which settings files, flags, chat and Python functions share."""
+"""Every number that a user can set has a range,
+which settings files, flags, chat and Python functions share.
+"""
 
 from __future__ import annotations
 

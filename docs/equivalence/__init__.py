@@ -1,8 +1,8 @@
 """Rows of docs/equivalence.md, and tools to measure them.
 
-The rows are in model.py, tokenizers.py, decoding.py, optimization.py and weights.py. To add one, write a
-function that computes the same result with both implementations and returns the largest difference,
-decorated with `@row(...)`.
+The rows are in model.py, tokenizers.py, decoding.py, optimization.py and weights.py. To add one,
+write a function that computes the same result with both implementations and returns the largest
+difference, decorated with `@row(...)`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ ROWS: list[Row] = []
 def row(
     component: str, ours: str, reference: str, test: str, tolerance: float = 0.0, covers: str = ""
 ) -> Callable[[Callable[[], float]], Callable[[], float]]:
-    """Register a function that returns a difference as a row; `covers`: registry entries, space-separated."""
+    """Register a function that returns a difference as a row;
+    `covers`: registry entries, space-separated.
+    """
 
     def add(measure: Callable[[], float]) -> Callable[[], float]:
         ROWS.append(
@@ -68,7 +70,9 @@ def max_difference(a: Tensor, b: Tensor) -> float:
 
 
 def count_differences(a: object, b: object) -> float:
-    """The number of positions at which two sequences differ, including those beyond the shorter one."""
+    """The number of positions at which two sequences differ,
+    including those beyond the shorter one.
+    """
     a, b = list(a), list(b)  # type: ignore[call-overload]
     return float(sum(x != y for x, y in zip(a, b)) + abs(len(a) - len(b)))
 
@@ -111,7 +115,9 @@ def measure_difference(row: Row) -> float:
 
 
 def result(row: Row) -> str:
-    """What the page shows of a row: "equal", its largest difference, or "not run" with the reason."""
+    """What the page shows of a row:
+    "equal", its largest difference, or "not run" with the reason.
+    """
     try:
         difference = measure_difference(row)
     except NotRun as e:
@@ -131,7 +137,9 @@ def transformers_nanochat(model: nn.Module) -> nn.Module:
     )  # fmt: skip
 
     def swap_halves(weight: Tensor) -> Tensor:
-        """Exchange the halves of every head: transformers' NanoChat rotates in the other direction."""
+        """Exchange the halves of every head:
+        transformers' NanoChat rotates in the other direction.
+        """
         return weight.unflatten(0, (H, 2, -1)).flip(1).reshape(weight.shape)
 
     names = {

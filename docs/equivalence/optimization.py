@@ -92,7 +92,9 @@ def _adam_of_the_notebooks() -> float:
 
 
 def turned(shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """A gradient after `orthogonalize`, in the directions of its SVD; and, by the directions, whether it had any length there."""
+    """A gradient after `orthogonalize`, in the directions of its SVD; and, by the directions,
+    whether it had any length there.
+    """
     gradient = torch.randn(shape)
     u, sizes, v = torch.linalg.svd(gradient, full_matrices=False)
     return u.mT @ orthogonalize(gradient) @ v.mT, sizes > 0.03 * sizes.norm()
@@ -140,7 +142,9 @@ def _clipping() -> float:
 
 
 def schedule(name: str, test: str, formula: Callable[[float], float]) -> None:
-    """A row for a schedule: `formula` of the share of the way, times what lies between the two rates."""
+    """A row for a schedule: `formula` of the share of the way,
+    times what lies between the two rates.
+    """
 
     def measure() -> float:
         cfg = TrainConfig(lr=1.0, min_lr=0.1, warmup_steps=0, schedule=name)

@@ -110,7 +110,9 @@ def _notebooks() -> float:
 
 
 def weights_as_linear(theirs: nn.Module) -> dict[str, Tensor]:
-    """The weights of transformers' GPT-2 with matrices as nn.Linear keeps them, which nanoGPT and litgpt use."""
+    """The weights of transformers' GPT-2 with matrices as nn.Linear keeps them,
+    which nanoGPT and litgpt use.
+    """
     turned = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
     return {
         name: tensor.T.contiguous() if name.endswith(turned) else tensor

@@ -1,4 +1,5 @@
-"""LLM_Scratch: build, train, evaluate and inspect a GPT from scratch; the code that the lessons explain is the code that runs.
+"""LLM_Scratch: build, train, evaluate and inspect a GPT from scratch;
+the code that the lessons explain is the code that runs.
 
 The packages follow the data: text -> tokens -> batches -> model -> loss -> checkpoint -> text.
 The names below are imported on first use, so that `import llm_scratch` needs no torch.

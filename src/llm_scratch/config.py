@@ -1,4 +1,5 @@
-"""Configuration of a run: model, data, training and system settings; frozen, validated, to and from JSON and YAML.
+"""Configuration of a run: model, data, training and system settings;
+frozen, validated, to and from JSON and YAML.
 
 The command line, the YAML file and the JSON in every checkpoint are all made from these classes, so
 a setting has one name everywhere. The settings of a model are those of its architecture
@@ -45,17 +46,25 @@ class DataConfig:
     """The text of a run, its tokenizer and how it becomes batches."""
 
     source: str = "stories"
-    """a name in `llm_scratch.data.sources.SOURCES`, with its argument: verdict, stories:20000, file:books/*.txt, shards:FOLDER"""
+    """a name in `llm_scratch.data.sources.SOURCES`, with its argument:
+    verdict, stories:20000, file:books/*.txt, shards:FOLDER
+    """
     tokenizer: str = "bpe"
-    """a name in `llm_scratch.tokenizers.TOKENIZERS` (bpe is trained to model.vocab_size tokens), a tokenizer.json, its folder, or a run"""
+    """a name in `llm_scratch.tokenizers.TOKENIZERS` (bpe is trained to model.vocab_size tokens), a
+    tokenizer.json, its folder, or a run
+    """
     tokenizer_sample: int | None = None
     """characters of the training text to train bpe on, spread over it; None: all"""
     val_fraction: float = 0.1
     """share of the text for validation"""
     split: Literal["tokens", "characters", "documents"] = "tokens"
-    """validation split: "tokens" and "characters" (the notebooks) take the end of the text, "documents" evenly spaced documents"""
+    """validation split: "tokens" and "characters" (the notebooks) take the end of the text,
+    "documents" evenly spaced documents
+    """
     order: Literal["shuffled", "documents", "notebook"] = "shuffled"
-    """rows: "shuffled" windows at a new offset each epoch, "documents" one document per row, "notebook" the notebooks' loader"""
+    """rows: "shuffled" windows at a new offset each epoch, "documents" one document per row,
+    "notebook" the notebooks' loader
+    """
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -86,7 +95,9 @@ class TrainConfig:
     weight_decay: float = 0.1
     """weight decay"""
     decay: Literal["matrices", "all"] = "matrices"
-    """parameters with weight decay: "matrices", or "all" (norms and biases too, as in the notebooks' AdamW)"""
+    """parameters with weight decay: "matrices",
+    or "all" (norms and biases too, as in the notebooks' AdamW)
+    """
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW betas: decay rates of the averages of gradient and squared gradient"""
     grad_clip: float | None = 1.0
@@ -94,7 +105,9 @@ class TrainConfig:
     spike_sigmas: float = 6.0
     """skip a step whose loss is this many standard deviations above the last 128; 0: never"""
     rollback_lr: float = 1.0
-    """factor of the learning rate for each rollback, which three bad steps in a row cause, e.g. 0.5"""
+    """factor of the learning rate for each rollback,
+    which three bad steps in a row cause, e.g. 0.5
+    """
     seed: int = 123
     """random seed of the initial weights, the data order and dropout"""
     eval_every: int = 100
@@ -108,7 +121,9 @@ class TrainConfig:
     prompt: str = "Once upon a time"
     """prompt of the samples"""
     snapshot_every: int = 0
-    """steps between snapshots, small copies of the weights for the training film of `llm-scratch play`; 0: none"""
+    """steps between snapshots, small copies of the weights for the
+    training film of `llm-scratch play`; 0: none
+    """
     log_every: int = 10
     """steps between rows of metrics.jsonl"""
 
@@ -126,42 +141,56 @@ class SystemConfig:
     """How a run is computed, not what is learned: a resumed run may change these settings."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """of matrix products; weights and optimizer state stay float32. "auto": bfloat16 if a short timing finds it faster"""
+    """of matrix products; weights and optimizer state stay float32.
+    "auto": bfloat16 if a short timing finds it faster
+    """
     compile: Literal["auto", "yes", "no"] = "auto"
     """torch.compile; "auto": if it saves more time than compiling takes"""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """under torchrun: every process has the whole model (ddp), or a shard of it (fsdp)"""
     activation_checkpointing: bool = False
-    """activation checkpointing: recompute activations inside blocks in the backward pass; less memory, a third more work"""
+    """activation checkpointing: recompute activations inside blocks in the backward pass;
+    less memory, a third more work
+    """
     async_save: Literal["auto", "yes", "no"] = "auto"
-    """write checkpoints in the background, from a copy; "auto": if larger than 32 MiB and memory has room for it"""
+    """write checkpoints in the background, from a copy;
+    "auto": if larger than 32 MiB and memory has room for it
+    """
     tensorboard: bool = False
     """log to TensorBoard too (needs the extra `track`)"""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """All settings of a run; stored in every run directory and checkpoint. `llm-scratch train PRESET --print-config` prints them."""
+    """All settings of a run; stored in every run directory and checkpoint. `llm-scratch train
+    PRESET --print-config` prints them.
+    """
 
     model: ModelConfig = field(default_factory=GPTConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     system: SystemConfig = field(default_factory=SystemConfig)
     init_from: str = ""
-    """a model to initialize weights and tokenizer from (`train --from`): gpt2, hf:org/name, a run, a folder; "": random weights"""
+    """a model to initialize weights and tokenizer from (`train --from`):
+    gpt2, hf:org/name, a run, a folder; "": random weights
+    """
 
     def with_model(self, **changes: Any) -> Self:
-        """A copy with fields of the model changed; with another `architecture`, fields that both have are kept."""
+        """A copy with fields of the model changed;
+        with another `architecture`, fields that both have are kept.
+        """
         return replace(self, model=from_dict(ModelConfig, changes, self.model, "model"))
 
     def override(self, settings: Iterable[str]) -> RunConfig:
         """Change settings by text, as a command line or a file of experiments has them.
 
         Args:
-            settings: `name=value` each, the value as in YAML: `train.lr=3e-4`, `train.betas=[0.9, 0.95]`, `train.grad_clip=null`.
-                The value of a setting that is a text is taken as it stands. `model.architecture=x` precedes the settings of x.
+            settings: `name=value` each, the value as in YAML: `train.lr=3e-4`, `train.betas=[0.9,
+                0.95]`, `train.grad_clip=null`. The value of a setting that is a text is taken as it
+                stands. `model.architecture=x` precedes the settings of x.
         Raises:
-            UserError: no `=`, an unknown setting (with the nearest name), a value of another type or out of range.
+            UserError: no `=`, an unknown setting (with the nearest name),
+                a value of another type or out of range.
 
         Example: `preset("quickstart").override(["train.lr=3e-4", "model.n_layers=4"])`
         """
@@ -177,7 +206,9 @@ class RunConfig:
 
 
 def _nested(name: str, text: str, config: RunConfig) -> dict[str, Any]:
-    """`train.lr` and `3e-4` as {"train": {"lr": "3e-4"}}, the value read as YAML unless the setting is a text."""
+    """`train.lr` and `3e-4` as {"train": {"lr":
+    "3e-4"}}, the value read as YAML unless the setting is a text.
+    """
     part, _, field_name = name.partition(".")
     hints: Any = get_type_hints(RunConfig)
     if is_dataclass(hints.get(part)):
@@ -209,7 +240,9 @@ OBSERVATION_SETTINGS = frozenset(
 
 
 def resume_relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings (from `to_dict`) that affect what is learned: runs that agree on them are the same run."""
+    """The settings (from `to_dict`) that affect what is learned:
+    runs that agree on them are the same run.
+    """
     kept = {part: values for part, values in settings.items() if part != "system" and values != ""}
     if "train" in kept:
         kept["train"] = {k: v for k, v in kept["train"].items() if k not in OBSERVATION_SETTINGS}

@@ -65,7 +65,9 @@ def describe_error(error: BaseException, named: bool = False) -> str:
 
 
 class GenerationWarning(UserWarning):
-    """Generated text differs from the request: the prompt did not fit into the context, or the text ended early."""
+    """Generated text differs from the request:
+    the prompt did not fit into the context, or the text ended early.
+    """
 
 
 def unknown(

@@ -1,4 +1,5 @@
-"""Load a model from any supported format: `model, tokenizer = load("runs/quickstart")`, `load("gpt2")`, `load("hf:org/name")`.
+"""Load a model from any supported format: `model, tokenizer = load("runs/quickstart")`,
+`load("gpt2")`, `load("hf:org/name")`.
 
 `FORMATS` lists the supported formats with their detection and loader. No code in a file is
 executed: weights are read from safetensors, TensorFlow tensors, or with torch's weights-only
@@ -56,7 +57,9 @@ class Loaded:
     train: dict[str, Any] = field(default_factory=dict)
     """settings of TrainConfig that the optimizer used"""
     assumed: dict[str, Any] = field(default_factory=dict)
-    """values that the file does not contain and that were assumed by convention: name -> value, for people"""
+    """values that the file does not contain and that were assumed by convention:
+    name -> value, for people
+    """
 
 
 class Options(NamedTuple):
@@ -347,7 +350,8 @@ FORMATS = [
 
 
 def tokenizer_named(words: str) -> Tokenizer:
-    """The tokenizer for a command-line value: `gpt2`, a tokenizer.json or its folder, or `chars:FILE` (its characters, as in nanoGPT).
+    """The tokenizer for a command-line value: `gpt2`, a tokenizer.json or its folder, or
+    `chars:FILE` (its characters, as in nanoGPT).
 
     Raises:
         UserError: there is none (exit code 3).

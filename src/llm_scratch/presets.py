@@ -1,4 +1,5 @@
-"""Presets: named settings of whole runs. A preset is a function that returns a `RunConfig`; flags and files override settings.
+"""Presets: named settings of whole runs.
+A preset is a function that returns a `RunConfig`; flags and files override settings.
 
 To add one, write a function, then `PRESETS["mine"] = mine` and run `llm-scratch train mine --import
 mine.py`.
@@ -21,7 +22,9 @@ from llm_scratch.errors import unknown
 
 
 def quickstart() -> RunConfig:
-    """Children's stories from a grammar with a known entropy: a GPT that learns to write in two minutes on a laptop."""
+    """Children's stories from a grammar with a known entropy:
+    a GPT that learns to write in two minutes on a laptop.
+    """
     return RunConfig(
         GPTConfig(
             vocab_size=1536, context_length=256, emb_dim=128, n_heads=4, n_layers=2, drop_rate=0.0, tie_embeddings=True, init="mimetic"
@@ -35,7 +38,9 @@ def quickstart() -> RunConfig:
 
 
 def verdict() -> RunConfig:
-    """The notebooks' step 4: the 124M shape on a short story for ten epochs. It memorizes the story, as the lesson explains."""
+    """The notebooks' step 4: the 124M shape on a short story for ten epochs.
+    It memorizes the story, as the lesson explains.
+    """
     return RunConfig(
         GPTConfig(context_length=256),
         DataConfig(source="verdict", tokenizer="gpt2", val_fraction=0.2, split="characters", order="notebook"),
@@ -43,7 +48,8 @@ def verdict() -> RunConfig:
             epochs=10, batch_size=2, lr=4e-4, min_lr=4e-4, schedule="constant", betas=(0.9, 0.999), grad_clip=None,
             eval_every=5, eval_batches=None, save_every=40, sample_every=8, prompt="Every effort moves you", log_every=1,
         ),
-        SystemConfig(precision="float32"),  # as in the notebooks, whose losses it reproduces to six digits
+        # as in the notebooks, whose losses it reproduces to six digits
+        SystemConfig(precision="float32"),
     )  # fmt: skip
 
 
@@ -60,7 +66,9 @@ def shakespeare() -> RunConfig:
 
 
 def shakespeare_modern() -> RunConfig:
-    """The same text by the model of today (`model/nanochat.py`) and the recipe that learns it soonest: a minute."""
+    """The same text by the model of today (`model/nanochat.py`) and
+    the recipe that learns it soonest: a minute.
+    """
     return RunConfig(
         NanoChatConfig(vocab_size=66, context_length=64, emb_dim=128, n_heads=4, n_layers=4, drop_rate=0.0),
         DataConfig(source="shakespeare", tokenizer="chars"),
@@ -72,7 +80,9 @@ def shakespeare_modern() -> RunConfig:
 
 
 def gpt2_small() -> RunConfig:
-    """GPT-2's 124M shape with its own choices, for your own text: `--data.source file:books/*.txt`."""
+    """GPT-2's 124M shape with its own choices,
+    for your own text: `--data.source file:books/*.txt`.
+    """
     return RunConfig(
         GPTConfig(qkv_bias=True, tie_embeddings=True, init="gpt2"),
         DataConfig(source="python-docs", tokenizer="gpt2"),

@@ -1,6 +1,7 @@
 """Read a run as data: settings, metrics, evaluations, samples and checkpoints; imports no torch.
 
-`open_run` is the one reader of a run directory: commands, plots, diagnosis, report and your own scripts use it.
+`open_run` is the one reader of a run directory:
+commands, plots, diagnosis, report and your own scripts use it.
 Tests: tests/test_run_directory.py, tests/cli/test_folders.py.
 """
 
@@ -33,7 +34,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """A run directory as data, from `open_run`. Metrics and samples are read when they are first used."""
+    """A run directory as data, from `open_run`.
+    Metrics and samples are read when they are first used.
+    """
 
     path: Path
     """the run directory"""
@@ -56,7 +59,8 @@ class RunInfo:
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl, oldest first: `step`, and what was measured there; [] without the file.
+        """The rows of metrics.jsonl, oldest first:
+        `step`, and what was measured there; [] without the file.
 
         Losses are in nats per token; docs/watching.md lists the keys.
         """
@@ -64,7 +68,9 @@ class RunInfo:
 
     @property
     def evaluations(self) -> list[dict[str, Any]]:
-        """The rows with a validation loss: `step`, `tokens`, `train_loss`, `val_loss`, `val_bits_per_byte`."""
+        """The rows with a validation loss: `step`, `tokens`,
+        `train_loss`, `val_loss`, `val_bits_per_byte`.
+        """
         return [row for row in self.metrics if isinstance(row.get("val_loss"), (int, float))]
 
     @property
@@ -81,8 +87,8 @@ class RunInfo:
     def samples(self) -> list[Sample]:
         """The texts of samples.md, oldest first; [] without the file.
 
-        A line inside a sample that looks like a heading counts as one only if its step is later than
-        the previous one.
+        A line inside a sample that looks like a heading counts as one only
+        if its step is later than the previous one.
         """
         try:
             text = (self.path / "samples.md").read_text(encoding="utf-8", errors="replace")
@@ -117,7 +123,9 @@ class RunInfo:
 
     @property
     def description(self) -> str:
-        """How a model was made that was not trained here: "gpt2 quantized to 8 bits", "imported from model.pth"; else ""."""
+        """How a model was made that was not trained here:
+        "gpt2 quantized to 8 bits", "imported from model.pth"; else "".
+        """
         if self.bits != 32:
             return f"{self.origin or 'a model'} quantized to {self.bits} bits"
         return f"imported from {self.origin}" if self.origin and not self.step else ""
@@ -238,15 +246,17 @@ def find_run(path: Path) -> RunInfo | None:
 
 
 def run_of(path: Path) -> RunInfo | None:
-    """The run in a folder, or the run that a checkpoint belongs to; None for a model outside a run directory."""
+    """The run in a folder, or the run that a checkpoint belongs to;
+    None for a model outside a run directory.
+    """
     return find_run(path) or find_run(path.resolve().parent.parent)
 
 
 def iter_metrics(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a metrics.jsonl, oldest first; none without the file.
 
-    A line that is not a row is skipped: the last one may be half-written, by a run under way or when the
-    machine stopped.
+    A line that is not a row is skipped: the last one may be half-written,
+    by a run under way or when the machine stopped.
     """
     if not path.is_file():
         return

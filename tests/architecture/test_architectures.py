@@ -14,7 +14,9 @@ OWN = {"storage/older_formats.py"}
 
 
 def switches(source: str) -> list[int]:
-    """Lines that compare or match the name of an architecture, or test the class of its settings or its model."""
+    """Lines that compare or match the name of an architecture,
+    or test the class of its settings or its model.
+    """
     names = set(ARCHITECTURES)
     classes = {architecture.config.__name__ for architecture in ARCHITECTURES.values()}
     classes |= {architecture.model_class.__name__ for architecture in ARCHITECTURES.values()}

@@ -151,9 +151,11 @@ def is_short(timeout: ast.expr) -> bool:
 
 
 def patches_of_time(tree: ast.AST) -> list[int]:
-    """The lines on which a function of the module `time` is replaced, for every thread of the process.
+    """The lines on which a function of the module `time` is replaced,
+    for every thread of the process.
 
-    A thread that sleeps in a loop then spins, or takes what the test prepared for the code under test.
+    A thread that sleeps in a loop then spins,
+    or takes what the test prepared for the code under test.
     """
     found = []
     for node in ast.walk(tree):

@@ -1,4 +1,6 @@
-"""docs/equivalence.md matches docs/equivalence_table.py: rows are within tolerance, and their tests exist."""
+"""docs/equivalence.md matches docs/equivalence_table.py:
+rows are within tolerance, and their tests exist.
+"""
 
 import ast
 import re

@@ -1,4 +1,6 @@
-"""CONTRIBUTING's blocks do what they say, from outside the package: one file, one line in a table, one command."""
+"""CONTRIBUTING's blocks do what they say, from outside the package:
+one file, one line in a table, one command.
+"""
 
 import re
 import shlex
@@ -158,7 +160,9 @@ def test_run_with_a_custom_model_asks_for_the_import_flag(tmp_path, capsys):
 
 
 def test_family_of_ones_own_has_its_flags_resumes_is_planned_and_uses_a_cache(capsys):
-    """Settings of its own by flags, in --help and YAML; more steps; a plan; a cache; all from one file and one line."""
+    """Settings of its own by flags, in --help and YAML;
+    more steps; a plan; a cache; all from one file and one line.
+    """
     code, command = EXTENSIONS["A model family"]
     Path("mine.py").write_text(code)
     words = shlex.split(command.replace("\\\n", " "))[1:]

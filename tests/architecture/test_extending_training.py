@@ -1,4 +1,6 @@
-"""Training with data, a loss and a trainable part of one's own, from outside the package: nothing of the loop is written again."""
+"""Training with data, a loss and a trainable part of one's own,
+from outside the package: nothing of the loop is written again.
+"""
 
 import dataclasses
 import subprocess
@@ -118,7 +120,9 @@ def test_resuming_on_another_base_is_an_error(tmp_path):
 
 
 def test_own_loss_is_minimized(tmp_path):
-    """A loss over pairs of rows, as in preference learning: it prefers the second row of a pair to the first."""
+    """A loss over pairs of rows, as in preference learning:
+    it prefers the second row of a pair to the first.
+    """
 
     class Pairs(Reversal):
         def batch(self, step, rank=0, world=1):

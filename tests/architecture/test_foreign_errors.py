@@ -1,4 +1,6 @@
-"""What another library's exception says passes through `describe_error` before it is printed: one line, no control characters."""
+"""What another library's exception says passes through `describe_error` before it is printed:
+one line, no control characters.
+"""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""Everything public says what it is, every public name resolves, and `import llm_scratch` is light."""
+"""Everything public says what it is,
+every public name resolves, and `import llm_scratch` is light.
+"""
 
 import ast
 import subprocess
@@ -15,7 +17,9 @@ ROOT = Path(llm_scratch.__file__).parent
 
 
 def undocumented(path: Path) -> list[str]:
-    """Public modules, classes, functions and methods without a docstring whose first line says something."""
+    """Public modules, classes,
+    functions and methods without a docstring whose first line says something.
+    """
     text = path.read_text(encoding="utf-8")
     tree = ast.parse(text)
     missing = [] if ast.get_docstring(tree) or not text.strip() else [f"{path.name}: the module"]

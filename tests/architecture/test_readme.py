@@ -1,4 +1,6 @@
-"""What README and the other pages tell a reader to type exists: verbs, flags, make targets, files, links."""
+"""What README and the other pages tell a reader to type exists:
+verbs, flags, make targets, files, links.
+"""
 
 import re
 import shlex
@@ -19,7 +21,9 @@ TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), fla
 
 
 def commands(text: str) -> list[str]:
-    """The lines of every shell block, one that ends in a backslash joined with the next; and each `llm-scratch ...` within the text."""
+    """The lines of every shell block, one that ends in a backslash joined with the next; and each
+    `llm-scratch ...` within the text.
+    """
     blocks = re.findall(
         r"^ *```(?:bash|sh|shell|console|powershell)\n(.*?)^ *```", text, flags=re.M | re.S
     )

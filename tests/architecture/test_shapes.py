@@ -1,7 +1,9 @@
-"""Every shape comment in the model, the decoding and the loader is held to its tensor while the code runs.
+"""Every shape comment in the model,
+the decoding and the loader is held to its tensor while the code runs.
 
-A comment such as `# [B, H, T, D]` at the end of a statement is a promise about what the statement assigns or returns. The code runs
-under a tracer with sizes that all differ, so a comment that says another order, or drifts from its line, fails:
+A comment such as `# [B, H, T, D]` at the end of a statement is a promise about what the statement
+assigns or returns. The code runs under a tracer with sizes that all differ, so a comment that says
+another order, or drifts from its line, fails:
 
     attention.py:62 y is (2, 6, 5, 8), the comment says ['B', 'T', 'H', 'D'] = (2, 5, 6, 8)
 """

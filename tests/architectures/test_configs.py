@@ -1,4 +1,6 @@
-"""Config classes: each architecture has its own settings, counts its parameters, and is chosen by name everywhere."""
+"""Config classes: each architecture has its own settings,
+counts its parameters, and is chosen by name everywhere.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The estimates for many GPUs equal manual calculations and torch's sizes, and docs/scale.md shows them."""
+"""The estimates for many GPUs equal manual calculations and torch's sizes,
+and docs/scale.md shows them.
+"""
 
 import sys
 from pathlib import Path
@@ -15,7 +17,7 @@ BENCHMARKS = str(Path(__file__).resolve().parents[2] / "benchmarks")
 sys.path.insert(0, BENCHMARKS)  # scripts, not a package
 
 import scale as tables  # noqa: E402
-from cluster_costs import (
+from cluster_costs import (  # noqa: E402
     ADAMW,
     GRADIENT,
     STATE,
@@ -58,7 +60,9 @@ def test_scale_bytes_per_parameter_equal_torch():
 
 
 def test_scale_costs_equal_a_manual_calculation():
-    """100 M parameters on 16 GPUs, a million tokens: 400 MB of gradients, of which each sends 15/8."""
+    """100 M parameters on 16 GPUs, a million tokens:
+    400 MB of gradients, of which each sends 15/8.
+    """
     c = costs(
         SMALL, 16, Cluster(flops=1e15, used=0.5, between=50e9, disk=1e9, hours=16_000, start=100)
     )

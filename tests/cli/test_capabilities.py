@@ -1,4 +1,6 @@
-"""The table of products in `doctor`: what works, its speed and its use agree with the kernels that the code chooses."""
+"""The table of products in `doctor`: what works,
+its speed and its use agree with the kernels that the code chooses.
+"""
 
 import pytest
 import torch

@@ -1,4 +1,6 @@
-"""Changed runs: other intervals, another prompt, more steps, a changed text, a learning rate that is far too high."""
+"""Changed runs: other intervals, another prompt, more steps,
+a changed text, a learning rate that is far too high.
+"""
 
 from __future__ import annotations
 

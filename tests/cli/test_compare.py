@@ -1,4 +1,6 @@
-"""`compare` and `experiment` run, plan and report experiments, and say wrong words before anything is trained."""
+"""`compare` and `experiment` run, plan and report experiments,
+and say wrong words before anything is trained.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ pytest.importorskip("scipy", reason="needs scipy (extra `experiments`)")
 
 @pytest.fixture
 def fake_training(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Runs that are not trained: their loss is the rate, and noise of the seed. Returns the seeds."""
+    """Runs that are not trained: their loss is the rate,
+    and noise of the seed. Returns the seeds.
+    """
     trained: list[int] = []
 
     def train(config: RunConfig, folder: Path, **more: object) -> None:

@@ -1,4 +1,6 @@
-"""The ways of writing from the command line: their texts are the package's, and a flag that a way would ignore is an error."""
+"""The ways of writing from the command line:
+their texts are the package's, and a flag that a way would ignore is an error.
+"""
 
 from __future__ import annotations
 

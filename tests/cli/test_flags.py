@@ -1,4 +1,6 @@
-"""Parsing of command lines: preset, file and flags; hyphens and underscores; values that look like words."""
+"""Parsing of command lines: preset, file and flags;
+hyphens and underscores; values that look like words.
+"""
 
 from __future__ import annotations
 

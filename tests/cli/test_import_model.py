@@ -1,4 +1,6 @@
-"""`import`: a file of another program becomes a run that generates, is evaluated and continues training."""
+"""`import`: a file of another program becomes a run that generates,
+is evaluated and continues training.
+"""
 
 import json
 from pathlib import Path

@@ -66,7 +66,9 @@ CASES: dict[str, str] = {
 
 
 def documented() -> dict[str, dict[str, set[str]]]:
-    """For each heading of docs/json.md, the path of each object in the document and its keys; "" is the document itself."""
+    """For each heading of docs/json.md,
+    the path of each object in the document and its keys; "" is the document itself.
+    """
     found: dict[str, dict[str, set[str]]] = {}
     for section in re.split(r"^## ", DOC.read_text(encoding="utf-8"), flags=re.M)[1:]:
         heading, _, body = section.partition("\n")
@@ -82,7 +84,9 @@ def documented() -> dict[str, dict[str, set[str]]]:
 
 
 def keys_of(value: Any, path: str = "", whole: Iterable[str] = ()) -> dict[str, set[str]]:
-    """The keys of each object inside a value, by path; objects at the paths in `whole` are not looked into."""
+    """The keys of each object inside a value, by path;
+    objects at the paths in `whole` are not looked into.
+    """
     found: dict[str, set[str]] = {}
     if isinstance(value, dict) and path not in whole:
         found[path] = set(value)

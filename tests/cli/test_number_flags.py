@@ -1,4 +1,6 @@
-"""Every numeric flag rejects a value out of its range in one line before any work, and works in its range."""
+"""Every numeric flag rejects a value out of its range in one line
+before any work, and works in its range.
+"""
 
 from __future__ import annotations
 

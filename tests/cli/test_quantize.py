@@ -1,4 +1,6 @@
-"""`quantize`: the result is a run, its loss is measured before and after, and an error writes nothing."""
+"""`quantize`: the result is a run,
+its loss is measured before and after, and an error writes nothing.
+"""
 
 from __future__ import annotations
 

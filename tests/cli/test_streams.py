@@ -1,4 +1,6 @@
-"""Standard streams that are closed, missing or broken: the command works and exits with its code."""
+"""Standard streams that are closed, missing or broken:
+the command works and exits with its code.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ full = pytest.mark.skipif(
 
 
 def shell(command):
-    """Run a line of shell in which LLM stands for the command, and PY for Python; output is buffered, as it is by default."""
+    """Run a line of shell in which LLM stands for the command,
+    and PY for Python; output is buffered, as it is by default.
+    """
     command = command.replace("LLM", f"{sys.executable} -m llm_scratch").replace(
         "PY", sys.executable
     )

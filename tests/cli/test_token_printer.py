@@ -1,4 +1,6 @@
-"""Printing of generated text: the first sample streamed, the others after it, tokens and seconds counted."""
+"""Printing of generated text: the first sample streamed,
+the others after it, tokens and seconds counted.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""From documents to training and validation ids: the split loses nothing, and validation text trains no tokenizer."""
+"""From documents to training and validation ids:
+the split loses nothing, and validation text trains no tokenizer.
+"""
 
 import dataclasses
 import os

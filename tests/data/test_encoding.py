@@ -1,4 +1,6 @@
-"""Portions to ids: in order, with their counts, equal for any number of processes, which end with their parent."""
+"""Portions to ids: in order, with their counts,
+equal for any number of processes, which end with their parent.
+"""
 
 from __future__ import annotations
 

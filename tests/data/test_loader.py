@@ -1,4 +1,6 @@
-"""The loader is a function of (seed, step), reads each window once per epoch, and shifts targets by one token."""
+"""The loader is a function of (seed, step),
+reads each window once per epoch, and shifts targets by one token.
+"""
 
 import numpy as np
 import pytest
@@ -15,14 +17,18 @@ T, EOT = 8, 99
 
 @pytest.fixture
 def ids():
-    """212 tokens whose value is their place, so that a batch says where it was read; every 15th is the end of a text."""
+    """212 tokens whose value is their place, so that a batch says where it was read;
+    every 15th is the end of a text.
+    """
     ids = np.arange(1000, 1212, dtype=np.int32)
     ids[::15] = EOT
     return ids
 
 
 def places(loader, steps):
-    """Where the windows of some steps begin, read off the batches themselves: the second token is never the end of a text."""
+    """Where the windows of some steps begin, read off the batches themselves:
+    the second token is never the end of a text.
+    """
     return [int(row[1]) - 1001 for step in steps for row in loader.batch(step)[0]]
 
 
@@ -76,7 +82,9 @@ def test_shuffled_reads_each_window_once_a_pass_at_a_new_offset(ids):
 
 
 def targets_of_epochs(loader, epochs):
-    """The targets of each of some epochs, read off the batches; an epoch is as many rows as the loader has starts."""
+    """The targets of each of some epochs, read off the batches;
+    an epoch is as many rows as the loader has starts.
+    """
     rows = []
     while len(rows) < epochs * len(loader.starts):
         rows += list(loader.batch(len(rows) // loader.batch_size)[1])
@@ -122,7 +130,9 @@ def test_left_out_counts_what_is_no_target_in_any_order():
 
 
 def test_documents_stand_one_in_a_row():
-    """Each row is a document, from the end of the text before it to its own; the rest of the row is not asked."""
+    """Each row is a document, from the end of the text before it to its own;
+    the rest of the row is not asked.
+    """
     stream = np.array([EOT, 1, 2, 3, EOT, 4, 5, EOT, *range(10, 20), EOT])
     loader = TokenLoader(stream, 5, 3, order="documents", eot=EOT)
     inputs, targets = loader.batch(0)
@@ -215,7 +225,9 @@ def test_processes_together_take_the_batch_in_its_order(ids, order, world):
 
 @pytest.mark.parametrize("order", ["shuffled", "documents"])
 def test_w3_the_order_of_samples_is_the_same_for_any_number_of_processes(order, measured):
-    """10,000 samples in batches of 24: stopped anywhere, gone on with another number of processes, each comes once a pass."""
+    """10,000 samples in batches of 24: stopped anywhere,
+    gone on with another number of processes, each comes once a pass.
+    """
     samples, batch, worlds = 10_000, 24, (1, 2, 3, 4, 6, 8, 12, 24)
     stream = np.arange(
         samples * 4 + 1

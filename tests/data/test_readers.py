@@ -1,4 +1,6 @@
-"""Portions of a source: every byte is in exactly one, cuts change no token, errors have their position."""
+"""Portions of a source: every byte is in exactly one,
+cuts change no token, errors have their position.
+"""
 
 from __future__ import annotations
 

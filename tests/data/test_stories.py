@@ -1,4 +1,6 @@
-"""Stories: text and choices correspond one to one, the entropy is exact, and every probe has one answer."""
+"""Stories: text and choices correspond one to one,
+the entropy is exact, and every probe has one answer.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def stories():
 
 
 def n_sentences(text: str) -> int:
-    """Sentences of a text; a quoted sentence that "said Tom" follows is part of the one around it."""
+    """Sentences of a text;
+    a quoted sentence that "said Tom" follows is part of the one around it.
+    """
     return len(
         SENTENCE_END.findall(
             re.sub(
@@ -162,7 +166,9 @@ def test_entropy_is_the_mean_of_bits(stories):
 
 
 def test_probabilities_of_a_small_grammar_sum_to_one():
-    """All texts of one pattern, with what the grammar says of each: nothing is lost and nothing counted twice."""
+    """All texts of one pattern, with what the grammar says of each:
+    nothing is lost and nothing counted twice.
+    """
     pattern = compile_pattern("{near} the [old |]{near2} {n:more?}{n}.")
     total, texts = 0.0, Counter()
     for near in WORDS["near"]:

@@ -1,4 +1,6 @@
-"""An inspection holds what the tools measure: sums, probabilities and an ablation, for texts that the model can read."""
+"""An inspection holds what the tools measure:
+sums, probabilities and an ablation, for texts that the model can read.
+"""
 
 import math
 

@@ -1,4 +1,6 @@
-"""Exact evaluation: every token once for any windows; bits per byte comparable across tokenizers; errors."""
+"""Exact evaluation: every token once for any windows;
+bits per byte comparable across tokenizers; errors.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ def ids():
 
 @torch.no_grad()
 def by_formula(model, ids, size, stride):
-    """Every target alone: the window that scores it is run by itself, and one probability is read."""
+    """Every target alone:
+    the window that scores it is run by itself, and one probability is read.
+    """
     was, total, scored = model.training, 0.0, 0
     model.eval()
     for start in range(0, len(ids), stride):
@@ -119,7 +123,9 @@ def test_evaluate_tokens_does_not_depend_on_the_batch_size(model, ids, batch_siz
 
 
 def test_evaluate_tokens_differs_from_the_mean_of_batches(model, ids):
-    """Five windows of 8 and one of 4: what the notebooks' calc_loss_loader gives when the last batch is short."""
+    """Five windows of 8 and one of 4:
+    what the notebooks' calc_loss_loader gives when the last batch is short.
+    """
     ids = ids[:45]
     parts = [by_formula(model, ids[i : i + 9], 8, 8) for i in range(0, 44, 8)]
     mean_of_means = sum(nats / n for nats, n in parts) / len(parts)

@@ -1,4 +1,6 @@
-"""The files in experiments/ are valid, and the arms in them are models, optimizers and schedules that work."""
+"""The files in experiments/ are valid,
+and the arms in them are models, optimizers and schedules that work.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A real comparison of quickstart with itself: twenty pairs of runs that differ in nothing but the seed."""
+"""A real comparison of quickstart with itself:
+twenty pairs of runs that differ in nothing but the seed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The page says the verdicts first, shows every run, needs nothing from outside, and equals its Markdown."""
+"""The page says the verdicts first, shows every run,
+needs nothing from outside, and equals its Markdown.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The loop of AGENTS.md: ten changes are proposed, nine of them do nothing, and the verdict decides what is kept."""
+"""The loop of AGENTS.md: ten changes are proposed,
+nine of them do nothing, and the verdict decides what is kept.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,15 @@ pytest.importorskip("scipy", reason="needs scipy (extra `experiments`)")
 
 N_LOOPS, N_CHANGES, SEEDS = 20, 10, (1, 2, 3, 4, 5)
 SD_SEED, SD_RUN, EFFECT = 0.01, 0.005, -0.03
-"""Bits per byte: of what the runs of a seed share, of each run alone, and of the change that helps."""
+"""Bits per byte: of what the runs of a seed share,
+of each run alone, and of the change that helps.
+"""
 
 
 def loop(rng: np.random.Generator, result, useful: int) -> list[int]:
-    """The changes that are kept, by number; the recipe with all kept changes is the reference of the next."""
+    """The changes that are kept, by number;
+    the recipe with all kept changes is the reference of the next.
+    """
     metric = find_metric("bits_per_byte")
     recipe_loss = 1.2
     kept = []

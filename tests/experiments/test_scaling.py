@@ -1,4 +1,6 @@
-"""The fit finds the constants that made the losses, and predicts a run that is larger than all of them."""
+"""The fit finds the constants that made the losses,
+and predicts a run that is larger than all of them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A grid is trained once, the prediction is written before its run, and a wrong file is an error."""
+"""A grid is trained once, the prediction is written before its run,
+and a wrong file is an error.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Every arm is tuned over the same values, on a seed and a text that the comparison does not use."""
+"""Every arm is tuned over the same values,
+on a seed and a text that the comparison does not use.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The statistics equal scipy's and statsmodels', and simulated experiments err as rarely and find as often as promised."""
+"""The statistics equal scipy's and statsmodels',
+and simulated experiments err as rarely and find as often as promised.
+"""
 
 from __future__ import annotations
 
@@ -124,7 +126,9 @@ def test_sd_range_covers_the_true_deviation():
 
 
 def rejected_at_any_look(d: np.ndarray) -> np.ndarray:
-    """Whether a simulated experiment, d [experiments, arms, seeds], reports a difference for each arm at one of its looks."""
+    """Whether a simulated experiment, d [experiments, arms,
+    seeds], reports a difference for each arm at one of its looks.
+    """
     planned = d.shape[-1]
     rejected = np.zeros(d.shape[:2], dtype=bool)
     for n in range(2, planned + 1):

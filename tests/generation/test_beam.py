@@ -1,4 +1,6 @@
-"""Beam search: transformers' texts and scores, the likeliest of all texts when wide enough, greedy when narrow."""
+"""Beam search: transformers' texts and scores,
+the likeliest of all texts when wide enough, greedy when narrow.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def gpt(seed=1, sharpness=4.0, **changes):
 
 
 def theirs_of(ours):
-    """The same weights in transformers' GPT-2, whose linear layers keep the matrix the other way round."""
+    """The same weights in transformers' GPT-2,
+    whose linear layers keep the matrix the other way round.
+    """
     transformers = pytest.importorskip("transformers", reason="needs the extra `hf`")
     cfg = ours.cfg
     config = transformers.GPT2Config(

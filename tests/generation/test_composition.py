@@ -1,4 +1,6 @@
-"""Everything at once: all bends in their stated order give the scores of transformers' processors in transformers' own order."""
+"""Everything at once: all bends in their stated order give the scores of
+transformers' processors in transformers' own order.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ def test_all_bends_at_once_equal_transformers(theirs, seed):
 
 
 def test_another_order_would_be_seen(theirs):
-    """Two neighbours changed give other scores, but for those where one forbids or divides and the other does not see it."""
+    """Two neighbours changed give other scores,
+    but for those where one forbids or divides and the other does not see it.
+    """
     seen, commute = (
         {},
         {
@@ -81,7 +85,9 @@ def test_another_order_would_be_seen(theirs):
 
 
 def test_penalties_without_a_processor_act_between_the_others_and_the_samplers(theirs):
-    """OpenAI's two: as processors of their own, after the run that may not come again and before the temperature."""
+    """OpenAI's two: as processors of their own,
+    after the run that may not come again and before the temperature.
+    """
     logits, ids = random_scores(1)
     openai = type(theirs)(
         [
@@ -97,7 +103,9 @@ def test_penalties_without_a_processor_act_between_the_others_and_the_samplers(t
 
 
 def test_a_constraint_comes_first_and_mirostat_last(theirs, monkeypatch):
-    """What may not come takes no place among the best k; mirostat steers what would have been drawn."""
+    """What may not come takes no place among the best k;
+    mirostat steers what would have been drawn.
+    """
     logits, ids = random_scores(2)
     drawn = []
     monkeypatch.setattr(

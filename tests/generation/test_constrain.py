@@ -1,4 +1,6 @@
-"""Constrained decoding: a model that knows nothing writes what matches, alone and in a batch; faults."""
+"""Constrained decoding:
+a model that knows nothing writes what matches, alone and in a batch; faults.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Text while it comes: whole characters however the bytes are cut, stop strings across pieces, nothing lost."""
+"""Text while it comes: whole characters however the bytes are cut,
+stop strings across pieces, nothing lost.
+"""
 
 from __future__ import annotations
 

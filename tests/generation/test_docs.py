@@ -1,4 +1,6 @@
-"""docs/decoding.md: its tables list every sampler, penalty and strategy in order, and its code runs."""
+"""docs/decoding.md: its tables list every sampler,
+penalty and strategy in order, and its code runs.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ def test_the_flag_of_strategies_has_their_names():
 
 
 def test_the_blocks_from_python_run(page, monkeypatch, capsys):
-    """A strategy of one's own writes the text that it would; the texts of the engine are those that they are alone."""
+    """A strategy of one's own writes the text that it would;
+    the texts of the engine are those that they are alone.
+    """
     torch.manual_seed(1)
     model = GPTModel(
         {

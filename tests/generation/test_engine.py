@@ -1,4 +1,6 @@
-"""The engine: each text of a running batch is the one that it is alone, whoever joins and leaves."""
+"""The engine: each text of a running batch is the one that it is alone,
+whoever joins and leaves.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ V, CONTEXT, END = 29, 11, 0
 
 
 class Letters:
-    """A tokenizer of 27 letters after the end of text; the model's last id is none of its tokens."""
+    """A tokenizer of 27 letters after the end of text;
+    the model's last id is none of its tokens.
+    """
 
     n_vocab, eot_token = V - 1, END
 
@@ -82,7 +86,9 @@ CONFIGS = (
 
 
 def alone(model, prompt, config):
-    """Ids, text and stop reason of a text by `generate`, which takes one fixed batch and knows no engine."""
+    """Ids, text and stop reason of a text by `generate`,
+    which takes one fixed batch and knows no engine.
+    """
     ids = generate(
         model,
         torch.tensor([prompt]),
@@ -137,7 +143,9 @@ class Client:
 )
 @settings(max_examples=120, deadline=None)
 def test_a_text_is_the_one_that_it_is_alone(name, arrivals, removals, chunk):
-    """Texts of all lengths and settings join and leave at any step; some contexts fill and slide or stop."""
+    """Texts of all lengths and settings join and leave at any step;
+    some contexts fill and slide or stop.
+    """
     model = MODELS[name]
     with Engine(model, Letters(), prefill_chunk=chunk) as engine:
         client, removed = Client(engine), set()

@@ -21,7 +21,9 @@ def zipf(sharpness):
 
 
 def test_the_bound_follows_the_paper():
-    """Algorithm 2: mu begins at 2 tau; keep what surprises at most mu; mu -= eta (surprise - tau). The best always stays."""
+    """Algorithm 2: mu begins at 2 tau; keep what surprises at most mu;
+    mu -= eta (surprise - tau). The best always stays.
+    """
     steer, mu, ids = Mirostat(3.0, 0.5), 6.0, torch.tensor([[0]])
     for number, token in enumerate([3, 0, 40, 7]):
         logits = torch.randn(1, V, generator=torch.Generator().manual_seed(number)) * 2

@@ -1,4 +1,6 @@
-"""Speculative decoding: the target's own distribution, the same greedy text, no guess beyond the context."""
+"""Speculative decoding: the target's own distribution,
+the same greedy text, no guess beyond the context.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def write(model, idx, propose, n, **kwargs):
 
 
 def chi_square_p(seen, probas):
-    """How likely counts this far from `probas` are, if each row of counts was drawn from its row of probas."""
+    """How likely counts this far from `probas` are,
+    if each row of counts was drawn from its row of probas.
+    """
     expected = seen.sum(-1, keepdim=True) * probas
     may = expected > 0
     assert (seen[~may] == 0).all(), "a token came that cannot come"
@@ -72,7 +76,9 @@ TOP_K = {"temperature": 0.8, "top_k": 4}
     ],
 )
 def test_tokens_have_the_targets_distribution(who, samplers, n):
-    """Texts of 100 tokens: what follows each token is counted and held to the target's probabilities."""
+    """Texts of 100 tokens:
+    what follows each token is counted and held to the target's probabilities.
+    """
     target, chance, seen = Chain(1), torch.Generator().manual_seed(7), torch.zeros(V, V)
     for _ in range(n // 100):
         propose = {
@@ -121,8 +127,9 @@ def tiny(seed, width):
 def uniform_p(who, n):
     """Chi-square of n tokens that a GPT wrote with guesses in texts of 125.
 
-    Each token falls somewhere into the probabilities that the target gave it after its own history, laid end to end (what the draft
-    likes too much last): over a right text these places are spread evenly from 0 to 1, whatever the histories were.
+    Each token falls somewhere into the probabilities that the target gave it after its own history,
+    laid end to end (what the draft likes too much last): over a right text these places are spread
+    evenly from 0 to 1, whatever the histories were.
     """
     target, draft, chance = tiny(1, 8), tiny(2, 4), torch.Generator().manual_seed(5)
     idx = torch.tensor([[0, 3]])

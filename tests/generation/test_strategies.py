@@ -1,4 +1,6 @@
-"""Decoding strategies by name: `stream` gives the text of each; a setting that one would ignore is an error."""
+"""Decoding strategies by name: `stream` gives the text of each;
+a setting that one would ignore is an error.
+"""
 
 from __future__ import annotations
 

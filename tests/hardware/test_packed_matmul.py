@@ -1,4 +1,6 @@
-"""Packed products are correct for each dtype that counts as supported, and used only if they are faster."""
+"""Packed products are correct for each dtype that counts as supported,
+and used only if they are faster.
+"""
 
 import pytest
 import torch

@@ -1,4 +1,6 @@
-"""Timed trials find the fastest candidate on a busy machine too, are cached, and are repeated if necessary."""
+"""Timed trials find the fastest candidate on a busy machine too,
+are cached, and are repeated if necessary.
+"""
 
 import json
 

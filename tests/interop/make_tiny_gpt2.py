@@ -1,10 +1,13 @@
-"""Make the two tiny checkpoints beside this file with TensorFlow itself: what our own reader is measured by.
+"""Make the two tiny checkpoints beside this file with TensorFlow itself:
+what our own reader is measured by.
 
-    python -m venv tf && tf/bin/pip install tensorflow-cpu && tf/bin/python tests/interop/make_tiny_gpt2.py
+    python -m venv tf && tf/bin/pip install tensorflow-cpu &&
+    tf/bin/python tests/interop/make_tiny_gpt2.py
 
-Run once; the files are kept, so that the tests need no TensorFlow. `tiny_gpt2/` is named and shaped as OpenAI's release (2 layers, 8 wide,
-2 heads, 261 tokens, 16 positions), `kinds/` has other types, a scalar, an empty tensor and two shards. The same numbers lie beside each
-checkpoint in an .npz. Last made with TensorFlow 2.21.
+Run once; the files are kept, so that the tests need no TensorFlow. `tiny_gpt2/` is named and shaped
+as OpenAI's release (2 layers, 8 wide, 2 heads, 261 tokens, 16 positions), `kinds/` has other types,
+a scalar, an empty tensor and two shards. The same numbers lie beside each checkpoint in an .npz.
+Last made with TensorFlow 2.21.
 """
 
 import json
@@ -22,7 +25,9 @@ MERGES = ["Ġ t", "h e", "Ġt he", "e r"]
 
 
 def shapes() -> dict[str, tuple[int, ...]]:
-    """Every variable of the release, in the shapes that its graph gives them: matrices are convolutions of width 1."""
+    """Every variable of the release, in the shapes that its graph gives them:
+    matrices are convolutions of width 1.
+    """
     C = SETTINGS["n_embd"]
     found = {"model/wpe": (SETTINGS["n_ctx"], C), "model/wte": (SETTINGS["n_vocab"], C)}
     for layer in range(SETTINGS["n_layer"]):
@@ -71,7 +76,9 @@ def tiny_gpt2(folder: Path) -> None:
 
 
 def printable_bytes() -> list[str]:
-    """The 256 bytes as GPT-2 writes them: those that can be printed as they are, the others from U+0100 on."""
+    """The 256 bytes as GPT-2 writes them:
+    those that can be printed as they are, the others from U+0100 on.
+    """
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     return [chr(byte) for byte in plain] + [chr(256 + n) for n in range(256 - len(plain))]
 

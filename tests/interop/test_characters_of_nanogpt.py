@@ -1,4 +1,6 @@
-"""A character model of nanoGPT, whose tokenizer has no end-of-text token: imported, and trained on."""
+"""A character model of nanoGPT, whose tokenizer has no end-of-text token:
+imported, and trained on.
+"""
 
 import numpy as np
 import pytest
@@ -19,7 +21,9 @@ WORDS = """--data.val-fraction 0.2 --train.steps 2 --train.batch-size 2 --train.
 
 @pytest.fixture
 def nano(tmp_path, monkeypatch):
-    """A folder with nanoGPT's input.txt and a ckpt.pt of its characters, saved from a compiled model in DDP."""
+    """A folder with nanoGPT's input.txt and a ckpt.pt of its characters,
+    saved from a compiled model in DDP.
+    """
     monkeypatch.chdir(tmp_path)
     (tmp_path / "input.txt").write_text(TEXT)
     block = {"ln_1.weight": (C,), "attn.c_attn.weight": (3 * C, C), "attn.c_proj.weight": (C, C)}

@@ -1,4 +1,6 @@
-"""The checksum: known values, and equal to the textbook's loop at every length where the folding changes."""
+"""The checksum: known values,
+and equal to the textbook's loop at every length where the folding changes.
+"""
 
 import numpy as np
 import pytest

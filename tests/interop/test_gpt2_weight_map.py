@@ -1,4 +1,6 @@
-"""Weight maps: every parameter once for each format, shapes and tensors of a model there and back."""
+"""Weight maps: every parameter once for each format,
+shapes and tensors of a model there and back.
+"""
 
 from dataclasses import replace
 from types import SimpleNamespace

@@ -1,4 +1,6 @@
-"""Folders of transformers: what it wrote is read here with equal tensors and logits; what is broken or another model is named."""
+"""Folders of transformers: what it wrote is read here with equal tensors and logits;
+what is broken or another model is named.
+"""
 
 import json
 import shutil

@@ -1,4 +1,6 @@
-"""hf:org/name: the hub's own cache is used, only files that we name are asked for, and offline means offline."""
+"""hf:org/name: the hub's own cache is used,
+only files that we name are asked for, and offline means offline.
+"""
 
 import json
 import os
@@ -44,7 +46,9 @@ def snapshot(tmp_path, monkeypatch):
 
 
 def cached(monkeypatch, folder):
-    """hf_hub_download as it is without network: what is in the cache, or the hub's own error; the names that were asked for."""
+    """hf_hub_download as it is without network:
+    what is in the cache, or the hub's own error; the names that were asked for.
+    """
     asked = []
     real = hub.hf_hub_download
 

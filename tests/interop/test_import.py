@@ -1,4 +1,6 @@
-"""nanoGPT's file and litgpt's folder: logits equal to a formula written down here, broken ones named. No code of theirs is needed."""
+"""nanoGPT's file and litgpt's folder: logits equal to a formula written down here, broken ones
+named. No code of theirs is needed.
+"""
 
 import json
 

@@ -1,4 +1,6 @@
-"""GPT-2 as OpenAI published it: every parameter in its place, the logits transformers gives, and on an error the model as it was."""
+"""GPT-2 as OpenAI published it: every parameter in its place,
+the logits transformers gives, and on an error the model as it was.
+"""
 
 import json
 import os

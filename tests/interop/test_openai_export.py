@@ -1,4 +1,6 @@
-"""OpenAI's release, written: byte for byte what TensorFlow wrote, and read back as the same model; what it cannot be is refused."""
+"""OpenAI's release, written: byte for byte what TensorFlow wrote,
+and read back as the same model; what it cannot be is refused.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,6 @@
-"""Safetensors files: what is read equals the library's reading; a header that does not fit its file is refused."""
+"""Safetensors files: what is read equals the library's reading;
+a header that does not fit its file is refused.
+"""
 
 import json
 import struct

@@ -1,4 +1,6 @@
-"""Files of torch.save: plain ones are read, whatever torch made them; anything else is one line (programs: tests/reliability)."""
+"""Files of torch.save: plain ones are read, whatever torch made them;
+anything else is one line (programs: tests/reliability).
+"""
 
 import pytest
 import torch

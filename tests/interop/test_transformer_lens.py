@@ -1,4 +1,6 @@
-"""TransformerLens reads the exported model: equal logits, attention patterns, residual streams, lenses and Jacobians."""
+"""TransformerLens reads the exported model: equal logits,
+attention patterns, residual streams, lenses and Jacobians.
+"""
 
 import sys
 

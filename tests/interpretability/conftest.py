@@ -49,7 +49,9 @@ class OutsideBlock(nn.Module):
 
 
 def make(kind):
-    """A model whose weights are all random: "nanochat" begins with zeros, which would hide a fault."""
+    """A model whose weights are all random:
+    "nanochat" begins with zeros, which would hide a fault.
+    """
     torch.manual_seed(0)
     model = Outside(CFG) if kind == "outside" else build(CONFIGS[kind])
     for weight in model.parameters():

@@ -1,4 +1,6 @@
-"""Capture: every activation equals the formula's, capturing changes no logit, and an unused opening costs nothing."""
+"""Capture: every activation equals the formula's,
+capturing changes no logit, and an unused opening costs nothing.
+"""
 
 import pytest
 import torch
@@ -204,7 +206,9 @@ class Operations(TorchDispatchMode):
 
 @pytest.mark.parametrize("kind", ["gpt", "nanochat"])
 def test_unused_capture_costs_one_attribute_a_layer(kind, ids, monkeypatch):
-    """A decoding step after a capture runs the operations of a model that never was captured, and reads `observers` once a layer."""
+    """A decoding step after a capture runs the operations of a model that never
+    was captured, and reads `observers` once a layer.
+    """
     model = build({"architecture": kind} | SHAPE).eval()
 
     def step():

@@ -1,4 +1,6 @@
-"""Head scores: a hand-built induction head is found, uniform attention scores what the formula says."""
+"""Head scores: a hand-built induction head is found,
+uniform attention scores what the formula says.
+"""
 
 import pytest
 import torch
@@ -34,9 +36,11 @@ class AttentionBlock(nn.Module):
 
 
 class InductionModel(nn.Module):
-    """Two blocks of attention by hand: the first copies the previous token, the second looks for the current one among those copies.
+    """Two blocks of attention by hand: the first copies the previous token, the second looks for
+    the current one among those copies.
 
-    The stream holds four one-hot vectors: the token, its position, the previous token, and the prediction.
+    The stream holds four one-hot vectors: the token,
+    its position, the previous token, and the prediction.
     """
 
     def __init__(self):

@@ -1,4 +1,6 @@
-"""docs/inside.md has a place for every table of docs/inside_figures.py, and shows every picture that it draws."""
+"""docs/inside.md has a place for every table of docs/inside_figures.py,
+and shows every picture that it draws.
+"""
 
 import re
 from importlib import import_module

@@ -15,7 +15,9 @@ LESSONS = sorted((ROOT / "lessons").glob("step*_*.py"))
 
 
 def sections() -> dict[str, str]:
-    """The text of each section of the lessons by its number, in order; "0" is the introduction of lesson 0."""
+    """The text of each section of the lessons by its number,
+    in order; "0" is the introduction of lesson 0.
+    """
     found: dict[str, str] = {}
     for path in LESSONS:
         here = path.stem[len("step") :].split("_")[0]
@@ -33,7 +35,9 @@ SECTIONS = sections()
 
 
 def uses(term: Term, text: str) -> list[str]:
-    """The places where a text uses the term or another name of it, without code, formulas and previews in italics."""
+    """The places where a text uses the term or another name of it,
+    without code, formulas and previews in italics.
+    """
     plain = re.sub(
         r"`[^`]*`|\$[^$]*\$|!\[[^\]]*\]\([^)]*\)|\*[^*\n]+\*", " ", text.replace("**", "")
     )

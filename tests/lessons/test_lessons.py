@@ -1,4 +1,5 @@
-"""Every lesson runs as a plain script, with and without its text at hand, and its notebook is the same lesson, executed.
+"""Every lesson runs as a plain script, with and without its text at hand,
+and its notebook is the same lesson, executed.
 
 The lessons are found by name, so a new one is held to all of this as soon as its file is there.
 """
@@ -31,7 +32,8 @@ nbformat = pytest.importorskip(
 )
 
 LESSONS = sorted((ROOT / "lessons").glob("step*_*.py"))
-SECONDS = 900  # a lesson takes a twentieth of it on a machine with nothing else to do; beyond it, it hangs
+# a lesson takes a twentieth of it on a machine with nothing else to do; beyond it, it hangs
+SECONDS = 900
 SOLUTION = re.compile(r"<summary>Solution.*?```python\n(.*?)```", re.DOTALL)
 
 each_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
@@ -48,7 +50,9 @@ build = _load_build()
 
 
 def run(script: Path, folder: Path, **env: str) -> str:
-    """What a script prints when it is run in an empty folder, without a display, every warning an error."""
+    """What a script prints when it is run in an empty folder,
+    without a display, every warning an error.
+    """
     settings = {
         name: value
         for name, value in os.environ.items()
@@ -79,7 +83,9 @@ def run(script: Path, folder: Path, **env: str) -> str:
 
 
 def solved(lesson: Path) -> str:
-    """Code that gives each exercise its solution, which is folded away beneath it, and then runs the cell that marks it."""
+    """Code that gives each exercise its solution,
+    which is folded away beneath it, and then runs the cell that marks it.
+    """
     cells = jupytext.read(lesson).cells
     parts = ["print('--- solved ---')"]
     for cell, marking in pairwise(cells):
@@ -90,7 +96,9 @@ def solved(lesson: Path) -> str:
 
 @pytest.fixture(scope="module", params=LESSONS, ids=lambda path: path.stem)
 def printed(request, tmp_path_factory) -> tuple[Path, str, str]:
-    """(a lesson, what it prints, what its exercises print once they are solved); one run gives both."""
+    """(a lesson, what it prints, what its exercises print once
+    they are solved); one run gives both.
+    """
     folder = tmp_path_factory.mktemp("lesson")
     script = folder / request.param.name
     script.write_text(
@@ -148,7 +156,9 @@ def test_exercises_wait_for_an_answer_and_take_their_solutions(printed):
 
 
 def _needing_something() -> list:
-    """The lessons that read a text or GPT-2's vocabulary; the fourth, which trains, only in the slow tests."""
+    """The lessons that read a text or GPT-2's vocabulary;
+    the fourth, which trains, only in the slow tests.
+    """
     found = [
         path
         for path in LESSONS
@@ -248,7 +258,8 @@ def test_folded_cells_are_folded_in_the_notebook(lesson):
 
 @each_lesson
 def test_no_definition_reads_what_was_not_handed_to_it(lesson):
-    """Functions and classes of a lesson read imports, other definitions and CONSTANTS, never a variable of some earlier cell.
+    """Functions and classes of a lesson read imports,
+    other definitions and CONSTANTS, never a variable of some earlier cell.
 
     Cells tagged "what-went-wrong" are free: they show what happens otherwise.
     """

@@ -23,12 +23,16 @@ QUICKSTART = f"""train quickstart --data.source stories:200 --data.tokenizer wor
 TRAIN = f"""train shakespeare --data.source file:hens.txt --data.tokenizer chars --data.val-fraction 0.1
     --model.vocab-size 60 --model.context-length 32 --train.prompt the {STEPS}"""
 NARROW, WIDE = (f"{TRAIN} --model.emb-dim {width}" for width in (32, 512))
-"""512 is the width from which `--dtype auto` may choose bfloat16, and from which matrices are packed."""
+"""512 is the width from which `--dtype auto` may choose bfloat16,
+and from which matrices are packed.
+"""
 
 
 @dataclass(frozen=True)
 class Command:
-    """One command line (or a program of Python), what is typed into it, and the exit code that it should have."""
+    """One command line (or a program of Python),
+    what is typed into it, and the exit code that it should have.
+    """
 
     words: str = ""
     stdin: str = ""

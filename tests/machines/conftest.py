@@ -23,7 +23,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True)
 class Reference:
-    """A model 512 wide, trained for 20 steps on an ordinary machine, and what some commands say about it there."""
+    """A model 512 wide, trained for 20 steps on an ordinary machine,
+    and what some commands say about it there.
+    """
 
     folder: Path
     results: dict[str, Result]
@@ -71,7 +73,9 @@ def in_folder(command: Command, wide: Path) -> Command:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test with an argument `machine` runs on each, and those of one machine in one process of pytest-xdist."""
+    """A test with an argument `machine` runs on each,
+    and those of one machine in one process of pytest-xdist.
+    """
     if "machine" in metafunc.fixturenames:
         rows = [pytest.param(m, id=m.name, marks=pytest.mark.xdist_group(m.name)) for m in MACHINES]
         metafunc.parametrize("machine", rows)

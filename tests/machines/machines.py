@@ -1,6 +1,8 @@
-"""Other computers, each as one row: its environment variables, and what is changed in the Python processes that run there.
+"""Other computers, each as one row: its environment variables,
+and what is changed in the Python processes that run there.
 
-When a real computer breaks the program, add a row that breaks it in the same way, then fix the program.
+When a real computer breaks the program,
+add a row that breaks it in the same way, then fix the program.
 """
 
 from __future__ import annotations
@@ -21,9 +23,11 @@ class Machine:
     Args:
         name: as test names show it.
         environment: variables that differ from those of an ordinary machine; None removes one.
-        changes: modules of `simulated/`, which every Python process of the machine imports before anything else.
+        changes: modules of `simulated/`,
+            which every Python process of the machine imports before anything else.
         columns: width of its terminal; None runs commands without one.
-        probe: a program, and a part of what it prints here (or of its error), to check that the simulation works.
+        probe: a program, and a part of what it prints here (or of its error),
+            to check that the simulation works.
     """
 
     name: str

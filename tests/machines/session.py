@@ -1,8 +1,10 @@
-"""The Python process of a simulated machine: imports everything once, then runs each command in a copy of itself.
+"""The Python process of a simulated machine:
+imports everything once, then runs each command in a copy of itself.
 
-A command is thus a process of its own, which starts in a moment. Standard input is a list of commands as JSON:
-{"words" of the command line, or a "program" of Python; "stdin"; "environment"; "columns" of its terminal, or null}.
-Standard output is a list with exit code, output and errors of each.
+A command is thus a process of its own, which starts in a moment. Standard input is a list of
+commands as JSON: {"words" of the command line, or a "program" of Python; "stdin"; "environment";
+"columns" of its terminal, or null}. Standard output is a list with exit code, output and errors of
+each.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ END_OF_INPUT = b"\x04"
 
 
 def start(command: dict[str, Any], files: list[int]) -> int:
-    """Run a command in a copy of this process, with these standard streams; returns the copy's number."""
+    """Run a command in a copy of this process,
+    with these standard streams; returns the copy's number.
+    """
     if pid := posix.fork():
         return pid
     if command["columns"]:
@@ -56,7 +60,8 @@ def start(command: dict[str, Any], files: list[int]) -> int:
     except BaseException:
         sys.excepthook(*sys.exc_info())
         code = 1
-    threading._shutdown()  # the rest is Python's own exit, but for the second that it takes to free all modules
+    # the rest is Python's own exit, but for the second that it takes to free all modules
+    threading._shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

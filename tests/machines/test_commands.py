@@ -1,4 +1,6 @@
-"""The main commands on every simulated machine: they end as they should, with the results of an ordinary machine."""
+"""The main commands on every simulated machine:
+they end as they should, with the results of an ordinary machine.
+"""
 
 from __future__ import annotations
 

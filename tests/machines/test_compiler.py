@@ -1,4 +1,6 @@
-"""Without a C++ compiler, --compile is refused in one line that says what to do, before any work."""
+"""Without a C++ compiler,
+--compile is refused in one line that says what to do, before any work.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What terminals receive: no colors where they are not wanted, no control codes where they are not understood."""
+"""What terminals receive: no colors where they are not wanted,
+no control codes where they are not understood.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What only Windows does: locks of its own, files in its encoding, standard error without some characters."""
+"""What only Windows does: locks of its own,
+files in its encoding, standard error without some characters.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Attention: the kernel equals the formula, the formula equals torch's own module, and nobody sees the future."""
+"""Attention: the kernel equals the formula,
+the formula equals torch's own module, and nobody sees the future.
+"""
 
 import pytest
 import torch
@@ -17,7 +19,9 @@ D = C // H
     ids=lambda p: f"bias {p[0]}, formula up to {p[1]}",
 )
 def attention(request, monkeypatch):
-    """Attention with and without biases, run by the kernel and, as on a CPU rows up to `SHORT` are, by the formula."""
+    """Attention with and without biases, run by the kernel and,
+    as on a CPU rows up to `SHORT` are, by the formula.
+    """
     monkeypatch.setattr("llm_scratch.model.attention.MAX_FORMULA_LENGTH", request.param[1])
     torch.manual_seed(0)
     return MultiHeadAttention(C, C, 16, 0.0, H, request.param[0]).eval()
@@ -153,7 +157,9 @@ def test_width_must_be_a_multiple_of_heads():
 
 
 def test_with_dropout_it_is_the_formula_too(x):
-    """The same seed drops the same weights: what runs is softmax, then dropout, then the mean of the values."""
+    """The same seed drops the same weights:
+    what runs is softmax, then dropout, then the mean of the values.
+    """
     torch.manual_seed(0)
     attention = MultiHeadAttention(C, C, 16, 0.4, H).train()
     q, k, v = (

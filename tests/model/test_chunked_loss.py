@@ -1,4 +1,6 @@
-"""The loss in pieces has the value and the gradients of the plain one, and never holds all scores."""
+"""The loss in pieces has the value and the gradients of the plain one,
+and never holds all scores.
+"""
 
 import pytest
 import torch
@@ -129,7 +131,9 @@ def test_no_tensor_is_larger_than_a_piece(monkeypatch):
 
 
 def test_the_gradient_of_the_scores_is_cast_to_bfloat16_once():
-    """Under autocast each of the two products that it enters would cast it again: the largest tensor of a step."""
+    """Under autocast each of the two products that it enters would cast it again:
+    the largest tensor of a step.
+    """
     casts = []
 
     class Casts(TorchDispatchMode):

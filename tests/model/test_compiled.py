@@ -53,7 +53,9 @@ def a_model(kind, **more):
 
 
 def read(model, ids, first, blanks=0):
-    """Logits of a text whose first tokens are read at once and the others one by one; the first row begins with blanks."""
+    """Logits of a text whose first tokens are read at once and the others one by one;
+    the first row begins with blanks.
+    """
     cache = model.new_cache(len(ids), block=20)
     if blanks:
         cache.left_padding = torch.tensor([blanks] + [0] * (len(ids) - 1))
@@ -247,7 +249,9 @@ def test_prompts_and_uncached_texts_are_not_compiled(monkeypatch):
 
 @torch.no_grad()
 def test_compiled_step_falls_back_for_unsupported_inputs(monkeypatch):
-    """A program looks at no size, so that a wrong one would be read and written where nothing is."""
+    """A program looks at no size,
+    so that a wrong one would be read and written where nothing is.
+    """
     model, ids = a_model("gpt"), torch.randint(50, (3, 9))
     monkeypatch.setattr(compiled, "compile_step", lambda *_: pytest.fail("compiled"))
     compile_steps(model)

@@ -1,4 +1,6 @@
-"""FLOPs counted in the forward pass are those of forward and backward pass, and of the formula; MFU is what its definition says."""
+"""FLOPs counted in the forward pass are those of forward and backward pass,
+and of the formula; MFU is what its definition says.
+"""
 
 from dataclasses import replace
 

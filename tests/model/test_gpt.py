@@ -1,4 +1,6 @@
-"""GPTModel: equal to transformers' GPT2LMHeadModel, with and without the cache; the notebooks' names, order and numbers."""
+"""GPTModel: equal to transformers' GPT2LMHeadModel,
+with and without the cache; the notebooks' names, order and numbers.
+"""
 
 import pytest
 import torch
@@ -21,7 +23,9 @@ TINY = {
 
 
 def gpt2_from_hf(state: dict, n_layers: int) -> dict:
-    """transformers' GPT-2 weights under our names; theirs are stored [in, out], ours [out, in], and q, k, v in one matrix."""
+    """transformers' GPT-2 weights under our names;
+    theirs are stored [in, out], ours [out, in], and q, k, v in one matrix.
+    """
     ours = {
         "tok_emb.weight": state["transformer.wte.weight"],
         "pos_emb.weight": state["transformer.wpe.weight"],

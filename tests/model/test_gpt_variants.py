@@ -1,4 +1,6 @@
-"""GPT-2's variants: activation, feed-forward width, norm eps, scores scaled by layer, as transformers computes them."""
+"""GPT-2's variants: activation, feed-forward width, norm eps,
+scores scaled by layer, as transformers computes them.
+"""
 
 from __future__ import annotations
 

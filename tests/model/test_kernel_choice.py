@@ -1,4 +1,6 @@
-"""Which kernel multiplies: the fastest for a typical text, never one that is slower than float32."""
+"""Which kernel multiplies: the fastest for a typical text,
+never one that is slower than float32.
+"""
 
 import pytest
 import torch

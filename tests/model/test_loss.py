@@ -1,4 +1,6 @@
-"""The loss: the formula of cross-entropy, what is not asked does not count, and parts add up to the whole."""
+"""The loss: the formula of cross-entropy,
+what is not asked does not count, and parts add up to the whole.
+"""
 
 import math
 

@@ -1,4 +1,6 @@
-"""The modern GPT: equal to transformers' NanoChat, to itself with a cache, and at first as unsure as anybody can be."""
+"""The modern GPT: equal to transformers' NanoChat,
+to itself with a cache, and at first as unsure as anybody can be.
+"""
 
 import math
 

@@ -1,4 +1,6 @@
-"""Packed: the same numbers in another order. Weights come back bit for bit, texts are the same, a row never changes with others."""
+"""Packed: the same numbers in another order.
+Weights come back bit for bit, texts are the same, a row never changes with others.
+"""
 
 import pytest
 import torch

@@ -1,4 +1,6 @@
-"""Rotary positions: complex numbers that are multiplied, transformers' Llama, and what the trick is for: only distance counts."""
+"""Rotary positions: complex numbers that are multiplied,
+transformers' Llama, and what the trick is for: only distance counts.
+"""
 
 import pytest
 import torch

@@ -1,4 +1,6 @@
-"""Products written out as sums, for a compiler: equal to the formula, chosen where a trial finds them faster."""
+"""Products written out as sums, for a compiler:
+equal to the formula, chosen where a trial finds them faster.
+"""
 
 import shutil
 
@@ -52,7 +54,9 @@ def test_a_compiled_product_computes_the_formula(bits):
 
 @pytest.fixture
 def choose(monkeypatch):
-    """The traceable kernels of a wide matrix, where these kernels are usable and the trial finds these seconds."""
+    """The traceable kernels of a wide matrix,
+    where these kernels are usable and the trial finds these seconds.
+    """
 
     def chosen(bits, ours, names, written=1.0, theirs=1.0, width=128):
         class Choice:

@@ -8,7 +8,9 @@ import torch
 
 @pytest.fixture(scope="session")
 def assert_prints():
-    """`assert_prints(tensor, [0.1234, ...])`: the tensor, printed with four digits, reads like that."""
+    """`assert_prints(tensor, [0.1234, ...])`:
+    the tensor, printed with four digits, reads like that.
+    """
 
     def check(tensor, printed, digits=4):
         want = torch.tensor(printed)

@@ -1,4 +1,6 @@
-"""Step 3, the GPT model: the notebook's printed values, and its mistakes that must not come back."""
+"""Step 3, the GPT model: the notebook's printed values,
+and its mistakes that must not come back.
+"""
 
 from __future__ import annotations
 
@@ -138,7 +140,9 @@ def test_the_outline_applies_its_norm():
 
 
 def test_the_gradient_experiment_has_its_second_half(capsys):
-    """With shortcuts the first layer hears a thousand times as much; the notebook stopped before."""
+    """With shortcuts the first layer hears a thousand times as much;
+    the notebook stopped before.
+    """
     without, with_shortcuts = gradients(False, capsys), gradients(True, capsys)
     assert with_shortcuts[0] > 500 * without[0]
     assert min(with_shortcuts) > 0.1

@@ -1,4 +1,6 @@
-"""Step 4, training and decoding: the notebook's printed values, and its mistakes that must not come back."""
+"""Step 4, training and decoding:
+the notebook's printed values, and its mistakes that must not come back.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +118,9 @@ def test_cells_17_to_21_text_to_batches(verdict, gpt2, loaders):
 
 @pytest.mark.slow
 def test_cell_24_loss_before_training(model, loaders):
-    """Ten batches through 124M: 19 s on one thread. Float32 sums in another order differ in the seventh digit."""
+    """Ten batches through 124M: 19 s on one thread.
+    Float32 sums in another order differ in the seventh digit.
+    """
     torch.manual_seed(123)
     train, val = (calc_loss_loader(loader, model, "cpu") for loader in loaders)
     assert train == pytest.approx(10.992259979248047, abs=2e-6)
@@ -125,7 +129,9 @@ def test_cell_24_loss_before_training(model, loaders):
 
 @pytest.mark.slow
 def test_cell_27_training_on_the_text(loaders, gpt2, capsys, tmp_path):
-    """Ten epochs at 124M: minutes on a CPU. Dropout draws differently on each kind of device, so the notebook's run is a band."""
+    """Ten epochs at 124M: minutes on a CPU.
+    Dropout draws differently on each kind of device, so the notebook's run is a band.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(123)
     model = GPTModel(GPT_CONFIG_124M).to(device)
@@ -228,7 +234,9 @@ def test_a_checkpoint_of_the_notebooks_loads(tmp_path):
 
 
 def test_generate_takes_a_batch():
-    """The top-k threshold was one number per row against [B, V], and one id was compared with all rows at once."""
+    """The top-k threshold was one number per row against [B,
+    V], and one id was compared with all rows at once.
+    """
     torch.manual_seed(0)
     model, idx = GPTModel(TINY), torch.randint(0, 97, (3, 4))
     out = generate(

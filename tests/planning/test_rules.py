@@ -1,4 +1,6 @@
-"""The rules that choose settings: pure functions of a text's facts, a time and a machine's speed."""
+"""The rules that choose settings:
+pure functions of a text's facts, a time and a machine's speed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Step timing keeps to its time, times a fast model directly, and scales up a part of a slow one."""
+"""Step timing keeps to its time, times a fast model directly,
+and scales up a part of a slow one.
+"""
 
 from itertools import count
 
@@ -22,7 +24,9 @@ def a_run(n_layers=3, vocab_size=64, **train):
 
 @pytest.fixture
 def priced(monkeypatch):
-    """A machine whose prices are known: per row a second a layer and one for 64 tokens of the vocabulary; to move, a tenth of it."""
+    """A machine whose prices are known: per row a second a layer and one for 64 tokens of the
+    vocabulary; to move, a tenth of it.
+    """
     asked = []
 
     def price(config, rows, T, device, seconds):
@@ -44,7 +48,9 @@ def test_step_timing_uses_a_fast_model_directly(priced):
 
 
 def test_step_timing_scales_up_a_slow_model(priced):
-    """12 layers and 256 x 64 tokens: the slice has one and two layers, half of the vocabulary and as many rows as there is time for."""
+    """12 layers and 256 x 64 tokens: the slice has one and two layers, half of the vocabulary and
+    as many rows as there is time for.
+    """
     found = estimate_step_time(
         a_run(n_layers=12, vocab_size=256 * 64), CPU, matrix_rate=1e8, seconds=1.0
     )

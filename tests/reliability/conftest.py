@@ -1,4 +1,6 @@
-"""A run of two seconds with everything in it, uninterrupted once; and processes that can be killed."""
+"""A run of two seconds with everything in it,
+uninterrupted once; and processes that can be killed.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ class Process:
         return self._starter.log.read_bytes()[before:].decode(errors="replace")
 
     def wait(self) -> int:
-        """Its exit code once it has ended; minus the signal's number if it was killed. To be asked once."""
+        """Its exit code once it has ended;
+        minus the signal's number if it was killed. To be asked once.
+        """
         return self._starter.ask({"wait": self.pid})
 
 
@@ -134,7 +138,9 @@ LETTERS = "the cat sat on the mat and the dog sat on the log. " * 24
 
 
 def tiny(**train: object) -> RunConfig:
-    """Settings of a run of 60 steps in a third of a second: dropout, two micro-batches, two passes over rows that documents share."""
+    """Settings of a run of 60 steps in a third of a second:
+    dropout, two micro-batches, two passes over rows that documents share.
+    """
     often = {
         "eval_every": 20,
         "eval_batches": 2,
@@ -169,7 +175,9 @@ def corpus() -> Corpus:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No waiting for the disk, no pictures, no measuring of the machine: other tests look at those."""
+    """No waiting for the disk, no pictures,
+    no measuring of the machine: other tests look at those.
+    """
     monkeypatch.setattr("os.fsync", lambda number: None)
     monkeypatch.setattr("llm_scratch.training.loop.environment", lambda *args: {"matrix_rate": 1e9})
 
@@ -192,7 +200,9 @@ def learned_rows(run: Path) -> list[dict[str, float]]:
 
 
 def last_checkpoint(run: Path) -> dict[str, str]:
-    """The sha256 of weights, optimizer, counters and random state at the end of a run, and the settings that decided them."""
+    """The sha256 of weights, optimizer,
+    counters and random state at the end of a run, and the settings that decided them.
+    """
     last = list_checkpoints(run)[0]
     manifest = json.loads((last / "manifest.json").read_text())
     settings = resume_relevant(json.loads((last / "config.json").read_text()))

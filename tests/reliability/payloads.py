@@ -1,4 +1,6 @@
-"""Programs in disguise: thirty-odd files that make a folder named `marker` when a careless reader opens them, and do nothing else."""
+"""Programs in disguise: thirty-odd files that make a folder named `marker` when a careless reader
+opens them, and do nothing else.
+"""
 
 from __future__ import annotations
 

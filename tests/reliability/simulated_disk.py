@@ -1,8 +1,9 @@
 """A disk that keeps a record, and every state in which a power cut could leave what was recorded.
 
-The model: a name (made, given or removed) is on the disk for certain once its folder is flushed after that, the bytes of a file once the
-file is. Of names that are not flushed, the disk may lack all since some moment, or one alone. Bytes that are not flushed may be there,
-gone, torn at a sector of 512 bytes, zeros from there on, or all there but for one sector.
+The model: a name (made, given or removed) is on the disk for certain once its folder is flushed
+after that, the bytes of a file once the file is. Of names that are not flushed, the disk may lack
+all since some moment, or one alone. Bytes that are not flushed may be there, gone, torn at a sector
+of 512 bytes, zeros from there on, or all there but for one sector.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ SECTOR = 512
 
 @dataclass(frozen=True)
 class Op:
-    """One operation: create | data | append | folder | rename | unlink (`path`, maybe `new`, maybe `data`), or flush."""
+    """One operation: create | data | append | folder | rename | unlink
+    (`path`, maybe `new`, maybe `data`), or flush.
+    """
 
     kind: str
     path: str
@@ -116,7 +119,9 @@ def zeroed(data: bytes, start: int, end: int) -> bytes:
 
 
 def crash_states(before: Files, ops: list[Op], since: int = 0) -> Iterator[tuple[str, Files]]:
-    """Every state that a power cut during `ops`, after the first `since` of them, can leave: its name, and the files."""
+    """Every state that a power cut during `ops`,
+    after the first `since` of them, can leave: its name, and the files.
+    """
     for done in range(since, len(ops) + 1):
         waiting = _unflushed(ops[:done])
         for lost in _lost_names(ops[:done]):
@@ -129,7 +134,9 @@ def crash_states(before: Files, ops: list[Op], since: int = 0) -> Iterator[tuple
 
 
 def _lost_names(ops: list[Op]) -> list[set[int]]:
-    """Which operations on names may not have reached the disk: none, all after some moment, or a single one."""
+    """Which operations on names may not have reached the disk:
+    none, all after some moment, or a single one.
+    """
     pending, flushed = [], set()
     for number in range(len(ops) - 1, -1, -1):
         op = ops[number]

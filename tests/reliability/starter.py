@@ -1,9 +1,11 @@
-"""Starts `llm-scratch` from a process that has imported everything: a command then begins in a tenth of a second instead of two.
+"""Starts `llm-scratch` from a process that has imported everything: a command then begins in a
+tenth of a second instead of two.
 
-Reads a line of JSON from stdin and answers with one on stdout. `{"words": [...], "log": path}` starts a command whose output goes
-to `log`, and gives its process id; `{"wait": id}` waits for its end and gives its exit code. The command is a process of its own,
-which can be killed like any other; its number stays its own until it is waited for. A command's
-log has a line when it asks for the lock of its run, and one for each sleep before it answers.
+Reads a line of JSON from stdin and answers with one on stdout. `{"words": [...], "log": path}`
+starts a command whose output goes to `log`, and gives its process id; `{"wait": id}` waits for its
+end and gives its exit code. The command is a process of its own, which can be killed like any
+other; its number stays its own until it is waited for. A command's log has a line when it asks for
+the lock of its run, and one for each sleep before it answers.
 """
 
 import faulthandler

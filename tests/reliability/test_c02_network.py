@@ -1,4 +1,6 @@
-"""C2: importing, asking for help, training and writing text talk to nobody: no connection, no name looked up."""
+"""C2: importing, asking for help, training and writing text talk to nobody:
+no connection, no name looked up.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ print("codes", set(codes), "talks", said)
 
 
 def run(folder, command):
-    """The script in a process of its own, with none of the variables that keep libraries from the network."""
+    """The script in a process of its own,
+    with none of the variables that keep libraries from the network.
+    """
     environment = {
         "PATH": "/usr/bin:/bin",
         "HOME": str(folder),
@@ -53,7 +57,9 @@ def run(folder, command):
 
 
 def no_network():
-    """The command that runs another one in a network of its own, without a way out; None where that is not allowed."""
+    """The command that runs another one in a network of its own,
+    without a way out; None where that is not allowed.
+    """
     for command in (["unshare", "--net"], ["unshare", "--net", "--map-root-user"]):
         try:
             if subprocess.run([*command, "true"], capture_output=True).returncode == 0:

@@ -1,4 +1,6 @@
-"""C3: paths with blanks, other scripts, 200 letters; a home that cannot be written; no terminal or a small one; no colours; LANG=C."""
+"""C3: paths with blanks, other scripts, 200 letters; a home that cannot be written; no terminal or
+a small one; no colours; LANG=C.
+"""
 
 from __future__ import annotations
 

@@ -93,7 +93,9 @@ def test_f1_no_program_in_a_file_is_run(tmp_path, measured, capsys, monkeypatch)
 
 
 def again(path, folder):
-    """The file, or a copy of the folder as it was: a run with a bad checkpoint is put aside by whoever reads it first."""
+    """The file, or a copy of the folder as it was:
+    a run with a bad checkpoint is put aside by whoever reads it first.
+    """
     if path.is_file():
         return path
     shutil.rmtree(folder / "again", ignore_errors=True)

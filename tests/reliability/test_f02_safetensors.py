@@ -48,7 +48,9 @@ def nothings(n, double=False):
 
 
 def last_twice(path, size):
-    """A header of `size` bytes, all of it names without a value to speak of, the last of them twice."""
+    """A header of `size` bytes,
+    all of it names without a value to speak of, the last of them twice.
+    """
     n = (size - 100) // 11
     inner = b",".join(b'"%06d":0' % i for i in range(n))
     written(path, (b'{"__metadata__":{%b,"%06d":1}}' % (inner, n - 1)).ljust(size))
@@ -186,7 +188,9 @@ def test_f2_hostile_headers_are_refused_in_one_pass(tmp_path, measured):
 
 
 def test_f2_the_largest_gpt2_is_far_from_the_limits(tmp_path):
-    """GPT-2 XL as the hub has it, with the masks of old files; and as many matrices as may be are still read."""
+    """GPT-2 XL as the hub has it, with the masks of old files;
+    and as many matrices as may be are still read.
+    """
     xl = GPTConfig(emb_dim=1600, n_heads=25, n_layers=48, qkv_bias=True, tie_embeddings=True)
     with torch.device("meta"):
         state = build(xl).state_dict()

@@ -1,4 +1,6 @@
-"""F4: names in an index, an archive or a hub's list that lead elsewhere: nothing is read there, nothing is written there."""
+"""F4: names in an index, an archive or a hub's list that lead elsewhere:
+nothing is read there, nothing is written there.
+"""
 
 import hashlib
 import io

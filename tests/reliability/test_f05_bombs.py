@@ -1,4 +1,6 @@
-"""F5: files that would unpack to far more than they are. Nothing here unpacks an archive, and a compressed one is refused unread."""
+"""F5: files that would unpack to far more than they are. Nothing here unpacks an archive, and a
+compressed one is refused unread.
+"""
 
 import ast
 import gzip

@@ -1,11 +1,13 @@
-"""F6: every fault of a server that we know ends in the pinned file or in one clear error (one by one: tests/storage/test_download.py)."""
+"""F6: every fault of a server that we know ends in the pinned file or in one clear error (one by
+one: tests/storage/test_download.py).
+"""
 
 import random
 import threading
 from itertools import pairwise
 
 import pytest
-from storage.test_download import (
+from storage.test_download import (  # noqa: F401 two of them are fixtures
     CONTENT,
     HOPELESS,
     MENDED,
@@ -15,7 +17,7 @@ from storage.test_download import (
     reset,
     server,
     stall,
-)  # noqa: F401 the two are fixtures
+)
 
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.storage import http_client
@@ -40,8 +42,13 @@ def seen(tmp_path):
 
 
 def test_f6_each_fault_ends_in_the_file_or_in_one_error(
-    server, tmp_path, pauses, seen, measured, monkeypatch
-):  # noqa: F811
+    server,  # noqa: F811
+    tmp_path,
+    pauses,  # noqa: F811
+    seen,
+    measured,
+    monkeypatch,
+):
     draw, mended = random.Random(6), 0
     faults = [list(faults) for _, faults in MENDED.values()]
     faults += [[reset(draw.randrange(len(CONTENT)))] for _ in range(20)] + [[stall]]
@@ -71,7 +78,9 @@ def test_f6_each_fault_ends_in_the_file_or_in_one_error(
 
 @pytest.mark.parametrize("broken", [cut, reset], ids=["closed", "reset"])
 def test_f6_what_came_before_a_break_is_not_read_again(server, tmp_path, monkeypatch, broken):  # noqa: F811
-    """Each try begins at the byte where the file ends, and what was on the way when the line broke is at most a chunk."""
+    """Each try begins at the byte where the file ends,
+    and what was on the way when the line broke is at most a chunk.
+    """
     draw = random.Random(66)
     monkeypatch.setattr(http_client, "CHUNK", 1000)
     breaks = [draw.randrange(1000, 16_000) for _ in range(20)]

@@ -1,4 +1,6 @@
-"""F7: whatever is downloaded stands in one table with its sha256; an address elsewhere in the code, or a row without, fails."""
+"""F7: whatever is downloaded stands in one table with its sha256;
+an address elsewhere in the code, or a row without, fails.
+"""
 
 import ast
 import re
@@ -11,7 +13,9 @@ from llm_scratch.tokenizers import gpt2
 from llm_scratch.tokenizers.bpe_files import GPT2_SHA256
 
 SRC = Path(llm_scratch.__file__).parent
-UNPINNED = {  # nobody has published these hashes; each tensor in them carries a checksum that is checked (tests/interop/test_tensorflow.py)
+# nobody has published these hashes; each tensor in them carries a checksum that is checked
+# (tests/interop/test_tensorflow.py)
+UNPINNED = {
     f"{size}/{name}"
     for size in openai_files.SIZES
     for name in openai_files.NEEDED

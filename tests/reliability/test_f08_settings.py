@@ -81,7 +81,9 @@ def _imported(tmp_path_factory):
 
 
 def limits(door, message, lines=20_000, comparisons=1000):
-    """Hold a refusal to a number of executed lines and comparisons; returns its bytes and its code."""
+    """Hold a refusal to a number of executed lines and comparisons;
+    returns its bytes and its code.
+    """
     with at_most(lines, comparisons), pytest.raises(UserError, match=message) as error:
         door()
     tracemalloc.start()

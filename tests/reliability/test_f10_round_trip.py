@@ -1,4 +1,6 @@
-"""F10: to transformers and back: the same bits, the same logits, the same ids. The row's other half, GGUF, comes with that format."""
+"""F10: to transformers and back: the same bits, the same logits, the same ids. The row's other
+half, GGUF, comes with that format.
+"""
 
 import random
 from dataclasses import replace
@@ -73,7 +75,9 @@ def test_f10_tensors_and_logits_come_back(tmp_path, measured):
 
 
 def test_f10_ids_are_equal_on_ten_thousand_texts(tmp_path, data_dir, gpt2, measured):
-    """A tokenizer trained here, one of characters, and GPT-2's own: on texts made of their tokens, of any letters, and on Shakespeare."""
+    """A tokenizer trained here, one of characters, and GPT-2's own: on texts made of their tokens,
+    of any letters, and on Shakespeare.
+    """
     shakespeare = (data_dir / "tinyshakespeare.txt").read_text(encoding="utf-8")
     trained, chars, full = (
         ByteBPE.train([TEXT], 285),

@@ -1,4 +1,6 @@
-"""N1 to N5: what is no number never reaches the weights, a spike is passed over, and a run that fell finds its way back."""
+"""N1 to N5: what is no number never reaches the weights,
+a spike is passed over, and a run that fell finds its way back.
+"""
 
 from __future__ import annotations
 
@@ -123,7 +125,9 @@ def hit_somewhere(model, number, rng):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_n1_non_finite_loss_or_gradient_changes_no_weight(optimizer, monkeypatch, measured):
-    """A hundred faults, in losses and in single numbers of gradients, between good steps: weights and optimizer stay bit for bit."""
+    """A hundred faults, in losses and in single numbers of gradients,
+    between good steps: weights and optimizer stay bit for bit.
+    """
     torch.manual_seed(0)
     model = GPTModel(
         {
@@ -174,7 +178,9 @@ def test_n1_non_finite_loss_or_gradient_changes_no_weight(optimizer, monkeypatch
 
 @pytest.mark.parametrize("count", [12, pytest.param(100, marks=pytest.mark.slow)])
 def test_n1_non_finite_value_on_one_rank_skips_the_step_on_all(count, ranks, tmp_path, measured):
-    """Each fault on process 0 and on process 1; the run is that of one process with the same faults."""
+    """Each fault on process 0 and on process 1;
+    the run is that of one process with the same faults.
+    """
     hit = {4 + 3 * number: (*BAD[number % 6], number // 6 % 2) for number in range(count)}
     config = settings(steps=3 * count + 8, micro_batches=2, save_every=40).with_model(drop_rate=0.0)
     config = replace(
@@ -315,7 +321,9 @@ def test_n3_rollback_fails_without_a_checkpoint(corpus, tmp_path, monkeypatch):
 
 
 def test_n3_no_checkpoint_is_made_while_steps_are_bad(corpus, tmp_path, monkeypatch):
-    """Three bad steps may mean that the weights were bad already: the save that was due among them is left out."""
+    """Three bad steps may mean that the weights were bad already:
+    the save that was due among them is left out.
+    """
     order(monkeypatch, *three(19))
     run = train(settings(steps=30), tmp_path, corpus=corpus)
     assert run.recovery.counts.skipped_batches == 21 - 10

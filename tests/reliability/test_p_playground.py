@@ -139,7 +139,9 @@ def test_p1_text_of_tokens_names_and_hash_is_never_markup(chromium, tmp_path, me
 
 
 def test_p2_page_requests_nothing_from_elsewhere(chromium, tmp_path, measured):
-    """Every request of every view goes to the server, and none is stopped by the content security policy."""
+    """Every request of every view goes to the server,
+    and none is stopped by the content security policy.
+    """
     with playing(tmp_path) as server:
         chromium.events.clear()
         chromium.open(server.url)
@@ -181,7 +183,9 @@ class Foreign(BaseHTTPRequestHandler):
 
 
 def test_p3_foreign_page_reaches_no_route(chromium, tmp_path, measured):
-    """A page of another port, in a browser that has the cookie, sends what browsers allow it to send."""
+    """A page of another port, in a browser that has the cookie,
+    sends what browsers allow it to send.
+    """
     foreign = ThreadingHTTPServer(("127.0.0.1", 0), Foreign)
     threading.Thread(
         target=foreign.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True

@@ -1,4 +1,5 @@
-"""R1: killed with SIGKILL at random moments, a third of them inside a save, and started again until it is done, a run is the same.
+"""R1: killed with SIGKILL at random moments, a third of them inside a save,
+and started again until it is done, a run is the same.
 
 Every other kill hits a process that saves in the background.
 """
@@ -53,7 +54,9 @@ def stop_inside_a_save(process: Process, run: Path, before: set[Path], rng: rand
 def kill_somewhere(
     starter: Starter, whole: Whole, run: Path, rng: random.Random, inside: bool, background: bool
 ) -> tuple[int, bool]:
-    """Start the run and kill it at a random moment: its exit code, and whether that cut a save off."""
+    """Start the run and kill it at a random moment:
+    its exit code, and whether that cut a save off.
+    """
     before = half_written(run)
     how = ["--system.async-save", "yes" if background else "no"]
     process = starter.start(*whole.words, "--out", run, *how)
@@ -75,9 +78,11 @@ def progress(run: Path) -> tuple[int, int]:
 def kill_and_compare(
     starter: Starter, whole: Whole, folder: Path, kills: int
 ) -> tuple[int, int, list[int]]:
-    """Runs until so many kills have hit, each compared with the whole one: (runs, kills that cut a save off, most steps lost).
+    """Runs until so many kills have hit, each compared with the whole one:
+    (runs, kills that cut a save off, most steps lost).
 
-    The steps lost are two numbers: where training waits for its saves, and where they go on in the background.
+    The steps lost are two numbers:
+    where training waits for its saves, and where they go on in the background.
     """
     rng = random.Random(SEED)
     killed = runs = cut_off = 0

@@ -1,4 +1,5 @@
-"""R2, R10: after a power cut at any moment of a save, the old checkpoint or the new one is loaded, whatever had not reached the disk.
+"""R2, R10: after a power cut at any moment of a save, the old checkpoint or the new one is loaded,
+whatever had not reached the disk.
 
 And the rows and samples of all steps that it tells of are there.
 """
@@ -63,7 +64,9 @@ def equal(found, step):
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    """The files before a third save, and its operations, the removal of the first checkpoint among them."""
+    """The files before a third save, and its operations,
+    the removal of the first checkpoint among them.
+    """
     run = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda number: None)
@@ -78,7 +81,9 @@ def recorded(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def outcomes(recorded, tmp_path_factory):
-    """(state, step that is loaded, number of whole checkpoints) of every state; each is tried once, however many ways lead to it."""
+    """(state, step that is loaded, number of whole checkpoints) of every state;
+    each is tried once, however many ways lead to it.
+    """
     seen, found, crashed = set(), [], tmp_path_factory.mktemp("crashed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda number: None)
@@ -135,7 +140,9 @@ def test_r10_a_whole_checkpoint_is_there_at_every_moment(outcomes, measured):
 
 
 def loaded_after(before, ops, folder, every=1):
-    """The steps that are loaded if the power goes when everything is done, and the disk has only what is certain."""
+    """The steps that are loaded if the power goes when everything is done,
+    and the disk has only what is certain.
+    """
     steps = set()
     for number, (_, tree) in enumerate(
         islice(crash_states(before, ops, since=len(ops)), 0, None, every)
@@ -172,7 +179,9 @@ class Recorder(Callback):
 
 
 def holes_after_power_cuts(corpus, folder, monkeypatch, every):
-    """(states, those whose checkpoint tells of steps that metrics.jsonl or samples.md lacks), of the steps to 30 and the save there."""
+    """(states, those whose checkpoint tells of steps that metrics.jsonl or samples.md lacks), of
+    the steps to 30 and the save there.
+    """
     callback = Recorder(monkeypatch)
     train(
         tiny(epochs=None, steps=NEW, sample_every=10),

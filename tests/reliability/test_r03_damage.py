@@ -1,4 +1,6 @@
-"""R3, R4: whatever happens to a checkpoint's files, it is noticed; the one before is used; where none is left, that is an error."""
+"""R3, R4: whatever happens to a checkpoint's files, it is noticed;
+the one before is used; where none is left, that is an error.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ KINDS = {
 
 
 def damaged_copy(trained, run, name, kind, rng):
-    """A copy of the run with one file of its newest checkpoint changed; False if the damage changes nothing."""
+    """A copy of the run with one file of its newest checkpoint changed;
+    False if the damage changes nothing.
+    """
     shutil.rmtree(run, ignore_errors=True)
     shutil.copytree(trained, run)
     old, new = (run / "ckpt" / f"step-{step:08d}" / name for step in (10, 20))

@@ -1,4 +1,6 @@
-"""R5: a disk that is full, at any byte of a save, costs nothing that was there; the third save in a row that fails ends the run."""
+"""R5: a disk that is full, at any byte of a save, costs nothing that was there;
+the third save in a row that fails ends the run.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 
 class SmallDisk(files.FileSystem):
-    """A disk with room for so many bytes; what still fits of a file is written, as on a real one."""
+    """A disk with room for so many bytes;
+    what still fits of a file is written, as on a real one.
+    """
 
     def __init__(self, room):
         self.room = room
@@ -171,7 +175,9 @@ def test_r5_a_disk_that_is_full_for_a_while_costs_nothing(
 def test_r5_a_best_that_could_not_be_saved_is_not_called_the_best(
     run_of, corpus, tmp_path, monkeypatch
 ):
-    """The held-out loss falls at 20 and 40; the save at 20 fails. What `best` names is what `best` in the state says, if anything."""
+    """The held-out loss falls at 20 and 40; the save at 20 fails.
+    What `best` names is what `best` in the state says, if anything.
+    """
     monkeypatch.setattr(checkpoint, "MAX_KEPT", 9)
     train(run_of(), tmp_path, corpus=corpus, callbacks=[FillsUp(monkeypatch, 15, 25)])
     best = checkpoint.load_latest(tmp_path, pytest.fail, prefer="best").state

@@ -1,4 +1,6 @@
-"""R6: a disk that refuses (EACCES, EIO, EROFS, quota) or a run directory that goes away is never taken for success."""
+"""R6: a disk that refuses (EACCES, EIO, EROFS, quota) or a run
+directory that goes away is never taken for success.
+"""
 
 from __future__ import annotations
 
@@ -121,7 +123,9 @@ class RefusesFrom(Callback):
 @pytest.mark.parametrize("paper", ["metrics.jsonl", "samples.md"])
 @pytest.mark.parametrize("name", ["EIO", "EROFS"])
 def test_r6_log_files_that_cannot_be_written(name, paper, corpus, tmp_path, monkeypatch, measured):
-    """For good: no checkpoint tells of steps whose rows are nowhere. For a while: nothing is lost."""
+    """For good: no checkpoint tells of steps whose rows are nowhere.
+    For a while: nothing is lost.
+    """
     config, disk = tiny(sample_every=5), Refuses(paper, getattr(errno, name))
     train(config, tmp_path / "whole", corpus=corpus)
     callback = RefusesFrom(monkeypatch, disk)

@@ -1,4 +1,6 @@
-"""R7: SIGTERM, SIGINT or SIGHUP at any moment: saved, the exit code says which, and the resumed run ends with the same bits."""
+"""R7: SIGTERM, SIGINT or SIGHUP at any moment:
+saved, the exit code says which, and the resumed run ends with the same bits.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ MAX_STEPS_AFTER = 1  # the step under way is completed
 
 
 class Signal(Callback):
-    """Sends a signal at some step: after it, while the held-out loss is measured, or inside a save."""
+    """Sends a signal at some step:
+    after it, while the held-out loss is measured, or inside a save.
+    """
 
     def __init__(self, step, name, moment):
         self.at, self.moment, self.number = step, moment, getattr(signal, name)

@@ -1,4 +1,6 @@
-"""R8: from every step of a run, going on ends with the same bits: dropout, micro-batches, two passes, rows that documents share."""
+"""R8: from every step of a run, going on ends with the same bits: dropout, micro-batches, two
+passes, rows that documents share.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""R9: of two processes that want to train in one run directory, one does; the other says so at once."""
+"""R9: of two processes that want to train in one run directory,
+one does; the other says so at once.
+"""
 
 from __future__ import annotations
 

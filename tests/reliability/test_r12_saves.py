@@ -1,6 +1,8 @@
-"""R12: a save takes little memory, and from a copy little time: tensors go to the disk one at a time, while training goes on.
+"""R12: a save takes little memory, and from a copy little time:
+tensors go to the disk one at a time, while training goes on.
 
-Training has one core here: where it has all of them, a save in the background takes its time from the steps.
+Training has one core here: where it has all of them,
+a save in the background takes its time from the steps.
 """
 
 from __future__ import annotations
@@ -66,7 +68,9 @@ print(json.dumps({"extra": max(clock.extra) / size, "blocked": blocked * 1000, "
 
 
 def run_and_look(folder: Path, background: str) -> dict[str, float]:
-    """Train on one core and save: memory above the steady state over the state's size; milliseconds that a save blocks, and of a copy."""
+    """Train on one core and save: memory above the steady state over the state's size; milliseconds
+    that a save blocks, and of a copy.
+    """
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError as e:

@@ -114,7 +114,9 @@ def losses(corpus, tmp_path_factory):
 
 
 def stored_losses() -> tuple[str, dict[str, Any]]:
-    """The version of torch and what is in w2_losses.json for it: this version, or the newest that is there."""
+    """The version of torch and what is in w2_losses.json for it:
+    this version, or the newest that is there.
+    """
     stored = json.loads(STORED.read_text())
     version = torch.__version__.partition("+")[0]
     version = (

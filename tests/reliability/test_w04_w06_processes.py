@@ -1,4 +1,6 @@
-"""W4, W6: a run is the same run on one process and on many, and may go on with another number of them."""
+"""W4, W6: a run is the same run on one process and on many,
+and may go on with another number of them.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +89,9 @@ def test_w4_a_run_goes_on_with_another_number_of_processes(ranks, tmp_path, meas
 
 
 def test_w4_a_sharded_run_resumes_sharded_and_on_one_process(ranks, tmp_path, measured):
-    """FSDP2 on two processes, stopped; FSDP2 on two, stopped; then one process, which holds all of it."""
+    """FSDP2 on two processes, stopped; FSDP2 on two, stopped;
+    then one process, which holds all of it.
+    """
     config = RunConfig(TINY, STORIES, TrainConfig(steps=60, eval_every=30, save_every=30, **OFTEN))
     shared = replace(config, system=replace(config.system, parallel="fsdp"))
     assert_no_errors(ranks.train(1, config, tmp_path / "alone"))
@@ -203,7 +207,9 @@ def test_w6_checkpoints_are_whole_and_plain_whoever_wrote_them(fifty):
 
 
 def test_w6_sharded_muon_takes_the_steps_of_one_process(ranks, tmp_path):
-    """Muon multiplies whole momentum matrices; products of the shares of FSDP2 diverged in the first step."""
+    """Muon multiplies whole momentum matrices;
+    products of the shares of FSDP2 diverged in the first step.
+    """
     config = RunConfig(
         TINY,
         STORIES,

@@ -1,4 +1,6 @@
-"""W7: when one process of a torchrun dies, all end, the report names it, and the command resumes."""
+"""W7: when one process of a torchrun dies, all end,
+the report names it, and the command resumes.
+"""
 
 from __future__ import annotations
 

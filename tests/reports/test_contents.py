@@ -1,4 +1,6 @@
-"""Contents of a report: every file of a run directory may be missing, and invalid values are skipped."""
+"""Contents of a report:
+every file of a run directory may be missing, and invalid values are skipped.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Diagnosis: every problem is found on a synthetic curve and on a real, badly trained run; healthy runs have none."""
+"""Diagnosis: every problem is found on a synthetic curve and on a real,
+badly trained run; healthy runs have none.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The page: complete, self-contained, safe with hostile text, and explicit about what is missing."""
+"""The page: complete, self-contained,
+safe with hostile text, and explicit about what is missing.
+"""
 
 from __future__ import annotations
 

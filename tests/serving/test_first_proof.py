@@ -1,4 +1,6 @@
-"""The first proof on the real quickstart, in the browser: the head that recalls names is found, ablated, and absent early in training."""
+"""The first proof on the real quickstart, in the browser: the head that recalls names is found,
+ablated, and absent early in training.
+"""
 
 import json
 import os

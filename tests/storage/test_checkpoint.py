@@ -1,4 +1,6 @@
-"""Checkpoints: loading returns what was saved, every damage is detected, a failed save keeps the old one."""
+"""Checkpoints: loading returns what was saved,
+every damage is detected, a failed save keeps the old one.
+"""
 
 import errno
 import hashlib
@@ -58,7 +60,9 @@ def tree(folder):
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch):
-    """Waiting for the disk takes longer than all the rest; tests/reliability/ looks at what has reached it."""
+    """Waiting for the disk takes longer than all the rest;
+    tests/reliability/ looks at what has reached it.
+    """
     monkeypatch.setattr(os, "fsync", lambda number: None)
 
 
@@ -261,7 +265,9 @@ def test_save_on_a_full_disk_keeps_only_the_old_checkpoint(tmp_path, monkeypatch
 
 
 def test_checkpoint_on_a_really_full_disk(tmp_path):
-    """No file may grow beyond 4 kB, as on a disk with no more room; in a process of its own, since the limit cannot be lifted again."""
+    """No file may grow beyond 4 kB, as on a disk with no more room; in a process of its own, since
+    the limit cannot be lifted again.
+    """
     save(tmp_path, 1)
     before = tree(tmp_path)
     pytest.importorskip(

@@ -1,4 +1,6 @@
-"""Downloads against a server with every known failure: each ends with the expected file or one clear error."""
+"""Downloads against a server with every known failure:
+each ends with the expected file or one clear error.
+"""
 
 from __future__ import annotations
 
@@ -32,14 +34,18 @@ SHA = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """Serves CONTENT as it should, but each request takes one fault from `faults` while there are any."""
+    """Serves CONTENT as it should,
+    but each request takes one fault from `faults` while there are any.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.faults: list[Callable[[Handler], None]] = []
         self.asked: list[dict[str, str]] = []
         self.parts: list[tuple[int, int]] = []
-        """where each range began that was asked for, and how long the .part file was at that moment"""
+        """where each range began that was asked for,
+        and how long the .part file was at that moment
+        """
         self.folder: Path | None = None
         """where the .part file lies"""
         self.sent = 0
@@ -83,7 +89,9 @@ class Handler(BaseHTTPRequestHandler):
 
     @property
     def start(self) -> int:
-        """Where the client may go on: 0 unless it asks for a range of the version that is served."""
+        """Where the client may go on:
+        0 unless it asks for a range of the version that is served.
+        """
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         return (
             int(asked[1])

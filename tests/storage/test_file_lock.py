@@ -1,4 +1,6 @@
-"""A lock on an open file: one holder at a time, released when the file is closed. Windows: tests/machines/test_windows.py."""
+"""A lock on an open file: one holder at a time, released when the file is closed.
+Windows: tests/machines/test_windows.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Folders of a user: the system's cache folder, or a private temporary one without a home folder."""
+"""Folders of a user: the system's cache folder,
+or a private temporary one without a home folder.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ posix = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def _home(tmp_path, monkeypatch):
-    """A home folder and a temporary folder of the test's own, and no variable that names another."""
+    """A home folder and a temporary folder of the test's own,
+    and no variable that names another.
+    """
     monkeypatch.setattr(os, "environ", os.environ.copy())
     for name in ("LLM_SCRATCH_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA", *LIBRARY_FOLDERS):
         os.environ.pop(name, None)

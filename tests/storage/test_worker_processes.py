@@ -1,4 +1,6 @@
-"""Worker processes: a failure to start is a warning, a failure of the work is an error with its cause."""
+"""Worker processes: a failure to start is a warning,
+a failure of the work is an error with its cause.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""ByteBPE: tiktoken's ids on every text tried, both ways; bytes round trip; linear on worst inputs."""
+"""ByteBPE: tiktoken's ids on every text tried, both ways;
+bytes round trip; linear on worst inputs.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ from llm_scratch.tokenizers import ByteBPE
 from llm_scratch.tokenizers.bpe import _PieceCache
 from llm_scratch.tokenizers.merging import merge_piece, symbols
 
-# ------------------------------------------------------------------------------------------------ T1: round trip
+# ------------------------------------------------------------------------------------------------
+# T1: round trip
 
 
 EVERYTHING = "".join(map(chr, [*range(0xD800), *range(0xE000, sys.maxunicode + 1)]))
@@ -48,7 +51,9 @@ def test_t1_every_code_point_comes_back_in_python(ours, small, measured):
 
 
 def assert_bytes_come_back(tokenizer: ByteBPE, n: int) -> None:
-    """Encode n random strings of bytes, which are no text, by the merges alone; and as text of the characters of these numbers."""
+    """Encode n random strings of bytes, which are no text, by the merges alone;
+    and as text of the characters of these numbers.
+    """
     known, rng = tokenizer.vocabulary, random.Random(n)
     for _ in range(n):
         data = rng.randbytes(rng.randrange(32))
@@ -75,7 +80,9 @@ def test_t1_two_hundred_thousand_byte_strings_come_back(ours, measured):
 @settings(max_examples=400, deadline=None)
 @given(data=st.binary(max_size=200))
 def test_t1_any_bytes_come_back_from_their_ids(data, small):
-    """Bytes that are not UTF-8 cannot be a text, but ids can hold them, one a byte, and any text within them too."""
+    """Bytes that are not UTF-8 cannot be a text,
+    but ids can hold them, one a byte, and any text within them too.
+    """
     byte_ids = [small.vocabulary.symbol[bytes([byte])] for byte in data]
     assert small.decode_bytes([small._id[symbol] for symbol in byte_ids]) == data
     text = data.decode("utf-8", "replace")
@@ -115,7 +122,8 @@ def test_half_a_character_is_replaced_or_an_error_as_asked(ours):
     assert ours.decode_bytes(half) == ours.token_bytes(half[0])
 
 
-# ------------------------------------------------------------------------------------------------ T2: equal ids
+# ------------------------------------------------------------------------------------------------
+# T2: equal ids
 
 
 def test_t2_ids_of_ten_thousand_texts_equal_tiktoken(ours, gpt2, measured):
@@ -148,7 +156,9 @@ def test_t2_a_trained_vocabulary_gives_equal_ids_on_every_road(small, tmp_path):
 
 
 def mixed_texts(data_dir, source: int, n_seeds: int) -> str:
-    """The standard library's source, Shakespeare, and random texts in every script, each seed's its own."""
+    """The standard library's source, Shakespeare,
+    and random texts in every script, each seed's its own.
+    """
     shakespeare = (data_dir / "tinyshakespeare.txt").read_text(encoding="utf-8")[:source]
     drawn = ["\n".join(random_texts(5000, seed)) for seed in range(100, 100 + n_seeds)]
     return "\n".join([library_source(source), shakespeare, *SCRIPTS, *drawn])
@@ -196,14 +206,17 @@ def test_parts_are_read_only_as_they_are_needed(small):
     assert 0 < read < 1000
 
 
-# ------------------------------------------------------------------------------------------------ T3: worst inputs
+# ------------------------------------------------------------------------------------------------
+# T3: worst inputs
 
 
 LINES_PER_BYTE = 30  # of Python, that `encode_python` executes at most: up to 23 are needed
 
 
 class PythonDict(dict):
-    """A dict whose look-ups are lines of Python, which `at_most` counts even if C code makes them."""
+    """A dict whose look-ups are lines of Python,
+    which `at_most` counts even if C code makes them.
+    """
 
     def get(self, key, default=None):
         return dict.get(self, key, default)
@@ -250,7 +263,9 @@ for name in WORST:
 
 
 def test_t3_a_megabyte_of_the_worst_comes_to_an_end(gpt2_files, measured):
-    """By the engine and the regular expressions, whose steps nothing counts: n * n would take hours."""
+    """By the engine and the regular expressions,
+    whose steps nothing counts: n * n would take hours.
+    """
     command = [sys.executable, "-c", MEGABYTES, str(Path(__file__).parent), *map(str, gpt2_files)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
@@ -270,11 +285,15 @@ def seconds(encode, text: str) -> float:
     return time.process_time() - start
 
 
-FLOOR = 0.02  # seconds that fresh memory and busy neighbours may cost; time that grows with the square would be many seconds
+# seconds that fresh memory and busy neighbours may cost; time that grows with the square would be
+# many seconds
+FLOOR = 0.02
 
 
 def growth(tokenizer: ByteBPE, encode, name: str, n: int) -> tuple[float, float]:
-    """Processor seconds for n bytes and for twice as many: the best of two rounds, or of nine if others use the machine."""
+    """Processor seconds for n bytes and for twice as many:
+    the best of two rounds, or of nine if others use the machine.
+    """
     texts = worst(name, n), worst(name, 2 * n)
     best = [math.inf, math.inf]
     for turn in range(9):
@@ -329,7 +348,8 @@ def test_t3_a_million_blanks_do_not_break_the_engine(small, capfd):
     assert "panicked" not in capfd.readouterr().err
 
 
-# ------------------------------------------------------------------------------------------------ the rest
+# ------------------------------------------------------------------------------------------------
+# the rest
 
 
 def test_names_and_sizes_are_those_of_tiktoken(ours, gpt2):
@@ -352,7 +372,9 @@ def test_decode_rejects_an_id_outside_the_vocabulary(small):
 
 
 def test_ids_of_its_own_order_still_work(small):
-    """Where ids do not rise with the merges, tiktoken's engine cannot be used; the ids are right all the same."""
+    """Where ids do not rise with the merges,
+    tiktoken's engine cannot be used; the ids are right all the same.
+    """
     turned = {token: 599 - ord(symbol) for token, symbol in small.vocabulary.symbol.items()}
     tokenizer = ByteBPE(small.merges, ids=turned, special_tokens={"<|endoftext|>": 0})
     assert tokenizer._engine is None

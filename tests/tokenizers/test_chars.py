@@ -1,4 +1,6 @@
-"""Characters: ids in order of code points, exact round trip, a clear error for an unknown character."""
+"""Characters: ids in order of code points,
+exact round trip, a clear error for an unknown character.
+"""
 
 from __future__ import annotations
 

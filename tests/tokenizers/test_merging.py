@@ -15,7 +15,9 @@ def rules(texts: dict[str, int]) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def one_by_one(word: str, joined: dict[str, str]) -> str:
-    """Byte-pair encoding as it is defined: merge the first place of the pair learned first, look again."""
+    """Byte-pair encoding as it is defined:
+    merge the first place of the pair learned first, look again.
+    """
     while True:
         found = [(joined[pair], i) for i, pair in enumerate(pairs(word)) if pair in joined]
         if not found:

@@ -1,4 +1,6 @@
-"""Splitting into pieces: units and chunks change nothing, and both regex libraries split equally."""
+"""Splitting into pieces: units and chunks change nothing,
+and both regex libraries split equally.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Texts that are difficult for tokenizers: many scripts, code, controls, random Unicode, very long words."""
+"""Texts that are difficult for tokenizers:
+many scripts, code, controls, random Unicode, very long words.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ SCRIPTS = [
 
 
 def random_texts(n: int, seed: int = 0) -> list[str]:
-    """Texts of up to 60 characters, drawn from everywhere in Unicode and mixed from the scripts above."""
+    """Texts of up to 60 characters,
+    drawn from everywhere in Unicode and mixed from the scripts above.
+    """
     rng = random.Random(seed)
     pool = [character for text in SCRIPTS for character in text]
     common = list(" \n\t'.,aeiotnsrl0159AEST")

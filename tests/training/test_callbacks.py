@@ -1,4 +1,6 @@
-"""Callbacks: called in order on rank 0 only, told how a run ended, and printing messages that no other handles."""
+"""Callbacks: called in order on rank 0 only,
+told how a run ended, and printing messages that no other handles.
+"""
 
 import pytest
 

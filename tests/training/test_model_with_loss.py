@@ -1,4 +1,6 @@
-"""A prepared model learns the same: sparse gradients, precision and compilation change speed, not results."""
+"""A prepared model learns the same: sparse gradients,
+precision and compilation change speed, not results.
+"""
 
 import copy
 

@@ -1,4 +1,6 @@
-"""Optimizers: AdamW equals the formula, Muon's two halves equal plain references, and the right weights are in each group."""
+"""Optimizers: AdamW equals the formula,
+Muon's two halves equal plain references, and the right weights are in each group.
+"""
 
 import copy
 

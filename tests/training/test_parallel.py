@@ -1,4 +1,6 @@
-"""Micro-batches per rank, and activation checkpointing without any change of bits. Several processes: tests/reliability/test_w04_w06."""
+"""Micro-batches per rank, and activation checkpointing without any change of bits. Several
+processes: tests/reliability/test_w04_w06.
+"""
 
 import copy
 

@@ -1,4 +1,6 @@
-"""Choice of precision: requested ones are used, "auto" follows the timing, and no random state changes."""
+"""Choice of precision: requested ones are used,
+"auto" follows the timing, and no random state changes.
+"""
 
 import warnings
 from contextlib import nullcontext

@@ -1,4 +1,6 @@
-"""`train(progress=True)`: one line, updated in place on a terminal and in a notebook; nothing else changes."""
+"""`train(progress=True)`:
+one line, updated in place on a terminal and in a notebook; nothing else changes.
+"""
 
 from __future__ import annotations
 

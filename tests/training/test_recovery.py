@@ -1,4 +1,6 @@
-"""Recovery: the spike threshold equals the formula, and each step is kept, skipped or rolled back."""
+"""Recovery: the spike threshold equals the formula,
+and each step is kept, skipped or rolled back.
+"""
 
 import json
 
@@ -76,7 +78,9 @@ def test_spike_detector_state_round_trips():
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizer_step_with_found_inf_changes_nothing(name):
-    """As on a GPU, where the flag is never read on the host: weights and optimizer state stay bit for bit, with a NaN gradient too."""
+    """As on a GPU, where the flag is never read on the host: weights and optimizer state stay bit
+    for bit, with a NaN gradient too.
+    """
     torch.manual_seed(0)
     model = GPTModel(
         {

@@ -75,7 +75,9 @@ def test_optimizer_tensors_are_named_after_their_weight():
 
 
 def numbers():
-    """Some of every generator; the odd one out of a pair of normal numbers is kept inside the generator."""
+    """Some of every generator;
+    the odd one out of a pair of normal numbers is kept inside the generator.
+    """
     return [
         torch.rand(3).tolist(),
         random.random(),

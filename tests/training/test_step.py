@@ -77,7 +77,9 @@ def test_non_finite_gradient_changes_no_weight(poison):
 
 
 def test_non_finite_gradient_on_another_rank_changes_no_weight_here():
-    """Gradients are the same everywhere once they are averaged; if one process's memory is at fault after that, all must know."""
+    """Gradients are the same everywhere once they are averaged;
+    if one process's memory is at fault after that, all must know.
+    """
 
     class Fault(Distributed):
         def all_reduce_mean(self, x):
@@ -101,7 +103,9 @@ def test_non_finite_gradient_on_another_rank_changes_no_weight_here():
 
 @pytest.mark.parametrize("tokens", [25, 33, 40, 41])
 def test_validation_loss_is_the_mean_over_every_window(tokens):
-    """One, three, four and five windows in batches of 4 and 2: a short last batch has its share and nothing counts twice."""
+    """One, three, four and five windows in batches of 4 and 2:
+    a short last batch has its share and nothing counts twice.
+    """
     model, _, _ = model_and_batch()
     ids = np.random.default_rng(0).integers(0, 20, tokens)
     starts = range(0, tokens - 8, 8)

@@ -78,7 +78,9 @@ def test_cpu_steps_have_no_event():
 
 @pytest.mark.parametrize("part", [0, 1], ids=["inputs", "targets"])
 def test_a_batch_goes_to_a_gpu_from_contiguous_pinned_memory(part, monkeypatch):
-    """torch copies a slice to contiguous memory first, which is not pinned: a wait that no debug mode shows."""
+    """torch copies a slice to contiguous memory first,
+    which is not pinned: a wait that no debug mode shows.
+    """
     tokens = torch.arange(12).view(3, 4)
     batch = (tokens[:, :-1], tokens[:, 1:])[part]
     assert not batch.is_contiguous()

@@ -17,7 +17,9 @@ from llm_scratch.ranges import check_fields
 DEFAULT_ARCHITECTURE = "gpt"
 """The architecture of settings that name none, such as the notebooks' dict."""
 NOT_IN_WEIGHTS = frozenset({"context_length", "drop_rate", "init"})
-"""Settings that may differ from those that weights were trained with; a context may only be shorter."""
+"""Settings that may differ from those that weights were trained with;
+a context may only be shorter.
+"""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,9 @@ class ModelConfig(Mapping[str, Any]):
     def variant(
         cls, values: Mapping[str, Any], base: ModelConfig | None, path: str
     ) -> type[ModelConfig]:
-        """The config class of the architecture that the settings name; see `config_dicts.from_dict`."""
+        """The config class of the architecture that the settings name;
+        see `config_dicts.from_dict`.
+        """
         own = (
             DEFAULT_ARCHITECTURE
             if cls is ModelConfig
@@ -110,7 +114,8 @@ class Architecture:
 
     Args:
         config: a subclass of `ModelConfig`.
-        model: takes such a config; or where it is, as "module:Class", which is imported at first use.
+        model: takes such a config; or where it is,
+            as "module:Class", which is imported at first use.
     """
 
     config: type[ModelConfig]
@@ -126,7 +131,9 @@ class Architecture:
 
 
 ARCHITECTURES: dict[str, Architecture] = {}
-"""Name of an architecture -> its classes; filled by `llm_scratch.architectures`, and by yourself."""
+"""Name of an architecture -> its classes;
+filled by `llm_scratch.architectures`, and by yourself.
+"""
 
 
 def architecture(name: str) -> Architecture:

@@ -24,11 +24,15 @@ class GPTConfig(ModelConfig):
     tie_embeddings: bool = False
     """share the token embedding with the output head (as GPT-2 does; saves V x C parameters)"""
     init: Literal["torch", "gpt2", "mimetic"] = "torch"
-    """weight initialization: "torch" as in the notebooks, "gpt2" normal(0, 0.02), "mimetic" also lets attention copy from the start"""
+    """weight initialization: "torch" as in the notebooks, "gpt2" normal(0, 0.02), "mimetic" also
+    lets attention copy from the start
+    """
     ff_dim: int | None = None
     """F: width of the feed-forward network; None: 4 emb_dim"""
     activation: Activation = "gelu_tanh"
-    """of the feed-forward network: "gelu_tanh" as in GPT-2, "gelu" the exact one, as in nanoGPT and litgpt"""
+    """of the feed-forward network: "gelu_tanh" as in GPT-2,
+    "gelu" the exact one, as in nanoGPT and litgpt
+    """
     norm_eps: float = 1e-5
     """added to the variance in layer norms"""
     scale_attention_by_layer: bool = False

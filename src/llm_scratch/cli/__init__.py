@@ -1,8 +1,8 @@
 """The command line: find the command, parse its flags, run it, and report an error in one line.
 
-A command is a frozen dataclass in `commands/`: its fields are its flags, its docstring is its help, and `run` does the
-work. torch is imported inside `run`, so that `--help` answers at once. An error is one line on stderr and an exit code
-(see errors.py); `--debug` shows the traceback.
+A command is a frozen dataclass in `commands/`: its fields are its flags, its docstring is its help,
+and `run` does the work. torch is imported inside `run`, so that `--help` answers at once. An error
+is one line on stderr and an exit code (see errors.py); `--debug` shows the traceback.
 Tests: tests/cli/.
 """
 
@@ -164,7 +164,9 @@ def _code_after_output(code: int) -> int:
 
 
 def _process() -> str:
-    """The rank of this process in a distributed job, for error messages; "" for a single process."""
+    """The rank of this process in a distributed job,
+    for error messages; "" for a single process.
+    """
     rank, size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
     return (
         f", process {rank} of {size}" if size.isdigit() and int(size) > 1 and rank.isdigit() else ""
@@ -274,7 +276,9 @@ def _dispatch(words: list[str]) -> None:
 
 
 def _find_command(words: list[str]) -> tuple[str | None, list[str]]:
-    """The command at the start of `words`, and the rest; None for the help of a group, such as `tokenizer --help`."""
+    """The command at the start of `words`, and the rest;
+    None for the help of a group, such as `tokenizer --help`.
+    """
     first, rest = words[0], words[1:]
     if first in COMMANDS:
         return first, rest

@@ -1,4 +1,5 @@
-"""Matrix products of this processor as rows of a table: each kind is tried and timed; results are cached.
+"""Matrix products of this processor as rows of a table:
+each kind is tried and timed; results are cached.
 
 Tests: tests/cli/test_capabilities.py.
 """

@@ -1,4 +1,5 @@
-"""Tab completion in `chat`: commands, what follows them, and paths. Works with GNU readline and libedit; Windows has neither.
+"""Tab completion in `chat`: commands, what follows them, and paths.
+Works with GNU readline and libedit; Windows has neither.
 
 Tests: tests/cli/test_completion.py.
 """
@@ -22,7 +23,8 @@ def enable_line_editing() -> bool:
     """Arrow keys, history and Tab completion, where Python has readline.
 
     Returns:
-        Whether control codes in a prompt must be marked, so that the editor does not count them as columns.
+        Whether control codes in a prompt must be marked,
+        so that the editor does not count them as columns.
     """
     try:
         import readline
@@ -61,7 +63,9 @@ def completions(line: str, begin: int) -> list[str]:
 
 
 def paths(beginning: str) -> list[str]:
-    """Files and folders whose path begins so; a folder ends with a separator, hidden files only after a dot."""
+    """Files and folders whose path begins so;
+    a folder ends with a separator, hidden files only after a dot.
+    """
     folder, name = os.path.split(beginning)
     found: list[str] = []
     with suppress(OSError):

@@ -31,7 +31,9 @@ class DecodingFlags(SamplingFlags):
     """The decoding strategy and its settings. A flag that the strategy would ignore is an error."""
 
     decoder: Literal["sample", "beam", "contrastive", "speculative", "lookup"] = "sample"
-    """the decoding strategy: sampling, beam search, contrastive search, speculative decoding, or prompt lookup"""
+    """the decoding strategy: sampling, beam search,
+    contrastive search, speculative decoding, or prompt lookup
+    """
     beams: Annotated[int | None, option("INT")] = None
     """beam: beam width (default: 4); --samples prints that many of the best"""
     length_penalty: Annotated[float | None, option("FLOAT")] = None
@@ -39,7 +41,9 @@ class DecodingFlags(SamplingFlags):
     candidates: Annotated[int | None, option("INT")] = None
     """contrastive: number of most probable tokens to choose from (default: 4)"""
     alpha: Annotated[float | None, option("FLOAT")] = None
-    """contrastive: weight of the penalty for similarity to earlier text; 0 is greedy (default: 0.6)"""
+    """contrastive: weight of the penalty for similarity to earlier text;
+    0 is greedy (default: 0.6)
+    """
     draft_tokens: Annotated[int | None, option("INT")] = None
     """speculative, lookup: number of tokens to propose in one step (default: 4)"""
     draft: Annotated[str, option("RUN")] = ""
@@ -99,12 +103,14 @@ class DecodingFlags(SamplingFlags):
         Args:
             seed: of the first sample; each next sample has the next seed.
             samples: number of continuations.
-            context_overflow: what happens when the context is full; None is "slide", and for a beam "stop".
+            context_overflow: what happens when the context is full;
+                None is "slide", and for a beam "stop".
             streaming: `max_new_tokens`, `stop` and `top`, as in `decode.stream_batch`.
         Returns:
             (number of the sample, piece of text), in the order of generation.
         Raises:
-            UserError: the prompt is longer than the context, and the text is to stop there (code 3).
+            UserError: the prompt is longer than the context,
+                and the text is to stop there (code 3).
         """
         from llm_scratch.generation.decode import encode_prompt, stream_batch
         from llm_scratch.generation.memory_check import check_rows

@@ -21,7 +21,8 @@ class DecodingSample:
     Attributes:
         name: of the method.
         flags: of `generate`, for the same texts.
-        samples: the tokens of each text; empty for validation text, which is only a row of the table.
+        samples: the tokens of each text;
+            empty for validation text, which is only a row of the table.
         scores: metrics over all its texts.
         speed: tokens per second; None for validation text.
         about: what the method does.
@@ -41,7 +42,9 @@ class DecodingSample:
 
 
 def repeated_texts(shown: Sequence[DecodingSample]) -> dict[tuple[int, int], str]:
-    """Texts that an earlier method or sample wrote already: (number of the method, sample) -> where it occurred first."""
+    """Texts that an earlier method or sample wrote already:
+    (number of the method, sample) -> where it occurred first.
+    """
     first: dict[str, str] = {}
     repeated: dict[tuple[int, int], str] = {}
     for i, method in enumerate(shown):

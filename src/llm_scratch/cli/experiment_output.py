@@ -1,4 +1,5 @@
-"""Run or plan an experiment from the command line, and print the outcome; `compare` and `experiment` share it.
+"""Run or plan an experiment from the command line,
+and print the outcome; `compare` and `experiment` share it.
 
 Tests: tests/cli/test_compare.py.
 """

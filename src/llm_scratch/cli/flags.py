@@ -1,6 +1,8 @@
-"""Parse a command line into the dataclass of a command: tyro parses, this file puts its errors into one line.
+"""Parse a command line into the dataclass of a command:
+tyro parses, this file puts its errors into one line.
 
-`--train.eval-every` and `--train.eval_every` are the same flag; the error for an unknown flag names the nearest one.
+`--train.eval-every` and `--train.eval_every` are the same flag;
+the error for an unknown flag names the nearest one.
 Tests: tests/cli/test_flags.py.
 """
 
@@ -69,7 +71,9 @@ class Command:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportCommand(Command):
-    """Flags of every command that reports: with `json` set, `run` passes its result to `output.print_json`."""
+    """Flags of every command that reports:
+    with `json` set, `run` passes its result to `output.print_json`.
+    """
 
     json: Flag = False
     """print the result as JSON (keys: docs/json.md)"""
@@ -81,7 +85,8 @@ def flag_arity(cls: type, prefix: str = "", chosen: Any = None) -> dict[str, int
     Args:
         cls: the dataclass.
         prefix: of the flags.
-        chosen: an instance of it, whose model has an architecture; None: flags of every architecture.
+        chosen: an instance of it, whose model has an architecture;
+            None: flags of every architecture.
     """
     flags = {}
     hints = get_type_hints(cls, include_extras=True)
@@ -164,7 +169,8 @@ def _unknown(flag: str, known: list[str]) -> UserError:
 
 
 def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
-    """Parse the words of a command into its dataclass; a class method `defaults(words, given, asks)` gives the values before flags.
+    """Parse the words of a command into its dataclass; a class method `defaults(words, given,
+    asks)` gives the values before flags.
 
     Raises:
         UserError: an unknown flag, a value of the wrong type, a missing argument; one line.
@@ -249,7 +255,9 @@ def before_end_of_options(argv: Sequence[str]) -> Sequence[str]:
 
 
 def path_fields(cls: type) -> dict[str, str]:
-    """Arguments that are paths: name of the flag -> field, such as {"json-schema": "json_schema"}."""
+    """Arguments that are paths: name of the flag -> field,
+    such as {"json-schema": "json_schema"}.
+    """
     found = {}
     for f in fields(cls):
         marks = getattr(get_type_hints(cls, include_extras=True)[f.name], "__metadata__", ())

@@ -1,4 +1,5 @@
-"""Find run directories by name, list them, and choose one for a new run (contents: `run_directory.py`).
+"""Find run directories by name, list them,
+and choose one for a new run (contents: `run_directory.py`).
 
 Tests: tests/cli/test_folders.py.
 """
@@ -19,9 +20,11 @@ RUNS_FOLDER = Path("runs")
 
 
 def with_order_of(old: RunConfig, new: RunConfig) -> RunConfig:
-    """The new settings with the row order that an existing run changed to fit its text (see `data.fit`).
+    """The new settings with the row order that an existing run
+    changed to fit its text (see `data.fit`).
 
-    A text that is a single document cannot have one document a row; such a run has shuffled windows instead.
+    A text that is a single document cannot have one document a row;
+    such a run has shuffled windows instead.
     """
     if old.data.order == "shuffled" and new.data.order == "documents":
         return replace(new, data=replace(new.data, order="shuffled"))
@@ -44,7 +47,8 @@ def find_runs(root: Path = RUNS_FOLDER) -> list[RunInfo]:
 
 
 def unreadable_runs(root: Path, listed: Collection[Path]) -> Iterator[str]:
-    """Why runs in a folder are not among those of `find_runs`, such as an architecture that no `--import` defines.
+    """Why runs in a folder are not among those of `find_runs`,
+    such as an architecture that no `--import` defines.
 
     Args:
         root: the folder.
@@ -59,7 +63,8 @@ def unreadable_runs(root: Path, listed: Collection[Path]) -> Iterator[str]:
 
 
 def resolve_model_path(name: str) -> Path:
-    """The path of a model: a path, a folder in runs/, the newest run of a preset, or a name that `load` accepts.
+    """The path of a model: a path, a folder in runs/,
+    the newest run of a preset, or a name that `load` accepts.
 
     Raises:
         UserError: no such run (code 4).
@@ -107,7 +112,9 @@ def check_can_write(path: Path, option: str = "--out") -> None:
 
 
 def choose_output_dir(config: RunConfig, name: str, today: str, fresh: bool) -> tuple[Path, str]:
-    """The folder of a run without `--out`, and a note: an unfinished run with these settings, else a new folder for today."""
+    """The folder of a run without `--out`, and a note:
+    an unfinished run with these settings, else a new folder for today.
+    """
     if not fresh:
         for run in reversed(find_runs()):
             if run.preset == name and not run.finished and same_settings(run.config, config):

@@ -1,4 +1,5 @@
-"""Initialize training from a model (`train PRESET --from gpt2`), a run or a checkpoint (`train --resume PATH`).
+"""Initialize training from a model (`train PRESET --from gpt2`),
+a run or a checkpoint (`train --resume PATH`).
 
 Tests: tests/cli/test_init_from.py.
 """
@@ -54,13 +55,16 @@ def config_from_model(name: str, base: RunConfig, given: Mapping[str, str]) -> R
 
 
 def with_architecture(base: RunConfig, given: Mapping[str, str]) -> RunConfig:
-    """Settings of the architecture that `--model.architecture` names; settings that both architectures have are kept."""
+    """Settings of the architecture that `--model.architecture` names;
+    settings that both architectures have are kept.
+    """
     name = given.get("--model.architecture")
     return base if name is None else base.with_model(architecture=name)
 
 
 def with_tokenizer(base: RunConfig, given: Mapping[str, str]) -> RunConfig:
-    """Settings whose vocabulary is that of a ready-made tokenizer: gpt2, or the file, folder or run that `--data.tokenizer` names.
+    """Settings whose vocabulary is that of a ready-made tokenizer:
+    gpt2, or the file, folder or run that `--data.tokenizer` names.
 
     Args:
         given: the flags of the command line; a `--model.vocab-size` among them stays.
@@ -80,10 +84,12 @@ def with_tokenizer(base: RunConfig, given: Mapping[str, str]) -> RunConfig:
 
 
 def load_initial_model(config: RunConfig, folder: Path) -> tuple[LanguageModel | None, Tokenizer]:
-    """The initial model of a run and its tokenizer; for a run with a checkpoint, None and the tokenizer of the checkpoint.
+    """The initial model of a run and its tokenizer;
+    for a run with a checkpoint, None and the tokenizer of the checkpoint.
 
     Raises:
-        UserError: the model cannot be loaded, does not match the settings, or has another tokenizer than the shards.
+        UserError: the model cannot be loaded, does not match the settings,
+            or has another tokenizer than the shards.
     """
     from llm_scratch.loading import load, load_for_training
 
@@ -131,7 +137,8 @@ def run_directory_of(path: Path) -> Path:
 def fork_run(path: Path, out: str) -> Path:
     """The run directory in which `--resume PATH` continues.
 
-    A run continues in its own folder. A checkpoint, or a run with another --out, continues in a copy.
+    A run continues in its own folder. A checkpoint,
+    or a run with another --out, continues in a copy.
 
     Args:
         path: a run or one of its checkpoints.

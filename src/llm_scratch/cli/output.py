@@ -1,7 +1,8 @@
 """What a command prints and where: `--json` and `--quiet`, for every command in one place.
 
-With `--json` a command prints JSON on stdout and nothing else: whatever else it prints goes to stderr. With `--quiet` it prints results,
-warnings and errors only. The keys of each command: docs/json.md. Tests: tests/cli/test_output.py.
+With `--json` a command prints JSON on stdout and nothing else: whatever else it prints goes to
+stderr. With `--quiet` it prints results, warnings and errors only. The keys of each command:
+docs/json.md. Tests: tests/cli/test_output.py.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ def is_quiet() -> bool:
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object on its own line on stdout; call it only from a command that has `--json`.
+    """Print one JSON object on its own line on stdout;
+    call it only from a command that has `--json`.
 
     NaN and infinity, which JSON does not have, become null.
     """
@@ -70,7 +72,9 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 def to_json(value: Any) -> Any:
-    """A value as JSON has it: dataclasses as objects, paths as text, numbers of numpy as Python's, NaN and infinity as None."""
+    """A value as JSON has it: dataclasses as objects, paths as text,
+    numbers of numpy as Python's, NaN and infinity as None.
+    """
     if is_dataclass(value) and not isinstance(value, type):
         return to_json(asdict(value))
     if isinstance(value, Mapping):

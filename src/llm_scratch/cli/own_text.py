@@ -1,6 +1,8 @@
-"""`llm-scratch train text PATH...`: train on your own text, with settings chosen for the text, the machine and the time.
+"""`llm-scratch train text PATH...`: train on your own text,
+with settings chosen for the text, the machine and the time.
 
-The choice is saved in the run directory as choice.json; the same command finds it there and resumes with the same settings.
+The choice is saved in the run directory as choice.json;
+the same command finds it there and resumes with the same settings.
 Tests: tests/cli/test_own_text.py.
 """
 
@@ -78,7 +80,8 @@ def base_config(paths: Sequence[str], source: str) -> RunConfig:
 
 
 def source_of(paths: Sequence[str]) -> str:
-    """The `data.source` for paths: files, folders, patterns or token shards; a single word can also be the name of a source.
+    """The `data.source` for paths: files, folders, patterns or token shards;
+    a single word can also be the name of a source.
 
     Raises:
         UserError: there is no such file, folder or source (code 3).
@@ -112,7 +115,9 @@ def run_name(source: str) -> str:
 
 
 def fixed_settings(given: Mapping[str, str], file: str, base: RunConfig) -> tuple[str, ...]:
-    """Names of the settings that are not chosen: those of flags and the file, such as "model.n_layers", and of a model to start from."""
+    """Names of the settings that are not chosen: those of flags and the file, such as
+    "model.n_layers", and of a model to start from.
+    """
     names = {
         flag.lstrip("-").replace("-", "_").replace(".no_", ".") for flag in given if "." in flag
     }
@@ -161,7 +166,8 @@ class OwnText:
         }
 
     def recover(self, out: str, resume: str, fresh: bool) -> Choice | None:
-        """The choice of an earlier run of this command: in `out`, at `resume`, or unfinished in runs/; None for a new run.
+        """The choice of an earlier run of this command:
+        in `out`, at `resume`, or unfinished in runs/; None for a new run.
 
         Raises:
             UserError: the named run has another text, time or settings (code 4).

@@ -1,4 +1,5 @@
-"""Show the progress of training: a bar on a terminal, a line every few seconds elsewhere, and log.txt.
+"""Show the progress of training: a bar on a terminal,
+a line every few seconds elsewhere, and log.txt.
 
 Tests: tests/cli/test_progress.py.
 """
@@ -217,7 +218,9 @@ class ProgressDisplay(Callback):
         ]
 
     def _line(self, state: TrainState, row: dict[str, float]) -> str:
-        """A line of the log: step, loss, learning rate, gradient norm, time per step, speed, MFU, memory, tokens, time."""
+        """A line of the log: step, loss, learning rate,
+        gradient norm, time per step, speed, MFU, memory, tokens, time.
+        """
         width = len(str(state.steps))
         machine = "".join(f"{part} | " for part in (self._mfu(), self._memory()) if part)
         return (

@@ -1,6 +1,8 @@
-"""The results of commands as dicts for `--json`, one function per command. docs/json.md lists the keys.
+"""The results of commands as dicts for `--json`,
+one function per command. docs/json.md lists the keys.
 
-Keys are snake_case, name their unit (`val_loss_nats`, `seconds`, `weights_bytes`), and are the same in every call of a command.
+Keys are snake_case, name their unit (`val_loss_nats`, `seconds`, `weights_bytes`),
+and are the same in every call of a command.
 Tests: tests/cli/test_json.py.
 """
 
@@ -278,7 +280,9 @@ def text_json(
 
 
 def tokens_json(name: str, tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> dict[str, Any]:
-    """The result of `tokenizer show`. A token's text is null if it is a part of a character; its bytes are hexadecimal."""
+    """The result of `tokenizer show`.
+    A token's text is null if it is a part of a character; its bytes are hexadecimal.
+    """
     tokens = []
     for i in ids:
         raw = tokenizer.decode_bytes([i])

@@ -21,7 +21,9 @@ class SamplingFlags:
     """
 
     temperature: Annotated[float | None, option("FLOAT")] = None
-    """divide the logits by this: 0 is greedy, 1 samples from the model's distribution (default: 0.8)"""
+    """divide the logits by this: 0 is greedy,
+    1 samples from the model's distribution (default: 0.8)
+    """
     top_k: Annotated[int | None, option("INT")] = None
     """sample only from this many most probable tokens"""
     top_p: Annotated[float | None, option("FLOAT")] = None
@@ -29,7 +31,9 @@ class SamplingFlags:
     min_p: Annotated[float | None, option("FLOAT")] = None
     """only tokens whose probability is at least this fraction of the highest"""
     typical_p: Annotated[float | None, option("FLOAT")] = None
-    """locally typical sampling: tokens closest to the entropy that together reach this probability"""
+    """locally typical sampling:
+    tokens closest to the entropy that together reach this probability
+    """
     eta_cutoff: Annotated[float | None, option("FLOAT")] = None
     """drop tokens below an entropy-dependent probability cutoff, such as 3e-4"""
     mirostat: Annotated[float | None, option("BITS")] = None

@@ -1,4 +1,5 @@
-"""Print what a model of the stories can do: bits per byte and the grammar's entropy, skills and chance.
+"""Print what a model of the stories can do:
+bits per byte and the grammar's entropy, skills and chance.
 
 Tests: tests/cli/test_train.py.
 """

@@ -1,4 +1,5 @@
-"""Handle standard streams that are closed, missing or broken: `>&-`, pythonw, `| head -1`, a full disk.
+"""Handle standard streams that are closed, missing or broken:
+`>&-`, pythonw, `| head -1`, a full disk.
 
 Tests: tests/cli/test_streams.py.
 """
@@ -17,7 +18,8 @@ FAILURES = (OSError, ValueError)
 def open_standard_streams() -> None:
     """Open the null device for each standard stream that is closed or missing.
 
-    Otherwise the next opened file would get the number of the closed stream, and output would be written into it.
+    Otherwise the next opened file would get the number of the closed stream,
+    and output would be written into it.
     """
     streams = ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w"))
     for number, *_ in streams:
@@ -31,7 +33,8 @@ def open_standard_streams() -> None:
 
 
 def flush_standard_streams() -> BaseException | None:
-    """Flush stdout and stderr; returns the error of stdout, if any. A broken stream is redirected to the null device.
+    """Flush stdout and stderr; returns the error of stdout, if any.
+    A broken stream is redirected to the null device.
 
     Python flushes again at exit, and would then print a traceback and exit with code 120.
     """

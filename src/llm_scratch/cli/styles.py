@@ -1,6 +1,7 @@
 """Styles of text that are readable on a black, a white and a gray terminal.
 
-A terminal's own red, green and yellow are not, nor is dim text. So emphasis is bold, and a color brings its own background.
+A terminal's own red, green and yellow are not, nor is dim text.
+So emphasis is bold, and a color brings its own background.
 Tests: tests/cli/test_token_colors.py.
 """
 

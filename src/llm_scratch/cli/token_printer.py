@@ -74,7 +74,8 @@ def print_samples(
     probs: bool = False,
     gap: bool = False,
 ) -> None:
-    """Stream a prompt (bold on a terminal) and its first continuation, then print the other samples.
+    """Stream a prompt (bold on a terminal) and its first continuation,
+    then print the other samples.
 
     Args:
         rows: what to print, as `DecodingFlags.generate` gives it.
@@ -115,7 +116,9 @@ def print_samples(
 
 
 def word_wrapper() -> WordWrapper:
-    """A writer to stdout that wraps text between words on a terminal; elsewhere the text is left unchanged."""
+    """A writer to stdout that wraps text between words on a terminal;
+    elsewhere the text is left unchanged.
+    """
     return WordWrapper(
         lambda text: print(text, end="", flush=True),
         lambda: terminal_columns() if on_terminal() else None,
@@ -134,14 +137,17 @@ def print_legend(stderr: bool = False) -> None:
 
 
 def sanitize_chunk(text: str) -> str:
-    """Replace control characters in text for a terminal; text for a file or a pipe stays as it is."""
+    """Replace control characters in text for a terminal;
+    text for a file or a pipe stays as it is.
+    """
     return sanitize(text) if on_terminal() else text
 
 
 def format_chunk(piece: TextChunk, probs: bool) -> tuple[str, str]:
     """The text of a piece and its ANSI style.
 
-    With `probs`, the style is the color of its probability; without colors, the text ends with the number.
+    With `probs`, the style is the color of its probability;
+    without colors, the text ends with the number.
     """
     text = sanitize_chunk(piece.text)
     if not probs:

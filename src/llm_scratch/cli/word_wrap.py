@@ -26,13 +26,14 @@ PLACEHOLDER = "\ue000"
 class WordWrapper:
     """Write streamed text, with a line break before each word that does not fit on the line.
 
-    A word is written as it grows; only near the edge is it held back until its end is known. East Asian text may
-    be broken between any two wide characters, but not inside a sequence of joined characters. Words longer than
-    a line are left to the terminal. Call `end` after the last text.
+    A word is written as it grows; only near the edge is it held back until its end is known. East
+    Asian text may be broken between any two wide characters, but not inside a sequence of joined
+    characters. Words longer than a line are left to the terminal. Call `end` after the last text.
 
     Args:
         write: takes each piece of output.
-        columns: gives the width of the terminal now, or None where lines must not be wrapped: a file or a pipe.
+        columns: gives the width of the terminal now,
+            or None where lines must not be wrapped: a file or a pipe.
     """
 
     def __init__(self, write: Callable[[str], object], columns: Callable[[], int | None]) -> None:
@@ -126,7 +127,9 @@ class WordWrapper:
 
 
 def breaks_between(previous: str, char: str) -> bool:
-    """Whether a line may be broken between two characters that are not spaces: next to wide ones, but not inside joined ones."""
+    """Whether a line may be broken between two characters that are not spaces:
+    next to wide ones, but not inside joined ones.
+    """
     if (
         not previous
         or previous == ZERO_WIDTH_JOINER

@@ -20,8 +20,8 @@ def possible_order(
 ) -> tuple[RunConfig, str]:
     """Replace order "documents" by "shuffled" where the text has no rows of one document each.
 
-    That is a text of one document, or one whose training or validation part holds no whole document.
-    Returns the config and a note about the change ("" for none).
+    That is a text of one document, or one whose training or validation part holds no whole
+    document. Returns the config and a note about the change ("" for none).
 
     Args:
         config: the run.
@@ -66,7 +66,9 @@ def check_fit(config: RunConfig, train: Tokens, val: Tokens, eot: int | None) ->
 
 
 def _no_document_rows(train: Tokens, val: Tokens, eot: int | None) -> str:
-    """Why rows cannot be documents, or "". A whole document has an end-of-text token on both sides."""
+    """Why rows cannot be documents, or "".
+    A whole document has an end-of-text token on both sides.
+    """
     if eot is None:
         return "its tokenizer has no end-of-text token"
     n_train, n_val = (max(0, len(positions_of(ids, eot)) - 1) for ids in (train, val))

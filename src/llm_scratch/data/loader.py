@@ -1,6 +1,8 @@
-"""Batches of token windows whose order is a pure function of (seed, step), so resuming needs no state.
+"""Batches of token windows whose order is a pure function of (seed, step),
+so resuming needs no state.
 
-Tests: tests/data/test_loader.py (each window once an epoch, no state, the notebooks' loader as a special case).
+Tests: tests/data/test_loader.py (each window once an epoch, no
+state, the notebooks' loader as a special case).
 """
 
 from __future__ import annotations
@@ -51,15 +53,14 @@ class TokenLoader:
         context_length: T, tokens per window.
         batch_size: B, windows per batch.
         seed: seed of the shuffling.
-        order: "shuffled": adjacent windows. The remainder of fewer than T tokens is left out, before
-            the first window, after the last, or partly both, drawn each epoch;
-            "documents": one document per row, reshuffled each epoch. The row ends with the `eot`
-            after the document, and targets beyond it are ignored (`IGNORE`). A document longer than
-            T is truncated. A batch is as wide as its longest row, rounded up to `PAD_MULTIPLE`;
+        order: "shuffled": adjacent windows. The remainder of fewer than T tokens is left out,
+            before the first window, after the last, or partly both, drawn each epoch; "documents":
+            one document per row, reshuffled each epoch. The row ends with the `eot` after the
+            document, and targets beyond it are ignored (`IGNORE`). A document longer than T is
+            truncated. A batch is as wide as its longest row, rounded up to `PAD_MULTIPLE`;
             "notebook": adjacent windows from the start, an incomplete last batch dropped, as in the
-            notebooks' loader;
-            "sequential": the same without shuffling or dropping, for evaluation; the last batch may be
-            smaller.
+            notebooks' loader; "sequential": the same without shuffling or dropping, for evaluation;
+            the last batch may be smaller.
         eot: the token that begins a document, for "documents".
     Raises:
         UserError: the stream has not one whole window (for "notebook": batch).
@@ -132,7 +133,8 @@ class TokenLoader:
         if self.order == "shuffled":
             max_offset = self.left_out
             # Drawn from three times the range and clipped: one epoch in three begins with the first
-            # token, one in three ends with the last. A uniform offset would rarely reach either end.
+            # token, one in three ends with the last. A uniform offset would rarely reach either
+            # end.
             offset = rng.integers(-max_offset, 2 * max_offset, endpoint=True)
             starts = starts + np.clip(offset, 0, max_offset)
         return starts

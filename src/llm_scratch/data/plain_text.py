@@ -44,7 +44,8 @@ def decode_text(name: str | Path, data: bytes, begin: int = 0) -> str:
         data: its bytes.
         begin: offset of the first byte in the file; above 0, the bytes are UTF-8.
     Raises:
-        UserError: not text: a compressed file, another encoding, a zero byte. Names byte and line (code 3).
+        UserError: not text: a compressed file, another encoding,
+            a zero byte. Names byte and line (code 3).
     """
     encoding = (None if begin else wide_encoding(data)) or ("utf-8" if begin else "utf-8-sig")
     try:
@@ -84,7 +85,9 @@ def is_blank(text: str) -> bool:
 
 
 def begins_as_text(head: bytes) -> bool:
-    """Whether the first bytes of a file decode as text; a last character that is cut off is allowed."""
+    """Whether the first bytes of a file decode as text;
+    a last character that is cut off is allowed.
+    """
     decoder = codecs.getincrementaldecoder(wide_encoding(head) or "utf-8")()
     try:
         return "\0" not in decoder.decode(head)

@@ -42,7 +42,9 @@ _CUT_IN_FILE = re.compile(
 
 @dataclass(frozen=True)
 class FileSpan:
-    """The bytes of a file from `begin` to `end`; `field` is the key of the text in a .jsonl line."""
+    """The bytes of a file from `begin` to `end`;
+    `field` is the key of the text in a .jsonl line.
+    """
 
     path: Path
     begin: int
@@ -57,7 +59,8 @@ class FileSpan:
         return self.end - self.begin
 
     def texts(self) -> Iterator[tuple[bool, str]]:
-        """Read the span: (True, text) for the start of a document, (False, text) for a continuation.
+        """Read the span: (True, text) for the start of a document,
+        (False, text) for a continuation.
 
         Raises:
             UserError: not text, or not JSON; names the position (code 3).
@@ -101,7 +104,9 @@ Chunk = tuple[Part, ...]
 
 @dataclass(frozen=True)
 class Source:
-    """An opened source: `metadata` identifies it, `size` is in bytes, `parts()` iterates over it."""
+    """An opened source: `metadata` identifies it,
+    `size` is in bytes, `parts()` iterates over it.
+    """
 
     metadata: dict[str, Any]
     size: int
@@ -214,7 +219,9 @@ def _file_spans(path: Path, size: int, field: str) -> Iterator[FileSpan]:
 
 
 def _after_word(file: BinaryIO, offset: int) -> int:
-    """First offset from `offset` on where splitting keeps the tokens; if none is near, between two characters."""
+    """First offset from `offset` on where splitting keeps the tokens;
+    if none is near, between two characters.
+    """
     for window in (CHUNK_BYTES >> 8, CHUNK_BYTES):
         file.seek(offset)
         data = file.read(window)

@@ -63,7 +63,8 @@ def make_shards(
     Returns:
         The index of the complete folder.
     Raises:
-        UserError: bad text or a folder with other content (code 3); full disk (code 6); Ctrl-C (code 130).
+        UserError: bad text or a folder with other content (code 3);
+            full disk (code 6); Ctrl-C (code 130).
     """
     check_main_guard()
     folder = expand_user(folder)

@@ -64,7 +64,9 @@ class ShardProgress:
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """Index of a folder of shards; `settings` and the `source` metadata determine every byte of it."""
+    """Index of a folder of shards;
+    `settings` and the `source` metadata determine every byte of it.
+    """
 
     settings: dict[str, Any]
     source: dict[str, Any]

@@ -40,9 +40,11 @@ def read(source: str) -> list[str]:
     """Read the documents of a source. Blank documents are left out with a warning.
 
     Args:
-        source: a name in `SOURCES` and its argument: "verdict", "stories:20000", "file:books/*.txt".
+        source: a name in `SOURCES` and its argument:
+            "verdict", "stories:20000", "file:books/*.txt".
     Raises:
-        UserError: unknown source; file missing, empty or not text (code 3); download failed (code 3).
+        UserError: unknown source; file missing,
+            empty or not text (code 3); download failed (code 3).
     """
     name, _, argument = source.partition(":")
     if name not in SOURCES:
@@ -125,7 +127,8 @@ def _prose(topic: str) -> list[str]:
 
 
 def files(argument: str) -> list[str]:
-    """Your own text: a file, a folder, a pattern like books/*.txt or books/**/*.txt, or a list of these.
+    """Your own text: a file, a folder,
+    a pattern like books/*.txt or books/**/*.txt, or a list of these.
 
     The files of a folder or pattern are sorted by name.
     """
@@ -183,13 +186,17 @@ def _as_pattern(path: Path) -> str:
 
 
 def is_run_directory(folder: Path) -> bool:
-    """Whether a folder is a run of `llm-scratch train` or `import`, possibly without a checkpoint yet."""
+    """Whether a folder is a run of `llm-scratch train` or `import`,
+    possibly without a checkpoint yet.
+    """
     has_run_files = (folder / "ckpt").is_dir() or (folder / "env.json").is_file()
     return (folder / "config.yaml").is_file() and has_run_files
 
 
 def path_list(argument: str) -> list[str] | None:
-    """Parse a JSON list of paths such as `["a.txt", "b.txt"]`; None for anything else, such as `[ab].txt`."""
+    """Parse a JSON list of paths such as `["a.txt", "b.txt"]`;
+    None for anything else, such as `[ab].txt`.
+    """
     try:
         values = json.loads(argument) if argument.startswith("[") else None
     except (ValueError, RecursionError):
@@ -303,7 +310,9 @@ DOWNLOADED = {"verdict": "the-verdict.txt", "shakespeare": "tinyshakespeare.txt"
 
 
 def on_this_machine(name: str) -> Path | None:
-    """Path of the local copy of a downloaded source, checked by size; None if `read` would download it."""
+    """Path of the local copy of a downloaded source,
+    checked by size; None if `read` would download it.
+    """
     folders = [cache_folder()]
     if data_folder := os.environ.get("LLM_SCRATCH_DATA"):
         folders.insert(0, expand_user(data_folder))
@@ -328,4 +337,6 @@ SOURCES: dict[str, Callable[[str], list[str]]] = {
     "file": files,
     "shards": shards,
 }
-"""Name -> function of the text after the colon that returns the documents: `stories` of "stories:500" gets "500"."""
+"""Name -> function of the text after the colon that returns the documents:
+`stories` of "stories:500" gets "500".
+"""

@@ -1,11 +1,10 @@
 """Synthetic children's stories from a grammar whose entropy is known exactly.
 
-`generate_story(seed)` generates a story, `parse(text)` recovers its random choices, and `bits(text)`
-is its information content, a lower bound on any model's loss. A `Probe` marks a position where a
-skill decides the next word: recall a name, match a pronoun, remember an object and its place, count,
-reverse an order.
-The engine is `story_grammar.py`; sentences are in `story_sentences.py`, shapes in `story_shapes.py`,
-words in `story_words.py`.
+`generate_story(seed)` generates a story, `parse(text)` recovers its random choices, and
+`bits(text)` is its information content, a lower bound on any model's loss. A `Probe` marks a
+position where a skill decides the next word: recall a name, match a pronoun, remember an object and
+its place, count, reverse an order. The engine is `story_grammar.py`; sentences are in
+`story_sentences.py`, shapes in `story_shapes.py`, words in `story_words.py`.
 Tests: tests/data/test_stories.py.
 """
 
@@ -59,7 +58,9 @@ class Story:
 
 
 def _beats(plan: str) -> Pieces:
-    """Compile "beat beat? beat": one sentence per beat; a beat with "?" occurs in half of the stories."""
+    """Compile "beat beat? beat": one sentence per beat;
+    a beat with "?" occurs in half of the stories.
+    """
     pieces: list[str | Pick] = []
     for beat in plan.split():
         patterns = {**BEATS, **SCENES}[beat.rstrip("?")]
@@ -111,7 +112,9 @@ def parse(text: str) -> tuple[int, ...]:
 
 
 def begins(text: str) -> bool:
-    """Whether some story begins with this text, that is, whether the grammar allows it as a prefix."""
+    """Whether some story begins with this text,
+    that is, whether the grammar allows it as a prefix.
+    """
     return any(True for _ in match((_SHAPES,), without_an(text), 0, {}, partial=True))
 
 
@@ -124,7 +127,8 @@ def bits(text: str) -> float:
 
 
 def prefix_bits(text: str) -> float:
-    """Exact information of a story's beginning: -log2 of the probability that a story begins with it; inf if none does.
+    """Exact information of a story's beginning:
+    -log2 of the probability that a story begins with it; inf if none does.
 
     The difference between two prefixes is the surprise of the text between them, for someone who
     knows the grammar; the end of a whole story carries `bits(text) - prefix_bits(text)`.
@@ -133,7 +137,8 @@ def prefix_bits(text: str) -> float:
         return math.inf
     pattern = without_an(text)
     probability = _pattern_probability(pattern)
-    # Patterns write "a" where a story has "an", so the next letter decides what an article at the end is.
+    # Patterns write "a" where a story has "an",
+    # so the next letter decides what an article at the end is.
     if article := re.search(r"\b[Aa]n ?$", pattern):
         probability += sum(
             _pattern_probability(f"{pattern[: article.start() + 1]} {vowel}") for vowel in "aeiou"
@@ -144,7 +149,9 @@ def prefix_bits(text: str) -> float:
 
 
 def _pattern_probability(prefix: str) -> float:
-    """Probability that a story as the patterns write it begins with this: the sum over its partial parses."""
+    """Probability that a story as the patterns write it begins with this:
+    the sum over its partial parses.
+    """
     total = 0.0
     for choices in match((_SHAPES,), prefix, 0, {}, partial=True):
         made = iter(choices)
@@ -157,7 +164,9 @@ def _pattern_probability(prefix: str) -> float:
 
 @cache
 def entropy() -> float:
-    """Entropy in bits per story: the exact mean of `Story.bits` over all stories, without sampling."""
+    """Entropy in bits per story:
+    the exact mean of `Story.bits` over all stories, without sampling.
+    """
     return expected_bits((_SHAPES,))[0]
 
 

@@ -1,20 +1,20 @@
-"""Story grammar engine: compile sentence patterns, generate text from choices, parse text into choices.
+"""Story grammar engine: compile sentence patterns,
+generate text from choices, parse text into choices.
 
 A pattern is plain English with three kinds of holes:
 
     [went|ran|walked]   one of these, with equal probability
     {kind}              one word of the list `WORDS["kind"]`; {Kind} capitalizes it; {kind?} and
                         {?kind} write it, with a space after or before, in half of the cases
-    {thing}             a remembered word (`SKILL` lists their kinds): drawn the first time, the same
-                        word afterwards; {thing2} is another one, and a digit makes any word
-                        remembered, so {food1} and {food2} differ;
-                        {A} and {B} are the two children, {A:she} is a form of A's word and {n:more}
-                        a form of the number's
+    {thing}             a remembered word (`SKILL` lists their kinds): drawn the first time, the
+                        same word afterwards; {thing2} is another one, and a digit makes any word
+                        remembered, so {food1} and {food2} differ; {A} and {B} are the two children,
+                        {A:she} is a form of A's word and {n:more} a form of the number's
 
 Every choice is uniform and is made where its text appears, so a story's probability is the product
-of 1/options, and parsing from left to right recovers the choices. `StoryWriter.say` (choices to text)
-and `match` (text to choices) handle the same three cases.
-Tests (that they agree): tests/data/test_stories.py.
+of 1/options, and parsing from left to right recovers the choices. `StoryWriter.say` (choices to
+text) and `match` (text to choices) handle the same three cases. Tests (that they agree):
+tests/data/test_stories.py.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class Pick:
 
 @dataclass(frozen=True)
 class Recall:
-    """A remembered word: drawn from `WORDS[kind]` at its first use; afterwards its `form` is written."""
+    """A remembered word: drawn from `WORDS[kind]` at its first use;
+    afterwards its `form` is written.
+    """
 
     role: str
     kind: str
@@ -136,7 +138,9 @@ COUNTED: dict[str, Callable[[int], tuple[str, ...]]] = {
 
 
 def skill_and_others(piece: Recall, part: str, memory: Memory) -> tuple[str, tuple[str, ...]]:
-    """The skill needed for a recalled part, and wrong answers: first those that occur in the story."""
+    """The skill needed for a recalled part, and wrong answers:
+    first those that occur in the story.
+    """
     if piece.form.lower() in PRONOUNS:
         pair = PRONOUNS[piece.form.lower()]
         wrong = pair[part.lower() == pair[0]]
@@ -167,7 +171,9 @@ def skill_and_others(piece: Recall, part: str, memory: Memory) -> tuple[str, tup
 
 
 class StoryWriter:
-    """State of a story being generated: text, choices, and positions where a skill decided the next word."""
+    """State of a story being generated: text, choices,
+    and positions where a skill decided the next word.
+    """
 
     def __init__(self, choose: Callable[[int], int]) -> None:
         self.choose = choose  # n -> one of 0 .. n - 1
@@ -202,8 +208,9 @@ class StoryWriter:
     def recall(self, piece: Recall) -> None:
         """Write a remembered word, and mark each part that a skill decides.
 
-        Two cases are not marked. A name among the first words of a sentence: either child may be its
-        subject. The second mention of a word in an ordered list: only the third one reverses it.
+        Two cases are not marked. A name among the first words of a sentence: either child may be
+        its subject. The second mention of a word in an ordered list: only the third one reverses
+        it.
         """
         skill = SKILL.get(piece.kind)
         starts_sentence = skill == "name" and not piece.form and OPENS.search(self.text)

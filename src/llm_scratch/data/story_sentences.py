@@ -1,9 +1,9 @@
 """Sentence patterns shared by all story shapes: openings, hiding and finding an object, endings.
 
-`BEATS[beat]` holds the patterns of a beat; `story_grammar.py` explains the holes.
-Two rules for authors. Patterns of one beat with the same beginning must continue with the same child,
-so that the text before a name determines it. A digit on a word that is remembered only to differ from
-its twin (`{food1}`, `{food2}`) belongs to one beat.
+`BEATS[beat]` holds the patterns of a beat; `story_grammar.py` explains the holes. Two rules for
+authors. Patterns of one beat with the same beginning must continue with the same child, so that the
+text before a name determines it. A digit on a word that is remembered only to differ from its twin
+(`{food1}`, `{food2}`) belongs to one beat.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Story shapes, and the scenes of a single shape: a counting game, a walk there and back, a picnic.
 
-A shape is a list of beats in order; "?" marks a beat that half of the stories leave out. Shared beats
-are in `story_sentences.py`. The title names the words that the story will recall, always in the same
-positions, so that a small model learns to find them early in training. In `SCENES`, an action lists
-three things of the title in order, and undoing it lists them in reverse.
+A shape is a list of beats in order; "?" marks a beat that half of the stories leave out. Shared
+beats are in `story_sentences.py`. The title names the words that the story will recall, always in
+the same positions, so that a small model learns to find them early in training. In `SCENES`, an
+action lists three things of the title in order, and undoing it lists them in reverse.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Word lists of the stories: each list is one kind, any word of which fits where the kind occurs.
 
-`{thing}` in a sentence of `story_sentences.py` or `story_shapes.py` means a word of `WORDS["thing"]`.
-A list may be named after one of its words. A word that follows "a" may start with a vowel letter (the
-grammar then writes "an"), but the letter and the sound must agree.
+`{thing}` in a sentence of `story_sentences.py` or `story_shapes.py` means a word of
+`WORDS["thing"]`. A list may be named after one of its words. A word that follows "a" may start with
+a vowel letter (the grammar then writes "an"), but the letter and the sound must agree.
 """
 
 from __future__ import annotations

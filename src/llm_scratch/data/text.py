@@ -1,6 +1,8 @@
-"""The notebooks' data loader: windows of tokens as inputs, the same windows one token later as targets.
+"""The notebooks' data loader: windows of tokens as inputs,
+the same windows one token later as targets.
 
-`GPTDatasetV1` and `create_dataloader_V1` keep the notebooks' names and their batch order for a seed.
+`GPTDatasetV1` and `create_dataloader_V1` keep the notebooks'
+names and their batch order for a seed.
 Tests: tests/data/test_text.py (the notebooks' printed batches). Lesson: lessons/step1_text.py.
 """
 

@@ -1,1 +1,3 @@
-"""Evaluate models: `loss` measures the loss on a text, `skills` what was learned from the stories."""
+"""Evaluate models: `loss` measures the loss on a text,
+`skills` what was learned from the stories.
+"""

@@ -22,7 +22,8 @@ class TokenSurprise(NamedTuple):
 
     Attributes:
         text: of the token; a part of a character becomes U+FFFD.
-        model_bits: -log2 of the probability that the model gave it; None for the first token of all.
+        model_bits: -log2 of the probability that the model gave it;
+            None for the first token of all.
         grammar_bits: -log2 of the probability of its letters under the grammar; None from where the
             text is not the beginning of a story.
     """
@@ -56,7 +57,8 @@ def token_surprises(model: nn.Module, tokenizer: Any, ids: list[int]) -> list[To
 
 
 def grammar_bits(tokenizer: Any, ids: list[int]) -> list[float | None]:
-    """Surprise of each token for the grammar, in bits; None from where the text is not the beginning of a story.
+    """Surprise of each token for the grammar, in bits;
+    None from where the text is not the beginning of a story.
 
     Args:
         tokenizer: with `decode_bytes`.

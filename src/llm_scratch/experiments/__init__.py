@@ -1,1 +1,3 @@
-"""Experiments: compare training settings over paired seeds. `experiment` describes one, `runner` runs it, `verdict` judges it."""
+"""Experiments: compare training settings over paired seeds.
+`experiment` describes one, `runner` runs it, `verdict` judges it.
+"""

@@ -1,4 +1,5 @@
-"""Resolve the arms of an experiment: settings of each, checked before the first run, with steps for the budget.
+"""Resolve the arms of an experiment: settings of each,
+checked before the first run, with steps for the budget.
 
 Tests: tests/experiments/test_arms.py.
 """
@@ -38,7 +39,9 @@ REGISTRIES: dict[str, dict[str, Any]] = {
 """Setting -> the table in which an arm's file registers what the setting names."""
 STEP_SETTINGS = ("train.steps", "train.epochs")
 SEED_SHIFT = 1_000_000
-"""Between the seeds of arms with the same settings: a comparison with itself then shows the noise of the seed."""
+"""Between the seeds of arms with the same settings:
+a comparison with itself then shows the noise of the seed.
+"""
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,9 @@ def base_config(name: str) -> RunConfig:
 
 
 def arm_config(base: RunConfig, arm: Arm) -> RunConfig:
-    """The settings of an arm; what its Python file registers is used unless its settings say otherwise."""
+    """The settings of an arm;
+    what its Python file registers is used unless its settings say otherwise.
+    """
     chosen = _registered_by(arm) if arm.file else {}
     try:
         return base.override(
@@ -250,7 +255,9 @@ class Corpora:
 
 
 def validation_half(corpus: Corpus, first: bool) -> Corpus:
-    """A corpus whose validation text is the first or the second half of this one's, cut between documents where possible."""
+    """A corpus whose validation text is the first or the second half of this one's,
+    cut between documents where possible.
+    """
     cut = len(corpus.val) // 2
     eot = end_of_text(corpus.tokenizer)
     if eot is not None:
@@ -263,7 +270,8 @@ def validation_half(corpus: Corpus, first: bool) -> Corpus:
 
 
 def differing_settings(arms: list[ResolvedArm]) -> dict[str, list[Any]]:
-    """Setting -> its value in each arm, for the settings that are not the same in all arms; the seed is left out.
+    """Setting -> its value in each arm,
+    for the settings that are not the same in all arms; the seed is left out.
 
     A setting that the architecture of an arm does not have is None there.
     """

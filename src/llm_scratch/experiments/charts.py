@@ -1,4 +1,5 @@
-"""Charts of an experiment as inline SVGs that take their colors from the page: seeds, differences, curves.
+"""Charts of an experiment as inline SVGs that take their colors from the page:
+seeds, differences, curves.
 
 Tests: tests/experiments/test_charts.py.
 """
@@ -20,7 +21,9 @@ LABEL_OFFSET = 16
 """Pixels from the label of a row down to its dots."""
 N_COLORS = 6
 HIDDEN_SHARE = 0.15
-"""Share of the evaluations, at the start, that do not set the height of the curves: the loss falls steeply there."""
+"""Share of the evaluations, at the start,
+that do not set the height of the curves: the loss falls steeply there.
+"""
 PIXELS_PER_LETTER = 7.6
 
 
@@ -34,7 +37,9 @@ class SeedValues:
 
 @dataclass(frozen=True)
 class ArmCurve:
-    """The validation loss of an arm over training: mean and range over its seeds at each evaluation, all [n]."""
+    """The validation loss of an arm over training:
+    mean and range over its seeds at each evaluation, all [n].
+    """
 
     arm: str
     tokens: np.ndarray
@@ -129,7 +134,8 @@ def _svg(parts: Sequence[Html], width: int, height: float, label: str, class_: s
 
 
 def seeds_chart(arms: Sequence[SeedValues], unit: str, width: int, class_: str = "") -> Html:
-    """A row of dots for each arm, one for each seed; lines join the runs of a seed, a mark is the mean.
+    """A row of dots for each arm, one for each seed;
+    lines join the runs of a seed, a mark is the mean.
 
     Args:
         arms: the reference first; at least one has a value.
@@ -174,7 +180,8 @@ def seeds_chart(arms: Sequence[SeedValues], unit: str, width: int, class_: str =
 
 
 def differences_chart(comparisons: Sequence[Comparison], width: int, class_: str = "") -> Html:
-    """For each arm: its difference from the reference with the interval, over the differences of single seeds.
+    """For each arm: its difference from the reference with the interval,
+    over the differences of single seeds.
 
     Args:
         comparisons: at least one with a pair.
@@ -245,7 +252,8 @@ def differences_chart(comparisons: Sequence[Comparison], width: int, class_: str
 
 
 def curves_chart(curves: Sequence[ArmCurve], width: int, height: int, class_: str = "") -> Html:
-    """Validation loss over training tokens: the mean of each arm's seeds, and a band from the lowest to the highest.
+    """Validation loss over training tokens:
+    the mean of each arm's seeds, and a band from the lowest to the highest.
 
     Args:
         curves: at least one, each with at least two evaluations.

@@ -10,7 +10,8 @@
     budget: {tokens: 2000000}         # or flops, or seconds; default: the tokens of the reference
     metric: bits_per_byte
     smallest_effect: 0.005
-    search: {train.lr: [0.01, 0.02]}  # tuned for each arm, on a part of the validation text of its own
+    search: {train.lr: [0.01, 0.02]}  # tuned for each arm,
+                                      on a part of the validation text of its own
 
 Tests: tests/experiments/test_experiment.py.
 """
@@ -168,7 +169,8 @@ def compare_settings(base: str, arms: Sequence[str], seeds: int, **more: Any) ->
 
 
 def remove_each(base: str, recipe: str, seeds: int, **more: Any) -> Experiment:
-    """The experiment that undoes one change of a recipe at a time; the whole recipe is the reference.
+    """The experiment that undoes one change of a recipe at a time;
+    the whole recipe is the reference.
 
     Args:
         base: what the recipe changes: a preset or a run directory.

@@ -52,7 +52,9 @@ def bits_per_byte(argument: str) -> Metric:
 
 
 def skill(argument: str) -> Metric:
-    """Share of right answers of a skill on new stories, such as skill:count; without a name, of all skills."""
+    """Share of right answers of a skill on new stories,
+    such as skill:count; without a name, of all skills.
+    """
     from llm_scratch.data.stories import SKILLS
 
     if argument and argument not in SKILLS:
@@ -75,7 +77,9 @@ def skill(argument: str) -> Metric:
 
 
 def seconds_to_loss(argument: str) -> Metric:
-    """Seconds until the first evaluation with at most this validation loss in nats per token: seconds_to_loss:1.8."""
+    """Seconds until the first evaluation with at most this validation
+    loss in nats per token: seconds_to_loss:1.8.
+    """
     try:
         target = float(argument)
     except ValueError:

@@ -1,4 +1,5 @@
-"""Write the report of an experiment: one HTML page without network access or scripts, and the same as Markdown.
+"""Write the report of an experiment:
+one HTML page without network access or scripts, and the same as Markdown.
 
 `write_report` writes both; `render` and `render_markdown` make their texts from what
 `contents.collect` has read.

@@ -1,4 +1,5 @@
-"""Tune every arm alike before a comparison: the same values, another seed, another part of the validation text.
+"""Tune every arm alike before a comparison:
+the same values, another seed, another part of the validation text.
 
 Tests: tests/experiments/test_search.py.
 """
@@ -98,7 +99,9 @@ def search(
 
 
 def edge_warnings(experiment: Experiment, arms: Sequence[ResolvedArm]) -> list[str]:
-    """A sentence for each arm whose best value is the smallest or largest that was searched: a better one may be outside."""
+    """A sentence for each arm whose best value is the smallest or largest that was searched:
+    a better one may be outside.
+    """
     warnings = []
     for name, options in experiment.search:
         numbers = [value for option in options if (value := _number(option)) is not None]

@@ -1,10 +1,11 @@
 """Beam search: keep the most likely partial texts at each step, and return the most likely text.
 
-Greedy decoding may miss a likely text behind an unlikely token; beam search follows `width` partial texts at once. Its texts are more
-likely, and for stories often duller.
+Greedy decoding may miss a likely text behind an unlikely token; beam search follows `width` partial
+texts at once. Its texts are more likely, and for stories often duller.
 Tests: tests/generation/test_beam.py (equal to transformers').
-Source: Freitag and Al-Onaizan 2017, "Beam Search Strategies for Neural Machine Translation", https://arxiv.org/abs/1702.01806, section 2;
-the length penalty as in Wu et al. 2016, https://arxiv.org/abs/1609.08144, section 7, in the form score / length^penalty.
+Source: Freitag and Al-Onaizan 2017, "Beam Search Strategies for Neural Machine Translation",
+https://arxiv.org/abs/1702.01806, section 2; the length penalty as in Wu et al. 2016,
+https://arxiv.org/abs/1609.08144, section 7, in the form score / length^penalty.
 """
 
 from __future__ import annotations
@@ -49,13 +50,15 @@ def beam_search(
         idx: [1, T].
         max_new_tokens: maximum number of tokens to add; a text also ends where the context is full.
         beams: number of partial texts, the beam width; 1 is greedy.
-        length_penalty: 0 compares log-probabilities, which favors short texts; 1 their mean per token; larger values favor longer texts.
+        length_penalty: 0 compares log-probabilities, which favors short texts; 1 their mean per
+            token; larger values favor longer texts.
         n_best: number of texts to return, at most `beams`.
         eos_id: the token that ends a text.
         n_vocab: tokens of the tokenizer, as in `steps.build_sampler`.
         context_size, prefill_chunk: as in `CachedModel`.
     Raises:
-        UserError: more than one row, n_best not from 1 to `beams`, or a prompt that is longer than the context (exit code 3).
+        UserError: more than one row, n_best not from 1 to `beams`,
+            or a prompt that is longer than the context (exit code 3).
     """
     check("beams", beams)
     check("length_penalty", length_penalty)

@@ -27,8 +27,8 @@ class Conversation:
         system: text before the first turn, such as who is speaking.
         turns: (role, text), with USER and ASSISTANT in turn.
         left_out: number of oldest turns that the last prompt had no space for.
-        transcript: whether the prompt is a transcript of all turns; otherwise it is the last user input with the
-            continuation so far.
+        transcript: whether the prompt is a transcript of all turns; otherwise it is the last user
+            input with the continuation so far.
     """
 
     system: str = ""

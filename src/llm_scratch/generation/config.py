@@ -39,7 +39,9 @@ class GenerationConfig:
     context_overflow: ContextOverflow = "slide"
     """of a full context: "slide" drops the oldest token at each step, "stop" ends the text"""
     top: int | None = None
-    """number of most likely tokens whose log-probabilities each chunk has, beside its own; None: none"""
+    """number of most likely tokens whose log-probabilities each chunk has,
+    beside its own; None: none
+    """
     seed: int | None = None
     """the same seed gives the same text, alone or in a batch; None: PyTorch's default generator"""
     temperature: float = DEFAULT_TEMPERATURE

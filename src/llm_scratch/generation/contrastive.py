@@ -63,7 +63,8 @@ def contrastive(
         context_size, prefill_chunk: as in `CachedModel`.
         context_overflow: as in `steps.steps`.
     Raises:
-        UserError: more than one row, candidates below 1, alpha not in [0, 1], or a model without `hidden`.
+        UserError: more than one row, candidates below 1,
+            alpha not in [0, 1], or a model without `hidden`.
     """
     check("candidates", candidates)
     check("alpha", alpha)

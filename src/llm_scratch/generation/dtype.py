@@ -28,7 +28,8 @@ from llm_scratch.model.quantized import QuantizedLinear
 
 Model = TypeVar("Model", bound=nn.Module)
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-MIN_SPEEDUP = 1.2  # over float32, from which fewer bits are chosen: between where they paid (1.4) and did not (1.0)
+# over float32, from which fewer bits are chosen: between where they paid (1.4) and did not (1.0)
+MIN_SPEEDUP = 1.2
 GPU_TRIAL_BYTES = 2**28  # of float32 weights in a trial: more than a GPU's cache holds
 MIN_WIDTH = 512  # emb_dim from which reading the weights takes most of the time
 

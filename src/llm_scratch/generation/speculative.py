@@ -1,10 +1,11 @@
 """Speculative decoding and prompt lookup: check several draft tokens in one forward pass.
 
-A forward pass of five tokens takes hardly longer than one of a single token, as both read all weights. `speculate` accepts and replaces
-draft tokens such that each token has exactly the distribution of the model alone, whatever the draft is.
+A forward pass of five tokens takes hardly longer than one of a single token, as both read all
+weights. `speculate` accepts and replaces draft tokens such that each token has exactly the
+distribution of the model alone, whatever the draft is.
 Tests: tests/generation/test_speculative.py (chi-square on 20,000 draws; greedy text identical).
-Source: Leviathan, Kalman and Matias 2022, "Fast Inference from Transformers via Speculative Decoding", https://arxiv.org/abs/2211.17192,
-algorithm 1.
+Source: Leviathan, Kalman and Matias 2022, "Fast Inference from Transformers via Speculative
+Decoding", https://arxiv.org/abs/2211.17192, algorithm 1.
 """
 
 from __future__ import annotations
@@ -46,9 +47,10 @@ def speculate(
 ) -> Iterator[Step]:
     """Continue one text with draft tokens, without end.
 
-    A draft token x of probability q(x) is accepted with probability min(1, p(x) / q(x)), where p is the model's distribution. The first
-    rejected one is replaced by a sample from max(0, p - q), and those after it are dropped. If all are accepted, the forward pass gives
-    one more token. When the window slides, there is no space for draft tokens, and tokens are generated one by one.
+    A draft token x of probability q(x) is accepted with probability min(1, p(x) / q(x)), where p is
+    the model's distribution. The first rejected one is replaced by a sample from max(0, p - q), and
+    those after it are dropped. If all are accepted, the forward pass gives one more token. When the
+    window slides, there is no space for draft tokens, and tokens are generated one by one.
 
     Args:
         idx: [1, T].
@@ -191,7 +193,8 @@ class DraftModel:
 
     Args:
         model: a model with the vocabulary of the large one.
-        generator, n_vocab, settings: as in `speculate`, preferably the same: the closer q is to p, the more draft tokens are accepted.
+        generator, n_vocab, settings: as in `speculate`, preferably the same: the closer q is to p,
+            the more draft tokens are accepted.
     """
 
     def __init__(
@@ -245,8 +248,8 @@ def check_draft(model: nn.Module, draft: nn.Module) -> None:
 def prompt_lookup(idx: Tensor, n: int, *, n_vocab: int, longest: int = 3) -> tuple[Tensor, Tensor]:
     """Draft tokens from the text itself: those after an earlier occurrence of the last few tokens.
 
-    Needs no second model; works well for repetitive text, such as code, summaries and names. Its distributions q are 1 at each draft
-    token.
+    Needs no second model; works well for repetitive text, such as code, summaries and names. Its
+    distributions q are 1 at each draft token.
 
     Args:
         idx: [1, S].

@@ -1,7 +1,7 @@
 """The generation loop: compute logits, choose the next token, append it, repeat.
 
-All decoding strategies (this one, contrastive.py, speculative.py, beam.py) yield a `Step` for each new token, which detokenizer.py turns
-into text.
+All decoding strategies (this one, contrastive.py, speculative.py, beam.py) yield a `Step` for each
+new token, which detokenizer.py turns into text.
 Tests: tests/generation/test_decode.py. Lesson: lessons/step4_pretraining.py.
 """
 
@@ -47,7 +47,8 @@ def build_sampler(
 
     Args:
         generator: as in `sampling.sample`.
-        n_vocab: tokens of the tokenizer; a vocabulary padded to a fast size has logits without tokens.
+        n_vocab: tokens of the tokenizer;
+            a vocabulary padded to a fast size has logits without tokens.
         constraint: excludes tokens, such as `constrain.Constraint`.
         mirostat: target in bits per token; see `mirostat.Mirostat`.
         settings: as in `sampling.process_logits`.
@@ -95,17 +96,19 @@ def steps(
     """Continue each row of `idx` one token at a time, until every row has ended or is full.
 
     Args:
-        model: `(ids [B, T]) -> logits [B, T, V]`; in eval mode during generation, restored afterwards.
+        model: `(ids [B, T]) -> logits [B, T, V]`;
+            in eval mode during generation, restored afterwards.
         idx: [B, T], the prompts; shorter ones are padded on the left, as by `pad_left`.
         choose: as from `build_sampler`.
         context_size, prefill_chunk: as in `CachedModel`.
         samples: continuations of each prompt, in adjacent rows; the prompt is read once.
-        context_overflow: when a row fills the context, "slide" drops its oldest token at each step, and "stop" ends the row.
-        cache: of `model.new_cache(B)`; tokens of `idx` that it holds are not read again, and afterwards it holds the new tokens, with a
-            row for each sample. None: a new cache.
+        context_overflow: when a row fills the context,
+            "slide" drops its oldest token at each step, and "stop" ends the row.
+        cache: of `model.new_cache(B)`; tokens of `idx` that it holds are not read again, and
+            afterwards it holds the new tokens, with a row for each sample. None: a new cache.
     Yields:
-        A `Step` of B * samples rows. A row that has ended repeats `eos_id`, a full one yields `PAD`, and one in which every token is
-        excluded `NO_CHOICE`.
+        A `Step` of B * samples rows. A row that has ended repeats `eos_id`, a full one yields
+        `PAD`, and one in which every token is excluded `NO_CHOICE`.
     """
     cached_model = CachedModel(model, context_size, prefill_chunk)
     if cache is not None:

@@ -23,7 +23,9 @@ MATMUL_SIZE = {
 
 
 def repeat_timings(work: Callable[[], object], device: torch.device, seconds: float) -> list[float]:
-    """Call `work` repeatedly for about `seconds` and return the seconds of each call: at least two, after one warm-up call."""
+    """Call `work` repeatedly for about `seconds` and return the seconds of each call:
+    at least two, after one warm-up call.
+    """
     times: list[float] = []
     began = perf_counter()
     while len(times) < 3 or perf_counter() - began < seconds:
@@ -59,7 +61,8 @@ def _matmul_flops(
 ) -> float:
     where = torch.device(device)
     n = MATMUL_SIZE.get(where.type, MATMUL_SIZE["cpu"])
-    # random values: a GPU multiplies constants up to an eighth faster, as its power limit then leaves it a higher clock
+    # random values: a GPU multiplies constants up to an eighth faster,
+    # as its power limit then leaves it a higher clock
     a = (
         torch.empty(n, n, device=where)
         .normal_(generator=torch.Generator(where).manual_seed(0))
@@ -70,12 +73,16 @@ def _matmul_flops(
 
 
 def matmul_dtype(device: torch.device) -> torch.dtype:
-    """The dtype whose matrix rate an MFU is measured against: bfloat16 on a GPU, as is usual, and float32 elsewhere."""
+    """The dtype whose matrix rate an MFU is measured against:
+    bfloat16 on a GPU, as is usual, and float32 elsewhere.
+    """
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 def read_bandwidth(device: torch.device, seconds: float = 0.15) -> float:
-    """Bytes per second that a sum over a large tensor reads: the limit of everything that is not a matrix product."""
+    """Bytes per second that a sum over a large tensor reads:
+    the limit of everything that is not a matrix product.
+    """
     x = torch.ones(
         2**30 if device.type == "cuda" else 2**25, device=device
     )  # not zeros: untouched zeros share one page

@@ -49,8 +49,8 @@ def faster_products(shapes: tuple[tuple[int, int], ...], matmul_backend: str) ->
     """Which products of linear layers oneDNN does faster: `FORWARD`, `INPUT_GRADIENT`, both, none.
 
     The forward product must be faster for the median shape; it is a few percent slower at worst.
-    The gradient of the input must be faster for all, as it can be much slower for one.
-    The first time this takes 50 ms for a width of 384, 0.2 s for 768; timings are kept, see `trials`.
+    The gradient of the input must be faster for all, as it can be much slower for one. The first
+    time this takes 50 ms for a width of 384, 0.2 s for 768; timings are kept, see `trials`.
 
     Args:
         shapes: (out, in) of the model's matrices.

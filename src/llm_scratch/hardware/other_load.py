@@ -12,7 +12,9 @@ from pathlib import Path
 
 STAT = Path("/proc/stat")
 TICKS = 100
-"""Linux counts the times in /proc/stat in hundredths of a second, whatever the kernel (proc(5), USER_HZ)."""
+"""Linux counts the times in /proc/stat in hundredths of a second,
+whatever the kernel (proc(5), USER_HZ).
+"""
 
 
 class LoadMeter:

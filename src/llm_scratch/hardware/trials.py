@@ -51,7 +51,8 @@ def remembered(
 
     Args:
         question: a description of the measurement.
-        depends_on: sizes and other facts that determine the answer, in addition to processor and torch.
+        depends_on: sizes and other facts that determine the answer,
+            in addition to processor and torch.
         measure: does the measurement.
     Returns:
         Seconds by the name of a way. A file that is damaged or cannot be written costs a new
@@ -148,7 +149,8 @@ def _shortest(calls: Sequence[Callable[[], object]]) -> float:
 
 
 def text_seconds(one_row: Ways, prompt: Ways) -> Seconds:
-    """Seconds that a typical text spends in a layer, for each way: `PROMPT_ROWS` rows at once, `NEW_TOKENS` alone.
+    """Seconds that a typical text spends in a layer, for each way:
+    `PROMPT_ROWS` rows at once, `NEW_TOKENS` alone.
 
     Args:
         one_row, prompt: by name of a way, the product of one row, or of `PROMPT_ROWS` rows, with

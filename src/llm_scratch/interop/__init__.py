@@ -1,1 +1,3 @@
-"""Import and export of other formats: Hugging Face, OpenAI, nanoGPT, litgpt, the notebooks' files."""
+"""Import and export of other formats:
+Hugging Face, OpenAI, nanoGPT, litgpt, the notebooks' files.
+"""

@@ -1,10 +1,11 @@
 """CRC-32C, the checksum that TensorFlow stores with every tensor, vectorized in numpy.
 
-The definition (`crc32c_by_bits`) goes bit by bit, too slow for half a gigabyte. The effect of a word on
-the checksum depends only on the word and the number of words after it. So data is folded: its first
-half, shifted past the second by a table lookup, is xor-ed onto it, until one word is left. Each fold is
-a few numpy operations on the whole half.
-Tests: tests/interop/test_crc32c.py. Source: RFC 3720, section 12.1 and appendix B.4, https://www.rfc-editor.org/rfc/rfc3720.
+The definition (`crc32c_by_bits`) goes bit by bit, too slow for half a gigabyte. The effect of a
+word on the checksum depends only on the word and the number of words after it. So data is folded:
+its first half, shifted past the second by a table lookup, is xor-ed onto it, until one word is
+left. Each fold is a few numpy operations on the whole half.
+Tests: tests/interop/test_crc32c.py. Source: RFC 3720, section 12.1 and appendix B.4,
+https://www.rfc-editor.org/rfc/rfc3720.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ def _zeros(register: int, bits: int) -> int:
 
 
 def _start() -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Four bytes that turn a register of zeros into the initial register of ones (the steps inverted)."""
+    """Four bytes that turn a register of zeros into the initial
+    register of ones (the steps inverted).
+    """
     register = ONES
     for _ in range(32):
         top = (

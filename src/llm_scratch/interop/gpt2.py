@@ -1,8 +1,8 @@
 """Load GPT-2 by name: `gpt2`, `gpt2-medium`, `gpt2-large`, `gpt2-xl`; local, or downloaded once.
 
 A local folder of OpenAI's release is used if there is one. Else `gpt2` is a file from Hugging Face,
-verified by SHA-256. The three larger ones, whose SHA-256 is not published, are OpenAI's release, whose
-tensors have checksums.
+verified by SHA-256. The three larger ones, whose SHA-256 is not published, are OpenAI's release,
+whose tensors have checksums.
 Tests: tests/interop/test_gpt2.py.
 """
 
@@ -24,7 +24,8 @@ def load_named(name: str) -> tuple[LanguageModel, Tokenizer]:
     """Load a GPT-2 by name, with its tokenizer.
 
     Raises:
-        UserError: not on this machine and download failed (code 3); damaged (code 4); disk full (code 6).
+        UserError: not on this machine and download failed (code 3);
+            damaged (code 4); disk full (code 6).
     """
     size = GPT2[name]
     data = os.environ.get("LLM_SCRATCH_DATA")

@@ -1,9 +1,12 @@
 """Weight map of GPT-2: names and layouts of its tensors in each format, for import and export.
 
-Three things differ: the names (`TABLE`), the fused query, key and value tensor that is three tensors here,
-and the layout of a matrix: OpenAI and Hugging Face store [in, out], PyTorch, nanoGPT and litgpt [out, in].
-Tests: tests/interop/test_gpt2_weight_map.py, test_openai.py, test_hf.py, test_import.py: bit-equal tensors, equal logits.
-Source: https://github.com/openai/gpt-2 (src/model.py) and the model files of transformers, nanoGPT and litgpt.
+Three things differ: the names (`TABLE`), the fused query, key and value tensor that is three
+tensors here, and the layout of a matrix: OpenAI and Hugging Face store [in, out], PyTorch, nanoGPT
+and litgpt [out, in].
+Tests: tests/interop/test_gpt2_weight_map.py, test_openai.py,
+test_hf.py, test_import.py: bit-equal tensors, equal logits.
+Source: https://github.com/openai/gpt-2 (src/model.py) and the model
+files of transformers, nanoGPT and litgpt.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Load models of Hugging Face transformers, and write their config.json.
 
-A folder has config.json (model type and shape), the weights in model.safetensors or in several files
-with an index (interop/safetensors.py), and tokenizer.json, or vocab.json and merges.txt. Only models that
-compute the same as ours are supported; others are rejected with the setting that differs. Code in a
-folder is never executed. `HF_FAMILIES` has what differs between the families.
-Tests: tests/interop/test_hf.py (folders that transformers wrote; equal logits, bit-equal tensors, equal ids, both ways).
+A folder has config.json (model type and shape), the weights in model.safetensors or in several
+files with an index (interop/safetensors.py), and tokenizer.json, or vocab.json and merges.txt. Only
+models that compute the same as ours are supported; others are rejected with the setting that
+differs. Code in a folder is never executed. `HF_FAMILIES` has what differs between the families.
+Tests: tests/interop/test_hf.py (folders that transformers wrote; equal
+logits, bit-equal tensors, equal ids, both ways).
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ def load_weights(
         where: the folder, for errors.
         config_file: the source of `cfg`, for errors.
     Raises:
-        UserError: a file is missing, damaged, or does not match `cfg` (code 4); names file and tensor.
+        UserError: a file is missing, damaged,
+            or does not match `cfg` (code 4); names file and tensor.
     """
     _, family = family_of(cfg)
     source = TensorFiles(files)

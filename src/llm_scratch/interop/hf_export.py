@@ -1,8 +1,10 @@
-"""Export a model to a transformers folder: written to a temporary folder, reloaded, compared, then renamed.
+"""Export a model to a transformers folder:
+written to a temporary folder, reloaded, compared, then renamed.
 
-Biases of query, key and value, which GPT2LMHeadModel always has, are written as 0 if the model has none.
-Models that it cannot express are rejected with the reason.
-Tests: tests/interop/test_hf_export.py, tests/reliability/test_f10_round_trip.py (bit-equal tensors, logits within 1e-5, equal ids).
+Biases of query, key and value, which GPT2LMHeadModel always has, are written as 0 if the model has
+none. Models that it cannot express are rejected with the reason.
+Tests: tests/interop/test_hf_export.py, tests/reliability/test_f10_round_trip.py
+(bit-equal tensors, logits within 1e-5, equal ids).
 """
 
 from __future__ import annotations
@@ -53,8 +55,9 @@ def export_hf(model: LanguageModel, tokenizer: Tokenizer, folder: str | Path) ->
         tokenizer: its tokenizer.
         folder: a new or empty folder.
     Raises:
-        UserError: transformers cannot express the model or tokenizer, or the folder is not empty (code 2);
-            the reloaded model differs (code 4); disk full (code 6). The folder is then unchanged.
+        UserError: transformers cannot express the model or tokenizer, or the folder is not empty
+            (code 2); the reloaded model differs (code 4); disk full (code 6). The folder is then
+            unchanged.
     """
     folder = Path(folder)
     if not files.is_new_or_empty(folder):
@@ -66,7 +69,9 @@ def export_hf(model: LanguageModel, tokenizer: Tokenizer, folder: str | Path) ->
 
 
 def write(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write config.json, model.safetensors, tokenizer.json, tokenizer_config.json and generation_config.json."""
+    """Write config.json, model.safetensors, tokenizer.json,
+    tokenizer_config.json and generation_config.json.
+    """
     eot = end_of_text(tokenizer)
     config = to_config(model.cfg, model.start_id, eot)
     write_tokenizer(tokenizer, folder, model.cfg.context_length, model.start_id)
@@ -174,7 +179,9 @@ def check_continuation(
 
 @torch.inference_mode()
 def logits_differ(model: LanguageModel, theirs: Any) -> float:
-    """The largest difference between the logits of two models on random tokens, relative to the largest."""
+    """The largest difference between the logits of two models on
+    random tokens, relative to the largest.
+    """
     cfg = model.cfg
     draw = torch.Generator().manual_seed(0)
     ids = torch.randint(
@@ -186,7 +193,9 @@ def logits_differ(model: LanguageModel, theirs: Any) -> float:
 
 
 def sample_texts(tokenizer: Tokenizer, n: int) -> list[str]:
-    """Deterministic texts to compare tokenizers: random tokens and, except for characters, any Unicode."""
+    """Deterministic texts to compare tokenizers:
+    random tokens and, except for characters, any Unicode.
+    """
     draw, special = random.Random(0), end_of_text(tokenizer)
     known = [i for i in range(tokenizer.n_vocab) if i != special]
     texts = [tokenizer.decode(draw.choices(known, k=draw.randrange(1, 60))) for _ in range(n)]

@@ -1,7 +1,8 @@
 """GPT-2 in Hugging Face transformers: GPT2Config and the names of GPT2LMHeadModel.
 
 Tests: tests/interop/test_hf.py, test_hf_export.py.
-Source: https://huggingface.co/docs/transformers, GPT2Config; their GPT-2 is OpenAI's, under its names.
+Source: https://huggingface.co/docs/transformers, GPT2Config;
+their GPT-2 is OpenAI's, under its names.
 """
 
 from __future__ import annotations

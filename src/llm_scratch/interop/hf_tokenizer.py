@@ -1,9 +1,11 @@
 """Read and write tokenizers in transformers' format.
 
 BPE tokenizers have the same tokenizer.json in both projects, and character tokenizers have one in
-`tokenizers.char_files`. Word tokenizers cannot be exported: the `tokenizers` library restores other spaces.
+`tokenizers.char_files`. Word tokenizers cannot be exported: the `tokenizers` library restores other
+spaces.
 Tests: tests/interop/test_hf_export.py (equal ids and equal texts, both ways).
-Source: https://huggingface.co/docs/tokenizers; the fields of tokenizer_config.json are transformers' PreTrainedTokenizerFast's.
+Source: https://huggingface.co/docs/tokenizers; the fields of tokenizer_config.json are
+transformers' PreTrainedTokenizerFast's.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 
 
 def read_tokenizer(folder: str | Path) -> Tokenizer:
-    """Read the tokenizer of a folder: tokenizer.json, or GPT-2's two files under transformers' names.
+    """Read the tokenizer of a folder: tokenizer.json,
+    or GPT-2's two files under transformers' names.
 
     Raises:
         UserError: missing, damaged, or of an unsupported type (code 3).
@@ -85,13 +88,15 @@ def check_exportable(tokenizer: Tokenizer) -> None:
 def write_tokenizer(
     tokenizer: Tokenizer, folder: str | Path, context_length: int, start_id: int | None = None
 ) -> None:
-    """Write tokenizer.json and tokenizer_config.json, so that AutoTokenizer reads the same tokenizer.
+    """Write tokenizer.json and tokenizer_config.json,
+    so that AutoTokenizer reads the same tokenizer.
 
     Args:
         tokenizer: the tokenizer.
         folder: the target folder.
         context_length: the model's context length.
-        start_id: the token before each text (`model.start_id`), which AutoTokenizer adds to prompts.
+        start_id: the token before each text (`model.start_id`),
+            which AutoTokenizer adds to prompts.
     Raises:
         UserError: the `tokenizers` library cannot express it (code 2).
     """

@@ -1,7 +1,7 @@
 """Download models from the Hugging Face hub: `hf:org/name` or `hf:org/name@revision`.
 
-Files are kept in the hub's own cache, shared with other programs. The hub's client downloads and resumes;
-only files with expected names are requested, never those of a listing. HF_HUB_OFFLINE and
+Files are kept in the hub's own cache, shared with other programs. The hub's client downloads and
+resumes; only files with expected names are requested, never those of a listing. HF_HUB_OFFLINE and
 LLM_SCRATCH_OFFLINE disable downloads; HF_ENDPOINT is the URL of another hub, such as a mirror.
 Tests: tests/interop/test_hub.py.
 """
@@ -25,7 +25,8 @@ def from_hub(name: str) -> Path:
     Args:
         name: "org/name", or "org/name@revision": a commit, branch or tag (default: main).
     Raises:
-        UserError: the extra `hf` is not installed, or an invalid name (code 2); download failed (code 3).
+        UserError: the extra `hf` is not installed,
+            or an invalid name (code 2); download failed (code 3).
     """
     name, at, revision = name.partition("@")
     if at and (not re.fullmatch(r"\w[\w./-]{0,200}", revision, re.ASCII) or ".." in revision):
@@ -43,7 +44,8 @@ def from_hub(name: str) -> Path:
             f"hf:{name[:80]} is not a valid model name; expected hf:org/name, such as"
             " hf:openai-community/gpt2"
         )
-    set_library_folders()  # before importing the hub's client, which without a home folder creates one named "~"
+    # before importing the hub's client, which without a home folder creates one named "~"
+    set_library_folders()
     try:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.constants import ENDPOINT

@@ -1,7 +1,7 @@
 """Load litgpt models: lit_model.pth and model_config.yaml, one general model with forty settings.
 
-Only settings of our GPT are supported; any other is rejected by name. litgpt has rotary and no learned
-position embeddings: a model with rotary_percentage 0 is ours with position embeddings of 0.
+Only settings of our GPT are supported; any other is rejected by name. litgpt has rotary and no
+learned position embeddings: a model with rotary_percentage 0 is ours with position embeddings of 0.
 Tests: tests/interop/test_import.py (logits equal to those of litgpt's formula).
 Source: https://github.com/Lightning-AI/litgpt, litgpt/config.py and litgpt/model.py.
 """

@@ -1,7 +1,9 @@
-"""Load the notebooks' files: `model.pth`, a state_dict, and `model_and_optimizer.pth`, with AdamW's state.
+"""Load the notebooks' files: `model.pth`, a state_dict,
+and `model_and_optimizer.pth`, with AdamW's state.
 
-Names and layouts are ours; the causal masks in the files are dropped. AdamW numbers its state in the order
-in which the parameters were created, which is ours (contract), so training can resume from it.
+Names and layouts are ours; the causal masks in the files are dropped. AdamW numbers its state in
+the order in which the parameters were created, which is ours (contract), so training can resume
+from it.
 Tests: tests/interop/test_notebook.py, tests/test_loading.py.
 """
 
@@ -111,7 +113,9 @@ def _is_tied(weights: dict[str, Tensor]) -> bool:
 
 
 def known_heads(cfg: GPTConfig) -> int | None:
-    """Attention heads of the GPT-2 with the same vocabulary, width and depth; None for any other shape."""
+    """Attention heads of the GPT-2 with the same vocabulary,
+    width and depth; None for any other shape.
+    """
     sizes = {
         (shape["emb_dim"], shape["n_layers"]): shape["n_heads"] for shape in model_configs.values()
     }
@@ -121,7 +125,9 @@ def known_heads(cfg: GPTConfig) -> int | None:
 
 
 def unknown_heads(path: Path, emb_dim: int) -> UserError:
-    """Make the error for an unknown number of heads: a wrong number loads, but generates garbage."""
+    """Make the error for an unknown number of heads:
+    a wrong number loads, but generates garbage.
+    """
     near = [
         n for n in range(1, emb_dim + 1) if emb_dim % n == 0 and emb_dim // n in (16, 32, 64, 128)
     ] or [1]
@@ -138,8 +144,9 @@ def optimizer_of(
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Convert AdamW's state, and the settings to resume training as the notebooks would.
 
-    State has names such as `tok_emb.weight/exp_avg`. Both results are empty if the file has no state. The
-    notebooks apply weight decay to all weights, including norms and biases, without clipping or skipping.
+    State has names such as `tok_emb.weight/exp_avg`. Both results are empty if the file has no
+    state. The notebooks apply weight decay to all weights, including norms and biases, without
+    clipping or skipping.
 
     Raises:
         UserError: the state does not match the model, or an unsupported optimizer (code 4).

@@ -2,11 +2,13 @@
 
     settings, params = download_and_load_gpt2("124M", "gpt2")  # as the notebooks: a dict of arrays
     load_weights_into_gpt(gpt, params)                         # ... copied into a model
-    model, tokenizer = load_gpt2("gpt2/124M")                  # one tensor at a time: half the memory
+    model, tokenizer = load_gpt2("gpt2/124M")                  #
+    one tensor at a time: half the memory
 
 The release stores a matrix as [in, out], PyTorch as [out, in]; it has one matrix for query, key and
 value, we have three; its head is the token embedding. Weight map: interop/gpt2_weight_map.py.
-Tests: tests/interop/test_openai.py (every parameter, and logits equal to transformers'). The file format: interop/tensorflow.py.
+Tests: tests/interop/test_openai.py (every parameter, and logits equal to transformers').
+The file format: interop/tensorflow.py.
 Source: https://github.com/openai/gpt-2 (src/model.py).
 """
 
@@ -57,7 +59,8 @@ def download_and_load_gpt2(
 ) -> tuple[dict[str, int], dict[str, Any]]:
     """Load GPT-2's settings and weights, downloading them once if necessary.
 
-    OpenAI publishes no hashes: the size reported by the server is checked, and the checksum of each tensor.
+    OpenAI publishes no hashes:
+    the size reported by the server is checked, and the checksum of each tensor.
 
     Args:
         model_size: "124M", "355M", "774M" or "1558M".
@@ -66,7 +69,8 @@ def download_and_load_gpt2(
         settings {n_vocab, n_ctx, n_embd, n_head, n_layer}, and params as returned by
         `load_gpt2_params_from_tf_ckpt`.
     Raises:
-        UserError: unknown size (code 2), download failed (code 3), damaged (code 4), disk full (code 6).
+        UserError: unknown size (code 2), download failed (code 3),
+            damaged (code 4), disk full (code 6).
     """
     folder = find_or_download(model_size, models_dir)
     settings = read_settings(folder)
@@ -114,10 +118,12 @@ def load_gpt2_params_from_tf_ckpt(path: str | Path, settings: Mapping[str, int])
         path: the checkpoint's path without `.index`, e.g. "gpt2/124M/model.ckpt".
         settings: content of `hparams.json`.
     Returns:
-        {"wte" [n_vocab, n_embd], "wpe" [n_ctx, n_embd], "g", "b" (the last norm), "blocks": a list with, for each layer,
-        {"attn": {"c_attn": {"w" [in, out], "b"}, "c_proj": ...}, "mlp": {"c_fc": ..., "c_proj": ...}, "ln_1": {"g", "b"}, "ln_2": ...}}.
+        {"wte" [n_vocab, n_embd], "wpe" [n_ctx, n_embd], "g", "b" (the last norm), "blocks": a list
+        with, for each layer, {"attn": {"c_attn": {"w" [in, out], "b"}, "c_proj": ...}, "mlp":
+        {"c_fc": ..., "c_proj": ...}, "ln_1": {"g", "b"}, "ln_2": ...}}.
     Raises:
-        UserError: a tensor is missing, unknown, of another shape or type, damaged or not finite (code 4).
+        UserError: a tensor is missing, unknown,
+            of another shape or type, damaged or not finite (code 4).
     """
     source, origin = TFTensorSource(Path(path)), Origin(path, "hparams.json")
     _, todo = match_tensors(config_of(settings), source.tensors, OPENAI, origin, prefix=PREFIX)
@@ -153,8 +159,8 @@ def assign(left: Tensor, right: Array | Tensor) -> nn.Parameter:
 def load_weights_into_gpt(gpt: nn.Module, params: Mapping[str, Any]) -> None:
     """Load the weights from `download_and_load_gpt2` into a GPTModel: all, or none on an error.
 
-    With tied embeddings (tie_embeddings=True) the head stays tied; otherwise it gets a copy, as in the
-    notebooks.
+    With tied embeddings (tie_embeddings=True) the head stays tied;
+    otherwise it gets a copy, as in the notebooks.
 
     Raises:
         ValueError: a shape differs; names both shapes and the parameter.
@@ -230,7 +236,9 @@ def config_of(settings: Mapping[str, int]) -> GPTConfig:
 
 
 class TFTensorSource:
-    """A TensorFlow checkpoint as a source of torch tensors; a matrix, stored as [1, in, out], is [in, out]."""
+    """A TensorFlow checkpoint as a source of torch tensors;
+    a matrix, stored as [1, in, out], is [in, out].
+    """
 
     def __init__(self, path: Path) -> None:
         self.file = TFCheckpointReader(path)
@@ -250,7 +258,9 @@ class TFTensorSource:
 
 
 def _tree_path(name: str) -> list[str | int]:
-    """Path of a tensor in `params`: "h3/ln_1/g" -> ["blocks", 3, "ln_1", "g"], "ln_f/g" -> ["g"]."""
+    """Path of a tensor in `params`:
+    "h3/ln_1/g" -> ["blocks", 3, "ln_1", "g"], "ln_f/g" -> ["g"].
+    """
     if not name.startswith("h"):
         return [name.rpartition("/")[2]]
     layer, *rest = name.split("/")

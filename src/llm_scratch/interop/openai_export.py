@@ -1,7 +1,9 @@
 """Export a GPT in the five files of OpenAI's GPT-2 release, the inverse of interop/openai.py.
 
-Missing biases of query, key and value are written as 0. Models that the format cannot express are rejected.
-Tests: tests/interop/test_openai_export.py (read back with equal tensors, byte for byte as TensorFlow writes them).
+Missing biases of query, key and value are written as 0.
+Models that the format cannot express are rejected.
+Tests: tests/interop/test_openai_export.py (read back with equal
+tensors, byte for byte as TensorFlow writes them).
 """
 
 from __future__ import annotations
@@ -29,11 +31,13 @@ def save_gpt2(model: LanguageModel, tokenizer: ByteBPE, folder: str | Path) -> N
     """Write a model and its tokenizer as `load_gpt2` and `download_and_load_gpt2` read them.
 
     Args:
-        model: a GPTModel whose head is its token embedding (tie_embeddings=True), since the release has no other.
+        model: a GPTModel whose head is its token embedding (tie_embeddings=True),
+            since the release has no other.
         tokenizer: its tokenizer.
         folder: created if missing; named after its size, it is found by `download_and_load_gpt2`.
     Raises:
-        UserError: the model is not of that kind (code 2); the disk is full or not writable (code 6).
+        UserError: the model is not of that kind (code 2);
+            the disk is full or not writable (code 6).
     """
     cfg = model.cfg
     required = {**GPTConfig(), "qkv_bias": cfg.get("qkv_bias"), "tie_embeddings": True}

@@ -1,9 +1,11 @@
 """Read safetensors files, one or several, tensor by tensor, with a validated header.
 
-A file is the length of its header (8 bytes), the header (JSON: name -> type, shape, offsets), and the
-values; it has no executable content. The header is untrusted, so it is checked against the file before
-memory is allocated: tensors are contiguous, without overlap or gap, and as long as their shapes require.
-Tests: tests/interop/test_safetensors.py (equal to the safetensors library, on whole files and on broken ones), tests/reliability/.
+A file is the length of its header (8 bytes), the header (JSON: name -> type, shape, offsets), and
+the values; it has no executable content. The header is untrusted, so it is checked against the file
+before memory is allocated: tensors are contiguous, without overlap or gap, and as long as their
+shapes require.
+Tests: tests/interop/test_safetensors.py (equal to the safetensors library, on whole files and on
+broken ones), tests/reliability/.
 Source: https://github.com/huggingface/safetensors, README, "Format".
 """
 

@@ -2,16 +2,19 @@
 
 A checkpoint is a small table and large data files:
 
-    model.ckpt.index                a sorted table, name -> (type, shape, data file, offset, size, checksum)
+    model.ckpt.index                a sorted table,
+                                    name -> (type, shape, data file, offset, size, checksum)
     model.ckpt.data-00000-of-00001  the values of all tensors, contiguous
 
-The table is LevelDB's: blocks of rows, an index block with the positions of these blocks, and a footer of
-48 bytes with the position of the index block. Keys are prefix-compressed. A row's value is a Protocol
-Buffers message: numbered fields, variable-length integers. The file is untrusted: every length is checked
-against the file, and every block and tensor against its checksum.
-Tests: tests/interop/test_tensorflow.py (equal, bit for bit, to what TensorFlow wrote; broken in every byte, each gives one clear error).
-Source: LevelDB, https://github.com/google/leveldb/blob/main/doc/table_format.md; TensorFlow, core/protobuf/tensor_bundle.proto;
-Protocol Buffers, https://protobuf.dev/programming-guides/encoding/.
+The table is LevelDB's: blocks of rows, an index block with the positions of these blocks, and a
+footer of 48 bytes with the position of the index block. Keys are prefix-compressed. A row's value
+is a Protocol Buffers message: numbered fields, variable-length integers. The file is untrusted:
+every length is checked against the file, and every block and tensor against its checksum.
+Tests: tests/interop/test_tensorflow.py (equal, bit for bit, to what TensorFlow wrote; broken in
+every byte, each gives one clear error).
+Source: LevelDB, https://github.com/google/leveldb/blob/main/doc/table_format.md; TensorFlow,
+core/protobuf/tensor_bundle.proto; Protocol Buffers,
+https://protobuf.dev/programming-guides/encoding/.
 """
 
 from __future__ import annotations
@@ -169,7 +172,9 @@ def _index(table: bytes) -> tuple[int, dict[str, Variable]]:
 
 
 def _variable(name: str, value: bytes, n_shards: int) -> Variable:
-    """Parse the value of a row, a BundleEntryProto {1 dtype, 2 shape {2 dim {1 size}}, 3 shard, 4 offset, 5 size, 6 crc32c, 7 slices}."""
+    """Parse the value of a row, a BundleEntryProto {1 dtype, 2 shape {2 dim {1 size}}, 3 shard, 4
+    offset, 5 size, 6 crc32c, 7 slices}.
+    """
     entry = _message(value)
     dims = [dim for shape in _parts(entry, 2) for dim in _parts(_message(shape), 2)]
     shape = tuple(_number(_message(dim), 1) for dim in dims)
@@ -192,7 +197,9 @@ def _variable(name: str, value: bytes, n_shards: int) -> Variable:
 
 
 def _rows(table: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Every (key, value) of a table. Keys must ascend, so no key is repeated and blocks form no cycle."""
+    """Every (key, value) of a table. Keys must ascend,
+    so no key is repeated and blocks form no cycle.
+    """
     if len(table) < FOOTER or struct.unpack("<Q", table[-8:])[0] != MAGIC:
         raise ValueError("it does not end as a table does")
     footer = memoryview(table)[-FOOTER:]
@@ -248,7 +255,9 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
 
 
 def _message(data: bytes) -> dict[int, list[int | bytes]]:
-    """Parse a message: field number -> values. A tag has the field number and, in its lowest 3 bits, the wire type."""
+    """Parse a message: field number -> values.
+    A tag has the field number and, in its lowest 3 bits, the wire type.
+    """
     fields: dict[int, list[int | bytes]] = {}
     view, at = memoryview(data), 0
     while at < len(view):
@@ -271,7 +280,9 @@ def _message(data: bytes) -> dict[int, list[int | bytes]]:
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """Read a varint and the position after it: 7 bits per byte, lowest first; a set highest bit means that more bytes follow."""
+    """Read a varint and the position after it: 7 bits per byte,
+    lowest first; a set highest bit means that more bytes follow.
+    """
     value = 0
     for n, byte in enumerate(data[at : at + 10]):
         value |= (byte & 127) << 7 * n
@@ -281,7 +292,9 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def _number(fields: dict[int, list[int | bytes]], field: int) -> int:
-    """The value of a numeric field; 0 if it is absent. A negative value appears as a very large one."""
+    """The value of a numeric field; 0 if it is absent.
+    A negative value appears as a very large one.
+    """
     value = fields.get(field, [0])[-1]
     if not isinstance(value, int):
         raise ValueError(f"field {field} of a message is not a number")

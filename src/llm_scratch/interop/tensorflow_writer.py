@@ -1,6 +1,7 @@
 """Write TensorFlow checkpoints, the inverse of interop/tensorflow.py, which explains the format.
 
-`write` writes a checkpoint. The other functions are public because tests use them to build invalid files.
+`write` writes a checkpoint.
+The other functions are public because tests use them to build invalid files.
 Tests: tests/interop/test_openai_export.py (byte for byte what TensorFlow wrote).
 """
 
@@ -58,7 +59,9 @@ def one_table(rows: Sequence[Row], per_block: int = PER_BLOCK) -> bytes:
 
 
 def table(blocks: Sequence[bytes], keys: Sequence[bytes]) -> bytes:
-    """The blocks, an empty block, the block about the blocks (each under a key that none in it exceeds), the footer."""
+    """The blocks, an empty block, the block about the blocks (each under
+    a key that none in it exceeds), the footer.
+    """
     out, handles = b"", []
     for data in [*blocks, block([])]:
         handles.append(varint(len(out)) + varint(len(data) - 5))
@@ -69,7 +72,9 @@ def table(blocks: Sequence[bytes], keys: Sequence[bytes]) -> bytes:
 
 
 def block(rows: Sequence[Row], kind: int = 0, restart: int = RESTART) -> bytes:
-    """Rows, each key as what differs from the last one; the places of those in full; the trailer."""
+    """Rows, each key as what differs from the last one;
+    the places of those in full; the trailer.
+    """
     body, last, restarts = b"", b"", [0]
     for n, (key, value) in enumerate(rows):
         if n and n % restart == 0:
@@ -108,7 +113,9 @@ def header(n_shards: int = 1, endianness: int = 0) -> bytes:
 def entry(
     dtype: int, shape: Iterable[int], shard: int, offset: int, size: int, checksum: int
 ) -> bytes:
-    """BundleEntryProto: {1 dtype, 2 shape {2 dim {1 size}}, 3 shard, 4 offset, 5 size, 6 crc32c}."""
+    """BundleEntryProto: {1 dtype, 2 shape {2 dim {1 size}},
+    3 shard, 4 offset, 5 size, 6 crc32c}.
+    """
     dims = b"".join(part(2, number(1, n)) for n in shape)
     return (
         number(1, dtype)

@@ -1,10 +1,12 @@
 """Read torch.save files safely: weights only, without executing their pickle.
 
-torch's weights-only loader allows the few calls that tensors need and rejects all others; there is no
-fallback. Before it, a zip that unpacks to more than its size is rejected, and after it, a tensor with more
-elements than its data.
-Tests: tests/interop/test_torch_file.py, tests/reliability/test_f01_pickles.py and test_f05_bombs.py.
-Source: https://docs.python.org/3/library/pickle.html, the warning at the top; https://docs.pytorch.org/docs/stable/notes/serialization.html.
+torch's weights-only loader allows the few calls that tensors need and rejects all others; there is
+no fallback. Before it, a zip that unpacks to more than its size is rejected, and after it, a tensor
+with more elements than its data.
+Tests: tests/interop/test_torch_file.py,
+tests/reliability/test_f01_pickles.py and test_f05_bombs.py.
+Source: https://docs.python.org/3/library/pickle.html, the warning at the top;
+https://docs.pytorch.org/docs/stable/notes/serialization.html.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from llm_scratch.errors import CHECKPOINT, UserError, describe_error
 from llm_scratch.storage.safe_parse import first_duplicate_key
 
 SAFE_SINCE = (2, 10)
-"""First torch version whose weights-only loader has no known vulnerability (CVE-2025-32434, CVE-2026-24747)."""
+"""First torch version whose weights-only loader has no known
+vulnerability (CVE-2025-32434, CVE-2026-24747).
+"""
 MAX_TABLE, MAX_MEMBERS = (
     4 << 20,
     10_000,
@@ -116,7 +120,9 @@ def _check_zip(path: Path) -> None:
 
 
 def unwrapped_name(name: str) -> str:
-    """Remove wrappers from a tensor's name: "module._orig_mod.out_head.weight" -> "out_head.weight"."""
+    """Remove wrappers from a tensor's name:
+    "module._orig_mod.out_head.weight" -> "out_head.weight".
+    """
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
@@ -141,7 +147,8 @@ class StateDictSource:
         state: name -> tensor.
         path: the file, for errors.
     Raises:
-        UserError: not a dict of tensors, an unsupported kind of tensor, or one larger than its data (code 4).
+        UserError: not a dict of tensors, an unsupported kind of tensor,
+            or one larger than its data (code 4).
     """
 
     def __init__(self, state: Any, path: Path) -> None:

@@ -5,8 +5,8 @@ and how its layout differs:
 
     Rule("trf_blocks.#.att.W_{query,key,value}.weight", "h.#.attn.c_attn.weight", TRANSPOSED)
 
-`#` is the number of a layer, and several names in braces are one tensor there. Nothing here knows an
-architecture: names and shapes come from the model, built without memory.
+`#` is the number of a layer, and several names in braces are one tensor there. Nothing here knows
+an architecture: names and shapes come from the model, built without memory.
 Tests: tests/interop/test_gpt2_weight_map.py, and those of each format.
 """
 
@@ -41,7 +41,9 @@ TRANSPOSED = Transform(lambda matrix: matrix.T, lambda matrix: matrix.T)
 
 
 class Rule(NamedTuple):
-    """A parameter here, the tensor there ("": the format has none), and the difference of layout."""
+    """A parameter here, the tensor there ("": the format has none),
+    and the difference of layout.
+    """
 
     ours: str
     theirs: str
@@ -62,7 +64,9 @@ class Mapped(NamedTuple):
         return {name: whole[i * size : (i + 1) * size] for i, name in enumerate(self.ours)}
 
     def join(self, state: Mapping[str, Tensor]) -> Tensor:
-        """Concatenate our parameters to the tensor of the format; a bias that we do not have is 0."""
+        """Concatenate our parameters to the tensor of the format;
+        a bias that we do not have is 0.
+        """
         parts = [
             state[name] if name in state else torch.zeros(_bias_length(name, state))
             for name in self.ours
@@ -76,7 +80,9 @@ def _bias_length(bias: str, state: Mapping[str, Tensor]) -> int:
 
 
 def expand(rules: Sequence[Rule], n_layers: int) -> Iterator[Mapped]:
-    """Apply rules to every layer, in the order of a model: neighboring rules with `#` are one layer."""
+    """Apply rules to every layer, in the order of a model:
+    neighboring rules with `#` are one layer.
+    """
     for of_layers, group in groupby(rules, lambda rule: "#" in rule.ours):
         block = list(group)
         for layer in range(n_layers) if of_layers else [0]:
@@ -146,17 +152,20 @@ def assemble(
     absent: Collection[str] = (),
     prefix: str = "",
 ) -> LanguageModel:
-    """Build a model from a source of tensors: check all names and shapes, then read tensor by tensor.
+    """Build a model from a source of tensors:
+    check all names and shapes, then read tensor by tensor.
 
     Args:
         cfg: the model's settings.
         source: the tensors.
         rules: their names and layouts.
         origin: for errors.
-        absent: optional tensors, by our names without the layer (`norm1.shift`); if missing, they are 0.
+        absent: optional tensors, by our names without the layer (`norm1.shift`);
+            if missing, they are 0.
         prefix: prefix of every name in the source.
     Raises:
-        UserError: a tensor is missing, unknown, of another shape or type, or not finite; names it (code 4).
+        UserError: a tensor is missing, unknown,
+            of another shape or type, or not finite; names it (code 4).
     """
     model, todo = match_tensors(cfg, source.tensors, rules, origin, absent, prefix)
     for mapped in todo:
@@ -192,10 +201,12 @@ def match_tensors(
     absent: Collection[str] = (),
     prefix: str = "",
 ) -> tuple[LanguageModel, list[Mapped]]:
-    """Match the tensors of a source to our parameters, and check that names and shapes are complete.
+    """Match the tensors of a source to our parameters,
+    and check that names and shapes are complete.
 
     Returns:
-        The model without memory, and what to read into it; a name of "" stands for 0. See `assemble`.
+        The model without memory, and what to read into it;
+        a name of "" stands for 0. See `assemble`.
     """
     _check_layers(cfg.n_layers, found, rules, origin, prefix)
     with torch.device("meta"):
@@ -262,7 +273,9 @@ def _check_tensor(
 
 
 def _shared_parameter(model: nn.Module, name: str) -> Tensor | None:
-    """A parameter that has another name too, such as a tied head; None if there is no such parameter."""
+    """A parameter that has another name too, such as a tied head;
+    None if there is no such parameter.
+    """
     return dict(model.named_parameters(remove_duplicate=False)).get(name)
 
 

@@ -1,4 +1,5 @@
-"""Capture and change activations by name: `with capture(model, "blocks.*.attn.hook_pattern") as acts`.
+"""Capture and change activations by name:
+`with capture(model, "blocks.*.attn.hook_pattern") as acts`.
 
 An activation is a tensor that a model computes on its way from tokens to logits. Names are
 TransformerLens's; `activation_names(model)` lists them. C is the residual stream, which every block
@@ -18,7 +19,8 @@ reads and adds to:
     blocks.0.hook_attn_out                what attention adds: the heads and a bias, [B, T, C]
     blocks.0.hook_resid_mid               hook_resid_pre + hook_attn_out, [B, T, C]
     blocks.0.ln2.hook_normalized          what the feed-forward network reads, [B, T, C]
-    blocks.0.mlp.hook_pre, _post          its hidden layer before and after the activation, [B, T, F]
+    blocks.0.mlp.hook_pre, _post          its hidden layer before and after the activation, [B, T,
+                                          F]
     blocks.0.hook_mlp_out                 what it adds, [B, T, C]
     blocks.0.hook_resid_post              residual stream after block 0, [B, T, C]
     ln_final.hook_normalized              what the output head reads, [B, T, C]
@@ -287,7 +289,9 @@ def _step(dropout: Any, step: str) -> Point:
 
 
 def _per_head(att: Any) -> Point:
-    """What each head adds to the residual stream: its part of z times its columns of the output matrix."""
+    """What each head adds to the residual stream:
+    its part of z times its columns of the output matrix.
+    """
 
     def attach(edit: Edit) -> Callable[[], None]:
         def before(module: Any, args: tuple[Tensor, ...]) -> None:
@@ -300,7 +304,9 @@ def _per_head(att: Any) -> Point:
 
 
 def _after_attention(block: Any) -> Point:
-    """The residual stream after attention is added; in eval mode, the very sum that the block computes."""
+    """The residual stream after attention is added;
+    in eval mode, the very sum that the block computes.
+    """
 
     def attach(edit: Edit) -> Callable[[], None]:
         stream: list[Tensor] = []

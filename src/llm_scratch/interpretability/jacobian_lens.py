@@ -2,8 +2,9 @@
 
 The logit lens reads an early layer as if it spoke the last layer's language. The Jacobian lens
 translates first: for each layer, the matrix J is the mean derivative of the final residual stream
-by that layer's, [C, C], and the readout is softmax(head(norm(J h))). J = identity is the logit lens.
-A change of a token's stream reaches later tokens too, through attention; those effects are summed.
+by that layer's, [C, C], and the readout is softmax(head(norm(J h))). J = identity is the logit
+lens. A change of a token's stream reaches later tokens too, through attention; those effects are
+summed.
 Tests: tests/interpretability/test_jacobian_lens.py (equal to finite differences),
 tests/interop/test_transformer_lens.py (equal to TransformerLens's).
 Source: Gurnee et al. 2026, "Verbalizable Representations Form a Global Workspace in Language
@@ -26,7 +27,9 @@ from llm_scratch.interpretability.lenses import read_out, residual_stream
 from llm_scratch.model.introspection import device_of
 
 SKIPPED_POSITIONS = 16
-"""First positions of a text that are left out: attention has little to read there, so they are not typical."""
+"""First positions of a text that are left out:
+attention has little to read there, so they are not typical.
+"""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,9 @@ class JacobianLens:
     n_positions: int
 
     def __call__(self, model: nn.Module, ids: Tensor) -> Tensor:
-        """Logits of every layer through the lens: [B, T] -> [L + 1, B, T, V], as from `logit_lens`."""
+        """Logits of every layer through the lens:
+        [B, T] -> [L + 1, B, T, V], as from `logit_lens`.
+        """
         stream = residual_stream(model, ids)  # [L + 1, B, T, C]
         return read_out(model, torch.einsum("lij,lbtj->lbti", self.jacobians.to(stream), stream))
 
@@ -51,7 +56,8 @@ class JacobianLens:
 def fit_jacobian_lens(
     model: Any, texts: Iterable[Sequence[int]], skip: int = SKIPPED_POSITIONS, batch_size: int = 16
 ) -> JacobianLens:
-    """Fit a Jacobian lens: the mean over texts and positions of d(final stream) / d(layer's stream).
+    """Fit a Jacobian lens:
+    the mean over texts and positions of d(final stream) / d(layer's stream).
 
     J = mean over positions t of the sum over t' >= t of d final[t'] / d layer[t]. The last position
     of a text, which predicts nothing, is left out too. A batch of texts takes C backward passes.

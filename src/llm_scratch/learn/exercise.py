@@ -1,8 +1,8 @@
 """An exercise of the course, and how an answer is graded: right, diagnosed, never answered.
 
-The inputs of an exercise are drawn at random, so that an answer cannot be copied. Its solution and its
-common mistakes are functions of the same inputs, kept in a sealed file (sealed.py). An answer that
-behaves like a mistake on all inputs gets that mistake's diagnosis.
+The inputs of an exercise are drawn at random, so that an answer cannot be copied. Its solution and
+its common mistakes are functions of the same inputs, kept in a sealed file (sealed.py). An answer
+that behaves like a mistake on all inputs gets that mistake's diagnosis.
 Tests: tests/learn/test_exercises.py, for every exercise of the registry.
 """
 
@@ -30,7 +30,9 @@ KINDS = {
 TRIALS = 30
 """Random inputs on which a function is tried."""
 TYPED_TOLERANCE, COMPUTED_TOLERANCE = 0.006, 1e-6
-"""Relative (below 1: absolute) error allowed in a number that a person types, and in one that a function returns."""
+"""Relative (below 1: absolute) error allowed in a number that a person types,
+and in one that a function returns.
+"""
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,9 @@ def plain(value: Any) -> Any:
 
 
 def same(got: Any, want: Any, tolerance: float) -> bool:
-    """Whether two answers are equal: numbers within a tolerance, lists and tuples entry by entry."""
+    """Whether two answers are equal:
+    numbers within a tolerance, lists and tuples entry by entry.
+    """
     got = plain(got)
     if isinstance(want, str) or isinstance(got, str):
         return (
@@ -260,7 +264,9 @@ def same(got: Any, want: Any, tolerance: float) -> bool:
 
 
 def choices(rng: Random, *options: str) -> tuple[str]:
-    """Options in random order, one a line, lettered: the input of an exercise of the kind "explain"."""
+    """Options in random order, one a line, lettered:
+    the input of an exercise of the kind "explain".
+    """
     shuffled = rng.sample(options, len(options))
     return ("\n".join(f"  {letter}) {option}" for letter, option in zip("abcdef", shuffled)),)
 

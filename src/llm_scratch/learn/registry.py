@@ -1,7 +1,7 @@
 """All exercises of the course, by id.
 
-To add one: write it in its lesson's file (lesson0.py, ...) and its solution with its common mistakes in
-lessons/solutions/ID.py, then run `python lessons/seal.py`.
+To add one: write it in its lesson's file (lesson0.py, ...) and its solution with its common
+mistakes in lessons/solutions/ID.py, then run `python lessons/seal.py`.
 Tests: tests/learn/test_exercises.py.
 """
 

@@ -1,9 +1,9 @@
 """Sealed solutions: readable by the program, and by a person only on purpose.
 
-A sealed file holds Python source, encoded as text, so that browsing or searching the
-repository does not spoil an exercise. `llm-scratch learn solution ID` opens one. Inside, `solve` is the
-solution; every other function is a common mistake, and its docstring is the diagnosis.
-To edit them: `python lessons/seal.py --open`, then `python lessons/seal.py`.
+A sealed file holds Python source, encoded as text, so that browsing or searching the repository
+does not spoil an exercise. `llm-scratch learn solution ID` opens one. Inside, `solve` is the
+solution; every other function is a common mistake, and its docstring is the diagnosis. To edit
+them: `python lessons/seal.py --open`, then `python lessons/seal.py`.
 Tests: tests/learn/test_sealed.py.
 """
 

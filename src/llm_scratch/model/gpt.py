@@ -2,14 +2,17 @@
 
 It has:
 - learned absolute positions, added to the token embeddings
-- multi-head causal attention with a key/value cache (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762)
-- layer norm before each sublayer and at the end (pre-norm; Xiong et al. 2020, https://arxiv.org/abs/2002.04745)
+- multi-head causal attention with a key/value cache (Vaswani et al. 2017,
+  https://arxiv.org/abs/1706.03762)
+- layer norm before each sublayer and at the end (pre-norm; Xiong et al. 2020,
+  https://arxiv.org/abs/2002.04745)
 - GELU, by its tanh approximation (Hendrycks and Gimpel 2016, https://arxiv.org/abs/1606.08415)
 - dropout, and as options tied embeddings and biases of query, key and value
-- GPT-2's initialization, or a mimetic one (Trockman and Kolter 2023, https://arxiv.org/abs/2305.09828)
+- GPT-2's initialization, or a mimetic one (Trockman and Kolter 2023,
+  https://arxiv.org/abs/2305.09828)
 
-It lacks rotary positions, RMSNorm and QK-norm (`nanochat.py` has them), grouped-query attention and a
-gated feed-forward network.
+It lacks rotary positions, RMSNorm and QK-norm (`nanochat.py` has them),
+grouped-query attention and a gated feed-forward network.
 
 Parameter names and their order of creation are those of the notebooks, so a seed gives the same
 weights and the notebooks' checkpoints load.
@@ -103,7 +106,9 @@ class GPTModel(LanguageModel):
         return self.final_norm(x)  # [B, T, C]
 
     def crop_context(self, n: int) -> None:
-        """Shorten the context to its first `n` positions; the embeddings of the others are dropped."""
+        """Shorten the context to its first `n` positions;
+        the embeddings of the others are dropped.
+        """
         super().crop_context(n)
         self.pos_emb = nn.Embedding.from_pretrained(
             self.pos_emb.weight.detach()[:n].clone(), freeze=False

@@ -74,7 +74,9 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "silu": nn.SiLU,
 }
-"""`GPTConfig.activation` -> module. "gelu" is x times P(Z < x) of a normal Z, which `gelu` differs from by up to 0.0005."""
+"""`GPTConfig.activation` -> module.
+"gelu" is x times P(Z < x) of a normal Z, which `gelu` differs from by up to 0.0005.
+"""
 
 
 class FeedForward(nn.Module):

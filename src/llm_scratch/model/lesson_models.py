@@ -1,9 +1,11 @@
-"""Small models of the lessons: attention step by step, the outline of a GPT, a deep network with shortcuts.
+"""Small models of the lessons: attention step by step,
+the outline of a GPT, a deep network with shortcuts.
 
 Lesson 2 builds `SelfAttention_v1`, `SelfAttention_v2`, `CausalAttention`,
 `MultiHeadAttentionWrapper` and then `attention.MultiHeadAttention`; lesson 3 begins with
-`DummyGPTModel` and shows why a deep network needs shortcuts. No GPT uses these classes. Names, signatures and the order of random
-numbers are the notebooks', so that a seed gives the notebooks' results.
+`DummyGPTModel` and shows why a deep network needs shortcuts. No GPT uses these classes. Names,
+signatures and the order of random numbers are the notebooks', so that a seed gives the notebooks'
+results.
 Tests: tests/model/test_lesson_models.py (each step equals the previous one where it should),
 tests/notebooks/test_step2.py.
 """

@@ -1,8 +1,10 @@
 """NanoChat's transformer, the architecture "nanochat": reaches a loss in fewer steps than GPT-2.
 
 It has, where `gpt.GPTModel` differs:
-- rotary positions instead of learned ones (Su et al. 2021, https://arxiv.org/abs/2104.09864; `rope.py`)
-- RMSNorm without weights, also after the embedding (Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467)
+- rotary positions instead of learned ones (Su et al. 2021,
+  https://arxiv.org/abs/2104.09864; `rope.py`)
+- RMSNorm without weights, also after the embedding (Zhang and Sennrich 2019,
+  https://arxiv.org/abs/1910.07467)
 - normalized queries and keys, QK-norm (Henry et al. 2020, https://arxiv.org/abs/2010.04245)
 - squared ReLU (So et al. 2021, https://arxiv.org/abs/2109.08668)
 - no biases, and output projections that start at zero

@@ -34,7 +34,9 @@ class Choice:
     """prompts from the text"""
     facts: TextFacts
     fingerprint: str
-    """of the text, `data.corpus.TextFingerprint.sha256`; "" for token shards, whose index has hashes"""
+    """of the text, `data.corpus.TextFingerprint.sha256`;
+    "" for token shards, whose index has hashes
+    """
 
     def save(self, run: Path) -> None:
         """Write choice.json into a run directory."""

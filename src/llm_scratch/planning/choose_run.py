@@ -1,4 +1,5 @@
-"""Choose the settings of a run for a text, this machine and a time budget: measure, then apply `rules.py`.
+"""Choose the settings of a run for a text,
+this machine and a time budget: measure, then apply `rules.py`.
 
 Tests: tests/planning/test_choose_run.py.
 """
@@ -70,7 +71,9 @@ class _Chooser:
         return from_dict(RunConfig, values, self.config)
 
     def _heads(self, model: Mapping[str, Any]) -> dict[str, int]:
-        """Fit the width to a fixed number of heads, or the heads to the width; the head size is even."""
+        """Fit the width to a fixed number of heads,
+        or the heads to the width; the head size is even.
+        """
         if "emb_dim" not in model and "n_heads" not in model:
             return {}
         old = self.config.model
@@ -294,7 +297,9 @@ def _choose_model(
 def _choose_steps(
     chooser: _Chooser, corpus: Corpus, seconds_left: Callable[[], float], device: torch.device
 ) -> Plan:
-    """Plan the chosen model with an initial number of steps, then take as many as fit; returns the plan of the run."""
+    """Plan the chosen model with an initial number of steps,
+    then take as many as fit; returns the plan of the run.
+    """
     is_fixed = bool({"train.steps", "train.epochs"} & chooser.fixed)
     n_train = len(corpus.train)
     max_epochs = MAX_EPOCHS_FROM_MODEL if chooser.config.init_from else rules.MAX_EPOCHS

@@ -32,7 +32,8 @@ def describe(
     n_val: int,
     left_out: int = 0,
 ) -> dict[str, str]:
-    """Five subjects (text, tokenizer, rows, model, training), each with a sentence; a sixth if an epoch leaves tokens out.
+    """Five subjects (text, tokenizer, rows, model, training),
+    each with a sentence; a sixth if an epoch leaves tokens out.
 
     Args:
         config: the chosen settings.
@@ -66,7 +67,9 @@ def _documents(count: int) -> str:
 
 
 def _tokenizer(config: RunConfig, facts: TextFacts, n_tokens: int, reason: str) -> str:
-    """Kind and vocabulary of the tokenizer, characters per token, and the training sample if that is not all of the text."""
+    """Kind and vocabulary of the tokenizer, characters per token,
+    and the training sample if that is not all of the text.
+    """
     kind = config.data.tokenizer
     size = config.model.vocab_size
     sample = config.data.tokenizer_sample

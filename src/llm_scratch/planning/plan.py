@@ -1,4 +1,5 @@
-"""Predict a run before it starts: parameters, FLOPs, memory and time on this machine, and what fits if it does not.
+"""Predict a run before it starts: parameters, FLOPs,
+memory and time on this machine, and what fits if it does not.
 
 Memory is estimated without allocating (memory_estimate.py); time is measured for about three
 seconds (step_timing.py).
@@ -67,7 +68,9 @@ class Plan:
     before: int
     """memory of program and text before the model is built; 0 on a GPU"""
     peak_memory: int
-    """largest memory of the process, with the copy of a background save; on a GPU, that of torch there"""
+    """largest memory of the process, with the copy of a background save;
+    on a GPU, that of torch there
+    """
     free_memory: int | None
     """available to the process, including the memory that it already uses"""
     micro_batches: int | None
@@ -232,7 +235,9 @@ def _process_memory(memory: MemoryEstimate, before: int, device_type: str) -> in
 def _save_copy_bytes(
     config: RunConfig, memory: MemoryEstimate, steps: int, free: int | None
 ) -> int:
-    """Bytes of the copy that background saves need, or 0 if the run makes none; `free` remains beside the rest."""
+    """Bytes of the copy that background saves need,
+    or 0 if the run makes none; `free` remains beside the rest.
+    """
     size = memory.weights + memory.optimizer
     first_save = min(config.train.save_every, config.train.eval_every)
     is_async = first_save < steps and should_save_async(config.system.async_save, size, free)
@@ -242,7 +247,8 @@ def _save_copy_bytes(
 def _fit(
     config: RunConfig, available: int | None, peak_of: Callable[[RunConfig], int]
 ) -> tuple[int | None, bool, int]:
-    """How a run fits into memory: micro-batches (None: not at all), activation checkpointing, and the peak.
+    """How a run fits into memory:
+    micro-batches (None: not at all), activation checkpointing, and the peak.
 
     The fewest micro-batches are tried first, as they cost almost nothing; then activation
     checkpointing, which costs a third of the time.
@@ -266,7 +272,9 @@ def _fit(
 
 
 def measured(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """What a run took according to its metrics.jsonl, under the names of `Plan`; missing values are left out."""
+    """What a run took according to its metrics.jsonl,
+    under the names of `Plan`; missing values are left out.
+    """
     steps = [row for row in rows if "seconds" in row]
     took: dict[str, float] = {}
     if steps:

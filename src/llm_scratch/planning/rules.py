@@ -1,4 +1,5 @@
-"""Rules that choose tokenizer, rows, model size and steps for a text and a time budget, each with its reason.
+"""Rules that choose tokenizer, rows,
+model size and steps for a text and a time budget, each with its reason.
 
 Each rule is a pure function of facts (of the text, and of the speed of this machine) and returns
 settings with the reason in words. `choose_run.py` measures the facts and applies the rules in
@@ -38,7 +39,9 @@ from llm_scratch.planning.text_facts import TextFacts
 SMALL_TEXT = 150_000
 """characters up to which a text is tokenized by character"""
 MANY_DISTINCT, MANY_BYTES = 500, 2.0
-"""distinct characters and mean bytes per character, above which a script has thousands of characters, such as Chinese"""
+"""distinct characters and mean bytes per character,
+above which a script has thousands of characters, such as Chinese
+"""
 MAX_ALPHABET = 8192
 """distinct characters up to which each can have its own token"""
 CHARACTERS_PER_TOKEN = 400
@@ -46,7 +49,9 @@ MIN_VOCABULARY, MIN_VOCABULARY_MANY, MAX_VOCABULARY = 512, 2048, 32_768
 SAMPLE_ALPHABET = 16_000_000
 """characters to train a tokenizer on: 2 seconds for a script with spaces"""
 SAMPLE_MANY_PER_SECOND = 4000
-"""the same for scripts without spaces, per second of the run: long pieces hardly repeat, and 1 M characters take 7 seconds"""
+"""the same for scripts without spaces, per second of the run:
+long pieces hardly repeat, and 1 M characters take 7 seconds
+"""
 TOKENS_PER_PARAMETER = 2.0
 MAX_PARAMETERS_PER_TOKEN = 10.0
 """of distinct training text; a larger model only memorizes it"""
@@ -62,7 +67,9 @@ STEPS, MIN_STEPS = 1500, 100
 """optimizer steps of a run: target, if batches can be chosen freely, and minimum"""
 MIN_BATCH_TOKENS, MAX_BATCH_TOKENS = 1024, 65_536
 EVALUATIONS, EVALUATION_SHARE, FORWARD_COST = 12, 0.06, 3
-"""evaluations of a run, the share of the time for them, and how many evaluated batches cost as much as a step"""
+"""evaluations of a run, the share of the time for them,
+and how many evaluated batches cost as much as a step
+"""
 SAMPLES = 4
 """samples generated during a run"""
 
@@ -89,12 +96,15 @@ class Budget:
 
 
 def has_many_characters(facts: TextFacts) -> bool:
-    """Whether the script of a text has thousands of characters; code with a few rare symbols does not count."""
+    """Whether the script of a text has thousands of characters;
+    code with a few rare symbols does not count.
+    """
     return facts.n_distinct > MANY_DISTINCT and facts.bytes_per_character > MANY_BYTES
 
 
 def choose_tokenizer(facts: TextFacts, budget: Budget, wanted: str = "") -> Decision:
-    """Characters for small texts, byte-pair encoding for larger ones, with a vocabulary that fits text and time.
+    """Characters for small texts, byte-pair encoding for larger ones,
+    with a vocabulary that fits text and time.
 
     Args:
         facts: of the text.
@@ -120,7 +130,9 @@ def choose_tokenizer(facts: TextFacts, budget: Budget, wanted: str = "") -> Deci
 
 
 def choose_optimizer(optimizer: str, from_model: bool) -> Decision:
-    """Muon for new models; AdamW at a low learning rate for a pretrained model, so that it keeps what it has learned."""
+    """Muon for new models; AdamW at a low learning rate for a pretrained model,
+    so that it keeps what it has learned.
+    """
     if from_model:
         settings = {"train.optimizer": "adamw", "train.lr": 1e-4, "train.weight_decay": 0.1}
     elif optimizer == "muon":
@@ -250,7 +262,9 @@ def choose_steps(
 
 
 def choose_intervals(steps: int) -> Decision:
-    """Intervals for evaluating, saving, sampling and logging, so that evaluation costs `EVALUATION_SHARE` of the time."""
+    """Intervals for evaluating, saving, sampling and logging,
+    so that evaluation costs `EVALUATION_SHARE` of the time.
+    """
     every = max(1, math.ceil(steps / EVALUATIONS))
     batches = round(EVALUATION_SHARE * FORWARD_COST * steps / (2 * EVALUATIONS))
     settings = {

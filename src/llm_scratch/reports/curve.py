@@ -19,7 +19,9 @@ from llm_scratch.evaluation.skill_results import SkillResults
 
 @dataclass(frozen=True)
 class Curve:
-    """The metrics of a run. Steps and evaluations are separate arrays; losses are in nats per token."""
+    """The metrics of a run. Steps and evaluations are separate arrays;
+    losses are in nats per token.
+    """
 
     config: RunConfig
     steps: np.ndarray
@@ -74,7 +76,8 @@ class Curve:
             tokens=max((row.get("tokens", 0) for row in rows), default=0),
             epochs=max((row["passes"] for row in evaluations if "passes" in row), default=None),
             skipped=[row["step"] for row in rows if "skipped" in row],
-            rollbacks=max((int(row.get("rollbacks", row.get("returns", 0))) for row in rows), default=0),  # "returns": an older run
+            # "returns": an older run
+            rollbacks=max((int(row.get("rollbacks", row.get("returns", 0))) for row in rows), default=0),
             diverged=_diverged_at(rows),
             bits_per_byte=next((row["val_bits_per_byte"] for row in reversed(evaluations) if _finite(row.get("val_bits_per_byte"))), None),
             floor=loss_floor(config, evaluations),
@@ -88,7 +91,9 @@ class Curve:
 
     @property
     def is_finished(self) -> bool:
-        """Whether all steps of the run are done, according to the rows. A run of epochs counts as finished."""
+        """Whether all steps of the run are done, according to the rows.
+        A run of epochs counts as finished.
+        """
         return self.config.train.epochs is not None or self.last_step >= self.config.train.steps
 
     @property
@@ -104,12 +109,16 @@ class Curve:
         return running_median(self.loss, max(3, self.loss.size // 20 | 1))
 
     def between(self, values: np.ndarray, low: float, high: float) -> np.ndarray:
-        """The values of the rows in a part of the run, from `low` to `high` of its steps (0 to 1)."""
+        """The values of the rows in a part of the run,
+        from `low` to `high` of its steps (0 to 1).
+        """
         return values[(self.steps > low * self.last_step) & (self.steps <= high * self.last_step)]
 
 
 def _diverged_at(rows: Sequence[Mapping[str, Any]]) -> int | None:
-    """The step at which a run diverged: recorded, or (older versions) its last evaluation is not finite."""
+    """The step at which a run diverged:
+    recorded, or (older versions) its last evaluation is not finite.
+    """
     evaluations = [row for row in rows if "val_loss" in row]
     if evaluations and not _finite(evaluations[-1]["val_loss"]):
         return int(evaluations[-1]["step"])

@@ -25,7 +25,9 @@ MIN_POINTS = 6  # rows from which a trend is visible
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of a check: its severity, a summary, the evidence in numbers, and what to try, if anything."""
+    """The result of a check: its severity, a summary,
+    the evidence in numbers, and what to try, if anything.
+    """
 
     state: Severity
     summary: str
@@ -81,7 +83,9 @@ def divergence(curve: Curve) -> Finding | None:
 
 
 def learning_rate(curve: Curve) -> Finding | None:
-    """With too high a learning rate the loss jumps, ends above its minimum, or steps are skipped."""
+    """With too high a learning rate the loss jumps,
+    ends above its minimum, or steps are skipped.
+    """
     if curve.loss.size < MIN_POINTS:
         return None
     loss = curve.loss
@@ -144,7 +148,9 @@ def learning_rate(curve: Curve) -> Finding | None:
 
 
 def _jumps(loss: np.ndarray) -> np.ndarray:
-    """Rows whose loss is far above the rows before: by six times the usual noise, and a tenth of the loss."""
+    """Rows whose loss is far above the rows before:
+    by six times the usual noise, and a tenth of the loss.
+    """
     width = max(5, min(31, loss.size // 5))
     before = np.array([np.median(loss[max(0, i - width) : i]) for i in range(3, loss.size)])
     noise = 1.4826 * np.median(np.abs(np.diff(loss))) / math.sqrt(2)
@@ -300,7 +306,9 @@ def gradient(curve: Curve) -> Finding | None:
 
 
 MAX_ABOVE_FLOOR, PROBLEM_ABOVE_FLOOR = 0.15, 0.5
-"""Loss above its floor, as a share of the floor, from which a finished run is a warning, and a problem. The quickstart ends at 0.08."""
+"""Loss above its floor, as a share of the floor, from which a finished run is a warning, and a
+problem. The quickstart ends at 0.08.
+"""
 MAX_BELOW_FLOOR = 0.03
 """How far the loss of a validation text may be below the floor, which is an average."""
 SKILL_SIGMAS = 2.0

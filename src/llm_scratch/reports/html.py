@@ -23,7 +23,9 @@ class Html(str):
 
 
 def text(content: str | Html) -> Html:
-    """Escape text: `<`, `>`, `&` and quotes, and replace control characters. An `Html` is returned unchanged."""
+    """Escape text: `<`, `>`, `&` and quotes, and replace control characters.
+    An `Html` is returned unchanged.
+    """
     return content if isinstance(content, Html) else Html(escape(sanitize(content)))
 
 
@@ -49,7 +51,9 @@ def element(tag: str, /, *content: str | Html, **attributes: str | float) -> Htm
 def table(
     header: tuple[str, ...], rows: Sequence[tuple[str | Html, ...]], class_: str = ""
 ) -> Html:
-    """A table that scrolls inside its own box if it is too wide; the first column holds row headers."""
+    """A table that scrolls inside its own box if it is too wide;
+    the first column holds row headers.
+    """
     head = element("tr", *(element("th", name, scope="col") for name in header))
     body = [
         element(

@@ -1,4 +1,5 @@
-"""Plot loss, validation bits per byte, learning rate and gradient norm of one or more runs, a panel each.
+"""Plot loss, validation bits per byte,
+learning rate and gradient norm of one or more runs, a panel each.
 
 Tests: tests/reports/test_panels.py.
 """

@@ -1,4 +1,5 @@
-"""Render the tables of a report: skills, plan, settings, machine, and the command that trains the run again.
+"""Render the tables of a report: skills, plan, settings,
+machine, and the command that trains the run again.
 
 Tests: tests/reports/test_page.py.
 """
@@ -27,7 +28,9 @@ UNCERTAIN_SIGMAS = 2
 
 
 def skills(report: RunReport) -> Html:
-    """Each skill compared with chance, with an example question; empty for a text without skills."""
+    """Each skill compared with chance, with an example question;
+    empty for a text without skills.
+    """
     title = element("h2", "Skills")
     if report.skills is None:
         if report.run.config.data.source.partition(":")[0] != "stories":

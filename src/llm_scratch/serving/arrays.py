@@ -1,4 +1,5 @@
-"""Tensors as JSON: shape, data type and base64 of the bytes, which the page reads without parsing numbers.
+"""Tensors as JSON: shape, data type and base64 of the bytes,
+which the page reads without parsing numbers.
 
 Tests: tests/serving/test_inspection.py.
 """

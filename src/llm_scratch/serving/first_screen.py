@@ -1,4 +1,5 @@
-"""What the playground shows first: a text of the run's own kind, and the head that matters for its next token.
+"""What the playground shows first:
+a text of the run's own kind, and the head that matters for its next token.
 
 Tests: tests/serving/test_first_screen.py.
 """

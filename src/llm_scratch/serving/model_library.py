@@ -1,4 +1,5 @@
-"""The models that the playground shows: a run, the snapshots of its training, and others to compare it with.
+"""The models that the playground shows:
+a run, the snapshots of its training, and others to compare it with.
 
 Models are keys of a table, never paths from a request. A few are kept in memory, the rest are
 loaded again when needed. Tests: tests/serving/test_model_library.py.

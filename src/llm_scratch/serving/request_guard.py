@@ -49,7 +49,9 @@ class RequestGuard:
 
     @property
     def cookie_name(self) -> str:
-        """The cookie's name; cookies of one host are shared by all its ports, so the port is in it."""
+        """The cookie's name;
+        cookies of one host are shared by all its ports, so the port is in it.
+        """
         return f"llm-scratch-{self.port}"
 
     def check_host(self, headers: Message) -> None:

@@ -1,12 +1,12 @@
 """Save and load checkpoints: atomic, verified by SHA-256, without executable content.
 
 A checkpoint is a folder `RUN/ckpt/step-00001000/` with weights and optimizer as safetensors,
-`state.json`, `config.json`, the tokenizer, and `manifest.json` with the size and SHA-256 of each file.
-It is written under a temporary name, flushed to disk and renamed; then the text files `latest` and
-`best` are pointed to it, and only then older checkpoints are deleted. Loading verifies the manifest; a
-damaged checkpoint moves to `quarantine/` and the next older one is loaded.
-Tests: tests/storage/test_checkpoint.py, tests/reliability/ (a power cut after every operation, damage to
-every file).
+`state.json`, `config.json`, the tokenizer, and `manifest.json` with the size and SHA-256 of each
+file. It is written under a temporary name, flushed to disk and renamed; then the text files
+`latest` and `best` are pointed to it, and only then older checkpoints are deleted. Loading verifies
+the manifest; a damaged checkpoint moves to `quarantine/` and the next older one is loaded.
+Tests: tests/storage/test_checkpoint.py,
+tests/reliability/ (a power cut after every operation, damage to every file).
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ MAX_KEPT = 2
 class Checkpoint:
     """Content of a checkpoint.
 
-    `state` is counters and hashes (JSON); `optimizer` has flat names such as `tok_emb.weight/exp_avg`.
+    `state` is counters and hashes (JSON);
+    `optimizer` has flat names such as `tok_emb.weight/exp_avg`.
     """
 
     config: dict[str, Any]
@@ -82,8 +83,8 @@ def save(
 ) -> Path:
     """Save the checkpoint of `step`, point `latest` (and `best`) to it, then delete older ones.
 
-    `before_save` runs first: it flushes the logs up to this step, so that no checkpoint is newer than
-    its logs. The `MAX_KEPT` newest checkpoints are kept.
+    `before_save` runs first: it flushes the logs up to this step, so that no checkpoint is newer
+    than its logs. The `MAX_KEPT` newest checkpoints are kept.
 
     Raises:
         UserError: the disk is full or not writable (code 6); existing checkpoints are untouched.
@@ -131,7 +132,8 @@ def check_disk_space(run: Path, size: int) -> None:
 
     Args:
         run: the run directory, which may not exist yet.
-        size: bytes of one checkpoint; space is needed for `MAX_KEPT`, the best, and the one being written.
+        size: bytes of one checkpoint;
+            space is needed for `MAX_KEPT`, the best, and the one being written.
     Raises:
         UserError: too little free space (code 6).
     """
@@ -226,7 +228,8 @@ def load_latest(
     `ckpt/quarantine/`, `warn` is called with the reason, and the next older one is loaded.
 
     Raises:
-        UserError: all checkpoints are damaged, or a newer version of this program wrote one (code 4).
+        UserError: all checkpoints are damaged,
+            or a newer version of this program wrote one (code 4).
     """
     candidates = list_checkpoints(run)
     if prefer is not None:
@@ -265,7 +268,8 @@ def set_weights(model: nn.Module, weights: dict[str, Tensor], origin: str) -> No
     """Load weights into a model, all or none.
 
     Raises:
-        UserError: a tensor is missing, unknown or of another shape; the model is unchanged (code 4).
+        UserError: a tensor is missing, unknown or of another shape;
+            the model is unchanged (code 4).
     """
     own = model.state_dict()
     required = {name for name, _ in model.named_parameters()} | {

@@ -1,10 +1,12 @@
 """Download files: verified by SHA-256, resumable, cached, atomic.
 
-Search order: the folder LLM_SCRATCH_DATA, the user's cache folder, the internet. A download is written
-to a hidden `.part` file, resumed after an interruption, and renamed only when size and SHA-256 match.
+Search order: the folder LLM_SCRATCH_DATA, the user's cache folder, the internet. A download is
+written to a hidden `.part` file, resumed after an interruption, and renamed only when size and
+SHA-256 match.
 
     LLM_SCRATCH_DATA      a folder of existing files; searched first, never written to
-    LLM_SCRATCH_CACHE     folder for downloads and compiled programs (default: the system's cache folder)
+    LLM_SCRATCH_CACHE     folder for downloads and compiled programs
+                          (default: the system's cache folder)
     LLM_SCRATCH_MIRROR    URL that replaces every "https://host", e.g. http://mirror.lan/files
     LLM_SCRATCH_OFFLINE   1: disable downloads (so does HF_HUB_OFFLINE=1)
 
@@ -145,7 +147,8 @@ def fetch(
         size: expected bytes.
         folder: folder for the download (default: `cache_folder()`).
     Raises:
-        UserError: download failed, or the copy in LLM_SCRATCH_DATA differs (code 3); disk full (code 6).
+        UserError: download failed,
+            or the copy in LLM_SCRATCH_DATA differs (code 3); disk full (code 6).
     """
     remote = Remote(tuple(urls), sha256, size)
     if data_folder := os.environ.get("LLM_SCRATCH_DATA"):
@@ -305,7 +308,9 @@ def _attempt(
 
 @contextmanager
 def _progress(name: str) -> Iterator[Callable[[int, int], Any]]:
-    """Yield a function of (bytes done, bytes total) that draws a bar on a terminal, else prints lines."""
+    """Yield a function of (bytes done, bytes total) that draws a
+    bar on a terminal, else prints lines.
+    """
     if sys.stderr is None or not SHOW_PROGRESS:  # None under pythonw
         yield lambda done, total: None
         return

@@ -2,7 +2,8 @@
 
 The system releases the lock when the file is closed or its process ends for any reason.
 Tests: tests/storage/test_file_lock.py, tests/machines (Windows).
-Source: https://docs.python.org/3/library/fcntl.html#fcntl.flock, https://docs.python.org/3/library/msvcrt.html#msvcrt.locking
+Source: https://docs.python.org/3/library/fcntl.html#fcntl.flock,
+https://docs.python.org/3/library/msvcrt.html#msvcrt.locking
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ if sys.platform == "win32":
     import msvcrt
 
     LOCKED_BYTE = 2**30
-    """Offset of the locked byte, far behind the content: on Windows a locked byte cannot be read."""
+    """Offset of the locked byte, far behind the content:
+    on Windows a locked byte cannot be read.
+    """
 
     def try_lock(number: int) -> None:
         """Lock the file with this descriptor.

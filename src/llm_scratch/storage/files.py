@@ -26,7 +26,9 @@ class FileSystem:
         path.mkdir(parents=True, exist_ok=True)
 
     def write(self, path: Path, pieces: Iterable[bytes | memoryview]) -> None:
-        """Write and flush a new file: its content is durable, its name once its folder is flushed."""
+        """Write and flush a new file:
+        its content is durable, its name once its folder is flushed.
+        """
         with path.open("wb") as file:
             for piece in pieces:
                 file.write(piece)
@@ -34,7 +36,9 @@ class FileSystem:
             os.fsync(file.fileno())
 
     def append(self, file: FileIO, offset: int, data: bytes) -> int:
-        """Write to an open file from `offset` on; returns the bytes written, durable once flushed."""
+        """Write to an open file from `offset` on;
+        returns the bytes written, durable once flushed.
+        """
         file.seek(offset)
         return file.write(data)
 
@@ -49,7 +53,9 @@ class FileSystem:
             os.close(number)
 
     def rename(self, old: Path, new: Path) -> None:
-        """Rename a file or folder, replacing a file; after a power cut it has one of the two names."""
+        """Rename a file or folder, replacing a file;
+        after a power cut it has one of the two names.
+        """
         os.replace(old, new)
 
     def remove(self, path: Path) -> None:
@@ -66,10 +72,11 @@ filesystem = FileSystem()
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Context manager for an atomic write: yields a temporary path that is renamed to `path` at the end.
+    """Context manager for an atomic write:
+    yields a temporary path that is renamed to `path` at the end.
 
-    After an exception the temporary file is removed. The data is flushed before the rename, so a power
-    cut leaves the old file or the new one.
+    After an exception the temporary file is removed. The data is flushed before the rename, so a
+    power cut leaves the old file or the new one.
 
     Raises:
         UserError: the disk is full or the folder cannot be written (code 6).
@@ -85,10 +92,11 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Context manager for a folder that appears whole: yields a temporary folder that is renamed to `path` at the end.
+    """Context manager for a folder that appears whole:
+    yields a temporary folder that is renamed to `path` at the end.
 
-    After an exception the temporary folder is removed. Files that must survive a power cut are flushed
-    by the caller, as `FileSystem.write` does.
+    After an exception the temporary folder is removed. Files that must survive a power cut are
+    flushed by the caller, as `FileSystem.write` does.
 
     Args:
         path: missing, or an empty folder.
@@ -148,7 +156,9 @@ def _is_running(pid: int) -> bool:
 
 
 def is_new_or_empty(path: Path) -> bool:
-    """Whether a folder can be filled at `path` without touching anything: nothing is there, or an empty folder."""
+    """Whether a folder can be filled at `path` without touching anything:
+    nothing is there, or an empty folder.
+    """
     return not path.exists() or (path.is_dir() and not any(path.iterdir()))
 
 

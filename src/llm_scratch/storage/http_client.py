@@ -1,7 +1,7 @@
 """HTTP client for range requests: open a URL from a byte offset on, with safe redirects.
 
-Only http and https are supported, and https never redirects to http. Link-local addresses are rejected:
-169.254.169.254 returns a cloud machine's credentials to any process on it.
+Only http and https are supported, and https never redirects to http. Link-local addresses are
+rejected: 169.254.169.254 returns a cloud machine's credentials to any process on it.
 Tests: tests/storage/test_download.py.
 Source: RFC 9110, sections 13.1.5 (If-Range) and 14 (Range), https://www.rfc-editor.org/rfc/rfc9110.
 """
@@ -50,7 +50,8 @@ class RequestError(Exception):
 def open_range(
     url: str, start: int, size: int | None, etags: dict[str, str]
 ) -> tuple[http.client.HTTPResponse, int]:
-    """Request the bytes of a URL from `start` on; returns the response and the size of the whole file.
+    """Request the bytes of a URL from `start` on;
+    returns the response and the size of the whole file.
 
     Args:
         url: the URL.
@@ -144,7 +145,9 @@ def resolves(url: str) -> bool:
 
 
 class Redirects(urllib.request.HTTPRedirectHandler):
-    """Follow redirects only to addresses that `check_address` accepts, and not from https to http."""
+    """Follow redirects only to addresses that `check_address` accepts,
+    and not from https to http.
+    """
 
     def redirect_request(
         self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str

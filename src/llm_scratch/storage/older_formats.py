@@ -2,7 +2,8 @@
 
     1  the first
     2  the manifest has its own SHA-256
-    3  settings, tensors and counters have the names below; each architecture has settings of its own
+    3  settings, tensors and counters have the names below;
+       each architecture has settings of its own
 
 Everything here works on plain dicts; the rest of the package knows the present names only.
 Tests: tests/storage/test_older_formats.py, tests/reliability/test_r11_formats.py.
@@ -77,7 +78,9 @@ def upgrade_state(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def upgrade_tensors(tensors: Mapping[str, T]) -> dict[str, T]:
-    """Rename the tensors of a checkpoint of format 1 or 2, such as `trf_blocks.0.widen.weight/exp_avg`."""
+    """Rename the tensors of a checkpoint of format 1 or 2, such as
+    `trf_blocks.0.widen.weight/exp_avg`.
+    """
     return {_tensor_name(name): tensor for name, tensor in tensors.items()}
 
 

@@ -3,7 +3,8 @@
 Rejected: duplicate keys, numbers that are not JSON (NaN), excessive nesting, YAML tags that create
 objects, YAML aliases (a few hundred bytes can expand to gigabytes), and oversized files.
 Tests: tests/storage/test_safe_parse.py.
-Source: RFC 8259, section 4, https://www.rfc-editor.org/rfc/rfc8259; YAML 1.2.2, section 3.2.1.3, https://yaml.org/spec/1.2.2.
+Source: RFC 8259, section 4, https://www.rfc-editor.org/rfc/rfc8259;
+YAML 1.2.2, section 3.2.1.3, https://yaml.org/spec/1.2.2.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Serialize tensors as a safetensors file, one at a time, so that a model is never in memory twice.
 
-The format: the length of the header (8 bytes, little-endian), the header (JSON: name -> dtype, shape,
-offsets), then the values. It has no executable content. Reading uses the safetensors library.
+The format: the length of the header (8 bytes, little-endian), the header (JSON: name -> dtype,
+shape, offsets), then the values. It has no executable content. Reading uses the safetensors
+library.
 Tests: tests/storage/test_safetensors_writer.py (byte for byte what the library writes).
 Source: https://github.com/huggingface/safetensors, README.
 """

@@ -1,8 +1,8 @@
 """Per-user folders: expand `~`, find the cache folder, and work without a home folder.
 
-Containers and services often run under a user id without an account, or with a read-only home folder.
-The cache is then a private folder in the system's temporary folder, and libraries that expect a home
-folder or user name are pointed there.
+Containers and services often run under a user id without an account, or with a read-only home
+folder. The cache is then a private folder in the system's temporary folder, and libraries that
+expect a home folder or user name are pointed there.
 Tests: tests/storage/test_user_folders.py.
 """
 
@@ -46,7 +46,8 @@ def expand_user(path: str | Path) -> Path:
 
 
 def cache_folder() -> Path:
-    """The folder for downloads and compiled programs: LLM_SCRATCH_CACHE, or `llm-scratch` in the system's cache folder.
+    """The folder for downloads and compiled programs:
+    LLM_SCRATCH_CACHE, or `llm-scratch` in the system's cache folder.
 
     Raises:
         UserError: as `find_cache_folder`.
@@ -58,8 +59,8 @@ def find_cache_folder() -> CacheFolder:
     """Find the cache folder, with the reason for the choice.
 
     Raises:
-        UserError: LLM_SCRATCH_CACHE begins with an unknown home folder; or there is neither a default
-            folder nor a usable temporary one (code 6).
+        UserError: LLM_SCRATCH_CACHE begins with an unknown home folder; or there is neither a
+            default folder nor a usable temporary one (code 6).
     """
     if path := os.environ.get("LLM_SCRATCH_CACHE"):
         return CacheFolder(expand_user(path))
@@ -125,8 +126,8 @@ def _usable(folder: Path) -> bool:
 def _private_folder() -> Path:
     """A private folder of this user in the temporary folder, created if missing.
 
-    Compiled programs in it are executed and its name is predictable, so it is used only if it belongs to
-    this user and is not accessible to others.
+    Compiled programs in it are executed and its name is predictable, so it is used only if it
+    belongs to this user and is not accessible to others.
 
     Raises:
         UserError: it belongs to another user or cannot be created (code 6).

@@ -1,4 +1,5 @@
-"""Start worker processes, or explain why none can start: no shared memory, or no main guard in a script.
+"""Start worker processes, or explain why none can start:
+no shared memory, or no main guard in a script.
 
 Tests: tests/storage/test_worker_processes.py.
 """
@@ -71,7 +72,9 @@ def worker_pool(
 
 
 def can_have_workers() -> bool:
-    """Whether this system has the semaphores that worker processes need; warns with the reason if not."""
+    """Whether this system has the semaphores that worker processes need;
+    warns with the reason if not.
+    """
     try:
         multiprocessing.get_context("spawn").Lock()
     except (OSError, ImportError) as e:
@@ -83,8 +86,8 @@ def can_have_workers() -> bool:
 def check_main_guard() -> None:
     """Exit if this process is a worker whose import of the user's script is starting workers again.
 
-    Python imports the script in each spawned process. Without `if __name__ == "__main__":` this repeats
-    its work there.
+    Python imports the script in each spawned process.
+    Without `if __name__ == "__main__":` this repeats its work there.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise SystemExit(NO_MAIN_GUARD)

@@ -47,7 +47,9 @@ __all__ = [
 
 
 class Tokenizer(Protocol):
-    """Interface of a tokenizer for training, decoding and evaluation; tiktoken's encodings match it."""
+    """Interface of a tokenizer for training,
+    decoding and evaluation; tiktoken's encodings match it.
+    """
 
     @property
     def n_vocab(self) -> int:
@@ -107,7 +109,9 @@ TOKENIZERS: dict[str, Callable[..., Tokenizer]] = {
     "bpe": _bpe,
     "gpt2": _gpt2,
 }
-"""Name -> function of (texts, vocab_size) that makes a tokenizer; vocab_size None is its default."""
+"""Name -> function of (texts, vocab_size) that makes a tokenizer;
+vocab_size None is its default.
+"""
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
@@ -130,7 +134,8 @@ def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Load a tokenizer that `save_tokenizer` wrote, or a byte-level BPE of the `tokenizers` library.
+    """Load a tokenizer that `save_tokenizer` wrote,
+    or a byte-level BPE of the `tokenizers` library.
 
     Args:
         folder: a folder with a `tokenizer.json`, or the path of the file.
@@ -147,8 +152,8 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 def decoding_every_id(tokenizer: Tokenizer) -> Tokenizer:
     """Replace a tiktoken encoding with gaps in its ids (cl100k_base, o200k_base) by a ByteBPE.
 
-    A model can generate any id below `n_vocab`. tiktoken raises an error for an id in a gap; ByteBPE
-    decodes it to the empty text.
+    A model can generate any id below `n_vocab`. tiktoken raises an error for an id in a gap;
+    ByteBPE decodes it to the empty text.
     """
     if not hasattr(tokenizer, "_mergeable_ranks"):
         return tokenizer

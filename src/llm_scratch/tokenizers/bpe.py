@@ -1,12 +1,14 @@
 """Byte-pair encoding (BPE): encode any text to ids, decode any ids to bytes.
 
-A text is UTF-8 bytes, and each of the 256 bytes is a token, so nothing is unknown. Training merges the
-most frequent pairs of tokens into new tokens (`bpe_train.py`). Encoding a piece of text applies these
-merges in the same order: `merging.merge_piece` is this rule. `encode_python` encodes in Python, with
-two faster algorithms of the same result: `Vocabulary.longest_first` and, for long pieces,
-`merging.merge_long`. `encode` uses tiktoken's engine, written in Rust, and returns the same ids.
+A text is UTF-8 bytes, and each of the 256 bytes is a token, so nothing is unknown. Training merges
+the most frequent pairs of tokens into new tokens (`bpe_train.py`). Encoding a piece of text applies
+these merges in the same order: `merging.merge_piece` is this rule. `encode_python` encodes in
+Python, with two faster algorithms of the same result: `Vocabulary.longest_first` and, for long
+pieces, `merging.merge_long`. `encode` uses tiktoken's engine, written in Rust, and returns the same
+ids.
 Tests: tests/tokenizers/test_bpe.py. Lesson: lessons/step1_text.py.
-Source: GPT-2 (Radford et al. 2019), section 2.2; Sennrich et al. 2016, https://arxiv.org/abs/1508.07909.
+Source: GPT-2 (Radford et al. 2019), section 2.2; Sennrich et al. 2016,
+https://arxiv.org/abs/1508.07909.
 """
 
 from __future__ import annotations
@@ -39,8 +41,8 @@ class ByteBPE:
     """A byte-level BPE tokenizer: `train` or `load` one, or read GPT-2's with `from_gpt2_files`.
 
     Args:
-        merges: pairs of byte strings in learned order; each half is a byte or the result of an earlier
-            merge. `vocabulary.Vocabulary` lists the other requirements.
+        merges: pairs of byte strings in learned order; each half is a byte or the result of an
+            earlier merge. `vocabulary.Vocabulary` lists the other requirements.
         special_tokens: names, which get the ids after all others; or name -> id.
         pattern: splits text into pieces; a regular expression that the `regex` library and tiktoken
             interpret alike.
@@ -96,13 +98,14 @@ class ByteBPE:
         """Train a vocabulary of `vocab_size` tokens: 256 bytes, merges, special tokens.
 
         Args:
-            texts: documents, read once. Their order does not matter; `bpe_train.learn_merges` states
-                how ties are broken.
-            vocab_size: number of ids. A text too small for it gives a smaller vocabulary and a warning.
+            texts: documents, read once. Their order does not matter;
+                `bpe_train.learn_merges` states how ties are broken.
+            vocab_size: number of ids.
+                A text too small for it gives a smaller vocabulary and a warning.
             progress: draw a progress bar.
-            processes: processes that count pieces; worthwhile from about 100 MB on. The merges are the
-                same. A script that uses several needs `if __name__ == "__main__":`, because each
-                process imports it.
+            processes: processes that count pieces; worthwhile from about 100 MB on. The merges are
+                the same. A script that uses several needs `if __name__ == "__main__":`, because
+                each process imports it.
         """
         least = 256 + len(special_tokens)
         check_in("vocab_size", vocab_size, count(least, MAX_VOCAB, "of which 256 are bytes"))
@@ -184,9 +187,10 @@ class ByteBPE:
 
         Args:
             text: any text; a lone surrogate, which UTF-8 cannot encode, becomes U+FFFD.
-            allowed_special: special tokens to recognize in the text, or "all"; others are encoded as
-                plain text.
-            disallowed_special: special tokens, or "all", that raise a ValueError if the text has them.
+            allowed_special: special tokens to recognize in the text,
+                or "all"; others are encoded as plain text.
+            disallowed_special: special tokens, or "all",
+                that raise a ValueError if the text has them.
         """
         return self._around_special(text, allowed_special, disallowed_special, self.encode_ordinary)
 
@@ -197,7 +201,9 @@ class ByteBPE:
         allowed_special: Literal["all"] | AbstractSet[str] = frozenset(),
         disallowed_special: Literal["all"] | Collection[str] = (),
     ) -> list[int]:
-        """Encode as `encode` does, in readable Python: split into pieces, merge each, look up ids."""
+        """Encode as `encode` does, in readable Python:
+        split into pieces, merge each, look up ids.
+        """
         return self._around_special(
             text, allowed_special, disallowed_special, self._encode_in_python
         )
@@ -221,9 +227,11 @@ class ByteBPE:
         *,
         allowed_special: Literal["all"] | AbstractSet[str] = frozenset(),
     ) -> Iterator[int]:
-        """The ids of one text that comes in parts, such as the lines of a file: those of `encode("".join(texts))`, in bounded memory.
+        """The ids of one text that comes in parts, such as the lines of a file: those of
+        `encode("".join(texts))`, in bounded memory.
 
-        A pattern other than GPT-2's has no safe place to cut the text, so the memory is that of the text.
+        A pattern other than GPT-2's has no safe place to cut the text,
+        so the memory is that of the text.
         """
         for chunk in self.splitter.chunks(texts):
             yield from self.encode(chunk, allowed_special=allowed_special)
@@ -310,7 +318,9 @@ class ByteBPE:
 
     @cached_property
     def _engine(self) -> Any:
-        """tiktoken with this vocabulary; None if ids are not in merge order, as its ranks are ids."""
+        """tiktoken with this vocabulary;
+        None if ids are not in merge order, as its ranks are ids.
+        """
         import tiktoken
 
         order = [self._id[new] for new in self.vocabulary.pair_of]

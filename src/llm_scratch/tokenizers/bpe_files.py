@@ -4,7 +4,8 @@ The `tokenizers` library and GPT-2 write a token's bytes as printable characters
 Files are untrusted: oversized, circular or duplicate content is rejected with its position. In a
 `tokenizer.json` ids may have gaps, as in tiktoken's cl100k_base and o200k_base.
 Tests: tests/tokenizers/test_bpe_files.py.
-Source: https://github.com/openai/gpt-2 (src/encoder.py, `bytes_to_unicode`); https://huggingface.co/docs/tokenizers.
+Source: https://github.com/openai/gpt-2 (src/encoder.py, `bytes_to_unicode`);
+https://huggingface.co/docs/tokenizers.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ def _check_plain(
     added: Sequence[Mapping[str, Any]],
     path: Path,
 ) -> None:
-    """Reject features that change ids: other models, normalizers, added text, other token matching."""
+    """Reject features that change ids: other models,
+    normalizers, added text, other token matching.
+    """
     settings = {
         key: model.get(key)
         for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")

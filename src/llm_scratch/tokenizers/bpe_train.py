@@ -1,18 +1,22 @@
 """Train a BPE vocabulary: repeatedly merge the most frequent pair of adjacent tokens.
 
-Recounting all pairs for each merge would take hours. Five optimizations make it fast without changing
-the result (tests/tokenizers/test_bpe_train.py compares it to a version of twenty lines that recounts):
+Recounting all pairs for each merge would take hours. Five optimizations make it fast without
+changing the result (tests/tokenizers/test_bpe_train.py compares it to a version of twenty lines
+that recounts):
 
 1. Each distinct piece of text is stored once, with its frequency.
-2. A word is a string with one *character per token* (`merging.py`): `word.replace("ab", "c")` is the
-   merge, executed by Python in C.
+2. A word is a string with one *character per token* (`merging.py`): `word.replace("ab", "c")` is
+   the merge, executed by Python in C.
 3. `where` maps each pair to the words that may contain it. A merge touches only these words, and in
    them changes only the counts of the pairs next to the merged one.
-4. A heap returns the most frequent pair. Decreased counts are not updated in the heap; a stale entry
-   is corrected when it reaches the top. Counts never increase: new pairs contain the new token.
-5. A very long word is a `Chain` of tokens: a merge touches the positions of its pair, not the whole word.
+4. A heap returns the most frequent pair. Decreased counts are not updated in the heap; a stale
+   entry is corrected when it reaches the top. Counts never increase: new pairs contain the new
+   token.
+5. A very long word is a `Chain` of tokens:
+   a merge touches the positions of its pair, not the whole word.
 
-Source: Sennrich et al. 2016, https://arxiv.org/abs/1508.07909, algorithm 1; on bytes: GPT-2 (Radford et al. 2019), section 2.2.
+Source: Sennrich et al. 2016, https://arxiv.org/abs/1508.07909, algorithm 1; on bytes: GPT-2
+(Radford et al. 2019), section 2.2.
 """
 
 from __future__ import annotations
@@ -63,9 +67,9 @@ def learn_merges(
 ) -> list[str]:
     """Learn up to `n_merges` merges from pieces of text and their frequencies.
 
-    The most frequent pair is merged. Ties go to the smallest left token, then the smallest right one
-    (bytes in the order of `BYTES`, then merged tokens in learned order), so the result depends on the
-    counts alone.
+    The most frequent pair is merged. Ties go to the smallest left token, then the smallest right
+    one (bytes in the order of `BYTES`, then merged tokens in learned order), so the result depends
+    on the counts alone.
 
     Args:
         counts: piece -> frequency.
@@ -175,7 +179,9 @@ def _merge(
 
 @contextmanager
 def _gc_paused() -> Iterator[None]:
-    """Pause the garbage collector, which would scan all lists repeatedly; nothing here is cyclic."""
+    """Pause the garbage collector, which would scan all lists repeatedly;
+    nothing here is cyclic.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -199,7 +205,9 @@ def _between(special_tokens: Sequence[str], texts: Iterable[str]) -> Iterator[st
 
 @contextmanager
 def _bar(what: str, total: int | None, draw: bool) -> Iterator[Callable[[int], object]]:
-    """A function that advances a progress bar by n, if one is drawn; without a total the bar pulses."""
+    """A function that advances a progress bar by n,
+    if one is drawn; without a total the bar pulses.
+    """
     if not draw:
         yield lambda n: None
         return

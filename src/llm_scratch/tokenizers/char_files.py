@@ -1,6 +1,7 @@
 """Character tokenizers in the `tokenizer.json` format: a WordLevel model of one-letter words.
 
-Tests: tests/tokenizers/test_char_files.py, tests/interop/test_hf_export.py (equal ids and texts in transformers).
+Tests: tests/tokenizers/test_char_files.py,
+tests/interop/test_hf_export.py (equal ids and texts in transformers).
 Source: https://huggingface.co/docs/tokenizers.
 """
 
@@ -16,7 +17,9 @@ from llm_scratch.tokenizers.chars import CharTokenizer
 from llm_scratch.tokenizers.special import END_OF_TEXT
 
 IGNORED_FIELDS = ("version", "truncation", "padding", "post_processor")
-"""Fields that do not change the ids of a text; transformers saves its last truncation and padding."""
+"""Fields that do not change the ids of a text;
+transformers saves its last truncation and padding.
+"""
 
 
 def word_level_json(tokenizer: CharTokenizer) -> dict[str, Any]:
@@ -45,10 +48,12 @@ def word_level_json(tokenizer: CharTokenizer) -> dict[str, Any]:
 
 
 def from_word_level(data: Mapping[str, Any], path: Path) -> CharTokenizer:
-    """Read a CharTokenizer from a `tokenizer.json` of `word_level_json`, also if saved by transformers.
+    """Read a CharTokenizer from a `tokenizer.json` of `word_level_json`,
+    also if saved by transformers.
 
     Raises:
-        UserError: words longer than a character, or other rules of splitting or normalizing (code 3).
+        UserError: words longer than a character,
+            or other rules of splitting or normalizing (code 3).
     """
     vocab = data["model"].get("vocab")
     if isinstance(vocab, dict) and all(type(i) is int for i in vocab.values()):

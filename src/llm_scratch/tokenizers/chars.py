@@ -1,7 +1,7 @@
 """Character tokenizer: one token per character, with a small vocabulary and long sequences.
 
-Each distinct character of the training text gets an id, `<|endoftext|>` the last one. A model of tiny
-Shakespeare then has 66 tokens, and must learn to spell.
+Each distinct character of the training text gets an id, `<|endoftext|>` the last one. A model of
+tiny Shakespeare then has 66 tokens, and must learn to spell.
 Tests: tests/tokenizers/test_chars.py.
 """
 
@@ -20,7 +20,8 @@ class CharTokenizer:
 
     Args:
         characters: the characters of the vocabulary, in the order of their ids.
-        end_of_text: whether `<|endoftext|>` gets the id after them; nanoGPT's character models have none.
+        end_of_text: whether `<|endoftext|>` gets the id after them;
+            nanoGPT's character models have none.
     """
 
     def __init__(self, characters: Iterable[str], end_of_text: bool = True) -> None:

@@ -30,7 +30,8 @@ _FILES = [  # name, sha256, bytes
 def load_gpt2() -> tiktoken.Encoding:
     """Load GPT-2's tokenizer: `tiktoken.get_encoding("gpt2")` with verified files.
 
-    The files come from TIKTOKEN_CACHE_DIR, from `tiktoken/` in LLM_SCRATCH_DATA, or from a cache folder.
+    The files come from TIKTOKEN_CACHE_DIR,
+    from `tiktoken/` in LLM_SCRATCH_DATA, or from a cache folder.
 
     Raises:
         UserError: the files are missing and cannot be downloaded (code 3).

@@ -16,9 +16,9 @@ def open_tokenizer(where: str | Path) -> Tokenizer:
     """Open the tokenizer at a path.
 
     Args:
-        where: a tokenizer.json of this project or of Hugging Face (byte-level BPE) under any name; a
-            folder with one, or with GPT-2's vocab.json and merges.txt; a run directory, whose latest
-            checkpoint is used.
+        where: a tokenizer.json of this project or of Hugging Face (byte-level BPE) under any name;
+            a folder with one, or with GPT-2's vocab.json and merges.txt; a run directory, whose
+            latest checkpoint is used.
     Raises:
         UserError: missing, damaged, or of an unsupported type (code 3).
     """

@@ -36,8 +36,8 @@ def pairs(word: str) -> map[str]:
 def merge_piece(word: str, joined: Mapping[str, str], pair_of: Mapping[str, str]) -> str:
     """Apply all merges to a word: repeatedly merge the pair that was learned first, everywhere.
 
-    Merging all occurrences at once is exact: the new pairs contain the new token, so they were learned
-    later.
+    Merging all occurrences at once is exact:
+    the new pairs contain the new token, so they were learned later.
 
     Args:
         word: one character per token.
@@ -52,9 +52,9 @@ def merge_piece(word: str, joined: Mapping[str, str], pair_of: Mapping[str, str]
 def merge_long(word: str, joined: Mapping[str, str], pair_of: Mapping[str, str]) -> str:
     """`merge_piece` for words of thousands of tokens, in about linear instead of quadratic time.
 
-    The tokens form a linked list (`left`, `right`: the neighbors of a position), `positions` maps each
-    merged token to the positions of its pair, and a heap yields the next merge. Positions whose tokens
-    have changed are skipped.
+    The tokens form a linked list (`left`, `right`: the neighbors of a position), `positions` maps
+    each merged token to the positions of its pair, and a heap yields the next merge. Positions
+    whose tokens have changed are skipped.
     """
     tokens = list(word)
     end = len(tokens)
@@ -88,8 +88,8 @@ class Chain:
     """A very long word as a linked list of tokens: a merge touches only the positions of its pair.
 
     Each position holds a token and the positions of its two neighbors; a token that was merged away
-    is "". `positions` lists the positions of each pair, ascending; those whose tokens have changed are
-    skipped.
+    is "". `positions` lists the positions of each pair, ascending; those whose tokens have changed
+    are skipped.
 
     Args:
         word: one character per token.
@@ -105,7 +105,9 @@ class Chain:
             self._note(pair, i)
 
     def merge(self, pair: str, new: str) -> dict[str, int]:
-        """Replace a pair by the token `new`, left to right; returns the changes in the counts of pairs."""
+        """Replace a pair by the token `new`, left to right;
+        returns the changes in the counts of pairs.
+        """
         tokens, left, right = self.tokens, self.left, self.right
         first, second = pair[0], pair[1]
         end = len(tokens)

@@ -1,8 +1,8 @@
 """Pre-tokenization: split text into short pieces that no token crosses.
 
-GPT-2's pattern splits before a space and between letters, digits and marks, so that "dog", "dog!" and
-"dog." share the token for dog. Byte-pair encoding then works on short pieces, each of which is encoded
-only once.
+GPT-2's pattern splits before a space and between letters, digits and marks, so that "dog", "dog!"
+and "dog." share the token for dog. Byte-pair encoding then works on short pieces, each of which is
+encoded only once.
 Tests: tests/tokenizers/test_pretokens.py.
 Source: GPT-2 (Radford et al. 2019), section 2.2.
 """
@@ -24,8 +24,11 @@ GPT2_PATTERN = (
 """A contraction; or letters, digits or marks after at most one space; or white space, without the
 space of the next word."""
 
-_ASCII = re.compile(  # the same pattern for ASCII text, for which Python's own `re` is twice as fast
-    r"""'(?:[stmd]|re|ve|ll)| ?[A-Za-z]++| ?[0-9]++| ?[^\t-\r 0-9A-Za-z]++|[\t-\r ]++\Z|[\t-\r ]+(?![^\t-\r ])|[\t-\r ]"""
+# the same pattern for ASCII text, for which Python's own `re` is twice as fast
+_ASCII = re.compile(
+    r"""'(?:[stmd]|re|ve|ll)| ?[A-Za-z]++| ?[0-9]++| ?[^\t-\r
+    0-9A-Za-z]++|[\t-\r ]++\Z|[\t-\r ]+(?![^\t-\r ])|[\t-\r ]
+    """
 )
 _SAME_CUTS = {  # other spellings of GPT-2's pattern
     r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""",
@@ -46,7 +49,9 @@ MAX_WHITESPACE = (
 
 
 def same_pattern(pattern: str) -> str:
-    """Normalize a pattern: one spelling for equal ones, and a last alternative for any character."""
+    """Normalize a pattern: one spelling for equal ones,
+    and a last alternative for any character.
+    """
     if pattern in _SAME_CUTS or pattern == GPT2_PATTERN:
         return GPT2_PATTERN
     return pattern if pattern.endswith(_ANYTHING) else pattern + _ANYTHING
@@ -55,11 +60,12 @@ def same_pattern(pattern: str) -> str:
 class Splitter:
     """Split text into units, and units into pieces.
 
-    A *piece* is one match of the pattern. A *unit* is a part of the text that can be split on its own with
-    the same result. With GPT-2's pattern that is the white space before a word and everything up to the
-    next white space ("\\n\\nDon't!" contains "\\n", "\\n", "Don", "'t", "!"), because no piece has white
-    space after another character. Units are found five times as fast as pieces and repeat like words,
-    so with a cache of units the pattern rarely runs. For any other pattern a unit is a piece.
+    A *piece* is one match of the pattern. A *unit* is a part of the text that can be split on its
+    own with the same result. With GPT-2's pattern that is the white space before a word and
+    everything up to the next white space ("\\n\\nDon't!" contains "\\n", "\\n", "Don", "'t", "!"),
+    because no piece has white space after another character. Units are found five times as fast as
+    pieces and repeat like words, so with a cache of units the pattern rarely runs. For any other
+    pattern a unit is a piece.
 
     Args:
         pattern: a regular expression as the `regex` library reads it.
@@ -97,10 +103,11 @@ class Splitter:
         return [text[slice(*match.span())] for match in self._regex.finditer(matches_engine(text))]
 
     def chunks(self, texts: Iterable[str], size: int = CHUNK) -> Iterator[str]:
-        """Regroup the parts of one text into chunks of about `size` characters, split between units.
+        """Regroup the parts of one text into chunks of about
+        `size` characters, split between units.
 
-        Only GPT-2's pattern has positions where a split is always safe; with another pattern the whole
-        text is one chunk.
+        Only GPT-2's pattern has positions where a split is always safe;
+        with another pattern the whole text is one chunk.
         """
         buffer: list[str] = []
         length = 0

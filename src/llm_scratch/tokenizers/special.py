@@ -1,7 +1,7 @@
 """Special tokens: ids that ordinary text cannot produce by spelling them.
 
-`<|endoftext|>` separates documents. If untrusted text could produce it, it could end the document, so
-every tokenizer encodes such a spelling as plain text unless the caller allows it.
+`<|endoftext|>` separates documents. If untrusted text could produce it, it could end the document,
+so every tokenizer encodes such a spelling as plain text unless the caller allows it.
 Tests: tests/tokenizers/test_special.py.
 """
 
@@ -18,7 +18,9 @@ UNKNOWN = "<|unk|>"
 
 
 def special_pattern(names: Collection[str]) -> re.Pattern[str]:
-    """Compile a pattern for any of `names`, longest first; its group keeps them in `pattern.split`."""
+    """Compile a pattern for any of `names`, longest first;
+    its group keeps them in `pattern.split`.
+    """
     return re.compile(
         "("
         + "|".join(re.escape(name) for name in sorted(names, key=lambda name: (-len(name), name)))
@@ -37,7 +39,9 @@ def reject_special(text: str, names: Collection[str]) -> None:
 
 
 def end_of_text(tokenizer: Any) -> int | None:
-    """The id of the end-of-text token; None for a vocabulary without one, such as nanoGPT's characters."""
+    """The id of the end-of-text token;
+    None for a vocabulary without one, such as nanoGPT's characters.
+    """
     try:
         return tokenizer.eot_token
     except (AttributeError, KeyError, UserError):

@@ -3,7 +3,8 @@
 A merge is valid if its halves exist, its result is new, and it can occur. `Vocabulary` checks these
 three conditions for every list of merges, because files are untrusted.
 Tests: tests/tokenizers/test_vocabulary.py.
-Source: bytes as printable characters: https://github.com/openai/gpt-2 (src/encoder.py, `bytes_to_unicode`).
+Source: bytes as printable characters:
+https://github.com/openai/gpt-2 (src/encoder.py, `bytes_to_unicode`).
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class Vocabulary:
         symbol: a token's bytes -> its character; `chr(256 + i)` is the result of merge number i.
         joined, pair_of: pair of characters -> merged character, and back.
     Raises:
-        UserError: a merge uses an unknown token (a circle, a gap), repeats a token, or can never occur
-            (code 3).
+        UserError: a merge uses an unknown token (a circle, a gap),
+            repeats a token, or can never occur (code 3).
     """
 
     def __init__(self, merges: Iterable[tuple[bytes, bytes]]) -> None:
@@ -70,12 +71,12 @@ class Vocabulary:
     def longest_first(self, piece: bytes) -> str:
         """Encode a piece in one pass, with the same result as `merging.merge_piece`.
 
-        Takes the longest next token that can follow the previous one (`_can_meet`); if there is none,
-        backtracks and replaces the previous token by a shorter one.
+        Takes the longest next token that can follow the previous one (`_can_meet`); if there is
+        none, backtracks and replaces the previous token by a shorter one.
 
         Exact: consider the first merge across a boundary between two of the tokens. Until then both
-        tokens evolve as in that pair alone, where `_can_meet` excludes such a merge. So each prefix has
-        one tokenization, and an offset that led nowhere (`dead`) is never tried again.
+        tokens evolve as in that pair alone, where `_can_meet` excludes such a merge. So each prefix
+        has one tokenization, and an offset that led nowhere (`dead`) is never tried again.
         Source: https://github.com/github/rust-gems, crate `bpe`.
         """
         symbol = self.symbol
@@ -107,13 +108,14 @@ class Vocabulary:
     def _can_meet(self, left: str, right: str) -> bool:
         """Whether the concatenated bytes of two tokens encode to exactly these two tokens.
 
-        Each token alone does, so only a merge *across* the boundary could prevent it. The tokens at the
-        boundary are known at any time: going backward, the token that was merged last splits into its
-        halves, one of which is at the boundary. `now` is the next merge in this order. Among equal
-        adjacent tokens ("aaa") the left pair is merged first, hence the two different values of `now`.
+        Each token alone does, so only a merge *across* the boundary could prevent it. The tokens at
+        the boundary are known at any time: going backward, the token that was merged last splits
+        into its halves, one of which is at the boundary. `now` is the next merge in this order.
+        Among equal adjacent tokens ("aaa") the left pair is merged first, hence the two different
+        values of `now`.
 
-        Because every token is reachable, tiktoken's engine, which compares bytes, returns the ids of
-        these merges: if the bytes of two adjacent tokens are a token, these two are its halves.
+        Because every token is reachable, tiktoken's engine, which compares bytes, returns the ids
+        of these merges: if the bytes of two adjacent tokens are a token, these two are its halves.
         """
         joined, pair_of = self.joined, self.pair_of
         now = "\U0010ffff"

@@ -1,8 +1,8 @@
 """Word tokenizers: the simplest tokenizers, for teaching, and their limits.
 
-A text is split at spaces and punctuation, and each distinct word gets an id. `SimpleTokenizerV1` raises
-an error for an unknown word; `SimpleTokenizerV2` encodes it as `<|unk|>`. Both lose the spaces, which is
-why `bpe.py` exists.
+A text is split at spaces and punctuation, and each distinct word gets an id. `SimpleTokenizerV1`
+raises an error for an unknown word; `SimpleTokenizerV2` encodes it as `<|unk|>`. Both lose the
+spaces, which is why `bpe.py` exists.
 Tests: tests/tokenizers/test_words.py. Lesson: lessons/step1_text.py.
 """
 
@@ -24,8 +24,8 @@ _SPACE_BEFORE_MARK = re.compile(r'\s+([,.:;?!"()\'])')
 def split_words(text: str) -> list[str]:
     """Split a text into words and punctuation marks; spaces are dropped.
 
-    The vocabulary and both tokenizers share this rule, so that the text of the vocabulary can be encoded:
-    `split_words("_rs_, --so")` is `["_", "rs", "_", ",", "--", "so"]`.
+    The vocabulary and both tokenizers share this rule, so that the text of the vocabulary can be
+    encoded: `split_words("_rs_, --so")` is `["_", "rs", "_", ",", "--", "so"]`.
     """
     return [word for word in _CUT.split(text) if word and not word.isspace()]
 
@@ -176,7 +176,8 @@ class SimpleTokenizerV2(SimpleTokenizerV1):
 
     Args:
         vocab: word -> id, including `<|unk|>`.
-        unknown: "unk"; or "drop", which skips unknown words as the notebooks' version did; or "raise".
+        unknown: "unk"; or "drop",
+            which skips unknown words as the notebooks' version did; or "raise".
     """
 
     model_type = "words"

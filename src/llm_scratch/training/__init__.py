@@ -1,4 +1,5 @@
-"""Training: `loop` runs it, `trainer` holds its state, `step` is one optimizer step, `optim` and `schedule` its parts.
+"""Training: `loop` runs it, `trainer` holds its state,
+`step` is one optimizer step, `optim` and `schedule` its parts.
 
 `recovery` skips bad steps, `checkpoint_writer` saves, `callbacks` reports; `simple` is the loop of
 lesson 4.

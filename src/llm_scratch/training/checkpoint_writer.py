@@ -1,10 +1,11 @@
-"""Write checkpoints, in a background thread where that pays. Up to two consecutive failures are tolerated.
+"""Write checkpoints, in a background thread where that pays.
+Up to two consecutive failures are tolerated.
 
-Training hands over `CheckpointData`, plain data, and waits only until weights and optimizer state are
-copied; a thread writes the copy while training continues. One save is in progress at a time. Where
-the copy is small, or memory has no room for it, training waits for the disk. So a disk that is full
-for an hour costs nothing, and one that stays full ends the run while its last checkpoint is still
-recent.
+Training hands over `CheckpointData`, plain data, and waits only until weights and optimizer state
+are copied; a thread writes the copy while training continues. One save is in progress at a time.
+Where the copy is small, or memory has no room for it, training waits for the disk. So a disk that
+is full for an hour costs nothing, and one that stays full ends the run while its last checkpoint is
+still recent.
 Tests: tests/training/test_checkpoint_writer.py, tests/reliability/test_r05_full_disk.py,
 tests/reliability/test_r12_saves.py.
 Source: copy first, then write, as in CheckFreq, Mohan et al. 2021,
@@ -71,7 +72,8 @@ class CheckpointData:
 
 
 class CheckpointWriter:
-    """Write the checkpoints of a run on rank 0, keep track of the best, and end the run after too many failures.
+    """Write the checkpoints of a run on rank 0,
+    keep track of the best, and end the run after too many failures.
 
     As a context manager it waits for the save in progress on exit. All methods are collective
     calls: every rank has a writer.
@@ -191,7 +193,9 @@ def should_save_async(wanted: str, size: int, free: int | None) -> bool:
 
 
 def _lower_priority() -> None:
-    """Lower the priority of this thread: with all cores busy, a training step waited seconds for it."""
+    """Lower the priority of this thread:
+    with all cores busy, a training step waited seconds for it.
+    """
     if sys.platform == "linux":  # elsewhere threads have no priority of their own
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), THREAD_NICENESS)

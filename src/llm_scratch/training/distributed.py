@@ -78,7 +78,9 @@ class Distributed:
         return values[0]
 
     def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """Broadcast rank 0's tensors one at a time, so each rank holds at most one full tensor it does not own."""
+        """Broadcast rank 0's tensors one at a time,
+        so each rank holds at most one full tensor it does not own.
+        """
         if self.size == 1:
             yield from tensors.items()
             return
@@ -118,7 +120,9 @@ def is_sharded(tensor: Tensor) -> bool:
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """The unsharded tensor; a collective call. A tensor that is not sharded is returned as it is."""
+    """The unsharded tensor; a collective call.
+    A tensor that is not sharded is returned as it is.
+    """
     return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
@@ -128,7 +132,9 @@ def local_shard(tensor: Tensor) -> Tensor:
 
 
 def shard_like(mine: Tensor, full: Tensor) -> Tensor:
-    """This rank's shard of `full`, sharded as `mine` is; `full` if `mine` is not sharded or has another shape."""
+    """This rank's shard of `full`, sharded as `mine` is;
+    `full` if `mine` is not sharded or has another shape.
+    """
     if not is_sharded(mine) or mine.shape != full.shape:
         return full
     from torch.distributed.tensor import distribute_tensor
@@ -140,7 +146,8 @@ def shard_like(mine: Tensor, full: Tensor) -> Tensor:
 
 @contextmanager
 def init_distributed(device: str | torch.device) -> Iterator[Distributed]:
-    """Join the process group of the torchrun job for the duration of the block; nested blocks share it.
+    """Join the process group of the torchrun job for the duration of the block;
+    nested blocks share it.
 
     Args:
         device: what to compute on; under torchrun "cuda" is the GPU with this process's local rank.

@@ -238,7 +238,8 @@ def _evaluate(run: Trainer, callbacks: Callbacks) -> None:
 
 
 def _report_divergence(run: Trainer, callbacks: Callbacks, ends: bool) -> None:
-    """Report a non-finite evaluation. Its weights are never saved; if training continues, bad steps cause a rollback.
+    """Report a non-finite evaluation. Its weights are never saved;
+    if training continues, bad steps cause a rollback.
 
     Raises:
         UserError: the run ends here (exit code 5).
@@ -293,7 +294,9 @@ def _sample_prompt(run: Trainer, callbacks: Callbacks) -> str:
 
 
 def _save(run: Trainer, writer: CheckpointWriter, is_last: bool) -> None:
-    """Write a checkpoint: in the background, unless it is the last or memory has no room for a copy."""
+    """Write a checkpoint: in the background,
+    unless it is the last or memory has no room for a copy.
+    """
     run.check_finite(optimizer_tensors(run.model, run.optimizer))
     in_background = not is_last and should_save_async(
         run.config.system.async_save, run.checkpoint_bytes, free_memory()
@@ -304,7 +307,9 @@ def _save(run: Trainer, writer: CheckpointWriter, is_last: bool) -> None:
 
 
 def _log(run: Trainer, callbacks: Callbacks, row: dict[str, float]) -> None:
-    """Log a row with the time of the run. Values that are not finite are left out: JSON cannot express them."""
+    """Log a row with the time of the run.
+    Values that are not finite are left out: JSON cannot express them.
+    """
     finite = {name: value for name, value in row.items() if math.isfinite(value)}
     callbacks.emit(Callback.logged, run, finite | {"elapsed": run.timer.elapsed()})
 

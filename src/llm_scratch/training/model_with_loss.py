@@ -1,4 +1,5 @@
-"""A model together with its loss, prepared for training on this machine: precision, matmul library, torch.compile.
+"""A model together with its loss, prepared for training on this machine:
+precision, matmul library, torch.compile.
 
 `ModelWithLoss` is one module from token ids to loss, which is what wrappers (compilers, DDP, FSDP)
 need. Choices that were made by timing and change bits are stored in checkpoints
@@ -47,7 +48,8 @@ divides it by their number, so a loss per row is multiplied by the targets of th
 
 
 class ModelWithLoss(nn.Module):
-    """A model and its loss: ids and targets [B, T] in, the summed loss in nats out. Dropout uses its fast path.
+    """A model and its loss: ids and targets [B, T] in,
+    the summed loss in nats out. Dropout uses its fast path.
 
     Args:
         model: the model.
@@ -155,7 +157,8 @@ def prepare_for_training(
     work: float = 0.0,
     loss: Loss | None = None,
 ) -> ModelWithLoss:
-    """Prepare a model for training on this machine; `description` of the result explains the choices.
+    """Prepare a model for training on this machine;
+    `description` of the result explains the choices.
 
     Args:
         model: on its device.
@@ -185,7 +188,9 @@ def prepare_for_training(
 def should_compile(
     wanted: str, work: float, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> tuple[bool, str]:
-    """Whether to use torch.compile, and the reason. `wanted` and `work` as in `prepare_for_training`."""
+    """Whether to use torch.compile, and the reason.
+    `wanted` and `work` as in `prepare_for_training`.
+    """
     if wanted != "auto":
         return wanted == "yes", REQUESTED
     share = COMPILE_SAVING.get(device.type, 0.0)
@@ -199,7 +204,8 @@ def should_compile(
 
 
 def compile_problem(device: torch.device) -> str:
-    """Why torch.compile does not work on a device, for example a missing C++ compiler; "" if it works.
+    """Why torch.compile does not work on a device,
+    for example a missing C++ compiler; "" if it works.
 
     Compiles a small function, which takes some seconds. Its size is random, since the compiler
     caches.

@@ -1,4 +1,5 @@
-"""Progress of `train(..., progress=True)`: one line that is updated in place, in a notebook or on a terminal.
+"""Progress of `train(..., progress=True)`:
+one line that is updated in place, in a notebook or on a terminal.
 
 Tests: tests/training/test_progress_line.py.
 """
@@ -50,7 +51,9 @@ class TerminalLine:
 
 
 class NotebookLine:
-    """An output of a notebook cell that is updated in place; after `close` the next text is a new output."""
+    """An output of a notebook cell that is updated in place;
+    after `close` the next text is a new output.
+    """
 
     def __init__(self, display: Any) -> None:
         self._display = display
@@ -70,7 +73,9 @@ class NotebookLine:
 
 
 def open_line() -> Line:
-    """The output line of the notebook or terminal that this code runs in; does not import IPython itself."""
+    """The output line of the notebook or terminal that this code runs in;
+    does not import IPython itself.
+    """
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     if shell is None or not hasattr(shell, "kernel"):
@@ -81,7 +86,8 @@ def open_line() -> Line:
 
 
 class ProgressLine(Callback):
-    """A callback of `train` that shows step, losses, speed and time left in a line that is updated in place.
+    """A callback of `train` that shows step, losses,
+    speed and time left in a line that is updated in place.
 
     Args:
         line: the display (default: the notebook cell or standard output).

@@ -70,7 +70,9 @@ def shorter(folder: Path, before: str, now: str) -> str:
 
 
 def difference(old: RunConfig, new: RunConfig) -> str:
-    """The first setting that differs and affects what is learned, e.g. "train.lr is 0.02 there, 0.01 here"; "" if none does."""
+    """The first setting that differs and affects what is learned, e.g.
+    "train.lr is 0.02 there, 0.01 here"; "" if none does.
+    """
     if old.init_from != new.init_from:
         return (
             f"it starts from {old.init_from or 'random weights'} there, from"

@@ -1,4 +1,5 @@
-"""One training step: forward pass, backward pass, optimizer step. And the loss without training: `mean_loss`.
+"""One training step: forward pass, backward pass, optimizer step.
+And the loss without training: `mean_loss`.
 
 Tests: tests/training/test_step.py (micro-batches = one batch, processes = one process).
 Lesson: lessons/step4_pretraining.py.
@@ -25,7 +26,9 @@ SINGLE_PROCESS = Distributed()
 
 
 class StepResult(NamedTuple):
-    """Results of a step over all processes, as tensors, so that the next step can be enqueued first."""
+    """Results of a step over all processes, as tensors,
+    so that the next step can be enqueued first.
+    """
 
     loss: Tensor
     """nats per token"""
@@ -45,7 +48,8 @@ def train_step(
     accept: Callable[[Tensor, Tensor], Tensor] = is_finite,
     distributed: Distributed = SINGLE_PROCESS,
 ) -> StepResult:
-    """One optimizer step over micro-batches, weighted by their tokens: N of them equal one large batch.
+    """One optimizer step over micro-batches, weighted by their tokens:
+    N of them equal one large batch.
 
     So do the micro-batches of all processes: each process divides by the mean number of targets,
     and gradients are averaged.
@@ -102,7 +106,8 @@ def mean_loss(
     parts: int = 1,
     distributed: Distributed = SINGLE_PROCESS,
 ) -> float:
-    """Mean loss in nats per token over a source of batches, without dropout; every token has the same weight.
+    """Mean loss in nats per token over a source of batches,
+    without dropout; every token has the same weight.
 
     Args:
         model_with_loss: `(inputs, targets) -> summed loss`.
@@ -130,7 +135,9 @@ def mean_loss(
 
 
 def _pad_to_multiple(batch: tuple[Tensor, Tensor], pieces: int) -> tuple[Tensor, Tensor]:
-    """Pad a batch with ignored rows until it divides evenly: all processes need the same amount of work."""
+    """Pad a batch with ignored rows until it divides evenly:
+    all processes need the same amount of work.
+    """
     inputs, targets = batch
     missing = -len(inputs) % pieces
     return F.pad(inputs, (0, 0, 0, missing)), F.pad(targets, (0, 0, 0, missing), value=IGNORE)

@@ -64,7 +64,9 @@ class InFlightStep(NamedTuple):
 
 @dataclass(kw_only=True)
 class Trainer(TrainState):
-    """A training run: its parts and its progress. `step` counts the optimizer steps that are collected."""
+    """A training run: its parts and its progress.
+    `step` counts the optimizer steps that are collected.
+    """
 
     distributed: Distributed
     data: RunData
@@ -90,7 +92,9 @@ class Trainer(TrainState):
 
     @property
     def description(self) -> str:
-        """How the steps are computed: precision, matmul library and compilation, with the reasons."""
+        """How the steps are computed: precision,
+        matmul library and compilation, with the reasons.
+        """
         return self.model_with_loss.description
 
     @property
@@ -190,7 +194,9 @@ class Trainer(TrainState):
         }
 
     def evaluate(self) -> dict[str, float]:
-        """Training and validation loss in nats per token, and for text the latter in bits per byte."""
+        """Training and validation loss in nats per token,
+        and for text the latter in bits per byte.
+        """
         cfg = self.config.train
         parts = micro_batches(cfg, self.distributed)
         measure = partial(
@@ -223,7 +229,8 @@ class Trainer(TrainState):
         return all(math.isfinite(value) for value in self.last_eval.values())
 
     def check_finite(self, tensors: dict[str, Tensor]) -> None:
-        """Check that weights or optimizer state are finite, before they are evaluated, sampled or saved.
+        """Check that weights or optimizer state are finite,
+        before they are evaluated, sampled or saved.
 
         Raises:
             UserError: names the first tensor that is not (exit code 5).
@@ -245,7 +252,9 @@ class Trainer(TrainState):
             )
 
     def gathered_model(self) -> nn.Module:
-        """The whole model, for rank 0; a collective call. Without sharded weights it is the model itself."""
+        """The whole model, for rank 0; a collective call.
+        Without sharded weights it is the model itself.
+        """
         if not any(is_sharded(p) for p in self.model.parameters()):
             return self.model
         weights = self.distributed.gather(unique_state_dict(self.model))
@@ -281,7 +290,9 @@ class Trainer(TrainState):
         )
 
     def state_tensors(self, copies: bool = False) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Unsharded trained weights and optimizer state, for rank 0; a collective call. `copies` as for `gather`."""
+        """Unsharded trained weights and optimizer state, for rank 0;
+        a collective call. `copies` as for `gather`.
+        """
         collect = partial(self.distributed.gather, copies=copies)
         return collect(trained_tensors(self.model)), collect(
             optimizer_tensors(self.model, self.optimizer)
@@ -314,7 +325,8 @@ class Trainer(TrainState):
         }
 
     def roll_back(self, saved: checkpoint.Checkpoint | None) -> str:
-        """Restore a checkpoint after consecutive bad steps and skip past their data; returns a message.
+        """Restore a checkpoint after consecutive bad steps and
+        skip past their data; returns a message.
 
         Raises:
             UserError: there is no checkpoint, or too many rollbacks already (exit code 5).
@@ -395,7 +407,8 @@ def build_trainer(
 
 
 def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor to the device; to a GPU asynchronously, from pinned memory, in the order of the steps.
+    """Copy a tensor to the device; to a GPU asynchronously,
+    from pinned memory, in the order of the steps.
 
     A step is enqueued while the one before it computes (`Trainer.max_in_flight`), so its batch
     arrives in time. The tensor is made contiguous first: torch would copy a slice to contiguous

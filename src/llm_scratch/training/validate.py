@@ -1,4 +1,5 @@
-"""Check a run's settings before any text is read: registered names, and settings that exclude each other.
+"""Check a run's settings before any text is read:
+registered names, and settings that exclude each other.
 
 `train` and `train --print-config` both call `validate`, so they reject the same settings.
 Tests: tests/training/test_validate.py.

@@ -1,6 +1,8 @@
-"""An Apple GPU: tensors on `mps` are a class of their own, which computes on the CPU and refuses what the GPU cannot do.
+"""An Apple GPU: tensors on `mps` are a class of their own,
+which computes on the CPU and refuses what the GPU cannot do.
 
-Missing there: float64, pinned memory, `numpy()`, and operations between a tensor on the GPU and one in main memory.
+Missing there: float64, pinned memory, `numpy()`,
+and operations between a tensor on the GPU and one in main memory.
 """
 
 from __future__ import annotations
@@ -115,7 +117,9 @@ def change(torch: Any) -> None:
         return torch.device("cpu") if is_device(leaf, "mps") else leaf
 
     class Devices(TorchFunctionMode):
-        """Sees every call of torch's before torch does, and makes on the GPU what is asked for there."""
+        """Sees every call of torch's before torch does,
+        and makes on the GPU what is asked for there.
+        """
 
         def __torch_function__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None

@@ -1,4 +1,6 @@
-"""A container that runs under a user id of its own: /etc/passwd has no line for it. (HOME is unset by the table.)"""
+"""A container that runs under a user id of its own:
+/etc/passwd has no line for it. (HOME is unset by the table.)
+"""
 
 import pwd
 from typing import Any

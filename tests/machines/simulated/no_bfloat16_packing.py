@@ -1,4 +1,6 @@
-"""A processor with AVX2 and not AVX-512: oneDNN cannot lay out a bfloat16 matrix, and torch raises."""
+"""A processor with AVX2 and not AVX-512:
+oneDNN cannot lay out a bfloat16 matrix, and torch raises.
+"""
 
 from typing import Any
 

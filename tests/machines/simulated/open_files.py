@@ -1,4 +1,6 @@
-"""A file that is open or mapped into memory cannot be removed, renamed or replaced, nor the folders above it."""
+"""A file that is open or mapped into memory cannot be removed,
+renamed or replaced, nor the folders above it.
+"""
 
 from __future__ import annotations
 

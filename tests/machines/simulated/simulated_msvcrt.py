@@ -1,4 +1,6 @@
-"""msvcrt.locking: a lock on some bytes of an open file, which belongs to the open file and not to the process."""
+"""msvcrt.locking: a lock on some bytes of an open file,
+which belongs to the open file and not to the process.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Windows, as far as Python code can tell: POSIX functions are missing, open files cannot be removed, text files are cp1252."""
+"""Windows, as far as Python code can tell:
+POSIX functions are missing, open files cannot be removed, text files are cp1252.
+"""
 
 from __future__ import annotations
 

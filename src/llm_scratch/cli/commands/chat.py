@@ -40,7 +40,9 @@ class Chat(Command, SamplingFlags):
     """
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
-    """a run, a preset (its newest run), gpt2, hf:org/name, or a checkpoint file or folder (docs/weights.md)"""
+    """a run, a preset (its newest run), gpt2, hf:org/name,
+    or a checkpoint file or folder (docs/weights.md)
+    """
     system: Annotated[str, option("TEXT")] = ""
     """system prompt: text before the first turn"""
     transcript: Flag = False
@@ -48,7 +50,9 @@ class Chat(Command, SamplingFlags):
     max_tokens: int = 200
     """maximum number of tokens of an answer"""
     seed: Annotated[int | None, option("INT")] = None
-    """random seed; the same seed and inputs give the same answers (default: a new one for each answer)"""
+    """random seed;
+    the same seed and inputs give the same answers (default: a new one for each answer)
+    """
     show_probs: Flag = False
     """color each token by its probability under the model"""
     device: str = "auto"
@@ -56,7 +60,9 @@ class Chat(Command, SamplingFlags):
     dtype: Dtype = "auto"
     """precision of the weights: auto measures which is fastest here, and prints it"""
     compile: Flag = False
-    """compile the single-token step for faster generation; takes half a minute with g++, once per model shape"""
+    """compile the single-token step for faster generation;
+    takes half a minute with g++, once per model shape
+    """
 
     def run(self) -> None:
         """Load the model, then read input and print answers until the end of input."""
@@ -89,7 +95,8 @@ class Chat(Command, SamplingFlags):
 
 
 def read_input(marked: bool = False) -> str | None:
-    """Read one input: a line, or `/say` with the lines between two \\"\\"\\". None at the end of input.
+    """Read one input: a line, or `/say` with the lines between two \\"\\"\\".
+    None at the end of input.
 
     Args:
         marked: put marks around control codes in the prompt, which GNU readline needs.

@@ -38,7 +38,9 @@ class Compare(ReportCommand):
     seeds: int = 5
     """seeds, each trained once by every arm"""
     budget: Annotated[str, option("UNIT[=AMOUNT]")] = "tokens"
-    """the same for every run: tokens, flops or seconds (default: tokens of the reference); none: each arm's own steps"""
+    """the same for every run:
+    tokens, flops or seconds (default: tokens of the reference); none: each arm's own steps
+    """
     metric: str = "bits_per_byte"
     """bits_per_byte, skill:NAME, seconds_to_loss:LOSS, or one of yours (--import)"""
     smallest_effect: Annotated[float | None, option("DIFFERENCE")] = None

@@ -57,8 +57,8 @@ DECODING_PRESETS: dict[str, dict[str, Any]] = {
 }
 """name -> flags of `generate`
 
-Samplers that cut off the tail are shown at temperature 1.5: at 1 a sure model has hardly a tail, and all their texts would be equal.
-Penalties are shown on greedy (temperature 0).
+Samplers that cut off the tail are shown at temperature 1.5: at 1 a sure model has hardly a tail,
+and all their texts would be equal. Penalties are shown on greedy (temperature 0).
 """
 
 ABOUT = {
@@ -124,7 +124,9 @@ class CompareDecoding(ReportCommand):
     """
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
-    """a run, a preset (its newest run), gpt2, hf:org/name, or a checkpoint file or folder (docs/weights.md)"""
+    """a run, a preset (its newest run), gpt2, hf:org/name,
+    or a checkpoint file or folder (docs/weights.md)
+    """
     prompt: Positional[Annotated[str, arg(metavar="PROMPT")]]
     """the text to continue; "-" reads standard input"""
     max_tokens: int = 60
@@ -175,7 +177,9 @@ class CompareDecoding(ReportCommand):
     def samples_of_methods(
         self, model: Any, tokenizer: Any, prompt: str, index: SuffixIndex | None
     ) -> Iterator[DecodingSample]:
-        """The texts of each method, generated one after the other and timed from the prompt to the last token."""
+        """The texts of each method,
+        generated one after the other and timed from the prompt to the last token.
+        """
         from llm_scratch.evaluation.decoding_metrics import score_samples
         from llm_scratch.tokenizers.special import end_of_text
 
@@ -225,7 +229,9 @@ class CompareDecoding(ReportCommand):
     def _training_text(
         self, path: Path, model: Any, tokenizer: Any
     ) -> tuple[SuffixIndex | None, TextMetrics | None]:
-        """The index of the training text, and the metrics of validation text; None where RUN records no text."""
+        """The index of the training text, and the metrics of validation text;
+        None where RUN records no text.
+        """
         from llm_scratch.cli.run_text import prepare_text_of
         from llm_scratch.evaluation.decoding_metrics import reference_metrics
         from llm_scratch.evaluation.memorization import SuffixIndex

@@ -50,13 +50,17 @@ class Evaluate(ReportCommand):
     """
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
-    """a run, a preset (its newest run), gpt2, hf:org/name, or a checkpoint file or folder (docs/weights.md)"""
+    """a run, a preset (its newest run), gpt2, hf:org/name,
+    or a checkpoint file or folder (docs/weights.md)
+    """
     text: Annotated[str, option("FILE")] = ""
     """a text file to evaluate on"""
     source: Annotated[str, option("SOURCE")] = ""
     """a text source to evaluate on, such as verdict, shakespeare, python-docs, stories:200"""
     skills: Flag = False
-    """also measure the skills of a model of the stories: recalling names, pronoun agreement, counting ..."""
+    """also measure the skills of a model of the stories:
+    recalling names, pronoun agreement, counting ...
+    """
     device: str = "auto"
     """auto, cpu, cuda, mps"""
 
@@ -152,8 +156,9 @@ def evaluate_with_stderr(
 ) -> tuple[Loss, float]:
     """The exact loss over a text, and the standard error of its bits per byte.
 
-    The text is evaluated in parts whose losses add up to that of the whole. The error is that of a ratio of sums
-    (Cochran 1977, "Sampling Techniques", section 6.4) with independent parts; NaN for a single part.
+    The text is evaluated in parts whose losses add up to that of the whole. The error is that of a
+    ratio of sums (Cochran 1977, "Sampling Techniques", section 6.4) with independent parts; NaN for
+    a single part.
 
     Raises:
         UserError: the loss is not finite (exit code 4).
@@ -194,8 +199,9 @@ def evaluate_with_stderr(
 def eval_spans(ids: Tokens, context_length: int, start_id: int | None) -> list[tuple[int, int]]:
     """(first token, one past the last token) of the spans of a text that are evaluated one by one.
 
-    A span is a multiple of the context, so that there are about `N_GROUPS`. For a model that was trained on one document
-    a row (it has a `start_id`), a span is a document, because the model has never seen one begin in the middle.
+    A span is a multiple of the context, so that there are about `N_GROUPS`. For a model that was
+    trained on one document a row (it has a `start_id`), a span is a document, because the model has
+    never seen one begin in the middle.
     """
     import numpy as np
 

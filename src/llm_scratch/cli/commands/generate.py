@@ -44,7 +44,9 @@ class Generate(ReportCommand, DecodingFlags):
     """
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
-    """a run, a preset (its newest run), gpt2, hf:org/name, or a checkpoint file or folder (docs/weights.md)"""
+    """a run, a preset (its newest run), gpt2, hf:org/name,
+    or a checkpoint file or folder (docs/weights.md)
+    """
     prompts: Positional[Annotated[tuple[str, ...], option("PROMPT")]] = ()
     """the text to continue; "-" reads standard input (default: none, an unconditional sample)"""
     file: Annotated[str, option("FILE")] = ""
@@ -58,7 +60,9 @@ class Generate(ReportCommand, DecodingFlags):
     samples: int = 1
     """number of continuations of each prompt"""
     context_overflow: Annotated[Literal["slide", "stop"] | None, option("slide|stop")] = None
-    """when the context is full: slide drops the oldest token, stop ends the text (default: slide; beam: stop)"""
+    """when the context is full: slide drops the oldest token,
+    stop ends the text (default: slide; beam: stop)
+    """
     show_probs: Flag = False
     """color each token by its probability under the model"""
     device: str = "auto"
@@ -66,7 +70,9 @@ class Generate(ReportCommand, DecodingFlags):
     dtype: Dtype = "auto"
     """precision of the weights: auto measures which is fastest here, and prints it"""
     compile: Flag = False
-    """compile the single-token step for faster generation; takes half a minute with g++, once per model shape"""
+    """compile the single-token step for faster generation;
+    takes half a minute with g++, once per model shape
+    """
 
     def run(self) -> None:
         """Load the model once, then generate every sample of every prompt."""

@@ -47,11 +47,17 @@ class Import(Command):
     out: Annotated[str, option("FOLDER")]
     """the new run directory"""
     tokenizer: Annotated[str, option("TOKENIZER")] = ""
-    """gpt2, the folder of a tokenizer.json, or chars:FILE (default: the one beside the checkpoint, else gpt2)"""
+    """gpt2, the folder of a tokenizer.json,
+    or chars:FILE (default: the one beside the checkpoint, else gpt2)
+    """
     heads: Annotated[int | None, option("INT")] = None
-    """attention heads per layer; only for the notebooks' .pth, which does not store it (default: GPT-2's for the same width)"""
+    """attention heads per layer; only for the notebooks' .pth,
+    which does not store it (default: GPT-2's for the same width)
+    """
     drop_rate: Annotated[float | None, option("FLOAT")] = None
-    """dropout of further training; only for the notebooks' .pth, which does not store it (default: 0.1)"""
+    """dropout of further training;
+    only for the notebooks' .pth, which does not store it (default: 0.1)
+    """
     preset: Annotated[
         str, option("PRESET", help=f"settings to continue training with: {', '.join(PRESETS)}")
     ] = "verdict"
@@ -100,7 +106,9 @@ class Import(Command):
 
 
 def settings(loaded: Loaded, base: RunConfig, source: str) -> RunConfig:
-    """The settings of the run: those of the model and its optimizer, in float32 as it was trained; `base` for the rest."""
+    """The settings of the run: those of the model and its optimizer,
+    in float32 as it was trained; `base` for the rest.
+    """
     system = replace(base.system, precision="float32") if loaded.train else base.system
     data = replace(base.data, tokenizer=tokenizer_name(loaded.tokenizer))
     return replace(

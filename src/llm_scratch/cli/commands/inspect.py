@@ -1,4 +1,5 @@
-"""`inspect`: see what each token, layer and head of a model does on a text, and what changes without a part.
+"""`inspect`: see what each token,
+layer and head of a model does on a text, and what changes without a part.
 
 Tests: tests/cli/test_inspect.py.
 """
@@ -50,11 +51,17 @@ class Inspect(ReportCommand):
     """
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
-    """a run, a preset (its newest run), gpt2, hf:org/name, or a checkpoint file or folder (docs/weights.md)"""
+    """a run, a preset (its newest run), gpt2, hf:org/name,
+    or a checkpoint file or folder (docs/weights.md)
+    """
     prompt: Positional[Annotated[str, option("PROMPT")]] = ""
-    """the text to inspect; "-" reads standard input (default: a story up to a name, or the prompt of the run's samples)"""
+    """the text to inspect;
+    "-" reads standard input (default: a story up to a name, or the prompt of the run's samples)
+    """
     ablate: Annotated[str, option("PARTS")] = ""
-    """set parts to zero and show what changes: a head (1.3), a feed-forward network (1.mlp), several (1.3+0.mlp)"""
+    """set parts to zero and show what changes:
+    a head (1.3), a feed-forward network (1.mlp), several (1.3+0.mlp)
+    """
     skills: Flag = False
     """with --ablate, also measure the skills of a model of the stories without the parts"""
     device: str = "auto"
@@ -115,7 +122,9 @@ def of_stories(run: RunInfo | None) -> bool:
 
 
 def default_prompt(run: RunInfo | None) -> str:
-    """A story that was never trained on, up to a name that it recalls; for other runs, the prompt of their samples."""
+    """A story that was never trained on, up to a name that it recalls;
+    for other runs, the prompt of their samples.
+    """
     from llm_scratch.data.stories import example_probes
 
     if run is None:
@@ -196,7 +205,9 @@ def print_title(screen: Console, text: str) -> None:
 
 
 def in_words(screen: Console, tokens: Sequence[Weighted]) -> str:
-    """Tokens with their shares, "·Anna 97%, ·Tom 1%", one a line on a narrow terminal; without those that round to 0%."""
+    """Tokens with their shares, "·Anna 97%, ·Tom 1%",
+    one a line on a narrow terminal; without those that round to 0%.
+    """
     shown = [
         f"{show_whitespace(token.text)} {token.share:.0%}"
         for token in tokens
@@ -223,7 +234,9 @@ def print_ablation(screen: Console, ablation: Ablation) -> None:
 
 
 def print_skill_changes(screen: Console, changes: Sequence[SkillChange]) -> None:
-    """Print the accuracy of each skill with and without some parts, and the 95% interval of the change."""
+    """Print the accuracy of each skill with and without some parts,
+    and the 95% interval of the change.
+    """
     n_probes = sum(change.n for change in changes)
     print_title(
         screen,

@@ -45,7 +45,9 @@ class Memorization(ReportCommand):
     """
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
-    """a run directory (its best checkpoint), a preset (its newest run), or one checkpoint of a run"""
+    """a run directory (its best checkpoint),
+    a preset (its newest run), or one checkpoint of a run
+    """
     samples: int = 64
     """number of texts in each row of the table"""
     max_tokens: int = 200
@@ -113,7 +115,9 @@ class Memorization(ReportCommand):
     def _measure(
         self, model: LanguageModel, corpus: Corpus
     ) -> tuple[list[tuple[str, int, Overlap]], int]:
-        """(name, number of texts, overlap) of each row, and the number of training tokens that were searched."""
+        """(name, number of texts, overlap) of each row,
+        and the number of training tokens that were searched.
+        """
         from llm_scratch.evaluation.memorization import (
             SuffixIndex,
             continuations,
@@ -158,7 +162,8 @@ def summary(rows: Sequence[Overlap]) -> str:
     """The result in one sentence.
 
     Args:
-        rows: texts after validation prefixes, texts after training prefixes, and validation text itself.
+        rows: texts after validation prefixes,
+            texts after training prefixes, and validation text itself.
     """
     validation, training, baseline = rows
     for row, when in (

@@ -38,7 +38,9 @@ class Play(ReportCommand):
     """
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
-    """a run, a preset (its newest run), gpt2, hf:org/name, or a checkpoint file or folder (docs/weights.md)"""
+    """a run, a preset (its newest run), gpt2, hf:org/name,
+    or a checkpoint file or folder (docs/weights.md)
+    """
     compare: Annotated[str, option("RUN")] = ""
     """another model with the same tokenizer, to see both side by side"""
     host: Annotated[str, option("ADDRESS")] = "127.0.0.1"
@@ -46,7 +48,9 @@ class Play(ReportCommand):
     port: int = 8765
     """the port to listen at; 0 takes a free one"""
     export: Annotated[str, option("FOLDER")] = ""
-    """write the page with its first text into a folder that opens without a server, instead of serving it"""
+    """write the page with its first text into a folder that opens
+    without a server, instead of serving it
+    """
     no_browser: Flag = False
     """do not open the page in a browser"""
 
@@ -95,7 +99,9 @@ class Play(ReportCommand):
 
 
 def _texts_of(run: RunInfo | None) -> list[str]:
-    """Some validation texts of a run; none for a model without a run, or whose text cannot be read any more."""
+    """Some validation texts of a run;
+    none for a model without a run, or whose text cannot be read any more.
+    """
     if run is None or not run.config.data.source:
         return []
     from llm_scratch.serving.run_texts import validation_texts

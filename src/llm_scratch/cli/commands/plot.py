@@ -32,7 +32,9 @@ class Plot(ReportCommand):
     runs: Positional[Annotated[tuple[str, ...], arg(metavar="RUN")]]
     """run directories, or presets (the newest run of each)"""
     out: Annotated[str, option("FILE")] = ""
-    """a .png, .svg or .pdf file (default: loss-plot or panels as .png and .svg in the run; loss-compare for several runs)"""
+    """a .png, .svg or .pdf file (default: loss-plot or panels as .png and
+    .svg in the run; loss-compare for several runs)
+    """
     x: Literal["step", "tokens", "time"] = "step"
     """unit of the x axis"""
     panels: Flag = False
@@ -66,7 +68,8 @@ def draw(runs: list[RunInfo], paths: list[Path], x: str = "step", panels: bool =
     """Draw one figure of runs and save it to each path, with the entropy floor for runs on stories.
 
     Raises:
-        UserError: a run without a loss, an unknown image format (code 2), or a folder that is not writable.
+        UserError: a run without a loss, an unknown image format (code 2),
+            or a folder that is not writable.
     """
     from llm_scratch.evaluation.floor import loss_floor
     from llm_scratch.reports.panels import panel_figure

@@ -46,7 +46,9 @@ class PrepareData(Command):
     """
 
     source: Positional[Annotated[str, arg(metavar="SOURCE")]]
-    """a text, .jsonl or .parquet file; a folder of them; hf:NAME for a Hugging Face dataset; or a source of `data list`"""
+    """a text, .jsonl or .parquet file; a folder of them;
+    hf:NAME for a Hugging Face dataset; or a source of `data list`
+    """
     out: Annotated[str, arg(metavar="FOLDER")]
     """folder of the shards"""
     tokenizer: Annotated[str, arg(metavar="TOKENIZER")] = "gpt2"

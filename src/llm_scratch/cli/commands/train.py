@@ -85,12 +85,16 @@ class Train(Command):
     config: Annotated[str, option("FILE")] = ""
     """a YAML file of settings that override the preset; `llm-scratch config PRESET` prints one"""
     from_: Annotated[str, option("MODEL", "from")] = ""
-    """initialize from a model: gpt2, hf:org/name, a folder or a run; sets weights, shape and tokenizer"""
+    """initialize from a model: gpt2, hf:org/name,
+    a folder or a run; sets weights, shape and tokenizer
+    """
     out: Annotated[str, option("FOLDER")] = ""
-    """the run directory (default: the unfinished run with these settings in runs/, else runs/DATE-PRESET)"""
+    """the run directory (default: the unfinished run with these
+    settings in runs/, else runs/DATE-PRESET)
+    """
     resume: Annotated[str, option("auto|PATH")] = "auto"
-    """auto: resume the run in --out if its settings are the same; a run: resume it, without PRESET, also with more
-    --train.steps; a checkpoint: continue from it in a new --out"""
+    """auto: resume the run in --out if its settings are the same; a run: resume it, without PRESET,
+    also with more --train.steps; a checkpoint: continue from it in a new --out"""
     fresh: Flag = False
     """start a new run; an existing run in --out is an error without --force"""
     force: Flag = False
@@ -109,7 +113,9 @@ class Train(Command):
 
     @classmethod
     def defaults(cls, words: Sequence[str], given: Mapping[str, str], asks: bool) -> Train:
-        """The settings before flags: those of the preset or the resumed run, overridden by the file."""
+        """The settings before flags:
+        those of the preset or the resumed run, overridden by the file.
+        """
         resumed = given.get("--resume", "auto")
         is_resume = not words and "--config" not in given and resumed != "auto"
         if not words and "--config" not in given and not is_resume and not asks:
@@ -221,7 +227,8 @@ class Train(Command):
     def _print_config(
         self, config: RunConfig, own: own_text.OwnText | None, choice: Choice | None
     ) -> None:
-        """Print the settings as YAML; for `train text`, with the reasons for the chosen ones as comments.
+        """Print the settings as YAML; for `train text`,
+        with the reasons for the chosen ones as comments.
 
         Raises:
             UserError: the settings are invalid, as in training.
@@ -263,7 +270,8 @@ class Train(Command):
 def _check_output_dir(
     folder: Path, config: RunConfig, fresh: bool, force: bool, screen: Console
 ) -> None:
-    """Check that a folder is new, empty or a run with the same settings; `fresh` and `force` remove an existing run.
+    """Check that a folder is new, empty or a run with the same settings;
+    `fresh` and `force` remove an existing run.
 
     Raises:
         UserError: the folder holds something else, which is left unchanged.
@@ -306,7 +314,9 @@ def _check_output_dir(
 
 
 def _print_summary(run: Trainer, screen: Console, seconds: float, debug: bool = False) -> None:
-    """Print the final loss, the files of the run and the next commands; a failure here is only a warning."""
+    """Print the final loss, the files of the run and the next commands;
+    a failure here is only a warning.
+    """
     from llm_scratch.cli.commands.plan import compare_with_plan
 
     folder, best = run.folder, run.best
@@ -335,7 +345,9 @@ def _print_summary(run: Trainer, screen: Console, seconds: float, debug: bool = 
 
 
 def _measure_skills(run: Trainer, screen: Console) -> None:
-    """Print the skills of a model of the stories, save them as skills.json, and redraw the loss with the entropy floor."""
+    """Print the skills of a model of the stories,
+    save them as skills.json, and redraw the loss with the entropy floor.
+    """
     from llm_scratch.cli.skills import print_skills
     from llm_scratch.loading import load
 
