@@ -9,9 +9,10 @@ import torch
 import yaml
 from torch.nn import functional as F
 
+from llm_scratch.cli.commands.import_model import tokenizer_named
 from llm_scratch.errors import CHECKPOINT, DATA, UserError
 from llm_scratch.interop import litgpt
-from llm_scratch.loading import Options, load, read, tokenizer_named
+from llm_scratch.loading import Options, load, read
 from llm_scratch.tokenizers import TOKENIZERS
 
 V, T, C, H, LAYERS = 37, 12, 24, 3, 2
