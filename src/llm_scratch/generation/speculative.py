@@ -72,9 +72,7 @@ def speculate(
     with eval_mode(model):
         while context_overflow == "slide" or size is None or idx.shape[1] <= size:
             S = idx.shape[1]
-            draft, q = _draft(
-                propose, idx, draft_tokens if size is None else min(draft_tokens, size - S)
-            )
+            draft, q = _draft(propose, idx, draft_tokens, size)
             longer, n = torch.cat([idx, draft], dim=1), draft.shape[1]
             logits = cached_model(longer, n + 1)
             for i in range(n + 1):
@@ -168,10 +166,13 @@ def lookup(
     )
 
 
-def _draft(propose: Propose, idx: Tensor, max_tokens: int) -> tuple[Tensor, Tensor]:
-    """Draft tokens and their distributions; none without space for one."""
-    if max_tokens > 0:
-        return propose(idx, max_tokens)
+def _draft(
+    propose: Propose, idx: Tensor, draft_tokens: int, size: int | None
+) -> tuple[Tensor, Tensor]:
+    """Draft tokens and their distributions; none in a full context of `size` tokens."""
+    space = draft_tokens if size is None else min(draft_tokens, size - idx.shape[1])
+    if space > 0:
+        return propose(idx, space)
     return idx[:, :0], torch.empty(1, 0, 0, device=idx.device)
 
 
