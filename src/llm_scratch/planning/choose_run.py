@@ -254,9 +254,12 @@ def _open_shards(chooser: _Chooser) -> tuple[Corpus, TextFacts, list[str]]:
     sample = text_facts(documents)
     characters = round(index.done.text_bytes / sample.bytes_per_character)
     facts = replace(
-        sample, n_bytes=index.done.text_bytes, n_characters=characters, n_documents=index.done.documents,
+        sample,
+        n_bytes=index.done.text_bytes,
+        n_characters=characters,
+        n_documents=index.done.documents,
         n_lines=round(sample.n_lines * characters / sample.n_characters),
-    )  # fmt: skip
+    )
     chooser.reasons |= {"tokenizer": "that of the shards", "split": "its end"}
     return corpus, facts, documents
 
@@ -347,5 +350,9 @@ def _choose_steps(
     chooser.take("intervals", intervals)
     scale = steps / plan.steps
     return replace(
-        plan, steps=steps, passes=None if plan.passes is None else plan.passes * scale, look_seconds=eval_seconds, sample_seconds=samples
-    )  # fmt: skip
+        plan,
+        steps=steps,
+        passes=None if plan.passes is None else plan.passes * scale,
+        look_seconds=eval_seconds,
+        sample_seconds=samples,
+    )

@@ -372,10 +372,17 @@ def skill_levels(curve: Curve) -> Finding | None:
 
 CHECKS: dict[str, Callable[[Curve], Finding | None]] = {
     "divergence": divergence,
-    "initial loss": first_loss, "warmup": warmup, "learning rate": learning_rate, "progress": progress, "gradient": gradient,
-    "overfitting": overfitting, "length": undertrained, "text": data,
-    "floor": distance_to_floor, "skills": skill_levels,
-}  # fmt: skip
+    "initial loss": first_loss,
+    "warmup": warmup,
+    "learning rate": learning_rate,
+    "progress": progress,
+    "gradient": gradient,
+    "overfitting": overfitting,
+    "length": undertrained,
+    "text": data,
+    "floor": distance_to_floor,
+    "skills": skill_levels,
+}
 
 
 def diagnose(
