@@ -263,7 +263,8 @@ class Drawing:
     def _inside(self, left: float, top: float, right: float, bottom: float) -> None:
         if left < 4 or top < 4 or right > WIDTH - 4 or bottom > self.height - 4:
             raise ValueError(
-                f"{self.title}: {left:.0f},{top:.0f} to {right:.0f},{bottom:.0f} is not on the paper"
+                f"{self.title}: {left:.0f},{top:.0f} to {right:.0f},{bottom:.0f} is not on the"
+                " paper"
             )
 
 

@@ -114,7 +114,10 @@ Divide each row of a table (a list of lists) by the sum of that row. Return the 
         (
             "First write it for a single row.",
             "The sum belongs to the row, so compute it inside the loop over rows.",
-            "A list comprehension inside a list comprehension does it: for each row, for each number in it.",
+            (
+                "A list comprehension inside a list comprehension does it:"
+                " for each row, for each number in it."
+            ),
         ),
         start="""
 def row_shares(table):
@@ -152,7 +155,10 @@ What is its loss, in nats? Two digits after the point are enough; use a calculat
         (
             "The surprise of one letter is the negative natural logarithm of its probability.",
             "Take the surprise of each letter first, then combine the three.",
-            "The loss is the *mean* of the surprises. In Python: `math.log(p)` is the natural logarithm.",
+            (
+                "The loss is the *mean* of the surprises. In Python:"
+                " `math.log(p)` is the natural logarithm."
+            ),
         ),
     ),
     Exercise(
@@ -166,7 +172,10 @@ then find and fix the bug.
 """,
         (
             "Add up what it returns. Is it 1?",
-            "Which numbers must be in the sum below the fraction: those that went in, or those above the fraction?",
+            (
+                "Which numbers must be in the sum below the fraction:"
+                " those that went in, or those above the fraction?"
+            ),
             "Each power is divided by the sum of all powers.",
         ),
         start="""
@@ -205,7 +214,10 @@ the positions of its parents, and its slope with respect to each parent. The las
 The function should return the slope of the result with respect to every entry. It has one bug.
 """,
         (
-            "Which entries get a wrong slope: those that are used once, or those used more than once?",
+            (
+                "Which entries get a wrong slope:"
+                " those that are used once, or those used more than once?"
+            ),
             "A number that is used twice moves the result in two ways.",
             "Look at what happens to a parent's slope when a second share arrives.",
         ),
@@ -251,7 +263,10 @@ Try learning rates. Small ones reach 0. Above which learning rate does w grow wi
 Two digits after the point are enough.
 """,
         (
-            "Ten steps are enough to see whether w shrinks or grows. Double the rate until it grows.",
+            (
+                "Ten steps are enough to see whether w shrinks or grows."
+                " Double the rate until it grows."
+            ),
             "Write down what one step does: w becomes w times some number. Which number?",
             "w shrinks as long as that number is between minus one and one.",
         ),
@@ -269,7 +284,10 @@ Answer with the letter.
         (
             "Look at 0.7: what does `backward` do with a slope that is already there?",
             "Try it: call `backward()` of the same loss twice and print `.grad` in between.",
-            "A number that is used twice gets a share from each use. Across steps that is not wanted.",
+            (
+                "A number that is used twice gets a share from each use."
+                " Across steps that is not wanted."
+            ),
         ),
     ),
 )

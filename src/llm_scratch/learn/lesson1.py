@@ -108,7 +108,10 @@ each further one `stride` tokens later. Every token of a window needs the token 
 How many windows are there? Give a formula, without a loop.
 """,
         (
-            "Which is the last position at which a window may begin? Its last target is the last token.",
+            (
+                "Which is the last position at which a window may begin?"
+                " Its last target is the last token."
+            ),
             "How many of the numbers 0, stride, 2 * stride ... are at most that position?",
             "`-(-a // b)` divides and rounds up.",
         ),
@@ -145,7 +148,10 @@ comes. Return the pair of neighbors that comes most often. Of equally frequent p
         (
             "First count all pairs, then choose.",
             "A pair inside a word that comes five times comes five times.",
-            "`min` with a key that is a tuple does both rules at once: fewer is worse, then smaller is better.",
+            (
+                "`min` with a key that is a tuple does both rules at once:"
+                " fewer is worse, then smaller is better."
+            ),
         ),
         start="""
 def most_frequent_pair(words):
@@ -224,7 +230,10 @@ A batch of ids has shape ({0}, {1}). It goes through `nn.Embedding({2}, {3})`. W
 """,
         (
             "An embedding is a table. What is looked up for each id?",
-            "The first number of `nn.Embedding` says how many rows the table has, the second how long they are.",
+            (
+                "The first number of `nn.Embedding` says how many rows the table has,"
+                " the second how long they are."
+            ),
             "Every id is replaced by a row of the table; so one dimension is added.",
         ),
     ),

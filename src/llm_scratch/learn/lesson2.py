@@ -186,7 +186,10 @@ Try it, then find and fix the bug.
         (
             "Add up each row of the result.",
             "Whom does softmax share the weights among, at the moment?",
-            "Leave out the future *before* softmax: only entries up to the diagonal take part in the sum.",
+            (
+                "Leave out the future *before* softmax:"
+                " only entries up to the diagonal take part in the sum."
+            ),
         ),
         start="""
 import math
@@ -245,7 +248,10 @@ Draw two lists of {0} random numbers, each -1 or 1 with equal chance, and take t
 few thousand times. What is the standard deviation of the results? Give the exact value that you suspect.
 """,
         (
-            "`statistics.pstdev(results)` gives the standard deviation; `random.choice((-1, 1))` a number.",
+            (
+                "`statistics.pstdev(results)` gives the standard deviation;"
+                " `random.choice((-1, 1))` a number."
+            ),
             "Try other lengths: four times the length gives how many times the deviation?",
             "Section 2.3 says how the spread of such a sum grows.",
         ),

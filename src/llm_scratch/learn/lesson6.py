@@ -72,7 +72,10 @@ from `peak`, and would reach 0 at step `total`.
         (
             "Two cases: before step `warmup`, and from there on.",
             "In the warm-up, step 0 has one part of `warmup`, step 1 two parts, and so on.",
-            "In the fall: which share of its steps is already done? The rate is the rest of `peak`.",
+            (
+                "In the fall: which share of its steps is already done?"
+                " The rate is the rest of `peak`."
+            ),
         ),
         start="""
 def learning_rate(step, total, peak, warmup):
@@ -111,7 +114,10 @@ Answer with the letter.
 """,
         (
             "What does a plain window begin with, most of the time?",
-            "Rows of one document have different lengths, and some places stay empty. What is that paid for?",
+            (
+                "Rows of one document have different lengths, and some places stay empty."
+                " What is that paid for?"
+            ),
             "In 6.3, look at what is counted about plain windows.",
         ),
     ),
