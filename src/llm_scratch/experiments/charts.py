@@ -292,11 +292,16 @@ def arms_legend(names: Sequence[str]) -> Html:
 
 
 CHART_STYLE = """
-.tiles { grid-template-columns: repeat(auto-fill, minmax(10rem, 1fr)) } figcaption { margin-top: .5rem }
+.tiles { grid-template-columns: repeat(auto-fill, minmax(10rem, 1fr)) }
+figcaption { margin-top: .5rem }
 .numbers td { white-space: nowrap }
-svg .arm0 { --c: var(--floor) } svg .arm1 { --c: var(--val) } svg .arm2 { --c: var(--bar) } svg .arm3 { --c: var(--ok) }
+svg .arm0 { --c: var(--floor) }
+svg .arm1 { --c: var(--val) }
+svg .arm2 { --c: var(--bar) }
+svg .arm3 { --c: var(--ok) }
 svg .arm4 { --c: #b0579f } svg .arm5 { --c: #b58900 } svg .arm6 { --c: #2aa198 }
-svg .label { fill: var(--ink); font-weight: 600; font-size: 13px; paint-order: stroke; stroke: var(--paper); stroke-width: 4px }
+svg .label { fill: var(--ink); font-weight: 600; font-size: 13px; paint-order: stroke;
+  stroke: var(--paper); stroke-width: 4px }
 svg .dot { fill: var(--c); stroke: var(--paper); stroke-width: 1.2 }
 svg .ring { fill: var(--paper); stroke: var(--c); stroke-width: 1.4; opacity: .8 }
 svg .mean { stroke: var(--c); stroke-width: 2.5 }
@@ -306,7 +311,9 @@ svg .margin { fill: var(--track); opacity: .8 }
 svg .curve { fill: none; stroke: var(--c); stroke-width: 2.2; stroke-linejoin: round }
 svg .band { fill: var(--c); opacity: .16 }
 .verdicts { list-style: none; padding: 0; margin: 1rem 0 }
-.verdicts li { border-left: .3rem solid var(--line); padding: .15rem 0 .15rem .9rem; margin: .7rem 0; font-size: 1.06rem }
+.verdicts li { border-left: .3rem solid var(--line); padding: .15rem 0 .15rem .9rem;
+  margin: .7rem 0; font-size: 1.06rem }
 .verdicts li.better { border-color: var(--ok) } .verdicts li.worse { border-color: var(--problem) }
-.verdicts li.failures { border-color: var(--warning) } .verdicts li.equivalent { border-color: var(--bar) }
+.verdicts li.failures { border-color: var(--warning) }
+.verdicts li.equivalent { border-color: var(--bar) }
 """
