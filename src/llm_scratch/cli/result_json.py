@@ -365,7 +365,7 @@ def contribution_json(part: Contribution) -> dict[str, Any]:
 
 def ablation_json(ablation: Ablation, skills: Sequence[SkillChange] | None) -> dict[str, Any]:
     """The model with parts switched off; `skills` is null where they were not asked for."""
-    changes = skills and [
+    changes = skills if skills is None else [
         {
             "skill": change.skill,
             "accuracy": change.accuracy,

@@ -127,8 +127,7 @@ def _prose(topic: str) -> list[str]:
 
 
 def files(argument: str) -> list[str]:
-    """Your own text: a file, a folder,
-    a pattern like books/*.txt or books/**/*.txt, or a list of these.
+    """Your own text: a file, a folder, a pattern like books/*.txt or books/**/*.txt, or a list.
 
     The files of a folder or pattern are sorted by name.
     """
@@ -310,9 +309,7 @@ DOWNLOADED = {"verdict": "the-verdict.txt", "shakespeare": "tinyshakespeare.txt"
 
 
 def on_this_machine(name: str) -> Path | None:
-    """Path of the local copy of a downloaded source,
-    checked by size; None if `read` would download it.
-    """
+    """Path of the local copy of a downloaded source, of the right size; None without one."""
     folders = [cache_folder()]
     if data_folder := os.environ.get("LLM_SCRATCH_DATA"):
         folders.insert(0, expand_user(data_folder))
@@ -337,6 +334,4 @@ SOURCES: dict[str, Callable[[str], list[str]]] = {
     "file": files,
     "shards": shards,
 }
-"""Name -> function of the text after the colon that returns the documents:
-`stories` of "stories:500" gets "500".
-"""
+"""Name -> function that returns the documents; `stories` of "stories:500" gets "500"."""

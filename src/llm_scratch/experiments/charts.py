@@ -1,5 +1,4 @@
-"""Charts of an experiment as inline SVGs that take their colors from the page:
-seeds, differences, curves.
+"""Charts of an experiment as inline SVGs in the colors of the page: seeds, differences, curves.
 
 Tests: tests/experiments/test_charts.py.
 """
@@ -21,9 +20,7 @@ LABEL_OFFSET = 16
 """Pixels from the label of a row down to its dots."""
 N_COLORS = 6
 HIDDEN_SHARE = 0.15
-"""Share of the evaluations, at the start,
-that do not set the height of the curves: the loss falls steeply there.
-"""
+"""Share of the first evaluations that do not set the height of the curves: the loss falls fast."""
 PIXELS_PER_LETTER = 7.6
 
 
@@ -37,9 +34,7 @@ class SeedValues:
 
 @dataclass(frozen=True)
 class ArmCurve:
-    """The validation loss of an arm over training:
-    mean and range over its seeds at each evaluation, all [n].
-    """
+    """Validation loss of an arm over training: mean and range over its seeds, all [n]."""
 
     arm: str
     tokens: np.ndarray
@@ -134,8 +129,7 @@ def _svg(parts: Sequence[Html], width: int, height: float, label: str, class_: s
 
 
 def seeds_chart(arms: Sequence[SeedValues], unit: str, width: int, class_: str = "") -> Html:
-    """A row of dots for each arm, one for each seed;
-    lines join the runs of a seed, a mark is the mean.
+    """A row of dots for each arm, one a seed; lines join the runs of a seed, a mark is the mean.
 
     Args:
         arms: the reference first; at least one has a value.

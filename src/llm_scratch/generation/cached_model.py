@@ -94,8 +94,7 @@ class CachedModel:
             self.cache.select_rows(rows)
 
     def append(self, cache: KVCache, idx: Tensor) -> None:
-        """Use a cache of `model.new_cache`;
-        tokens that it shares with idx [B, S] are not read again.
+        """Use a cache of `model.new_cache`; what it shares with idx [B, S] is not read again.
 
         Raises:
             UserError: the model has no cache.

@@ -35,9 +35,7 @@ TABLE = """
     final_norm.shift                  ln_f/b            ln_f.bias               ln_f.bias
     out_head.weight                   -                 lm_head.weight          lm_head.weight
 """
-"""Names of the tensors in each format; # is the number of a layer, and `#.` of ours is
-`trf_blocks.#.`.
-"""
+"""Names of the tensors; # is the number of a layer, and `#.` of ours is `trf_blocks.#.`."""
 HEAD, EMBEDDING = "out_head.weight", "tok_emb.weight"
 
 

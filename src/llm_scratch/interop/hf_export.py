@@ -1,5 +1,4 @@
-"""Export a model to a transformers folder:
-written to a temporary folder, reloaded, compared, then renamed.
+"""Export a model to a transformers folder: write it, reload it, compare the two, then rename it.
 
 Biases of query, key and value, which GPT2LMHeadModel always has, are written as 0 if the model has
 none. Models that it cannot express are rejected with the reason.
@@ -179,9 +178,7 @@ def check_continuation(
 
 @torch.inference_mode()
 def logits_differ(model: LanguageModel, theirs: Any) -> float:
-    """The largest difference between the logits of two models on
-    random tokens, relative to the largest.
-    """
+    """The largest difference between the logits of two models, relative to the largest logit."""
     cfg = model.cfg
     draw = torch.Generator().manual_seed(0)
     ids = torch.randint(
@@ -193,9 +190,7 @@ def logits_differ(model: LanguageModel, theirs: Any) -> float:
 
 
 def sample_texts(tokenizer: Tokenizer, n: int) -> list[str]:
-    """Deterministic texts to compare tokenizers:
-    random tokens and, except for characters, any Unicode.
-    """
+    """Deterministic texts to compare tokenizers: random tokens and, but for characters, Unicode."""
     draw, special = random.Random(0), end_of_text(tokenizer)
     known = [i for i in range(tokenizer.n_vocab) if i != special]
     texts = [tokenizer.decode(draw.choices(known, k=draw.randrange(1, 60))) for _ in range(n)]

@@ -59,8 +59,9 @@ def one_table(rows: Sequence[Row], per_block: int = PER_BLOCK) -> bytes:
 
 
 def table(blocks: Sequence[bytes], keys: Sequence[bytes]) -> bytes:
-    """The blocks, an empty block, the block about the blocks (each under
-    a key that none in it exceeds), the footer.
+    """The blocks, an empty block, the block about the blocks, the footer.
+
+    In the block about the blocks, each stands under a key that none in it exceeds.
     """
     out, handles = b"", []
     for data in [*blocks, block([])]:
@@ -72,9 +73,7 @@ def table(blocks: Sequence[bytes], keys: Sequence[bytes]) -> bytes:
 
 
 def block(rows: Sequence[Row], kind: int = 0, restart: int = RESTART) -> bytes:
-    """Rows, each key as what differs from the last one;
-    the places of those in full; the trailer.
-    """
+    """Rows, each key as its difference from the last; the places of whole keys; the trailer."""
     body, last, restarts = b"", b"", [0]
     for n, (key, value) in enumerate(rows):
         if n and n % restart == 0:

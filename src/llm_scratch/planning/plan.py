@@ -1,5 +1,4 @@
-"""Predict a run before it starts: parameters, FLOPs,
-memory and time on this machine, and what fits if it does not.
+"""Predict a run's parameters, FLOPs, memory and time on this machine, and what fits if it does not.
 
 Memory is estimated without allocating (memory_estimate.py); time is measured for about three
 seconds (step_timing.py).
@@ -271,9 +270,7 @@ def _peak_memory(
 def _save_copy_bytes(
     config: RunConfig, memory: MemoryEstimate, steps: int, free: int | None
 ) -> int:
-    """Bytes of the copy that background saves need,
-    or 0 if the run makes none; `free` remains beside the rest.
-    """
+    """Bytes of the copy that background saves need, or 0 without one; `free` remains for it."""
     size = memory.weights + memory.optimizer
     first_save = min(config.train.save_every, config.train.eval_every)
     is_async = first_save < steps and should_save_async(config.system.async_save, size, free)
@@ -283,8 +280,9 @@ def _save_copy_bytes(
 def _fit(
     config: RunConfig, available: int | None, peak_of: Callable[[RunConfig], int]
 ) -> tuple[int | None, bool, int]:
-    """How a run fits into memory:
-    micro-batches (None: not at all), activation checkpointing, and the peak.
+    """How a run fits into memory: micro-batches, activation checkpointing, and the peak.
+
+    Micro-batches are None if it does not fit at all.
 
     The fewest micro-batches are tried first, as they cost almost nothing; then activation
     checkpointing, which costs a third of the time.
@@ -308,9 +306,7 @@ def _fit(
 
 
 def measured(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """What a run took according to its metrics.jsonl,
-    under the names of `Plan`; missing values are left out.
-    """
+    """What a run took according to its metrics.jsonl, by the names of `Plan`, where known."""
     steps = [row for row in rows if "seconds" in row]
     took: dict[str, float] = {}
     if steps:

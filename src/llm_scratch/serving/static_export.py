@@ -13,6 +13,7 @@ import json
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -82,9 +83,7 @@ def bundle(sources: Mapping[str, str]) -> str:
     script = ['"use strict";', "const modules = {};"]
     for name in TopologicalSorter(graph).static_order():
         exported = EXPORT.findall(sources[name])
-        body = EXPORT.sub(
-            "", IMPORT.sub(lambda found, name=name: _as_constant(name, found), sources[name])
-        )  # type: ignore[misc]
+        body = EXPORT.sub("", IMPORT.sub(partial(_as_constant, name), sources[name]))
         if left := re.search(r"^(?:import|export)\b.*", body, re.MULTILINE):
             raise ValueError(f"{name}: cannot be bundled: {left[0]}")
         script.append(

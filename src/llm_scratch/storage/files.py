@@ -72,8 +72,7 @@ filesystem = FileSystem()
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Context manager for an atomic write:
-    yields a temporary path that is renamed to `path` at the end.
+    """Context manager for an atomic write: yields a temporary path, renamed to `path` at the end.
 
     After an exception the temporary file is removed. The data is flushed before the rename, so a
     power cut leaves the old file or the new one.
@@ -92,8 +91,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Context manager for a folder that appears whole:
-    yields a temporary folder that is renamed to `path` at the end.
+    """Context manager for a folder that appears whole: yields a temporary one, renamed at the end.
 
     After an exception the temporary folder is removed. Files that must survive a power cut are
     flushed by the caller, as `FileSystem.write` does.
@@ -156,9 +154,7 @@ def _is_running(pid: int) -> bool:
 
 
 def is_new_or_empty(path: Path) -> bool:
-    """Whether a folder can be filled at `path` without touching anything:
-    nothing is there, or an empty folder.
-    """
+    """Whether a folder can be filled at `path` without touching anything: none, or an empty one."""
     return not path.exists() or (path.is_dir() and not any(path.iterdir()))
 
 

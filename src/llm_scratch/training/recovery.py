@@ -107,9 +107,7 @@ class Recovery:
         self.counts = RecoveryState()
 
     def accept(self, loss: Tensor, norm: Tensor) -> Tensor:
-        """Whether an enqueued step may change the weights:
-        a bool tensor on the device of its loss.
-        """
+        """Whether an enqueued step may change the weights: a bool tensor on its loss's device."""
         return self.spikes.accept(loss, norm)
 
     def decide(self, accepted: bool) -> Decision:
