@@ -176,9 +176,7 @@ def _table(shown: Sequence[DecodingSample]) -> str:
 def _article(
     method: DecodingSample, number: int, prompt: str, repeated: Mapping[tuple[int, int], str]
 ) -> str:
-    """One method: what it does, its flags and its texts;
-    a text that was shown before is only named.
-    """
+    """One method: what it does, its flags and texts; repeated texts are only named."""
     texts = ""
     for sample, pieces in enumerate(method.samples):
         if (before := repeated.get((number, sample))) is not None:

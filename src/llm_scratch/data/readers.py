@@ -101,9 +101,7 @@ Chunk = tuple[Part, ...]
 
 @dataclass(frozen=True)
 class Source:
-    """An opened source: `metadata` identifies it,
-    `size` is in bytes, `parts()` iterates over it.
-    """
+    """An opened source: `metadata` identifies it, `size` is in bytes, `parts()` iterates."""
 
     metadata: dict[str, Any]
     size: int

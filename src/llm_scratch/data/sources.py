@@ -185,17 +185,13 @@ def _as_pattern(path: Path) -> str:
 
 
 def is_run_directory(folder: Path) -> bool:
-    """Whether a folder is a run of `llm-scratch train` or `import`,
-    possibly without a checkpoint yet.
-    """
+    """Whether a folder is a run of `llm-scratch train` or `import`, even without a checkpoint."""
     has_run_files = (folder / "ckpt").is_dir() or (folder / "env.json").is_file()
     return (folder / "config.yaml").is_file() and has_run_files
 
 
 def path_list(argument: str) -> list[str] | None:
-    """Parse a JSON list of paths such as `["a.txt", "b.txt"]`;
-    None for anything else, such as `[ab].txt`.
-    """
+    """Parse a JSON list of paths such as `["a.txt", "b.txt"]`; None for other text: `[ab].txt`."""
     try:
         values = json.loads(argument) if argument.startswith("[") else None
     except (ValueError, RecursionError):

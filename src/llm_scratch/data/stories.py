@@ -58,9 +58,7 @@ class Story:
 
 
 def _beats(plan: str) -> Pieces:
-    """Compile "beat beat? beat": one sentence per beat;
-    a beat with "?" occurs in half of the stories.
-    """
+    """Compile "beat beat? beat": one sentence a beat; one with "?" is in half of the stories."""
     pieces: list[str | Pick] = []
     for beat in plan.split():
         patterns = {**BEATS, **SCENES}[beat.rstrip("?")]

@@ -68,9 +68,7 @@ def export_hf(model: LanguageModel, tokenizer: Tokenizer, folder: str | Path) ->
 
 
 def write(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write config.json, model.safetensors, tokenizer.json,
-    tokenizer_config.json and generation_config.json.
-    """
+    """Write config.json, generation_config.json, model.safetensors and the tokenizer's files."""
     eot = end_of_text(tokenizer)
     config = to_config(model.cfg, model.start_id, eot)
     write_tokenizer(tokenizer, folder, model.cfg.context_length, model.start_id)

@@ -112,9 +112,7 @@ def header(n_shards: int = 1, endianness: int = 0) -> bytes:
 def entry(
     dtype: int, shape: Iterable[int], shard: int, offset: int, size: int, checksum: int
 ) -> bytes:
-    """BundleEntryProto: {1 dtype, 2 shape {2 dim {1 size}},
-    3 shard, 4 offset, 5 size, 6 crc32c}.
-    """
+    """BundleEntryProto: {1 dtype, 2 shape {2 dim {1 size}}, 3 shard, 4 offset, ... 6 crc32c}."""
     dims = b"".join(part(2, number(1, n)) for n in shape)
     return (
         number(1, dtype)

@@ -43,9 +43,7 @@ def _row_counts(rng: Random) -> tuple[Any, ...]:
 
 
 def _graph(rng: Random) -> tuple[Any, ...]:
-    """A computation as a list:
-    for each number (its parents' positions, its slopes with respect to them).
-    """
+    """A computation as a list: for each number (positions of its parents, its slopes)."""
     nodes: list[tuple[list[int], list[float]]] = [([], []), ([], [])]
     for n in range(2, rng.randint(4, 7)):
         parents = [rng.randrange(n - 1), n - 1]  # each number is used by the next, so all count

@@ -25,9 +25,7 @@ MIN_POINTS = 6  # rows from which a trend is visible
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of a check: its severity, a summary,
-    the evidence in numbers, and what to try, if anything.
-    """
+    """The result of a check: severity, summary, evidence in numbers, and what to try."""
 
     state: Severity
     summary: str

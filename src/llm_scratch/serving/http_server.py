@@ -138,9 +138,7 @@ class Handler(BaseHTTPRequestHandler):
         )
 
     def do_GET(self) -> None:
-        """Answer with a static file;
-        the URL with the secret sets the cookie and leads to the page.
-        """
+        """Answer with a static file; the URL with the secret sets the cookie first."""
         self._answer(self._get)
 
     do_HEAD = do_GET

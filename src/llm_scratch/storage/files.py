@@ -26,9 +26,7 @@ class FileSystem:
         path.mkdir(parents=True, exist_ok=True)
 
     def write(self, path: Path, pieces: Iterable[bytes | memoryview]) -> None:
-        """Write and flush a new file:
-        its content is durable, its name once its folder is flushed.
-        """
+        """Write and flush a new file; its name is durable once its folder is flushed."""
         with path.open("wb") as file:
             for piece in pieces:
                 file.write(piece)
@@ -36,9 +34,7 @@ class FileSystem:
             os.fsync(file.fileno())
 
     def append(self, file: FileIO, offset: int, data: bytes) -> int:
-        """Write to an open file from `offset` on;
-        returns the bytes written, durable once flushed.
-        """
+        """Write to an open file at `offset`; returns the bytes written, durable once flushed."""
         file.seek(offset)
         return file.write(data)
 
@@ -53,9 +49,7 @@ class FileSystem:
             os.close(number)
 
     def rename(self, old: Path, new: Path) -> None:
-        """Rename a file or folder, replacing a file;
-        after a power cut it has one of the two names.
-        """
+        """Rename a file or folder, replacing a file; a power cut leaves one of the two names."""
         os.replace(old, new)
 
     def remove(self, path: Path) -> None:

@@ -78,9 +78,7 @@ class Distributed:
         return values[0]
 
     def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """Broadcast rank 0's tensors one at a time,
-        so each rank holds at most one full tensor it does not own.
-        """
+        """Broadcast rank 0's tensors one by one: a rank holds one at most that is not its own."""
         if self.size == 1:
             yield from tensors.items()
             return

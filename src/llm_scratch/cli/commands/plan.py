@@ -135,8 +135,9 @@ def _run(name: str) -> Path:
 
 
 def make_prediction(config: RunConfig, requested: str, screen: Console) -> Prediction:
-    """Predict a run: read the text, estimate memory,
-    time a few steps. An unreadable text is left out.
+    """Predict a run: read the text, estimate memory, time a few steps.
+
+    A text that cannot be read is left out.
     """
     import torch
 
@@ -158,8 +159,9 @@ def make_prediction(config: RunConfig, requested: str, screen: Console) -> Predi
 def print_plan(
     config: RunConfig, folder: Path, device: str, corpus: Corpus, screen: Console
 ) -> Prediction | None:
-    """Print the plan of a new run in one line;
-    None for a resumed run, or one shorter than its planning.
+    """Print the plan of a new run in one line.
+
+    Returns None for a resumed run, and for one shorter than its planning.
     """
     import torch
 
@@ -230,9 +232,7 @@ def check_fits(
 
 
 def compare_with_plan(folder: Path) -> str | None:
-    """Predicted and measured memory and time of a run in one line;
-    None for a run without a plan.
-    """
+    """Predicted and measured memory and time of a run in one line; None without a plan."""
     from llm_scratch.planning.plan import measured, read_plan
 
     plan, result = read_plan(folder), measured(open_run(folder).metrics)
