@@ -136,9 +136,14 @@ def plan_and_print(
     for name, run in plan.plans.items():
         flops = format_count(run.flops_per_token * run.tokens)
         grid.add_row(
-            name, format_count(run.parameters), f"{run.steps:,}", format_count(run.tokens), flops,
-            format_duration(run.seconds), format_bytes(run.peak_memory),
-        )  # fmt: skip
+            name,
+            format_count(run.parameters),
+            f"{run.steps:,}",
+            format_count(run.tokens),
+            flops,
+            format_duration(run.seconds),
+            format_bytes(run.peak_memory),
+        )
     screen.print(grid)
     done = f", {plan.n_done} of them done" if plan.n_done else ""
     searched = f" after {plan.n_search} runs of the search" if plan.n_search else ""

@@ -334,9 +334,16 @@ def run_once(
         last |= row
     tokens = int(last.get("tokens", 0))
     return RunResult(
-        job.arm, job.seed, state, value, reason, int(last.get("step", 0)), tokens,
-        float(tokens * flops_per_token(job.config.model)), float(last.get("elapsed", 0.0)),
-    )  # fmt: skip
+        job.arm,
+        job.seed,
+        state,
+        value,
+        reason,
+        int(last.get("step", 0)),
+        tokens,
+        float(tokens * flops_per_token(job.config.model)),
+        float(last.get("elapsed", 0.0)),
+    )
 
 
 def _claim(folder: Path, experiment: Experiment) -> None:
