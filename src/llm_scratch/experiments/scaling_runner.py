@@ -35,6 +35,7 @@ from llm_scratch.experiments.runner import (
     Session,
     check_folder_names,
     folder_name,
+    one_by_one,
     settings_file,
 )
 from llm_scratch.experiments.scaling import ScalingFit, fit_scaling_law, parabola_minimum
@@ -182,7 +183,12 @@ def run_scaling(
     distributions()
     folder = Path(folder)
     session = Session(
-        folder, find_metric("bits_per_byte"), Corpora(), device, callback or ExperimentCallback()
+        folder,
+        find_metric("bits_per_byte"),
+        Corpora(),
+        device,
+        callback or ExperimentCallback(),
+        one_by_one,
     )
     configs = _configs(experiment, session.corpora)
     predicted = configs.pop(PREDICTED, None)
