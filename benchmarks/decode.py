@@ -35,23 +35,13 @@ CFG = {
     "drop_rate": 0.0,
     "qkv_bias": True,
 }
-READ = (
-    12 * 12 * 768 * 768 + 50257 * 768
-)  # numbers that are read for each token: the matrices of the blocks and the head
+# numbers that are read for each token: the matrices of the blocks and the head
+READ = 12 * 12 * 768 * 768 + 50257 * 768
 BYTES = {"fp32": 4, "bf16": 2, "int8": 1, "int4": 0.5625}
-ONE_ROW = (
-    "ours-fp32-compiled",
-    "ours-bf16-compiled",
-    "llama-f32",
-    "llama-q8_0",
-    "llama-q4_0",
-)  # measured for one row only
-COMPILED = (
-    "fp32-compiled",
-    "bf16-compiled",
-    "int8-compiled",
-    "int4-compiled",
-)  # model/compiled.py; compiled before the clock runs
+# measured for one row only
+ONE_ROW = ("ours-fp32-compiled", "ours-bf16-compiled", "llama-f32", "llama-q8_0", "llama-q4_0")
+# model/compiled.py; compiled before the clock runs
+COMPILED = ("fp32-compiled", "bf16-compiled", "int8-compiled", "int4-compiled")
 PAIRS = {  # key: slow, fast
     "fp32": ("hf-dynamic", "ours-fp32"),
     "fp32_static": ("hf-static", "ours-fp32"),
@@ -227,9 +217,8 @@ def measure(
                 if turn:  # the first round warms up
                     row["first"].append(answer["first"])
                     row["others"].append(answer["others"])
-                    row["bandwidth"].append(
-                        (before + bandwidth()) / 2
-                    )  # neighbours change it from one second to the next
+                    # neighbours change it from one second to the next
+                    row["bandwidth"].append((before + bandwidth()) / 2)
                     if name.startswith("ours"):
                         row["forward"].append(ask(name, [batch, prompt, 0])["first"])
                 row |= {"peak": answer["peak"], "ids": answer["ids"]}

@@ -175,9 +175,8 @@ def main() -> int:
     collector, began = Collector(), time.time()
     markers = "not gpu and not network" + ("" if asked.slow else " and not slow")
     os.chdir(ROOT)
-    sys.path.remove(
-        str(Path(__file__).resolve().parent)
-    )  # where tests that say `import reliability` would find this file
+    # where tests that say `import reliability` would find this file
+    sys.path.remove(str(Path(__file__).resolve().parent))
     code = pytest.main(
         ["-q", "-p", "no:cacheprovider", "-m", markers, *(asked.paths or ["tests"])],
         plugins=[collector],

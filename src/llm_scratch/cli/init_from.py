@@ -173,11 +173,8 @@ def fork_run(path: Path, out: str) -> Path:
         )
     with atomic_folder(folder) as part:
         shutil.copytree(path, part / "ckpt" / path.name)
-        for name in (
-            "config.yaml",
-            "metrics.jsonl",
-            "samples.md",
-        ):  # training removes entries of later steps
+        # training removes entries of later steps
+        for name in ("config.yaml", "metrics.jsonl", "samples.md"):
             if (run / name).is_file():
                 shutil.copy(run / name, part)
     return folder

@@ -107,9 +107,8 @@ def run_name(source: str) -> str:
     parts = [part for part in Path(argument).parts if not re.search(r"[*?\[]", part)]
     name = Path(parts[-1]).stem if parts and not argument.startswith("[") else ""
     name = re.sub(r"\W+", "-", name).strip("-_")[:40]
-    return (
-        re.sub(r"-(\d+)$", r"_\1", name) or PRESET
-    )  # a number at the end counts runs of the same day
+    # a number at the end counts runs of the same day
+    return re.sub(r"-(\d+)$", r"_\1", name) or PRESET
 
 
 def fixed_settings(given: Mapping[str, str], file: str, base: RunConfig) -> tuple[str, ...]:

@@ -35,9 +35,8 @@ ROWS_PER_READ = 32  # of a table
 OPEN_FILE_BYTES = 1000  # cost of opening a file, as bytes read in the same time
 _SOLID = r"[^\s\udc80-\udcff]"  # neither blank nor a byte of a character split by the window
 _CUT = re.compile(rf"(?<={_SOLID})(?:(?= {_SOLID})|\n(?={_SOLID}))")
-_CUT_IN_FILE = re.compile(
-    rf"(?<={_SOLID})(?:(?= {_SOLID})|(?:\r\n?|\n)(?={_SOLID}))"
-)  # where line ends are not \n yet
+# where line ends are not \n yet
+_CUT_IN_FILE = re.compile(rf"(?<={_SOLID})(?:(?= {_SOLID})|(?:\r\n?|\n)(?={_SOLID}))")
 
 
 @dataclass(frozen=True)

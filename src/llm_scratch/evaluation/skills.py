@@ -114,18 +114,16 @@ def answer_log_probs(
     as a token does not see later ones.
     """
     eot = _end_of_text(tokenizer)
-    queries: list[
-        list[tuple[Row, int, Row]]
-    ] = []  # for each probe and answer: (row, length of the prompt, answer's ids)
+    # for each probe and answer: (row, length of the prompt, answer's ids)
+    queries: list[list[tuple[Row, int, Row]]] = []
     for probe in probes:
         prompt = (eot, *tokenizer.encode(probe.prompt))
         answers = [tuple(tokenizer.encode(answer)) for answer in (probe.answer, *probe.others)]
         queries.append([(prompt + answer[:-1], len(prompt), answer) for answer in answers])
     longest = longest_rows(row for answers_of_probe in queries for row, _, _ in answers_of_probe)
     rows = {row: number for number, row in enumerate(dict.fromkeys(longest.values()))}
-    targets: list[list[tuple[int, int, int]]] = [
-        [] for _ in rows
-    ]  # for each row: (index of the answer, position, token)
+    # for each row: (index of the answer, position, token)
+    targets: list[list[tuple[int, int, int]]] = [[] for _ in rows]
     n_answers = 0
     for answers_of_probe in queries:
         for row, start, answer in answers_of_probe:

@@ -259,9 +259,8 @@ def validation_half(corpus: Corpus, first: bool) -> Corpus:
     if eot is not None:
         next_start = next((i for i in range(cut, len(corpus.val) - 1) if corpus.val[i] == eot), cut)
         cut = next_start if next_start < 3 * len(corpus.val) // 4 else cut
-    val = (
-        corpus.val[: cut + 1] if first else corpus.val[cut:]
-    )  # both halves have the separator between them
+    # both halves have the separator between them
+    val = corpus.val[: cut + 1] if first else corpus.val[cut:]
     return replace(corpus, val=val, val_bytes=count_bytes(val, corpus.tokenizer))
 
 

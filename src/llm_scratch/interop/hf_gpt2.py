@@ -97,6 +97,7 @@ def config_to(cfg: GPTConfig) -> dict[str, Any]:
     }
 
 
+# causal masks in old files
 GPT2 = Family(
     "gpt",
     "GPT2LMHeadModel",
@@ -104,7 +105,5 @@ GPT2 = Family(
     config_to,
     HF,
     HF_PREFIX,
-    ignored=re.compile(
-        r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias"
-    ),  # causal masks in old files
+    ignored=re.compile(r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias"),
 )

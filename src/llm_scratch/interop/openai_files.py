@@ -53,9 +53,8 @@ def find_or_download(model_size: str = "124M", models_dir: str | Path = "gpt2") 
             return candidate
     missing = [name for name in NEEDED if not (folder / name).is_file()]
     try:
-        for name in sorted(
-            missing, key=lambda name: name in WEIGHTS[1:]
-        ):  # index and data last: if both exist, all files do
+        # index and data last: if both exist, all files do
+        for name in sorted(missing, key=lambda name: name in WEIGHTS[1:]):
             row = f"gpt2/{model_size}/{name}"
             get(folder / name, FILES.get(row, Remote((f"{ADDRESS}/{model_size}/{name}",))))
     except RequestError as e:

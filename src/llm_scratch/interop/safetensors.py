@@ -30,9 +30,8 @@ MAX_DIMS = 8
 DTYPES = {name: dtype for dtype, name in safetensors_writer.DTYPES.items()}
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-DEVICES = re.compile(
-    r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE
-)  # reserved names on Windows
+# reserved names on Windows
+DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 class Entry(NamedTuple):
@@ -156,9 +155,8 @@ def read_header(path: Path) -> dict[str, Entry]:
         raise UserError(
             f"cannot read {path}: {e.strerror}; check the path and its permissions", CHECKPOINT
         ) from None
-    if (
-        many := sum(map(text.count, (b",", b":", b"[", b"{")))
-    ) > MAX_PARTS:  # parsed, it takes 20 times the memory of the text
+    # parsed, it takes 20 times the memory of the text
+    if (many := sum(map(text.count, (b",", b":", b"[", b"{")))) > MAX_PARTS:
         raise _damaged(
             path,
             f"its header has {many:,} parts; expected at most {MAX_PARTS:,}, enough for 3,000"

@@ -284,9 +284,8 @@ def set_parameters(model: LanguageModel, tensors: Mapping[str, Tensor]) -> None:
     tied = model.head_is_tied
     for name, tensor in tensors.items():
         values = tensor.to(torch.float32).contiguous()
-        if (
-            values.untyped_storage().nbytes() > values.nbytes
-        ):  # a view would keep all of its storage alive
+        # a view would keep all of its storage alive
+        if values.untyped_storage().nbytes() > values.nbytes:
             values = values.clone()
         module, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(module), leaf, nn.Parameter(values))

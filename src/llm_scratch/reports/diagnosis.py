@@ -248,9 +248,8 @@ def undertrained(curve: Curve) -> Finding | None:
     before = float(np.interp(0.75 * steps[-1], steps, loss))
     end = float(loss[-1])
     evidence = f"{before:.2f} to {end:.2f} in the last quarter, {end / before - 1:+.0%}"
-    decayed = curve.rate.size and curve.rate[-1] < 0.2 * np.nanmax(
-        curve.rate
-    )  # a falling rate lowers the loss by itself
+    # a falling rate lowers the loss by itself
+    decayed = curve.rate.size and curve.rate[-1] < 0.2 * np.nanmax(curve.rate)
     if end < (0.9 if decayed else 0.95) * before:
         return Finding(
             "warning",

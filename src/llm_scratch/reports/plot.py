@@ -36,11 +36,8 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = (
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 LOSSES = "val_loss", "train_loss", "loss"  # validation, training, a single batch; nats per token
 DASHED = (0, (4, 2))
-FORMATS = {
-    "pdf": {"CreationDate": None},
-    "png": {},
-    "svg": {"Date": None},
-}  # no dates: the same run gives the same file
+# no dates: the same run gives the same file
+FORMATS = {"pdf": {"CreationDate": None}, "png": {}, "svg": {"Date": None}}
 
 
 def series(rows: Iterable[Row], x: str, y: str) -> np.ndarray:

@@ -66,9 +66,8 @@ class Playground:
         self, library: ModelLibrary, texts: Sequence[str], curve: Sequence[Mapping[str, Any]] = ()
     ) -> None:
         self.library, self.texts, self.curve = library, list(texts), list(curve)
-        self._lock = (
-            threading.Lock()
-        )  # of the models: an ablation is in the model itself while it computes
+        # of the models: an ablation is in the model itself while it computes
+        self._lock = threading.Lock()
         self._slow_lock = threading.Lock()  # of work that takes seconds, on a copy of a model
         self._answers_lock = threading.Lock()
         self._answers: OrderedDict[bytes, bytes] = OrderedDict()

@@ -191,18 +191,14 @@ def read(folder: Path) -> Checkpoint:
         if format_of(folder) < FORMAT:
             config, state = upgrade_settings(config), upgrade_state(state)
             weights, optimizer = upgrade_tensors(weights), upgrade_tensors(optimizer)
-    except (
-        ValueError,
-        OSError,
-        SafetensorError,
-    ) as e:  # valid hash but malformed content: it was written that way
+    except (ValueError, OSError, SafetensorError) as e:
+        # valid hash but malformed content: it was written that way
         raise CorruptCheckpoint(folder, f"is damaged: {describe_error(e)}") from e
     for name, tensor in (*weights.items(), *optimizer.items()):
         if not all_finite(tensor):
             raise CorruptCheckpoint(folder, f"is unusable: {name} has values that are not finite")
-    if not math.isfinite(
-        float(state.get("last_eval", {}).get("val_loss", 0.0))
-    ):  # finite weights can still be too large
+    # finite weights can still be too large
+    if not math.isfinite(float(state.get("last_eval", {}).get("val_loss", 0.0))):
         raise CorruptCheckpoint(
             folder, "is unusable: its validation loss is not finite, because training diverged"
         )
@@ -214,9 +210,8 @@ def all_finite(tensor: Tensor) -> bool:
 
     The sum is not finite if a value is not, and is 20 times as fast as testing each value.
     """
-    return bool(tensor.sum().isfinite()) or bool(
-        tensor.isfinite().all()
-    )  # the sum itself may overflow
+    # the sum itself may overflow
+    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
 
 
 def load_latest(

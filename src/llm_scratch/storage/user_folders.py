@@ -82,9 +82,8 @@ def set_library_folders() -> None:
     if default is None:
         needed = set(LIBRARY_FOLDERS)
     elif not _usable(default):
-        needed = set(LIBRARY_FOLDERS) - {
-            "HF_HOME"
-        }  # models in a read-only home folder are still readable
+        # models in a read-only home folder are still readable
+        needed = set(LIBRARY_FOLDERS) - {"HF_HOME"}
     else:
         needed = set() if _has_user_name() else {"TORCHINDUCTOR_CACHE_DIR"}
     with suppress(UserError):  # without any folder the libraries use their own defaults

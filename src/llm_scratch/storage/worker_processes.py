@@ -47,11 +47,8 @@ def worker_pool(
         pool = ProcessPoolExecutor(
             workers, multiprocessing.get_context("spawn"), initializer, initargs
         )
-    except (
-        OSError,
-        ImportError,
-        NotImplementedError,
-    ) as e:  # no semaphores, for example without /dev/shm
+    except (OSError, ImportError, NotImplementedError) as e:
+        # no semaphores, for example without /dev/shm
         _warn(describe_error(e, named=True))
         yield None
         return

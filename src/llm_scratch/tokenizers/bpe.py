@@ -212,9 +212,8 @@ class ByteBPE:
             return self._encode_in_python(text)
         try:
             return self._engine.encode_ordinary(text)
-        except (
-            BaseException
-        ) as panic:  # Rust's own kind: with some patterns the engine overflows on a very long piece
+        except BaseException as panic:
+            # Rust's own kind: with some patterns the engine overflows on a very long piece
             if type(panic).__name__ != "PanicException":
                 raise
             return self._encode_in_python(text)

@@ -137,9 +137,8 @@ def _merge(
     Returns the counts of the new pairs.
     """
     left, right = pair[0], pair[1]
-    in_chains: defaultdict[str, list[tuple[int, int]]] = defaultdict(
-        list
-    )  # new pair -> (word, occurrences)
+    # new pair -> (word, occurrences)
+    in_chains: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
     born: defaultdict[str, list[int]] = defaultdict(list)  # new pair -> word of each occurrence
     for i in where.pop(pair):
         parts = words[i].split(pair)

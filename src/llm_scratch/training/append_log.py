@@ -101,9 +101,8 @@ class DurableLog:
     def _write(self) -> None:
         if self._file is None:
             self.path.touch()
-            self._file = FileIO(
-                self.path, "r+"
-            )  # unbuffered, so that `append` returns what was taken
+            # unbuffered, so that `append` returns what was taken
+            self._file = FileIO(self.path, "r+")
             self._synced = self.path.stat().st_size
         while self._written < len(self._buffer):
             offset = self._synced + self._written

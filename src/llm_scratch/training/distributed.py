@@ -186,9 +186,8 @@ def init_distributed(device: str | torch.device) -> Iterator[Distributed]:
             f" ({describe_error(e)})",
             code=LOST_PROCESS,
         ) from e
-    if (
-        outermost
-    ):  # not after an error: other ranks may be gone, and leaving the group would wait for them
+    # not after an error: other ranks may be gone, and leaving the group would wait for them
+    if outermost:
         with suppress(RuntimeError):  # the work is done, whatever happened to the other ranks since
             distributed.destroy_process_group()
 

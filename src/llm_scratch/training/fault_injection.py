@@ -113,9 +113,8 @@ class _Killed(files.FileSystem):
     """A file system that kills the process while it renames a file."""
 
     def rename(self, old: Path, new: Path) -> None:
-        os.kill(
-            os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM)
-        )  # Windows has no SIGKILL; SIGTERM kills there
+        # Windows has no SIGKILL; SIGTERM kills there
+        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
 class _Full(files.FileSystem):

@@ -170,9 +170,8 @@ def _train(run: Trainer, callbacks: Callbacks, writer: CheckpointWriter, stop: S
         if decision is Decision.ROLLBACK:
             _roll_back(run, callbacks, writer)
         signum = signum or run.distributed.all_reduce_max(stop.signum)  # a later signal: next step
-        if (
-            run.in_flight or decision is Decision.ROLLBACK
-        ):  # evaluate, sample and save only with no step in flight
+        # evaluate, sample and save only with no step in flight
+        if run.in_flight or decision is Decision.ROLLBACK:
             continue
 
         is_last = run.step == run.steps

@@ -83,9 +83,8 @@ def can_multiply_bfloat16(device: torch.device) -> bool:
     x = torch.ones(2, 2, device=device)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # older systems warn and stay in float32, which the dtype shows
+            # older systems warn and stay in float32, which the dtype shows
+            warnings.simplefilter("ignore")
             with Precision("bfloat16", "").products(device):
                 return F.linear(x, x).dtype == torch.bfloat16
     except (RuntimeError, TypeError):

@@ -32,9 +32,8 @@ def generate_sample(model: nn.Module, tokenizer: Any, prompt: str, seed: int) ->
     """
     # The compiled trunk is for whole rows; with a cache it would be recompiled for each length.
     is_compiled = "hidden" in vars(model)
-    with warnings.catch_warnings(
-        action="ignore", category=GenerationWarning
-    ):  # reported by `choose_prompt`
+    # reported by `choose_prompt`
+    with warnings.catch_warnings(action="ignore", category=GenerationWarning):
         chunks = stream(
             model,
             tokenizer,

@@ -177,9 +177,8 @@ class CheckAnswer(_OneExercise, ReportCommand):
     def _watch(self, progress: Progress, exercise: Exercise) -> None:
         path, seen = progress.begin(exercise), 0
         while True:
-            changed = (
-                path.stat().st_mtime_ns if path.is_file() else seen
-            )  # an editor may save by renaming
+            # an editor may save by renaming
+            changed = path.stat().st_mtime_ns if path.is_file() else seen
             if changed != seen:
                 seen, verdict = changed, progress.grade_file(exercise)
                 self._report(progress, exercise, verdict)
