@@ -270,10 +270,8 @@ def show(case: str, found: dict[str, Any], batch: int, new: int, report: dict[st
         f"{'':18}{'tokens/s':>10}{'first token':>13}{'GB/s':>7}{'of bandwidth':>14}{'peak GB':>9}"
     )
     for name, row in found.items():
-        seconds, first = (
-            statistics.median(row["others"]) / (new - 1),
-            statistics.median(row["first"]),
-        )
+        seconds = statistics.median(row["others"]) / (new - 1)
+        first = statistics.median(row["first"])
         step = READ * BYTES.get(name.split("-")[1], 4)  # bytes
         share = statistics.median(
             step * (new - 1) / took / there for took, there in zip(row["others"], row["bandwidth"])
@@ -317,10 +315,8 @@ def summary(report: dict[str, Any]) -> None:
         for batch in (1, 8):
             plain = f"{key}_b{batch}" if key == "fp32" else key if batch == 1 else ""
             if plain and (value := report["ratios"].get(f"{key}_b{batch}_p16")):
-                report["ratios"][plain], report["spread"][plain] = (
-                    value,
-                    report["spread"][f"{key}_b{batch}_p16"],
-                )
+                report["ratios"][plain] = value
+                report["spread"][plain] = report["spread"][f"{key}_b{batch}_p16"]
     speed = report["tokens_per_s"]
     if "b1_p16" in speed and "b8_p16" in speed:
         report["b8_over_b1"] = {

@@ -165,10 +165,8 @@ def test_progress_bar_on_a_narrow_terminal_cuts_no_number(width, shown, left_out
     [(True, 20, False), (True, 80, False), (True, 100, True), (False, 20, True)],
 )
 def test_progress_wraps_prose_on_a_terminal(terminal, width, whole, tmp_path):
-    console, line = (
-        a_console(terminal, width),
-        "warning: the disk is slow and the checkpoints are large, see to it that there is room",
-    )
+    console = a_console(terminal, width)
+    line = "warning: the disk is slow and the checkpoints are large, see to it that there is room"
     with ProgressDisplay(console) as watch:
         watch.warn(line.removeprefix("warning: "))
     lines = [each.rstrip() for each in console.file.getvalue().splitlines()]

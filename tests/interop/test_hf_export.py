@@ -163,10 +163,8 @@ def test_exported_tokenizer_gives_equal_ids_and_texts(tmp_path, bpe, kind, reque
         "gpt2": lambda: request.getfixturevalue("gpt2"),
     }[kind]()
     hf_export.write_tokenizer(tokenizer, tmp_path, 24)
-    theirs, texts = (
-        transformers.AutoTokenizer.from_pretrained(tmp_path),
-        sample_texts(tokenizer, 1000),
-    )
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    texts = sample_texts(tokenizer, 1000)
     texts += (
         ["", "<|endoftext|>", "\n<|endoftext|> \n", " "]
         if kind != "chars"

@@ -203,12 +203,10 @@ class DraftModel:
         n_vocab: int | None = None,
         **settings: Any,
     ) -> None:
-        self.model, self.generator, self.n_vocab, self.settings = (
-            model,
-            generator,
-            n_vocab,
-            settings,
-        )
+        self.model = model
+        self.generator = generator
+        self.n_vocab = n_vocab
+        self.settings = settings
         self.cached_model = CachedModel(model)
 
     def __call__(self, idx: Tensor, n: int) -> tuple[Tensor, Tensor]:

@@ -166,10 +166,8 @@ def load_weights_into_gpt(gpt: nn.Module, params: Mapping[str, Any]) -> None:
         ValueError: a shape differs; names both shapes and the parameter.
         UserError: a missing tensor, or another number of layers (code 4).
     """
-    n_layers, n_blocks = (
-        len(list(gpt.get_submodule("trf_blocks").children())),
-        len(params.get("blocks", ())),
-    )
+    n_layers = len(list(gpt.get_submodule("trf_blocks").children()))
+    n_blocks = len(params.get("blocks", ()))
     if n_layers != n_blocks:
         raise UserError(
             f"the weights have {n_blocks} layers and the model {n_layers}; build it with"
