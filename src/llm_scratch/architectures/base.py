@@ -61,8 +61,8 @@ class ModelConfig(Mapping[str, Any]):
     def n_params(self) -> int:
         """Number of trainable parameters, by formula."""
         raise NotImplementedError(
-            f"{type(self).__name__} has no n_params; add the property, the number of trainable"
-            " parameters"
+            f"{type(self).__name__} has no n_params;"
+            " add the property, the number of trainable parameters"
         )
 
     @classmethod

@@ -199,8 +199,8 @@ def format_error(error: BaseException) -> tuple[str, int]:
     ):
         return (
             (
-                "out of memory; try a smaller --train.batch-size, more --train.micro-batches or a"
-                " smaller model"
+                "out of memory; try a smaller --train.batch-size,"
+                " more --train.micro-batches or a smaller model"
             ),
             RESOURCES,
         )
@@ -208,8 +208,8 @@ def format_error(error: BaseException) -> tuple[str, int]:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return (
             (
-                f"{error.filename}: {error.strerror}; check the path, its permissions and the free"
-                " space"
+                f"{error.filename}: {error.strerror};"
+                " check the path, its permissions and the free space"
             ),
             RESOURCES if full else BUG,
         )

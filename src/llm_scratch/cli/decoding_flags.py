@@ -78,8 +78,8 @@ class DecodingFlags(SamplingFlags):
                 )
         if self.decoder == "speculative" and not self.draft:
             raise UserError(
-                "--decoder speculative needs a draft model; add --draft RUN, or use --decoder"
-                " lookup"
+                "--decoder speculative needs a draft model;"
+                " add --draft RUN, or use --decoder lookup"
             )
 
     def is_random(self) -> bool:

@@ -94,8 +94,8 @@ def source_of(paths: Sequence[str]) -> str:
     for path in paths:
         if not all(found.exists() for found in expand_pattern(path)):
             raise UserError(
-                f"{path}: no such file or folder; use text files, a folder, or a pattern such as"
-                " 'books/*.txt'",
+                f"{path}: no such file or folder;"
+                " use text files, a folder, or a pattern such as 'books/*.txt'",
                 DATA,
             )
     return f"file:{first if not others else json.dumps(list(paths), ensure_ascii=False)}"
@@ -254,8 +254,8 @@ def read_again(choice: Choice, run: Path) -> list[str] | None:
     documents = read(choice.config.data.source)
     if TextFingerprint.of(documents).sha256 != choice.fingerprint:
         raise UserError(
-            f"{run}: the text has changed since this run began; restore it, or start a new run with"
-            " --fresh",
+            f"{run}: the text has changed since this run began;"
+            " restore it, or start a new run with --fresh",
             DATA,
         )
     return documents

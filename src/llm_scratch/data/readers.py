@@ -64,8 +64,8 @@ class FileSpan:
         data = read_bytes(self.path, self.begin, self.end)
         if len(data) < self.size:
             raise UserError(
-                f"{self.path} was truncated while it was read; leave it unchanged and start over"
-                " with --fresh",
+                f"{self.path} was truncated while it was read;"
+                " leave it unchanged and start over with --fresh",
                 DATA,
             )
         text = decode_text(self.path, data, self.begin)

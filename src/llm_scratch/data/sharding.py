@@ -149,8 +149,8 @@ def _resume(folder: Path, settings: dict[str, Any], source: Source) -> ShardInde
         changed.append(f"source {name!r} had {n_bytes:,} bytes or other file names")
     if changed:
         raise UserError(
-            f"{folder} holds other shards: {changed[0]}; choose another folder, or --fresh to start"
-            " over",
+            f"{folder} holds other shards: {changed[0]};"
+            " choose another folder, or --fresh to start over",
             DATA,
         )
     if not index.shards and not (folder / "tokenizer.json").exists():  # interrupted before it

@@ -163,8 +163,8 @@ class ShardedTokens:
         positions = np.asarray(positions)
         if positions.size and not (-len(self) <= positions.min() and positions.max() < len(self)):
             raise IndexError(
-                f"positions {positions.min()} to {positions.max()} are out of range for {len(self)}"
-                " tokens"
+                f"positions {positions.min()} to {positions.max()} are out of range for"
+                f" {len(self)} tokens"
             )
         number, within = np.divmod(self.begin + positions % max(1, len(self)), self.shard_tokens)
         ids = np.empty(positions.shape, self.dtype)

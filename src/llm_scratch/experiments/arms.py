@@ -130,8 +130,8 @@ def _registered_by(arm: Arm) -> dict[str, str]:
     if not any(registered.values()):
         line = "ARCHITECTURES['mine'] = Architecture(MyConfig, MyModel)"
         raise UserError(
-            f"arm {arm.name}: {arm.file} registers no model, optimizer or schedule; add a line such"
-            f" as {line}"
+            f"arm {arm.name}: {arm.file} registers no model, optimizer or schedule;"
+            f" add a line such as {line}"
         )
     for setting, names in registered.items():
         if len(names) > 1 and not any(text.startswith(f"{setting}=") for text in arm.settings):
@@ -148,8 +148,8 @@ def _check_not_ignored(arm: Arm, budget: Budget) -> None:
         name = setting.partition("=")[0].strip()
         if name == "train.seed":
             raise UserError(
-                f"arm {arm.name}: {setting} would be ignored, the experiment sets the seeds; leave"
-                " it out"
+                f"arm {arm.name}: {setting} would be ignored, the experiment sets the seeds;"
+                " leave it out"
             )
         if name in STEP_SETTINGS and budget.unit != "none":
             raise UserError(
@@ -185,8 +185,8 @@ def with_budget(
     if budget.amount is None and reference.train.epochs is not None:
         if budget.unit != "tokens":
             raise UserError(
-                f"budget: {budget.unit} of a base that trains for epochs are unknown; give an"
-                " amount"
+                f"budget: {budget.unit} of a base that trains for epochs are unknown;"
+                " give an amount"
             )
         return replace(config, train=replace(config.train, epochs=reference.train.epochs))
     amount = budget.amount or reference.train.steps * cost_of_step(reference, budget.unit, device)

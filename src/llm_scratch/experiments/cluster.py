@@ -185,8 +185,8 @@ def read_result(place: Path, submitted: Any) -> RunResult:
     if not path.is_file():
         log = submitted.paths.stderr
         raise UserError(
-            f"the job of {place.name} ended without a result; see {log}, and run the same command"
-            " again",
+            f"the job of {place.name} ended without a result;"
+            f" see {log}, and run the same command again",
             RESOURCES,
         )
     values = read_json(path, DATA)

@@ -126,8 +126,8 @@ def parse_seeds(value: Any) -> tuple[int, ...]:
         isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in whole
     ):
         raise UserError(
-            f"seeds: {value!r} is not a number of seeds; give a number such as 5, or a list of"
-            " whole numbers"
+            f"seeds: {value!r} is not a number of seeds;"
+            " give a number such as 5, or a list of whole numbers"
         )
     return tuple(range(1, value + 1)) if isinstance(value, int) else tuple(whole)
 
@@ -355,8 +355,8 @@ def _search(value: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
         isinstance(options, list) and options for options in value.values()
     ):
         raise UserError(
-            f"search: {value!r} is not a mapping of lists; give lines such as `train.lr: [0.01,"
-            " 0.02]`"
+            f"search: {value!r} is not a mapping of lists;"
+            " give lines such as `train.lr: [0.01, 0.02]`"
         )
     return tuple(
         (str(name), tuple(str(option) for option in options)) for name, options in value.items()

@@ -198,8 +198,8 @@ def _curves(report: ExperimentReport) -> Html:
         for width, height, kind in ((BROAD, 360, "broad"), (NARROW, 280, "narrow"))
     ]
     caption = (
-        "Validation bits per byte: the mean over seeds, and a band from the best to the worst of"
-        " them."
+        "Validation bits per byte:"
+        " the mean over seeds, and a band from the best to the worst of them."
     )
     legend = arms_legend([curve.arm for curve in report.curves])
     return element(

@@ -289,8 +289,8 @@ def check_folder_names(names: Iterable[str]) -> None:
         other = known.setdefault(folder_name(name).casefold(), name)
         if other != name:
             raise UserError(
-                f"arms {other!r} and {name!r}: would share the folder {folder_name(name)}; rename"
-                " one of them"
+                f"arms {other!r} and {name!r}: would share the folder {folder_name(name)};"
+                " rename one of them"
             )
 
 

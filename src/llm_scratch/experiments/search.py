@@ -92,8 +92,8 @@ def search(
                 scores[settings] = result.value if higher_is_better else -result.value
         if not scores:
             raise UserError(
-                f"arm {arm.name}: none of the candidates of the search finished; search other"
-                " values"
+                f"arm {arm.name}: none of the candidates of the search finished;"
+                " search other values"
             )
         chosen = max(scores, key=lambda settings: scores[settings])
         best.append(replace(arm, config=tuned[arm.name, chosen]))

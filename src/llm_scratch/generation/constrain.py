@@ -120,8 +120,8 @@ def _wrapped(tokenizer: Any, llguidance: Any) -> Any:
         eot = tokenizer.eot_token
     except (AttributeError, KeyError, UserError) as e:
         raise UserError(
-            "this tokenizer has no end-of-text token, so a constrained text could not end; use"
-            " another model",
+            "this tokenizer has no end-of-text token, so a constrained text could not end;"
+            " use another model",
             DATA,
         ) from e
     tokens = [

@@ -79,8 +79,8 @@ def check_exportable(tokenizer: Tokenizer) -> None:
         else:
             return
     raise UserError(
-        f"{what} cannot be exported to transformers: {reason}; train with --data.tokenizer bpe,"
-        " gpt2 or chars"
+        f"{what} cannot be exported to transformers: {reason};"
+        " train with --data.tokenizer bpe, gpt2 or chars"
     )
 
 

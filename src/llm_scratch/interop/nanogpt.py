@@ -47,15 +47,15 @@ def load_nanogpt(saved: dict[str, Any], path: Path) -> LanguageModel:
     )
     if unknown:
         raise UserError(
-            f"{path}: model_args has {unknown[0]}={args[unknown[0]]!r}, which nanoGPT's model does"
-            " not have",
+            f"{path}: model_args has {unknown[0]}={args[unknown[0]]!r},"
+            " which nanoGPT's model does not have",
             CHECKPOINT,
         )
     for key in SHAPE_FIELDS:
         if type(args.get(key)) is not int or args[key] < 1:
             raise UserError(
-                f"{path}: model_args[{key!r}] is {str(args.get(key))[:40]!r}; expected a positive"
-                " integer",
+                f"{path}: model_args[{key!r}] is {str(args.get(key))[:40]!r};"
+                " expected a positive integer",
                 CHECKPOINT,
             )
     if args["n_embd"] % args["n_head"]:

@@ -94,8 +94,8 @@ def read_settings(folder: str | Path) -> dict[str, int]:
         ) from e
     except (ValueError, KeyError, TypeError, RecursionError) as e:
         raise UserError(
-            f"{path} is not a JSON object with {', '.join(KEYS)} ({type(e).__name__}); download it"
-            " again",
+            f"{path} is not a JSON object with {', '.join(KEYS)} ({type(e).__name__});"
+            " download it again",
             CHECKPOINT,
         ) from None
     for key, value in settings.items():

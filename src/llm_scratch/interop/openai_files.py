@@ -61,8 +61,8 @@ def find_or_download(model_size: str = "124M", models_dir: str | Path = "gpt2") 
         raise _not_here(model_size, folder, missing, e) from e
     except OSError as e:
         raise UserError(
-            f"cannot write into {folder}: {e.strerror or e}; free space, or choose another"
-            " models_dir",
+            f"cannot write into {folder}: {e.strerror or e};"
+            " free space, or choose another models_dir",
             RESOURCES,
         ) from e
     return folder

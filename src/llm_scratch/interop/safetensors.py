@@ -159,8 +159,8 @@ def read_header(path: Path) -> dict[str, Entry]:
     if (many := sum(map(text.count, (b",", b":", b"[", b"{")))) > MAX_PARTS:
         raise _damaged(
             path,
-            f"its header has {many:,} parts; expected at most {MAX_PARTS:,}, enough for 3,000"
-            " matrices",
+            f"its header has {many:,} parts;"
+            f" expected at most {MAX_PARTS:,}, enough for 3,000 matrices",
         )
     head = parse_json(text, f"the header of {path}", CHECKPOINT)
     begin = 8 + length

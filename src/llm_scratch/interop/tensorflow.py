@@ -85,8 +85,8 @@ class TFCheckpointReader:
             size = path.stat().st_size
             if size > MAX_INDEX:
                 raise UserError(
-                    f"{path} has {size:,} bytes, expected at most {MAX_INDEX:,}: not the index of a"
-                    " checkpoint",
+                    f"{path} has {size:,} bytes, expected at most {MAX_INDEX:,}:"
+                    " not the index of a checkpoint",
                     CHECKPOINT,
                 )
             self.n_shards, self.variables = _index(path.read_bytes())
@@ -130,8 +130,8 @@ class TFCheckpointReader:
             raw = np.fromfile(path, np.uint8, variable.size, offset=variable.offset)
         except OSError as e:
             raise UserError(
-                f"cannot read {name} from {path}: {e.strerror}; expected the data of the"
-                " checkpoint",
+                f"cannot read {name} from {path}: {e.strerror};"
+                " expected the data of the checkpoint",
                 CHECKPOINT,
             ) from e
         if len(raw) != variable.size or masked(crc32c(raw)) != variable.checksum:

@@ -126,8 +126,8 @@ def patch(model: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None]:
             for name in match_names(list(all_points), [pattern]):
                 if not all_points[name].editable:
                     raise UserError(
-                        f"{name}: computed from other activations, so it cannot be changed; change"
-                        " one of those"
+                        f"{name}: computed from other activations, so it cannot be changed;"
+                        " change one of those"
                     )
                 stack.callback(all_points[name].attach(edit))
         yield

@@ -127,8 +127,8 @@ class Progress:
         if exercise.function not in namespace:
             return Verdict(
                 False,
-                f"{path}: it has no function `{exercise.function}`; keep the name of the one it"
-                " began with",
+                f"{path}: it has no function `{exercise.function}`;"
+                " keep the name of the one it began with",
             )
         return grade(exercise, namespace[exercise.function], self.question_seed(exercise))
 

@@ -40,8 +40,8 @@ def first_loss(curve: Curve) -> Finding | None:
     model = curve.config.model
     uniform = math.log(model.vocab_size)
     evidence = (
-        f"{initial:.2f} nats before training; chance level is ln {model.vocab_size:,} ="
-        f" {uniform:.2f}"
+        f"{initial:.2f} nats before training;"
+        f" chance level is ln {model.vocab_size:,} = {uniform:.2f}"
     )
     if initial > uniform + 1:
         tied = model.get("tie_embeddings") and model.get("init") == "torch"
@@ -50,8 +50,8 @@ def first_loss(curve: Curve) -> Finding | None:
         return Finding("problem", "the initial weights are too large", evidence, f"{cause}{flag}")
     if initial < uniform - 1:
         advice = (
-            "Expected for pretrained weights; otherwise check whether the inputs reveal the"
-            " targets."
+            "Expected for pretrained weights;"
+            " otherwise check whether the inputs reveal the targets."
         )
         return Finding("warning", "the initial loss is below chance level", evidence, advice)
     return Finding("ok", "the initial loss is at chance level", evidence)
@@ -190,8 +190,8 @@ def progress(curve: Curve) -> Finding | None:
     end = float(curve.smooth[-1])
     rate = float(np.nanmax(curve.rate))
     evidence = (
-        f"{first:.2f} nats at first, {end:.2f} after {curve.last_step:,} steps with lr up to"
-        f" {rate:.3g}"
+        f"{first:.2f} nats at first,"
+        f" {end:.2f} after {curve.last_step:,} steps with lr up to {rate:.3g}"
     )
     if end > 0.97 * first:
         if np.nanmedian(curve.norm) < 1e-6:

@@ -112,8 +112,8 @@ def _state_note(report: RunReport) -> str:
     resume = shell_command("train", "--resume", path)
     if report.state == "quantized":
         return (
-            "This model was not trained in this form, so it has no loss curve, samples or training"
-            " settings."
+            "This model was not trained in this form, so it has no loss curve,"
+            " samples or training settings."
         )
     if report.state == "imported":
         return "This model was not trained here, so it has no loss curve and no samples."

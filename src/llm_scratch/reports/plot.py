@@ -63,8 +63,8 @@ def loss_figure(
     """
     if not any(series(rows, x, y).size for rows in runs.values() for y in LOSSES):
         raise UserError(
-            f"no loss to draw yet in {', '.join(runs) or 'no run'}; let the run reach its first"
-            " evaluation",
+            f"no loss to draw yet in {', '.join(runs) or 'no run'};"
+            " let the run reach its first evaluation",
             DATA,
         )
     scale = _tokens_per(x, runs.values())
@@ -304,6 +304,6 @@ class LossPlot(Callback):
             if error is None:  # else that error is the more important one
                 problem = describe_error(e, named=True)
                 self._warn(
-                    f"cannot draw the loss plot ({problem}); `llm-scratch plot {folder}` draws it"
-                    " later"
+                    f"cannot draw the loss plot ({problem});"
+                    f" `llm-scratch plot {folder}` draws it later"
                 )

@@ -101,8 +101,8 @@ class ModelLibrary:
         check_plain(model)
         if self._models and tokenizer.n_vocab != self.get().tokenizer.n_vocab:
             raise UserError(
-                f"{name}: has another vocabulary than {self.main}; compare runs with the same"
-                " tokenizer",
+                f"{name}: has another vocabulary than {self.main};"
+                " compare runs with the same tokenizer",
                 CHECKPOINT,
             )
         return NamedModel(model, tokenizer)

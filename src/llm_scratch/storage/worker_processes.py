@@ -61,8 +61,8 @@ def worker_pool(
     except BrokenProcessPool as e:
         pool.shutdown()  # waits for the exit codes
         raise UserError(
-            f"a worker {exit_description(processes)}; run the same command with fewer workers to"
-            " resume",
+            f"a worker {exit_description(processes)};"
+            " run the same command with fewer workers to resume",
             RESOURCES,
         ) from e
     finally:

@@ -78,8 +78,8 @@ class ByteBPE:
         self._bytes.update({i: special.encode() for special, i in special_tokens.items()})
         if len(self._bytes) != len(symbol) + len(special_tokens):
             raise UserError(
-                f"{len(symbol) + len(special_tokens)} tokens have only {len(self._bytes)} ids; give"
-                " each its own",
+                f"{len(symbol) + len(special_tokens)} tokens have only {len(self._bytes)} ids;"
+                " give each its own",
                 DATA,
             )
         self.clear_cache()
@@ -115,8 +115,8 @@ class ByteBPE:
         )
         if (made := least + len(merges)) < vocab_size:
             warnings.warn(
-                f"vocab_size={vocab_size}: the text has pairs for only {made} tokens; use more"
-                " text",
+                f"vocab_size={vocab_size}: the text has pairs for only {made} tokens;"
+                " use more text",
                 stacklevel=2,
             )
         return cls(merges, special_tokens=special_tokens, pattern=pattern, name=f"bpe-{made}")

@@ -53,8 +53,8 @@ class CharTokenizer:
         """The id of `<|endoftext|>`."""
         if not self.special_tokens:
             raise UserError(
-                f"this tokenizer of {len(self.characters)} characters has no {END_OF_TEXT}; use one"
-                " with it",
+                f"this tokenizer of {len(self.characters)} characters has no {END_OF_TEXT};"
+                " use one with it",
                 DATA,
             )
         return self.special_tokens[END_OF_TEXT]

@@ -148,7 +148,7 @@ def unprintable(name: str) -> bytes:
 def bad_vocabulary(reason: str) -> UserError:
     """Make the error for an invalid vocabulary."""
     return UserError(
-        f"damaged or unsupported vocabulary: {reason}; download the file again, or train a"
-        " tokenizer",
+        f"damaged or unsupported vocabulary: {reason};"
+        " download the file again, or train a tokenizer",
         DATA,
     )

@@ -83,8 +83,8 @@ class SimpleTokenizerV1:
         """The id of `<|endoftext|>`."""
         if END_OF_TEXT not in self.str_to_int:
             raise UserError(
-                f"this vocabulary has no {END_OF_TEXT}; build it with specials=({END_OF_TEXT!r},"
-                f" {UNKNOWN!r})",
+                f"this vocabulary has no {END_OF_TEXT};"
+                f" build it with specials=({END_OF_TEXT!r}, {UNKNOWN!r})",
                 DATA,
             )
         return self.str_to_int[END_OF_TEXT]
@@ -189,8 +189,8 @@ class SimpleTokenizerV2(SimpleTokenizerV1):
         super().__init__(vocab, unknown)
         if unknown == "unk" and UNKNOWN not in vocab:
             raise UserError(
-                f"this vocabulary has no {UNKNOWN}; build it with specials=({END_OF_TEXT!r},"
-                f" {UNKNOWN!r})",
+                f"this vocabulary has no {UNKNOWN};"
+                f" build it with specials=({END_OF_TEXT!r}, {UNKNOWN!r})",
                 DATA,
             )
 

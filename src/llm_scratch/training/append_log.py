@@ -78,8 +78,8 @@ class DurableLog:
                 with self._state_lock:
                     self._written = 0
                 raise UserError(
-                    f"cannot write {self.path}: {e.strerror}; free some space or check its"
-                    " permissions",
+                    f"cannot write {self.path}: {e.strerror};"
+                    " free some space or check its permissions",
                     RESOURCES,
                 ) from e
             with self._state_lock:

@@ -160,8 +160,8 @@ def init_distributed(device: str | torch.device) -> Iterator[Distributed]:
     where = torch.device(device)
     if size > 1 and where.type not in ("cpu", "cuda"):
         raise UserError(
-            f"several processes cannot train together on {where.type}; use --device cpu, or one"
-            " process"
+            f"several processes cannot train together on {where.type};"
+            " use --device cpu, or one process"
         )
     if size > 1 and where.type == "cuda" and where.index is None:
         where = torch.device("cuda", here.local_rank)

@@ -198,8 +198,8 @@ def _train(run: Trainer, callbacks: Callbacks, writer: CheckpointWriter, stop: S
             _save(run, writer, is_last=ends)
         if signum and not is_last:
             raise UserError(
-                f"stopped at step {run.step}, saved in {run.folder}; run the same command to"
-                " resume",
+                f"stopped at step {run.step}, saved in {run.folder};"
+                " run the same command to resume",
                 128 + signum,
             )
 
@@ -267,8 +267,8 @@ def _sample(run: Trainer, callbacks: Callbacks) -> None:
     except Exception as e:
         problem = describe_error(e, named=True)
         callbacks.warn(
-            f"no sample at step {run.step} ({problem}); `llm-scratch generate {run.folder}`"
-            " generates one"
+            f"no sample at step {run.step} ({problem});"
+            f" `llm-scratch generate {run.folder}` generates one"
         )
         return
     callbacks.emit(Callback.sampled, run, text)

@@ -55,8 +55,8 @@ def choose_precision(
     """
     if wanted == "bfloat16" and not can_multiply_bfloat16(device):
         raise UserError(
-            f"--system.precision bfloat16: {device} does not multiply in bfloat16 here; use auto or"
-            " float32"
+            f"--system.precision bfloat16: {device} does not multiply in bfloat16 here;"
+            " use auto or float32"
         )
     if wanted != "auto":
         return Precision(wanted, "as requested")

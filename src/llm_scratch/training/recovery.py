@@ -174,8 +174,8 @@ def diverged(counts: RecoveryState, failed_at: int, reason: str) -> UserError:
 def _cause(counts: RecoveryState, failed_at: int) -> str:
     first_bad = failed_at - counts.consecutive_bad + 1
     return (
-        f"steps {first_bad} to {failed_at} were bad (loss or gradient not finite, or far above the"
-        " usual)"
+        f"steps {first_bad} to {failed_at} were bad (loss or gradient not finite,"
+        " or far above the usual)"
     )
 
 

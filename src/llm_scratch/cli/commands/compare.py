@@ -76,8 +76,8 @@ class Compare(ReportCommand):
             return
         if self.pilot or self.noise_from:
             raise UserError(
-                "--pilot and --noise-from have no effect without --plan; add --plan, or leave"
-                " them out"
+                "--pilot and --noise-from have no effect without --plan;"
+                " add --plan, or leave them out"
             )
         run_and_print(experiment, self.out, self.device, self.json, on=self.on, jobs=self.jobs)
 

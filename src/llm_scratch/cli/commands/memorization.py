@@ -183,6 +183,6 @@ def summary(rows: Sequence[Overlap]) -> str:
             f" the baseline is {baseline.longest}."
         )
     return (
-        "No memorization: the output has no more in common with the training text than validation"
-        " text has."
+        "No memorization:"
+        " the output has no more in common with the training text than validation text has."
     )

@@ -128,8 +128,8 @@ def _run(name: str) -> Path:
         ) from e
     if not (folder / "config.yaml").is_file():
         raise UserError(
-            f"{folder}: not a run directory (no config.yaml); use a preset ({', '.join(PRESETS)})"
-            " or a run"
+            f"{folder}: not a run directory (no config.yaml);"
+            f" use a preset ({', '.join(PRESETS)}) or a run"
         )
     return folder
 

@@ -134,8 +134,8 @@ def resolve_tokenizer(name: str) -> Tokenizer:
         return TOKENIZERS["gpt2"]([], None)
     if name in TOKENIZERS:
         raise UserError(
-            f"tokenizer {name!r} has to be trained first; run `llm-scratch tokenizer train`, then"
-            " use its file",
+            f"tokenizer {name!r} has to be trained first;"
+            " run `llm-scratch tokenizer train`, then use its file",
             USAGE,
         )
     try:
