@@ -263,8 +263,8 @@ def show(case: str, found: dict[str, Any], batch: int, new: int, report: dict[st
     """One table, and the same numbers into the report."""
     bandwidths = [each / 1e9 for row in found.values() for each in row["bandwidth"]]
     print(
-        f"\n{case}: {new} new tokens; memory is read at {min(bandwidths):.0f} to"
-        f" {max(bandwidths):.0f} GB/s"
+        f"\n{case}: {new} new tokens;"
+        f" memory is read at {min(bandwidths):.0f} to {max(bandwidths):.0f} GB/s"
     )
     print(
         f"{'':18}{'tokens/s':>10}{'first token':>13}{'GB/s':>7}{'of bandwidth':>14}{'peak GB':>9}"

@@ -184,8 +184,8 @@ def main() -> int:
     where = environment()
     seconds = time.time() - began
     made = (
-        f"\nMade in {seconds:.0f} s from commit {where['commit']}: {where['cores']} cores,"
-        f" {where['machine']}, Python {where['python']}, "
+        f"\nMade in {seconds:.0f} s from commit {where['commit']}:"
+        f" {where['cores']} cores, {where['machine']}, Python {where['python']}, "
     )
     missing = "" if asked.slow else "; the nightly numbers (`--slow`) are not among them"
     made += f"torch {where['torch']}{missing}.\n"

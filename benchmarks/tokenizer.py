@@ -135,8 +135,8 @@ def training(name: str, text: str, vocab_size: int, rounds: int) -> dict[str, di
         if RUST:
             contenders["rustbpe"] = lambda texts=texts: rust_bpe(texts, vocab_size)
         title = (
-            f"training, {name}, {len(text.encode()) / 1e6:.2f} MB as {form}, vocabulary"
-            f" {vocab_size}: seconds"
+            f"training, {name}, {len(text.encode()) / 1e6:.2f} MB as {form},"
+            f" vocabulary {vocab_size}: seconds"
         )
         ratios[form] = table(title, in_turn(contenders, rounds), "tokenizers")
     return ratios

@@ -372,8 +372,8 @@ def load_for_training(where: str | Path, cfg: ModelConfig) -> tuple[LanguageMode
     ]:
         name = mismatches[0]
         raise UserError(
-            f"{where} has {name}={own[name]}, but the settings have {name}={cfg[name]}; leave it"
-            " out, or start from random weights"
+            f"{where} has {name}={own[name]}, but the settings have {name}={cfg[name]};"
+            " leave it out, or start from random weights"
         )
     model.crop_context(cfg.context_length)
     with torch.device("meta"):

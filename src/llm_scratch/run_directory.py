@@ -157,8 +157,8 @@ class RunInfo:
             return ""
         if self.bits != 32:
             return (
-                f"{self.path} is {self.description}; a quantized model is not trained, so it has no"
-                " training curve"
+                f"{self.path} is {self.description};"
+                " a quantized model is not trained, so it has no training curve"
             )
         return (
             f"{self.path} is {self.description} and not trained here yet,"

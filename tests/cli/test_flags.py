@@ -190,8 +190,8 @@ def test_path_fields_has_the_path_arguments_of_every_command(verb):
 
 def test_parse_error_is_one_line_without_tyros_colors():
     box = (
-        "╭─ Parsing error ──────────╮\n│ invalid choice 'int9' for  │\n│ argument '--dtype'.       "
-        " │\n╰──────────────────────────╯\n"
+        "╭─ Parsing error ──────────╮\n│ invalid choice 'int9' for  │\n│ argument '--dtype'."
+        "        │\n╰──────────────────────────╯\n"
     )
     colored = "\n".join(f"\x1b[31m{line}\x1b[0m" for line in box.splitlines())
     assert (

@@ -227,8 +227,8 @@ def test_finished_run_prints_how_to_extend_it(tmp_path):
     with ProgressDisplay(console) as watch:
         watch.started(a_run(tmp_path, 100), resumed=True)
     longer = (
-        f"llm-scratch train --resume {tmp_path} --train.steps 200 trains longer, --fresh --force"
-        " starts over"
+        f"llm-scratch train --resume {tmp_path} --train.steps 200 trains longer,"
+        " --fresh --force starts over"
     )
     assert f"all 100 steps are done already; {longer}" in console.file.getvalue()
 

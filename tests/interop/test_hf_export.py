@@ -332,15 +332,15 @@ def tiktoken_without_bytes():
         (
             Bytes,
             (
-                "the tokenizer 'my bytes' (Bytes) cannot be exported to transformers: it is neither"
-                " byte-level BPE nor characters"
+                "the tokenizer 'my bytes' (Bytes) cannot be exported to transformers:"
+                " it is neither byte-level BPE nor characters"
             ),
         ),
         (
             tiktoken_without_bytes,
             (
-                "the tokenizer 'strange' (Encoding) cannot be exported to transformers: its"
-                " vocabulary is not"
+                "the tokenizer 'strange' (Encoding) cannot be exported to transformers:"
+                " its vocabulary is not"
             ),
         ),
     ],

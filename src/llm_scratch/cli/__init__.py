@@ -220,8 +220,8 @@ def format_error(error: BaseException) -> tuple[str, int]:
         return f"{error.strerror or error}; set TMPDIR to a folder that can be written", RESOURCES
     return (
         (
-            f"unexpected {describe_error(error, named=True)}; this is a bug; run it again with"
-            " --debug and report the traceback"
+            f"unexpected {describe_error(error, named=True)}; this is a bug;"
+            " run it again with --debug and report the traceback"
         ),
         BUG,
     )

@@ -211,8 +211,8 @@ def _end_of_text(tokenizer: Any) -> int:
     eot = end_of_text(tokenizer)
     if eot is None:
         raise UserError(
-            "stories begin with <|endoftext|>, which this tokenizer does not have; use one that was"
-            " trained on the stories",
+            "stories begin with <|endoftext|>, which this tokenizer does not have;"
+            " use one that was trained on the stories",
             DATA,
         )
     return eot
@@ -229,8 +229,8 @@ def _logits(
     limit = context_length(model)
     if limit is not None and longest > limit:
         raise UserError(
-            f"a story has {longest} tokens, but the model's context is {limit}; train with a larger"
-            " context_length or vocabulary"
+            f"a story has {longest} tokens, but the model's context is {limit};"
+            " train with a larger context_length or vocabulary"
         )
     with eval_mode(model), torch.inference_mode():
         while order:

@@ -98,8 +98,8 @@ def base_config(name: str) -> RunConfig:
     config = run.config if run is not None else preset(name)
     if config.init_from:
         raise UserError(
-            f"base {name}: starts from the weights of {config.init_from}; give a base that starts"
-            " from random weights"
+            f"base {name}: starts from the weights of {config.init_from};"
+            " give a base that starts from random weights"
         )
     return config
 
@@ -136,8 +136,8 @@ def _registered_by(arm: Arm) -> dict[str, str]:
     for setting, names in registered.items():
         if len(names) > 1 and not any(text.startswith(f"{setting}=") for text in arm.settings):
             raise UserError(
-                f"arm {arm.name}: {arm.file} registers {', '.join(names)}; choose one with the"
-                f" setting {setting}=NAME"
+                f"arm {arm.name}: {arm.file} registers {', '.join(names)};"
+                f" choose one with the setting {setting}=NAME"
             )
     return {setting: names[0] for setting, names in registered.items() if len(names) == 1}
 
@@ -153,8 +153,8 @@ def _check_not_ignored(arm: Arm, budget: Budget) -> None:
             )
         if name in STEP_SETTINGS and budget.unit != "none":
             raise UserError(
-                f"arm {arm.name}: {setting} would be ignored, the budget sets the steps; leave it"
-                " out, or set `budget: none`"
+                f"arm {arm.name}: {setting} would be ignored, the budget sets the steps;"
+                " leave it out, or set `budget: none`"
             )
 
 

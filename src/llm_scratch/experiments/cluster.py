@@ -163,8 +163,8 @@ def parse_cluster(text: str, at_once: int, device: str) -> Cluster | None:
     for name, equals, value in pairs:
         if not (name and equals and value):
             raise UserError(
-                f"--on {text}: {name!r} is not an option with a value; give options such as"
-                " slurm:partition=gpu,time=60"
+                f"--on {text}: {name!r} is not an option with a value;"
+                " give options such as slurm:partition=gpu,time=60"
             )
     parsed = {name: parse_yaml_value(value, f"--on {system}: {name}") for name, _, value in pairs}
     return Cluster(system, at_once, device, parsed)

@@ -101,8 +101,8 @@ class Experiment:
             )
         if not 2 <= len(self.seeds) <= MAX_SEEDS or len(set(self.seeds)) < len(self.seeds):
             raise UserError(
-                f"seeds: {list(self.seeds)[:9]} do not work; give 2 to {MAX_SEEDS:,} different"
-                " seeds, such as 5"
+                f"seeds: {list(self.seeds)[:9]} do not work;"
+                f" give 2 to {MAX_SEEDS:,} different seeds, such as 5"
             )
         if self.smallest_effect is not None and not self.smallest_effect > 0:
             raise UserError(
@@ -179,8 +179,8 @@ def remove_each(base: str, recipe: str, seeds: int, **more: Any) -> Experiment:
     settings = split_settings(recipe)
     if len(settings) < 2:
         raise UserError(
-            f"recipe {recipe!r}: has {len(settings)} setting; give at least two, of which one at a"
-            " time is removed"
+            f"recipe {recipe!r}: has {len(settings)} setting;"
+            " give at least two, of which one at a time is removed"
         )
     rest = [tuple(other for other in settings if other != setting) for setting in settings]
     arms = [

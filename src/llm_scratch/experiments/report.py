@@ -225,8 +225,8 @@ def _settings(report: ExperimentReport) -> Html:
     title = element("h2", "Settings that differ")
     if not report.differing:
         note = (
-            "None: the arms have the same settings, and each has seeds of its own, so their"
-            " difference is noise."
+            "None: the arms have the same settings, and each has seeds of its own,"
+            " so their difference is noise."
         )
         return element("section", title, element("p", note))
     header = ("setting", *(arm.name for arm in report.experiment.arms))

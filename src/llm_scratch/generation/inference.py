@@ -118,8 +118,8 @@ def _compile(
         compiler = os.environ.get("CXX", "g++")
         if shutil.which(compiler) is None:
             raise UserError(
-                f"compiled steps need a C++ compiler, and {compiler} is not installed; install it"
-                " (apt install g++), or do not compile"
+                f"compiled steps need a C++ compiler, and {compiler} is not installed;"
+                " install it (apt install g++), or do not compile"
             )
         on_compile()
 

@@ -116,8 +116,8 @@ def compare(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> Checked
     difference = logits_differ(model, theirs)
     if not difference <= TOLERANCE:
         raise UserError(
-            f"transformers reads another model: logits differ by {difference:.1e} of the largest,"
-            f" expected at most {TOLERANCE:g}",
+            "transformers reads another model:"
+            f" logits differ by {difference:.1e} of the largest, expected at most {TOLERANCE:g}",
             CHECKPOINT,
         )
     texts = sample_texts(tokenizer, N_TEXTS)
@@ -160,8 +160,8 @@ def check_continuation(
     start = len(first) + len(own)
     if ids[:start] != [*first, *own]:
         raise UserError(
-            f"transformers begins the prompt {prompt[:60]!r} with other ids: {ids[:4]}, expected"
-            f" {[*first, *own][:4]}",
+            f"transformers begins the prompt {prompt[:60]!r} with other ids:"
+            f" {ids[:4]}, expected {[*first, *own][:4]}",
             CHECKPOINT,
         )
     device = device_of(model)

@@ -66,8 +66,8 @@ def load_nanogpt(saved: dict[str, Any], path: Path) -> LanguageModel:
     bias, drop = args.get("bias", True), args.get("dropout", 0.0)
     if type(bias) is not bool or not isinstance(drop, int | float) or not 0 <= drop < 1:
         raise UserError(
-            f"{path}: model_args has bias={bias!r}, dropout={drop!r}; expected true or false, and 0"
-            " <= dropout < 1",
+            f"{path}: model_args has bias={bias!r}, dropout={drop!r};"
+            " expected true or false, and 0 <= dropout < 1",
             CHECKPOINT,
         )
     shape = {ours: args[theirs] for theirs, ours in SHAPE_FIELDS.items()}

@@ -167,8 +167,8 @@ def optimizer_of(
                 value = StateDictSource({name: optimizer["state"][i][key]}, path).read(name)
                 if value.shape != parameter.shape or not torch.isfinite(value).all():
                     raise ValueError(
-                        f"{key} of {name} is not finite or is {tuple(value.shape)}, not"
-                        f" {tuple(parameter.shape)}"
+                        f"{key} of {name} is not finite or is {tuple(value.shape)},"
+                        f" not {tuple(parameter.shape)}"
                     )
                 state[f"{name}/{key}"] = value.float().clone()
             state[f"{name}/step"] = torch.tensor(float(optimizer["state"][i]["step"]))
@@ -187,8 +187,8 @@ def optimizer_of(
         settings |= {"grad_clip": None, "spike_sigmas": 0.0}
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise UserError(
-            f"{path}: its optimizer_state_dict does not fit: {describe_error(e)}; save the"
-            " state_dict alone",
+            f"{path}: its optimizer_state_dict does not fit: {describe_error(e)};"
+            " save the state_dict alone",
             CHECKPOINT,
         ) from e
     return state, settings

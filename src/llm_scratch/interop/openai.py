@@ -170,8 +170,8 @@ def load_weights_into_gpt(gpt: nn.Module, params: Mapping[str, Any]) -> None:
     n_blocks = len(params.get("blocks", ()))
     if n_layers != n_blocks:
         raise UserError(
-            f"the weights have {n_blocks} layers and the model {n_layers}; build it with"
-            f" n_layers={n_blocks}",
+            f"the weights have {n_blocks} layers and the model {n_layers};"
+            f" build it with n_layers={n_blocks}",
             CHECKPOINT,
         )
     tied = gpt.get_parameter(HEAD) is gpt.get_parameter(EMBEDDING)

@@ -54,8 +54,8 @@ def save_gpt2(model: LanguageModel, tokenizer: ByteBPE, folder: str | Path) -> N
         )
     if len(tokenizer.merges) + 256 + len(tokenizer.special_tokens) < tokenizer.n_vocab:
         raise UserError(
-            "OpenAI's release numbers its tokens without gaps, and the ids of this tokenizer have"
-            " some; use `llm-scratch export hf`"
+            "OpenAI's release numbers its tokens without gaps,"
+            " and the ids of this tokenizer have some; use `llm-scratch export hf`"
         )
     folder, state = Path(folder), model.state_dict()
     tensors = {}

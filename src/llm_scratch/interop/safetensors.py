@@ -119,8 +119,8 @@ def plain_name(name: str, where: str | Path) -> str:
         or DEVICES.fullmatch(name)
     ):
         raise UserError(
-            f"{where} names the file {name[:80]!r}; expected a plain name such as"
-            " model-00001-of-00002.safetensors",
+            f"{where} names the file {name[:80]!r};"
+            " expected a plain name such as model-00001-of-00002.safetensors",
             CHECKPOINT,
         )
     return name
@@ -171,8 +171,8 @@ def read_header(path: Path) -> dict[str, Entry]:
         if entry.start != end:
             raise _damaged(
                 path,
-                f"{name} begins at byte {entry.start - begin:,}, the one before ends at"
-                f" {end - begin:,}",
+                f"{name} begins at byte {entry.start - begin:,},"
+                f" the one before ends at {end - begin:,}",
             )
         end = entry.start + entry.size
     if end != size:
@@ -206,8 +206,8 @@ def _entry(path: Path, begin: int, name: str, fields: Any) -> Entry:
     if (want := math.prod(shape) * DTYPES[dtype].itemsize) != end - start:
         raise _damaged(
             path,
-            f"{name[:80]} is {dtype} {tuple(shape)}, which takes {want:,} bytes, and has"
-            f" {end - start:,}",
+            f"{name[:80]} is {dtype} {tuple(shape)}, which takes {want:,} bytes,"
+            f" and has {end - start:,}",
         )
     return Entry(DTYPES[dtype], tuple(shape), path, begin + start, end - start)
 

@@ -109,8 +109,8 @@ class TFCheckpointReader:
         variable = self.variables.get(name)
         if variable is None:
             raise UserError(
-                f"{self._file('index')} has no tensor {name}; expected it among its"
-                f" {len(self.variables)}",
+                f"{self._file('index')} has no tensor {name};"
+                f" expected it among its {len(self.variables)}",
                 CHECKPOINT,
             )
         if variable.dtype is None:
@@ -123,8 +123,8 @@ class TFCheckpointReader:
             there = path.stat().st_size
             if variable.offset + variable.size > there:
                 raise UserError(
-                    f"{path} ends before {name}: it has {there:,} bytes, expected"
-                    f" {variable.offset + variable.size:,}; download it again",
+                    f"{path} ends before {name}: it has {there:,} bytes,"
+                    f" expected {variable.offset + variable.size:,}; download it again",
                     CHECKPOINT,
                 )
             raw = np.fromfile(path, np.uint8, variable.size, offset=variable.offset)
@@ -184,8 +184,8 @@ def _variable(name: str, value: bytes, n_shards: int) -> Variable:
         raise ValueError(f"{name} is in data file {variable.shard} of {n_shards}")
     if dtype is not None and variable.size != math.prod(shape) * dtype.itemsize:
         raise ValueError(
-            f"{name} has {variable.size:,} bytes, but {shape} of {dtype} is"
-            f" {math.prod(shape) * dtype.itemsize:,}"
+            f"{name} has {variable.size:,} bytes,"
+            f" but {shape} of {dtype} is {math.prod(shape) * dtype.itemsize:,}"
         )
     return variable
 

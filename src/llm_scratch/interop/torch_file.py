@@ -77,8 +77,8 @@ def check_version(version: str, path: Path) -> None:
     if tuple(int(part) for part in version.split(".")[:2]) < SAFE_SINCE:
         need = ".".join(map(str, SAFE_SINCE))
         raise UserError(
-            f"{path}: torch {version} can be made to execute code in .pth and .pt files; "
-            f"update it with pip install -U 'torch>={need}', or use a safetensors file",
+            f"{path}: torch {version} can be made to execute code in .pth and .pt files;"
+            f" update it with pip install -U 'torch>={need}', or use a safetensors file",
             CHECKPOINT,
         )
 

@@ -179,8 +179,8 @@ def assemble(
                 )
         elif not torch.equal(tensor, tied.to(tensor.dtype)):
             raise UserError(
-                f"{file}: {mapped.theirs} differs from the token embedding, but"
-                f" {origin.config_file} ties them",
+                f"{file}: {mapped.theirs} differs from the token embedding,"
+                f" but {origin.config_file} ties them",
                 CHECKPOINT,
             )
     return model

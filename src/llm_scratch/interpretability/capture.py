@@ -184,8 +184,8 @@ def points(model: Any) -> dict[str, Point]:
         hasattr(block, "att") for block in model.trf_blocks
     ):
         raise UserError(
-            "activations cannot be captured: the model has no `trf_blocks` with `att` in each; name"
-            " its modules so"
+            "activations cannot be captured: the model has no `trf_blocks` with `att` in each;"
+            " name its modules so"
         )
     found = {"hook_embed": _output(model.tok_emb)}
     if hasattr(model, "pos_emb"):

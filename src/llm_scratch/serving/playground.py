@@ -315,8 +315,8 @@ def open_playground(
     """
     if host not in ("127.0.0.1", "::1", "localhost"):
         raise UserError(
-            f"--host {host}: other machines could reach it; use 127.0.0.1, or forward the port: ssh"
-            f" -L {port}:127.0.0.1:{port}"
+            f"--host {host}: other machines could reach it;"
+            f" use 127.0.0.1, or forward the port: ssh -L {port}:127.0.0.1:{port}"
         )
     playground = Playground(ModelLibrary(sources, snapshots), texts, curve)
     address = ("127.0.0.1" if host == "localhost" else host, port)

@@ -117,8 +117,8 @@ def save(
         need = sum(t.nbytes for t in (*weights.values(), *optimizer.values()))
         space = f"need {format_bytes(need)}, free {format_bytes(_free(run))}"
         fix = (
-            "free disk space or fix permissions, then run the same command again to resume from the"
-            " last checkpoint"
+            "free disk space or fix permissions,"
+            " then run the same command again to resume from the last checkpoint"
         )
         raise UserError(
             f"cannot save the checkpoint {folder}: {reason} ({space}); {fix}", RESOURCES
@@ -241,8 +241,8 @@ def load_latest(
     if damaged:
         names = ", ".join(sorted(set(damaged)))
         raise UserError(
-            f"all checkpoints of {run} are damaged ({names}, now in {quarantine}); start over with"
-            " --fresh --force",
+            f"all checkpoints of {run} are damaged ({names}, now in {quarantine});"
+            " start over with --fresh --force",
             CHECKPOINT,
         )
     return None
@@ -278,8 +278,8 @@ def set_weights(model: nn.Module, weights: dict[str, Tensor], origin: str) -> No
             raise UserError(f"{origin}: unknown tensor {name}", CHECKPOINT)
         if tensor.shape != own[name].shape:
             raise UserError(
-                f"{origin}: {name} is {tuple(tensor.shape)}, the model has"
-                f" {tuple(own[name].shape)}",
+                f"{origin}: {name} is {tuple(tensor.shape)},"
+                f" the model has {tuple(own[name].shape)}",
                 CHECKPOINT,
             )
     model.load_state_dict(new, strict=False)

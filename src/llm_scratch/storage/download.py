@@ -100,8 +100,8 @@ FILES: dict[str, Remote] = {
 
 
 WITHOUT_NETWORK = (
-    "Without a network you can use: --data.source stories, your own texts (`train text FILE`), the"
-    " models in runs/."
+    "Without a network you can use:"
+    " --data.source stories, your own texts (`train text FILE`), the models in runs/."
 )
 
 
@@ -171,8 +171,8 @@ def fetch(
         raise DownloadError(name, e) from e
     except OSError as e:
         raise UserError(
-            f"cannot write {path}: {e.strerror or e}; free disk space, or set LLM_SCRATCH_CACHE to"
-            " another folder",
+            f"cannot write {path}: {e.strerror or e};"
+            " free disk space, or set LLM_SCRATCH_CACHE to another folder",
             RESOURCES,
         ) from e
 

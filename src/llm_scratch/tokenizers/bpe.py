@@ -170,8 +170,8 @@ class ByteBPE:
         """The id of `<|endoftext|>`."""
         if END_OF_TEXT not in self.special_tokens:
             raise UserError(
-                f"this tokenizer has no {END_OF_TEXT}; train it with"
-                f" special_tokens=({END_OF_TEXT!r},)",
+                f"this tokenizer has no {END_OF_TEXT};"
+                f" train it with special_tokens=({END_OF_TEXT!r},)",
                 DATA,
             )
         return self.special_tokens[END_OF_TEXT]
@@ -333,8 +333,8 @@ class ByteBPE:
             )
         except ValueError as e:
             raise UserError(
-                f"tiktoken cannot parse the pattern {pattern!r}: {describe_error(e)}; use syntax"
-                " that regex and tiktoken share"
+                f"tiktoken cannot parse the pattern {pattern!r}: {describe_error(e)};"
+                " use syntax that regex and tiktoken share"
             ) from None
 
     def __getstate__(self) -> dict[str, Any]:

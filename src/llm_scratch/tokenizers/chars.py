@@ -29,8 +29,8 @@ class CharTokenizer:
         self._id = {character: i for i, character in enumerate(self.characters)}
         if len(self._id) != len(self.characters):
             raise UserError(
-                f"{len(self.characters)} characters, only {len(self._id)} of them distinct; remove"
-                " the duplicates",
+                f"{len(self.characters)} characters, only {len(self._id)} of them distinct;"
+                " remove the duplicates",
                 DATA,
             )
         self.special_tokens = {END_OF_TEXT: len(self.characters)} if end_of_text else {}

@@ -57,8 +57,8 @@ class SimpleTokenizerV1:
     ) -> None:
         if unknown not in self.kinds:
             raise UserError(
-                f"unknown={unknown!r}: not supported by {type(self).__name__}; use one of"
-                f" {', '.join(self.kinds)}"
+                f"unknown={unknown!r}: not supported by {type(self).__name__};"
+                f" use one of {', '.join(self.kinds)}"
             )
         self.str_to_int = dict(vocab)
         self.int_to_str = {i: word for word, i in vocab.items()}
@@ -213,8 +213,8 @@ class SimpleTokenizerV2(SimpleTokenizerV1):
         if vocab_size is not None:
             if vocab_size <= len(specials):
                 raise UserError(
-                    f"vocab_size={vocab_size}: too small for words and the {len(specials)} special"
-                    " tokens; use a larger one"
+                    f"vocab_size={vocab_size}:"
+                    f" too small for words and the {len(specials)} special tokens; use a larger one"
                 )
             words = words[: vocab_size - len(specials)]
         return cls({word: i for i, word in enumerate([*sorted(words), *specials])})

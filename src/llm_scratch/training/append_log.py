@@ -55,8 +55,8 @@ class DurableLog:
                 if not self._has_failed:
                     self._has_failed = True  # first: the warning may be appended to this very log
                     self._warn(
-                        f"cannot write {self.path}: {e.strerror}; its lines are kept in memory and"
-                        " written once that is possible"
+                        f"cannot write {self.path}: {e.strerror};"
+                        " its lines are kept in memory and written once that is possible"
                     )
                 return
         self.flush()

@@ -129,8 +129,8 @@ def _take(folder: Path, warn: Callable[[str], None]) -> RunLock:
             ) from None
         except OSError:
             warn(
-                f"{folder}: file locking is not supported here; make sure that no other process"
-                " trains in this folder"
+                f"{folder}: file locking is not supported here;"
+                " make sure that no other process trains in this folder"
             )
         if lock.exists():
             return lock

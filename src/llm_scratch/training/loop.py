@@ -214,8 +214,8 @@ def _step(run: Trainer, callbacks: Callbacks, until: int) -> Decision:
     else:
         _log(run, callbacks, row)
         callbacks.warn(
-            f"step {run.step} was skipped: {describe_bad_step(row)} ({run.recovery.counts.skipped}"
-            " skipped so far)"
+            f"step {run.step} was skipped:"
+            f" {describe_bad_step(row)} ({run.recovery.counts.skipped} skipped so far)"
         )
     return decision
 
@@ -285,8 +285,8 @@ def _sample_prompt(run: Trainer, callbacks: Callbacks) -> str:
         return cfg.prompt
     if run.data.tokenizer is None:
         raise UserError(
-            "train.sample_every: samples need a tokenizer; pass tokenizer=, or set"
-            " train.sample_every to 0"
+            "train.sample_every: samples need a tokenizer;"
+            " pass tokenizer=, or set train.sample_every to 0"
         )
     prompt, problem = choose_prompt(
         run.model, run.data.tokenizer, cfg.prompt, run.data.first_tokens

@@ -143,8 +143,8 @@ class Recovery:
         )
         cause = _cause(before, failed_at)
         return (
-            f"{cause}: rolled back to step {step}, skipping the {batches} batches since (rollback"
-            f" {rollbacks} of {MAX_ROLLBACKS})"
+            f"{cause}: rolled back to step {step},"
+            f" skipping the {batches} batches since (rollback {rollbacks} of {MAX_ROLLBACKS})"
         )
 
     def forget_losses(self) -> None:
@@ -165,8 +165,8 @@ class Recovery:
 def diverged(counts: RecoveryState, failed_at: int, reason: str) -> UserError:
     """The error of a run that cannot roll back after bad steps (exit code 5)."""
     return UserError(
-        f"{_cause(counts, failed_at)}, and {reason}: training diverged; the last checkpoint is"
-        f" unchanged. {ADVICE}",
+        f"{_cause(counts, failed_at)}, and {reason}: training diverged;"
+        f" the last checkpoint is unchanged. {ADVICE}",
         DIVERGED,
     )
 

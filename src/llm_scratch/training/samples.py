@@ -68,8 +68,8 @@ def _length_warning(model: nn.Module, tokenizer: Any, prompt: str) -> str:
     if size is None or length <= size:
         return ""
     return (
-        f"the prompt of samples has {length} tokens, but the context is {size}: "
-        f"the first {length - size} are dropped; set another with --train.prompt"
+        f"the prompt of samples has {length} tokens, but the context is {size}:"
+        f" the first {length - size} are dropped; set another with --train.prompt"
     )
 
 
@@ -96,7 +96,7 @@ def choose_prompt(model: nn.Module, tokenizer: Any, prompt: str, text: Tokens) -
     return (
         fallback,
         (
-            f"samples cannot begin with {prompt!r}: {problem}; using {start}, set another with"
-            " --train.prompt"
+            f"samples cannot begin with {prompt!r}: {problem};"
+            f" using {start}, set another with --train.prompt"
         ),
     )

@@ -44,8 +44,8 @@ class TensorBoardLogger(Callback):
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as e:
             raise UserError(
-                f"--system.tensorboard needs the extra `track`; run {install_command('track')}, or"
-                " leave the flag out"
+                "--system.tensorboard needs the extra `track`;"
+                f" run {install_command('track')}, or leave the flag out"
             ) from e
         self._open = SummaryWriter
         self._warn = warn

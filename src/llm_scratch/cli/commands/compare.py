@@ -98,7 +98,7 @@ class Compare(ReportCommand):
             return compare_settings(self.base, self.arms, self.seeds, **more)
         if len(self.arms) > 1:
             raise UserError(
-                f"--remove-each: {len(self.arms)} recipes; put all settings of one recipe into one"
-                " word, in quotes"
+                f"--remove-each: {len(self.arms)} recipes;"
+                " put all settings of one recipe into one word, in quotes"
             )
         return remove_each(self.base, self.arms[0], self.seeds, **more)

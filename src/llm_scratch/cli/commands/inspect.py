@@ -75,8 +75,8 @@ class Inspect(ReportCommand):
 
         if self.skills and not self.ablate:
             raise UserError(
-                "--skills: has no effect without --ablate; add --ablate PARTS, or use `llm-scratch"
-                " evaluate --skills`",
+                "--skills: has no effect without --ablate;"
+                " add --ablate PARTS, or use `llm-scratch evaluate --skills`",
                 USAGE,
             )
         path, screen = resolve_model_path(self.run_), console()

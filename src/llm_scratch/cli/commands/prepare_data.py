@@ -233,8 +233,8 @@ def remove_shards(folder: Path, screen: Console) -> None:
     )
     if others:
         raise UserError(
-            f"--fresh: {folder} holds more than shards, such as {others[0]!r}; remove it yourself"
-            " or choose another --out",
+            f"--fresh: {folder} holds more than shards, such as {others[0]!r};"
+            " remove it yourself or choose another --out",
             DATA,
         )
     if any(folder.iterdir()):

@@ -157,8 +157,8 @@ def _state(run: RunInfo) -> str:
         return f"{run.description}; it cannot be trained"
     if run.description:
         return (
-            f"{run.description}, not trained here yet; to train it: llm-scratch train text PATH"
-            f" --from {quote(run.path)}"
+            f"{run.description}, not trained here yet;"
+            f" to train it: llm-scratch train text PATH --from {quote(run.path)}"
         )
     return f"{_progress(run)} saved" + (
         "" if run.checkpoints else "; the same train command starts it"

@@ -230,8 +230,8 @@ class CompareTokenizers(ReportCommand):
             )
             return
         screen.print(
-            f"{'your text' if self.text else self.source}: {size:,} bytes; bpe, words and chars"
-            f" trained on {self.source}\n"
+            f"{'your text' if self.text else self.source}: {size:,} bytes;"
+            f" bpe, words and chars trained on {self.source}\n"
         )
         screen.print(grid)
         for note in notes:

@@ -306,8 +306,8 @@ def _check_output_dir(
         and any(path.name != NAME for path in folder.iterdir())
     ):
         raise UserError(
-            f"--out {folder}: it holds files that are not of a run; use a run directory, an empty"
-            " folder or a new name"
+            f"--out {folder}: it holds files that are not of a run;"
+            " use a run directory, an empty folder or a new name"
         )
 
 
