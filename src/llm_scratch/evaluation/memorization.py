@@ -31,7 +31,7 @@ from llm_scratch.ranges import check
 WINDOW = 20  # tokens: longer runs are rarely shared by chance
 MAX_INDEX_TOKENS = 50_000_000  # of the training text, at 60 bytes of memory each
 # after the last token, and between two rows: not tokens, and different from each other
-END, SEPARATOR = (-1, -2)
+END, SEPARATOR = -1, -2
 BATCH = 32  # texts generated at once
 Ids = Sequence[int] | Tokens
 
@@ -228,9 +228,8 @@ def continuations(
     device = device_of(model)
     rows: list[list[int]] = []
     for first in range(0, len(prompts), BATCH):
-        idx = torch.tensor(
-            np.array(prompts[first : first + BATCH], dtype=np.int64), device=device
-        )  # [B, T]
+        batch = np.array(prompts[first : first + BATCH], dtype=np.int64)
+        idx = torch.tensor(batch, device=device)  # [B, T]
         generators = [seeded(seed + first + i, device) for i in range(len(idx))]
         options: dict[str, Any] = {
             "temperature": temperature,

@@ -237,8 +237,7 @@ def _logits(
             T = len(rows[order[0]])
             B = max(1, min(batch_size, MAX_LOGITS // (T * (vocab_size(model) or 1))))
             numbers, order = order[:B], order[B:]
-            ids = torch.tensor(
-                [[*rows[number], *[0] * (T - len(rows[number]))] for number in numbers]
-            )  # [B, T]
+            padded = [[*rows[number], *[0] * (T - len(rows[number]))] for number in numbers]
+            ids = torch.tensor(padded)  # [B, T]
             check_ids(model, ids)
             yield numbers, model(ids.to(device))

@@ -10,8 +10,7 @@
     budget: {tokens: 2000000}         # or flops, or seconds; default: the tokens of the reference
     metric: bits_per_byte
     smallest_effect: 0.005
-    search: {train.lr: [0.01, 0.02]}  # tuned for each arm,
-                                      on a part of the validation text of its own
+    search: {train.lr: [0.01, 0.02]}  # tuned for each arm, on validation text of its own
 
 Tests: tests/experiments/test_experiment.py.
 """

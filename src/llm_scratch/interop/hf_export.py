@@ -127,9 +127,10 @@ def compare(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> Checked
             raise UserError(
                 f"transformers reads another tokenizer: the ids of {text[:60]!r} differ", CHECKPOINT
             )
+    # on the CPU, not on the GPU that it would take
     pipeline = transformers.pipeline(
         "text-generation", model=theirs, tokenizer=their_tokenizer, device="cpu"
-    )  # not the GPU that it would take
+    )
     check_continuation(model, tokenizer, pipeline, texts)
     return Checked(difference, len(texts))
 

@@ -97,7 +97,6 @@ def config_to(cfg: GPTConfig) -> dict[str, Any]:
     }
 
 
-# causal masks in old files
 GPT2 = Family(
     "gpt",
     "GPT2LMHeadModel",
@@ -105,5 +104,6 @@ GPT2 = Family(
     config_to,
     HF,
     HF_PREFIX,
+    # causal masks in old files
     ignored=re.compile(r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias"),
 )

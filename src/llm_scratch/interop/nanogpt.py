@@ -76,9 +76,10 @@ def load_nanogpt(saved: dict[str, Any], path: Path) -> LanguageModel:
     )
     source = StateDictSource(saved["model"], path)
     plain = {name.removeprefix("transformer."): tensor for name, tensor in source.tensors.items()}
+    # `attn.bias` are causal masks
     source.tensors = {
         name: tensor for name, tensor in plain.items() if not name.endswith(".attn.bias")
-    }  # causal masks
+    }
     return assemble(
         cfg,
         source,

@@ -2,8 +2,7 @@
 
     settings, params = download_and_load_gpt2("124M", "gpt2")  # as the notebooks: a dict of arrays
     load_weights_into_gpt(gpt, params)                         # ... copied into a model
-    model, tokenizer = load_gpt2("gpt2/124M")                  #
-    one tensor at a time: half the memory
+    model, tokenizer = load_gpt2("gpt2/124M")                  # half the memory: tensor by tensor
 
 The release stores a matrix as [in, out], PyTorch as [out, in]; it has one matrix for query, key and
 value, we have three; its head is the token embedding. Weight map: interop/gpt2_weight_map.py.

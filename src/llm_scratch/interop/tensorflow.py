@@ -34,7 +34,7 @@ MAGIC = 0xDB4775248B80FB57  # the last 8 bytes of a table
 FOOTER = 48  # bytes at the end of the table
 TRAILER = 5  # bytes after each block: 1 compression, 4 checksum
 # GPT-2 XL: 20 kB, 25 letters, 581 rows, 3 dimensions
-MAX_INDEX, MAX_KEY, MAX_ROWS, MAX_DIMS = (4 << 20, 1024, 10_000, 8)
+MAX_INDEX, MAX_KEY, MAX_ROWS, MAX_DIMS = 4 << 20, 1024, 10_000, 8
 MAX_DIM = (1 << 31) - 1
 NUMBERS = {
     1: "f4",

@@ -28,7 +28,7 @@ from llm_scratch.storage.safe_parse import first_duplicate_key
 SAFE_SINCE = (2, 10)
 """First torch version whose weights-only loader is safe (CVE-2025-32434, CVE-2026-24747)."""
 # bytes of a zip's table of contents, and rows in it; GPT-2 XL: 60 kB, 600
-MAX_TABLE, MAX_MEMBERS = (4 << 20, 10_000)
+MAX_TABLE, MAX_MEMBERS = 4 << 20, 10_000
 WRAPPERS = frozenset({"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 """Name components added by torch.compile, DDP, FSDP and activation checkpointing, at any depth."""
 FIX = "save only its state_dict, or convert it to safetensors on a machine that trusts it"

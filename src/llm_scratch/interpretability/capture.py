@@ -18,8 +18,7 @@ reads and adds to:
     blocks.0.hook_attn_out                what attention adds: the heads and a bias, [B, T, C]
     blocks.0.hook_resid_mid               hook_resid_pre + hook_attn_out, [B, T, C]
     blocks.0.ln2.hook_normalized          what the feed-forward network reads, [B, T, C]
-    blocks.0.mlp.hook_pre, _post          its hidden layer before and after the activation, [B, T,
-                                          F]
+    blocks.0.mlp.hook_pre, _post          its hidden layer around the activation, [B, T, F]
     blocks.0.hook_mlp_out                 what it adds, [B, T, C]
     blocks.0.hook_resid_post              residual stream after block 0, [B, T, C]
     ln_final.hook_normalized              what the output head reads, [B, T, C]

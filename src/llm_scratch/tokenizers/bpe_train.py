@@ -12,8 +12,8 @@ that recounts):
 4. A heap returns the most frequent pair. Decreased counts are not updated in the heap; a stale
    entry is corrected when it reaches the top. Counts never increase: new pairs contain the new
    token.
-5. A very long word is a `Chain` of tokens:
-   a merge touches the positions of its pair, not the whole word.
+5. A very long word is a `Chain` of tokens: a merge touches the positions of its pair, not the
+   whole word.
 
 Source: Sennrich et al. 2016, https://arxiv.org/abs/1508.07909, algorithm 1; on bytes: GPT-2
 (Radford et al. 2019), section 2.2.

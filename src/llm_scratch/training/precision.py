@@ -101,9 +101,8 @@ def bfloat16_speedup(emb_dim: int, device: torch.device) -> float:
     if device.type == "cpu":
         select_matmul_backend()
     rows = 512 if device.type == "cpu" else 8192
-    x, weight = (
-        torch.full((n, emb_dim), 0.5, device=device) for n in (rows, 4 * emb_dim)
-    )  # [N, C], [F, C]
+    x = torch.full((rows, emb_dim), 0.5, device=device)  # [N, C]
+    weight = torch.full((4 * emb_dim, emb_dim), 0.5, device=device)  # [F, C]
     with one_thread() if device.type == "cpu" else nullcontext():
         float32 = min(repeat_timings(lambda: F.linear(x, weight), device, 0.15))
         bfloat16 = min(

@@ -1,6 +1,7 @@
 """Write the metrics of a run for TensorBoard (`tensorboard --logdir runs`).
 
-metrics.jsonl stays the primary log. Tests: tests/training/test_tensorboard.py.
+metrics.jsonl stays the primary log.
+Tests: tests/training/test_tensorboard.py.
 """
 
 from __future__ import annotations
