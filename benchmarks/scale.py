@@ -1,5 +1,6 @@
-"""What changes from 1 GPU to 1024? The tables of docs/scale.md, from the arithmetic of
-cluster_costs.py; nothing is measured.
+"""What changes from 1 GPU to 1024? The tables of docs/scale.md, by cluster_costs.py.
+
+Nothing is measured.
 
 python benchmarks/scale.py            # print them
 python benchmarks/scale.py --write    # put them into docs/scale.md

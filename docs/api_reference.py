@@ -1,5 +1,6 @@
-"""Write docs/api.md (public names with signatures, arguments and examples)
-and README's tree of packages, from the docstrings.
+"""Write docs/api.md and README's tree of packages, from the docstrings.
+
+docs/api.md has the public names with signatures, arguments and examples.
 
 Run `python docs/api_reference.py --write` after a change of a public name, a package or their
 docstrings; without `--write` the page is printed. tests/architecture/test_api_reference.py holds
@@ -44,9 +45,7 @@ ORDER = (
     "hardware",
     "cli",
 )
-"""Packages in the order in which the data passes through them,
-then those beside it; others follow by name.
-"""
+"""Packages in the order in which data passes through them, then others; the rest by name."""
 EXTENSIONS = (
     "model.build",
     "tokenizers.Tokenizer",
@@ -168,9 +167,7 @@ def _parameter(arg: ast.arg, default: ast.expr | None) -> str:
 
 
 def docstring(text: str) -> Iterator[str]:
-    """The lines of a docstring as Markdown:
-    its sections become lists, its example a block of code.
-    """
+    """The lines of a docstring as Markdown: sections as lists, examples as code."""
     section, in_code = "", False
     for line in text.splitlines():
         if heading := SECTION.match(line):
@@ -316,9 +313,7 @@ def package_tree() -> str:
 
 
 def _sentence(package: str) -> str:
-    """The first sentence of a package's docstring,
-    without its period and without the package's name before a colon.
-    """
+    """The first sentence of a package's docstring, without a period or the package's name."""
     text = inspect.getdoc(import_module(f"llm_scratch.{package}")) or ""
     sentence = text.split("\n\n")[0].replace("\n", " ").split(". ")[0].rstrip(".")
     sentence = re.sub(rf"^{package}: ", "", sentence, flags=re.I)

@@ -83,9 +83,7 @@ print(text[:99])
 
 
 def expect(got, want, holds):
-    """Hold a value to the one that the original notebook printed,
-    if its text (or vocabulary) is at hand.
-    """
+    """Hold a value to what the original notebook printed, if its text or vocabulary is there."""
     assert not holds or got == want, f"expected {want}, got {got}"
 
 
@@ -390,9 +388,7 @@ assert "".join(pieces) == text
 
 # %%
 def learn(piece_counts, n_merges, order):
-    """Byte-pair encoding in its plainest form:
-    (the merged pairs in order, the tokens in the text after each merge).
-    """
+    """Byte-pair encoding at its plainest: (merged pairs in order, tokens left after each merge)."""
     words = {
         tuple(order.index(byte) for byte in piece.encode("utf-8")): n
         for piece, n in piece_counts.items()
@@ -496,8 +492,9 @@ expect((len(ids), ids[:4], ids[-3:]), (23, [15496, 11, 5211, 345], [287, 326, 54
 
 # %%
 def show_tokens(ax, tokens, title, per_line):
-    """Draw tokens as coloured boxes, one character a cell; a dot is a space, two digits are a byte
-    that is no character of its own.
+    """Draw tokens as coloured boxes, one character a cell.
+
+    A dot is a space, two digits are a byte that is no character of its own.
     """
     tints = ["#bfe0f5", "#fbdca0", "#bfe6d6", "#f5c7ad", "#e8cfe0"]
     x = y = 0

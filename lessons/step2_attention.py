@@ -182,8 +182,9 @@ close(weights.sum(-1), [1.0] * 6)
 
 # %% tags=["plot"]
 def show_weights(ax, grid, words, title):
-    """Draw who (row) looks how much at whom (column);
-    the same weight has the same blue in every picture, exactly 0 stays grey.
+    """Draw who (row) looks how much at whom (column).
+
+    The same weight has the same blue in every picture, exactly 0 stays grey.
     """
     grid = grid.detach()
     shade = grid.clamp(max=1) ** 0.6  # brings out the small weights
@@ -730,8 +731,9 @@ assert MultiHeadAttention(3, 4, 6, 0.0, num_heads=2)(batch).shape == (2, 6, 4)
 
 # %%
 def deal(n_games, generator):
-    """Games as vectors [n_games, 8, 18] with answers [n_games]: seven cards of different colours,
-    then one of those colours alone.
+    """Games as vectors [n_games, 8, 18] with answers [n_games].
+
+    A game is seven cards of different colours, then one of those colours alone.
     """
     colours = torch.rand(n_games, 8, generator=generator).argsort(1)[
         :, :7

@@ -424,9 +424,7 @@ class ExampleDeepNeuralNetwork(nn.Module):
 
 
 def gradients(model, x):
-    """How strongly each layer hears of the error:
-    the mean size of its weights' gradient, first layer first.
-    """
+    """How strongly each layer hears of the error: the mean size of its weights' gradient."""
     model.zero_grad()
     output = model(x)
     F.mse_loss(output, torch.zeros_like(output)).backward()
@@ -697,9 +695,7 @@ ink = {"token table": "white", "positions": "black", "attention": "black", "feed
 
 
 def kind_of(name):
-    """Which part of the drawing a parameter belongs to;
-    the few numbers of the norms go with what they stand before.
-    """
+    """Which part of the drawing a parameter belongs to; norms go with what they stand before."""
     if name.startswith(("tok_emb", "out_head")):
         return "token table"
     if name.startswith("pos_emb"):

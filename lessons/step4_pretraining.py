@@ -1085,8 +1085,9 @@ assert apart_after_a_step(pretrained, ids) == 0
 
 # %%
 def release_of_our_own(folder, text):
-    """Write a small trained model as OpenAI does;
-    its tokenizer and the losses between which a right load must lie.
+    """Write a small trained model as OpenAI does.
+
+    Returns its tokenizer and the losses between which a right load must lie.
     """
     pieces = TOKENIZERS["bpe"]([text], 1024)
     torch.manual_seed(123)

@@ -67,7 +67,10 @@ class RunInfo:
 
     @property
     def evaluations(self) -> list[dict[str, Any]]:
-        """The rows with a validation loss: `step`, `tokens`, `train_loss`, `val_loss` ..."""
+        """The rows with a validation loss.
+
+        They have `step`, `tokens`, `train_loss`, `val_loss` and, for text, `val_bits_per_byte`.
+        """
         return [row for row in self.metrics if isinstance(row.get("val_loss"), (int, float))]
 
     @property

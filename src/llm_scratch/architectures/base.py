@@ -127,7 +127,7 @@ class Architecture:
 
 
 ARCHITECTURES: dict[str, Architecture] = {}
-"""Name of an architecture -> its classes; `llm_scratch.architectures` fills it, and you may."""
+"""Name of an architecture -> its classes; filled by `llm_scratch.architectures`; add your own."""
 
 
 def architecture(name: str) -> Architecture:

@@ -108,8 +108,9 @@ def check_can_write(path: Path, option: str = "--out") -> None:
 
 
 def choose_output_dir(config: RunConfig, name: str, today: str, fresh: bool) -> tuple[Path, str]:
-    """The folder of a run without `--out`, and a note:
-    an unfinished run with these settings, else a new folder for today.
+    """The folder of a run without `--out`, and a note about it.
+
+    It is that of an unfinished run with these settings, else a new folder for today.
     """
     if not fresh:
         for run in reversed(find_runs()):

@@ -42,8 +42,10 @@ FLOAT32 = Precision("float32", REQUESTED)
 
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
-"""`loss(model, inputs, targets)`: a scalar, the sum over the targets that are not `IGNORE`. A step
-divides it by their number, so a loss per row is multiplied by the targets of the row."""
+"""`loss(model, inputs, targets)`: a scalar, the sum over the targets that are not `IGNORE`.
+
+A step divides it by their number, so a loss per row is multiplied by the targets of the row.
+"""
 
 
 class ModelWithLoss(nn.Module):
