@@ -107,11 +107,10 @@ def where(device: str = "cpu") -> dict[str, Any]:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True
     ).stdout.strip()
-    name = (
-        torch.cuda.get_device_name()
-        if device == "cuda"
-        else platform.processor() or platform.machine()
-    )
+    if device == "cuda":
+        name = torch.cuda.get_device_name()
+    else:
+        name = platform.processor() or platform.machine()
     versions = {
         "torch": torch.__version__,
         "transformers": version_of("transformers"),

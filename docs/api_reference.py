@@ -224,11 +224,10 @@ def methods(node: ast.ClassDef) -> Iterator[str]:
         is_property = any(
             ast.unparse(decorator).endswith("property") for decorator in method.decorator_list
         )
-        shown = (
-            method.name
-            if is_property
-            else " ".join(signature(method).split()).replace("( ", "(").replace(", )", ")")
-        )
+        if is_property:
+            shown = method.name
+        else:
+            shown = " ".join(signature(method).split()).replace("( ", "(").replace(", )", ")")
         summary = (ast.get_docstring(method) or "").split("\n\n")[0].replace("\n", " ")
         yield f"- `{shown}`{': ' * bool(summary)}{summary}"
 
@@ -265,11 +264,10 @@ def section(entry: Entry) -> Iterator[str]:
         value: Any = getattr(import_module(f"llm_scratch.{entry.module}"), entry.name)
         if isinstance(node, ast.AnnAssign):
             yield from ["", f"Type: `{ast.unparse(node.annotation)}`"]
-        names = (
-            [f"`{key}`" for key in value]
-            if isinstance(value, dict)
-            else [each.name for each in value]
-        )
+        if isinstance(value, dict):
+            names = [f"`{key}`" for key in value]
+        else:
+            names = [each.name for each in value]
         yield from ["", f"In the package: {', '.join(names)}."]
     yield ""
 

@@ -85,11 +85,10 @@ class ModelConfig(Mapping[str, Any]):
         cls, values: Mapping[str, Any], base: ModelConfig | None, path: str
     ) -> type[ModelConfig]:
         """The config class of the named architecture; see `config_dicts.from_dict`."""
-        own = (
-            DEFAULT_ARCHITECTURE
-            if cls is ModelConfig
-            else cls.__dataclass_fields__["architecture"].default
-        )
+        if cls is ModelConfig:
+            own = DEFAULT_ARCHITECTURE
+        else:
+            own = cls.__dataclass_fields__["architecture"].default
         name = values.get("architecture", own if base is None else base.architecture)
         if not isinstance(name, str):
             return cls  # the value is reported as one of a wrong type

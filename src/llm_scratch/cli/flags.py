@@ -99,11 +99,10 @@ def flag_arity(cls: type, prefix: str = "", chosen: Any = None) -> dict[str, int
             for kind in _classes(hint) if part is None else [type(part)]:
                 flags.update(flag_arity(kind, f"{name}.", part))
         elif hint is bool:
-            pair = (
-                ()
-                if tyro.conf.FlagCreatePairsOff in marks
-                else (f"--{prefix}no-{name.removeprefix(prefix)}",)
-            )
+            if tyro.conf.FlagCreatePairsOff in marks:
+                pair = ()
+            else:
+                pair = (f"--{prefix}no-{name.removeprefix(prefix)}",)
             flags.update(dict.fromkeys((f"--{name}", *pair), 0))
         elif _POSITIONAL not in marks:
             flags[f"--{name}"] = (
@@ -114,11 +113,9 @@ def flag_arity(cls: type, prefix: str = "", chosen: Any = None) -> dict[str, int
 
 def _classes(hint: Any) -> list[type]:
     """The dataclasses that a field may hold: for a model, the settings of every architecture."""
-    return (
-        [architecture.config for architecture in ARCHITECTURES.values()]
-        if hint is ModelConfig
-        else [hint]
-    )
+    if hint is ModelConfig:
+        return [architecture.config for architecture in ARCHITECTURES.values()]
+    return [hint]
 
 
 def split_args(cls: type, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:

@@ -264,11 +264,10 @@ def _message(data: bytes) -> dict[int, list[int | bytes]]:
         if tag & 7 == 0:
             value, at = _varint(view, at)
         else:
-            size, at = (
-                _varint(view, at)
-                if tag & 7 == 2
-                else ({1: 8, 5: 4}.get(tag & 7, len(view) + 1), at)
-            )
+            if tag & 7 == 2:
+                size, at = _varint(view, at)
+            else:
+                size, at = {1: 8, 5: 4}.get(tag & 7, len(view) + 1), at
             if at + size > len(view):
                 raise ValueError("a message ends too early")
             value = bytes(view[at : at + size])

@@ -182,11 +182,9 @@ def _general(got: list[_Outcome], expected: list[_Outcome], wrong: list[int]) ->
         )
     if len(wrong) < len(got):
         return "not yet: right for some inputs and wrong for others; look for a special case"
-    return (
-        "not yet: work this case out by hand, and compare"
-        if len(got) > 1
-        else "not yet; work it out once more"
-    )
+    if len(got) > 1:
+        return "not yet: work this case out by hand, and compare"
+    return "not yet; work it out once more"
 
 
 def _line(error: BaseException) -> str:

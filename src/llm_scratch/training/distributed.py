@@ -87,11 +87,10 @@ class Distributed:
         for name, shape, dtype in self.broadcast(
             [(name, t.shape, t.dtype) for name, t in tensors.items()]
         ):
-            tensor = (
-                tensors[name].to(self.device)
-                if self.is_main
-                else torch.empty(shape, dtype=dtype, device=self.device)
-            )
+            if self.is_main:
+                tensor = tensors[name].to(self.device)
+            else:
+                tensor = torch.empty(shape, dtype=dtype, device=self.device)
             distributed.broadcast(tensor, src=0)
             yield name, tensor
 

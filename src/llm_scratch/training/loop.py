@@ -329,11 +329,10 @@ def _next_due(cfg: TrainConfig, step: int, steps: int) -> int:
 def _load_latest(run: Trainer, callbacks: Callbacks) -> checkpoint.Checkpoint | None:
     """The newest valid checkpoint, or None. Rank 0 reads it and broadcasts all but the tensors."""
     distributed = run.distributed
-    latest = (
-        checkpoint.load_latest(run.folder, callbacks.warn, prefer="latest")
-        if distributed.is_main
-        else None
-    )
+    if distributed.is_main:
+        latest = checkpoint.load_latest(run.folder, callbacks.warn, prefer="latest")
+    else:
+        latest = None
     message = latest
     if latest is not None and distributed.size > 1:
         message = replace(latest, weights={}, optimizer={})
