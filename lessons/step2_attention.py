@@ -320,11 +320,9 @@ class SelfAttention_v1(nn.Module):
         self.W_value = nn.Parameter(torch.rand(d_in, d_out))
 
     def forward(self, x):
-        queries, keys, values = (
-            x @ self.W_query,
-            x @ self.W_key,
-            x @ self.W_value,
-        )  # each [T, d_out]
+        queries = x @ self.W_query  # [T, d_out]
+        keys = x @ self.W_key  # [T, d_out]
+        values = x @ self.W_value  # [T, d_out]
         weights = (queries @ keys.T / keys.shape[-1] ** 0.5).softmax(-1)  # [T, T]
         return weights @ values  # [T, d_out]
 
@@ -461,11 +459,9 @@ assert taken_from_the_room(SelfAttention_v1.forward) == []
 # then divide each row by its sum, so that it is 100 % again.
 
 # %%
-queries, keys, values = (
-    sa_v2.W_query(inputs),
-    sa_v2.W_key(inputs),
-    sa_v2.W_value(inputs),
-)  # each [T, d_out]
+queries = sa_v2.W_query(inputs)  # [T, d_out]
+keys = sa_v2.W_key(inputs)  # [T, d_out]
+values = sa_v2.W_value(inputs)  # [T, d_out]
 scores = queries @ keys.T  # [T, T]
 free = (scores / keys.shape[-1] ** 0.5).softmax(-1)  # [T, T]
 lower = torch.ones(6, 6).tril()  # 1 where looking is allowed
@@ -593,11 +589,9 @@ class CausalAttention(nn.Module):
 
     def forward(self, x):
         T = x.shape[1]
-        queries, keys, values = (
-            self.W_query(x),
-            self.W_key(x),
-            self.W_value(x),
-        )  # each [B, T, d_out]
+        queries = self.W_query(x)  # [B, T, d_out]
+        keys = self.W_key(x)  # [B, T, d_out]
+        values = self.W_value(x)  # [B, T, d_out]
         scores = queries @ keys.transpose(1, 2)  # [B, T, T]
         scores = scores.masked_fill(self.mask.bool()[:T, :T], -torch.inf)
         weights = (scores / keys.shape[-1] ** 0.5).softmax(-1)  # [B, T, T]
@@ -735,15 +729,13 @@ def deal(n_games, generator):
 
     A game is seven cards of different colours, then one of those colours alone.
     """
-    colours = torch.rand(n_games, 8, generator=generator).argsort(1)[
-        :, :7
-    ]  # [n, 7], no colour twice
+    colours = torch.rand(n_games, 8, generator=generator).argsort(1)  # [n, 8]
+    colours = colours[:, :7]  # [n, 7], no colour twice
     digits = torch.randint(10, (n_games, 7), generator=generator)  # [n, 7]
     asked = torch.randint(7, (n_games, 1), generator=generator)  # [n, 1]
     cards = torch.cat([F.one_hot(colours, 8), F.one_hot(digits, 10)], -1)  # [n, 7, 18]
-    question = torch.cat(
-        [F.one_hot(colours.gather(1, asked), 8), torch.zeros(n_games, 1, 10)], -1
-    )  # [n, 1, 18]
+    no_digit = torch.zeros(n_games, 1, 10)
+    question = torch.cat([F.one_hot(colours.gather(1, asked), 8), no_digit], -1)  # [n, 1, 18]
     return torch.cat([cards, question], 1).float(), digits.gather(1, asked).squeeze(1)
 
 
@@ -785,9 +777,9 @@ game = games[0]
 labels = describe(game)
 tables = []
 for w_query, w_key in (untrained, (look.W_query.weight, look.W_key.weight)):
-    tables.append(
-        attention_weights((game @ w_query.T)[None, None], (game @ w_key.T)[None, None])[0, 0, -1]
-    )  # [T]: the question's row
+    queries, keys = game @ w_query.T, game @ w_key.T  # [T, d_out]
+    weights = attention_weights(queries[None, None], keys[None, None])  # [1, 1, T, T]
+    tables.append(weights[0, 0, -1])  # [T]: the question's row
 
 # %% tags=["plot"]
 fig, axes = plt.subplots(1, 2, figsize=(8.6, 3.2), width_ratios=[1, 1.25])

@@ -616,8 +616,8 @@ assert torch.equal(first.weight, second_now.weight)
 sentence = ["Every", "effort", "moves", "you", "very", "far"]
 ids = torch.tensor([[6109, 3626, 6100, 345, 845, 1290]])  # [1, T]
 with torch.no_grad():
-    # moved: row whose scores, column which word was changed
-    moved, unchanged = (torch.zeros(6, 6), packaged(ids))
+    moved = torch.zeros(6, 6)  # row: whose scores; column: which word was changed
+    unchanged = packaged(ids)
     for place in range(6):
         changed = ids.clone()
         changed[0, place] = 11  # a comma
@@ -761,9 +761,7 @@ def write(model, idx, max_new_tokens, context_size):
     """Continue each row with the best token each time. [B, T] -> [B, T + max_new_tokens]."""
     for _ in range(max_new_tokens):
         with torch.no_grad():
-            logits = model(idx[:, -context_size:])[
-                :, -1
-            ]  # [B, V]: what comes after the last token?
+            logits = model(idx[:, -context_size:])[:, -1]  # [B, V]: what comes next?
         idx = torch.cat([idx, logits.argmax(dim=-1, keepdim=True)], dim=1)  # [B, T + 1]
     return idx
 
