@@ -33,7 +33,8 @@ from llm_scratch.tokenizers.chars import CharTokenizer
 LETTERS = "abcdefghijklmnopqrstuvwxyz .,"
 ACTIONS = 20
 FRAMES = """new Promise((done) => {
-  const grid = document.querySelector("[role=grid]"), box = grid.getBoundingClientRect(), times = [];
+  const grid = document.querySelector("[role=grid]"), box = grid.getBoundingClientRect();
+  const times = [];
   let number = 0;
   requestAnimationFrame(function frame(now) {
     times.push(now);

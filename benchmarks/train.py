@@ -200,7 +200,7 @@ def main() -> None:
 def print_rows(
     found: dict[str, Any], shape: tuple[int, ...], rate: float, half_rate: float
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Print a row for each contender; returns the share of the matrix peak, and the memory in GB."""
+    """Print a row for each contender; returns shares of the matrix peak, and memory in GB."""
     tokens = shape[1] * shape[5]
     shares, memory = {}, {}
     print(f"{'':14}{'tokens/s':>10}{'GFLOP/s':>10}{'of peak':>9}{'peak GB':>9}  precision")

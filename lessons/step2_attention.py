@@ -224,8 +224,8 @@ plt.show()
 #
 # $$q = x W_q, \qquad k = x W_k, \qquad v = x W_v$$
 #
-# ![Attention for one token: its query is compared with all keys, softmax makes weights, the weights mix the
-# values](drawings/look-weigh-mix.svg)
+# ![Attention for one token: its query is compared with all keys, softmax makes weights, the weights
+# mix the values](drawings/look-weigh-mix.svg)
 #
 # Scores compare a query with keys; the mixture is made of values. We go from three numbers per
 # token to two, so that sizes are easy to tell apart.
@@ -477,8 +477,8 @@ way_one = way_one / way_one.sum(-1, keepdim=True)  # [T, T]
 # the forbidden get nothing and each row sums to 1 by itself. One step fewer, and the one that
 # everybody uses.
 #
-# ![The causal mask: scores above the diagonal become minus infinity, so softmax gives later tokens a weight of
-# 0](drawings/causal-mask.svg)
+# ![The causal mask: scores above the diagonal become minus infinity, so softmax gives later tokens
+# a weight of 0](drawings/causal-mask.svg)
 
 # %%
 future = torch.ones(6, 6, dtype=torch.bool).triu(1)  # True where looking is forbidden
@@ -668,8 +668,8 @@ torch.testing.assert_close(
 # `transpose` brings the heads forward: `[B, H, T, D]`. At the end a further matrix, `out_proj`,
 # lets the heads' findings talk to each other.
 #
-# ![Heads: one matrix makes all queries, each vector is cut into equal parts, each head attends alone, parts are
-# joined](drawings/heads.svg)
+# ![Heads: one matrix makes all queries, each vector is cut into equal parts, each head attends
+# alone, parts are joined](drawings/heads.svg)
 #
 # Is it the same thing? Lay the wrapper's matrices on top of each other,
 # let `out_proj` do nothing, and it must be:

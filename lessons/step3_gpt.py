@@ -185,7 +185,8 @@ assert never_ran(lesson_models.DummyGPTModel(small), batch) == []
 # the cure: take one token's numbers, shift them so that their mean is 0, scale them so that their
 # variance is 1. Each token for itself; no token sees another here.
 #
-# $$\mathrm{norm}(x) = \mathrm{scale}\cdot\frac{x - \mathrm{mean}(x)}{\sqrt{\mathrm{var}(x) + \varepsilon}} + \mathrm{shift}$$
+# $$\mathrm{norm}(x) = \mathrm{scale}\cdot
+# \frac{x - \mathrm{mean}(x)}{\sqrt{\mathrm{var}(x) + \varepsilon}} + \mathrm{shift}$$
 #
 # `scale` and `shift` start at 1 and 0 and are learned: the model may undo the norm where that
 # helps. The tiny $\varepsilon$ keeps us from dividing by 0.
@@ -293,7 +294,8 @@ torch.testing.assert_close(
 # come back. **GELU** rounds the corner. It is $x$ times the chance that a draw from the bell curve
 # falls below $x$; GPT-2 uses a close approximation:
 #
-# $$\mathrm{GELU}(x) \approx \tfrac12\,x\left(1+\tanh\!\left(\sqrt{2/\pi}\,\left(x+0.044715\,x^3\right)\right)\right)$$
+# $$\mathrm{GELU}(x) \approx
+# \tfrac12\,x\left(1+\tanh\!\left(\sqrt{2/\pi}\,\left(x+0.044715\,x^3\right)\right)\right)$$
 
 
 # %%
@@ -485,7 +487,8 @@ for use_shortcut, name, colour, marker in (
         label=name,
     )
     print(
-        f"{name:18s} first layer {heard[0]:.0e}, last layer {heard[-1]:.0e}, first / last {heard[0] / heard[-1]:.0e}"
+        f"{name:18s} first layer {heard[0]:.0e}, last layer {heard[-1]:.0e},"
+        f" first / last {heard[0] / heard[-1]:.0e}"
     )
     assert (heard[0] > 0.1 * heard[-1]) == use_shortcut
 ax.set(
@@ -515,8 +518,8 @@ plt.show()
 # read from it and write to it. The norm stands *before* each part ("pre-LN"), so the stream itself
 # is never squeezed and the error can run back along it undisturbed.
 #
-# ![The residual stream: a vector for each token flows through all blocks; each layer reads it and adds to
-# it](drawings/residual-stream.svg)
+# ![The residual stream: a vector for each token flows through all blocks; each layer reads it and
+# adds to it](drawings/residual-stream.svg)
 
 
 # %%
@@ -659,9 +662,8 @@ n_all = sum(p.numel() for p in model.parameters())
 print(
     "token table:", tuple(model.tok_emb.weight.shape), " head:", tuple(model.out_head.weight.shape)
 )
-print(
-    f"12 C^2 a block: {12 * 768**2:,}   counted: {sum(p.numel() for p in model.trf_blocks[0].parameters()):,}"
-)
+n_block = sum(p.numel() for p in model.trf_blocks[0].parameters())
+print(f"12 C^2 a block: {12 * 768**2:,}   counted: {n_block:,}")
 print(f"all: {n_all:,}")
 
 # %% tags=["check"]
@@ -725,9 +727,8 @@ for row, (name, (emb_dim, n_heads, n_layers)) in enumerate(sizes.items()):
     for parameter, tensor in model.named_parameters():  # a tied matrix is listed once
         counts[kind_of(parameter)] += tensor.numel()
     total, left = sum(counts.values()), 0.0
-    print(
-        f"{name:7s}{n_layers:3d} blocks x {emb_dim:4d} wide: {total:>13,}  {total * 4 / 1024**3:4.1f} GB"
-    )
+    size = f"{total:>13,}  {total * 4 / 1024**3:4.1f} GB"
+    print(f"{name:7s}{n_layers:3d} blocks x {emb_dim:4d} wide: {size}")
     assert total == ModelConfig.of({**GPT_CONFIG_124M, **shape}).n_params
     for kind, colour in kinds.items():
         share = counts[kind] / total
@@ -853,7 +854,8 @@ if FULL:
         assert tokenizer.decode(out[0].tolist()) == "Hello, I am 164 radicalBrown!' beef KR"
 else:
     print(
-        "left out: the XL model's own numbers (7 GB of memory); set LLM_SCRATCH_FULL=1 to check them"
+        "left out: the XL model's own numbers (7 GB of memory);"
+        " set LLM_SCRATCH_FULL=1 to check them"
     )
 
 # %% [markdown]

@@ -1,5 +1,4 @@
-"""Configuration of a run: model, data, training and system settings;
-frozen, validated, to and from JSON and YAML.
+"""Configuration of a run: model, data, training, system; frozen, validated, as JSON or YAML.
 
 The command line, the YAML file and the JSON in every checkpoint are all made from these classes, so
 a setting has one name everywhere. The settings of a model are those of its architecture
@@ -162,8 +161,9 @@ class SystemConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """All settings of a run; stored in every run directory and checkpoint. `llm-scratch train
-    PRESET --print-config` prints them.
+    """All settings of a run, stored in its directory and checkpoints.
+
+    `llm-scratch train PRESET --print-config` prints them.
     """
 
     model: ModelConfig = field(default_factory=GPTConfig)
@@ -176,8 +176,9 @@ class RunConfig:
     """
 
     def with_model(self, **changes: Any) -> Self:
-        """A copy with fields of the model changed;
-        with another `architecture`, fields that both have are kept.
+        """A copy with fields of the model changed.
+
+        With another `architecture`, fields that both have are kept.
         """
         return replace(self, model=from_dict(ModelConfig, changes, self.model, "model"))
 
@@ -207,9 +208,7 @@ class RunConfig:
 
 
 def _nested(name: str, text: str, config: RunConfig) -> dict[str, Any]:
-    """`train.lr` and `3e-4` as {"train": {"lr":
-    "3e-4"}}, the value read as YAML unless the setting is a text.
-    """
+    """`train.lr` and `3e-4` as {"train": {"lr": "3e-4"}}; the value is YAML unless it is a text."""
     part, _, field_name = name.partition(".")
     hints: Any = get_type_hints(RunConfig)
     if is_dataclass(hints.get(part)):
@@ -241,9 +240,7 @@ OBSERVATION_SETTINGS = frozenset(
 
 
 def resume_relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings (from `to_dict`) that affect what is learned:
-    runs that agree on them are the same run.
-    """
+    """The settings (from `to_dict`) that affect what is learned: runs that agree are the same."""
     kept = {part: values for part, values in settings.items() if part != "system" and values != ""}
     if "train" in kept:
         kept["train"] = {k: v for k, v in kept["train"].items() if k not in OBSERVATION_SETTINGS}

@@ -86,9 +86,7 @@ def show_whitespace(piece: str) -> str:
 
 
 def shell_command(*words: str | Path) -> str:
-    """An `llm-scratch` command line to copy, quoted where needed:
-    `llm-scratch generate 'my runs/x'`.
-    """
+    """An `llm-scratch` command line to copy, quoted: `llm-scratch generate 'my runs/x'`."""
     return f"llm-scratch {quote(*words)}"
 
 

@@ -1,5 +1,4 @@
-"""Valid ranges of all numeric settings:
-one table for settings files, flags, chat's `/set`, and the Python functions.
+"""Valid ranges of all numeric settings: one table for files, flags, chat's `/set`, and Python.
 
 `check("temperature", value)` raises a one-line `UserError`: "temperature: nan is out of range; give
 0, or 1e-06 to 1e+06".

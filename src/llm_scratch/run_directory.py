@@ -59,8 +59,7 @@ class RunInfo:
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl, oldest first:
-        `step`, and what was measured there; [] without the file.
+        """The rows of metrics.jsonl, oldest first: `step`, and measurements; [] without a file.
 
         Losses are in nats per token; docs/watching.md lists the keys.
         """
@@ -68,9 +67,7 @@ class RunInfo:
 
     @property
     def evaluations(self) -> list[dict[str, Any]]:
-        """The rows with a validation loss: `step`, `tokens`,
-        `train_loss`, `val_loss`, `val_bits_per_byte`.
-        """
+        """The rows with a validation loss: `step`, `tokens`, `train_loss`, `val_loss` ..."""
         return [row for row in self.metrics if isinstance(row.get("val_loss"), (int, float))]
 
     @property
@@ -123,9 +120,7 @@ class RunInfo:
 
     @property
     def description(self) -> str:
-        """How a model was made that was not trained here:
-        "gpt2 quantized to 8 bits", "imported from model.pth"; else "".
-        """
+        """How a model that was not trained here was made: "gpt2 quantized to 8 bits"; else ""."""
         if self.bits != 32:
             return f"{self.origin or 'a model'} quantized to {self.bits} bits"
         return f"imported from {self.origin}" if self.origin and not self.step else ""
@@ -246,9 +241,7 @@ def find_run(path: Path) -> RunInfo | None:
 
 
 def run_of(path: Path) -> RunInfo | None:
-    """The run in a folder, or the run that a checkpoint belongs to;
-    None for a model outside a run directory.
-    """
+    """The run in a folder, or that a checkpoint belongs to; None for another model."""
     return find_run(path) or find_run(path.resolve().parent.parent)
 
 

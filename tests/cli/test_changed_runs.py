@@ -38,9 +38,9 @@ def chinese(tmp_path) -> list[str]:
     """The words that train on 20 Chinese letters, which the default prompt does not have."""
     path = tmp_path / "chinese.txt"
     path.write_text(CHINESE * 40, encoding="utf-8")
-    words = """--data.tokenizer chars --model.vocab-size 21 --model.context-length 16 --model.emb-dim 16 --model.n-heads 2
-        --model.n-layers 1 --train.steps 4 --train.batch-size 2 --train.eval-every 2 --train.eval-batches 1
-        --train.sample-every 2 --train.warmup-steps 0"""
+    words = """--data.tokenizer chars --model.vocab-size 21 --model.context-length 16
+        --model.emb-dim 16 --model.n-heads 2 --model.n-layers 1 --train.steps 4 --train.batch-size 2
+        --train.eval-every 2 --train.eval-batches 1 --train.sample-every 2 --train.warmup-steps 0"""
     return ["train", "shakespeare", "--data.source", f"file:{path}", *words.split(), "--out", "x"]
 
 

@@ -25,8 +25,9 @@ from llm_scratch.model.gpt import GPTModel
 def trained(text_file, tmp_path_factory):
     """A tiny run whose tokenizer knows every character."""
     folder = tmp_path_factory.mktemp("talker") / "tiny run"
-    words = f"""--data.tokenizer bpe --data.val-fraction 0.2 --model.vocab-size 270 --model.context-length 32 --model.emb-dim 16
-        --model.n-heads 2 --model.n-layers 1 --train.steps 1 --train.batch-size 2 --train.prompt the --out {folder.parent}/run"""
+    words = f"""--data.tokenizer bpe --data.val-fraction 0.2 --model.vocab-size 270
+        --model.context-length 32 --model.emb-dim 16 --model.n-heads 2 --model.n-layers 1
+        --train.steps 1 --train.batch-size 2 --train.prompt the --out {folder.parent}/run"""
     assert main(["train", "shakespeare", "--data.source", f"file:{text_file}", *words.split()]) == 0
     return (folder.parent / "run").rename(folder)
 

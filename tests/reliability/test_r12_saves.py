@@ -50,11 +50,14 @@ text = "the cat sat on the mat. " * 40
 tokenizer = TOKENIZERS["chars"]([text])
 ids = np.array(tokenizer.encode(text), dtype=np.int32)
 corpus = Corpus(tokenizer, ids[:800], ids[800:], len(ids) - 800)
-rare = TrainConfig(steps=STEPS, batch_size=2, save_every=EVERY, eval_every=1000, eval_batches=1, sample_every=0)
+rare = TrainConfig(
+    steps=STEPS, batch_size=2, save_every=EVERY, eval_every=1000, eval_batches=1, sample_every=0
+)
 model = GPTConfig(vocab_size=20, context_length=8, emb_dim=512, n_heads=4, n_layers=5)
 machine = SystemConfig(precision="float32", compile="no", async_save=sys.argv[2])
 clock = Clock()
-run = train(RunConfig(model, DataConfig(tokenizer="chars"), rare, machine), sys.argv[1], corpus=corpus, callbacks=[clock])
+config = RunConfig(model, DataConfig(tokenizer="chars"), rare, machine)
+run = train(config, sys.argv[1], corpus=corpus, callbacks=[clock])
 gaps = np.diff([0.0, *clock.times])  # gaps[n - 1]: until step n was done
 blocked = [gaps[n] - np.median(gaps[1:]) for n in range(EVERY, STEPS - 1, EVERY)]
 copy = []
@@ -63,7 +66,8 @@ for _ in range(5):
     copies = [t.clone() for tensors in run.state_tensors() for t in tensors.values()]
     copy.append(time.perf_counter() - began)
 size, blocked, copy = sum(t.nbytes for t in copies), np.median(blocked), np.median(copy)
-print(json.dumps({"extra": max(clock.extra) / size, "blocked": blocked * 1000, "copy": copy * 1000, "MB": size / 1e6}))
+milliseconds = {"blocked": blocked * 1000, "copy": copy * 1000}
+print(json.dumps({"extra": max(clock.extra) / size, "MB": size / 1e6, **milliseconds}))
 """
 
 

@@ -17,9 +17,7 @@ from llm_scratch.ranges import check_fields
 DEFAULT_ARCHITECTURE = "gpt"
 """The architecture of settings that name none, such as the notebooks' dict."""
 NOT_IN_WEIGHTS = frozenset({"context_length", "drop_rate", "init"})
-"""Settings that may differ from those that weights were trained with;
-a context may only be shorter.
-"""
+"""Settings that may differ from those of the weights; a context may only be shorter."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +84,7 @@ class ModelConfig(Mapping[str, Any]):
     def variant(
         cls, values: Mapping[str, Any], base: ModelConfig | None, path: str
     ) -> type[ModelConfig]:
-        """The config class of the architecture that the settings name;
-        see `config_dicts.from_dict`.
-        """
+        """The config class of the named architecture; see `config_dicts.from_dict`."""
         own = (
             DEFAULT_ARCHITECTURE
             if cls is ModelConfig
@@ -131,9 +127,7 @@ class Architecture:
 
 
 ARCHITECTURES: dict[str, Architecture] = {}
-"""Name of an architecture -> its classes;
-filled by `llm_scratch.architectures`, and by yourself.
-"""
+"""Name of an architecture -> its classes; `llm_scratch.architectures` fills it, and you may."""
 
 
 def architecture(name: str) -> Architecture:

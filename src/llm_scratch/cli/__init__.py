@@ -164,9 +164,7 @@ def _code_after_output(code: int) -> int:
 
 
 def _process() -> str:
-    """The rank of this process in a distributed job,
-    for error messages; "" for a single process.
-    """
+    """The rank of this process in a distributed job, for error messages; "" for one process."""
     rank, size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
     return (
         f", process {rank} of {size}" if size.isdigit() and int(size) > 1 and rank.isdigit() else ""
@@ -276,9 +274,7 @@ def _dispatch(words: list[str]) -> None:
 
 
 def _find_command(words: list[str]) -> tuple[str | None, list[str]]:
-    """The command at the start of `words`, and the rest;
-    None for the help of a group, such as `tokenizer --help`.
-    """
+    """The command at the start of `words`, and the rest; None for the help of a group."""
     first, rest = words[0], words[1:]
     if first in COMMANDS:
         return first, rest

@@ -85,9 +85,7 @@ class ChatSession:
         )
 
     def reply(self, text: str) -> None:
-        """Stream the answer to a user input. Ctrl-C stops it;
-        the part so far stays in the conversation.
-        """
+        """Stream the answer to a user input; after Ctrl-C the part so far stays in the chat."""
         self.conversation.turns.append((USER, text))
         self.retries = 0
         try:
@@ -174,8 +172,9 @@ class ChatSession:
         )
 
     def fits_context(self, text: str) -> bool:
-        """Whether the context has space for an answer after a transcript:
-        `max_tokens`, or half of the context if that is less.
+        """Whether the context has space for an answer after a transcript.
+
+        The space is `max_tokens`, or half of the context if that is less.
         """
         from llm_scratch.generation.decode import encode_prompt
         from llm_scratch.model.introspection import context_length

@@ -1,5 +1,4 @@
-"""Parse a command line into the dataclass of a command:
-tyro parses, this file puts its errors into one line.
+"""Parse a command line into a command's dataclass: tyro parses, errors become one line.
 
 `--train.eval-every` and `--train.eval_every` are the same flag;
 the error for an unknown flag names the nearest one.
@@ -71,9 +70,7 @@ class Command:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportCommand(Command):
-    """Flags of every command that reports:
-    with `json` set, `run` passes its result to `output.print_json`.
-    """
+    """Flags of commands that report; with `json`, `run` calls `output.print_json`."""
 
     json: Flag = False
     """print the result as JSON (keys: docs/json.md)"""
@@ -169,8 +166,9 @@ def _unknown(flag: str, known: list[str]) -> UserError:
 
 
 def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
-    """Parse the words of a command into its dataclass; a class method `defaults(words, given,
-    asks)` gives the values before flags.
+    """Parse the words of a command into its dataclass.
+
+    A class method `defaults(words, given, asks)` gives the values before flags.
 
     Raises:
         UserError: an unknown flag, a value of the wrong type, a missing argument; one line.
@@ -255,9 +253,7 @@ def before_end_of_options(argv: Sequence[str]) -> Sequence[str]:
 
 
 def path_fields(cls: type) -> dict[str, str]:
-    """Arguments that are paths: name of the flag -> field,
-    such as {"json-schema": "json_schema"}.
-    """
+    """Arguments that are paths: name of the flag -> field, {"json-schema": "json_schema"}."""
     found = {}
     for f in fields(cls):
         marks = getattr(get_type_hints(cls, include_extras=True)[f.name], "__metadata__", ())

@@ -1,5 +1,4 @@
-"""Find run directories by name, list them,
-and choose one for a new run (contents: `run_directory.py`).
+"""Find run directories by name, list them, choose one for a new run (see `run_directory.py`).
 
 Tests: tests/cli/test_folders.py.
 """
@@ -20,8 +19,7 @@ RUNS_FOLDER = Path("runs")
 
 
 def with_order_of(old: RunConfig, new: RunConfig) -> RunConfig:
-    """The new settings with the row order that an existing run
-    changed to fit its text (see `data.fit`).
+    """The new settings with the row order of an existing run, changed to fit its text (`data.fit`).
 
     A text that is a single document cannot have one document a row;
     such a run has shuffled windows instead.
@@ -47,8 +45,7 @@ def find_runs(root: Path = RUNS_FOLDER) -> list[RunInfo]:
 
 
 def unreadable_runs(root: Path, listed: Collection[Path]) -> Iterator[str]:
-    """Why runs in a folder are not among those of `find_runs`,
-    such as an architecture that no `--import` defines.
+    """Why runs in a folder are not among those of `find_runs`, such as an unknown architecture.
 
     Args:
         root: the folder.
@@ -63,8 +60,7 @@ def unreadable_runs(root: Path, listed: Collection[Path]) -> Iterator[str]:
 
 
 def resolve_model_path(name: str) -> Path:
-    """The path of a model: a path, a folder in runs/,
-    the newest run of a preset, or a name that `load` accepts.
+    """The path of a model: a path, a run in runs/, a preset's newest run, or a name for `load`.
 
     Raises:
         UserError: no such run (code 4).

@@ -1,5 +1,4 @@
-"""Initialize training from a model (`train PRESET --from gpt2`),
-a run or a checkpoint (`train --resume PATH`).
+"""Initialize training from a model (`--from gpt2`), a run or a checkpoint (`--resume PATH`).
 
 Tests: tests/cli/test_init_from.py.
 """
@@ -55,8 +54,9 @@ def config_from_model(name: str, base: RunConfig, given: Mapping[str, str]) -> R
 
 
 def with_architecture(base: RunConfig, given: Mapping[str, str]) -> RunConfig:
-    """Settings of the architecture that `--model.architecture` names;
-    settings that both architectures have are kept.
+    """Settings of the architecture that `--model.architecture` names.
+
+    Settings that both architectures have are kept.
     """
     name = given.get("--model.architecture")
     return base if name is None else base.with_model(architecture=name)
@@ -70,8 +70,9 @@ def with_length(base: RunConfig, given: Mapping[str, str]) -> RunConfig:
 
 
 def with_tokenizer(base: RunConfig, given: Mapping[str, str]) -> RunConfig:
-    """Settings whose vocabulary is that of a ready-made tokenizer:
-    gpt2, or the file, folder or run that `--data.tokenizer` names.
+    """Settings with the vocabulary of a ready-made tokenizer.
+
+    It is gpt2, or the file, folder or run that `--data.tokenizer` names.
 
     Args:
         given: the flags of the command line; a `--model.vocab-size` among them stays.
@@ -91,8 +92,9 @@ def with_tokenizer(base: RunConfig, given: Mapping[str, str]) -> RunConfig:
 
 
 def load_initial_model(config: RunConfig, folder: Path) -> tuple[LanguageModel | None, Tokenizer]:
-    """The initial model of a run and its tokenizer;
-    for a run with a checkpoint, None and the tokenizer of the checkpoint.
+    """The initial model of a run and its tokenizer.
+
+    For a run with a checkpoint, None and the tokenizer of the checkpoint.
 
     Raises:
         UserError: the model cannot be loaded, does not match the settings,

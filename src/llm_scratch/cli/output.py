@@ -59,8 +59,7 @@ def is_quiet() -> bool:
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object on its own line on stdout;
-    call it only from a command that has `--json`.
+    """Print one JSON object on its own line on stdout, for a command that has `--json`.
 
     NaN and infinity, which JSON does not have, become null.
     """
@@ -72,9 +71,7 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 def to_json(value: Any) -> Any:
-    """A value as JSON has it: dataclasses as objects, paths as text,
-    numbers of numpy as Python's, NaN and infinity as None.
-    """
+    """A value as JSON has it: objects, text for paths, Python's numbers, None for NaN."""
     if is_dataclass(value) and not isinstance(value, type):
         return to_json(asdict(value))
     if isinstance(value, Mapping):

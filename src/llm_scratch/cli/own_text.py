@@ -1,5 +1,4 @@
-"""`llm-scratch train text PATH...`: train on your own text,
-with settings chosen for the text, the machine and the time.
+"""`llm-scratch train text PATH...`: train on your own text, with settings chosen for it.
 
 The choice is saved in the run directory as choice.json;
 the same command finds it there and resumes with the same settings.
@@ -80,8 +79,7 @@ def base_config(paths: Sequence[str], source: str) -> RunConfig:
 
 
 def source_of(paths: Sequence[str]) -> str:
-    """The `data.source` for paths: files, folders, patterns or token shards;
-    a single word can also be the name of a source.
+    """The `data.source` for paths: files, folders, patterns, shards, or the name of a source.
 
     Raises:
         UserError: there is no such file, folder or source (code 3).
@@ -115,9 +113,7 @@ def run_name(source: str) -> str:
 
 
 def fixed_settings(given: Mapping[str, str], file: str, base: RunConfig) -> tuple[str, ...]:
-    """Names of the settings that are not chosen: those of flags and the file, such as
-    "model.n_layers", and of a model to start from.
-    """
+    """Names of the settings that are not chosen: of flags, a file and an initial model."""
     names = {
         flag.lstrip("-").replace("-", "_").replace(".no_", ".") for flag in given if "." in flag
     }
@@ -166,8 +162,7 @@ class OwnText:
         }
 
     def recover(self, out: str, resume: str, fresh: bool) -> Choice | None:
-        """The choice of an earlier run of this command:
-        in `out`, at `resume`, or unfinished in runs/; None for a new run.
+        """The choice of an earlier run: in `out`, at `resume`, or unfinished; None if new.
 
         Raises:
             UserError: the named run has another text, time or settings (code 4).

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Preparation(Callback):
-    """Prepare settings, text and model of a run;
-    `training.loop.train` calls it with the run directory.
+    """Prepare settings, text and model of a run, when `training.loop.train` calls it.
 
     As a callback it saves the plan and the choice there.
 

@@ -1,5 +1,4 @@
-"""Show the progress of training: a bar on a terminal,
-a line every few seconds elsewhere, and log.txt.
+"""Show the progress of training: a bar on a terminal, lines elsewhere, and log.txt.
 
 Tests: tests/cli/test_progress.py.
 """
@@ -222,9 +221,7 @@ class ProgressDisplay(Callback):
         ]
 
     def _line(self, state: TrainState, row: dict[str, float]) -> str:
-        """A line of the log: step, loss, learning rate,
-        gradient norm, time per step, speed, MFU, memory, tokens, time.
-        """
+        """A line of the log: step, losses, learning rate, norm, speed, memory, time."""
         width = len(str(state.steps))
         machine = "".join(f"{part} | " for part in (self._mfu(), self._memory()) if part)
         return (

@@ -1,5 +1,4 @@
-"""Print what a model of the stories can do:
-bits per byte and the grammar's entropy, skills and chance.
+"""Print what a model of the stories can do: bits per byte, skills, entropy and chance.
 
 Tests: tests/cli/test_train.py.
 """

@@ -1,5 +1,4 @@
-"""Handle standard streams that are closed, missing or broken:
-`>&-`, pythonw, `| head -1`, a full disk.
+"""Handle standard streams that are closed, missing or broken: `>&-`, pythonw, `| head -1`.
 
 Tests: tests/cli/test_streams.py.
 """

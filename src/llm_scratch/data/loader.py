@@ -1,5 +1,4 @@
-"""Batches of token windows whose order is a pure function of (seed, step),
-so resuming needs no state.
+"""Batches of token windows; their order is a function of (seed, step), so resuming needs no state.
 
 Tests: tests/data/test_loader.py (each window once an epoch, no
 state, the notebooks' loader as a special case).

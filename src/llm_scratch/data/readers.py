@@ -42,9 +42,7 @@ _CUT_IN_FILE = re.compile(
 
 @dataclass(frozen=True)
 class FileSpan:
-    """The bytes of a file from `begin` to `end`;
-    `field` is the key of the text in a .jsonl line.
-    """
+    """The bytes of a file from `begin` to `end`; `field` is the text's key in a .jsonl line."""
 
     path: Path
     begin: int
@@ -59,8 +57,7 @@ class FileSpan:
         return self.end - self.begin
 
     def texts(self) -> Iterator[tuple[bool, str]]:
-        """Read the span: (True, text) for the start of a document,
-        (False, text) for a continuation.
+        """Read the span: (True, text) at the start of a document, (False, text) for a continuation.
 
         Raises:
             UserError: not text, or not JSON; names the position (code 3).
@@ -104,9 +101,7 @@ Chunk = tuple[Part, ...]
 
 @dataclass(frozen=True)
 class Source:
-    """An opened source: `metadata` identifies it,
-    `size` is in bytes, `parts()` iterates over it.
-    """
+    """An opened source: `metadata` identifies it, `size` is in bytes, `parts()` iterates."""
 
     metadata: dict[str, Any]
     size: int
@@ -219,9 +214,7 @@ def _file_spans(path: Path, size: int, field: str) -> Iterator[FileSpan]:
 
 
 def _after_word(file: BinaryIO, offset: int) -> int:
-    """First offset from `offset` on where splitting keeps the tokens;
-    if none is near, between two characters.
-    """
+    """First offset from `offset` on where splitting keeps the tokens, or else the characters."""
     for window in (CHUNK_BYTES >> 8, CHUNK_BYTES):
         file.seek(offset)
         data = file.read(window)

@@ -64,9 +64,7 @@ class ShardProgress:
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """Index of a folder of shards;
-    `settings` and the `source` metadata determine every byte of it.
-    """
+    """Index of a folder of shards; `settings` and the `source` metadata determine all its bytes."""
 
     settings: dict[str, Any]
     source: dict[str, Any]

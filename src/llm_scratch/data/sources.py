@@ -127,8 +127,7 @@ def _prose(topic: str) -> list[str]:
 
 
 def files(argument: str) -> list[str]:
-    """Your own text: a file, a folder,
-    a pattern like books/*.txt or books/**/*.txt, or a list of these.
+    """Your own text: a file, a folder, a pattern like books/*.txt or books/**/*.txt, or a list.
 
     The files of a folder or pattern are sorted by name.
     """
@@ -186,17 +185,13 @@ def _as_pattern(path: Path) -> str:
 
 
 def is_run_directory(folder: Path) -> bool:
-    """Whether a folder is a run of `llm-scratch train` or `import`,
-    possibly without a checkpoint yet.
-    """
+    """Whether a folder is a run of `llm-scratch train` or `import`, even without a checkpoint."""
     has_run_files = (folder / "ckpt").is_dir() or (folder / "env.json").is_file()
     return (folder / "config.yaml").is_file() and has_run_files
 
 
 def path_list(argument: str) -> list[str] | None:
-    """Parse a JSON list of paths such as `["a.txt", "b.txt"]`;
-    None for anything else, such as `[ab].txt`.
-    """
+    """Parse a JSON list of paths such as `["a.txt", "b.txt"]`; None for other text: `[ab].txt`."""
     try:
         values = json.loads(argument) if argument.startswith("[") else None
     except (ValueError, RecursionError):
@@ -310,9 +305,7 @@ DOWNLOADED = {"verdict": "the-verdict.txt", "shakespeare": "tinyshakespeare.txt"
 
 
 def on_this_machine(name: str) -> Path | None:
-    """Path of the local copy of a downloaded source,
-    checked by size; None if `read` would download it.
-    """
+    """Path of the local copy of a downloaded source, of the right size; None without one."""
     folders = [cache_folder()]
     if data_folder := os.environ.get("LLM_SCRATCH_DATA"):
         folders.insert(0, expand_user(data_folder))
@@ -337,6 +330,4 @@ SOURCES: dict[str, Callable[[str], list[str]]] = {
     "file": files,
     "shards": shards,
 }
-"""Name -> function of the text after the colon that returns the documents:
-`stories` of "stories:500" gets "500".
-"""
+"""Name -> function that returns the documents; `stories` of "stories:500" gets "500"."""

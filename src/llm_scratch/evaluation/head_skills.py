@@ -1,5 +1,4 @@
-"""Which part of a model serves which skill:
-accuracy on the stories' probes with a head or network ablated.
+"""Which part of a model serves which skill: accuracy with a head or network ablated.
 
 The grammar knows the right answer of every probe. A skill that falls when a part is ablated needs
 that part (`skill_changes`). A head that attends to earlier mentions of the answer, where the answer
@@ -140,8 +139,9 @@ def _change(
 
 @torch.no_grad()
 def answer_attention(model: Any, tokenizer: Any, n_stories: int = 40) -> dict[str, Tensor]:
-    """Attention of every head to the answer:
-    from the token before it to its earlier mentions, summed, [L, H] for each skill.
+    """Attention of every head to earlier mentions of the answer, summed, [L, H] for each skill.
+
+    It is measured from the token before the answer.
 
     Probes whose answer was not mentioned before, such as the next number, are left out, and so is a
     skill that has only such probes.

@@ -1,5 +1,6 @@
-"""What `llm-scratch inspect` shows of a model on one text, as data:
-surprise, logit lens, parts of a logit, heads, an ablation.
+"""What `llm-scratch inspect` shows of a model on one text, as data.
+
+That is: surprise, logit lens, parts of a logit, heads, an ablation.
 
 Each number comes from a tool of `interpretability`, whose docstring explains it.
 Tests: tests/evaluation/test_inspection.py.
@@ -39,9 +40,7 @@ class Weighted(NamedTuple):
 
 
 class LensRow(NamedTuple):
-    """The prediction after a layer. `layer` is "embedding" or "block 0" ...;
-    `kl_bits` its distance to the last one.
-    """
+    """The prediction after a layer ("embedding", "block 0"); `kl_bits` from the last one."""
 
     layer: str
     top: tuple[Weighted, ...]
@@ -49,8 +48,7 @@ class LensRow(NamedTuple):
 
 
 class Contribution(NamedTuple):
-    """What a part adds to the logit of the first candidate,
-    minus what it adds to that of the second.
+    """What a part adds to the logit of the first candidate, less what it adds to the second's.
 
     `attends` is the token that a head attends to most from the last position; None for other parts.
     """
@@ -87,8 +85,9 @@ class Inspection(NamedTuple):
 
 
 def inspect_text(model: Any, tokenizer: Any, ids: list[int]) -> Inspection:
-    """Inspect a plain model in eval mode on a text of at least one token,
-    as from `decode.encode_prompt`.
+    """Inspect a plain model in eval mode on a text of at least one token.
+
+    The text is as from `decode.encode_prompt`.
 
     Raises:
         UserError: the text is empty or too long, or the model is packed, compiled or quantized.
@@ -142,9 +141,7 @@ def token_text(tokenizer: Any, token: int) -> str:
 
 
 def contributions(model: Any, tokenizer: Any, row: Tensor) -> list[Contribution]:
-    """Why the most probable next token and not the second:
-    the parts of the difference of their logits.
-    """
+    """Why the most probable next token and not the second: parts of the logits' difference."""
     with torch.no_grad(), capture(model, "*.hook_pattern") as acts:
         first, second = model(row)[0, -1].topk(2).indices
     gains = direct_logit_attribution(model, row, torch.full_like(row, first))

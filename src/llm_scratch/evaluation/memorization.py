@@ -39,8 +39,7 @@ Ids = Sequence[int] | Tokens
 
 
 def suffix_array(ids: Ids) -> np.ndarray:
-    """The suffix array:
-    positions of a text in the lexicographic order of their suffixes. [n] -> [n].
+    """The suffix array: positions of a text in the order of their suffixes. [n] -> [n].
 
     Sorted by one token first, then by two, four, eight ...: the order of the second half is known
     from the round before.
@@ -80,8 +79,7 @@ class SuffixIndex:
         self.order = suffix_array(self.ids)
 
     def matches(self, rows: Sequence[Ids]) -> list[np.ndarray]:
-        """For each position of each row,
-        the length of the longest run from there that occurs in the text.
+        """The length of the longest run from each position of each row that occurs in the text.
 
         All positions are searched at once. Suffixes that begin with the same tokens are adjacent in
         `order`: each position keeps such a range, and every further token narrows it until it is
@@ -108,9 +106,7 @@ class SuffixIndex:
     def _first(
         self, low: np.ndarray, high: np.ndarray, depth: int, token: np.ndarray
     ) -> np.ndarray:
-        """Binary search in each range of `order` for the first suffix
-        whose token at `depth` is at least `token`.
-        """
+        """Search each range of `order` for the first suffix with a token >= `token` at `depth`."""
         while (open_ := low < high).any():
             middle = (low + high) // 2
             at = self.order[np.minimum(middle, self.n_tokens - 1)] + depth
@@ -221,8 +217,7 @@ def continuations(
     seed: int,
     n_vocab: int | None = None,
 ) -> list[list[int]]:
-    """Generate continuations of prompts of one length,
-    without the prompts, up to the end of the text.
+    """Generate continuations of prompts of one length, without the prompts, to the text's end.
 
     Args:
         model: as `generate` takes it.

@@ -1,5 +1,4 @@
-"""Measure what a model has learned from the stories:
-accuracy of each skill against chance, and distance to the entropy.
+"""Measure what a model has learned from the stories: each skill against chance, and the entropy.
 
 A probe is right if the true answer is more probable than every wrong answer of the same kind, for
 example " Lily" than " Tom" after "Where is the kite,". Stories with seeds from `HELD_OUT` on are
@@ -224,9 +223,7 @@ def _end_of_text(tokenizer: Any) -> int:
 def _logits(
     model: nn.Module, rows: Sequence[Row], batch_size: int, device: torch.device | str | None
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """Logits for rows of ids, longest rows first, padded on the right:
-    (indices of the rows, logits [B, T, V]).
-    """
+    """Logits for rows of ids, the longest first, padded: (row numbers, logits [B, T, V])."""
     check("batch_size", batch_size)
     device = device_of(model) if device is None else device
     order = sorted(range(len(rows)), key=lambda number: -len(rows[number]))

@@ -57,8 +57,7 @@ def token_surprises(model: nn.Module, tokenizer: Any, ids: list[int]) -> list[To
 
 
 def grammar_bits(tokenizer: Any, ids: list[int]) -> list[float | None]:
-    """Surprise of each token for the grammar, in bits;
-    None from where the text is not the beginning of a story.
+    """Surprise of each token for the grammar, in bits; None from where it is no story.
 
     Args:
         tokenizer: with `decode_bytes`.

@@ -1,5 +1,4 @@
-"""Resolve the arms of an experiment: settings of each,
-checked before the first run, with steps for the budget.
+"""Resolve the arms of an experiment: their settings, checked first, with steps for the budget.
 
 Tests: tests/experiments/test_arms.py.
 """
@@ -39,9 +38,7 @@ REGISTRIES: dict[str, dict[str, Any]] = {
 """Setting -> the table in which an arm's file registers what the setting names."""
 STEP_SETTINGS = ("train.steps", "train.epochs")
 SEED_SHIFT = 1_000_000
-"""Between the seeds of arms with the same settings:
-a comparison with itself then shows the noise of the seed.
-"""
+"""Between the seeds of arms with the same settings, to show the noise of the seed."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +105,7 @@ def base_config(name: str) -> RunConfig:
 
 
 def arm_config(base: RunConfig, arm: Arm) -> RunConfig:
-    """The settings of an arm;
-    what its Python file registers is used unless its settings say otherwise.
-    """
+    """The settings of an arm, with what its Python file registers unless they say otherwise."""
     chosen = _registered_by(arm) if arm.file else {}
     try:
         return base.override(
@@ -255,8 +250,9 @@ class Corpora:
 
 
 def validation_half(corpus: Corpus, first: bool) -> Corpus:
-    """A corpus whose validation text is the first or the second half of this one's,
-    cut between documents where possible.
+    """A corpus that validates on one half of this one's validation text.
+
+    The text is cut between documents where possible.
     """
     cut = len(corpus.val) // 2
     eot = end_of_text(corpus.tokenizer)
@@ -270,8 +266,7 @@ def validation_half(corpus: Corpus, first: bool) -> Corpus:
 
 
 def differing_settings(arms: list[ResolvedArm]) -> dict[str, list[Any]]:
-    """Setting -> its value in each arm,
-    for the settings that are not the same in all arms; the seed is left out.
+    """Setting -> its value in each arm, for settings that are not the same in all, but the seed.
 
     A setting that the architecture of an arm does not have is None there.
     """

@@ -169,8 +169,7 @@ def compare_settings(base: str, arms: Sequence[str], seeds: int, **more: Any) ->
 
 
 def remove_each(base: str, recipe: str, seeds: int, **more: Any) -> Experiment:
-    """The experiment that undoes one change of a recipe at a time;
-    the whole recipe is the reference.
+    """The experiment that undoes one change of a recipe at a time; the recipe is the reference.
 
     Args:
         base: what the recipe changes: a preset or a run directory.

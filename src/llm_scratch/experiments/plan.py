@@ -84,9 +84,7 @@ class ExperimentPlan:
 
     @property
     def detectable(self) -> float | None:
-        """The smallest true difference that the seeds show with
-        80 % probability; None without noise.
-        """
+        """The smallest true difference that the seeds show with 80 % probability, or None."""
         return (
             None
             if self.noise is None
@@ -95,9 +93,7 @@ class ExperimentPlan:
 
     @property
     def n_needed(self) -> int | None:
-        """Seeds that show the smallest difference that matters
-        with 80 % probability; None if unknown.
-        """
+        """Seeds that show the smallest difference that matters with 80 % probability, or None."""
         return None if self.noise is None else seeds_needed(self.margin, self.noise.sd, self.n_arms)
 
     @property
@@ -166,8 +162,7 @@ def plan_experiment(
 
 
 def estimate_noise(folder: Path) -> Noise | None:
-    """The noise of the differences in an experiment's folder,
-    pooled over its arms; None below two pairs.
+    """The noise of the differences in an experiment's folder, over all arms; None below two pairs.
 
     Raises:
         UserError: there is no experiment, or it has no results.

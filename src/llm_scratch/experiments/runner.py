@@ -51,9 +51,7 @@ class ExperimentCallback:
     """Callbacks for an experiment; the base class does nothing."""
 
     def started(self, n_runs: int, n_done: int) -> None:
-        """Called once everything is checked,
-        with the number of runs and of those that are done already.
-        """
+        """Called once everything is checked, with the numbers of runs and of finished ones."""
 
     def run_started(self, arm: str, seed: int) -> Callback:
         """Called before a run; the returned callbacks watch its training."""
@@ -273,9 +271,7 @@ def rotated(arms: Sequence[ResolvedArm], shift: int) -> list[ResolvedArm]:
 
 
 def folder_name(arm: str) -> str:
-    """The name of an arm's folders:
-    letters, digits and `.=+-` of its name; a hash ends a long one.
-    """
+    """The name of an arm's folders: letters, digits and `.=+-`; a hash ends a long one."""
     name = re.sub(r"[^\w.=+-]+", "_", arm).strip("._") or "arm"
     if len(name) <= MAX_NAME:
         return name
@@ -373,9 +369,7 @@ def settings_file(folder: Path, arm: str) -> Path:
 
 
 def _settled(folder: Path, arm: ResolvedArm) -> ResolvedArm:
-    """The arm with the settings that its first runs had:
-    a budget in seconds is not measured twice.
-    """
+    """The arm with the settings of its first runs: a budget in seconds is measured once."""
     path = settings_file(folder, arm.name)
     if path.is_file():
         return replace(arm, config=load_config(path))

@@ -1,5 +1,4 @@
-"""Run a grid of sizes and budgets, fit a scaling law to it,
-predict a larger run, and train that to see how far off.
+"""Run a grid of sizes and budgets, fit a scaling law, predict a larger run, and train that.
 
     name: sizes
     base: quickstart
@@ -78,9 +77,7 @@ class ScalingExperiment:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The loss of a run that is larger than the grid,
-    with a 95 % interval, and what it turned out to be.
-    """
+    """The loss of a run larger than the grid, with a 95 % interval, and the measured one."""
 
     parameters: int
     tokens: int

@@ -1,5 +1,4 @@
-"""Tune every arm alike before a comparison:
-the same values, another seed, another part of the validation text.
+"""Tune every arm alike before a comparison: same values, another seed, other validation text.
 
 Tests: tests/experiments/test_search.py.
 """
@@ -102,9 +101,7 @@ def search(
 
 
 def edge_warnings(experiment: Experiment, arms: Sequence[ResolvedArm]) -> list[str]:
-    """A sentence for each arm whose best value is the smallest or largest that was searched:
-    a better one may be outside.
-    """
+    """A sentence for each arm whose best value is at the end of the range that was searched."""
     warnings = []
     for name, options in experiment.search:
         numbers = [value for option in options if (value := _number(option)) is not None]

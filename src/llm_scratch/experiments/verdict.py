@@ -1,5 +1,4 @@
-"""Judge an experiment: compare each arm with the reference over paired seeds,
-and say the verdict in a sentence.
+"""Judge an experiment: compare each arm with the reference over paired seeds, in a sentence.
 
 A run that diverged or failed is never left out: its arm gets no verdict about the mean, since an
 arm that only finishes with lucky seeds would look better than it is.
@@ -188,9 +187,7 @@ def _differences(pairs: Sequence[tuple[RunResult, RunResult]]) -> dict[int, floa
 def _estimate(
     differences: Mapping[int, float], n_pairs: int, planned: int, margin: float, n_arms: int
 ) -> Estimate | None:
-    """The tests of an arm, p-values uncorrected;
-    None if it is too early for a verdict, or a run did not finish.
-    """
+    """The tests of an arm, p-values uncorrected; None if it is too early or a run is missing."""
     level = level_at(n_pairs, planned)
     if level == 0 or len(differences) < max(2, n_pairs):
         return None
@@ -206,9 +203,7 @@ def _estimate(
 
 
 def _corrected(estimates: Sequence[Estimate | None]) -> list[Estimate | None]:
-    """The estimates with p-values corrected for the number of arms;
-    an arm without an estimate counts too.
-    """
+    """The estimates with p-values corrected for the number of arms, those without one too."""
     p = holm(np.array([estimate.p if estimate else 1.0 for estimate in estimates]))
     p_equivalent = holm(
         np.array([estimate.p_equivalent if estimate else 1.0 for estimate in estimates])

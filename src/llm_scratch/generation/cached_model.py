@@ -64,9 +64,7 @@ class CachedModel:
         self._checked = False
 
     def __call__(self, idx: Tensor, n: int = 1) -> Tensor:
-        """Logits after the last n tokens of idx [B,
-        S], float32 [B, n, V]; n must fit the window.
-        """
+        """Logits after the last n tokens of idx [B, S], float32 [B, n, V]; n fits the window."""
         window = idx if self.size is None else idx[:, -self.size :]
         if not self.model.has_cache:
             return self._check_once(self._without_cache(window, n))
@@ -94,8 +92,7 @@ class CachedModel:
             self.cache.select_rows(rows)
 
     def append(self, cache: KVCache, idx: Tensor) -> None:
-        """Use a cache of `model.new_cache`;
-        tokens that it shares with idx [B, S] are not read again.
+        """Use a cache of `model.new_cache`; what it shares with idx [B, S] is not read again.
 
         Raises:
             UserError: the model has no cache.

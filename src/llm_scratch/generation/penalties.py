@@ -55,8 +55,7 @@ def check_logit_bias(bias: Mapping[int, float], vocab_size: int) -> None:
 
 
 def repetition_penalty(logits: Tensor, penalty: float, ids: Tensor) -> Tensor:
-    """Divide positive logits of the text's tokens by `penalty`,
-    multiply negative. [B, V] -> [B, V].
+    """Divide positive logits of the text's tokens by `penalty`, multiply negative ones. [B, V].
 
     Small models fall into loops, and each round makes the next more likely. 1 has no effect; the
     paper uses 1.2.

@@ -151,9 +151,7 @@ def greedy(logits: Tensor) -> Tensor:
 
 
 def exhausted(logits: Tensor) -> Tensor:
-    """Rows without a valid token: all logits are -inf,
-    or one is NaN or +inf. [B, V] -> bool [B, 1].
-    """
+    """Rows without a valid token: all logits are -inf, or one is NaN or +inf. -> bool [B, 1]."""
     best = logits.amax(-1, keepdim=True)  # [B, 1]
     return ~((best > float("-inf")) & (best < float("inf")))  # NaN compares as false
 

@@ -23,8 +23,9 @@ MATMUL_SIZE = {
 
 
 def repeat_timings(work: Callable[[], object], device: torch.device, seconds: float) -> list[float]:
-    """Call `work` repeatedly for about `seconds` and return the seconds of each call:
-    at least two, after one warm-up call.
+    """Call `work` for about `seconds`; returns the seconds of each call, at least two.
+
+    One more call before them warms up.
     """
     times: list[float] = []
     began = perf_counter()
@@ -73,15 +74,14 @@ def _matmul_flops(
 
 
 def matmul_dtype(device: torch.device) -> torch.dtype:
-    """The dtype whose matrix rate an MFU is measured against:
-    bfloat16 on a GPU, as is usual, and float32 elsewhere.
-    """
+    """The dtype whose matrix rate an MFU is measured against: bfloat16 on a GPU, else float32."""
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 def read_bandwidth(device: torch.device, seconds: float = 0.15) -> float:
-    """Bytes per second that a sum over a large tensor reads:
-    the limit of everything that is not a matrix product.
+    """Bytes per second that a sum over a large tensor reads.
+
+    It limits everything that is not a matrix product.
     """
     x = torch.ones(
         2**30 if device.type == "cuda" else 2**25, device=device

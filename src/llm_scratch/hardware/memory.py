@@ -13,9 +13,7 @@ import torch
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Peak memory of this process in bytes:
-    on a GPU what torch allocated, else resident memory; None if unknown.
-    """
+    """Peak memory of this process in bytes, on a GPU torch's; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return _status("VmHWM") or _getrusage()
@@ -44,8 +42,7 @@ def _getrusage() -> int | None:
 
 
 def free_memory(device: torch.device | None = None, root: Path = Path("/")) -> int | None:
-    """Memory available to a new program in bytes:
-    free memory, or less under a container limit; None if unknown.
+    """Memory available to a new program in bytes, also in a container; None if unknown.
 
     Args:
         device: a GPU, to ask for its own memory.
@@ -58,8 +55,7 @@ def free_memory(device: torch.device | None = None, root: Path = Path("/")) -> i
 
 
 def _left_in_containers(root: Path) -> list[int]:
-    """Bytes left under the limit of each control group of this
-    process (cgroup v2, and the memory tree of v1).
+    """Bytes left under the limit of each of this process's control groups (cgroup v2, v1).
 
     Page cache of files is reclaimed on demand, so it counts as available.
     """

@@ -149,8 +149,9 @@ def _shortest(calls: Sequence[Callable[[], object]]) -> float:
 
 
 def text_seconds(one_row: Ways, prompt: Ways) -> Seconds:
-    """Seconds that a typical text spends in a layer, for each way:
-    `PROMPT_ROWS` rows at once, `NEW_TOKENS` alone.
+    """Seconds that a typical text spends in a layer, for each way of computing it.
+
+    The text is `PROMPT_ROWS` rows at once, then `NEW_TOKENS` alone.
 
     Args:
         one_row, prompt: by name of a way, the product of one row, or of `PROMPT_ROWS` rows, with

@@ -55,9 +55,7 @@ def _zeros(register: int, bits: int) -> int:
 
 
 def _start() -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Four bytes that turn a register of zeros into the initial
-    register of ones (the steps inverted).
-    """
+    """Four bytes that turn a register of zeros into the initial one of ones: steps inverted."""
     register = ONES
     for _ in range(32):
         top = (

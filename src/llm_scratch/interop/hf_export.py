@@ -1,5 +1,4 @@
-"""Export a model to a transformers folder:
-written to a temporary folder, reloaded, compared, then renamed.
+"""Export a model to a transformers folder: write it, reload it, compare the two, then rename it.
 
 Biases of query, key and value, which GPT2LMHeadModel always has, are written as 0 if the model has
 none. Models that it cannot express are rejected with the reason.
@@ -69,9 +68,7 @@ def export_hf(model: LanguageModel, tokenizer: Tokenizer, folder: str | Path) ->
 
 
 def write(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write config.json, model.safetensors, tokenizer.json,
-    tokenizer_config.json and generation_config.json.
-    """
+    """Write config.json, generation_config.json, model.safetensors and the tokenizer's files."""
     eot = end_of_text(tokenizer)
     config = to_config(model.cfg, model.start_id, eot)
     write_tokenizer(tokenizer, folder, model.cfg.context_length, model.start_id)
@@ -179,9 +176,7 @@ def check_continuation(
 
 @torch.inference_mode()
 def logits_differ(model: LanguageModel, theirs: Any) -> float:
-    """The largest difference between the logits of two models on
-    random tokens, relative to the largest.
-    """
+    """The largest difference between the logits of two models, relative to the largest logit."""
     cfg = model.cfg
     draw = torch.Generator().manual_seed(0)
     ids = torch.randint(
@@ -193,9 +188,7 @@ def logits_differ(model: LanguageModel, theirs: Any) -> float:
 
 
 def sample_texts(tokenizer: Tokenizer, n: int) -> list[str]:
-    """Deterministic texts to compare tokenizers:
-    random tokens and, except for characters, any Unicode.
-    """
+    """Deterministic texts to compare tokenizers: random tokens and, but for characters, Unicode."""
     draw, special = random.Random(0), end_of_text(tokenizer)
     known = [i for i in range(tokenizer.n_vocab) if i != special]
     texts = [tokenizer.decode(draw.choices(known, k=draw.randrange(1, 60))) for _ in range(n)]

@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 
 
 def read_tokenizer(folder: str | Path) -> Tokenizer:
-    """Read the tokenizer of a folder: tokenizer.json,
-    or GPT-2's two files under transformers' names.
+    """Read the tokenizer of a folder: tokenizer.json, or GPT-2's two files as in transformers.
 
     Raises:
         UserError: missing, damaged, or of an unsupported type (code 3).
@@ -88,8 +87,7 @@ def check_exportable(tokenizer: Tokenizer) -> None:
 def write_tokenizer(
     tokenizer: Tokenizer, folder: str | Path, context_length: int, start_id: int | None = None
 ) -> None:
-    """Write tokenizer.json and tokenizer_config.json,
-    so that AutoTokenizer reads the same tokenizer.
+    """Write tokenizer.json and tokenizer_config.json, which AutoTokenizer reads.
 
     Args:
         tokenizer: the tokenizer.

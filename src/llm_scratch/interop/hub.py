@@ -36,7 +36,7 @@ def from_hub(name: str) -> Path:
     # before importing the hub's client, which without a home folder creates one named "~"
     set_library_folders()
     try:
-        from huggingface_hub.constants import ENDPOINT
+        from huggingface_hub import constants
         from huggingface_hub.errors import (
             HfHubHTTPError,
             HFValidationError,
@@ -45,7 +45,7 @@ def from_hub(name: str) -> Path:
     except ImportError as e:
         raise UserError(f"hf:{name} needs the extra `hf`: {install_command('hf')}") from e
 
-    local = download.offline() or not http_client.resolves(ENDPOINT)
+    local = download.offline() or not http_client.resolves(constants.ENDPOINT)
     try:
         return HubModel(name, revision or None, local).folder()
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as e:

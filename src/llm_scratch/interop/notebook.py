@@ -1,5 +1,4 @@
-"""Load the notebooks' files: `model.pth`, a state_dict,
-and `model_and_optimizer.pth`, with AdamW's state.
+"""Load the notebooks' files: `model.pth`, and `model_and_optimizer.pth` with AdamW's state.
 
 Names and layouts are ours; the causal masks in the files are dropped. AdamW numbers its state in
 the order in which the parameters were created, which is ours (contract), so training can resume
@@ -113,9 +112,7 @@ def _is_tied(weights: dict[str, Tensor]) -> bool:
 
 
 def known_heads(cfg: GPTConfig) -> int | None:
-    """Attention heads of the GPT-2 with the same vocabulary,
-    width and depth; None for any other shape.
-    """
+    """Attention heads of the GPT-2 of the same vocabulary, width and depth, or None."""
     sizes = {
         (shape["emb_dim"], shape["n_layers"]): shape["n_heads"] for shape in model_configs.values()
     }
@@ -125,9 +122,7 @@ def known_heads(cfg: GPTConfig) -> int | None:
 
 
 def unknown_heads(path: Path, emb_dim: int) -> UserError:
-    """Make the error for an unknown number of heads:
-    a wrong number loads, but generates garbage.
-    """
+    """Make the error for an unknown number of heads: a wrong one loads, but generates garbage."""
     near = [
         n for n in range(1, emb_dim + 1) if emb_dim % n == 0 and emb_dim // n in (16, 32, 64, 128)
     ] or [1]

@@ -236,9 +236,7 @@ def config_of(settings: Mapping[str, int]) -> GPTConfig:
 
 
 class TFTensorSource:
-    """A TensorFlow checkpoint as a source of torch tensors;
-    a matrix, stored as [1, in, out], is [in, out].
-    """
+    """A TensorFlow checkpoint as a source of torch tensors; a matrix [1, in, out] is [in, out]."""
 
     def __init__(self, path: Path) -> None:
         self.file = TFCheckpointReader(path)
@@ -258,9 +256,7 @@ class TFTensorSource:
 
 
 def _tree_path(name: str) -> list[str | int]:
-    """Path of a tensor in `params`:
-    "h3/ln_1/g" -> ["blocks", 3, "ln_1", "g"], "ln_f/g" -> ["g"].
-    """
+    """Path of a tensor in `params`: "h3/ln_1/g" -> ["blocks", 3, "ln_1", "g"]."""
     if not name.startswith("h"):
         return [name.rpartition("/")[2]]
     layer, *rest = name.split("/")

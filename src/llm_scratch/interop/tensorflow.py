@@ -172,8 +172,9 @@ def _index(table: bytes) -> tuple[int, dict[str, Variable]]:
 
 
 def _variable(name: str, value: bytes, n_shards: int) -> Variable:
-    """Parse the value of a row, a BundleEntryProto {1 dtype, 2 shape {2 dim {1 size}}, 3 shard, 4
-    offset, 5 size, 6 crc32c, 7 slices}.
+    """Parse the value of a row, a BundleEntryProto.
+
+    Its fields: {1 dtype, 2 shape {2 dim {1 size}}, 3 shard, 4 offset, 5 size, 6 crc32c, 7 slices}.
     """
     entry = _message(value)
     dims = [dim for shape in _parts(entry, 2) for dim in _parts(_message(shape), 2)]
@@ -197,8 +198,9 @@ def _variable(name: str, value: bytes, n_shards: int) -> Variable:
 
 
 def _rows(table: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Every (key, value) of a table. Keys must ascend,
-    so no key is repeated and blocks form no cycle.
+    """Every (key, value) of a table.
+
+    Keys must ascend, so no key is repeated and blocks form no cycle.
     """
     if len(table) < FOOTER or struct.unpack("<Q", table[-8:])[0] != MAGIC:
         raise ValueError("it does not end as a table does")
@@ -280,8 +282,9 @@ def _message(data: bytes) -> dict[int, list[int | bytes]]:
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """Read a varint and the position after it: 7 bits per byte,
-    lowest first; a set highest bit means that more bytes follow.
+    """Read a varint, 7 bits per byte, lowest first, and the position after it.
+
+    A set highest bit means that more bytes follow.
     """
     value = 0
     for n, byte in enumerate(data[at : at + 10]):

@@ -26,9 +26,7 @@ from llm_scratch.errors import CHECKPOINT, UserError, describe_error
 from llm_scratch.storage.safe_parse import first_duplicate_key
 
 SAFE_SINCE = (2, 10)
-"""First torch version whose weights-only loader has no known
-vulnerability (CVE-2025-32434, CVE-2026-24747).
-"""
+"""First torch version whose weights-only loader is safe (CVE-2025-32434, CVE-2026-24747)."""
 MAX_TABLE, MAX_MEMBERS = (
     4 << 20,
     10_000,
@@ -120,9 +118,7 @@ def _check_zip(path: Path) -> None:
 
 
 def unwrapped_name(name: str) -> str:
-    """Remove wrappers from a tensor's name:
-    "module._orig_mod.out_head.weight" -> "out_head.weight".
-    """
+    """Remove wrappers from a name: "module._orig_mod.out_head.weight" -> "out_head.weight"."""
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 

@@ -41,9 +41,7 @@ TRANSPOSED = Transform(lambda matrix: matrix.T, lambda matrix: matrix.T)
 
 
 class Rule(NamedTuple):
-    """A parameter here, the tensor there ("": the format has none),
-    and the difference of layout.
-    """
+    """A parameter here, the tensor there ("": the format has none), and how layouts differ."""
 
     ours: str
     theirs: str
@@ -64,9 +62,7 @@ class Mapped(NamedTuple):
         return {name: whole[i * size : (i + 1) * size] for i, name in enumerate(self.ours)}
 
     def join(self, state: Mapping[str, Tensor]) -> Tensor:
-        """Concatenate our parameters to the tensor of the format;
-        a bias that we do not have is 0.
-        """
+        """Concatenate our parameters to the tensor of the format; a bias we do not have is 0."""
         parts = [
             state[name] if name in state else torch.zeros(_bias_length(name, state))
             for name in self.ours
@@ -80,9 +76,7 @@ def _bias_length(bias: str, state: Mapping[str, Tensor]) -> int:
 
 
 def expand(rules: Sequence[Rule], n_layers: int) -> Iterator[Mapped]:
-    """Apply rules to every layer, in the order of a model:
-    neighboring rules with `#` are one layer.
-    """
+    """Apply rules to every layer, in a model's order: neighboring rules with `#` are one layer."""
     for of_layers, group in groupby(rules, lambda rule: "#" in rule.ours):
         block = list(group)
         for layer in range(n_layers) if of_layers else [0]:
@@ -152,8 +146,7 @@ def assemble(
     absent: Collection[str] = (),
     prefix: str = "",
 ) -> LanguageModel:
-    """Build a model from a source of tensors:
-    check all names and shapes, then read tensor by tensor.
+    """Build a model from a source of tensors: check names and shapes, then read one by one.
 
     Args:
         cfg: the model's settings.
@@ -201,8 +194,7 @@ def match_tensors(
     absent: Collection[str] = (),
     prefix: str = "",
 ) -> tuple[LanguageModel, list[Mapped]]:
-    """Match the tensors of a source to our parameters,
-    and check that names and shapes are complete.
+    """Match the tensors of a source to our parameters; all names and shapes must be there.
 
     Returns:
         The model without memory, and what to read into it;
@@ -273,9 +265,7 @@ def _check_tensor(
 
 
 def _shared_parameter(model: nn.Module, name: str) -> Tensor | None:
-    """A parameter that has another name too, such as a tied head;
-    None if there is no such parameter.
-    """
+    """A parameter that has another name too, such as a tied head, or None."""
     return dict(model.named_parameters(remove_duplicate=False)).get(name)
 
 

@@ -1,5 +1,4 @@
-"""Capture and change activations by name:
-`with capture(model, "blocks.*.attn.hook_pattern") as acts`.
+"""Capture and change activations by name: `with capture(model, "blocks.*.hook_mlp_out") as acts`.
 
 An activation is a tensor that a model computes on its way from tokens to logits. Names are
 TransformerLens's; `activation_names(model)` lists them. C is the residual stream, which every block
@@ -289,9 +288,7 @@ def _step(dropout: Any, step: str) -> Point:
 
 
 def _per_head(att: Any) -> Point:
-    """What each head adds to the residual stream:
-    its part of z times its columns of the output matrix.
-    """
+    """What each head adds to the residual stream: its part of z times its output columns."""
 
     def attach(edit: Edit) -> Callable[[], None]:
         def before(module: Any, args: tuple[Tensor, ...]) -> None:
@@ -304,9 +301,7 @@ def _per_head(att: Any) -> Point:
 
 
 def _after_attention(block: Any) -> Point:
-    """The residual stream after attention is added;
-    in eval mode, the very sum that the block computes.
-    """
+    """The residual stream after attention; in eval mode, the very sum of the block."""
 
     def attach(edit: Edit) -> Callable[[], None]:
         stream: list[Tensor] = []

@@ -90,8 +90,9 @@ def uniform_scores(ids: Tensor) -> dict[str, float]:
 
 
 def repeated_tokens(model: nn.Module, length: int = 48, rows: int = 8, seed: int = 0) -> Tensor:
-    """Random tokens, then the same ones again, to test for induction:
-    [rows, 2 x length], at most the model's context.
+    """Random tokens, then the same ones again, to test for induction: [rows, 2 x length].
+
+    At most the model's context.
     """
     length = min(length, (context_length(model) or 2 * length) // 2)
     draw = torch.Generator().manual_seed(seed)

@@ -1,5 +1,4 @@
-"""Lenses: what a model would predict if it stopped at a layer,
-and which parts a prediction is made of.
+"""Lenses: what a model would predict at a layer, and which parts a prediction is made of.
 
 A block only adds to the residual stream, so the stream of any layer can be read as if it were the
 last one (`logit_lens`), and a logit is the sum of what each head and each feed-forward network
@@ -25,9 +24,7 @@ from llm_scratch.model.loss import next_token_loss
 
 
 def residual_stream(model: Any, ids: Tensor) -> Tensor:
-    """The residual stream before the first block and after each of the L blocks:
-    [B, T] -> [L + 1, B, T, C].
-    """
+    """The residual stream before the first block and after each one: [B, T] -> [L + 1, B, T, C]."""
     with (
         torch.no_grad(),
         capture(model, "blocks.0.hook_resid_pre", "blocks.*.hook_resid_post") as acts,
@@ -62,8 +59,9 @@ def logit_lens(model: nn.Module, ids: Tensor, normalize: bool = True) -> Tensor:
 
 
 def kl_to_final_bits(logits: Tensor) -> Tensor:
-    """How far each layer's prediction is from the last one's:
-    KL(last || layer) in bits, 0 at the end.
+    """How far each layer's prediction is from the last: KL(last
+
+    layer) in bits, 0 at the end.
 
     [L + 1, B, T, V], as from `logit_lens`, -> [L + 1, B, T].
     """
@@ -95,8 +93,9 @@ class Attribution(NamedTuple):
 
 
 def direct_logit_attribution(model: Any, ids: Tensor, targets: Tensor) -> Attribution:
-    """Direct logit attribution: how much each head,
-    feed-forward network and embedding adds to a logit.
+    """Direct logit attribution: how much each part of the model adds to a logit.
+
+    The parts are heads, feed-forward networks and embeddings.
 
     The final norm divides by a scale that depends on the whole stream. The scale is taken as it is,
     and the rest is linear. Effects through later layers are not counted; ablation measures those

@@ -30,9 +30,7 @@ KINDS = {
 TRIALS = 30
 """Random inputs on which a function is tried."""
 TYPED_TOLERANCE, COMPUTED_TOLERANCE = 0.006, 1e-6
-"""Relative (below 1: absolute) error allowed in a number that a person types,
-and in one that a function returns.
-"""
+"""Relative (below 1: absolute) error allowed in a person's number, and in a function's."""
 
 
 @dataclass(frozen=True)
@@ -235,9 +233,7 @@ def plain(value: Any) -> Any:
 
 
 def same(got: Any, want: Any, tolerance: float) -> bool:
-    """Whether two answers are equal:
-    numbers within a tolerance, lists and tuples entry by entry.
-    """
+    """Whether two answers are equal: numbers within a tolerance, lists entry by entry."""
     got = plain(got)
     if isinstance(want, str) or isinstance(got, str):
         return (
@@ -264,9 +260,7 @@ def same(got: Any, want: Any, tolerance: float) -> bool:
 
 
 def choices(rng: Random, *options: str) -> tuple[str]:
-    """Options in random order, one a line, lettered:
-    the input of an exercise of the kind "explain".
-    """
+    """Options in random order, one a line, lettered: for exercises of the kind "explain"."""
     shuffled = rng.sample(options, len(options))
     return ("\n".join(f"  {letter}) {option}" for letter, option in zip("abcdef", shuffled)),)
 

@@ -43,9 +43,7 @@ def _row_counts(rng: Random) -> tuple[Any, ...]:
 
 
 def _graph(rng: Random) -> tuple[Any, ...]:
-    """A computation as a list:
-    for each number (its parents' positions, its slopes with respect to them).
-    """
+    """A computation as a list: for each number (positions of its parents, its slopes)."""
     nodes: list[tuple[list[int], list[float]]] = [([], []), ([], [])]
     for n in range(2, rng.randint(4, 7)):
         parents = [rng.randrange(n - 1), n - 1]  # each number is used by the next, so all count
@@ -210,8 +208,9 @@ What is the gradient for these four logits? Answer with a list of four numbers.
         _graph,
         """
 `nodes` describes a computation, in the order in which it was done. Each entry is a pair of lists:
-the positions of its parents, and its slope with respect to each parent. The last entry is the result.
-The function should return the slope of the result with respect to every entry. It has one bug.
+the positions of its parents, and its slope with respect to each parent. The last entry is the
+result. The function should return the slope of the result with respect to every entry.
+It has one bug.
 """,
         (
             (
@@ -238,9 +237,9 @@ def backward(nodes):
         "implement",
         _slopes,
         """
-Walk with momentum. A parameter starts at `start`. The gradient of step n is `slopes[n]`.
-In each step: velocity = keep * velocity + slope; then the parameter moves by rate * velocity, downhill.
-The velocity starts at 0. Return the parameter after each step, as a list.
+Walk with momentum. A parameter starts at `start`. The gradient of step n is `slopes[n]`. In each
+step: velocity = keep * velocity + slope; then the parameter moves by rate * velocity, downhill. The
+velocity starts at 0. Return the parameter after each step, as a list.
 """,
         (
             "Keep two variables between the steps: the parameter and the velocity.",
@@ -258,8 +257,8 @@ def momentum(start, slopes, rate, keep):
         "experiment",
         _steepness,
         """
-Write a loop that walks down f(w) = {0} / 2 * w * w from w = 1 by gradient descent: the slope is {0} * w.
-Try learning rates. Small ones reach 0. Above which learning rate does w grow without end?
+Write a loop that walks down f(w) = {0} / 2 * w * w from w = 1 by gradient descent: the slope is
+{0} * w. Try learning rates. Small ones reach 0. Above which learning rate does w grow without end?
 Two digits after the point are enough.
 """,
         (

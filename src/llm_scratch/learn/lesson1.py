@@ -104,8 +104,8 @@ def share_unknown(words, vocab):
         _window_sizes,
         """
 A text has `n` tokens. Windows of `max_length` tokens are cut from it; the first begins at token 0,
-each further one `stride` tokens later. Every token of a window needs the token after it as a target.
-How many windows are there? Give a formula, without a loop.
+each further one `stride` tokens later. Every token of a window needs the token after it as a
+target. How many windows are there? Give a formula, without a loop.
 """,
         (
             (
@@ -141,9 +141,9 @@ How many bytes does the text {0} take in UTF-8?
         "implement",
         _counted_words,
         """
-`words` is a dictionary: each key is a word as a tuple of token ids, its value says how often the word
-comes. Return the pair of neighbors that comes most often. Of equally frequent pairs, return the smallest
-(compared as tuples).
+`words` is a dictionary: each key is a word as a tuple of token ids, its value says how often the
+word comes. Return the pair of neighbors that comes most often. Of equally frequent pairs, return
+the smallest (compared as tuples).
 """,
         (
             "First count all pairs, then choose.",
@@ -164,8 +164,8 @@ def most_frequent_pair(words):
         "implement",
         _word_and_pair,
         """
-Replace every `pair` of neighbors in `word` (a tuple of ids) by the single id `new`, from left to right.
-A token that has been joined cannot be joined again. Return a tuple.
+Replace every `pair` of neighbors in `word` (a tuple of ids) by the single id `new`, from left to
+right. A token that has been joined cannot be joined again. Return a tuple.
 """,
         (
             "Walk through the word with a position that moves by one or by two.",
@@ -183,8 +183,8 @@ def join_pair(word, pair, new):
         "implement",
         _ids_and_bytes,
         """
-A model reads and pays by the token. How many bytes does a token hold, on average? `token_bytes[i]` are
-the bytes of token i.
+A model reads and pays by the token. How many bytes does a token hold, on average? `token_bytes[i]`
+are the bytes of token i.
 """,
         (
             "`len(b'abc')` is the number of bytes.",
@@ -202,8 +202,8 @@ def bytes_per_token(ids, token_bytes):
         "bug",
         _text_to_cut,
         """
-Each window of inputs has a window of targets: for each input, the token after it. This function trains
-a model that learns nothing but to repeat its input. Find and fix the bug.
+Each window of inputs has a window of targets: for each input, the token after it. This function
+trains a model that learns nothing but to repeat its input. Find and fix the bug.
 """,
         (
             "Print one pair of inputs and targets.",
@@ -243,7 +243,8 @@ A batch of ids has shape ({0}, {1}). It goes through `nn.Embedding({2}, {3})`. W
         "explain",
         _end_of_text,
         """
-`encode` turns the text "<|endoftext|>" into the special token only where it is allowed explicitly. Why?
+`encode` turns the text "<|endoftext|>" into the special token only where it is allowed explicitly.
+Why?
 {0}
 Answer with the letter.
 """,

@@ -50,8 +50,8 @@ EXERCISES = (
         "compute",
         _loss_and_bytes,
         """
-A model has a loss of {0} nats a token. A token is {1} bytes long, on average. How many bits per byte is
-that? Two digits are enough.
+A model has a loss of {0} nats a token. A token is {1} bytes long, on average. How many bits per
+byte is that? Two digits are enough.
 """,
         (
             "Two conversions: from nats to bits, and from a token to a byte.",
@@ -65,9 +65,9 @@ that? Two digits are enough.
         "implement",
         _schedule,
         """
-Write the schedule of the quickstart. In the first `warmup` steps the rate rises evenly; step 0 already
-moves, and step `warmup - 1` has the full rate `peak`. From step `warmup` on it falls in a straight line
-from `peak`, and would reach 0 at step `total`.
+Write the schedule of the quickstart. In the first `warmup` steps the rate rises evenly; step 0
+already moves, and step `warmup - 1` has the full rate `peak`. From step `warmup` on it falls in a
+straight line from `peak`, and would reach 0 at step `total`.
 """,
         (
             "Two cases: before step `warmup`, and from there on.",
@@ -88,8 +88,8 @@ def learning_rate(step, total, peak, warmup):
         "bug",
         _gradients,
         """
-A gradient that is longer than `largest` should be shortened to that length. Others should stay as they
-are. This function does something else. Find and fix the bug.
+A gradient that is longer than `largest` should be shortened to that length. Others should stay as
+they are. This function does something else. Find and fix the bug.
 """,
         (
             "Try a very short gradient.",

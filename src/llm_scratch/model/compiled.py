@@ -199,9 +199,7 @@ def compile_step(
 
 
 def _example(is_batch: bool, cache: KVCache) -> tuple[Any, ...]:
-    """Example inputs of a step, equal for all models of a shape;
-    the compiler plans threads by them.
-    """
+    """Example inputs of a step, equal for all models of a shape: they plan the threads."""
     B = 4 if is_batch else 1
     seen = min(cache.max_length - 1, 256)
     _, G, _, D = cache.keys[0].shape

@@ -177,9 +177,7 @@ class KVCache:
         self._replace(lambda stored: torch.cat([stored, stored.new_zeros(added)], 2))
 
     def _replace(self, new: Callable[[Tensor], Tensor]) -> None:
-        """Replace keys, then values, layer by layer,
-        so that no more than one layer exists twice.
-        """
+        """Replace keys, then values, layer by layer: no more than one layer exists twice."""
         for stored in (self.keys, self.values):
             for layer, tensor in enumerate(stored):
                 stored[layer] = new(tensor)

@@ -1,5 +1,4 @@
-"""What every language model offers: logits, hidden states,
-a key/value cache, a context that can be shortened.
+"""What every language model offers: logits, hidden states, a key/value cache, a context.
 
 `LanguageModel` is the base class of all architectures. A model of another class, such as one of the
 notebooks, is wrapped by `as_language_model` where it enters the package, and nowhere else is asked
@@ -97,9 +96,7 @@ class LanguageModel(nn.Module):
         return torch.arange(T, device=in_idx.device) if cache is None else cache.positions(T)
 
     def cache_shape(self, batch_size: int) -> tuple[int, int, int, int, int]:
-        """Shape of the cache for `batch_size` full sequences:
-        (layers, B, G, S, D) as in `KVCache`.
-        """
+        """Shape of the cache for `batch_size` full sequences: (layers, B, G, S, D)."""
         cfg = self.cfg
         return cfg.n_layers, batch_size, cfg.n_heads, cfg.context_length, cfg.emb_dim // cfg.n_heads
 

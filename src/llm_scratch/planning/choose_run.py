@@ -1,5 +1,4 @@
-"""Choose the settings of a run for a text,
-this machine and a time budget: measure, then apply `rules.py`.
+"""Choose a run's settings for a text, this machine and a time budget: measure, apply `rules.py`.
 
 Tests: tests/planning/test_choose_run.py.
 """
@@ -71,9 +70,7 @@ class _Chooser:
         return from_dict(RunConfig, values, self.config)
 
     def _heads(self, model: Mapping[str, Any]) -> dict[str, int]:
-        """Fit the width to a fixed number of heads,
-        or the heads to the width; the head size is even.
-        """
+        """Fit the width to a fixed number of heads, or heads to the width, of an even head size."""
         if "emb_dim" not in model and "n_heads" not in model:
             return {}
         old = self.config.model
@@ -308,8 +305,9 @@ def _choose_model(
 def _choose_steps(
     chooser: _Chooser, corpus: Corpus, seconds_left: Callable[[], float], device: torch.device
 ) -> Plan:
-    """Plan the chosen model with an initial number of steps,
-    then take as many as fit; returns the plan of the run.
+    """Take as many steps as fit into the time; returns the plan of the run.
+
+    The model is planned with an initial number of steps first.
     """
     is_fixed = bool({"train.steps", "train.epochs"} & chooser.fixed)
     n_train = len(corpus.train)

@@ -32,8 +32,9 @@ def describe(
     n_val: int,
     left_out: int = 0,
 ) -> dict[str, str]:
-    """Five subjects (text, tokenizer, rows, model, training),
-    each with a sentence; a sixth if an epoch leaves tokens out.
+    """Sentences on text, tokenizer, rows, model and training.
+
+    A sixth, if an epoch leaves tokens out.
 
     Args:
         config: the chosen settings.
@@ -67,8 +68,9 @@ def _documents(count: int) -> str:
 
 
 def _tokenizer(config: RunConfig, facts: TextFacts, n_tokens: int, reason: str) -> str:
-    """Kind and vocabulary of the tokenizer, characters per token,
-    and the training sample if that is not all of the text.
+    """The tokenizer's kind, vocabulary and characters per token.
+
+    The text it was trained on is named if that is not all of it.
     """
     kind = config.data.tokenizer
     size = config.model.vocab_size

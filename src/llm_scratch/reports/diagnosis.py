@@ -25,9 +25,7 @@ MIN_POINTS = 6  # rows from which a trend is visible
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of a check: its severity, a summary,
-    the evidence in numbers, and what to try, if anything.
-    """
+    """The result of a check: severity, summary, evidence in numbers, and what to try."""
 
     state: Severity
     summary: str
@@ -83,9 +81,7 @@ def divergence(curve: Curve) -> Finding | None:
 
 
 def learning_rate(curve: Curve) -> Finding | None:
-    """With too high a learning rate the loss jumps,
-    ends above its minimum, or steps are skipped.
-    """
+    """Too high a learning rate: the loss jumps or ends above its minimum, or steps are skipped."""
     if curve.loss.size < MIN_POINTS:
         return None
     loss = curve.loss
@@ -149,9 +145,7 @@ def _jump_finding(curve: Curve, advice: str) -> Finding | None:
 
 
 def _jumps(loss: np.ndarray) -> np.ndarray:
-    """Rows whose loss is far above the rows before:
-    by six times the usual noise, and a tenth of the loss.
-    """
+    """Rows whose loss is above the rows before by six times the noise, and a tenth of it."""
     width = max(5, min(31, loss.size // 5))
     before = np.array([np.median(loss[max(0, i - width) : i]) for i in range(3, loss.size)])
     noise = 1.4826 * np.median(np.abs(np.diff(loss))) / math.sqrt(2)
@@ -307,8 +301,9 @@ def gradient(curve: Curve) -> Finding | None:
 
 
 MAX_ABOVE_FLOOR, PROBLEM_ABOVE_FLOOR = 0.15, 0.5
-"""Loss above its floor, as a share of the floor, from which a finished run is a warning, and a
-problem. The quickstart ends at 0.08.
+"""Share of the floor by which the loss of a finished run exceeds it: a warning, a problem.
+
+The quickstart ends at 0.08.
 """
 MAX_BELOW_FLOOR = 0.03
 """How far the loss of a validation text may be below the floor, which is an average."""

@@ -1,5 +1,4 @@
-"""Plot loss, validation bits per byte,
-learning rate and gradient norm of one or more runs, a panel each.
+"""Plot loss, validation bits per byte, learning rate and gradient norm of runs, a panel each.
 
 Tests: tests/reports/test_panels.py.
 """

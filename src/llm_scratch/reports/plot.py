@@ -96,16 +96,13 @@ def loss_figure(
 
 DOTTED = (0, (1, 1.5))
 SAME_FLOOR = 0.005
-"""Relative difference below which the floors of several runs are drawn as one line:
-their evaluations round differently.
-"""
+"""Relative difference below which floors of several runs are one line: rounding differs."""
 
 
 def draw_floors(
     axes: Axes, floors: Mapping[str, float], runs: Sequence[str], labeled: bool = True
 ) -> None:
-    """Draw the floors of runs as dotted lines:
-    one gray line if they agree, else one in the color of each run.
+    """Draw the floors of runs as dotted lines: a gray one if they agree, else in their colors.
 
     Args:
         axes: of the losses.
@@ -132,8 +129,7 @@ def draw_floors(
 
 
 def label_x_axis(axes: Axes, x: str, n_columns: int = 1) -> None:
-    """Label the lower axis and put ticks at round numbers,
-    few enough that their labels do not overlap.
+    """Label the lower axis, with few enough ticks at round numbers that none overlap.
 
     Args:
         axes: with their lines drawn.
@@ -196,8 +192,10 @@ def style_axes(axes: Axes) -> None:
 
 
 def _draw_run(axes: Axes, name: str, rows: Sequence[Row], x: str, color: str) -> None:
-    """Draw one run: alone, training and validation differ in color;
-    among others, its training line is pale and dashed.
+    """Draw one run.
+
+    Alone, training and validation differ in color; among others, its training line is pale and
+    dashed.
     """
     val, train, steps = (series(rows, x, loss) for loss in LOSSES)
     if steps.size and not name:
@@ -220,9 +218,7 @@ def _draw_run(axes: Axes, name: str, rows: Sequence[Row], x: str, color: str) ->
 
 
 def running_mean(points: np.ndarray) -> np.ndarray:
-    """Running mean over 1/50 of the points, [2,
-    n] -> [2, fewer]; unchanged if there are few points.
-    """
+    """Running mean over 1/50 of the points, [2, n] -> [2, fewer]; few points stay unchanged."""
     width = points.shape[1] // 50
     if width < 2:
         return points
@@ -293,8 +289,7 @@ def plot_runs(
 
 
 class LossPlot(Callback):
-    """Draw the loss of a run when its training ends,
-    as loss-plot.pdf and loss-plot.png in its directory.
+    """Draw the loss of a run when training ends: loss-plot.pdf and .png in its directory.
 
     Args:
         warn: called with a message if drawing fails.

@@ -24,8 +24,7 @@ SKILL_STORIES = 8
 
 
 def film(frames: Sequence[tuple[int, Question]], body: Mapping[str, Any]) -> dict[str, Any]:
-    """One row a snapshot: probability of the candidate,
-    most likely token, surprise of the text, head scores.
+    """One row a snapshot: probability of the candidate, best token, surprise, head scores.
 
     The score "look" is the attention of each head from the position to one key: that of the
     request, or the one at which a given head looks most in the last snapshot.
@@ -72,9 +71,7 @@ def _strongest_key(question: Question, position: int, body: Mapping[str, Any]) -
 
 
 def skills(question: Question) -> dict[str, Any]:
-    """How often the model is right on each skill of the stories,
-    whole and without the ablated parts.
-    """
+    """How often the model is right on each skill of the stories, whole and ablated."""
     probes = [
         probe
         for number in range(SKILL_STORIES)

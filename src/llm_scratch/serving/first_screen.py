@@ -1,5 +1,4 @@
-"""What the playground shows first:
-a text of the run's own kind, and the head that matters for its next token.
+"""What the playground shows first: a text of the run's kind, and the head that matters in it.
 
 Tests: tests/serving/test_first_screen.py.
 """

@@ -153,9 +153,7 @@ def lens_cell(
 def lens_logits(
     question: Question, body: Mapping[str, Any], jacobian: JacobianLens | None
 ) -> Tensor:
-    """Logits of every layer through a lens:
-    "raw", "norm" (with the final norm) or "jacobian", [L + 1, T, V].
-    """
+    """Logits of every layer through a lens, "raw", "norm" or "jacobian": [L + 1, T, V]."""
     kind = body.get("kind", "norm")
     with question.changed() as model:
         if kind == "jacobian" and jacobian is not None:
@@ -174,8 +172,7 @@ def top_tokens(question: Question, logits: Tensor, n: int = TOP) -> list[dict[st
 
 
 def flow(question: Question, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The residual stream: its norm after each step,
-    and what each part adds to the logit of a token.
+    """The residual stream: its norm after each step, and what parts add to a logit.
 
     At the selected position the token is the candidate; elsewhere it is the one that follows.
     """
@@ -200,9 +197,7 @@ def flow(question: Question, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def ablations(question: Question, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The probability of a token when each head and
-    feed-forward network is ablated, one at a time.
-    """
+    """The probability of a token with each head and network ablated, one at a time."""
     position = integer(body, "position", question.n_tokens - 1)
     candidate = integer(body, "candidate", question.tokenizer.n_vocab - 1)
     rows = []

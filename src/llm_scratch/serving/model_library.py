@@ -1,5 +1,4 @@
-"""The models that the playground shows:
-a run, the snapshots of its training, and others to compare it with.
+"""The models of the playground: a run, the snapshots of its training, and others to compare.
 
 Models are keys of a table, never paths from a request. A few are kept in memory, the rest are
 loaded again when needed. Tests: tests/serving/test_model_library.py.

@@ -54,9 +54,7 @@ Ranks = dict[tuple[bytes, bytes], int]
 def merge_steps(
     data: bytes, ranks: Ranks
 ) -> tuple[list[list[bytes]], list[tuple[int, bytes, bytes]]]:
-    """Merge the pair that was learned first, again and again:
-    (the parts after each merge, the merges).
-    """
+    """Merge the pair that was learned first, again and again: (parts after each, merges)."""
     parts = [bytes([byte]) for byte in data]
     steps, merged = [parts], []
     while True:

@@ -117,8 +117,9 @@ class Playground:
         lock: threading.Lock | None = None,
         prepare: Route | None = None,
     ) -> Route:
-        """A route whose answers are kept;
-        one request computes at a time, since ablations change the model.
+        """A route whose answers are kept.
+
+        One request computes at a time, since ablations change the model.
 
         Args:
             name: of the route.
@@ -161,9 +162,7 @@ class Playground:
         return string(body, "model"), None if step is None else integer(body, "step", 2**40)
 
     def _reference(self, body: Mapping[str, Any]) -> Tensor | None:
-        """Texts whose mean replaces an ablated part;
-        None for a model that was not trained on stories.
-        """
+        """Texts whose mean replaces an ablated part; None if not trained on stories."""
         model, tokenizer = self.library.get(*self._key(body))
         if not is_story_model(self.texts):
             return None

@@ -1,5 +1,6 @@
-"""Texts of the kind that a run was trained on, for the page to begin with. Tests:
-tests/serving/test_first_screen.py.
+"""Texts of the kind that a run was trained on, for the page to begin with.
+
+Tests: tests/serving/test_first_screen.py.
 """
 
 from __future__ import annotations

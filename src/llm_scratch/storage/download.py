@@ -308,9 +308,7 @@ def _attempt(
 
 @contextmanager
 def _progress(name: str) -> Iterator[Callable[[int, int], Any]]:
-    """Yield a function of (bytes done, bytes total) that draws a
-    bar on a terminal, else prints lines.
-    """
+    """Yield a function of (bytes done, bytes total) that draws a bar, or prints lines."""
     if sys.stderr is None or not SHOW_PROGRESS:  # None under pythonw
         yield lambda done, total: None
         return

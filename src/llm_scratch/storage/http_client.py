@@ -50,8 +50,7 @@ class RequestError(Exception):
 def open_range(
     url: str, start: int, size: int | None, etags: dict[str, str]
 ) -> tuple[http.client.HTTPResponse, int]:
-    """Request the bytes of a URL from `start` on;
-    returns the response and the size of the whole file.
+    """Request the bytes of a URL from `start` on; returns the response and the file's size.
 
     Args:
         url: the URL.
@@ -145,9 +144,7 @@ def resolves(url: str) -> bool:
 
 
 class Redirects(urllib.request.HTTPRedirectHandler):
-    """Follow redirects only to addresses that `check_address` accepts,
-    and not from https to http.
-    """
+    """Follow redirects only to addresses that `check_address` accepts, not from https to http."""
 
     def redirect_request(
         self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str

@@ -64,8 +64,7 @@ def format_of(folder: Path) -> int:
 
 
 def verify(folder: Path, skip: Collection[str] = ()) -> str | None:
-    """Verify a checkpoint folder against its manifest;
-    returns a description of the problem, or None.
+    """Verify a checkpoint folder against its manifest; returns the problem, or None.
 
     Args:
         folder: the checkpoint.

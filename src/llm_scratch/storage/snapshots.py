@@ -1,5 +1,4 @@
-"""Snapshots of a model during training:
-small copies of its weights, to see later when it learned what.
+"""Snapshots of a model during training: small copies, to see later when it learned what.
 
 A checkpoint has everything that resuming needs; a snapshot has the weights alone, in float16, so
 that a run can keep many. They lie in `RUN/snapshots/step-00000050.safetensors`.

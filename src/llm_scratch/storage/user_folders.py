@@ -46,8 +46,9 @@ def expand_user(path: str | Path) -> Path:
 
 
 def cache_folder() -> Path:
-    """The folder for downloads and compiled programs:
-    LLM_SCRATCH_CACHE, or `llm-scratch` in the system's cache folder.
+    """The folder for downloads and compiled programs.
+
+    It is LLM_SCRATCH_CACHE, or `llm-scratch` in the system's cache folder.
 
     Raises:
         UserError: as `find_cache_folder`.

@@ -1,5 +1,6 @@
-"""Start worker processes, or explain why none can start:
-no shared memory, or no main guard in a script.
+"""Start worker processes, or explain why none can start.
+
+Reasons are missing shared memory, or a script without a main guard.
 
 Tests: tests/storage/test_worker_processes.py.
 """
@@ -72,9 +73,7 @@ def worker_pool(
 
 
 def can_have_workers() -> bool:
-    """Whether this system has the semaphores that worker processes need;
-    warns with the reason if not.
-    """
+    """Whether this system has the semaphores of worker processes; warns with the reason if not."""
     try:
         multiprocessing.get_context("spawn").Lock()
     except (OSError, ImportError) as e:

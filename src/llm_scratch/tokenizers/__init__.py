@@ -47,9 +47,7 @@ __all__ = [
 
 
 class Tokenizer(Protocol):
-    """Interface of a tokenizer for training,
-    decoding and evaluation; tiktoken's encodings match it.
-    """
+    """Interface of a tokenizer for training, decoding and evaluation; tiktoken's match it."""
 
     @property
     def n_vocab(self) -> int:
@@ -109,9 +107,7 @@ TOKENIZERS: dict[str, Callable[..., Tokenizer]] = {
     "bpe": _bpe,
     "gpt2": _gpt2,
 }
-"""Name -> function of (texts, vocab_size) that makes a tokenizer;
-vocab_size None is its default.
-"""
+"""Name -> function of (texts, vocab_size or None) that makes a tokenizer."""
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
@@ -134,8 +130,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Load a tokenizer that `save_tokenizer` wrote,
-    or a byte-level BPE of the `tokenizers` library.
+    """Load a tokenizer that `save_tokenizer` wrote, or a BPE of the `tokenizers` library.
 
     Args:
         folder: a folder with a `tokenizer.json`, or the path of the file.

@@ -201,9 +201,7 @@ class ByteBPE:
         allowed_special: Literal["all"] | AbstractSet[str] = frozenset(),
         disallowed_special: Literal["all"] | Collection[str] = (),
     ) -> list[int]:
-        """Encode as `encode` does, in readable Python:
-        split into pieces, merge each, look up ids.
-        """
+        """Encode as `encode` does, in readable Python: split into pieces, merge, look up ids."""
         return self._around_special(
             text, allowed_special, disallowed_special, self._encode_in_python
         )
@@ -227,8 +225,9 @@ class ByteBPE:
         *,
         allowed_special: Literal["all"] | AbstractSet[str] = frozenset(),
     ) -> Iterator[int]:
-        """The ids of one text that comes in parts, such as the lines of a file: those of
-        `encode("".join(texts))`, in bounded memory.
+        """Encode one text that comes in parts, such as the lines of a file, in bounded memory.
+
+        The ids are those of `encode("".join(texts))`.
 
         A pattern other than GPT-2's has no safe place to cut the text,
         so the memory is that of the text.
@@ -318,9 +317,7 @@ class ByteBPE:
 
     @cached_property
     def _engine(self) -> Any:
-        """tiktoken with this vocabulary;
-        None if ids are not in merge order, as its ranks are ids.
-        """
+        """tiktoken with this vocabulary; None if ids are not in merge order: its ranks are ids."""
         import tiktoken
 
         order = [self._id[new] for new in self.vocabulary.pair_of]

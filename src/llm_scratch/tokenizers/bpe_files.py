@@ -74,9 +74,7 @@ def _check_plain(
     added: Sequence[Mapping[str, Any]],
     path: Path,
 ) -> None:
-    """Reject features that change ids: other models,
-    normalizers, added text, other token matching.
-    """
+    """Reject features that change ids: other models, normalizers, added text, other matching."""
     settings = {
         key: model.get(key)
         for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")

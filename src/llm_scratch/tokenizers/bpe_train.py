@@ -179,9 +179,7 @@ def _merge(
 
 @contextmanager
 def _gc_paused() -> Iterator[None]:
-    """Pause the garbage collector, which would scan all lists repeatedly;
-    nothing here is cyclic.
-    """
+    """Pause the garbage collector, which would scan all lists again; nothing here is cyclic."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -205,9 +203,7 @@ def _between(special_tokens: Sequence[str], texts: Iterable[str]) -> Iterator[st
 
 @contextmanager
 def _bar(what: str, total: int | None, draw: bool) -> Iterator[Callable[[int], object]]:
-    """A function that advances a progress bar by n,
-    if one is drawn; without a total the bar pulses.
-    """
+    """A function that advances a progress bar by n, if there is one; it pulses without a total."""
     if not draw:
         yield lambda n: None
         return

@@ -17,9 +17,7 @@ from llm_scratch.tokenizers.chars import CharTokenizer
 from llm_scratch.tokenizers.special import END_OF_TEXT
 
 IGNORED_FIELDS = ("version", "truncation", "padding", "post_processor")
-"""Fields that do not change the ids of a text;
-transformers saves its last truncation and padding.
-"""
+"""Fields that do not change the ids: transformers saves its last truncation and padding."""
 
 
 def word_level_json(tokenizer: CharTokenizer) -> dict[str, Any]:
@@ -48,8 +46,7 @@ def word_level_json(tokenizer: CharTokenizer) -> dict[str, Any]:
 
 
 def from_word_level(data: Mapping[str, Any], path: Path) -> CharTokenizer:
-    """Read a CharTokenizer from a `tokenizer.json` of `word_level_json`,
-    also if saved by transformers.
+    """Read a CharTokenizer from a `tokenizer.json`, also one that transformers saved.
 
     Raises:
         UserError: words longer than a character,

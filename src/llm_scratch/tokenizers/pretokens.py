@@ -48,9 +48,7 @@ MAX_WHITESPACE = (
 
 
 def same_pattern(pattern: str) -> str:
-    """Normalize a pattern: one spelling for equal ones,
-    and a last alternative for any character.
-    """
+    """Normalize a pattern: one spelling for equal ones, and a last case for any character."""
     if pattern in _SAME_CUTS or pattern == GPT2_PATTERN:
         return GPT2_PATTERN
     return pattern if pattern.endswith(_ANYTHING) else pattern + _ANYTHING
@@ -102,8 +100,7 @@ class Splitter:
         return [text[slice(*match.span())] for match in self._regex.finditer(matches_engine(text))]
 
     def chunks(self, texts: Iterable[str], size: int = CHUNK) -> Iterator[str]:
-        """Regroup the parts of one text into chunks of about
-        `size` characters, split between units.
+        """Regroup the parts of one text into chunks of about `size` characters, between units.
 
         Only GPT-2's pattern has positions where a split is always safe;
         with another pattern the whole text is one chunk.

@@ -18,9 +18,7 @@ UNKNOWN = "<|unk|>"
 
 
 def special_pattern(names: Collection[str]) -> re.Pattern[str]:
-    """Compile a pattern for any of `names`, longest first;
-    its group keeps them in `pattern.split`.
-    """
+    """Compile a pattern for `names`, longest first; its group keeps them in `pattern.split`."""
     return re.compile(
         "("
         + "|".join(re.escape(name) for name in sorted(names, key=lambda name: (-len(name), name)))
@@ -39,9 +37,7 @@ def reject_special(text: str, names: Collection[str]) -> None:
 
 
 def end_of_text(tokenizer: Any) -> int | None:
-    """The id of the end-of-text token;
-    None for a vocabulary without one, such as nanoGPT's characters.
-    """
+    """The id of the end-of-text token; None without one, as for nanoGPT's characters."""
     try:
         return tokenizer.eot_token
     except (AttributeError, KeyError, UserError):

@@ -78,9 +78,7 @@ class Distributed:
         return values[0]
 
     def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """Broadcast rank 0's tensors one at a time,
-        so each rank holds at most one full tensor it does not own.
-        """
+        """Broadcast rank 0's tensors one by one: a rank holds one at most that is not its own."""
         if self.size == 1:
             yield from tensors.items()
             return
@@ -132,22 +130,23 @@ def local_shard(tensor: Tensor) -> Tensor:
 
 
 def shard_like(mine: Tensor, full: Tensor) -> Tensor:
-    """This rank's shard of `full`, sharded as `mine` is;
-    `full` if `mine` is not sharded or has another shape.
+    """This rank's shard of `full`, sharded as `mine` is.
+
+    Returns `full` if `mine` is not sharded or has another shape.
     """
     if not is_sharded(mine) or mine.shape != full.shape:
         return full
     from torch.distributed.tensor import distribute_tensor
 
-    return distribute_tensor(
-        full.to(mine.device), mine.device_mesh, mine.placements, src_data_rank=None
-    )  # type: ignore[attr-defined]
+    mesh, placements = mine.device_mesh, mine.placements  # type: ignore[attr-defined]
+    return distribute_tensor(full.to(mine.device), mesh, placements, src_data_rank=None)
 
 
 @contextmanager
 def init_distributed(device: str | torch.device) -> Iterator[Distributed]:
-    """Join the process group of the torchrun job for the duration of the block;
-    nested blocks share it.
+    """Join the process group of the torchrun job for the duration of the block.
+
+    Nested blocks share it.
 
     Args:
         device: what to compute on; under torchrun "cuda" is the GPU with this process's local rank.

@@ -84,8 +84,9 @@ def _parse(fault: str) -> tuple[str, int, str, str]:
 
 @contextmanager
 def _bad_values(model: nn.Module, loss: str | None, gradient: str | None) -> Iterator[None]:
-    """Corrupt the loss that `model` returns,
-    or the gradient of its first parameter that has one; None: neither.
+    """Corrupt the loss that `model` returns, or the gradient of its first parameter that has one.
+
+    `None`: neither.
     """
     hooks = []
     if loss is not None:

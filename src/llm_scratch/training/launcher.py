@@ -1,5 +1,4 @@
-"""Rank and world size of this process,
-from the environment variables that torchrun sets; imports no torch.
+"""Rank and world size of this process, from torchrun's environment variables; imports no torch.
 
 Shells and job scripts may keep such variables after the job that set them. Values that cannot
 belong to a job are reported here, so that they neither silence a training nor make it wait for
@@ -42,9 +41,7 @@ class LaunchedRank:
 
     @property
     def notice(self) -> str:
-        """A line for the log: the process count,
-        or an ignored variable; "" for a single process.
-        """
+        """A line for the log: the process count, or an ignored variable; "" for one process."""
         if self.size > 1:
             return f"processes: {self.size}, as torchrun started them; rank 0 writes the run"
         if self.leftover:

@@ -95,8 +95,9 @@ def is_locked(folder: Path) -> bool:
 
 
 def _release(lock: RunLock) -> None:
-    """Remove `run.lock`, then unlock it:
-    a process that opens it in between sees that it was removed, and retries.
+    """Remove `run.lock`, then unlock it.
+
+    A process that opens it in between sees that it was removed, and retries.
     """
     path = lock.folder / NAME
     is_refused = False
@@ -137,9 +138,7 @@ def _take(folder: Path, warn: Callable[[str], None]) -> RunLock:
 
 
 def _holder(path: Path) -> str:
-    """Describe the process that holds a lock,
-    from the lock file, which it may be about to write.
-    """
+    """Describe the process that holds a lock, from a lock file that may not be written yet."""
     for _ in range(20):
         with suppress(OSError, ValueError, KeyError, TypeError):
             holder = json.loads(path.read_text(encoding="utf-8"))

@@ -241,8 +241,9 @@ def _evaluate(run: Trainer, callbacks: Callbacks) -> None:
 
 
 def _report_divergence(run: Trainer, callbacks: Callbacks, ends: bool) -> None:
-    """Report a non-finite evaluation. Its weights are never saved;
-    if training continues, bad steps cause a rollback.
+    """Report a non-finite evaluation, whose weights are never saved.
+
+    If training continues, bad steps cause a rollback.
 
     Raises:
         UserError: the run ends here (exit code 5).
@@ -297,9 +298,7 @@ def _sample_prompt(run: Trainer, callbacks: Callbacks) -> str:
 
 
 def _save(run: Trainer, writer: CheckpointWriter, is_last: bool) -> None:
-    """Write a checkpoint: in the background,
-    unless it is the last or memory has no room for a copy.
-    """
+    """Write a checkpoint: in the background, unless it is the last or memory is short."""
     run.check_finite(optimizer_tensors(run.model, run.optimizer))
     in_background = not is_last and should_save_async(
         run.config.system.async_save, run.checkpoint_bytes, free_memory()

@@ -1,5 +1,6 @@
-"""A model together with its loss, prepared for training on this machine:
-precision, matmul library, torch.compile.
+"""A model together with its loss, prepared for training on this machine.
+
+That is: precision, matmul library and torch.compile.
 
 `ModelWithLoss` is one module from token ids to loss, which is what wrappers (compilers, DDP, FSDP)
 need. Choices that were made by timing and change bits are stored in checkpoints
@@ -48,8 +49,9 @@ divides it by their number, so a loss per row is multiplied by the targets of th
 
 
 class ModelWithLoss(nn.Module):
-    """A model and its loss: ids and targets [B, T] in,
-    the summed loss in nats out. Dropout uses its fast path.
+    """A model and its loss: ids and targets [B, T] in, the summed loss in nats out.
+
+    Dropout uses its fast path.
 
     Args:
         model: the model.
@@ -157,8 +159,7 @@ def prepare_for_training(
     work: float = 0.0,
     loss: Loss | None = None,
 ) -> ModelWithLoss:
-    """Prepare a model for training on this machine;
-    `description` of the result explains the choices.
+    """Prepare a model for training on this machine; the result's `description` says how and why.
 
     Args:
         model: on its device.
@@ -204,8 +205,7 @@ def should_compile(
 
 
 def compile_problem(device: torch.device) -> str:
-    """Why torch.compile does not work on a device,
-    for example a missing C++ compiler; "" if it works.
+    """Why torch.compile does not work on a device, such as a missing C++ compiler; "" if it works.
 
     Compiles a small function, which takes some seconds. Its size is random, since the compiler
     caches.

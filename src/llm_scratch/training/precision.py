@@ -1,5 +1,4 @@
-"""Choose float32 or bfloat16 for matrix products,
-by timing the model's own matrix shapes on this machine.
+"""Choose float32 or bfloat16 for matrix products, by timing the model's own shapes on this machine.
 
 A processor may multiply bfloat16 twice as fast as float32, or half as fast. Weights, optimizer
 state, norms and the sums inside every product stay float32.
@@ -71,9 +70,7 @@ def choose_precision(
 
 
 def precision_of_run(name: Literal["float32", "bfloat16"], device: torch.device) -> Precision:
-    """The precision of a resumed run: the stored one,
-    or float32 if this device does not support bfloat16.
-    """
+    """The precision of a resumed run: the stored one, or float32 where there is no bfloat16."""
     if name == "bfloat16" and not can_multiply_bfloat16(device):
         return Precision(
             "float32", f"the run began in bfloat16, in which {device} does not multiply here"
@@ -97,8 +94,7 @@ def can_multiply_bfloat16(device: torch.device) -> bool:
 
 @lru_cache
 def bfloat16_speedup(emb_dim: int, device: torch.device) -> float:
-    """Speedup of bfloat16 over float32 for the first product of
-    a feed-forward block, casts included.
+    """Speedup of bfloat16 over float32, casts included, for a feed-forward block's first product.
 
     On a CPU it is timed on one thread, which is steady on a busy machine too. The result is cached,
     so that a plan and its run agree.

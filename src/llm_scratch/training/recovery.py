@@ -58,9 +58,7 @@ class SpikeDetector:
         self.known = torch.zeros((), dtype=torch.int64, device=device)
 
     def accept(self, loss: Tensor, norm: Tensor) -> Tensor:
-        """Whether a step may change the weights:
-        a bool tensor. A good step enters the statistics.
-        """
+        """Whether a step may change the weights, a bool tensor; a good one is recorded."""
         good = is_finite(loss, norm)
         if self.sigmas:
             std, mean = torch.std_mean(self.losses)
@@ -107,9 +105,7 @@ class Recovery:
         self.counts = RecoveryState()
 
     def accept(self, loss: Tensor, norm: Tensor) -> Tensor:
-        """Whether an enqueued step may change the weights:
-        a bool tensor on the device of its loss.
-        """
+        """Whether an enqueued step may change the weights: a bool tensor on its loss's device."""
         return self.spikes.accept(loss, norm)
 
     def decide(self, accepted: bool) -> Decision:

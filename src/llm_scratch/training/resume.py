@@ -1,5 +1,4 @@
-"""Resume a run from a checkpoint: check settings and text,
-restore the state, extend the run if it has more steps.
+"""Resume a run from a checkpoint: check settings and text, restore the state, extend the run.
 
 Tests: tests/cli/test_changed_runs.py.
 """

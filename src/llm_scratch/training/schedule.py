@@ -26,8 +26,9 @@ def linear(done: float) -> float:
 
 
 def cosine(done: float) -> float:
-    """Fall like half a cosine wave. Source: Loshchilov and Hutter 2017,
-    https://arxiv.org/abs/1608.03983.
+    """Fall like half a cosine wave.
+
+    Source: Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983.
     """
     return 0.5 * (1 + math.cos(math.pi * done))
 
@@ -37,9 +38,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "linear": linear,
     "cosine": cosine,
 }
-"""Name -> function of the share of the run that is done,
-0 to 1, that gives the share of the highest learning rate.
-"""
+"""Name -> function: share of the run that is done, 0 to 1 -> share of the highest learning rate."""
 
 
 def learning_rate(step: int, total: int, cfg: TrainConfig) -> float:

@@ -41,8 +41,9 @@ def calc_loss_loader(
     device: torch.device | str,
     num_batches: int | None = None,
 ) -> float:
-    """The mean loss over a loader, in nats per token,
-    every token counting the same; nan for an empty loader.
+    """The mean loss over a loader, in nats per token; nan for an empty loader.
+
+    Every token counts the same.
 
     The notebooks took the mean of the batches' means. The two agree if all batches have the same
     size; a short last batch had too much weight there. The model stays in its mode.
@@ -69,9 +70,7 @@ def evaluate_model(
     device: torch.device | str,
     eval_iter: int | None,
 ) -> tuple[float, float]:
-    """(training loss, validation loss) over the first
-    `eval_iter` batches of each, without dropout.
-    """
+    """(training loss, validation loss) over the first `eval_iter` batches, without dropout."""
     with eval_mode(model):
         return calc_loss_loader(train_loader, model, device, eval_iter), calc_loss_loader(
             val_loader, model, device, eval_iter
@@ -152,8 +151,7 @@ def plot_losses(
     *,
     path: str | Path = "loss-plot.pdf",
 ) -> Figure:
-    """Plot both losses over epochs,
-    with a second axis for the tokens seen, and save the figure as `path`.
+    """Plot both losses over epochs, with a second axis for tokens, and save the figure as `path`.
 
     Raises:
         ValueError: the four sequences differ in length.

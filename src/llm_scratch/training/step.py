@@ -26,9 +26,7 @@ SINGLE_PROCESS = Distributed()
 
 
 class StepResult(NamedTuple):
-    """Results of a step over all processes, as tensors,
-    so that the next step can be enqueued first.
-    """
+    """Results of a step over all processes: tensors, so the next step can be enqueued first."""
 
     loss: Tensor
     """nats per token"""
@@ -48,8 +46,7 @@ def train_step(
     accept: Callable[[Tensor, Tensor], Tensor] = is_finite,
     distributed: Distributed = SINGLE_PROCESS,
 ) -> StepResult:
-    """One optimizer step over micro-batches, weighted by their tokens:
-    N of them equal one large batch.
+    """One optimizer step over micro-batches, weighted by their tokens: N equal one large batch.
 
     So do the micro-batches of all processes: each process divides by the mean number of targets,
     and gradients are averaged.
@@ -106,8 +103,9 @@ def mean_loss(
     parts: int = 1,
     distributed: Distributed = SINGLE_PROCESS,
 ) -> float:
-    """Mean loss in nats per token over a source of batches,
-    without dropout; every token has the same weight.
+    """Mean loss in nats per token over a source of batches, without dropout.
+
+    Every token has the same weight.
 
     Args:
         model_with_loss: `(inputs, targets) -> summed loss`.
@@ -135,9 +133,7 @@ def mean_loss(
 
 
 def _pad_to_multiple(batch: tuple[Tensor, Tensor], pieces: int) -> tuple[Tensor, Tensor]:
-    """Pad a batch with ignored rows until it divides evenly:
-    all processes need the same amount of work.
-    """
+    """Pad a batch with ignored rows until all processes can share it evenly."""
     inputs, targets = batch
     missing = -len(inputs) % pieces
     return F.pad(inputs, (0, 0, 0, missing)), F.pad(targets, (0, 0, 0, missing), value=IGNORE)

@@ -79,9 +79,7 @@ class Trainer(TrainState):
 
     @property
     def description(self) -> str:
-        """How the steps are computed: precision,
-        matmul library and compilation, with the reasons.
-        """
+        """How the steps are computed, and why: precision, matmul library and compilation."""
         return self.model_with_loss.description
 
     @property
@@ -181,9 +179,7 @@ class Trainer(TrainState):
         }
 
     def evaluate(self) -> dict[str, float]:
-        """Training and validation loss in nats per token,
-        and for text the latter in bits per byte.
-        """
+        """Training and validation loss in nats per token; for text also val bits per byte."""
         cfg = self.config.train
         parts = micro_batches(cfg, self.distributed)
         measure = partial(
@@ -216,8 +212,7 @@ class Trainer(TrainState):
         return all(math.isfinite(value) for value in self.last_eval.values())
 
     def check_finite(self, tensors: dict[str, Tensor]) -> None:
-        """Check that weights or optimizer state are finite,
-        before they are evaluated, sampled or saved.
+        """Check that weights or optimizer state are finite, before an evaluation, sample or save.
 
         Raises:
             UserError: names the first tensor that is not (exit code 5).
@@ -276,8 +271,9 @@ class Trainer(TrainState):
         )
 
     def state_tensors(self, copies: bool = False) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Unsharded trained weights and optimizer state, for rank 0;
-        a collective call. `copies` as for `gather`.
+        """Unsharded trained weights and optimizer state, for rank 0; a collective call.
+
+        `copies` as for `gather`.
         """
         collect = partial(self.distributed.gather, copies=copies)
         return collect(trained_tensors(self.model)), collect(
@@ -311,8 +307,9 @@ class Trainer(TrainState):
         }
 
     def roll_back(self, saved: checkpoint.Checkpoint | None) -> str:
-        """Restore a checkpoint after consecutive bad steps and
-        skip past their data; returns a message.
+        """Go back to a checkpoint after consecutive bad steps, and skip past their data.
+
+        Returns a message.
 
         Raises:
             UserError: there is no checkpoint, or too many rollbacks already (exit code 5).

@@ -1,5 +1,4 @@
-"""Check a run's settings before any text is read:
-registered names, and settings that exclude each other.
+"""Check a run's settings before any text is read: registered names, excluding settings.
 
 `train` and `train --print-config` both call `validate`, so they reject the same settings.
 Tests: tests/training/test_validate.py.

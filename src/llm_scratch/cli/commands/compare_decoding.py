@@ -177,9 +177,7 @@ class CompareDecoding(ReportCommand):
     def samples_of_methods(
         self, model: Any, tokenizer: Any, prompt: str, index: SuffixIndex | None
     ) -> Iterator[DecodingSample]:
-        """The texts of each method,
-        generated one after the other and timed from the prompt to the last token.
-        """
+        """The texts of each method, generated one after the other and timed to the last token."""
         from llm_scratch.evaluation.decoding_metrics import score_samples
         from llm_scratch.tokenizers.special import end_of_text
 
@@ -229,9 +227,7 @@ class CompareDecoding(ReportCommand):
     def _training_text(
         self, path: Path, model: Any, tokenizer: Any
     ) -> tuple[SuffixIndex | None, TextMetrics | None]:
-        """The index of the training text, and the metrics of validation text;
-        None where RUN records no text.
-        """
+        """The index of the training text, and the metrics of validation text, where recorded."""
         from llm_scratch.cli.run_text import prepare_text_of
         from llm_scratch.evaluation.decoding_metrics import reference_metrics
         from llm_scratch.evaluation.memorization import SuffixIndex

@@ -69,9 +69,7 @@ def _presets_json() -> list[dict[str, Any]]:
 
 
 def commented_yaml(name: str) -> str:
-    """The settings of a preset as YAML, with description,
-    type and default of each setting as a comment.
-    """
+    """The settings of a preset as YAML, each with description, type and default as a comment."""
     config = preset(name)
     about = descriptions(config)
     section = ""
@@ -89,9 +87,7 @@ def commented_yaml(name: str) -> str:
 
 
 def descriptions(config: Any, prefix: str = "") -> dict[str, str]:
-    """Name of each setting -> description, type and default:
-    "train.lr" -> "peak learning rate (float, 0.001)".
-    """
+    """Name of each setting -> description, type and default: "peak learning rate (float, 0.01)"."""
     notes: dict[str, str] = {}
     hints, texts = get_type_hints(type(config)), _texts(type(config))
     for setting in fields(config):
@@ -121,9 +117,7 @@ def kind_of(hint: Any) -> str:
 
 
 def _texts(cls: type) -> dict[str, str]:
-    """The docstring below each field of a dataclass,
-    read from the source because Python discards it.
-    """
+    """The docstring below each field of a dataclass, from the source: Python discards it."""
     inherited = {
         name: text
         for base in cls.__bases__

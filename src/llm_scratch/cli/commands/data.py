@@ -60,9 +60,7 @@ def _about(source: object) -> str:
 
 
 def _source_json(name: str) -> dict[str, Any]:
-    """A source of `data list --json`;
-    its path is null if it needs no download, or is not downloaded yet.
-    """
+    """A source of `data list --json`; its path is null if there is no local copy."""
     from llm_scratch.data.sources import DOWNLOADED, SOURCES, on_this_machine
 
     path = on_this_machine(name) if name in DOWNLOADED else None

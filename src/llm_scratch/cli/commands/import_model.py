@@ -119,9 +119,7 @@ def tokenizer_named(words: str) -> Tokenizer:
 
 
 def settings(loaded: Loaded, base: RunConfig, source: str) -> RunConfig:
-    """The settings of the run: those of the model and its optimizer,
-    in float32 as it was trained; `base` for the rest.
-    """
+    """The settings of the run: the model's and its optimizer's, in float32; `base` for the rest."""
     system = replace(base.system, precision="float32") if loaded.train else base.system
     data = replace(base.data, tokenizer=tokenizer_name(loaded.tokenizer))
     return replace(

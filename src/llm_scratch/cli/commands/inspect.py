@@ -1,5 +1,4 @@
-"""`inspect`: see what each token,
-layer and head of a model does on a text, and what changes without a part.
+"""`inspect`: what tokens, layers and heads of a model do on a text, and changes without a part.
 
 Tests: tests/cli/test_inspect.py.
 """
@@ -122,9 +121,7 @@ def of_stories(run: RunInfo | None) -> bool:
 
 
 def default_prompt(run: RunInfo | None) -> str:
-    """A story that was never trained on, up to a name that it recalls;
-    for other runs, the prompt of their samples.
-    """
+    """A story that was never trained on, up to a name, or the prompt of the run's samples."""
     from llm_scratch.data.stories import example_probes
 
     if run is None:
@@ -205,8 +202,9 @@ def print_title(screen: Console, text: str) -> None:
 
 
 def in_words(screen: Console, tokens: Sequence[Weighted]) -> str:
-    """Tokens with their shares, "·Anna 97%, ·Tom 1%",
-    one a line on a narrow terminal; without those that round to 0%.
+    """Tokens with their shares, "·Anna 97%, ·Tom 1%", without those that round to 0%.
+
+    On a narrow terminal, one a line.
     """
     shown = [
         f"{show_whitespace(token.text)} {token.share:.0%}"
@@ -234,9 +232,7 @@ def print_ablation(screen: Console, ablation: Ablation) -> None:
 
 
 def print_skill_changes(screen: Console, changes: Sequence[SkillChange]) -> None:
-    """Print the accuracy of each skill with and without some parts,
-    and the 95% interval of the change.
-    """
+    """Print the accuracy of each skill with and without some parts, and the 95% interval."""
     n_probes = sum(change.n for change in changes)
     print_title(
         screen,

@@ -1,5 +1,4 @@
-"""`learn list`, `next`, `check`, `hint`, `solution` and `grade`:
-the exercises of the course in a terminal.
+"""`learn list`, `next`, `check`, `hint`, `solution`, `grade`: the course's exercises.
 
 Tests: tests/cli/test_learn.py.
 """
@@ -296,9 +295,7 @@ class GradeClass(ReportCommand):
 
 
 def _solved_or_none(folder: Path) -> list[str]:
-    """The exercises that a learner's folder solves;
-    none, with a note, if its progress is damaged.
-    """
+    """The exercises that a learner's folder solves; none, with a note, if it is damaged."""
     try:
         return solved_exercises(folder)
     except UserError as e:

@@ -115,9 +115,7 @@ class Memorization(ReportCommand):
     def _measure(
         self, model: LanguageModel, corpus: Corpus
     ) -> tuple[list[tuple[str, int, Overlap]], int]:
-        """(name, number of texts, overlap) of each row,
-        and the number of training tokens that were searched.
-        """
+        """(name, number of texts, overlap) of each row, and the number of tokens searched."""
         from llm_scratch.evaluation.memorization import (
             SuffixIndex,
             continuations,

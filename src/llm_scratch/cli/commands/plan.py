@@ -135,8 +135,9 @@ def _run(name: str) -> Path:
 
 
 def make_prediction(config: RunConfig, requested: str, screen: Console) -> Prediction:
-    """Predict a run: read the text, estimate memory,
-    time a few steps. An unreadable text is left out.
+    """Predict a run: read the text, estimate memory, time a few steps.
+
+    A text that cannot be read is left out.
     """
     import torch
 
@@ -158,8 +159,9 @@ def make_prediction(config: RunConfig, requested: str, screen: Console) -> Predi
 def print_plan(
     config: RunConfig, folder: Path, device: str, corpus: Corpus, screen: Console
 ) -> Prediction | None:
-    """Print the plan of a new run in one line;
-    None for a resumed run, or one shorter than its planning.
+    """Print the plan of a new run in one line.
+
+    Returns None for a resumed run, and for one shorter than its planning.
     """
     import torch
 
@@ -230,9 +232,7 @@ def check_fits(
 
 
 def compare_with_plan(folder: Path) -> str | None:
-    """Predicted and measured memory and time of a run in one line;
-    None for a run without a plan.
-    """
+    """Predicted and measured memory and time of a run in one line; None without a plan."""
     from llm_scratch.planning.plan import measured, read_plan
 
     plan, result = read_plan(folder), measured(open_run(folder).metrics)
@@ -260,33 +260,23 @@ def print_table(plan: Prediction, config: RunConfig, screen: Console) -> None:
     parts = ", ".join(f"{name} {format_duration(each)}" for name, each in seconds.items())
     shape = f"{model.n_layers} layers of {model.emb_dim}, context {model.context_length:,}"
     rates = f"{format_count(plan.matrix_rate)}FLOP/s, {format_bytes(plan.read_bandwidth)}/s read"
-    gradients, optimizer = format_bytes(memory.gradients), format_bytes(memory.optimizer)
+    flops = format_count(plan.flops_per_token)
+    flops_a_step = format_count(plan.flops_per_token * plan.tokens_per_step)
+    tokens = f"{plan.tokens_per_step:,} a step, {format_count(plan.tokens)} in {plan.steps:,} steps"
+    weights, gradients = format_bytes(memory.weights), format_bytes(memory.gradients)
+    optimizer, activations = format_bytes(memory.optimizer), format_bytes(memory.step)
+    speed = f"{plan.seconds_per_step:.3g} s a step, {plan.mfu:.0%} MFU"
     grid = table("", "", left=2)
     grid.show_header = False
     for name, value in (
         ("machine", f"{plan.device}, threads: {plan.threads}; {rates}"),
         ("model", f"{format_count(plan.parameters)} parameters, {shape}"),
-        (
-            "FLOPs",
-            f"{format_count(plan.flops_per_token)} a token, {format_count(plan.flops_per_token * plan.tokens_per_step)} a step",
-        ),
-        (
-            "tokens",
-            f"{plan.tokens_per_step:,} a step, {format_count(plan.tokens)} in {plan.steps:,} steps{epochs}",
-        ),
+        ("FLOPs", f"{flops} a token, {flops_a_step} a step"),
+        ("tokens", f"{tokens}{epochs}"),
         ("memory", f"{format_bytes(plan.peak_memory)}{free}"),
-        (
-            "",
-            f"weights {format_bytes(memory.weights)}, gradients {gradients}, optimizer {optimizer},",
-        ),
-        (
-            "",
-            f"activations {format_bytes(memory.step)}, program and text {format_bytes(plan.before)}",
-        ),
-        (
-            "time",
-            f"{format_duration(plan.seconds)}: {plan.seconds_per_step:.3g} s a step, {plan.mfu:.0%} MFU",
-        ),
+        ("", f"weights {weights}, gradients {gradients}, optimizer {optimizer},"),
+        ("", f"activations {activations}, program and text {format_bytes(plan.before)}"),
+        ("time", f"{format_duration(plan.seconds)}: {speed}"),
         ("", f"{parts}; saving not counted"),
         ("method", f"{plan.trial}; matrix products in {plan.precision}"),
     ):

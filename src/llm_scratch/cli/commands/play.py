@@ -99,9 +99,7 @@ class Play(ReportCommand):
 
 
 def _texts_of(run: RunInfo | None) -> list[str]:
-    """Some validation texts of a run;
-    none for a model without a run, or whose text cannot be read any more.
-    """
+    """Some validation texts of a run; none for a model without a run or a readable text."""
     if run is None or not run.config.data.source:
         return []
     from llm_scratch.serving.run_texts import validation_texts

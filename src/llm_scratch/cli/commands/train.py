@@ -114,9 +114,7 @@ class Train(Command):
 
     @classmethod
     def defaults(cls, words: Sequence[str], given: Mapping[str, str], asks: bool) -> Train:
-        """The settings before flags:
-        those of the preset or the resumed run, overridden by the file.
-        """
+        """The settings before flags: the preset's or the resumed run's, overridden by the file."""
         resumed = given.get("--resume", "auto")
         is_resume = not words and "--config" not in given and resumed != "auto"
         if not words and "--config" not in given and not is_resume and not asks:
@@ -229,8 +227,7 @@ class Train(Command):
     def _print_config(
         self, config: RunConfig, own: own_text.OwnText | None, choice: Choice | None
     ) -> None:
-        """Print the settings as YAML; for `train text`,
-        with the reasons for the chosen ones as comments.
+        """Print the settings as YAML; for `train text`, with the reasons as comments.
 
         Raises:
             UserError: the settings are invalid, as in training.
@@ -272,7 +269,8 @@ class Train(Command):
 def _check_output_dir(
     folder: Path, config: RunConfig, fresh: bool, force: bool, screen: Console
 ) -> None:
-    """Check that a folder is new, empty or a run with the same settings;
+    """Check that a folder is new, empty or a run with the same settings.
+
     `fresh` and `force` remove an existing run.
 
     Raises:
@@ -316,9 +314,7 @@ def _check_output_dir(
 
 
 def _print_summary(run: Trainer, screen: Console, seconds: float, debug: bool = False) -> None:
-    """Print the final loss, the files of the run and the next commands;
-    a failure here is only a warning.
-    """
+    """Print the final loss, files and next commands; a failure here is only a warning."""
     from llm_scratch.cli.commands.plan import compare_with_plan
 
     folder, best = run.folder, run.best
@@ -352,8 +348,9 @@ def _print_summary(run: Trainer, screen: Console, seconds: float, debug: bool = 
 
 
 def _measure_skills(run: Trainer, screen: Console) -> None:
-    """Print the skills of a model of the stories,
-    save them as skills.json, and redraw the loss with the entropy floor.
+    """Print the skills of a model of the stories, save them, and redraw the loss with its floor.
+
+    They are saved as skills.json; the floor is the entropy of the stories.
     """
     from llm_scratch.cli.skills import print_skills
     from llm_scratch.loading import load
