@@ -22,9 +22,8 @@ STATE = WEIGHT + ADAMW  # what a checkpoint stores
 # bytes per token, layer and column of emb_dim: 16-bit products, attention that stores no scores
 ACTIVATIONS = 34
 BLOCK_INPUT = 4  # the same with activation checkpointing: only the block's input, in float32
-BACKWARD = (
-    2 / 3
-)  # share of a step that is backward pass, which overlaps the communication of gradients
+# share of a step that is backward pass, which overlaps the communication of gradients
+BACKWARD = 2 / 3
 
 
 @dataclass(frozen=True)

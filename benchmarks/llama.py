@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 SAYS = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
-SILENT = SAYS(
-    lambda level, text, data: None
-)  # kept here, because llama.cpp calls it as long as it lives
+# kept here, because llama.cpp calls it as long as it lives
+SILENT = SAYS(lambda level, text, data: None)
 KINDS = {"llama-f32": "F32", "llama-q8_0": "Q8_0", "llama-q4_0": "Q4_0"}
 
 

@@ -175,9 +175,8 @@ def main() -> int:
     collector, began = Collector(), time.time()
     markers = "not gpu and not network" + ("" if asked.slow else " and not slow")
     os.chdir(ROOT)
-    sys.path.remove(
-        str(Path(__file__).resolve().parent)
-    )  # where tests that say `import reliability` would find this file
+    # where tests that say `import reliability` would find this file
+    sys.path.remove(str(Path(__file__).resolve().parent))
     code = pytest.main(
         ["-q", "-p", "no:cacheprovider", "-m", markers, *(asked.paths or ["tests"])],
         plugins=[collector],
@@ -185,8 +184,8 @@ def main() -> int:
     where = environment()
     seconds = time.time() - began
     made = (
-        f"\nMade in {seconds:.0f} s from commit {where['commit']}: {where['cores']} cores,"
-        f" {where['machine']}, Python {where['python']}, "
+        f"\nMade in {seconds:.0f} s from commit {where['commit']}:"
+        f" {where['cores']} cores, {where['machine']}, Python {where['python']}, "
     )
     missing = "" if asked.slow else "; the nightly numbers (`--slow`) are not among them"
     made += f"torch {where['torch']}{missing}.\n"

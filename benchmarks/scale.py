@@ -115,8 +115,8 @@ def growth(shape: Shape) -> str:
             ]
         )
     tokens = (
-        f"{shape.tokens:,} tokens a step, {shape.tokens // shape.context:,} rows of"
-        f" {shape.context:,}"
+        f"{shape.tokens:,} tokens a step,"
+        f" {shape.tokens // shape.context:,} rows of {shape.context:,}"
     )
     return f"**{shape.name}**, {tokens}\n\n{table(head, rows)}"
 

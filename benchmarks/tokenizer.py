@@ -115,8 +115,8 @@ def table(title: str, times: Times, base: str, n_bytes: int | None = None) -> di
         if n_bytes is not None:
             shown = [n_bytes / 1e6 / value for value in shown]
         print(
-            f"{name:34} {shown[0]:9.3f} {shown[1]:9.3f} {shown[2]:9.3f} {ratios[name]:7.2f}"
-            f" {cpu:7.3f}"
+            f"{name:34} {shown[0]:9.3f} {shown[1]:9.3f} {shown[2]:9.3f}"
+            f" {ratios[name]:7.2f} {cpu:7.3f}"
         )
     return {name: round(ratio, 3) for name, ratio in ratios.items()}
 
@@ -135,8 +135,8 @@ def training(name: str, text: str, vocab_size: int, rounds: int) -> dict[str, di
         if RUST:
             contenders["rustbpe"] = lambda texts=texts: rust_bpe(texts, vocab_size)
         title = (
-            f"training, {name}, {len(text.encode()) / 1e6:.2f} MB as {form}, vocabulary"
-            f" {vocab_size}: seconds"
+            f"training, {name}, {len(text.encode()) / 1e6:.2f} MB as {form},"
+            f" vocabulary {vocab_size}: seconds"
         )
         ratios[form] = table(title, in_turn(contenders, rounds), "tokenizers")
     return ratios

@@ -182,8 +182,8 @@ def main() -> None:
         found = measure(size, shape, args.rounds, args.device)
         report["missing"] |= found.pop("missing")
         print(
-            f"\n{size}: context {shape[1]}, batch {shape[5]}, vocabulary {V}; matrix peak"
-            f" {peaks[0] / 1e9:.0f} GFLOP/s float32"
+            f"\n{size}: context {shape[1]}, batch {shape[5]}, vocabulary {V};"
+            f" matrix peak {peaks[0] / 1e9:.0f} GFLOP/s float32"
         )
         shares, memory = print_rows(found, shape, *peaks)
         report["peak_share"][size], report["peak_memory_gb"][size] = shares, memory

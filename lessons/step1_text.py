@@ -181,9 +181,8 @@ axes[0].tick_params(axis="y", length=0)
 axes[0].set(title="The most frequent words and marks", xlabel="times in the text")
 ranked = sorted(counts.values(), reverse=True)
 ranks = range(1, len(ranked) + 1)
-law = sum(ranked) / sum(
-    1 / rank for rank in ranks
-)  # what the most frequent word would have if the law were exact
+# what the most frequent word would have if the law were exact
+law = sum(ranked) / sum(1 / rank for rank in ranks)
 axes[1].loglog(
     ranks,
     [law / rank for rank in ranks],

@@ -150,9 +150,8 @@ print("largest taken off :", softmax_navie(large - large.max()))
 # %% tags=["check"]
 assert softmax_navie(large).isnan().all()
 torch.testing.assert_close(softmax_navie(large - large.max()), torch.softmax(large, dim=0))
-torch.testing.assert_close(
-    lesson_models.softmax_navie(large), torch.softmax(large, dim=0)
-)  # the package's is mended
+# the package's is mended
+torch.testing.assert_close(lesson_models.softmax_navie(large), torch.softmax(large, dim=0))
 
 # %% [markdown]
 # Now the mixture: 15 % of *small*, 22 % of *steps*, 16 % of *take* and so on. The result is the
@@ -614,12 +613,10 @@ torch.manual_seed(123)
 torch.testing.assert_close(
     ca(batch), lesson_models.CausalAttention(d_in, d_out, context_length=6)(batch)
 )
-torch.testing.assert_close(
-    ca(batch)[0], way_two @ values
-)  # seed 123 again: the matrices of section 2.5
-torch.testing.assert_close(
-    ca(batch)[:, :3], ca(batch[:, :3])
-)  # a shorter text gives the same, as far as it goes
+# seed 123 again: the matrices of section 2.5
+torch.testing.assert_close(ca(batch)[0], way_two @ values)
+# a shorter text gives the same, as far as it goes
+torch.testing.assert_close(ca(batch)[:, :3], ca(batch[:, :3]))
 
 # %% [markdown]
 # ## 2.8 Many heads at once

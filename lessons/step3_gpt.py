@@ -225,9 +225,8 @@ print(
 
 # %% tags=["check"]
 close(after.mean(-1), [0.0] * 6)
-close(
-    after.var(-1, unbiased=False), [1.0] * 6, atol=2e-4
-)  # the one with the smallest spread feels eps
+# the one with the smallest spread feels eps
+close(after.var(-1, unbiased=False), [1.0] * 6, atol=2e-4)
 
 
 # %%
@@ -391,9 +390,8 @@ packaged = layers.FeedForward(GPT_CONFIG_XL)
 # %% tags=["check"]
 packaged.load_state_dict(ff.state_dict())
 torch.testing.assert_close(packaged(x), ff(x))
-torch.testing.assert_close(
-    ff(x)[:, [2, 0, 1]], ff(x[:, [2, 0, 1]])
-)  # swap the tokens, and only the order of the answers changes
+# swap the tokens, and only the order of the answers changes
+torch.testing.assert_close(ff(x)[:, [2, 0, 1]], ff(x[:, [2, 0, 1]]))
 
 # %% [markdown]
 # ## 3.5 Shortcuts: why depth learns at all
@@ -620,10 +618,8 @@ assert torch.equal(first.weight, second_now.weight)
 sentence = ["Every", "effort", "moves", "you", "very", "far"]
 ids = torch.tensor([[6109, 3626, 6100, 345, 845, 1290]])  # [1, T]
 with torch.no_grad():
-    moved, unchanged = (
-        torch.zeros(6, 6),
-        packaged(ids),
-    )  # moved: row whose scores, column which word was changed
+    # moved: row whose scores, column which word was changed
+    moved, unchanged = (torch.zeros(6, 6), packaged(ids))
     for place in range(6):
         changed = ids.clone()
         changed[0, place] = 11  # a comma
@@ -781,9 +777,8 @@ if tokenizer is not None:
     assert tokenizer.encode("Hello, I am") == start[0].tolist()
 
 torch.manual_seed(123)
-model = gpt.GPTModel(
-    {**GPT_CONFIG_124M, "emb_dim": 192, "n_heads": 6, "n_layers": 6}
-).eval()  # a sixth of 124M: quick everywhere
+# a sixth of 124M: quick everywhere
+model = gpt.GPTModel({**GPT_CONFIG_124M, "emb_dim": 192, "n_heads": 6, "n_layers": 6}).eval()
 out = write(model, start, max_new_tokens=6, context_size=1024)
 print("ids :", out[0].tolist())
 print(

@@ -158,12 +158,10 @@ if gpt2 is not None:
 # after `every` comes `effort`, after `every effort` comes `moves`.
 
 # %%
-inputs = torch.tensor(
-    [[16833, 3626, 6100], [40, 1107, 588]]
-)  # "every effort moves", "I really like"
-targets = torch.tensor(
-    [[3626, 6100, 345], [1107, 588, 11311]]
-)  # " effort moves you", " really like chocolate"
+# "every effort moves", "I really like"
+inputs = torch.tensor([[16833, 3626, 6100], [40, 1107, 588]])
+# " effort moves you", " really like chocolate"
+targets = torch.tensor([[3626, 6100, 345], [1107, 588, 11311]])
 with torch.no_grad():
     logits = model(inputs)  # [B, T, V]
 probas = logits.softmax(dim=-1)  # [B, T, V], each row sums to 1
@@ -372,9 +370,8 @@ for _ in range(2):
     twins.append(GPTModel({**tiny, "vocab_size": letters.n_vocab}))
 optimizers = [torch.optim.AdamW(twin.parameters(), lr=1e-3, weight_decay=0.1) for twin in twins]
 train(twins[0], tiny_batches, optimizers[0], num_epochs=2)
-with contextlib.redirect_stdout(
-    io.StringIO()
-):  # what two such models have to say is not worth printing
+# what two such models have to say is not worth printing
+with contextlib.redirect_stdout(io.StringIO()):
     simple.train_model_simple(
         twins[1], tiny_batches, tiny_batches, optimizers[1], "cpu", 2, 100, 1, "I had", letters
     )
@@ -453,9 +450,8 @@ assert train_losses[-1] < 0.7 * train_losses[best]
 assert val_losses[-1] > val_losses[best]
 if FULL and is_verdict and gpt2 is not None:
     assert train_losses[-1] < 1.5
-    assert (
-        6.4 < val_losses[best] < 7.0
-    )  # 6.62 in the first notebook; chance differs from device to device
+    # 6.62 in the first notebook; chance differs from device to device
+    assert 6.4 < val_losses[best] < 7.0
 
 with tempfile.TemporaryDirectory() as folder:
     figure = simple.plot_losses(

@@ -94,9 +94,8 @@ def complaint(function, *args):
 
 # %%
 torch.manual_seed(123)
-tokenizer = TOKENIZERS["bpe"](
-    ["the cat sat on the mat. " * 9], 260
-)  # 256 bytes, three merges, the end of a text
+# 256 bytes, three merges, the end of a text
+tokenizer = TOKENIZERS["bpe"](["the cat sat on the mat. " * 9], 260)
 config = {
     "vocab_size": 260,
     "context_length": 8,
@@ -273,9 +272,8 @@ print("pos_emb.weight", header["pos_emb.weight"])
 # %%
 said = header["pos_emb.weight"]
 start, end = said["data_offsets"]
-table = np.frombuffer(data[8 + n + start : 8 + n + end], "<f4").reshape(
-    said["shape"]
-)  # F32: four bytes, lowest first
+# F32: four bytes, lowest first
+table = np.frombuffer(data[8 + n + start : 8 + n + end], "<f4").reshape(said["shape"])
 assert np.array_equal(table, weights["pos_emb.weight"].numpy())
 files = TensorFiles([path])
 assert all(torch.equal(files.read(name), tensor) for name, tensor in weights.items())

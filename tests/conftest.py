@@ -93,8 +93,8 @@ def data_dir() -> Path:
     """
     if not (DATA / "the-verdict.txt").is_file():
         pytest.skip(
-            f"needs the-verdict.txt and tinyshakespeare.txt in {DATA}; set LLM_SCRATCH_DATA to a"
-            " folder that has them"
+            f"needs the-verdict.txt and tinyshakespeare.txt in {DATA};"
+            " set LLM_SCRATCH_DATA to a folder that has them"
         )
     return DATA
 

@@ -108,8 +108,8 @@ def measure_difference(row: Row) -> float:
         torch.manual_seed(123)
         difference = float(row.measure())
     assert difference <= row.tolerance, (
-        f"{row.ours} and {row.reference} differ by {difference:g}; expected at most"
-        f" {row.tolerance:g}"
+        f"{row.ours} and {row.reference} differ by {difference:g};"
+        f" expected at most {row.tolerance:g}"
     )
     return difference
 

@@ -158,11 +158,9 @@ def _beam() -> float:
     from llm_scratch.interop.gpt2_weight_map import HF
     from llm_scratch.interop.weight_map import expand
 
-    theirs, ours, ids = (
-        transformers_gpt2(),
-        GPTModel(CONFIG | {"tie_embeddings": True}).eval(),
-        torch.randint(1, 97, (1, 4)),
-    )
+    theirs = transformers_gpt2()
+    ours = GPTModel(CONFIG | {"tie_embeddings": True}).eval()
+    ids = torch.randint(1, 97, (1, 4))
     state = theirs.state_dict()
     for mapped in expand(HF, 2):
         for mine, part in mapped.split(state[mapped.theirs]).items():
@@ -217,11 +215,9 @@ def _contrastive() -> float:
     "generation/test_speculative.py::test_greedy_text_is_that_of_plain_greedy",
 )
 def _speculative() -> float:
-    ours, draft, ids = (
-        sharp_gpt(),
-        GPTModel(CONFIG | {"n_layers": 1}).eval(),
-        torch.randint(0, 97, (1, 5)),
-    )
+    ours = sharp_gpt()
+    draft = GPTModel(CONFIG | {"n_layers": 1}).eval()
+    ids = torch.randint(0, 97, (1, 5))
     steps = islice(speculate(ours, ids, DraftModel(draft, temperature=0), temperature=0), 20)
     return count_differences(
         torch.cat([ids, *(step.ids for step in steps)], 1)[0].tolist(),

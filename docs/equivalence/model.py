@@ -58,11 +58,9 @@ def _attention() -> float:
     1e-5,
 )
 def _attention_of_torch() -> float:
-    x, att, theirs = (
-        torch.randn(2, 7, 24),
-        MultiHeadAttention(24, 24, 8, 0.0, 6),
-        nn.MultiheadAttention(24, 6, batch_first=True),
-    )
+    x = torch.randn(2, 7, 24)
+    att = MultiHeadAttention(24, 24, 8, 0.0, 6)
+    theirs = nn.MultiheadAttention(24, 6, batch_first=True)
     with torch.no_grad():
         theirs.in_proj_weight.copy_(
             torch.cat([att.W_query.weight, att.W_key.weight, att.W_value.weight])

@@ -40,18 +40,14 @@ def after_steps(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]
 def _adam() -> float:
     ours = nn.Linear(8, 5)
     mine = [p.detach().clone() for p in ours.parameters()]
-    moved, chance = (
-        after_steps(
-            adamw(ours, TrainConfig(lr=1e-2, weight_decay=0.1, betas=(0.9, 0.95))),
-            list(ours.parameters()),
-        ),
-        1,
+    moved = after_steps(
+        adamw(ours, TrainConfig(lr=1e-2, weight_decay=0.1, betas=(0.9, 0.95))),
+        list(ours.parameters()),
     )
-    generator, mean, square = (
-        torch.Generator().manual_seed(chance),
-        [0 * w for w in mine],
-        [0 * w for w in mine],
-    )
+    chance = 1
+    generator = torch.Generator().manual_seed(chance)
+    mean = [0 * w for w in mine]
+    square = [0 * w for w in mine]
     for t in range(1, 6):
         for i, w in enumerate(mine):
             g = torch.randn(w.shape, generator=generator)

@@ -27,9 +27,8 @@ from llm_scratch.storage.safetensors_writer import iter_bytes
 from llm_scratch.tokenizers import CharTokenizer
 from llm_scratch.tokenizers.bpe import ByteBPE
 
-TINY = (
-    Path(__file__).resolve().parents[2] / "tests" / "interop" / "tiny_gpt2"
-)  # what TensorFlow wrote
+# what TensorFlow wrote
+TINY = Path(__file__).resolve().parents[2] / "tests" / "interop" / "tiny_gpt2"
 
 
 @row(

@@ -134,8 +134,8 @@ class RunInfo:
         if self.bits != 32:
             instead = self.origin or "the run that it was made from"
             raise UserError(
-                f"{self.path} is {self.description} and cannot be trained; train {instead}, then"
-                " quantize it",
+                f"{self.path} is {self.description} and cannot be trained;"
+                f" train {instead}, then quantize it",
                 CHECKPOINT,
             )
 
@@ -157,12 +157,12 @@ class RunInfo:
             return ""
         if self.bits != 32:
             return (
-                f"{self.path} is {self.description}; a quantized model is not trained, so it has no"
-                " training curve"
+                f"{self.path} is {self.description};"
+                " a quantized model is not trained, so it has no training curve"
             )
         return (
-            f"{self.path} is {self.description} and not trained here yet, so it has no training"
-            " curve"
+            f"{self.path} is {self.description} and not trained here yet,"
+            " so it has no training curve"
         )
 
     def check_has_curve(self, *command: str) -> None:
@@ -209,8 +209,8 @@ def open_run(path: str | Path) -> RunInfo:
     path = Path(path)
     if not (path / "config.yaml").is_file():
         raise UserError(
-            f"{path}: not a run directory (no config.yaml); list the runs with `llm-scratch runs"
-            " list`",
+            f"{path}: not a run directory (no config.yaml);"
+            " list the runs with `llm-scratch runs list`",
             CHECKPOINT,
         )
     config = load_config(path / "config.yaml")

@@ -73,8 +73,8 @@ class Promise:
         """What is wrong with `value`, in words, or None."""
         if not isinstance(value, torch.Tensor):
             return (
-                f"{self.where} {name} is a {type(value).__name__}, the comment says"
-                f" {list(self.shape)}"
+                f"{self.where} {name} is a {type(value).__name__},"
+                f" the comment says {list(self.shape)}"
             )
         named = self.shape[1:] if self.shape[:1] == ("...",) else self.shape
         want = tuple(eval(size, {}, dict(sizes)) for size in named)  # a size may be None: any

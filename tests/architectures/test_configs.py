@@ -142,8 +142,8 @@ def test_config_class_without_n_params_says_so():
 
 def test_configs_of_all_architectures_need_no_torch():
     code = (
-        "import sys, llm_scratch.config; assert 'torch' not in sys.modules; from"
-        " llm_scratch.presets import *; "
+        "import sys, llm_scratch.config; assert 'torch' not in sys.modules;"
+        " from llm_scratch.presets import *; "
     )
     code += "[make() for make in PRESETS.values()]; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE_SECONDS)

@@ -49,8 +49,8 @@ def test_prompt_with_unknown_characters_gives_a_warning_before_step_1(llm, chine
     assert result.code == 0, result.err
     said = in_one_line(result.out)
     warning = (
-        "warning: samples cannot begin with 'ROMEO:': the character 'R' (U+0052) was not in the"
-        " training text"
+        "warning: samples cannot begin with 'ROMEO:':"
+        " the character 'R' (U+0052) was not in the training text"
     )
     assert said.index(warning) < said.index("step 0")
     assert f"using {CHINESE[:8]!r}, set another with --train.prompt" in said

@@ -76,10 +76,8 @@ def test_chat_prompt_without_a_transcript_is_the_last_input():
 
 
 def test_chat_of_a_base_model_equals_generate(say, llm, trained):
-    prompts, words = (
-        ("the hen", "a fox"),
-        ("--max-tokens", "12", "--seed", "5", "--temperature", "1.5"),
-    )
+    prompts = ("the hen", "a fox")
+    words = ("--max-tokens", "12", "--seed", "5", "--temperature", "1.5")
     result = say(*prompts, words=words)
     want = llm("generate", trained, *prompts, *words).out.removesuffix("\n").split("\n\n\n")
     assert result.code == 0

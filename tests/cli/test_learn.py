@@ -13,8 +13,8 @@ from llm_scratch.learn.sealed import open_sealed
 FILE = Path("exercises", "0_3_rows_that_add_up_to_1.py")
 SOLVED = "def row_shares(table):\n    return [[n / sum(row) for n in row] for row in table]\n"
 BY_COLUMNS = (
-    "def row_shares(table):\n    s = [sum(c) for c in zip(*table)]\n    return [[n / t for n, t in"
-    " zip(r, s)] for r in table]\n"
+    "def row_shares(table):\n    s = [sum(c) for c in zip(*table)]\n    return [[n / t for n,"
+    " t in zip(r, s)] for r in table]\n"
 )
 
 

@@ -345,8 +345,8 @@ def test_to_config_rejects_unsupported_architecture():
     with pytest.raises(
         UserError,
         match=(
-            "architecture 'nanochat': transformers has no such model; architectures that it"
-            " has: gpt"
+            "architecture 'nanochat': transformers has no such model;"
+            " architectures that it has: gpt"
         ),
     ):
         to_config(NanoChatConfig(), None, None)

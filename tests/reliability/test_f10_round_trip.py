@@ -79,11 +79,9 @@ def test_f10_ids_are_equal_on_ten_thousand_texts(tmp_path, data_dir, gpt2, measu
     of any letters, and on Shakespeare.
     """
     shakespeare = (data_dir / "tinyshakespeare.txt").read_text(encoding="utf-8")
-    trained, chars, full = (
-        ByteBPE.train([TEXT], 285),
-        CharTokenizer.train([shakespeare]),
-        ByteBPE.from_tiktoken(gpt2),
-    )
+    trained = ByteBPE.train([TEXT], 285)
+    chars = CharTokenizer.train([shakespeare])
+    full = ByteBPE.from_tiktoken(gpt2)
     shares = (
         (trained, sample_texts(trained, 2000) + slices(shakespeare, 1000, 1)),
         (chars, sample_texts(chars, 1000) + slices(shakespeare, 1000, 2)),

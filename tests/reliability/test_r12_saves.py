@@ -79,8 +79,8 @@ def run_and_look(folder: Path, background: str) -> dict[str, float]:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError as e:
         pytest.skip(
-            "needs a process's highest memory to begin anew, which Linux's /proc/self/clear_refs"
-            f" allows: {e.strerror}"
+            "needs a process's highest memory to begin anew,"
+            f" which Linux's /proc/self/clear_refs allows: {e.strerror}"
         )
     words, one = [sys.executable, "-c", SCRIPT, str(folder), background], {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -119,7 +119,7 @@ def test_r12_a_save_that_training_waits_for_holds_nothing_twice(tmp_path, measur
     said = run_and_look(tmp_path, "no")
     assert said["extra"] <= 0.25
     reached = (
-        f"{said['extra']:.2f} x the state over steady state, {said['blocked']:.0f} ms"
-        f" ({said['MB']:.0f} MB of state)"
+        f"{said['extra']:.2f} x the state over steady state,"
+        f" {said['blocked']:.0f} ms ({said['MB']:.0f} MB of state)"
     )
     measured("R12", reached, "where memory has no room for a copy: at most 1.25 x")

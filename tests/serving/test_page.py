@@ -71,8 +71,8 @@ def test_first_proof_head_is_found_ablated_and_missing_before_training(page):
     press(page, "s")
     press(page, "S", shift=True)
     page.run(
-        "document.querySelector('#bar input').value = 0; document.querySelector('#bar"
-        " input').dispatchEvent(new Event('input'))"
+        "document.querySelector('#bar input').value = 0;"
+        " document.querySelector('#bar input').dispatchEvent(new Event('input'))"
     )
     page.settle()
     assert recalled(page) < 15
@@ -191,8 +191,8 @@ def test_long_text_fills_the_context(page):
     page.wait("document.querySelectorAll('.chip').length === 15")
     page.run(f"location.hash = '#view=attention&text={'abcde' * 3}f'")
     page.wait(
-        "document.querySelector('.sentence').textContent.includes('has 16 tokens, and the model"
-        " reads 15')"
+        "document.querySelector('.sentence').textContent.includes('has 16 tokens,"
+        " and the model reads 15')"
     )
     assert page.text("h1").endswith("?")
     (problem,) = page.problems()  # the refused request

@@ -61,8 +61,8 @@ class ModelConfig(Mapping[str, Any]):
     def n_params(self) -> int:
         """Number of trainable parameters, by formula."""
         raise NotImplementedError(
-            f"{type(self).__name__} has no n_params; add the property, the number of trainable"
-            " parameters"
+            f"{type(self).__name__} has no n_params;"
+            " add the property, the number of trainable parameters"
         )
 
     @classmethod
@@ -96,8 +96,8 @@ class ModelConfig(Mapping[str, Any]):
         kind = config_class(name)
         if not issubclass(kind, cls):
             raise UserError(
-                f"architecture {name!r}: its settings are a {kind.__name__}; expected a"
-                f" {cls.__name__}"
+                f"architecture {name!r}: its settings are a {kind.__name__};"
+                f" expected a {cls.__name__}"
             )
         for key in values:
             check_setting(name, key, f"{path}.{key}".lstrip("."))
@@ -163,8 +163,8 @@ def check_setting(name: str, setting: str, shown: str) -> None:
         return
     special = [field for field in own if field not in setting_names(ModelConfig)]
     raise UserError(
-        f"{shown}: architecture {name!r} has no such setting; of its own it has"
-        f" {', '.join(special) or 'none'}"
+        f"{shown}: architecture {name!r} has no such setting;"
+        f" of its own it has {', '.join(special) or 'none'}"
     )
 
 

@@ -199,8 +199,8 @@ def format_error(error: BaseException) -> tuple[str, int]:
     ):
         return (
             (
-                "out of memory; try a smaller --train.batch-size, more --train.micro-batches or a"
-                " smaller model"
+                "out of memory; try a smaller --train.batch-size,"
+                " more --train.micro-batches or a smaller model"
             ),
             RESOURCES,
         )
@@ -208,21 +208,20 @@ def format_error(error: BaseException) -> tuple[str, int]:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return (
             (
-                f"{error.filename}: {error.strerror}; check the path, its permissions and the free"
-                " space"
+                f"{error.filename}: {error.strerror};"
+                " check the path, its permissions and the free space"
             ),
             RESOURCES if full else BUG,
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{error.strerror}; free some space or choose another folder", RESOURCES
-    if isinstance(error, FileNotFoundError) and "temporary directory" in str(
-        error
-    ):  # of Python's tempfile
+    # of Python's tempfile
+    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):
         return f"{error.strerror or error}; set TMPDIR to a folder that can be written", RESOURCES
     return (
         (
-            f"unexpected {describe_error(error, named=True)}; this is a bug; run it again with"
-            " --debug and report the traceback"
+            f"unexpected {describe_error(error, named=True)}; this is a bug;"
+            " run it again with --debug and report the traceback"
         ),
         BUG,
     )
@@ -237,9 +236,8 @@ def _dispatch(words: list[str]) -> None:
         print(f"llm-scratch {__version__}")
         return
     if words[0] == "--print-completion":
-        from llm_scratch.cli.completion_script import (
-            print_completion,
-        )  # here: it imports every command
+        # here: it imports every command
+        from llm_scratch.cli.completion_script import print_completion
 
         print_completion(words[1:], COMMANDS)
         return
@@ -253,9 +251,8 @@ def _dispatch(words: list[str]) -> None:
         raise UserError(
             "working directory: it no longer exists; change to an existing one", RESOURCES
         ) from e
-    from llm_scratch.storage.user_folders import (
-        set_library_folders,
-    )  # here: --help does not need it
+    # here: --help does not need it
+    from llm_scratch.storage.user_folders import set_library_folders
 
     set_library_folders()
     os.environ["MPLBACKEND"] = (

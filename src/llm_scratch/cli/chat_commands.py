@@ -63,8 +63,8 @@ def _number(name: str, value: str) -> Any:
         return int(value) if RANGES[name].whole else float(value)
     except ValueError as e:
         raise UserError(
-            f"{name} is {value!r}; expected"
-            f" {'a whole number' if RANGES[name].whole else 'a number'}, or off"
+            f"{name} is {value!r};"
+            f" expected {'a whole number' if RANGES[name].whole else 'a number'}, or off"
         ) from e
 
 

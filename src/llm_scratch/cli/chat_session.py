@@ -76,12 +76,12 @@ class ChatSession:
         """How the prompt is made, and the command that changes it."""
         if self.conversation.transcript:
             return (
-                "This is a base model: it continues text, so the chat is a transcript that it"
-                " extends; /transcript off turns that off."
+                "This is a base model: it continues text,"
+                " so the chat is a transcript that it extends; /transcript off turns that off."
             )
         return (
-            "This is a base model: it continues what you type, as `generate` does. "
-            "An empty line continues the last text; /transcript makes it a conversation."
+            "This is a base model: it continues what you type, as `generate` does."
+            " An empty line continues the last text; /transcript makes it a conversation."
         )
 
     def reply(self, text: str) -> None:

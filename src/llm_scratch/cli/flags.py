@@ -176,9 +176,8 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
     """
     options = before_end_of_options(argv)
     if file := _value_of("--import", options):
-        import_user_file(
-            with_home(file)
-        )  # first: it may register an architecture, whose settings are flags
+        # first: it may register an architecture, whose settings are flags
+        import_user_file(with_home(file))
     words, given = split_args(cls, argv)
     flags = {f"--{path_field}" for path_field in path_fields(cls)}
     given = {flag: with_home(value) if flag in flags else value for flag, value in given.items()}
@@ -192,9 +191,8 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
     if start:
         _check_model_flags(cls, start["default"], given)
     complaint, narrow = io.StringIO(), asks and terminal_columns() < MIN_HELP_COLUMNS
-    boxes = io.TextIOWrapper(
-        io.BytesIO(), encoding="utf-8"
-    )  # tyro chooses its box characters by the encoding
+    # tyro chooses its box characters by the encoding
+    boxes = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     try:
         # tyro breaks words on a narrow terminal, and does not end on the narrowest
         with (
@@ -325,9 +323,8 @@ def _on_one_line(box: str) -> str:
     """Extract the message from an error box of tyro, without title and help."""
     box = re.sub(r"\x1b\[[0-9;]*m", "", box)
     lines = [line.strip("│ ") for line in box.splitlines()]
-    inside = (
-        lines[1:] if box.lstrip().startswith("╭") else lines[2:]
-    )  # without box characters, a rule follows the title
+    # without box characters, a rule follows the title
+    inside = lines[1:] if box.lstrip().startswith("╭") else lines[2:]
     rule = next(
         (i for i, line in enumerate(inside) if re.fullmatch(r"[─-]{3,}|╰.*", line)), len(inside)
     )

@@ -79,8 +79,8 @@ def resolve_model_path(name: str) -> Path:
         return Path(name)
     others = f"{', '.join(GPT2)} or hf:org/name"
     raise UserError(
-        f"no run {name!r} here or in {RUNS_FOLDER}/; list the runs with `llm-scratch runs list`, or"
-        f" use {others}",
+        f"no run {name!r} here or in {RUNS_FOLDER}/;"
+        f" list the runs with `llm-scratch runs list`, or use {others}",
         CHECKPOINT,
     )
 

@@ -136,8 +136,8 @@ def run_directory_of(path: Path) -> Path:
     )
     if not (run / "ckpt").is_dir():
         raise UserError(
-            f"--resume {path}: not a run directory or checkpoint; use a path such as runs/x or"
-            " runs/x/ckpt/step-00000100",
+            f"--resume {path}: not a run directory or checkpoint;"
+            " use a path such as runs/x or runs/x/ckpt/step-00000100",
             CHECKPOINT,
         )
     return run
@@ -163,8 +163,8 @@ def fork_run(path: Path, out: str) -> Path:
         return run
     if not out or not is_new_or_empty(folder):
         raise UserError(
-            f"--resume {path}: a new run is needed, since {run} stays unchanged; --out must name a"
-            " new or empty folder",
+            f"--resume {path}: a new run is needed, since {run} stays unchanged;"
+            " --out must name a new or empty folder",
             USAGE,
         )
     if path == run:
@@ -180,11 +180,8 @@ def fork_run(path: Path, out: str) -> Path:
         )
     with atomic_folder(folder) as part:
         shutil.copytree(path, part / "ckpt" / path.name)
-        for name in (
-            "config.yaml",
-            "metrics.jsonl",
-            "samples.md",
-        ):  # training removes entries of later steps
+        # training removes entries of later steps
+        for name in ("config.yaml", "metrics.jsonl", "samples.md"):
             if (run / name).is_file():
                 shutil.copy(run / name, part)
     return folder

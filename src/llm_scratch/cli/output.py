@@ -1,8 +1,9 @@
 """What a command prints and where: `--json` and `--quiet`, for every command in one place.
 
 With `--json` a command prints JSON on stdout and nothing else: whatever else it prints goes to
-stderr. With `--quiet` it prints results, warnings and errors only. The keys of each command:
-docs/json.md. Tests: tests/cli/test_output.py.
+stderr. With `--quiet` it prints results, warnings and errors only. docs/json.md lists the keys of
+each command.
+Tests: tests/cli/test_output.py.
 """
 
 from __future__ import annotations

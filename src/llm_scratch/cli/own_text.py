@@ -94,8 +94,8 @@ def source_of(paths: Sequence[str]) -> str:
     for path in paths:
         if not all(found.exists() for found in expand_pattern(path)):
             raise UserError(
-                f"{path}: no such file or folder; use text files, a folder, or a pattern such as"
-                " 'books/*.txt'",
+                f"{path}: no such file or folder;"
+                " use text files, a folder, or a pattern such as 'books/*.txt'",
                 DATA,
             )
     return f"file:{first if not others else json.dumps(list(paths), ensure_ascii=False)}"
@@ -107,9 +107,8 @@ def run_name(source: str) -> str:
     parts = [part for part in Path(argument).parts if not re.search(r"[*?\[]", part)]
     name = Path(parts[-1]).stem if parts and not argument.startswith("[") else ""
     name = re.sub(r"\W+", "-", name).strip("-_")[:40]
-    return (
-        re.sub(r"-(\d+)$", r"_\1", name) or PRESET
-    )  # a number at the end counts runs of the same day
+    # a number at the end counts runs of the same day
+    return re.sub(r"-(\d+)$", r"_\1", name) or PRESET
 
 
 def fixed_settings(given: Mapping[str, str], file: str, base: RunConfig) -> tuple[str, ...]:
@@ -255,8 +254,8 @@ def read_again(choice: Choice, run: Path) -> list[str] | None:
     documents = read(choice.config.data.source)
     if TextFingerprint.of(documents).sha256 != choice.fingerprint:
         raise UserError(
-            f"{run}: the text has changed since this run began; restore it, or start a new run with"
-            " --fresh",
+            f"{run}: the text has changed since this run began;"
+            " restore it, or start a new run with --fresh",
             DATA,
         )
     return documents

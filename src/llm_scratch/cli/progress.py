@@ -118,8 +118,8 @@ class ProgressDisplay(Callback):
             else ("--train.epochs", str(2 * cfg.epochs))
         )
         return (
-            f"{shell_command('train', '--resume', state.folder, *longer)} trains longer, --fresh"
-            " --force starts over"
+            f"{shell_command('train', '--resume', state.folder, *longer)} trains longer,"
+            " --fresh --force starts over"
         )
 
     def step(self, state: TrainState, row: dict[str, float]) -> None:

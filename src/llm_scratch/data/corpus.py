@@ -181,8 +181,8 @@ def start_id(data: DataConfig, tokenizer: Tokenizer) -> int | None:
         return None
     if (eot := end_of_text(tokenizer)) is None:
         raise UserError(
-            f"data.order 'documents': this tokenizer has no {END_OF_TEXT} to begin a row with; use"
-            " --data.order shuffled"
+            f"data.order 'documents': this tokenizer has no {END_OF_TEXT} to begin a row with;"
+            " use --data.order shuffled"
         )
     return eot
 

@@ -91,8 +91,8 @@ class TokenLoader:
         needed = batch_size if order == "notebook" else 1
         if len(self.starts) < needed:
             raise UserError(
-                f"{len(ids)} tokens hold {len(self.starts)} windows of {T}, {needed} needed; use"
-                " more text or a smaller context_length",
+                f"{len(ids)} tokens hold {len(self.starts)} windows of {T}, {needed} needed;"
+                " use more text or a smaller context_length",
                 DATA,
             )
         self.whole_window_offsets = False

@@ -35,9 +35,8 @@ ROWS_PER_READ = 32  # of a table
 OPEN_FILE_BYTES = 1000  # cost of opening a file, as bytes read in the same time
 _SOLID = r"[^\s\udc80-\udcff]"  # neither blank nor a byte of a character split by the window
 _CUT = re.compile(rf"(?<={_SOLID})(?:(?= {_SOLID})|\n(?={_SOLID}))")
-_CUT_IN_FILE = re.compile(
-    rf"(?<={_SOLID})(?:(?= {_SOLID})|(?:\r\n?|\n)(?={_SOLID}))"
-)  # where line ends are not \n yet
+# where line ends are not \n yet
+_CUT_IN_FILE = re.compile(rf"(?<={_SOLID})(?:(?= {_SOLID})|(?:\r\n?|\n)(?={_SOLID}))")
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,8 @@ class FileSpan:
         data = read_bytes(self.path, self.begin, self.end)
         if len(data) < self.size:
             raise UserError(
-                f"{self.path} was truncated while it was read; leave it unchanged and start over"
-                " with --fresh",
+                f"{self.path} was truncated while it was read;"
+                " leave it unchanged and start over with --fresh",
                 DATA,
             )
         text = decode_text(self.path, data, self.begin)
@@ -236,8 +235,8 @@ def _after_line(file: BinaryIO, offset: int) -> int:
         if read_so_far > MAX_LINE_BYTES:
             line = lines_before(Path(file.name), offset) + 1
             raise UserError(
-                f"{file.name} line {line} is longer than {MAX_LINE_BYTES >> 20} MiB, the most that"
-                " is held in memory; expected one document per line, so split it",
+                f"{file.name} line {line} is longer than {MAX_LINE_BYTES >> 20} MiB,"
+                " the most that is held in memory; expected one document per line, so split it",
                 DATA,
             )
     return offset + read_so_far
@@ -286,8 +285,8 @@ def _from_hub(where: str, argument: str, field: str) -> Source:
         rows = datasets.load_dataset(name, config or None, split="train")
     except Exception as e:  # the library raises many unrelated types
         raise UserError(
-            f"cannot load the dataset {argument!r}: {describe_error(e)}; expected hf:NAME or"
-            " hf:NAME:CONFIG",
+            f"cannot load the dataset {argument!r}: {describe_error(e)};"
+            " expected hf:NAME or hf:NAME:CONFIG",
             DATA,
         ) from e
     _check_column(where, field, rows.column_names)
@@ -319,8 +318,8 @@ def _rows(where: Path | str, field: str, values: list[Any], size: int) -> Texts:
     non_text = next((value for value in values if not isinstance(value, str | None)), None)
     if non_text is not None:
         raise UserError(
-            f"the column {field!r} of {where} holds {type(non_text).__name__}, such as"
-            f" {str(non_text)[:40]!r}; expected strings",
+            f"the column {field!r} of {where} holds {type(non_text).__name__},"
+            f" such as {str(non_text)[:40]!r}; expected strings",
             DATA,
         )
     return Texts(tuple(with_line_feeds(value or "") for value in values), size)

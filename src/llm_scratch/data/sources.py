@@ -86,8 +86,8 @@ def stories(argument: str) -> list[str]:
 
     if not re.fullmatch("[0-9]{0,10}", argument) or not 0 < int(argument or 20_000) <= HELD_OUT:
         raise UserError(
-            f"stories:{argument}: not a number of stories; expected 1 to {HELD_OUT}, e.g."
-            " stories:20000"
+            f"stories:{argument}: not a number of stories;"
+            f" expected 1 to {HELD_OUT}, e.g. stories:20000"
         )
     return [generate_story(seed).text for seed in range(int(argument or 20_000))]
 
@@ -102,8 +102,8 @@ def python_docs(argument: str) -> list[str]:
         from pydoc_data.topics import topics
     except ImportError as e:
         raise UserError(
-            "this Python has no pydoc_data; install its full standard library or use another"
-            " source",
+            "this Python has no pydoc_data;"
+            " install its full standard library or use another source",
             DATA,
         ) from e
     seen: set[str] = set()
@@ -170,8 +170,8 @@ def expand_pattern(argument: str) -> list[Path]:
         n_skipped = len(candidates)
         skipped = f" (files of run directories are left out: {n_skipped:,})" if n_skipped else ""
         raise UserError(
-            f"no file matches {argument!r}{skipped}; expected at least one, relative to"
-            f" {Path.cwd()}",
+            f"no file matches {argument!r}{skipped};"
+            f" expected at least one, relative to {Path.cwd()}",
             DATA,
         )
     return paths
@@ -228,8 +228,8 @@ def text_files(folder: Path, tables: bool = False) -> list[Path]:
     if not kept:
         expected = "UTF-8 text, .jsonl or .parquet" if tables else "UTF-8 text or .jsonl"
         raise UserError(
-            f"the folder {folder} holds no text files ({len(paths)} files in all); expected"
-            f" {expected}",
+            f"the folder {folder} holds no text files ({len(paths)} files in all);"
+            f" expected {expected}",
             DATA,
         )
     if skipped:
@@ -237,8 +237,8 @@ def text_files(folder: Path, tables: bool = False) -> list[Path]:
             len(skipped) > 3
         )
         warnings.warn(
-            f"{folder}: {len(skipped)} of {len(paths)} files are not text and are left out:"
-            f" {names}",
+            f"{folder}: {len(skipped)} of {len(paths)} files are not text"
+            f" and are left out: {names}",
             stacklevel=2,
         )
     return kept

@@ -67,9 +67,8 @@ def _beats(plan: str) -> Pieces:
     return tuple(pieces)
 
 
-_SHAPES = Pick(
-    tuple(_beats(plan)[1:] for plan in STORY_SHAPES.values())
-)  # no space before the first sentence
+# no space before the first sentence
+_SHAPES = Pick(tuple(_beats(plan)[1:] for plan in STORY_SHAPES.values()))
 
 
 def generate_story(seed: int) -> Story:

@@ -12,8 +12,8 @@ A pattern is plain English with three kinds of holes:
 
 Every choice is uniform and is made where its text appears, so a story's probability is the product
 of 1/options, and parsing from left to right recovers the choices. `StoryWriter.say` (choices to
-text) and `match` (text to choices) handle the same three cases. Tests (that they agree):
-tests/data/test_stories.py.
+text) and `match` (text to choices) handle the same three cases.
+Tests: tests/data/test_stories.py (both agree).
 """
 
 from __future__ import annotations

@@ -158,9 +158,8 @@ def next_token_tree(
     """
     start = encode_prompt(model, tokenizer, prompt)
     check_prompt(model, torch.tensor([start], dtype=torch.long, device=device_of(model)))
-    levels: list[
-        list[list[tuple[int, float]]]
-    ] = []  # for each step and text so far: (token, probability) of its branches
+    # for each step and text so far: (token, probability) of its branches
+    levels: list[list[list[tuple[int, float]]]] = []
     texts = [start]
     with eval_mode(model):
         for width in widths:

@@ -162,9 +162,8 @@ def answer_attention(model: Any, tokenizer: Any, n_stories: int = 40) -> dict[st
             model(ids[None])
         patterns = torch.stack([pattern[0] for pattern in acts.values()])  # [L, H, T, T]
         for probe in story.probes:
-            query = len(
-                tokenizer.encode(probe.prompt)
-            )  # the token before the answer, after the end-of-text token
+            # the token before the answer, after the end-of-text token
+            query = len(tokenizer.encode(probe.prompt))
             mentions = ids[: query + 1] == tokenizer.encode(probe.answer)[0]
             if mentions.any():
                 attended[probe.skill].append(

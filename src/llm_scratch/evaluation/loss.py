@@ -169,10 +169,8 @@ def in_float64(x: Tensor) -> Tensor:
     """`x` in float64: on its device, or on the CPU if it has none (Apple's MPS). Any shape."""
     try:
         return x.double()
-    except (
-        TypeError,
-        RuntimeError,
-    ):  # TypeError from MPS, RuntimeError from other devices without float64
+    except (TypeError, RuntimeError):
+        # TypeError from MPS, RuntimeError from other devices without float64
         return x.cpu().double()
 
 

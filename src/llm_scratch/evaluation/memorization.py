@@ -30,10 +30,8 @@ from llm_scratch.ranges import check
 
 WINDOW = 20  # tokens: longer runs are rarely shared by chance
 MAX_INDEX_TOKENS = 50_000_000  # of the training text, at 60 bytes of memory each
-END, SEPARATOR = (
-    -1,
-    -2,
-)  # after the last token, and between two rows: not tokens, and different from each other
+# after the last token, and between two rows: not tokens, and different from each other
+END, SEPARATOR = -1, -2
 BATCH = 32  # texts generated at once
 Ids = Sequence[int] | Tokens
 
@@ -91,9 +89,8 @@ class SuffixIndex:
         alive = np.arange(len(tokens))
         depth = 0
         while len(alive):
-            token = tokens[
-                alive + depth
-            ]  # never past the end: the last one is a SEPARATOR, which matches nothing
+            # never past the end: the last one is a SEPARATOR, which matches nothing
+            token = tokens[alive + depth]
             low[alive], high[alive] = (
                 self._first(low[alive], high[alive], depth, token + offset) for offset in (0, 1)
             )
@@ -231,9 +228,8 @@ def continuations(
     device = device_of(model)
     rows: list[list[int]] = []
     for first in range(0, len(prompts), BATCH):
-        idx = torch.tensor(
-            np.array(prompts[first : first + BATCH], dtype=np.int64), device=device
-        )  # [B, T]
+        batch = np.array(prompts[first : first + BATCH], dtype=np.int64)
+        idx = torch.tensor(batch, device=device)  # [B, T]
         generators = [seeded(seed + first + i, device) for i in range(len(idx))]
         options: dict[str, Any] = {
             "temperature": temperature,

@@ -98,8 +98,8 @@ def base_config(name: str) -> RunConfig:
     config = run.config if run is not None else preset(name)
     if config.init_from:
         raise UserError(
-            f"base {name}: starts from the weights of {config.init_from}; give a base that starts"
-            " from random weights"
+            f"base {name}: starts from the weights of {config.init_from};"
+            " give a base that starts from random weights"
         )
     return config
 
@@ -130,14 +130,14 @@ def _registered_by(arm: Arm) -> dict[str, str]:
     if not any(registered.values()):
         line = "ARCHITECTURES['mine'] = Architecture(MyConfig, MyModel)"
         raise UserError(
-            f"arm {arm.name}: {arm.file} registers no model, optimizer or schedule; add a line such"
-            f" as {line}"
+            f"arm {arm.name}: {arm.file} registers no model, optimizer or schedule;"
+            f" add a line such as {line}"
         )
     for setting, names in registered.items():
         if len(names) > 1 and not any(text.startswith(f"{setting}=") for text in arm.settings):
             raise UserError(
-                f"arm {arm.name}: {arm.file} registers {', '.join(names)}; choose one with the"
-                f" setting {setting}=NAME"
+                f"arm {arm.name}: {arm.file} registers {', '.join(names)};"
+                f" choose one with the setting {setting}=NAME"
             )
     return {setting: names[0] for setting, names in registered.items() if len(names) == 1}
 
@@ -148,13 +148,13 @@ def _check_not_ignored(arm: Arm, budget: Budget) -> None:
         name = setting.partition("=")[0].strip()
         if name == "train.seed":
             raise UserError(
-                f"arm {arm.name}: {setting} would be ignored, the experiment sets the seeds; leave"
-                " it out"
+                f"arm {arm.name}: {setting} would be ignored, the experiment sets the seeds;"
+                " leave it out"
             )
         if name in STEP_SETTINGS and budget.unit != "none":
             raise UserError(
-                f"arm {arm.name}: {setting} would be ignored, the budget sets the steps; leave it"
-                " out, or set `budget: none`"
+                f"arm {arm.name}: {setting} would be ignored, the budget sets the steps;"
+                " leave it out, or set `budget: none`"
             )
 
 
@@ -185,8 +185,8 @@ def with_budget(
     if budget.amount is None and reference.train.epochs is not None:
         if budget.unit != "tokens":
             raise UserError(
-                f"budget: {budget.unit} of a base that trains for epochs are unknown; give an"
-                " amount"
+                f"budget: {budget.unit} of a base that trains for epochs are unknown;"
+                " give an amount"
             )
         return replace(config, train=replace(config.train, epochs=reference.train.epochs))
     amount = budget.amount or reference.train.steps * cost_of_step(reference, budget.unit, device)
@@ -259,9 +259,8 @@ def validation_half(corpus: Corpus, first: bool) -> Corpus:
     if eot is not None:
         next_start = next((i for i in range(cut, len(corpus.val) - 1) if corpus.val[i] == eot), cut)
         cut = next_start if next_start < 3 * len(corpus.val) // 4 else cut
-    val = (
-        corpus.val[: cut + 1] if first else corpus.val[cut:]
-    )  # both halves have the separator between them
+    # both halves have the separator between them
+    val = corpus.val[: cut + 1] if first else corpus.val[cut:]
     return replace(corpus, val=val, val_bytes=count_bytes(val, corpus.tokenizer))
 
 

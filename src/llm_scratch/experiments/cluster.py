@@ -163,8 +163,8 @@ def parse_cluster(text: str, at_once: int, device: str) -> Cluster | None:
     for name, equals, value in pairs:
         if not (name and equals and value):
             raise UserError(
-                f"--on {text}: {name!r} is not an option with a value; give options such as"
-                " slurm:partition=gpu,time=60"
+                f"--on {text}: {name!r} is not an option with a value;"
+                " give options such as slurm:partition=gpu,time=60"
             )
     parsed = {name: parse_yaml_value(value, f"--on {system}: {name}") for name, _, value in pairs}
     return Cluster(system, at_once, device, parsed)
@@ -185,8 +185,8 @@ def read_result(place: Path, submitted: Any) -> RunResult:
     if not path.is_file():
         log = submitted.paths.stderr
         raise UserError(
-            f"the job of {place.name} ended without a result; see {log}, and run the same command"
-            " again",
+            f"the job of {place.name} ended without a result;"
+            f" see {log}, and run the same command again",
             RESOURCES,
         )
     values = read_json(path, DATA)

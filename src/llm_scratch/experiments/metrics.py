@@ -85,8 +85,8 @@ def seconds_to_loss(argument: str) -> Metric:
         target = math.nan
     if not math.isfinite(target):
         raise UserError(
-            f"metric seconds_to_loss:{argument}: the loss is missing; write one such as"
-            " seconds_to_loss:1.8"
+            f"metric seconds_to_loss:{argument}: the loss is missing;"
+            " write one such as seconds_to_loss:1.8"
         )
 
     def measure(run: Path) -> float | None:

@@ -258,8 +258,8 @@ def prepare(experiment: Experiment) -> Metric:
         return replace(metric, smallest_effect=experiment.smallest_effect)
     if metric.smallest_effect is None:
         raise UserError(
-            f"metric {experiment.metric}: the smallest effect that matters is not set; set"
-            " smallest_effect"
+            f"metric {experiment.metric}: the smallest effect that matters is not set;"
+            " set smallest_effect"
         )
     return metric
 
@@ -289,8 +289,8 @@ def check_folder_names(names: Iterable[str]) -> None:
         other = known.setdefault(folder_name(name).casefold(), name)
         if other != name:
             raise UserError(
-                f"arms {other!r} and {name!r}: would share the folder {folder_name(name)}; rename"
-                " one of them"
+                f"arms {other!r} and {name!r}: would share the folder {folder_name(name)};"
+                " rename one of them"
             )
 
 
@@ -353,8 +353,8 @@ def _claim(folder: Path, experiment: Experiment) -> None:
     if path.is_file():
         if not path.read_text(encoding="utf-8").startswith(heading):
             raise UserError(
-                f"{folder}: holds another experiment ({path}); more seeds or other arms are a new"
-                " one: choose another --out"
+                f"{folder}: holds another experiment ({path});"
+                " more seeds or other arms are a new one: choose another --out"
             )
         return
     if folder.is_dir() and any(folder.iterdir()):

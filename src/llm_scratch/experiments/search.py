@@ -92,8 +92,8 @@ def search(
                 scores[settings] = result.value if higher_is_better else -result.value
         if not scores:
             raise UserError(
-                f"arm {arm.name}: none of the candidates of the search finished; search other"
-                " values"
+                f"arm {arm.name}: none of the candidates of the search finished;"
+                " search other values"
             )
         chosen = max(scores, key=lambda settings: scores[settings])
         best.append(replace(arm, config=tuned[arm.name, chosen]))
@@ -109,8 +109,8 @@ def edge_warnings(experiment: Experiment, arms: Sequence[ResolvedArm]) -> list[s
             chosen = _number(flatten_settings(arm.config)[name])
             if len(numbers) == len(options) > 1 and chosen in (min(numbers), max(numbers)):
                 warnings.append(
-                    f"{arm.name}: the best {name}, {chosen:g}, is at the edge of the searched"
-                    " values; a better one may be outside."
+                    f"{arm.name}: the best {name}, {chosen:g},"
+                    " is at the edge of the searched values; a better one may be outside."
                 )
     return warnings
 

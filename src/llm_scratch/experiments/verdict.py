@@ -251,8 +251,8 @@ def _shown(comparison: Comparison, mean: float, estimate: Estimate) -> str:
     )
     if max(abs(estimate.low), abs(estimate.high)) < comparison.margin:
         sentence += (
-            f" The difference is smaller than {comparison.margin:g}, the smallest that matters"
-            " here."
+            f" The difference is smaller than {comparison.margin:g},"
+            " the smallest that matters here."
         )
     return sentence
 
@@ -297,8 +297,8 @@ def _failures(comparison: Comparison) -> str:
             f" {comparison.unit}."
         )
     return (
-        f"No verdict: {listed} did not finish, and leaving that out would favor the arm that"
-        f" fails.{rest}"
+        f"No verdict: {listed} did not finish,"
+        f" and leaving that out would favor the arm that fails.{rest}"
     )
 
 

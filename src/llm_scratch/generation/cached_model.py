@@ -101,8 +101,8 @@ class CachedModel:
         self.model.check_cache()
         if len(idx) != cache.rows:
             raise ValueError(
-                f"cache: has {cache.rows} rows, the text {len(idx)}; create it with"
-                f" new_cache({len(idx)})"
+                f"cache: has {cache.rows} rows, the text {len(idx)};"
+                f" create it with new_cache({len(idx)})"
             )
         self.cache = cache
         self.size = cache.max_length if self.size is None else min(self.size, cache.max_length)

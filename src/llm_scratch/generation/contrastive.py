@@ -85,9 +85,8 @@ def contrastive(
             )
             longer = torch.cat([idx.expand(len(tokens), -1), tokens[:, None]], dim=1)
             cached_model.select_rows([0] * len(tokens))
-            hidden = cached_model.hidden(
-                longer
-            )  # of the new token; all tokens if the window slides
+            # of the new token; all tokens if the window slides
+            hidden = cached_model.hidden(longer)
             best = int(contrastive_scores(probas, hidden[:, -1], past, alpha).argmax())
             yield Step(tokens[best : best + 1, None], logits)
             cached_model.select_rows([best])

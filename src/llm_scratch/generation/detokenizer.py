@@ -1,7 +1,8 @@
 """Streaming detokenizer: tokens to text, in whole characters and up to a stop string.
 
 A token may contain half a character, and a stop string may span several tokens, so undecided text
-is buffered. Tests: tests/generation/test_detokenizer.py (joined chunks equal the whole text).
+is buffered.
+Tests: tests/generation/test_detokenizer.py (joined chunks equal the whole text).
 """
 
 from __future__ import annotations

@@ -105,10 +105,8 @@ def _compile(
     model: nn.Module, long_generation: bool, single_sequence: bool, on_compile: Callable[[], None]
 ) -> None:
     """Compile the generation step; for a single sequence, at once instead of at the first token."""
-    from llm_scratch.model.compiled import (
-        MIN_CONTEXT,
-        compile_steps,
-    )  # imports torch's compiler: 2 s
+    # imports torch's compiler: 2 s
+    from llm_scratch.model.compiled import MIN_CONTEXT, compile_steps
 
     announced = False
 
@@ -120,8 +118,8 @@ def _compile(
         compiler = os.environ.get("CXX", "g++")
         if shutil.which(compiler) is None:
             raise UserError(
-                f"compiled steps need a C++ compiler, and {compiler} is not installed; install it"
-                " (apt install g++), or do not compile"
+                f"compiled steps need a C++ compiler, and {compiler} is not installed;"
+                " install it (apt install g++), or do not compile"
             )
         on_compile()
 

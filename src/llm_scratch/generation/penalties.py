@@ -49,8 +49,8 @@ def check_logit_bias(bias: Mapping[int, float], vocab_size: int) -> None:
     for token in bias:
         if not 0 <= token < vocab_size:
             raise UserError(
-                f"logit_bias: no token {token} in the vocabulary; use ids from 0 to"
-                f" {vocab_size - 1}"
+                f"logit_bias: no token {token} in the vocabulary;"
+                f" use ids from 0 to {vocab_size - 1}"
             )
 
 

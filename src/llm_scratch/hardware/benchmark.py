@@ -15,11 +15,8 @@ import torch
 
 from llm_scratch.hardware.matmul_backend import select_matmul_backend
 
-MATMUL_SIZE = {
-    "cpu": 1024,
-    "cuda": 8192,
-    "mps": 4096,
-}  # rows and columns of the matrices multiplied: large enough for full speed
+# rows and columns of the matrices multiplied: large enough for full speed
+MATMUL_SIZE = {"cpu": 1024, "cuda": 8192, "mps": 4096}
 
 
 def repeat_timings(work: Callable[[], object], device: torch.device, seconds: float) -> list[float]:
@@ -83,7 +80,6 @@ def read_bandwidth(device: torch.device, seconds: float = 0.15) -> float:
 
     It limits everything that is not a matrix product.
     """
-    x = torch.ones(
-        2**30 if device.type == "cuda" else 2**25, device=device
-    )  # not zeros: untouched zeros share one page
+    # not zeros: untouched zeros share one page
+    x = torch.ones(2**30 if device.type == "cuda" else 2**25, device=device)
     return x.nbytes / best_time(x.sum, device, seconds)

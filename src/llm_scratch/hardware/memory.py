@@ -79,9 +79,8 @@ def _left_in_containers(root: Path) -> list[int]:
         here = base / path.lstrip("/")
         for folder in {base, here, *(p for p in here.parents if p.is_relative_to(base))}:
             room, taken = _number(folder / limit), _number(folder / used)
-            if (
-                room is not None and taken is not None
-            ):  # the root group has no limit, and "max" means none
+            # the root group has no limit, and "max" means none
+            if room is not None and taken is not None:
                 left.append(
                     max(
                         0,
@@ -98,9 +97,8 @@ def _left_in_containers(root: Path) -> list[int]:
 def _number(path: Path | str, pattern: str = r"^(\d+)$") -> int | None:
     """The number in a small file, or in the line that matches `pattern`; None if there is none."""
     try:
-        with open(
-            path, encoding="ascii"
-        ) as file:  # called after every step; pathlib takes twice as long
+        # called after every step; pathlib takes twice as long
+        with open(path, encoding="ascii") as file:
             found = re.search(pattern, file.read(), re.MULTILINE)
     except OSError:
         return None

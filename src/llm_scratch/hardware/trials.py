@@ -64,9 +64,8 @@ def remembered(
         seconds = _read(path, key)
         if seconds is None:
             seconds = measure()
-            if min(seconds.values()) < float(
-                "inf"
-            ):  # else something may be missing only today, such as a compiler
+            # else something may be missing only today, such as a compiler
+            if min(seconds.values()) < float("inf"):
                 with suppress(UserError, OSError):  # the cache is optional
                     atomic_write(path, json.dumps({"key": key, "seconds": seconds}, indent=1))
         _answers[key] = seconds

@@ -60,12 +60,10 @@ def _rules(column: int, transposed: bool, prefix: str = "") -> tuple[Rule, ...]:
 
 HF_PREFIX = "transformer."
 """Before every name but the head's in a GPT2LMHeadModel; a GPT2Model has none."""
-OPENAI, HF, NANOGPT, LITGPT = (
-    _rules(1, True),
-    _rules(2, True, HF_PREFIX),
-    _rules(2, False),
-    _rules(3, False),
-)
+OPENAI = _rules(1, True)
+HF = _rules(2, True, HF_PREFIX)
+NANOGPT = _rules(2, False)
+LITGPT = _rules(3, False)
 
 
 def biases(with_shifts: bool) -> set[str]:

@@ -170,6 +170,6 @@ def family_of(cfg: ModelConfig) -> tuple[str, Family]:
             return model_type, family
     known = ", ".join(family.architecture for family in HF_FAMILIES.values())
     raise UserError(
-        f"architecture {cfg.architecture!r}: transformers has no such model; architectures that it"
-        f" has: {known}"
+        f"architecture {cfg.architecture!r}: transformers has no such model;"
+        f" architectures that it has: {known}"
     )

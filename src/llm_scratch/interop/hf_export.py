@@ -116,8 +116,8 @@ def compare(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> Checked
     difference = logits_differ(model, theirs)
     if not difference <= TOLERANCE:
         raise UserError(
-            f"transformers reads another model: logits differ by {difference:.1e} of the largest,"
-            f" expected at most {TOLERANCE:g}",
+            "transformers reads another model:"
+            f" logits differ by {difference:.1e} of the largest, expected at most {TOLERANCE:g}",
             CHECKPOINT,
         )
     texts = sample_texts(tokenizer, N_TEXTS)
@@ -127,9 +127,10 @@ def compare(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> Checked
             raise UserError(
                 f"transformers reads another tokenizer: the ids of {text[:60]!r} differ", CHECKPOINT
             )
+    # on the CPU, not on the GPU that it would take
     pipeline = transformers.pipeline(
         "text-generation", model=theirs, tokenizer=their_tokenizer, device="cpu"
-    )  # not the GPU that it would take
+    )
     check_continuation(model, tokenizer, pipeline, texts)
     return Checked(difference, len(texts))
 
@@ -160,8 +161,8 @@ def check_continuation(
     start = len(first) + len(own)
     if ids[:start] != [*first, *own]:
         raise UserError(
-            f"transformers begins the prompt {prompt[:60]!r} with other ids: {ids[:4]}, expected"
-            f" {[*first, *own][:4]}",
+            f"transformers begins the prompt {prompt[:60]!r} with other ids:"
+            f" {ids[:4]}, expected {[*first, *own][:4]}",
             CHECKPOINT,
         )
     device = device_of(model)

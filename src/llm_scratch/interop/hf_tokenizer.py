@@ -58,8 +58,8 @@ def check_exportable(tokenizer: Tokenizer) -> None:
         return
     if isinstance(tokenizer, SimpleTokenizerV1):
         raise UserError(
-            "transformers has no tokenizer of words that keeps spaces as ours does; train with"
-            " --data.tokenizer bpe or chars"
+            "transformers has no tokenizer of words that keeps spaces as ours does;"
+            " train with --data.tokenizer bpe or chars"
         )
     name, kind = getattr(tokenizer, "name", ""), type(tokenizer).__name__
     what = (
@@ -79,8 +79,8 @@ def check_exportable(tokenizer: Tokenizer) -> None:
         else:
             return
     raise UserError(
-        f"{what} cannot be exported to transformers: {reason}; train with --data.tokenizer bpe,"
-        " gpt2 or chars"
+        f"{what} cannot be exported to transformers: {reason};"
+        " train with --data.tokenizer bpe, gpt2 or chars"
     )
 
 

@@ -66,8 +66,8 @@ def from_hub(name: str) -> Path:
 def _check_revision(name: str, revision: str) -> None:
     if not re.fullmatch(r"\w[\w./-]{0,200}", revision, re.ASCII) or ".." in revision:
         raise UserError(
-            f"hf:{name[:80]}@{revision[:80]} is not a valid revision; expected a commit, branch or"
-            " tag: hf:org/name@main"
+            f"hf:{name[:80]}@{revision[:80]} is not a valid revision;"
+            " expected a commit, branch or tag: hf:org/name@main"
         )
 
 
@@ -75,8 +75,8 @@ def _check_name(name: str) -> None:
     is_name = re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name, re.ASCII)
     if not is_name or ".." in name or "--" in name or len(name) > 96:
         raise UserError(
-            f"hf:{name[:80]} is not a valid model name; expected hf:org/name, such as"
-            " hf:openai-community/gpt2"
+            f"hf:{name[:80]} is not a valid model name;"
+            " expected hf:org/name, such as hf:openai-community/gpt2"
         )
 
 

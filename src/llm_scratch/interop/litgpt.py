@@ -84,8 +84,8 @@ def config_of(config: dict[str, Any], path: Path) -> GPTConfig:
 
     def unsupported(name: str, expected: object) -> UserError:
         return UserError(
-            f"{path}: {name} is {config.get(name)!r:.60}; expected {expected}, the only supported"
-            " value",
+            f"{path}: {name} is {config.get(name)!r:.60};"
+            f" expected {expected}, the only supported value",
             CHECKPOINT,
         )
 

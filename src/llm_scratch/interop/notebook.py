@@ -54,8 +54,8 @@ def weights_of(saved: Any, path: Path) -> dict[str, Tensor]:
     for name, tensor in weights.items():
         if not tensor.is_floating_point():
             raise UserError(
-                f"{path}: {name} holds {str(tensor.dtype).removeprefix('torch.')}; expected"
-                " float32",
+                f"{path}: {name} holds {str(tensor.dtype).removeprefix('torch.')};"
+                " expected float32",
                 CHECKPOINT,
             )
         if not torch.isfinite(tensor).all():
@@ -89,8 +89,8 @@ def config_of(
         ) from e
     if layers > len(weights):
         raise UserError(
-            f"{path}: its blocks are numbered up to {layers - 1:,}, and it has {len(weights)}"
-            " tensors",
+            f"{path}: its blocks are numbered up to {layers - 1:,},"
+            f" and it has {len(weights)} tensors",
             CHECKPOINT,
         )
     return GPTConfig(
@@ -158,8 +158,8 @@ def optimizer_of(
             name for name, wanted in REQUIRED_DEFAULTS.items() if group.get(name, wanted) != wanted
         ]:
             raise ValueError(
-                f"its {odd[0]} is {group[odd[0]]!r:.40}, only {REQUIRED_DEFAULTS[odd[0]]} is"
-                " supported"
+                f"its {odd[0]} is {group[odd[0]]!r:.40},"
+                f" only {REQUIRED_DEFAULTS[odd[0]]} is supported"
             )
         state = {}
         for i, (name, parameter) in enumerate(params):
@@ -167,8 +167,8 @@ def optimizer_of(
                 value = StateDictSource({name: optimizer["state"][i][key]}, path).read(name)
                 if value.shape != parameter.shape or not torch.isfinite(value).all():
                     raise ValueError(
-                        f"{key} of {name} is not finite or is {tuple(value.shape)}, not"
-                        f" {tuple(parameter.shape)}"
+                        f"{key} of {name} is not finite or is {tuple(value.shape)},"
+                        f" not {tuple(parameter.shape)}"
                     )
                 state[f"{name}/{key}"] = value.float().clone()
             state[f"{name}/step"] = torch.tensor(float(optimizer["state"][i]["step"]))
@@ -187,8 +187,8 @@ def optimizer_of(
         settings |= {"grad_clip": None, "spike_sigmas": 0.0}
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise UserError(
-            f"{path}: its optimizer_state_dict does not fit: {describe_error(e)}; save the"
-            " state_dict alone",
+            f"{path}: its optimizer_state_dict does not fit: {describe_error(e)};"
+            " save the state_dict alone",
             CHECKPOINT,
         ) from e
     return state, settings

@@ -2,8 +2,7 @@
 
     settings, params = download_and_load_gpt2("124M", "gpt2")  # as the notebooks: a dict of arrays
     load_weights_into_gpt(gpt, params)                         # ... copied into a model
-    model, tokenizer = load_gpt2("gpt2/124M")                  #
-    one tensor at a time: half the memory
+    model, tokenizer = load_gpt2("gpt2/124M")                  # half the memory: tensor by tensor
 
 The release stores a matrix as [in, out], PyTorch as [out, in]; it has one matrix for query, key and
 value, we have three; its head is the token embedding. Weight map: interop/gpt2_weight_map.py.
@@ -94,8 +93,8 @@ def read_settings(folder: str | Path) -> dict[str, int]:
         ) from e
     except (ValueError, KeyError, TypeError, RecursionError) as e:
         raise UserError(
-            f"{path} is not a JSON object with {', '.join(KEYS)} ({type(e).__name__}); download it"
-            " again",
+            f"{path} is not a JSON object with {', '.join(KEYS)} ({type(e).__name__});"
+            " download it again",
             CHECKPOINT,
         ) from None
     for key, value in settings.items():
@@ -166,14 +165,12 @@ def load_weights_into_gpt(gpt: nn.Module, params: Mapping[str, Any]) -> None:
         ValueError: a shape differs; names both shapes and the parameter.
         UserError: a missing tensor, or another number of layers (code 4).
     """
-    n_layers, n_blocks = (
-        len(list(gpt.get_submodule("trf_blocks").children())),
-        len(params.get("blocks", ())),
-    )
+    n_layers = len(list(gpt.get_submodule("trf_blocks").children()))
+    n_blocks = len(params.get("blocks", ()))
     if n_layers != n_blocks:
         raise UserError(
-            f"the weights have {n_blocks} layers and the model {n_layers}; build it with"
-            f" n_layers={n_blocks}",
+            f"the weights have {n_blocks} layers and the model {n_layers};"
+            f" build it with n_layers={n_blocks}",
             CHECKPOINT,
         )
     tied = gpt.get_parameter(HEAD) is gpt.get_parameter(EMBEDDING)

@@ -33,12 +33,8 @@ from llm_scratch.interop.crc32c import crc32c, masked
 MAGIC = 0xDB4775248B80FB57  # the last 8 bytes of a table
 FOOTER = 48  # bytes at the end of the table
 TRAILER = 5  # bytes after each block: 1 compression, 4 checksum
-MAX_INDEX, MAX_KEY, MAX_ROWS, MAX_DIMS = (
-    4 << 20,
-    1024,
-    10_000,
-    8,
-)  # GPT-2 XL: 20 kB, 25 letters, 581 rows, 3 dimensions
+# GPT-2 XL: 20 kB, 25 letters, 581 rows, 3 dimensions
+MAX_INDEX, MAX_KEY, MAX_ROWS, MAX_DIMS = 4 << 20, 1024, 10_000, 8
 MAX_DIM = (1 << 31) - 1
 NUMBERS = {
     1: "f4",
@@ -89,8 +85,8 @@ class TFCheckpointReader:
             size = path.stat().st_size
             if size > MAX_INDEX:
                 raise UserError(
-                    f"{path} has {size:,} bytes, expected at most {MAX_INDEX:,}: not the index of a"
-                    " checkpoint",
+                    f"{path} has {size:,} bytes, expected at most {MAX_INDEX:,}:"
+                    " not the index of a checkpoint",
                     CHECKPOINT,
                 )
             self.n_shards, self.variables = _index(path.read_bytes())
@@ -113,8 +109,8 @@ class TFCheckpointReader:
         variable = self.variables.get(name)
         if variable is None:
             raise UserError(
-                f"{self._file('index')} has no tensor {name}; expected it among its"
-                f" {len(self.variables)}",
+                f"{self._file('index')} has no tensor {name};"
+                f" expected it among its {len(self.variables)}",
                 CHECKPOINT,
             )
         if variable.dtype is None:
@@ -127,15 +123,15 @@ class TFCheckpointReader:
             there = path.stat().st_size
             if variable.offset + variable.size > there:
                 raise UserError(
-                    f"{path} ends before {name}: it has {there:,} bytes, expected"
-                    f" {variable.offset + variable.size:,}; download it again",
+                    f"{path} ends before {name}: it has {there:,} bytes,"
+                    f" expected {variable.offset + variable.size:,}; download it again",
                     CHECKPOINT,
                 )
             raw = np.fromfile(path, np.uint8, variable.size, offset=variable.offset)
         except OSError as e:
             raise UserError(
-                f"cannot read {name} from {path}: {e.strerror}; expected the data of the"
-                " checkpoint",
+                f"cannot read {name} from {path}: {e.strerror};"
+                " expected the data of the checkpoint",
                 CHECKPOINT,
             ) from e
         if len(raw) != variable.size or masked(crc32c(raw)) != variable.checksum:
@@ -188,8 +184,8 @@ def _variable(name: str, value: bytes, n_shards: int) -> Variable:
         raise ValueError(f"{name} is in data file {variable.shard} of {n_shards}")
     if dtype is not None and variable.size != math.prod(shape) * dtype.itemsize:
         raise ValueError(
-            f"{name} has {variable.size:,} bytes, but {shape} of {dtype} is"
-            f" {math.prod(shape) * dtype.itemsize:,}"
+            f"{name} has {variable.size:,} bytes,"
+            f" but {shape} of {dtype} is {math.prod(shape) * dtype.itemsize:,}"
         )
     return variable
 

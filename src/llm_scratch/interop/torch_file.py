@@ -27,10 +27,8 @@ from llm_scratch.storage.safe_parse import first_duplicate_key
 
 SAFE_SINCE = (2, 10)
 """First torch version whose weights-only loader is safe (CVE-2025-32434, CVE-2026-24747)."""
-MAX_TABLE, MAX_MEMBERS = (
-    4 << 20,
-    10_000,
-)  # bytes of a zip's table of contents, and rows in it; GPT-2 XL: 60 kB, 600
+# bytes of a zip's table of contents, and rows in it; GPT-2 XL: 60 kB, 600
+MAX_TABLE, MAX_MEMBERS = 4 << 20, 10_000
 WRAPPERS = frozenset({"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 """Name components added by torch.compile, DDP, FSDP and activation checkpointing, at any depth."""
 FIX = "save only its state_dict, or convert it to safetensors on a machine that trusts it"
@@ -45,13 +43,10 @@ def read_torch(path: Path) -> Any:
     check_version(torch.__version__, path)
     try:
         _check_zip(path)
-        with (
-            torch.sparse.check_sparse_tensor_invariants(),
-            warnings.catch_warnings(),
-        ):  # torch does not check them by default
-            warnings.filterwarnings(
-                "ignore", "Validating sparse tensor invariants"
-            )  # torch 2.15 warns about its cost
+        # torch does not check them by default
+        with torch.sparse.check_sparse_tensor_invariants(), warnings.catch_warnings():
+            # torch 2.15 warns about its cost
+            warnings.filterwarnings("ignore", "Validating sparse tensor invariants")
             return torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
@@ -82,8 +77,8 @@ def check_version(version: str, path: Path) -> None:
     if tuple(int(part) for part in version.split(".")[:2]) < SAFE_SINCE:
         need = ".".join(map(str, SAFE_SINCE))
         raise UserError(
-            f"{path}: torch {version} can be made to execute code in .pth and .pt files; "
-            f"update it with pip install -U 'torch>={need}', or use a safetensors file",
+            f"{path}: torch {version} can be made to execute code in .pth and .pt files;"
+            f" update it with pip install -U 'torch>={need}', or use a safetensors file",
             CHECKPOINT,
         )
 

@@ -179,8 +179,8 @@ def assemble(
                 )
         elif not torch.equal(tensor, tied.to(tensor.dtype)):
             raise UserError(
-                f"{file}: {mapped.theirs} differs from the token embedding, but"
-                f" {origin.config_file} ties them",
+                f"{file}: {mapped.theirs} differs from the token embedding,"
+                f" but {origin.config_file} ties them",
                 CHECKPOINT,
             )
     return model
@@ -284,9 +284,8 @@ def set_parameters(model: LanguageModel, tensors: Mapping[str, Tensor]) -> None:
     tied = model.head_is_tied
     for name, tensor in tensors.items():
         values = tensor.to(torch.float32).contiguous()
-        if (
-            values.untyped_storage().nbytes() > values.nbytes
-        ):  # a view would keep all of its storage alive
+        # a view would keep all of its storage alive
+        if values.untyped_storage().nbytes() > values.nbytes:
             values = values.clone()
         module, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(module), leaf, nn.Parameter(values))

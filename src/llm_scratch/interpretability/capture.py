@@ -18,8 +18,7 @@ reads and adds to:
     blocks.0.hook_attn_out                what attention adds: the heads and a bias, [B, T, C]
     blocks.0.hook_resid_mid               hook_resid_pre + hook_attn_out, [B, T, C]
     blocks.0.ln2.hook_normalized          what the feed-forward network reads, [B, T, C]
-    blocks.0.mlp.hook_pre, _post          its hidden layer before and after the activation, [B, T,
-                                          F]
+    blocks.0.mlp.hook_pre, _post          its hidden layer around the activation, [B, T, F]
     blocks.0.hook_mlp_out                 what it adds, [B, T, C]
     blocks.0.hook_resid_post              residual stream after block 0, [B, T, C]
     ln_final.hook_normalized              what the output head reads, [B, T, C]
@@ -126,8 +125,8 @@ def patch(model: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None]:
             for name in match_names(list(all_points), [pattern]):
                 if not all_points[name].editable:
                     raise UserError(
-                        f"{name}: computed from other activations, so it cannot be changed; change"
-                        " one of those"
+                        f"{name}: computed from other activations, so it cannot be changed;"
+                        " change one of those"
                     )
                 stack.callback(all_points[name].attach(edit))
         yield
@@ -184,8 +183,8 @@ def points(model: Any) -> dict[str, Point]:
         hasattr(block, "att") for block in model.trf_blocks
     ):
         raise UserError(
-            "activations cannot be captured: the model has no `trf_blocks` with `att` in each; name"
-            " its modules so"
+            "activations cannot be captured: the model has no `trf_blocks` with `att` in each;"
+            " name its modules so"
         )
     found = {"hook_embed": _output(model.tok_emb)}
     if hasattr(model, "pos_emb"):

@@ -81,9 +81,8 @@ def fit_jacobian_lens(
 
 def _summed_jacobians(model: Any, rows: list[Tensor], skip: int) -> Tensor:
     """The sum over the valid positions of some texts, [L + 1, C, C]; see `fit_jacobian_lens`."""
-    ids = pad_sequence(rows, batch_first=True).to(
-        device_of(model)
-    )  # [B, T]; no token sees the padding after it
+    # no token sees the padding after it
+    ids = pad_sequence(rows, batch_first=True).to(device_of(model))  # [B, T]
     lengths = torch.tensor([len(row) for row in rows], device=ids.device)
     position = torch.arange(ids.shape[1], device=ids.device)
     valid = (position >= skip) & (position < lengths[:, None] - 1)  # [B, T]

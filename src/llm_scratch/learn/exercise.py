@@ -177,8 +177,8 @@ def _general(got: list[_Outcome], expected: list[_Outcome], wrong: list[int]) ->
         return f"the answer is {_kind(value)}, and {_kind(want)} is expected"
     if isinstance(value, (list, tuple)) and len(value) != len(want):
         return (
-            f"the answer has {len(value)} entries, which is too"
-            f" {'many' if len(value) > len(want) else 'few'}"
+            f"the answer has {len(value)} entries,"
+            f" which is too {'many' if len(value) > len(want) else 'few'}"
         )
     if len(wrong) < len(got):
         return "not yet: right for some inputs and wrong for others; look for a special case"

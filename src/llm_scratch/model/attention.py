@@ -152,8 +152,8 @@ class MultiHeadAttention(nn.Module):
         super().__init__()
         if d_out % num_heads:
             raise ValueError(
-                f"attention: d_out={d_out} is not a multiple of num_heads={num_heads}; change one"
-                " of them"
+                f"attention: d_out={d_out} is not a multiple of num_heads={num_heads};"
+                " change one of them"
             )
         self.num_heads = num_heads
         self.head_dim = d_out // num_heads

@@ -74,9 +74,8 @@ class WrittenInt4:
 
     def __init__(self, weight: QuantizedWeight) -> None:
         self.scale = weight.scale  # [N, K / 32]
-        digits = (
-            unpack_int4(weight.qweight).long().unflatten(1, (-1, WORDS, DIGITS))
-        )  # [N, K / 32, 4, 8]
+        digits = unpack_int4(weight.qweight).long()  # [N, K]
+        digits = digits.unflatten(1, (-1, WORDS, DIGITS))  # [N, K / 32, 4, 8]
         digits[..., -1] ^= 8  # the highest digit contains the sign bit, so it is stored signed
         places = torch.arange(DIGITS) * 4
         words = (digits << places).sum(-1)  # [N, K / 32, 4], from 0 to 2**32 - 1

@@ -189,8 +189,8 @@ def _check_size(source: str, seconds: float) -> None:
         prepare = f"llm-scratch data prepare {source_argument} --out shards/mine"
         limit = "memory can hold" if large else "can be read in so few --minutes"
         raise UserError(
-            f"the text has {size / 1e9:.2g} GB, more than {limit}; make token shards of it once: "
-            f"`{prepare} --tokenizer bpe`, then `llm-scratch train text shards/mine`",
+            f"the text has {size / 1e9:.2g} GB, more than {limit}; make token shards of it once:"
+            f" `{prepare} --tokenizer bpe`, then `llm-scratch train text shards/mine`",
             DATA,
         )
 
@@ -219,9 +219,8 @@ def _encode(
         else _without_vocab_limit(chooser.config)
     )
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=r"vocab_size=\d+: the text has pairs for"
-        )  # the vocabulary is as large as the text allows
+        # the vocabulary is as large as the text allows
+        warnings.filterwarnings("ignore", message=r"vocab_size=\d+: the text has pairs for")
         corpus = read_corpus(unlimited, tokenizer, documents)
     chooser.config = chooser.with_settings({"model.vocab_size": corpus.tokenizer.n_vocab})
     return corpus
@@ -333,9 +332,8 @@ def _choose_steps(
     seconds = max(1.0, seconds_left() - saves - samples)
     step_seconds = plan.seconds_per_step + STEP_OVERHEAD
     eval_seconds = 0.0
-    for _ in range(
-        2
-    ):  # evaluation time depends on the steps, and the steps on the time that evaluation leaves
+    # evaluation time depends on the steps, and the steps on the time that evaluation leaves
+    for _ in range(2):
         left = max(0.5 * seconds, seconds - eval_seconds)
         decision = rules.choose_steps(left, step_seconds, plan.tokens_per_step, n_train, max_epochs)
         steps = plan.steps if is_fixed else chooser.with_settings(decision.settings).train.steps

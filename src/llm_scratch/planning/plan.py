@@ -35,9 +35,8 @@ from llm_scratch.training.samples import SAMPLE_TOKENS
 Loaders = tuple[TokenLoader, TokenLoader]
 """Training and validation batches of a text."""
 
-HEAP_OVERHEAD = {
-    "cpu": 1.2
-}  # memory of the process over that of tensors: heap fragmentation (benchmarks/plan.py)
+# memory of the process over that of tensors: heap fragmentation (benchmarks/plan.py)
+HEAP_OVERHEAD = {"cpu": 1.2}
 LIBRARIES = {"cpu": 25 * 2**20}  # bytes that the kernels themselves take once they run
 MIN_OTHER_LOAD = (
     0.15  # share of our processors used by other programs, from which a timing is doubtful

@@ -292,8 +292,8 @@ def advice(losses: Sequence[Mapping[str, float]], epochs: float, minutes: float)
     rising = lowest["step"] < 0.7 * last["step"]
     if rising or epochs >= 0.95 * MAX_EPOCHS:
         return [
-            f"more text: it has read this one {epochs:.0f} times, and longer training would only"
-            " repeat it"
+            f"more text: it has read this one {epochs:.0f} times,"
+            " and longer training would only repeat it"
         ]
     if epochs > 10 and gap > 0.25 * last["val_loss"]:
         return [

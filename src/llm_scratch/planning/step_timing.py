@@ -81,8 +81,8 @@ def estimate_step_time(
     whole = StepCost(*(L * a + V * max(b - a, 0.0) for a, b in zip(layer, one)))
     scale = cfg.batch_size / rows
     method = (
-        f"1 and 2 of {L} layers, {rows} of {cfg.batch_size} rows, {part.model.vocab_size:,} of"
-        f" {config.model.vocab_size:,} tokens"
+        f"1 and 2 of {L} layers, {rows} of {cfg.batch_size} rows,"
+        f" {part.model.vocab_size:,} of {config.model.vocab_size:,} tokens"
     )
     return StepTiming(
         scale * whole.forward_backward + whole.optimizer_step, scale * whole.evaluation, method

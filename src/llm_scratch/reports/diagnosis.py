@@ -40,8 +40,8 @@ def first_loss(curve: Curve) -> Finding | None:
     model = curve.config.model
     uniform = math.log(model.vocab_size)
     evidence = (
-        f"{initial:.2f} nats before training; chance level is ln {model.vocab_size:,} ="
-        f" {uniform:.2f}"
+        f"{initial:.2f} nats before training;"
+        f" chance level is ln {model.vocab_size:,} = {uniform:.2f}"
     )
     if initial > uniform + 1:
         tied = model.get("tie_embeddings") and model.get("init") == "torch"
@@ -50,8 +50,8 @@ def first_loss(curve: Curve) -> Finding | None:
         return Finding("problem", "the initial weights are too large", evidence, f"{cause}{flag}")
     if initial < uniform - 1:
         advice = (
-            "Expected for pretrained weights; otherwise check whether the inputs reveal the"
-            " targets."
+            "Expected for pretrained weights;"
+            " otherwise check whether the inputs reveal the targets."
         )
         return Finding("warning", "the initial loss is below chance level", evidence, advice)
     return Finding("ok", "the initial loss is at chance level", evidence)
@@ -137,8 +137,8 @@ def _jump_finding(curve: Curve, advice: str) -> Finding | None:
         at = val_jumps[0]
         before, jump = curve.val_loss[at - 1 : at + 1]
         evidence = (
-            f"validation loss {before:.2f} at one evaluation and {jump:.2f} at the next, step"
-            f" {curve.eval_steps[at]:,.0f}"
+            f"validation loss {before:.2f} at one evaluation and {jump:.2f} at the next,"
+            f" step {curve.eval_steps[at]:,.0f}"
         )
         return Finding("warning", "the validation loss jumps occasionally", evidence, again)
     return None
@@ -175,8 +175,8 @@ def warmup(curve: Curve) -> Finding | None:
     if highest <= first + max(0.3, 0.05 * first):
         return Finding("ok", "the start is stable", evidence)
     advice = (
-        f"Try --train.warmup-steps {max(20, 2 * steps, curve.last_step // 20)}; if that does not"
-        " help, a lower --train.lr."
+        f"Try --train.warmup-steps {max(20, 2 * steps, curve.last_step // 20)};"
+        " if that does not help, a lower --train.lr."
     )
     return Finding(
         "problem", "the start is unstable" if steps else "warmup is missing", evidence, advice
@@ -190,8 +190,8 @@ def progress(curve: Curve) -> Finding | None:
     end = float(curve.smooth[-1])
     rate = float(np.nanmax(curve.rate))
     evidence = (
-        f"{first:.2f} nats at first, {end:.2f} after {curve.last_step:,} steps with lr up to"
-        f" {rate:.3g}"
+        f"{first:.2f} nats at first,"
+        f" {end:.2f} after {curve.last_step:,} steps with lr up to {rate:.3g}"
     )
     if end > 0.97 * first:
         if np.nanmedian(curve.norm) < 1e-6:
@@ -214,12 +214,12 @@ def overfitting(curve: Curve) -> Finding | None:
             continue
         step = curve.eval_steps[i]
         evidence = (
-            f"validation loss {val[i]:.2f} at step {step:,.0f}, {val[-1]:.2f} at the end; training"
-            f" loss {train[i]:.2f} and {train[-1]:.2f}"
+            f"validation loss {val[i]:.2f} at step {step:,.0f}, {val[-1]:.2f} at the end;"
+            f" training loss {train[i]:.2f} and {train[-1]:.2f}"
         )
         advice = (
-            "The `best` checkpoint is from before. Try more text, fewer steps, a smaller model or a"
-            " higher --model.drop-rate."
+            "The `best` checkpoint is from before."
+            " Try more text, fewer steps, a smaller model or a higher --model.drop-rate."
         )
         effect = (
             "the validation loss rises"
@@ -248,9 +248,8 @@ def undertrained(curve: Curve) -> Finding | None:
     before = float(np.interp(0.75 * steps[-1], steps, loss))
     end = float(loss[-1])
     evidence = f"{before:.2f} to {end:.2f} in the last quarter, {end / before - 1:+.0%}"
-    decayed = curve.rate.size and curve.rate[-1] < 0.2 * np.nanmax(
-        curve.rate
-    )  # a falling rate lowers the loss by itself
+    # a falling rate lowers the loss by itself
+    decayed = curve.rate.size and curve.rate[-1] < 0.2 * np.nanmax(curve.rate)
     if end < (0.9 if decayed else 0.95) * before:
         return Finding(
             "warning",
@@ -274,8 +273,8 @@ def data(curve: Curve) -> Finding | None:
     )
     if epochs > 3 and text < 0.1 * n_params:
         advice = (
-            "Try more text, a smaller model (--model.n-layers, --model.emb-dim), or pretrained"
-            " weights (--from)."
+            "Try more text, a smaller model (--model.n-layers, --model.emb-dim),"
+            " or pretrained weights (--from)."
         )
         return Finding("warning", "the text is small for this model", evidence, advice)
     return Finding("ok", "the text is large enough for this model", evidence)
@@ -353,8 +352,8 @@ def skill_levels(curve: Curve) -> Finding | None:
         )
         return Finding("ok", "every skill is above chance", evidence)
     advice = (
-        f"Try --train.steps {2 * curve.last_step}, or a larger model: skills appear later than"
-        " fluent sentences."
+        f"Try --train.steps {2 * curve.last_step}, or a larger model:"
+        " skills appear later than fluent sentences."
     )
     parts = [f"below chance: {', '.join(below)}"] * bool(below) + [
         f"no better: {', '.join(undecided)}"

@@ -112,15 +112,15 @@ def _state_note(report: RunReport) -> str:
     resume = shell_command("train", "--resume", path)
     if report.state == "quantized":
         return (
-            "This model was not trained in this form, so it has no loss curve, samples or training"
-            " settings."
+            "This model was not trained in this form, so it has no loss curve,"
+            " samples or training settings."
         )
     if report.state == "imported":
         return "This model was not trained here, so it has no loss curve and no samples."
     if report.state == "running":
         return (
-            f"This page shows the first {report.step:,} of {steps} steps. Write it again when"
-            " training is done."
+            f"This page shows the first {report.step:,} of {steps} steps."
+            " Write it again when training is done."
         )
     if report.state == "stopped":
         saved = (
@@ -129,8 +129,8 @@ def _state_note(report: RunReport) -> str:
             else "; no checkpoint was saved"
         )
         return (
-            f"Training was stopped or killed at step {report.step:,} of {steps}{saved}. Resume it"
-            f" with: {resume}"
+            f"Training was stopped or killed at step {report.step:,} of {steps}{saved}."
+            f" Resume it with: {resume}"
         )
     if report.state == "diverged":
         return f"Losses or weights were not finite after step {report.step:,} of {steps}."
@@ -192,8 +192,8 @@ def _loss(report: RunReport) -> Html:
     ]
     n_vocab = report.run.config.model.vocab_size
     caption = (
-        f"Nats per token. Chance level for {n_vocab:,} tokens is ln {n_vocab:,} ="
-        f" {math.log(n_vocab):.2f}."
+        "Nats per token."
+        f" Chance level for {n_vocab:,} tokens is ln {n_vocab:,} = {math.log(n_vocab):.2f}."
     )
     figure = element("figure", *charts, legend(report.lines), element("figcaption", caption))
     return element("section", title, figure, _evaluations(report))

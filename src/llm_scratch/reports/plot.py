@@ -36,11 +36,8 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = (
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 LOSSES = "val_loss", "train_loss", "loss"  # validation, training, a single batch; nats per token
 DASHED = (0, (4, 2))
-FORMATS = {
-    "pdf": {"CreationDate": None},
-    "png": {},
-    "svg": {"Date": None},
-}  # no dates: the same run gives the same file
+# no dates: the same run gives the same file
+FORMATS = {"pdf": {"CreationDate": None}, "png": {}, "svg": {"Date": None}}
 
 
 def series(rows: Iterable[Row], x: str, y: str) -> np.ndarray:
@@ -66,8 +63,8 @@ def loss_figure(
     """
     if not any(series(rows, x, y).size for rows in runs.values() for y in LOSSES):
         raise UserError(
-            f"no loss to draw yet in {', '.join(runs) or 'no run'}; let the run reach its first"
-            " evaluation",
+            f"no loss to draw yet in {', '.join(runs) or 'no run'};"
+            " let the run reach its first evaluation",
             DATA,
         )
     scale = _tokens_per(x, runs.values())
@@ -307,6 +304,6 @@ class LossPlot(Callback):
             if error is None:  # else that error is the more important one
                 problem = describe_error(e, named=True)
                 self._warn(
-                    f"cannot draw the loss plot ({problem}); `llm-scratch plot {folder}` draws it"
-                    " later"
+                    f"cannot draw the loss plot ({problem});"
+                    f" `llm-scratch plot {folder}` draws it later"
                 )

@@ -66,9 +66,8 @@ class Playground:
         self, library: ModelLibrary, texts: Sequence[str], curve: Sequence[Mapping[str, Any]] = ()
     ) -> None:
         self.library, self.texts, self.curve = library, list(texts), list(curve)
-        self._lock = (
-            threading.Lock()
-        )  # of the models: an ablation is in the model itself while it computes
+        # of the models: an ablation is in the model itself while it computes
+        self._lock = threading.Lock()
         self._slow_lock = threading.Lock()  # of work that takes seconds, on a copy of a model
         self._answers_lock = threading.Lock()
         self._answers: OrderedDict[bytes, bytes] = OrderedDict()
@@ -316,8 +315,8 @@ def open_playground(
     """
     if host not in ("127.0.0.1", "::1", "localhost"):
         raise UserError(
-            f"--host {host}: other machines could reach it; use 127.0.0.1, or forward the port: ssh"
-            f" -L {port}:127.0.0.1:{port}"
+            f"--host {host}: other machines could reach it;"
+            f" use 127.0.0.1, or forward the port: ssh -L {port}:127.0.0.1:{port}"
         )
     playground = Playground(ModelLibrary(sources, snapshots), texts, curve)
     address = ("127.0.0.1" if host == "localhost" else host, port)

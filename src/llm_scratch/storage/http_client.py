@@ -63,9 +63,8 @@ def open_range(
         RequestError: any other response, or no connection.
     """
     headers = {"User-Agent": "llm-scratch"} | ({"Range": f"bytes={start}-"} if start else {})
-    if start and etags.get(url, "").startswith(
-        '"'
-    ):  # not W/"...": a weak tag does not guarantee equal bytes
+    # not W/"...": a weak tag does not guarantee equal bytes
+    if start and etags.get(url, "").startswith('"'):
         headers["If-Range"] = etags[url]
     try:
         check_address(url)
@@ -103,9 +102,8 @@ def read_chunk(response: http.client.HTTPResponse) -> bytes:
     """Read the available bytes, at most a chunk; b"" at the end."""
     try:
         return response.read1(CHUNK)
-    except (
-        http.client.IncompleteRead
-    ) as e:  # newer versions of Python raise where older ones return b""
+    except http.client.IncompleteRead as e:
+        # newer versions of Python raise where older ones return b""
         return e.partial
     except (OSError, http.client.HTTPException, ValueError) as e:
         raise RequestError(_describe(e)) from e

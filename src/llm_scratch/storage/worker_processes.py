@@ -47,11 +47,8 @@ def worker_pool(
         pool = ProcessPoolExecutor(
             workers, multiprocessing.get_context("spawn"), initializer, initargs
         )
-    except (
-        OSError,
-        ImportError,
-        NotImplementedError,
-    ) as e:  # no semaphores, for example without /dev/shm
+    except (OSError, ImportError, NotImplementedError) as e:
+        # no semaphores, for example without /dev/shm
         _warn(describe_error(e, named=True))
         yield None
         return
@@ -64,8 +61,8 @@ def worker_pool(
     except BrokenProcessPool as e:
         pool.shutdown()  # waits for the exit codes
         raise UserError(
-            f"a worker {exit_description(processes)}; run the same command with fewer workers to"
-            " resume",
+            f"a worker {exit_description(processes)};"
+            " run the same command with fewer workers to resume",
             RESOURCES,
         ) from e
     finally:

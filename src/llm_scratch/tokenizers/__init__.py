@@ -82,8 +82,8 @@ def _chars(texts: Iterable[str], vocab_size: int | None = None) -> Tokenizer:
     tokenizer = CharTokenizer.train(texts)
     if vocab_size not in (None, tokenizer.n_vocab):
         raise UserError(
-            f"vocab_size={vocab_size}: no effect with chars, whose size for this text is"
-            f" {tokenizer.n_vocab}; remove it"
+            f"vocab_size={vocab_size}:"
+            f" no effect with chars, whose size for this text is {tokenizer.n_vocab}; remove it"
         )
     return tokenizer
 
@@ -95,8 +95,8 @@ def _bpe(texts: Iterable[str], vocab_size: int | None = None) -> Tokenizer:
 def _gpt2(texts: Iterable[str] = (), vocab_size: int | None = None) -> Tokenizer:
     if vocab_size not in (None, N_VOCAB):
         raise UserError(
-            f"vocab_size={vocab_size}: no effect with gpt2, which has {N_VOCAB} tokens; remove it,"
-            " or use bpe"
+            f"vocab_size={vocab_size}: no effect with gpt2, which has {N_VOCAB} tokens;"
+            " remove it, or use bpe"
         )
     return load_gpt2()
 

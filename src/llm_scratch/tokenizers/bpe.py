@@ -78,8 +78,8 @@ class ByteBPE:
         self._bytes.update({i: special.encode() for special, i in special_tokens.items()})
         if len(self._bytes) != len(symbol) + len(special_tokens):
             raise UserError(
-                f"{len(symbol) + len(special_tokens)} tokens have only {len(self._bytes)} ids; give"
-                " each its own",
+                f"{len(symbol) + len(special_tokens)} tokens have only {len(self._bytes)} ids;"
+                " give each its own",
                 DATA,
             )
         self.clear_cache()
@@ -115,8 +115,8 @@ class ByteBPE:
         )
         if (made := least + len(merges)) < vocab_size:
             warnings.warn(
-                f"vocab_size={vocab_size}: the text has pairs for only {made} tokens; use more"
-                " text",
+                f"vocab_size={vocab_size}: the text has pairs for only {made} tokens;"
+                " use more text",
                 stacklevel=2,
             )
         return cls(merges, special_tokens=special_tokens, pattern=pattern, name=f"bpe-{made}")
@@ -170,8 +170,8 @@ class ByteBPE:
         """The id of `<|endoftext|>`."""
         if END_OF_TEXT not in self.special_tokens:
             raise UserError(
-                f"this tokenizer has no {END_OF_TEXT}; train it with"
-                f" special_tokens=({END_OF_TEXT!r},)",
+                f"this tokenizer has no {END_OF_TEXT};"
+                f" train it with special_tokens=({END_OF_TEXT!r},)",
                 DATA,
             )
         return self.special_tokens[END_OF_TEXT]
@@ -212,9 +212,8 @@ class ByteBPE:
             return self._encode_in_python(text)
         try:
             return self._engine.encode_ordinary(text)
-        except (
-            BaseException
-        ) as panic:  # Rust's own kind: with some patterns the engine overflows on a very long piece
+        except BaseException as panic:
+            # Rust's own kind: with some patterns the engine overflows on a very long piece
             if type(panic).__name__ != "PanicException":
                 raise
             return self._encode_in_python(text)
@@ -334,8 +333,8 @@ class ByteBPE:
             )
         except ValueError as e:
             raise UserError(
-                f"tiktoken cannot parse the pattern {pattern!r}: {describe_error(e)}; use syntax"
-                " that regex and tiktoken share"
+                f"tiktoken cannot parse the pattern {pattern!r}: {describe_error(e)};"
+                " use syntax that regex and tiktoken share"
             ) from None
 
     def __getstate__(self) -> dict[str, Any]:

@@ -89,8 +89,8 @@ def _check_plain(
     prefix_id(data, path)
     if plain := [token["content"] for token in added if not token.get("special")]:
         raise bad_vocabulary(
-            f"{path} has added tokens that are not special, such as {plain[0]!r}; these are not"
-            " supported"
+            f"{path} has added tokens that are not special, such as {plain[0]!r};"
+            " these are not supported"
         )
 
 
@@ -186,8 +186,8 @@ def from_ranks(encoding: tiktoken.Encoding) -> dict[str, Any]:
         pair = merge_piece(symbols(token), vocabulary.joined, vocabulary.pair_of)
         if len(pair) != 2:
             raise bad_vocabulary(
-                f"the token {printable(token)!r} of {encoding.name!r} is not a pair of earlier"
-                " tokens"
+                f"the token {printable(token)!r} of {encoding.name!r} is not a pair"
+                " of earlier tokens"
             )
         vocabulary.add(tokens[ord(pair[0])], tokens[ord(pair[1])])
         tokens.append(token)
@@ -311,8 +311,8 @@ def _pattern(pre_tokenizer: Mapping[str, Any], path: Path) -> str:
         ):
             return split["pattern"]["Regex"]
     raise bad_vocabulary(
-        f"{path} has an unsupported pre_tokenizer; supported are ByteLevel, and Split by one Regex"
-        " (Isolated)"
+        f"{path} has an unsupported pre_tokenizer;"
+        " supported are ByteLevel, and Split by one Regex (Isolated)"
     )
 
 

@@ -12,8 +12,8 @@ that recounts):
 4. A heap returns the most frequent pair. Decreased counts are not updated in the heap; a stale
    entry is corrected when it reaches the top. Counts never increase: new pairs contain the new
    token.
-5. A very long word is a `Chain` of tokens:
-   a merge touches the positions of its pair, not the whole word.
+5. A very long word is a `Chain` of tokens: a merge touches the positions of its pair, not the
+   whole word.
 
 Source: Sennrich et al. 2016, https://arxiv.org/abs/1508.07909, algorithm 1; on bytes: GPT-2
 (Radford et al. 2019), section 2.2.
@@ -137,9 +137,8 @@ def _merge(
     Returns the counts of the new pairs.
     """
     left, right = pair[0], pair[1]
-    in_chains: defaultdict[str, list[tuple[int, int]]] = defaultdict(
-        list
-    )  # new pair -> (word, occurrences)
+    # new pair -> (word, occurrences)
+    in_chains: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
     born: defaultdict[str, list[int]] = defaultdict(list)  # new pair -> word of each occurrence
     for i in where.pop(pair):
         parts = words[i].split(pair)

@@ -70,7 +70,7 @@ def from_word_level(data: Mapping[str, Any], path: Path) -> CharTokenizer:
             if expected.items() <= data.items():
                 return tokenizer
     raise UserError(
-        f"{path} is a WordLevel tokenizer, but not of single characters; use byte-level BPE or"
-        " characters",
+        f"{path} is a WordLevel tokenizer, but not of single characters;"
+        " use byte-level BPE or characters",
         DATA,
     )

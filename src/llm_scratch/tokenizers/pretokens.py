@@ -122,9 +122,8 @@ class Splitter:
                 else:
                     buffer = [whole]
                 length = len(buffer[0])
-                full = max(
-                    size, 2 * length
-                )  # search a word longer than a chunk again only once it has doubled
+                # search a word longer than a chunk again only once it has doubled
+                full = max(size, 2 * length)
         if length:
             yield "".join(buffer)
 
@@ -195,11 +194,8 @@ class Splitter:
         return Splitter, (self.pattern,)
 
 
-_KINDS = {
-    r"\p{L}": "\u00aa",
-    r"\p{N}": "\u00bc",
-    r"[^\s\p{L}\p{N}]": "\u00a7",
-}  # character class -> a letter, number or mark that is in every version of Unicode
+# character class -> a letter, number or mark that is in every version of Unicode
+_KINDS = {r"\p{L}": "\u00aa", r"\p{N}": "\u00bc", r"[^\s\p{L}\p{N}]": "\u00a7"}
 _BLOCK = 1024  # code points compared at once
 _compared: set[int] = set()
 _placeholders: dict[int, str] = {}

@@ -31,8 +31,8 @@ def reject_special(text: str, names: Collection[str]) -> None:
     match = special_pattern(names).search(text) if names else None
     if match:
         raise ValueError(
-            f"the text contains the special token {match.group()!r} at character {match.start()}; "
-            "allow it with allowed_special, or encode it as plain text with disallowed_special=()"
+            f"the text contains the special token {match.group()!r} at character {match.start()};"
+            " allow it with allowed_special, or encode it as plain text with disallowed_special=()"
         )
 
 

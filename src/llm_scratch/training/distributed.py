@@ -160,8 +160,8 @@ def init_distributed(device: str | torch.device) -> Iterator[Distributed]:
     where = torch.device(device)
     if size > 1 and where.type not in ("cpu", "cuda"):
         raise UserError(
-            f"several processes cannot train together on {where.type}; use --device cpu, or one"
-            " process"
+            f"several processes cannot train together on {where.type};"
+            " use --device cpu, or one process"
         )
     if size > 1 and where.type == "cuda" and where.index is None:
         where = torch.device("cuda", here.local_rank)
@@ -186,9 +186,8 @@ def init_distributed(device: str | torch.device) -> Iterator[Distributed]:
             f" ({describe_error(e)})",
             code=LOST_PROCESS,
         ) from e
-    if (
-        outermost
-    ):  # not after an error: other ranks may be gone, and leaving the group would wait for them
+    # not after an error: other ranks may be gone, and leaving the group would wait for them
+    if outermost:
         with suppress(RuntimeError):  # the work is done, whatever happened to the other ranks since
             distributed.destroy_process_group()
 

@@ -46,8 +46,8 @@ class LaunchedRank:
             return f"processes: {self.size}, as torchrun started them; rank 0 writes the run"
         if self.leftover:
             return (
-                f"warning: {self.leftover} is ignored: WORLD_SIZE is not above 1, so this is the"
-                " only process"
+                f"warning: {self.leftover} is ignored:"
+                " WORLD_SIZE is not above 1, so this is the only process"
             )
         return ""
 

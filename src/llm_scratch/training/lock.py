@@ -45,8 +45,8 @@ class RunLock:
         """
         if not self.exists():
             raise UserError(
-                f"{self.folder}: removed or moved during training; checkpoints cannot be saved from"
-                " now on",
+                f"{self.folder}: removed or moved during training;"
+                " checkpoints cannot be saved from now on",
                 RESOURCES,
             )
 
@@ -123,14 +123,14 @@ def _take(folder: Path, warn: Callable[[str], None]) -> RunLock:
             os.close(descriptor)
             who = _holder(folder / NAME)
             raise UserError(
-                f"{folder} is in use: {who} trains there; wait for it, stop it, or choose another"
-                " --out",
+                f"{folder} is in use: {who} trains there;"
+                " wait for it, stop it, or choose another --out",
                 CHECKPOINT,
             ) from None
         except OSError:
             warn(
-                f"{folder}: file locking is not supported here; make sure that no other process"
-                " trains in this folder"
+                f"{folder}: file locking is not supported here;"
+                " make sure that no other process trains in this folder"
             )
         if lock.exists():
             return lock

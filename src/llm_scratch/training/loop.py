@@ -170,9 +170,8 @@ def _train(run: Trainer, callbacks: Callbacks, writer: CheckpointWriter, stop: S
         if decision is Decision.ROLLBACK:
             _roll_back(run, callbacks, writer)
         signum = signum or run.distributed.all_reduce_max(stop.signum)  # a later signal: next step
-        if (
-            run.in_flight or decision is Decision.ROLLBACK
-        ):  # evaluate, sample and save only with no step in flight
+        # evaluate, sample and save only with no step in flight
+        if run.in_flight or decision is Decision.ROLLBACK:
             continue
 
         is_last = run.step == run.steps
@@ -199,8 +198,8 @@ def _train(run: Trainer, callbacks: Callbacks, writer: CheckpointWriter, stop: S
             _save(run, writer, is_last=ends)
         if signum and not is_last:
             raise UserError(
-                f"stopped at step {run.step}, saved in {run.folder}; run the same command to"
-                " resume",
+                f"stopped at step {run.step}, saved in {run.folder};"
+                " run the same command to resume",
                 128 + signum,
             )
 
@@ -215,8 +214,8 @@ def _step(run: Trainer, callbacks: Callbacks, until: int) -> Decision:
     else:
         _log(run, callbacks, row)
         callbacks.warn(
-            f"step {run.step} was skipped: {describe_bad_step(row)} ({run.recovery.counts.skipped}"
-            " skipped so far)"
+            f"step {run.step} was skipped:"
+            f" {describe_bad_step(row)} ({run.recovery.counts.skipped} skipped so far)"
         )
     return decision
 
@@ -268,8 +267,8 @@ def _sample(run: Trainer, callbacks: Callbacks) -> None:
     except Exception as e:
         problem = describe_error(e, named=True)
         callbacks.warn(
-            f"no sample at step {run.step} ({problem}); `llm-scratch generate {run.folder}`"
-            " generates one"
+            f"no sample at step {run.step} ({problem});"
+            f" `llm-scratch generate {run.folder}` generates one"
         )
         return
     callbacks.emit(Callback.sampled, run, text)
@@ -286,8 +285,8 @@ def _sample_prompt(run: Trainer, callbacks: Callbacks) -> str:
         return cfg.prompt
     if run.data.tokenizer is None:
         raise UserError(
-            "train.sample_every: samples need a tokenizer; pass tokenizer=, or set"
-            " train.sample_every to 0"
+            "train.sample_every: samples need a tokenizer;"
+            " pass tokenizer=, or set train.sample_every to 0"
         )
     prompt, problem = choose_prompt(
         run.model, run.data.tokenizer, cfg.prompt, run.data.first_tokens

@@ -32,10 +32,8 @@ from llm_scratch.model.layers import GELU
 from llm_scratch.training.precision import Precision, choose_precision, precision_of_run
 
 COMPILE_SECONDS = 60.0  # approximate time of torch.compile for a GPT
-COMPILE_SAVING = {
-    "cpu": 0.0,
-    "cuda": 0.3,
-}  # share of a step that it saves; on CPUs steps became 0 to 20% longer
+# share of a step that it saves; on CPUs steps became 0 to 20% longer
+COMPILE_SAVING = {"cpu": 0.0, "cuda": 0.3}
 TYPICAL_MFU = 0.4  # share of the matmul rate that an ordinary step reaches
 AS_STORED = "as in the run's checkpoint"
 REQUESTED = "as requested"

@@ -115,7 +115,7 @@ class Muon(torch.optim.Optimizer):
         for shape, same in by_shape.items():  # one batched product for equal shapes
             ahead = torch.stack(
                 [full_tensor(self._nesterov(p, group["momentum"], skip)) for p in same]
-            )  # unsharded
+            )
             scale = group["lr"] * max(1, shape[0] / shape[1]) ** 0.5
             for p, direction in zip(same, orthogonalize(ahead)):
                 new = p.mul(1 - group["lr"] * group["weight_decay"]).add_(

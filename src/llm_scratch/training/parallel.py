@@ -64,9 +64,8 @@ def parallelize(
         checkpoint_activations(model_with_loss.model)
     if distributed.size == 1:
         return model_with_loss
-    choices = distributed.broadcast(
-        model_with_loss.choices()
-    )  # timings on other ranks may choose differently
+    # timings on other ranks may choose differently
+    choices = distributed.broadcast(model_with_loss.choices())
     if not distributed.is_main:
         model_with_loss.restore_choices(choices, SystemConfig(), distributed.device)
     for part in model_with_loss.modules():

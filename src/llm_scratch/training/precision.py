@@ -55,8 +55,8 @@ def choose_precision(
     """
     if wanted == "bfloat16" and not can_multiply_bfloat16(device):
         raise UserError(
-            f"--system.precision bfloat16: {device} does not multiply in bfloat16 here; use auto or"
-            " float32"
+            f"--system.precision bfloat16: {device} does not multiply in bfloat16 here;"
+            " use auto or float32"
         )
     if wanted != "auto":
         return Precision(wanted, "as requested")
@@ -83,9 +83,8 @@ def can_multiply_bfloat16(device: torch.device) -> bool:
     x = torch.ones(2, 2, device=device)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # older systems warn and stay in float32, which the dtype shows
+            # older systems warn and stay in float32, which the dtype shows
+            warnings.simplefilter("ignore")
             with Precision("bfloat16", "").products(device):
                 return F.linear(x, x).dtype == torch.bfloat16
     except (RuntimeError, TypeError):
@@ -102,9 +101,8 @@ def bfloat16_speedup(emb_dim: int, device: torch.device) -> float:
     if device.type == "cpu":
         select_matmul_backend()
     rows = 512 if device.type == "cpu" else 8192
-    x, weight = (
-        torch.full((n, emb_dim), 0.5, device=device) for n in (rows, 4 * emb_dim)
-    )  # [N, C], [F, C]
+    x = torch.full((rows, emb_dim), 0.5, device=device)  # [N, C]
+    weight = torch.full((4 * emb_dim, emb_dim), 0.5, device=device)  # [F, C]
     with one_thread() if device.type == "cpu" else nullcontext():
         float32 = min(repeat_timings(lambda: F.linear(x, weight), device, 0.15))
         bfloat16 = min(

@@ -143,8 +143,8 @@ class Recovery:
         )
         cause = _cause(before, failed_at)
         return (
-            f"{cause}: rolled back to step {step}, skipping the {batches} batches since (rollback"
-            f" {rollbacks} of {MAX_ROLLBACKS})"
+            f"{cause}: rolled back to step {step},"
+            f" skipping the {batches} batches since (rollback {rollbacks} of {MAX_ROLLBACKS})"
         )
 
     def forget_losses(self) -> None:
@@ -165,8 +165,8 @@ class Recovery:
 def diverged(counts: RecoveryState, failed_at: int, reason: str) -> UserError:
     """The error of a run that cannot roll back after bad steps (exit code 5)."""
     return UserError(
-        f"{_cause(counts, failed_at)}, and {reason}: training diverged; the last checkpoint is"
-        f" unchanged. {ADVICE}",
+        f"{_cause(counts, failed_at)}, and {reason}: training diverged;"
+        f" the last checkpoint is unchanged. {ADVICE}",
         DIVERGED,
     )
 
@@ -174,8 +174,8 @@ def diverged(counts: RecoveryState, failed_at: int, reason: str) -> UserError:
 def _cause(counts: RecoveryState, failed_at: int) -> str:
     first_bad = failed_at - counts.consecutive_bad + 1
     return (
-        f"steps {first_bad} to {failed_at} were bad (loss or gradient not finite, or far above the"
-        " usual)"
+        f"steps {first_bad} to {failed_at} were bad (loss or gradient not finite,"
+        " or far above the usual)"
     )
 
 

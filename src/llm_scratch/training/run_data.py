@@ -130,9 +130,8 @@ def tokenizer_of_run(config: RunConfig, folder: Path) -> Tokenizer | None:
     saved = newest_without_weights(folder)
     if saved is None or config.data.tokenizer == "gpt2" or config.data.source.startswith("shards:"):
         return None
-    with suppress(
-        UserError
-    ):  # a tokenizer class that is not registered: it is trained again from the same text
+    # a tokenizer class that is not registered: it is trained again from the same text
+    with suppress(UserError):
         return load_tokenizer(saved[0])
     return None
 

@@ -31,8 +31,8 @@ def check_same_run(folder: Path, old: RunConfig, new: RunConfig) -> None:
     )
     if differs := difference(old, same_length):
         raise UserError(
-            f"{folder} has a run with other settings ({differs}); choose another --out, or --fresh"
-            " --force, which deletes it",
+            f"{folder} has a run with other settings ({differs});"
+            " choose another --out, or --fresh --force, which deletes it",
             CHECKPOINT,
         )
     check_length(folder, old.train, new.train)
@@ -48,8 +48,8 @@ def check_length(folder: Path, old: TrainConfig, new: TrainConfig) -> None:
     """
     if old.epochs is not None and old.epochs == new.epochs and old.steps != new.steps:
         raise UserError(
-            f"{folder} is a run of {old.epochs} epochs, so --train.steps has no effect; use a"
-            " larger --train.epochs to extend it",
+            f"{folder} is a run of {old.epochs} epochs, so --train.steps has no effect;"
+            " use a larger --train.epochs to extend it",
             CHECKPOINT,
         )
     if (old.epochs is None) != (new.epochs is None):
@@ -75,8 +75,8 @@ def difference(old: RunConfig, new: RunConfig) -> str:
     """
     if old.init_from != new.init_from:
         return (
-            f"it starts from {old.init_from or 'random weights'} there, from"
-            f" {new.init_from or 'random weights'} here"
+            f"it starts from {old.init_from or 'random weights'} there,"
+            f" from {new.init_from or 'random weights'} here"
         )
     there, here = resume_relevant(to_dict(old)), resume_relevant(to_dict(new))
     pairs = [

@@ -135,8 +135,8 @@ def train_model_simple(
                 val_losses.append(val_loss)
                 track_tokens_seen.append(tokens_seen)
                 print(
-                    f"Ep {epoch} (Step {step:06d}): Train loss {train_loss:.3f}, Val loss"
-                    f" {val_loss:.3f}"
+                    f"Ep {epoch} (Step {step:06d}):"
+                    f" Train loss {train_loss:.3f}, Val loss {val_loss:.3f}"
                 )
             step += 1
         generate_and_print_sample(model, tokenizer, device, start_context)

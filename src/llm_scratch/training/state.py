@@ -65,9 +65,8 @@ def rng_state() -> dict[str, Any]:
             "gauss": cached,
         },
     }
-    if (
-        torch.cuda.is_initialized()
-    ):  # a query would initialize it: half a gigabyte of GPU memory for a CPU run
+    # a query would initialize it: half a gigabyte of GPU memory for a CPU run
+    if torch.cuda.is_initialized():
         states["cuda"] = torch.cuda.get_rng_state().numpy().tobytes().hex()
     if torch.backends.mps.is_available():
         states["mps"] = torch.mps.get_rng_state().numpy().tobytes().hex()

@@ -41,9 +41,8 @@ def stop_signals() -> Iterator[StopRequest]:
     """
     stop = StopRequest()
     interrupts = 0
-    terminals = [
-        stream for stream in (1, 2) if os.isatty(stream)
-    ]  # before they go away, when isatty is False
+    # before they go away, when isatty is False
+    terminals = [stream for stream in (1, 2) if os.isatty(stream)]
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return

@@ -222,8 +222,8 @@ class Trainer(TrainState):
         if self.distributed.all_reduce_max(int(bad_name is not None)):
             name = bad_name or "a weight of another process"
             raise UserError(
-                f"{name} has non-finite values after step {self.step}: training diverged; "
-                "the last checkpoint is unchanged. Try a lower --train.lr",
+                f"{name} has non-finite values after step {self.step}: training diverged;"
+                " the last checkpoint is unchanged. Try a lower --train.lr",
                 DIVERGED,
             )
 
@@ -356,8 +356,8 @@ def build_trainer(
     model = build(config.model) if model is None else model
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError(
-            "model: no parameter requires gradients, so there is nothing to train; set"
-            " requires_grad of those to train"
+            "model: no parameter requires gradients, so there is nothing to train;"
+            " set requires_grad of those to train"
         )
     if distributed.size == 1 or config.system.parallel == "ddp":
         model = model.to(distributed.device)  # FSDP moves a model block by block

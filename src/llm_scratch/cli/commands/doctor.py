@@ -109,8 +109,8 @@ class Doctor(ReportCommand):
                 grid.add_row("", "", Text(f"→ {row.fix}", "bold"))
         missing = sum(bool(row.fix) for row in rows)
         optional = (
-            f"{missing} thing{'s' * (missing != 1)} could be better; `llm-scratch train quickstart`"
-            " needs none of them."
+            f"{missing} thing{'s' * (missing != 1)} could be better;"
+            " `llm-scratch train quickstart` needs none of them."
         )
         screen = console()
         screen.print(grid)
@@ -134,8 +134,8 @@ class Doctor(ReportCommand):
             for each in capabilities():
                 grid.add_row(each.name, each.works, each.speed, each.used)
         screen.print(
-            f"\nMeasured for a model {WIDTH} wide, a prompt and its continuation; speed as a"
-            " multiple of plain float32:"
+            f"\nMeasured for a model {WIDTH} wide, a prompt and its continuation;"
+            " speed as a multiple of plain float32:"
         )
         screen.print(grid)
 

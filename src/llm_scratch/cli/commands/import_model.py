@@ -87,8 +87,8 @@ class Import(Command):
         if loaded.assumed:
             assumed = ", ".join(f"{name} {value}" for name, value in loaded.assumed.items())
             screen.print(
-                f"not in the file, assumed as in the notebooks: {assumed} (--drop-rate sets the"
-                " dropout)",
+                "not in the file, assumed as in the notebooks:"
+                f" {assumed} (--drop-rate sets the dropout)",
                 soft_wrap=keeps_lines(screen),
             )
         if self.quiet:

@@ -75,8 +75,8 @@ class Inspect(ReportCommand):
 
         if self.skills and not self.ablate:
             raise UserError(
-                "--skills: has no effect without --ablate; add --ablate PARTS, or use `llm-scratch"
-                " evaluate --skills`",
+                "--skills: has no effect without --ablate;"
+                " add --ablate PARTS, or use `llm-scratch evaluate --skills`",
                 USAGE,
             )
         path, screen = resolve_model_path(self.run_), console()
@@ -136,8 +136,8 @@ def print_inspection(screen: Console, inspection: Inspection, has_truth: bool) -
         print_surprises(screen, known, has_truth)
     print_title(
         screen,
-        "What would come next if it stopped there (logit lens), and the distance to the end in"
-        " bits",
+        "What would come next if it stopped there (logit lens),"
+        " and the distance to the end in bits",
     )
     grid = table("after", "most probable", "bits", left=2)
     for layer in inspection.lens:
@@ -172,8 +172,8 @@ def print_surprises(screen: Console, known: Sequence[TokenSurprise], has_truth: 
     )
     if has_truth and all(row.grammar_bits is not None for row in known):
         title += (
-            f"; {mean_of(row.grammar_bits for row in known):.2f} for the grammar, which knows the"
-            " truth"
+            f"; {mean_of(row.grammar_bits for row in known):.2f} for the grammar,"
+            " which knows the truth"
         )
     print_title(screen, title)
     top = sorted(range(len(known)), key=lambda i: -(known[i].model_bits or 0))[:MAX_TOKENS]
@@ -217,13 +217,13 @@ def in_words(screen: Console, tokens: Sequence[Weighted]) -> str:
 def print_ablation(screen: Console, ablation: Ablation) -> None:
     """Print what changes without some parts."""
     change = (
-        f"{ablation.bits_before:.2f} bits of surprise a token become {ablation.bits_after:.2f},"
-        " and "
+        f"{ablation.bits_before:.2f} bits of surprise a token become"
+        f" {ablation.bits_after:.2f}, and "
     )
     print_title(
         screen,
-        f"Without {ablation.parts}: {'' if math.isnan(ablation.bits_before) else change}next would"
-        " come",
+        f"Without {ablation.parts}:"
+        f" {'' if math.isnan(ablation.bits_before) else change}next would come",
     )
     grid = table("", "most probable", left=2)
     for name, top in (("with", ablation.before), ("without", ablation.after)):
@@ -236,8 +236,8 @@ def print_skill_changes(screen: Console, changes: Sequence[SkillChange]) -> None
     n_probes = sum(change.n for change in changes)
     print_title(
         screen,
-        f"Skills with and without {changes[0].part}, in {n_probes:,} questions of {N_STORIES} new"
-        " stories",
+        f"Skills with and without {changes[0].part},"
+        f" in {n_probes:,} questions of {N_STORIES} new stories",
     )
     grid = table("skill", "with", "without", "change, 95%")
     for change in changes:

@@ -126,8 +126,8 @@ class NextExercise(_OneExercise, Command):
         progress.save()  # keeps the seed, so that the answer is checked with the same numbers
         if not self.quiet:
             print(
-                f"\ncheck:  {self.command('check', exercise.id, *answer)}\nhint:  "
-                f" {self.command('hint', exercise.id)}"
+                f"\ncheck:  {self.command('check', exercise.id, *answer)}\nhint:"
+                f"   {self.command('hint', exercise.id)}"
             )
 
 
@@ -161,8 +161,8 @@ class CheckAnswer(_OneExercise, ReportCommand):
                 else "ANSWER is missing"
             )
             raise UserError(
-                f"exercise {exercise.id}: {problem}; write"
-                f" {shell_command('learn', 'check', exercise.id, 'ANSWER')}"
+                f"exercise {exercise.id}: {problem};"
+                f" write {shell_command('learn', 'check', exercise.id, 'ANSWER')}"
             )
         if self.watch:
             self._watch(progress, exercise)
@@ -177,9 +177,8 @@ class CheckAnswer(_OneExercise, ReportCommand):
     def _watch(self, progress: Progress, exercise: Exercise) -> None:
         path, seen = progress.begin(exercise), 0
         while True:
-            changed = (
-                path.stat().st_mtime_ns if path.is_file() else seen
-            )  # an editor may save by renaming
+            # an editor may save by renaming
+            changed = path.stat().st_mtime_ns if path.is_file() else seen
             if changed != seen:
                 seen, verdict = changed, progress.grade_file(exercise)
                 self._report(progress, exercise, verdict)

@@ -67,15 +67,15 @@ class Memorization(ReportCommand):
         """Generate, search the training text, and print a table."""
         if self.max_tokens < self.window:
             raise UserError(
-                f"--max-tokens={self.max_tokens} is shorter than --window={self.window}; give"
-                f" --max-tokens {self.window} or more"
+                f"--max-tokens={self.max_tokens} is shorter than --window={self.window};"
+                f" give --max-tokens {self.window} or more"
             )
         path, screen = resolve_model_path(self.run_), console()
         run = run_of(path)
         if run is None:
             raise UserError(
-                f"{self.run_}: its training text is not recorded; use a run directory of"
-                " `llm-scratch train`",
+                f"{self.run_}: its training text is not recorded;"
+                " use a run directory of `llm-scratch train`",
                 USAGE,
             )
         from llm_scratch.cli.run_text import prepare_text_of
@@ -183,6 +183,6 @@ def summary(rows: Sequence[Overlap]) -> str:
             f" the baseline is {baseline.longest}."
         )
     return (
-        "No memorization: the output has no more in common with the training text than validation"
-        " text has."
+        "No memorization:"
+        " the output has no more in common with the training text than validation text has."
     )

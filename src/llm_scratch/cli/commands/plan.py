@@ -70,8 +70,8 @@ class Plan(ReportCommand):
         """The settings before flags: those of the preset or the run, overridden by the file."""
         if not words and "--config" not in given and not asks:
             raise UserError(
-                f"PRESET or RUN is missing; presets: {', '.join(PRESETS)}; `llm-scratch runs list`"
-                " lists the runs",
+                f"PRESET or RUN is missing; presets: {', '.join(PRESETS)};"
+                " `llm-scratch runs list` lists the runs",
                 USAGE,
             )
         base = RunConfig()
@@ -128,8 +128,8 @@ def _run(name: str) -> Path:
         ) from e
     if not (folder / "config.yaml").is_file():
         raise UserError(
-            f"{folder}: not a run directory (no config.yaml); use a preset ({', '.join(PRESETS)})"
-            " or a run"
+            f"{folder}: not a run directory (no config.yaml);"
+            f" use a preset ({', '.join(PRESETS)}) or a run"
         )
     return folder
 
@@ -189,8 +189,8 @@ def warn_of_load(plan: Prediction, screen: Console) -> None:
     if alone is None:
         return
     print_warning(
-        f"other programs use {plan.other_load:.1f} of {plan.threads} processors, so the time is"
-        f" uncertain; without them about {format_duration(alone)}",
+        f"other programs use {plan.other_load:.1f} of {plan.threads} processors,"
+        f" so the time is uncertain; without them about {format_duration(alone)}",
         screen,
     )
 

@@ -56,9 +56,8 @@ class ListRuns(ReportCommand):
             return
         grid = table("run", "params", "source", "step", "loss", "bits/byte", "date")
         for column in grid.columns:
-            column.no_wrap = (
-                column.header != "source"
-            )  # the column that is shortened on a narrow terminal
+            # the column that is shortened on a narrow terminal
+            column.no_wrap = column.header != "source"
         grid.columns[2].justify, grid.columns[2].overflow = "left", "ellipsis"
         for run in runs:
             loss, bits = run.scores.get("val_loss"), run.scores.get("val_bits_per_byte")
@@ -158,8 +157,8 @@ def _state(run: RunInfo) -> str:
         return f"{run.description}; it cannot be trained"
     if run.description:
         return (
-            f"{run.description}, not trained here yet; to train it: llm-scratch train text PATH"
-            f" --from {quote(run.path)}"
+            f"{run.description}, not trained here yet;"
+            f" to train it: llm-scratch train text PATH --from {quote(run.path)}"
         )
     return f"{_progress(run)} saved" + (
         "" if run.checkpoints else "; the same train command starts it"

@@ -134,8 +134,8 @@ def resolve_tokenizer(name: str) -> Tokenizer:
         return TOKENIZERS["gpt2"]([], None)
     if name in TOKENIZERS:
         raise UserError(
-            f"tokenizer {name!r} has to be trained first; run `llm-scratch tokenizer train`, then"
-            " use its file",
+            f"tokenizer {name!r} has to be trained first;"
+            " run `llm-scratch tokenizer train`, then use its file",
             USAGE,
         )
     try:
@@ -230,8 +230,8 @@ class CompareTokenizers(ReportCommand):
             )
             return
         screen.print(
-            f"{'your text' if self.text else self.source}: {size:,} bytes; bpe, words and chars"
-            f" trained on {self.source}\n"
+            f"{'your text' if self.text else self.source}: {size:,} bytes;"
+            f" bpe, words and chars trained on {self.source}\n"
         )
         screen.print(grid)
         for note in notes:

@@ -217,8 +217,8 @@ class Train(Command):
             )
         if self.force and not self.fresh:
             raise UserError(
-                "--force has no effect without --fresh; --fresh --force removes the existing run in"
-                " --out",
+                "--force has no effect without --fresh;"
+                " --fresh --force removes the existing run in --out",
                 USAGE,
             )
         if self.resume != "auto" and self.fresh:
@@ -288,8 +288,8 @@ def _check_output_dir(
             f"a run of {old.step:,} steps" if (old := find_run(folder)) is not None else "a run"
         )
         raise UserError(
-            f"--out {folder}: it holds {existing}; --fresh --force removes it, or choose another"
-            " --out",
+            f"--out {folder}: it holds {existing};"
+            " --fresh --force removes it, or choose another --out",
             CHECKPOINT,
         )
     if fresh and is_run:
@@ -308,8 +308,8 @@ def _check_output_dir(
         and any(path.name != NAME for path in folder.iterdir())
     ):
         raise UserError(
-            f"--out {folder}: it holds files that are not of a run; use a run directory, an empty"
-            " folder or a new name"
+            f"--out {folder}: it holds files that are not of a run;"
+            " use a run directory, an empty folder or a new name"
         )
 
 
