@@ -536,7 +536,7 @@ assert abs(x.grad - (math.log(3) + 1)) < 1e-12
 # back and are added at x](drawings/backward.svg)
 #
 # That is all. With operators in place of functions, so that one can write `a * b`, it is
-# the class `Value` of the package: `src/llm_scratch/learn/autograd.py`, some 60 lines.
+# the class `Value` of the package: `src/llm_scratch/learn/autograd.py`, some 50 lines.
 # The loss again, with `Value`s as parameters. This time the gradient comes for free:
 
 

@@ -7,7 +7,7 @@ Tests: tests/learn/test_exercises.py.
 
 from __future__ import annotations
 
-from llm_scratch.errors import UserError
+from llm_scratch.errors import unknown
 from llm_scratch.learn import lesson0, lesson1, lesson2, lesson6
 from llm_scratch.learn.exercise import Exercise
 
@@ -23,10 +23,8 @@ def find_exercise(exercise_id: str) -> Exercise:
     """The exercise with this id.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none; names the nearest.
     """
     if exercise_id not in EXERCISES:
-        raise UserError(
-            f"exercise {exercise_id}: not found; list them with `llm-scratch learn list`"
-        )
+        raise unknown("exercise", exercise_id, EXERCISES)
     return EXERCISES[exercise_id]
