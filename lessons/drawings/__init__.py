@@ -14,7 +14,6 @@ from pathlib import Path
 
 from drawings import attention, inference, learning, model, run, text, weights
 from drawings.svg import Drawing
-
 from llm_scratch.storage.files import atomic_write
 
 DRAWINGS: dict[str, Callable[[], Drawing]] = {

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -29,10 +30,13 @@ KINDS = {
 }
 TRIALS = 30
 """Random inputs on which a function is tried."""
-TYPED_TOLERANCE, COMPUTED_TOLERANCE = 0.006, 1e-6
+TYPED_TOLERANCE, COMPUTED_TOLERANCE = 0.006, 1e-5
 """Relative (below 1: absolute) error allowed in a number that a person types,
-and in one that a function returns.
+and in one that a function returns, possibly as a float32 tensor.
 """
+TEXT_COLUMNS = 76
+"""Width of a question: two fewer than a terminal has, since a file shows it as a comment."""
+_LIST_ITEM = re.compile(r" +(?:-|[a-f]\)) ")
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,8 @@ class Exercise:
         return self.draw(Random(f"{self.id} {seed}"))
 
     def text(self, seed: object) -> str:
-        """The question with its inputs."""
-        return self.question.strip("\n").format(*self.inputs(seed))
+        """The question with its inputs, in lines that fit a terminal."""
+        return wrap_paragraphs(self.question.strip("\n").format(*self.inputs(seed)))
 
 
 @dataclass(frozen=True)
@@ -261,6 +265,26 @@ def same(got: Any, want: Any, tolerance: float) -> bool:
             got == want if whole else math.isclose(got, want, rel_tol=tolerance, abs_tol=tolerance)
         )
     return bool(got == want)
+
+
+def wrap_paragraphs(text: str, columns: int = TEXT_COLUMNS) -> str:
+    """Wrap the paragraphs of a text; the items of an indented list, "- " or "a) ", stay apart."""
+    blocks: list[str] = []
+    for line in text.splitlines():
+        starts = not blocks or not line.strip() or not blocks[-1] or _LIST_ITEM.match(line)
+        if starts or line.startswith(" ") != blocks[-1].startswith(" "):
+            blocks.append(line.rstrip())
+        else:
+            blocks[-1] += f" {line.strip()}"
+    return "\n".join(_wrap_block(block, columns) for block in blocks)
+
+
+def _wrap_block(block: str, columns: int) -> str:
+    item = _LIST_ITEM.match(block)
+    indent = " " * len(item[0]) if item else ""
+    return textwrap.fill(
+        block, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def choices(rng: Random, *options: str) -> tuple[str]:
