@@ -15,13 +15,14 @@ from llm_scratch.learn import (
     lesson3,
     lesson4,
     lesson4_decoding,
+    lesson5,
     lesson6,
 )
 from llm_scratch.learn.exercise import Exercise
 
 EXERCISES: dict[str, Exercise] = {
     exercise.id: exercise
-    for lesson in (lesson0, lesson1, lesson2, lesson3, lesson4, lesson4_decoding, lesson6)
+    for lesson in (lesson0, lesson1, lesson2, lesson3, lesson4, lesson4_decoding, lesson5, lesson6)
     for exercise in lesson.EXERCISES
 }
 """id -> exercise, in the order of the course."""
