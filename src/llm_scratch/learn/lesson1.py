@@ -67,6 +67,11 @@ def _embedding_sizes(rng: Random) -> tuple[Any, ...]:
     return tuple(rng.sample(range(3, 90), 4))
 
 
+def _letters(rng: Random) -> tuple[Any, ...]:
+    """A number whose binary form has at least three ones, so that doubling does not reach it."""
+    return (rng.choice([n for n in range(19, 900) if n.bit_count() >= 3]),)
+
+
 def _end_of_text(rng: Random) -> tuple[Any, ...]:
     return choices(
         rng,
@@ -198,5 +203,16 @@ Answer with the letter.
         ("Who writes the texts that a model is trained on, or that users send?",
          "What does the special token tell a model?",
          "Think of a comment on a web page that spells the token."),
+    ),
+    Exercise(
+        "1.10", "A text of one letter", "experiment", _letters,
+        """
+A text is the letter a, {0} times. Byte-pair encoding joins the most frequent pair of neighbors
+everywhere, again and again, until the whole text is a single token. How many merges does it take?
+Write a loop, or use exercises 1.4 and 1.5.
+""",
+        ("Do it by hand for seven letters. After the first merge there are four tokens.",
+         "Each merge joins a pair wherever it stands, from left to right.",
+         "Of equally frequent pairs take any: the number of merges comes out the same."),
     ),
 )  # fmt: skip
