@@ -143,7 +143,7 @@ then find and fix the bug.
 import math
 
 
-def softmax(logits):
+def to_probabilities(logits):
     powers = [math.exp(number) for number in logits]
     return [power / sum(logits) for power in powers]
 """,
@@ -170,7 +170,7 @@ The function should return the slope of the result with respect to every entry. 
          "A number that is used twice moves the result in two ways.",
          "Look at what happens to a parent's slope when a second share arrives."),
         start="""
-def backward(nodes):
+def slopes_of_result(nodes):
     grads = [0.0] * len(nodes)
     grads[-1] = 1.0
     for position in reversed(range(len(nodes))):
@@ -191,7 +191,7 @@ The velocity starts at 0. Return the parameter after each step, as a list.
          "Update the velocity first, then use the new one.",
          "Downhill means: subtract."),
         start="""
-def momentum(start, slopes, rate, keep):
+def walk_with_momentum(start, slopes, rate, keep):
     return ...  # your code
 """,
     ),

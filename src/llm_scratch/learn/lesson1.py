@@ -175,7 +175,7 @@ a model that learns nothing but to repeat its input. Find and fix the bug.
          "What should the target of an input be: itself, or its successor?",
          "The targets are a slice of the same length that begins one position later."),
         start="""
-def windows(ids, length, stride):
+def cut_windows(ids, length, stride):
     pairs = []
     for start in range(0, len(ids) - length, stride):
         inputs = ids[start : start + length]

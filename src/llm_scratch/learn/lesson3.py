@@ -236,7 +236,7 @@ so that you can follow every step. Leave out dropout.
          "What is added the first time is attention of the normalized stream.",
          "The second half begins with the stream as the first half left it."),
         start="""
-def block(x, norm1, attention, norm2, feed_forward):
+def block_forward(x, norm1, attention, norm2, feed_forward):
     return ...  # your code
 """,
     ),
