@@ -880,7 +880,7 @@ ask("1.7")
 
 
 # %%
-def windows(ids, length, stride):
+def cut_windows(ids, length, stride):
     pairs = []
     for start in range(0, len(ids) - length, stride):
         inputs = ids[start : start + length]
@@ -889,7 +889,7 @@ def windows(ids, length, stride):
     return pairs
 
 
-check("1.7", windows)
+check("1.7", cut_windows)
 
 # %%
 ask("1.8")
@@ -902,6 +902,12 @@ ask("1.9")
 
 # %%
 check("1.9", ...)
+
+# %%
+ask("1.10")
+
+# %%
+check("1.10", ...)
 
 # %% [markdown]
 # ## Summary

@@ -32,6 +32,7 @@
 # memory and a minute.
 
 # %% tags=["setup"]
+import math  # noqa: F401  for the exercises
 import os
 
 import matplotlib.pyplot as plt
@@ -42,6 +43,7 @@ from torch.nn import functional as F
 from llm_scratch.config import ModelConfig
 from llm_scratch.errors import UserError
 from llm_scratch.generation.decode import generate_text_simple
+from llm_scratch.learn.notebook import ask, check, hint  # noqa: F401
 from llm_scratch.learn.script import run_as_script
 from llm_scratch.model import gpt, layers, lesson_models
 from llm_scratch.model.attention import MultiHeadAttention
@@ -855,100 +857,112 @@ else:
 
 # %% [markdown]
 # ## 3.10 Try it yourself
-# Put your code where it says so and run the cell after it.
-# One solution of each is folded away beneath.
+# `ask` shows an exercise, with new numbers each time. Write your answer in place of the
+# `...` and run the cell. A wrong answer is diagnosed; the right one is never shown.
+# `hint("3.1")` opens a hint, three for each exercise. The same exercises in a terminal:
+# `llm-scratch learn next`. Solutions are sealed: `llm-scratch learn solution 3.1` opens
+# one.
+
+# %%
+ask("3.1")
+
+# %%
+check("3.1", ...)
+
+# %%
+ask("3.2")
+
+# %%
+check("3.2", ...)
+
+# %%
+ask("3.3")
 
 
 # %%
-def mark(number, got, want):
-    """Say whether an exercise's answer is right."""
-    if got is None:
-        print(f"exercise {number}: not solved yet")
-        return
-    got, want = (
-        torch.as_tensor(got, dtype=torch.float32),
-        torch.as_tensor(want, dtype=torch.float32),
-    )
-    right = got.shape == want.shape and torch.allclose(got, want, atol=1e-4)
-    print(f"exercise {number}: {'right' if right else 'not yet'}")
+def layer_norm(table, eps):
+    columns = []
+    for column in zip(*table):
+        mean = sum(column) / len(column)
+        variance = sum((x - mean) ** 2 for x in column) / len(column)
+        columns.append([(x - mean) / (variance + eps) ** 0.5 for x in column])
+    return [list(row) for row in zip(*columns)]
 
 
-# %% [markdown]
-# **1. Half a norm.** Many newer models (Llama, Qwen) leave out the mean: *RMS norm* divides each
-# token's numbers by their root mean square, $\sqrt{\mathrm{mean}(x^2)+\varepsilon}$, and that is
-# all. Write it, without scale.
+check("3.3", layer_norm)
+
+# %%
+ask("3.4")
 
 
 # %%
-def rms_norm(x, eps=1e-5):
-    return None  # your code here
+def rms_norm(vector, scale, eps):
+    return ...  # your code
 
 
-# %% [markdown]
-# <details><summary>Solution 1</summary>
-#
-# ```python
-# def rms_norm(x, eps=1e-5):
-#     return x / (x.pow(2).mean(-1, keepdim=True) + eps).sqrt()
-# ```
-# </details>
+check("3.4", rms_norm)
 
 # %%
-mark("3.1", rms_norm(five), F.rms_norm(five, (5,), eps=1e-5))
-
-# %% [markdown]
-# **2. Doubling.** GPT-2 small has 12 blocks, 768 wide. You may double the number of blocks *or* the
-# width. By how many numbers does the pile of blocks grow, each way? Give both, by the rule of
-# $12C^2$ a block. Which is dearer?
+ask("3.5")
 
 
 # %%
-def growth():
-    return None  # your code here: twice_as_deep, twice_as_wide
+def exact_gelu(numbers):
+    return ...  # your code
 
 
-# %% [markdown]
-# <details><summary>Solution 2</summary>
-#
-# ```python
-# def growth():
-#     pile = 12 * 12 * 768**2
-#     return pile, 3 * pile  # the width counts squared: four times the pile, so three more
-# ```
-# </details>
+check("3.5", exact_gelu)
 
 # %%
-mark("3.2", growth(), [84_934_656, 254_803_968])
+ask("3.6")
 
-# %% [markdown]
-# **3. What a block adds.** Blocks *add* to the residual stream, so each token's vector at the end
-# is a sum: what it began with, plus what each block wrote. Given the vectors before the first block
-# and after each block, say how long (`norm(dim=-1)`) the part is that each block has written for
-# the *last* token. (`streams` is a list of n + 1 tensors `[T, C]`; give n numbers.)
+# %%
+check("3.6", ...)
+
+# %%
+ask("3.7")
+
+# %%
+check("3.7", ...)
+
+# %%
+ask("3.8")
+
+# %%
+check("3.8", ...)
+
+# %%
+ask("3.9")
 
 
 # %%
-def written(streams):
-    return None  # your code here
+def block_forward(x, norm1, attention, norm2, feed_forward):
+    return ...  # your code
 
 
-# %% [markdown]
-# <details><summary>Solution 3</summary>
-#
-# ```python
-# def written(streams):
-#     return [(after[-1] - before[-1]).norm().item() for before, after in zip(streams, streams[1:])]
-# ```
-# </details>
+check("3.9", block_forward)
 
 # %%
-streams = [
-    torch.zeros(3, 4),
-    torch.ones(3, 4),
-    torch.ones(3, 4),
-    torch.tensor([[9.0] * 4, [9.0] * 4, [4.0, 5.0, 1.0, 1.0]]),
-]
-mark("3.3", written(streams), [2.0, 0.0, 5.0])
+ask("3.10")
+
+
+# %%
+def n_parameters(vocab_size, context_length, width, n_blocks, tied):
+    return ...  # your code
+
+
+check("3.10", n_parameters)
+
+# %%
+ask("3.11")
+
+
+# %%
+def continue_greedily(model, ids, n_new, context_size):
+    return ...  # your code
+
+
+check("3.11", continue_greedily)
 
 # %% [markdown]
 # ## Summary

@@ -14,12 +14,12 @@ import shutil
 import subprocess
 import symtable
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from conftest import DATA, ROOT
 
+from llm_scratch.learn.exercise import Exercise
 from llm_scratch.learn.registry import EXERCISES
 
 jupytext = pytest.importorskip(
@@ -34,7 +34,6 @@ nbformat = pytest.importorskip(
 LESSONS = sorted((ROOT / "lessons").glob("step*_*.py"))
 # a lesson takes a twentieth of it on a machine with nothing else to do; beyond it, it hangs
 SECONDS = 900
-SOLUTION = re.compile(r"<summary>Solution.*?```python\n(.*?)```", re.DOTALL)
 
 each_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
 
@@ -82,35 +81,10 @@ def run(script: Path, folder: Path, **env: str) -> str:
     return done.stdout
 
 
-def solved(lesson: Path) -> str:
-    """Code that gives each exercise its solution,
-    which is folded away beneath it, and then runs the cell that marks it.
-    """
-    cells = jupytext.read(lesson).cells
-    parts = ["print('--- solved ---')"]
-    for cell, marking in pairwise(cells):
-        if cell.cell_type == "markdown" and (found := SOLUTION.findall(cell.source)):
-            parts += [*found, marking.source]
-    return "\n\n".join(parts)
-
-
 @pytest.fixture(scope="module", params=LESSONS, ids=lambda path: path.stem)
-def printed(request, tmp_path_factory) -> tuple[Path, str, str]:
-    """(a lesson, what it prints, what its exercises print once
-    they are solved); one run gives both.
-    """
-    folder = tmp_path_factory.mktemp("lesson")
-    script = folder / request.param.name
-    script.write_text(
-        request.param.read_text(encoding="utf-8")
-        + "\n\n"
-        + "# %%\n"
-        + solved(request.param)
-        + "\n",
-        encoding="utf-8",
-    )
-    plain, _, after = run(script, folder).partition("--- solved ---\n")
-    return request.param, plain, after
+def printed(request, tmp_path_factory) -> tuple[Path, str]:
+    """(a lesson, what it prints)."""
+    return request.param, run(request.param, tmp_path_factory.mktemp("lesson"))
 
 
 def notebook_of(lesson: Path):
@@ -125,7 +99,7 @@ def test_lessons_are_numbered_without_a_gap():
 
 
 def test_lesson_runs_as_a_script(printed):
-    lesson, plain, _ = printed
+    lesson, plain = printed
     assert len(plain.splitlines()) > 10
     if (DATA / "the-verdict.txt").is_file():
         assert "Going on with" not in plain, (
@@ -133,26 +107,42 @@ def test_lesson_runs_as_a_script(printed):
         )
 
 
-def test_exercises_wait_for_an_answer_and_take_their_solutions(printed):
-    lesson, plain, after = printed
-    if graded := re.findall(
-        r'^check\("([\d.]+)"', lesson.read_text(encoding="utf-8"), re.MULTILINE
-    ):
-        number = lesson.stem[len("step")]
-        assert graded == [name for name in EXERCISES if name.startswith(f"{number}.")]
-        unsolved = [name for name in graded if EXERCISES[name].kind != "bug"]
-        assert re.findall(r"^exercise (.*?): not solved yet$", plain, re.MULTILINE) == unsolved
-        return  # their solutions: tests/learn/test_exercises.py
-    open_ones, marks = (
-        re.findall(r"^exercise (.*?): (.*)$", text, re.MULTILINE) for text in (plain, after)
-    )
-    assert (
-        len(open_ones)
-        >= len(SOLUTION.findall(lesson.read_text(encoding="utf-8").replace("\n# ", "\n")))
-        >= 2
-    )
-    assert open_ones == [(number, "not solved yet") for number, _ in open_ones]
-    assert marks == [(number, "right") for number, _ in open_ones]
+def exercises_of(lesson: Path) -> list[Exercise]:
+    number = lesson.stem[len("step")]
+    return [exercise for name, exercise in EXERCISES.items() if name.startswith(f"{number}.")]
+
+
+def test_exercises_wait_for_an_answer(printed):
+    """Their solutions: tests/learn/test_exercises.py."""
+    lesson, plain = printed
+    graded = re.findall(r'^check\("([\d.]+)"', lesson.read_text(encoding="utf-8"), re.MULTILINE)
+    assert graded == [exercise.id for exercise in exercises_of(lesson)]
+    unsolved = [exercise.id for exercise in exercises_of(lesson) if exercise.kind != "bug"]
+    assert re.findall(r"^exercise (.*?): not solved yet$", plain, re.MULTILINE) == unsolved
+
+
+@each_lesson
+def test_exercise_begins_with_the_code_of_the_registry(lesson):
+    text = lesson.read_text(encoding="utf-8")
+    for exercise in exercises_of(lesson):
+        code = exercise.start[exercise.start.find("def ") :]
+        assert code.strip() in text, exercise.id
+        for needed in re.findall(r"^import \w+$", exercise.start, re.MULTILINE):
+            assert re.search(rf"^{needed}\b", text, re.MULTILINE), f"{exercise.id}: {needed}"
+
+
+@each_lesson
+def test_exercise_does_not_redefine_a_name_of_the_lesson(lesson):
+    """A later cell, or one that is run again, would use the learner's function."""
+    cells = [cell.source for cell in jupytext.read(lesson).cells if cell.cell_type == "code"]
+    others = "\n\n".join(source for source in cells if not re.search(r"^check\(", source, re.M))
+    taken = {
+        symbol.get_name()
+        for symbol in symtable.symtable(others, lesson.name, "exec").get_symbols()
+        if symbol.is_assigned() or symbol.is_imported()
+    }
+    assert len(taken) > 10
+    assert not taken & {exercise.function for exercise in exercises_of(lesson)}
 
 
 def _needing_something() -> list:
