@@ -101,7 +101,7 @@ try:
     tokenizer = TOKENIZERS["gpt2"]([], None)
 except UserError as e:
     tokenizer = None
-    print(f"Going on without GPT-2's vocabulary: {e}")
+    print(f"Continuing without GPT-2's vocabulary: {e}")
 
 sentences = ["Every effort moves you", "Every day holds a"]
 batch = torch.tensor([[6109, 3626, 6100, 345], [6109, 1110, 6622, 257]])  # [B, T] = [2, 4]

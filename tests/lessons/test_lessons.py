@@ -128,7 +128,7 @@ def test_lesson_runs_as_a_script(printed):
     lesson, plain, _ = printed
     assert len(plain.splitlines()) > 10
     if (DATA / "the-verdict.txt").is_file():
-        assert "Going on with" not in plain, (
+        assert "Continuing with" not in plain, (
             f"{lesson.name} did not find its text or vocabulary, so it left checks out"
         )
 
@@ -173,7 +173,7 @@ def _needing_something() -> list:
 
 
 @pytest.mark.parametrize("lesson", _needing_something())
-def test_lesson_goes_on_without_its_text_and_without_network(lesson, tmp_path):
+def test_lesson_runs_without_its_text_and_without_network(lesson, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     printed = run(
@@ -183,7 +183,7 @@ def test_lesson_goes_on_without_its_text_and_without_network(lesson, tmp_path):
         TIKTOKEN_CACHE_DIR=str(empty),
         LLM_SCRATCH_OFFLINE="1",
     )
-    assert re.search("going on with|without|left out|leaving out", printed, re.IGNORECASE), (
+    assert re.search("^Continuing with", printed, re.MULTILINE), (
         "it should say what it leaves out"
     )
 
@@ -221,7 +221,7 @@ def test_notebook_was_executed_whole_and_well(lesson):
         )
         assert str(ROOT.parent) not in text, f"a path of one machine: {text[:200]}"
         assert str(Path.home()) + os.sep not in text, f"a path of one machine: {text[:200]}"
-        assert "Going on with" not in text, (
+        assert "Continuing with" not in text, (
             "the notebook was made without the text or the vocabulary that it is about"
         )
     assert "execution" not in str([cell.metadata for cell in code]), (
@@ -230,7 +230,7 @@ def test_notebook_was_executed_whole_and_well(lesson):
 
 
 MAX_CELL_LINES, MAX_CELL_COLUMNS = 12, 88
-LONG_CELLS = {"step1_text", "step2_attention", "step3_gpt", "step4_pretraining", "step5_weights"}
+LONG_CELLS = {"step2_attention", "step3_gpt", "step4_pretraining", "step5_weights"}
 """Lessons written before the rule; a lesson that is rewritten leaves the list."""
 
 
