@@ -429,7 +429,7 @@ torch.testing.assert_close(twin(inputs), sa_v2(inputs))
 # runs, and prints six rows that look right. This class has it three times:
 
 
-# %% tags=["what-went-wrong"]
+# %% tags=["what-goes-wrong"]
 class Broken(SelfAttention_v1):
     def forward(self, x):
         return attend(inputs @ W_query, inputs @ W_key, inputs @ W_value)
