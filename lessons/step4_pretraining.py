@@ -100,12 +100,12 @@ try:
     text, is_verdict = read("verdict")[0], True
 except UserError as e:
     text, is_verdict = "\n\n".join(read("python-docs"))[:20_000], False
-    print(f"Going on with another text, without the checks that need The Verdict: {e}")
+    print(f"Continuing with another text, without the checks that need The Verdict: {e}")
 try:
     gpt2 = TOKENIZERS["gpt2"]([], None)
 except UserError as e:
     gpt2 = None
-    print(f"Going on with a vocabulary of our own, without the checks that need GPT-2's: {e}")
+    print(f"Continuing with a vocabulary of our own, without the checks that need GPT-2's: {e}")
 print(f"{len(text):,} characters: {text[:57]}...")
 
 # %% [markdown]
