@@ -124,7 +124,13 @@ RANGES: dict[str, Range] = {
     "rope_beta_slow": Range(MIN_POSITIVE, MAX_FACTOR),
     "rope_beta_fast": Range(MIN_POSITIVE, MAX_FACTOR),
     "rope_attention_factor": Range(MIN_POSITIVE, MAX_FACTOR, hint="or None"),
+    "rope_local_base": Range(1, 1e12, open_least=True, hint="or None"),
     "no_rope_every": count(hint="or None"),
+    "full_every": count(hint="or None"),
+    "window_from_layer": count(0),
+    "query_size": count(hint="or None"),
+    "attention_softcap": Range(MIN_POSITIVE, MAX_FACTOR, hint="or None"),
+    "logit_softcap": Range(MIN_POSITIVE, MAX_FACTOR, hint="or None"),
     # data
     "val_fraction": Range(0, 1, open_least=True, open_most=True),
     "tokenizer_sample": count(most=10**15, hint=LEAVE_OUT),
