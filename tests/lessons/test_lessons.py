@@ -173,9 +173,7 @@ def test_lesson_runs_without_its_text_and_without_network(lesson, tmp_path):
         TIKTOKEN_CACHE_DIR=str(empty),
         LLM_SCRATCH_OFFLINE="1",
     )
-    assert re.search("^Continuing with", printed, re.MULTILINE), (
-        "it should say what it leaves out"
-    )
+    assert re.search("^Continuing with", printed, re.MULTILINE), "it should say what it leaves out"
 
 
 @each_lesson
