@@ -536,7 +536,7 @@ assert abs(x.grad - (math.log(3) + 1)) < 1e-12
 # back and are added at x](drawings/backward.svg)
 #
 # That is all. With operators in place of functions, so that one can write `a * b`, it is
-# the class `Value` of the package: `src/llm_scratch/learn/autograd.py`, some 60 lines.
+# the class `Value` of the package: `src/llm_scratch/learn/autograd.py`, some 50 lines.
 # The loss again, with `Value`s as parameters. This time the gradient comes for free:
 
 
@@ -924,12 +924,12 @@ ask("0.6")
 
 
 # %%
-def softmax(logits):
+def to_probabilities(logits):
     powers = [math.exp(number) for number in logits]
     return [power / sum(logits) for power in powers]
 
 
-check("0.6", softmax)
+check("0.6", to_probabilities)
 
 # %%
 ask("0.7")
@@ -942,7 +942,7 @@ ask("0.8")
 
 
 # %%
-def backward(nodes):
+def slopes_of_result(nodes):
     grads = [0.0] * len(nodes)
     grads[-1] = 1.0
     for position in reversed(range(len(nodes))):
@@ -952,18 +952,18 @@ def backward(nodes):
     return grads
 
 
-check("0.8", backward)
+check("0.8", slopes_of_result)
 
 # %%
 ask("0.9")
 
 
 # %%
-def momentum(start, slopes, rate, keep):
+def walk_with_momentum(start, slopes, rate, keep):
     return ...  # your code
 
 
-check("0.9", momentum)
+check("0.9", walk_with_momentum)
 
 # %%
 ask("0.10")

@@ -56,6 +56,7 @@ from llm_scratch.errors import UserError
 from llm_scratch.generation import decode, sampling
 from llm_scratch.interop.openai import download_and_load_gpt2, load_weights_into_gpt
 from llm_scratch.interop.openai_export import save_gpt2
+from llm_scratch.learn.notebook import ask, check, hint  # noqa: F401
 from llm_scratch.learn.script import run_as_script
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.model.loss import next_token_loss
@@ -99,12 +100,12 @@ try:
     text, is_verdict = read("verdict")[0], True
 except UserError as e:
     text, is_verdict = "\n\n".join(read("python-docs"))[:20_000], False
-    print(f"Going on with another text, without the checks that need The Verdict: {e}")
+    print(f"Continuing with another text, without the checks that need The Verdict: {e}")
 try:
     gpt2 = TOKENIZERS["gpt2"]([], None)
 except UserError as e:
     gpt2 = None
-    print(f"Going on with a vocabulary of our own, without the checks that need GPT-2's: {e}")
+    print(f"Continuing with a vocabulary of our own, without the checks that need GPT-2's: {e}")
 print(f"{len(text):,} characters: {text[:57]}...")
 
 # %% [markdown]
@@ -1228,101 +1229,144 @@ assert written.shape == (1, idx.shape[1] + 25)
 # files, byte by byte, is Step 5.
 #
 # ## 4.10 Try it yourself
-# Put your code where it says so and run the cell after it.
-# One solution of each is folded away beneath.
+# `ask` shows an exercise, with new numbers each time. Write your answer in place of the
+# `...` and run the cell. A wrong answer is diagnosed; the right one is never shown.
+# `hint("4.1")` opens a hint, three for each exercise. The same exercises in a terminal:
+# `llm-scratch learn next`. Solutions are sealed: `llm-scratch learn solution 4.1` opens
+# one.
+
+# %%
+ask("4.1")
+
+# %%
+check("4.1", ...)
+
+# %%
+ask("4.2")
+
+# %%
+check("4.2", ...)
+
+# %%
+ask("4.3")
 
 
 # %%
-def mark(number, got, want):
-    """Say whether an exercise's answer is right."""
-    if got is None:
-        print(f"exercise {number}: not solved yet")
-        return
-    got, want = (
-        torch.as_tensor(got, dtype=torch.float32),
-        torch.as_tensor(want, dtype=torch.float32),
-    )
-    right = got.shape == want.shape and torch.allclose(got, want, atol=1e-4)
-    print(f"exercise {number}: {'right' if right else 'not yet'}")
+def surprise_of(logits, target):
+    powers = [math.exp(logit) for logit in logits]
+    return -math.log(powers[target] / sum(powers))
 
 
-# %% [markdown]
-# **1. Comparing across vocabularies.** A loss of 5.6 nats a token over 1024 tokens and one of 6.6
-# over 50257 cannot be compared: the second one's tokens are longer, so there are fewer of them.
-# **Bits per byte** can: the surprise of the whole text, in bits (a bit is
-# $\ln 2$ nats), by the bytes of the text.
+check("4.3", surprise_of)
+
+# %%
+ask("4.4")
 
 
 # %%
-def bits_per_byte(nats_per_token, n_tokens, n_bytes):
-    return None  # your code here
+def mean_loss(batches):
+    return ...  # your code
 
 
-# %% [markdown]
-# <details><summary>Solution 1</summary>
-#
-# ```python
-# def bits_per_byte(nats_per_token, n_tokens, n_bytes):
-#     return nats_per_token * n_tokens / n_bytes / 0.6931471805599453
-# ```
-# </details>
+check("4.4", mean_loss)
 
 # %%
-mark("4.1", bits_per_byte(5.6, 1460, 4096), 2.8797)
-
-# %% [markdown]
-# **2. Another way to draw.** *Min-p* keeps the tokens that are at least `min_p` times as likely as
-# the best one, and forbids the rest. From scores `[B, V]` make scores `[B, V]`. (A difference of
-# logarithms is the logarithm of a ratio.)
+ask("4.5")
 
 
 # %%
-def min_p(logits, p):
-    return None  # your code here
+def accumulated_gradient(micro_batches):
+    gradient = 0.0
+    for examples in micro_batches:
+        gradient += sum(examples) / len(examples)
+    return gradient
 
 
-# %% [markdown]
-# <details><summary>Solution 2</summary>
-#
-# ```python
-# def min_p(logits, p):
-#     probas = logits.softmax(-1)
-#     return logits.masked_fill(probas < p * probas.amax(-1, keepdim=True), -torch.inf)
-# ```
-# </details>
+check("4.5", accumulated_gradient)
 
 # %%
-kept = min_p(toy_logits[None], 0.1)
-mark("4.2", None if kept is None else kept.isfinite(), [[1, 0, 0, 1, 0, 0, 0, 1, 0]])
+ask("4.6")
 
-# %% [markdown]
-# **3. When to stop.** Training looks at the validation loss now and then. Give the number of the
-# look at which to stop: the first one at which the best loss so far is `patience` looks old. If
-# that never happens, the last look.
+# %%
+check("4.6", ...)
+
+# %%
+ask("4.7")
 
 
 # %%
 def stop_at(val_losses, patience):
-    return None  # your code here
+    return ...  # your code
 
+
+check("4.7", stop_at)
 
 # %% [markdown]
-# <details><summary>Solution 3</summary>
-#
-# ```python
-# def stop_at(val_losses, patience):
-#     best = 0
-#     for look, loss in enumerate(val_losses):
-#         if loss < val_losses[best]:
-#             best = look
-#         if look - best >= patience:
-#             return look
-#     return len(val_losses) - 1
-# ```
-# </details>
+# Losses of models with different tokenizers cannot be compared: a short token is easier to predict
+# than a long one, and a text has more of them. **Bits per byte** can be: the surprise of the whole
+# text in bits, divided by its bytes. (A nat is $1/\ln 2$ bits.)
 
 # %%
-mark("4.3", stop_at([10.1, 7.2, 6.8, 6.6, 6.7, 6.65, 6.7, 6.9], 3), 6)
+ask("4.8")
+
+# %%
+check("4.8", ...)
+
+# %%
+ask("4.9")
+
+
+# %%
+def probabilities(logits, temperature):
+    return ...  # your code
+
+
+check("4.9", probabilities)
+
+# %%
+ask("4.10")
+
+# %%
+check("4.10", ...)
+
+# %%
+ask("4.11")
+
+
+# %%
+def keep_top_k(logits, k):
+    return ...  # your code
+
+
+check("4.11", keep_top_k)
+
+# %%
+ask("4.12")
+
+
+# %%
+def keep_top_p(probabilities, p):
+    return ...  # your code
+
+
+check("4.12", keep_top_p)
+
+# %%
+ask("4.13")
+
+# %%
+check("4.13", ...)
+
+# %%
+ask("4.14")
+
+
+# %%
+def append_to_cache(keys, values, new_key, new_value, context_length):
+    return ...  # your code
+
+
+check("4.14", append_to_cache)
 
 # %% [markdown]
 # ## Summary

@@ -52,6 +52,7 @@ from llm_scratch.interop.safetensors import TensorFiles, read_header
 from llm_scratch.interop.tensorflow import TFCheckpointReader
 from llm_scratch.interop.torch_file import read_torch
 from llm_scratch.interop.weight_map import expand
+from llm_scratch.learn.notebook import ask, check, hint  # noqa: F401
 from llm_scratch.learn.script import run_as_script
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.model.quantized import to_int8
@@ -521,92 +522,108 @@ assert max(moved[23:31]) > 100 * max(moved[:10])
 
 # %% [markdown]
 # ## 5.6 Try it yourself
-# Put your code where it says so and run the cell after it.
-# One solution of each is folded away beneath.
+# `ask` shows an exercise, with new numbers each time. Write your answer in place of the
+# `...` and run the cell. A wrong answer is diagnosed; the right one is never shown.
+# `hint("5.1")` opens a hint, three for each exercise. The same exercises in a terminal:
+# `llm-scratch learn next`. Solutions are sealed: `llm-scratch learn solution 5.1` opens
+# one.
+
+# %%
+ask("5.1")
+
+# %%
+check("5.1", ...)
+
+# %%
+ask("5.2")
 
 
 # %%
-def mark(number, got, want):
-    """Say whether an exercise's answer is right."""
-    if got is None:
-        print(f"exercise {number}: not solved yet")
-        return
-    got, want = (
-        torch.as_tensor(got, dtype=torch.float32),
-        torch.as_tensor(want, dtype=torch.float32),
-    )
-    right = got.shape == want.shape and torch.allclose(got, want, atol=1e-4)
-    print(f"exercise {number}: {'right' if right else 'not yet'}")
+def from_bfloat16(half):
+    return ...  # your code
 
 
-# %% [markdown]
-# **1. A reader of safetensors.** From the bytes of a file and a name,
-# give the tensor (all of ours are F32).
+check("5.2", from_bfloat16)
+
+# %%
+ask("5.3")
+
+
+# %%
+def quantize(row):
+    scale = max(row) / 127
+    return [round(weight / scale) for weight in row], scale
+
+
+check("5.3", quantize)
+
+# %%
+ask("5.4")
+
+
+# %%
+def dequantize(integers, scales):
+    return ...  # your code
+
+
+check("5.4", dequantize)
+
+# %%
+ask("5.5")
+
+# %%
+check("5.5", ...)
+
+# %%
+ask("5.6")
+
+
+# %%
+def n_calls(pickled):
+    return ...  # your code
+
+
+check("5.6", n_calls)
+
+# %%
+ask("5.7")
 
 
 # %%
 def read_tensor(data, name):
-    return None  # your code here
+    return ...  # your code
 
 
-# %% [markdown]
-# <details><summary>Solution 1</summary>
-#
-# ```python
-# def read_tensor(data, name):
-#     n = int.from_bytes(data[:8], "little")
-#     said = json.loads(data[8 : 8 + n])[name]
-#     start, end = said["data_offsets"]
-#     numbers = np.frombuffer(data[8 + n + start : 8 + n + end], "<f4")
-#     return torch.tensor(numbers.reshape(said["shape"]))
-# ```
-# </details>
+check("5.7", read_tensor)
 
 # %%
-mark("5.1", read_tensor(data, "trf_blocks.0.norm1.scale"), weights["trf_blocks.0.norm1.scale"])
+ask("5.8")
 
-# %% [markdown]
-# **2. bfloat16.** It is the upper half of a float32, and numpy does not know it. Make float32
-# numbers of such halves, given as whole numbers of 16 bits. (Shift, then `view`.)
+# %%
+check("5.8", ...)
+
+# %%
+ask("5.9")
 
 
 # %%
-def from_bfloat16(halves):
-    return None  # your code here
+def split_qkv(fused, width):
+    return ...  # your code
 
 
-# %% [markdown]
-# <details><summary>Solution 2</summary>
-#
-# ```python
-# def from_bfloat16(halves):
-#     return (halves.astype(np.uint32) << 16).view(np.float32)
-# ```
-# </details>
+check("5.9", split_qkv)
 
 # %%
-mark("5.2", from_bfloat16(np.array([0x3F80, 0xBF00, 0x4049], np.uint16)), [1.0, -0.5, 3.140625])
-
-# %% [markdown]
-# **3. Would it run?** Count the calls (`REDUCE`) in a pickle, without running it.
-
+ask("5.10")
 
 # %%
-def calls(pickled):
-    return None  # your code here
-
-
-# %% [markdown]
-# <details><summary>Solution 3</summary>
-#
-# ```python
-# def calls(pickled):
-#     return sum(op.name == "REDUCE" for op, _, _ in pickletools.genops(pickled))
-# ```
-# </details>
+check("5.10", ...)
 
 # %%
-mark("5.3", None if calls(bad) is None else [calls(harmless), calls(bad)], [0, 1])
+ask("5.11")
+
+# %%
+check("5.11", ...)
 
 # %% [markdown]
 # ## Summary

@@ -35,6 +35,7 @@ import contextlib
 import io
 import json
 import math
+import statistics  # noqa: F401  for the exercises
 import tempfile
 from pathlib import Path
 
@@ -540,11 +541,11 @@ ask("6.2")
 
 
 # %%
-def learning_rate(step, total, peak, warmup):
+def plateau_rate(step, total, peak, warmup, fall):
     return ...  # your code
 
 
-check("6.2", learning_rate)
+check("6.2", plateau_rate)
 
 # %%
 ask("6.3")
@@ -563,6 +564,64 @@ ask("6.4")
 
 # %%
 check("6.4", ...)
+
+# %%
+ask("6.5")
+
+
+# %%
+def first_step_of(epoch, n_stories, batch_size):
+    return ...  # your code
+
+
+check("6.5", first_step_of)
+
+# %%
+ask("6.6")
+
+# %%
+check("6.6", ...)
+
+# %%
+ask("6.7")
+
+# %%
+check("6.7", ...)
+
+# %%
+ask("6.8")
+
+# %%
+check("6.8", ...)
+
+# %%
+ask("6.9")
+
+
+# %%
+def decisions(losses, memory, sigmas):
+    return ...  # your code
+
+
+check("6.9", decisions)
+
+# %%
+ask("6.10")
+
+
+# %%
+def interrupted(gradients, stop, rate, keep):
+    weight = velocity = 0.0
+    for step, gradient in enumerate(gradients):
+        if step == stop:
+            checkpoint = {"weight": weight}
+            weight, velocity = checkpoint["weight"], 0.0
+        velocity = keep * velocity + gradient
+        weight -= rate * velocity
+    return weight
+
+
+check("6.10", interrupted)
 
 # %% [markdown]
 # ## Summary

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from drawings import attention, inference, learning, model, run, text, weights
 from drawings.svg import Drawing
+from llm_scratch.storage.files import atomic_write
 
 DRAWINGS: dict[str, Callable[[], Drawing]] = {
     draw.__name__.replace("_", "-"): draw
@@ -24,6 +25,5 @@ DRAWINGS: dict[str, Callable[[], Drawing]] = {
 
 def write_drawings(folder: Path) -> None:
     """Write every drawing as an SVG file."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name, draw in DRAWINGS.items():
-        (folder / f"{name}.svg").write_text(draw().svg(), encoding="utf-8")
+        atomic_write(folder / f"{name}.svg", draw().svg())

@@ -74,7 +74,7 @@ class TrainConfig:
     """Optimizer, learning-rate schedule and intervals of the training."""
 
     steps: int = 1000
-    """number of optimizer steps; ignored if `epochs` is set"""
+    """number of optimizer steps, if `epochs` is None; setting it replaces the epochs of a preset"""
     epochs: int | None = None
     """passes over the training data; None: train for `steps`"""
     batch_size: int = 16
@@ -202,7 +202,8 @@ class RunConfig:
                 raise UserError(
                     f"setting {setting!r}: has no value; give NAME=VALUE, such as train.lr=3e-4"
                 )
-            config = from_dict(RunConfig, _nested(name.strip(), text.strip(), config), config)
+            values = _nested(name.strip(), text.strip(), config)
+            config = from_dict(RunConfig, values, without_epochs(config, values))
         return config
 
 
@@ -255,7 +256,15 @@ def load_config(path: str | Path, base: RunConfig | None = None) -> RunConfig:
         UserError: a missing file, invalid YAML, or an unknown key.
     """
     settings = upgrade_settings(read_yaml(path, USAGE))
-    return from_dict(RunConfig, settings, base or RunConfig())
+    return from_dict(RunConfig, settings, without_epochs(base or RunConfig(), settings))
+
+
+def without_epochs(base: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
+    """`base` for settings that give the steps of a run: its epochs would override them."""
+    train = settings.get("train")
+    if not isinstance(train, Mapping) or "steps" not in train or "epochs" in train:
+        return base
+    return replace(base, train=replace(base.train, epochs=None))
 
 
 def dump_config(config: RunConfig) -> str:

@@ -108,7 +108,7 @@ def test_folder_is_named_in_the_next_commands(llm):
             "exercise 0.1: ANSWER is missing; write llm-scratch learn check 0.1 ANSWER",
         ),
         (["check", "0.1", "--watch"], "--watch needs a file, and this exercise has none"),
-        (["next", "7.7"], "exercise 7.7: not found; list them with `llm-scratch learn list`"),
+        (["next", "7.7"], "unknown exercise '7.7'; did you mean '2.7'?"),
         (["nxt"], "unknown learn command 'nxt'; did you mean 'next'?"),
     ],
 )

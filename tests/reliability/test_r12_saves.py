@@ -114,6 +114,7 @@ def test_r12_a_save_in_the_background_holds_a_copy(tmp_path, measured):
     )
 
 
+@pytest.mark.slow
 def test_r12_a_save_that_training_waits_for_holds_nothing_twice(tmp_path, measured):
     said = run_and_look(tmp_path, "no")
     assert said["extra"] <= 0.25

@@ -2,6 +2,10 @@
 
     gpt        GPT-2, and the models of the notebooks
     nanochat   NanoChat's transformer
+    llama      Llama 2 and 3, Mistral, SmolLM2 and 3
+    qwen       Qwen2 and Qwen3
+    olmo       OLMo 2 and 3
+    gemma      Gemma 2 and 3
 
 To add one, write a config class (a frozen dataclass on `ModelConfig` with `n_params`) and a model
 class (a `llm_scratch.model.LanguageModel`) in one file, then
@@ -25,11 +29,19 @@ from llm_scratch.architectures.base import (
     config_class,
     setting_names,
 )
+from llm_scratch.architectures.gemma import GemmaConfig
 from llm_scratch.architectures.gpt import Activation, GPTConfig
+from llm_scratch.architectures.llama import LlamaConfig
 from llm_scratch.architectures.nanochat import NanoChatConfig
+from llm_scratch.architectures.olmo import OlmoConfig
+from llm_scratch.architectures.qwen import QwenConfig
 
 ARCHITECTURES["gpt"] = Architecture(GPTConfig, "llm_scratch.model.gpt:GPTModel")
 ARCHITECTURES["nanochat"] = Architecture(NanoChatConfig, "llm_scratch.model.nanochat:NanoChatGPT")
+ARCHITECTURES["llama"] = Architecture(LlamaConfig, "llm_scratch.model.llama:LlamaModel")
+ARCHITECTURES["qwen"] = Architecture(QwenConfig, "llm_scratch.model.qwen:QwenModel")
+ARCHITECTURES["olmo"] = Architecture(OlmoConfig, "llm_scratch.model.olmo:OlmoModel")
+ARCHITECTURES["gemma"] = Architecture(GemmaConfig, "llm_scratch.model.gemma:GemmaModel")
 
 __all__ = [
     "ARCHITECTURES",
@@ -38,8 +50,12 @@ __all__ = [
     "Architecture",
     "DEFAULT_ARCHITECTURE",
     "GPTConfig",
+    "GemmaConfig",
+    "LlamaConfig",
     "ModelConfig",
     "NanoChatConfig",
+    "OlmoConfig",
+    "QwenConfig",
     "architecture",
     "check_heads",
     "check_setting",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_scratch.cli.folders import resolve_model_path
-from llm_scratch.config import RunConfig
+from llm_scratch.config import RunConfig, without_epochs
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 from llm_scratch.run_directory import find_run
 from llm_scratch.storage.files import atomic_folder, is_new_or_empty
@@ -60,6 +60,13 @@ def with_architecture(base: RunConfig, given: Mapping[str, str]) -> RunConfig:
     """
     name = given.get("--model.architecture")
     return base if name is None else base.with_model(architecture=name)
+
+
+def with_length(base: RunConfig, given: Mapping[str, str]) -> RunConfig:
+    """Settings without epochs where a flag gives the steps of a new run."""
+    if "--train.steps" not in given or "--train.epochs" in given:
+        return base
+    return without_epochs(base, {"train": {"steps": given["--train.steps"]}})
 
 
 def with_tokenizer(base: RunConfig, given: Mapping[str, str]) -> RunConfig:

@@ -4,8 +4,8 @@ All arms of a seed are trained before the next seed begins, so a stop leaves com
 whatever slows the machine down hits all arms alike. A run is resumed by `train` itself; a finished
 one is in results.json, which is replaced as a whole, so nothing is lost or counted twice.
 
-By default one run at a time: a run already uses all cores or the whole GPU. With
-`experiments/cluster.py` several run at once, as processes or on a cluster.
+By default one run at a time: a run already uses all cores or the whole GPU. `cluster.py` runs
+several at once, in processes of their own or on a cluster.
 Tests: tests/experiments/test_runner.py.
 """
 

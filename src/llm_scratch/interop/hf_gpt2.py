@@ -106,4 +106,5 @@ GPT2 = Family(
     HF_PREFIX,
     # causal masks in old files
     ignored=re.compile(r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias"),
+    has_all_biases=True,
 )

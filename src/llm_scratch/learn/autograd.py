@@ -1,4 +1,4 @@
-"""Automatic differentiation in 60 lines: numbers that remember how they were computed.
+"""Automatic differentiation in 50 lines: numbers that remember how they were computed.
 
 Each operation stores its inputs and its slope with respect to each of them. `backward` walks from
 the result to the inputs and multiplies and adds slopes: the chain rule. Lesson 0 builds it step by

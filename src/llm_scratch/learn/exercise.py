@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -29,8 +30,13 @@ KINDS = {
 }
 TRIALS = 30
 """Random inputs on which a function is tried."""
-TYPED_TOLERANCE, COMPUTED_TOLERANCE = 0.006, 1e-6
-"""Relative (below 1: absolute) error allowed in a person's number, and in a function's."""
+TYPED_TOLERANCE, COMPUTED_TOLERANCE = 0.006, 1e-5
+"""Relative (below 1: absolute) error allowed in a number that a person types,
+and in one that a function returns, possibly as a float32 tensor.
+"""
+TEXT_COLUMNS = 76
+"""Width of a question: two fewer than a terminal has, since a file shows it as a comment."""
+_LIST_ITEM = re.compile(r" +(?:-|[a-f]\)) ")
 
 
 @dataclass(frozen=True)
@@ -66,8 +72,8 @@ class Exercise:
         return self.draw(Random(f"{self.id} {seed}"))
 
     def text(self, seed: object) -> str:
-        """The question with its inputs."""
-        return self.question.strip("\n").format(*self.inputs(seed))
+        """The question with its inputs, in lines that fit a terminal."""
+        return wrap_paragraphs(self.question.strip("\n").format(*self.inputs(seed)))
 
 
 @dataclass(frozen=True)
@@ -177,8 +183,8 @@ def _general(got: list[_Outcome], expected: list[_Outcome], wrong: list[int]) ->
         return f"the answer is {_kind(value)}, and {_kind(want)} is expected"
     if isinstance(value, (list, tuple)) and len(value) != len(want):
         return (
-            f"the answer has {len(value)} entries,"
-            f" which is too {'many' if len(value) > len(want) else 'few'}"
+            f"the answer has {len(value)} entries, which is too"
+            f" {'many' if len(value) > len(want) else 'few'}"
         )
     if len(wrong) < len(got):
         return "not yet: right for some inputs and wrong for others; look for a special case"
@@ -231,7 +237,9 @@ def plain(value: Any) -> Any:
 
 
 def same(got: Any, want: Any, tolerance: float) -> bool:
-    """Whether two answers are equal: numbers within a tolerance, lists entry by entry."""
+    """Whether two answers are equal:
+    numbers within a tolerance, lists and tuples entry by entry.
+    """
     got = plain(got)
     if isinstance(want, str) or isinstance(got, str):
         return (
@@ -257,8 +265,30 @@ def same(got: Any, want: Any, tolerance: float) -> bool:
     return bool(got == want)
 
 
+def wrap_paragraphs(text: str, columns: int = TEXT_COLUMNS) -> str:
+    """Wrap the paragraphs of a text; the items of an indented list, "- " or "a) ", stay apart."""
+    blocks: list[str] = []
+    for line in text.splitlines():
+        starts = not blocks or not line.strip() or not blocks[-1] or _LIST_ITEM.match(line)
+        if starts or line.startswith(" ") != blocks[-1].startswith(" "):
+            blocks.append(line.rstrip())
+        else:
+            blocks[-1] += f" {line.strip()}"
+    return "\n".join(_wrap_block(block, columns) for block in blocks)
+
+
+def _wrap_block(block: str, columns: int) -> str:
+    item = _LIST_ITEM.match(block)
+    indent = " " * len(item[0]) if item else ""
+    return textwrap.fill(
+        block, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
 def choices(rng: Random, *options: str) -> tuple[str]:
-    """Options in random order, one a line, lettered: for exercises of the kind "explain"."""
+    """Options in random order, one a line, lettered:
+    the input of an exercise of the kind "explain".
+    """
     shuffled = rng.sample(options, len(options))
     return ("\n".join(f"  {letter}) {option}" for letter, option in zip("abcdef", shuffled)),)
 

@@ -180,7 +180,7 @@ then find and fix the bug.
 import math
 
 
-def softmax(logits):
+def to_probabilities(logits):
     powers = [math.exp(number) for number in logits]
     return [power / sum(logits) for power in powers]
 """,
@@ -221,7 +221,7 @@ It has one bug.
             "Look at what happens to a parent's slope when a second share arrives.",
         ),
         start="""
-def backward(nodes):
+def slopes_of_result(nodes):
     grads = [0.0] * len(nodes)
     grads[-1] = 1.0
     for position in reversed(range(len(nodes))):
@@ -247,7 +247,7 @@ velocity starts at 0. Return the parameter after each step, as a list.
             "Downhill means: subtract.",
         ),
         start="""
-def momentum(start, slopes, rate, keep):
+def walk_with_momentum(start, slopes, rate, keep):
     return ...  # your code
 """,
     ),

@@ -67,6 +67,11 @@ def _embedding_sizes(rng: Random) -> tuple[Any, ...]:
     return tuple(rng.sample(range(3, 90), 4))
 
 
+def _letters(rng: Random) -> tuple[Any, ...]:
+    """A number whose binary form has at least three ones, so that doubling does not reach it."""
+    return (rng.choice([n for n in range(19, 900) if n.bit_count() >= 3]),)
+
+
 def _end_of_text(rng: Random) -> tuple[Any, ...]:
     return choices(
         rng,
@@ -109,8 +114,8 @@ target. How many windows are there? Give a formula, without a loop.
 """,
         (
             (
-                "Which is the last position at which a window may begin?"
-                " Its last target is the last token."
+                "Which is the last position at which a window may begin? Its last target is the"
+                " last token."
             ),
             "How many of the numbers 0, stride, 2 * stride ... are at most that position?",
             "`-(-a // b)` divides and rounds up.",
@@ -149,8 +154,8 @@ the smallest (compared as tuples).
             "First count all pairs, then choose.",
             "A pair inside a word that comes five times comes five times.",
             (
-                "`min` with a key that is a tuple does both rules at once:"
-                " fewer is worse, then smaller is better."
+                "`min` with a key that is a tuple does both rules at once: fewer is worse, then"
+                " smaller is better."
             ),
         ),
         start="""
@@ -211,7 +216,7 @@ trains a model that learns nothing but to repeat its input. Find and fix the bug
             "The targets are a slice of the same length that begins one position later.",
         ),
         start="""
-def windows(ids, length, stride):
+def cut_windows(ids, length, stride):
     pairs = []
     for start in range(0, len(ids) - length, stride):
         inputs = ids[start : start + length]
@@ -231,8 +236,8 @@ A batch of ids has shape ({0}, {1}). It goes through `nn.Embedding({2}, {3})`. W
         (
             "An embedding is a table. What is looked up for each id?",
             (
-                "The first number of `nn.Embedding` says how many rows the table has,"
-                " the second how long they are."
+                "The first number of `nn.Embedding` says how many rows the table has, the second"
+                " how long they are."
             ),
             "Every id is replaced by a row of the table; so one dimension is added.",
         ),
@@ -244,14 +249,28 @@ A batch of ids has shape ({0}, {1}). It goes through `nn.Embedding({2}, {3})`. W
         _end_of_text,
         """
 `encode` turns the text "<|endoftext|>" into the special token only where it is allowed explicitly.
-Why?
-{0}
-Answer with the letter.
+Why? {0} Answer with the letter.
 """,
         (
             "Who writes the texts that a model is trained on, or that users send?",
             "What does the special token tell a model?",
             "Think of a comment on a web page that spells the token.",
+        ),
+    ),
+    Exercise(
+        "1.10",
+        "A text of one letter",
+        "experiment",
+        _letters,
+        """
+A text is the letter a, {0} times. Byte-pair encoding joins the most frequent pair of neighbors
+everywhere, again and again, until the whole text is a single token. How many merges does it take?
+Write a loop, or use exercises 1.4 and 1.5.
+""",
+        (
+            "Do it by hand for seven letters. After the first merge there are four tokens.",
+            "Each merge joins a pair wherever it stands, from left to right.",
+            "Of equally frequent pairs take any: the number of merges comes out the same.",
         ),
     ),
 )

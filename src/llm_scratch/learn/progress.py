@@ -19,6 +19,7 @@ from llm_scratch.errors import DATA, UserError, describe_error
 from llm_scratch.learn.exercise import KINDS, Exercise, Verdict, grade
 from llm_scratch.learn.registry import EXERCISES
 from llm_scratch.storage.files import atomic_write
+from llm_scratch.storage.safe_parse import read_json
 
 DEFAULT_FOLDER = "exercises"
 
@@ -46,14 +47,11 @@ class Progress:
         if not self.path.is_file():
             return
         try:
-            data = json.loads(self.path.read_text(encoding="utf-8"))
+            data = read_json(self.path, DATA)
             self.seed = str(data["seed"])
             self.records = {name: Record(**fields) for name, fields in data["exercises"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-            raise UserError(
-                f"{self.path}: not readable ({describe_error(e)}); move it away to start again",
-                DATA,
-            ) from e
+        except (UserError, KeyError, TypeError, AttributeError) as e:
+            raise UserError(f"{self.path}: not readable; move it away to start again", DATA) from e
 
     def save(self) -> None:
         """Write progress.json."""

@@ -72,7 +72,10 @@ def commented_yaml(name: str) -> str:
     config = preset(name)
     about = descriptions(config)
     section = ""
-    lines = [f"# {name}: {inspect.getdoc(PRESETS[name]) or ''}" if name in PRESETS else ""]
+    about_preset = (
+        " ".join((inspect.getdoc(PRESETS[name]) or "").split()) if name in PRESETS else ""
+    )
+    lines = [f"# {name}: {about_preset}" if about_preset else ""]
     for line in dump_config(config).splitlines():
         key = line.strip().partition(":")[0]
         if not line.startswith(" "):

@@ -17,7 +17,7 @@ from tyro.conf import Positional
 from llm_scratch.cli.corpus import load_corpus
 from llm_scratch.cli.flags import ReportCommand, option
 from llm_scratch.cli.folders import resolve_model_path
-from llm_scratch.cli.init_from import with_architecture, with_tokenizer
+from llm_scratch.cli.init_from import with_architecture, with_length, with_tokenizer
 from llm_scratch.cli.output import is_quiet, print_json
 from llm_scratch.cli.result_json import plan_comparison_json, plan_json
 from llm_scratch.cli.terminal import console, keeps_lines, print_warning, table
@@ -83,7 +83,7 @@ class Plan(ReportCommand):
                     base = load_config(_run(words[0]) / "config.yaml")
         if given.get("--config"):
             base = load_config(given["--config"], base)
-        base = with_tokenizer(with_architecture(base, given), given)
+        base = with_length(with_tokenizer(with_architecture(base, given), given), given)
         return cls(model=base.model, data=base.data, train=base.train, system=base.system)
 
     def run(self) -> None:

@@ -26,6 +26,7 @@ from llm_scratch.cli.init_from import (
     fork_run,
     run_directory_of,
     with_architecture,
+    with_length,
     with_tokenizer,
 )
 from llm_scratch.cli.optional_step import optional_step
@@ -133,6 +134,7 @@ class Train(Command):
         if given.get("--from"):
             base = config_from_model(given["--from"], base, given)
         base = with_tokenizer(with_architecture(base, given), given)
+        base = base if is_resume else with_length(base, given)
         fixed = own_text.fixed_settings(given, given.get("--config", ""), base) if chosen else ()
         return cls(
             from_=base.init_from,
