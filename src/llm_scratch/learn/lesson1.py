@@ -114,8 +114,8 @@ target. How many windows are there? Give a formula, without a loop.
 """,
         (
             (
-                "Which is the last position at which a window may begin? Its last target"
-                " is the last token."
+                "Which is the last position at which a window may begin?"
+                " Its last target is the last token."
             ),
             "How many of the numbers 0, stride, 2 * stride ... are at most that position?",
             "`-(-a // b)` divides and rounds up.",
