@@ -156,9 +156,8 @@ def check_setting(name: str, setting: str, shown: str) -> None:
         UserError: names the settings that there are.
     """
     own = setting_names(config_class(name))
-    if setting in own or not any(
-        setting in setting_names(other.config) for other in ARCHITECTURES.values()
-    ):
+    of_others = (setting_names(other.config) for other in ARCHITECTURES.values())
+    if setting in own or not any(setting in names for names in of_others):
         return
     special = [field for field in own if field not in setting_names(ModelConfig)]
     raise UserError(

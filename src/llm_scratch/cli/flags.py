@@ -287,11 +287,9 @@ def check_numbers(command: Any) -> None:
         OutOfRange: a number is not; names the setting.
     """
     for f in fields(command):
-        name = f.name.rstrip("_")
-        if range_of(name, type(command).__name__) is not None and not isinstance(
-            getattr(command, f.name), str
-        ):
-            check(name, getattr(command, f.name), owner=type(command).__name__)
+        name, value, owner = f.name.rstrip("_"), getattr(command, f.name), type(command).__name__
+        if range_of(name, owner) is not None and not isinstance(value, str):
+            check(name, value, owner=owner)
 
 
 def _flag_of(cls: type, name: str) -> str:

@@ -158,9 +158,10 @@ def _index(table: bytes) -> tuple[int, dict[str, Variable]]:
         raise ValueError("its numbers are big-endian, which no checkpoint of GPT-2 is")
     variables = {key.decode(): _variable(key.decode(), value, n_shards) for key, value in rows}
     end, last = (0, 0), ""
-    for name, v in sorted(
+    by_position = sorted(
         variables.items(), key=lambda item: (item[1].shard, item[1].offset, item[1].size)
-    ):
+    )
+    for name, v in by_position:
         if v.size and (v.shard, v.offset) < end:
             raise ValueError(f"{name} and {last} share bytes")
         end, last = max(end, (v.shard, v.offset + v.size)), name

@@ -84,9 +84,8 @@ class Distributed:
             return
         from torch import distributed
 
-        for name, shape, dtype in self.broadcast(
-            [(name, t.shape, t.dtype) for name, t in tensors.items()]
-        ):
+        described = self.broadcast([(name, t.shape, t.dtype) for name, t in tensors.items()])
+        for name, shape, dtype in described:
             if self.is_main:
                 tensor = tensors[name].to(self.device)
             else:
