@@ -85,9 +85,8 @@ class ModelConfig(Mapping[str, Any]):
         cls, values: Mapping[str, Any], base: ModelConfig | None, path: str
     ) -> type[ModelConfig]:
         """The config class of the named architecture; see `config_dicts.from_dict`."""
-        if cls is ModelConfig:
-            own = DEFAULT_ARCHITECTURE
-        else:
+        own: Any = DEFAULT_ARCHITECTURE
+        if cls is not ModelConfig:
             own = cls.__dataclass_fields__["architecture"].default
         name = values.get("architecture", own if base is None else base.architecture)
         if not isinstance(name, str):

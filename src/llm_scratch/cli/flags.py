@@ -99,11 +99,9 @@ def flag_arity(cls: type, prefix: str = "", chosen: Any = None) -> dict[str, int
             for kind in _classes(hint) if part is None else [type(part)]:
                 flags.update(flag_arity(kind, f"{name}.", part))
         elif hint is bool:
-            if tyro.conf.FlagCreatePairsOff in marks:
-                pair = ()
-            else:
-                pair = (f"--{prefix}no-{name.removeprefix(prefix)}",)
-            flags.update(dict.fromkeys((f"--{name}", *pair), 0))
+            flags[f"--{name}"] = 0
+            if tyro.conf.FlagCreatePairsOff not in marks:
+                flags[f"--{prefix}no-{name.removeprefix(prefix)}"] = 0
         elif _POSITIONAL not in marks:
             flags[f"--{name}"] = (
                 len(hint.__args__) if getattr(hint, "__origin__", None) is tuple else 1

@@ -88,10 +88,11 @@ class Preparation(Callback):
 
         config = self.config
         documents = own_text.read_again(self.choice, folder) if self.choice else None
-        if config.init_from:
-            model, tokenizer = load_initial_model(config, folder)
-        else:
-            model, tokenizer = None, tokenizer_of_run(config, folder)
+        model, tokenizer = (
+            load_initial_model(config, folder)
+            if config.init_from
+            else (None, tokenizer_of_run(config, folder))
+        )
         config, corpus = load_corpus(
             config, self.screen, tokenizer, documents, text_check(config, folder)
         )

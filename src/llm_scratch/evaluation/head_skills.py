@@ -113,8 +113,8 @@ def skill_changes(
         for skill in SKILLS:
             asked = [i for i, probe in enumerate(probes) if probe.skill == skill]
             if asked:
-                columns = ([values[i] for i in asked] for values in (before, after, story_of))
-                changes.append(_change(name, skill, *columns))
+                old, new = [before[i] for i in asked], [after[i] for i in asked]
+                changes.append(_change(name, skill, old, new, [story_of[i] for i in asked]))
     return changes
 
 

@@ -105,12 +105,10 @@ class SimpleTokenizerV1:
         Raises:
             UserError: a word is not in the vocabulary and `unknown` is "raise".
         """
-        if allowed_special == "all":
-            allowed = self.special_tokens.keys()
-        else:
-            allowed = self.special_tokens.keys() & allowed_special
+        specials = self.special_tokens.keys()
+        allowed = specials if allowed_special == "all" else specials & allowed_special
         if disallowed_special == "all":
-            disallowed_special = self.special_tokens.keys() - allowed
+            disallowed_special = specials - allowed
         reject_special(text, disallowed_special)
         if not allowed:
             return self._encode_words(split_words(text))
