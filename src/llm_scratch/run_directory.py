@@ -35,6 +35,7 @@ class Sample:
 @dataclass(frozen=True)
 class RunInfo:
     """A run directory as data, from `open_run`.
+
     Metrics and samples are read when they are first used.
     """
 

@@ -280,6 +280,7 @@ def text_json(
 
 def tokens_json(name: str, tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> dict[str, Any]:
     """The result of `tokenizer show`.
+
     A token's text is null if it is a part of a character; its bytes are hexadecimal.
     """
     tokens = []

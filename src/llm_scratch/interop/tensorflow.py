@@ -255,6 +255,7 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
 
 def _message(data: bytes) -> dict[int, list[int | bytes]]:
     """Parse a message: field number -> values.
+
     A tag has the field number and, in its lowest 3 bits, the wire type.
     """
     fields: dict[int, list[int | bytes]] = {}
@@ -292,6 +293,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 
 def _number(fields: dict[int, list[int | bytes]], field: int) -> int:
     """The value of a numeric field; 0 if it is absent.
+
     A negative value appears as a very large one.
     """
     value = fields.get(field, [0])[-1]

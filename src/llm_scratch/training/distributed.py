@@ -117,6 +117,7 @@ def is_sharded(tensor: Tensor) -> bool:
 
 def full_tensor(tensor: Tensor) -> Tensor:
     """The unsharded tensor; a collective call.
+
     A tensor that is not sharded is returned as it is.
     """
     return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]

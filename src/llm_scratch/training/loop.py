@@ -309,6 +309,7 @@ def _save(run: Trainer, writer: CheckpointWriter, is_last: bool) -> None:
 
 def _log(run: Trainer, callbacks: Callbacks, row: dict[str, float]) -> None:
     """Log a row with the time of the run.
+
     Values that are not finite are left out: JSON cannot express them.
     """
     finite = {name: value for name, value in row.items() if math.isfinite(value)}

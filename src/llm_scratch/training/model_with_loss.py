@@ -190,6 +190,7 @@ def should_compile(
     wanted: str, work: float, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> tuple[bool, str]:
     """Whether to use torch.compile, and the reason.
+
     `wanted` and `work` as in `prepare_for_training`.
     """
     if wanted != "auto":
