@@ -128,6 +128,16 @@ def costs(shape: Shape, gpus: int, cluster: Cluster = Cluster()) -> Costs:  # no
     every = (2 * save * failure * 3600) ** 0.5
     again = (every / 2 + cluster.start + save) / (failure * 3600)
     return Costs(
-        gpus, rows, held + kept, held / gpus + 2 * block + kept, compute, passed, all_reduce, 1.5 * all_reduce,
-        compute / (compute + waited), failure, every, save / every + again,
-    )  # fmt: skip
+        gpus,
+        rows,
+        held + kept,
+        held / gpus + 2 * block + kept,
+        compute,
+        passed,
+        all_reduce,
+        1.5 * all_reduce,
+        compute / (compute + waited),
+        failure,
+        every,
+        save / every + again,
+    )

@@ -1,9 +1,9 @@
-"""How soon does a model know Shakespeare? Time and tokens to a stated loss,
-for plain AdamW and for our best recipe.
+"""How soon does a model know Shakespeare? Time and tokens to a loss, for AdamW and our best recipe.
 
     python benchmarks/converge.py [--seeds 3]            # the table of RESULTS.md
-    python benchmarks/converge.py --tune best --set train.lr=0.03 --steps
-    300   # one trial, on the split that is tuned on
+
+    # one trial, on the split that is tuned on
+    python benchmarks/converge.py --tune best --set train.lr=0.03 --steps 300
 
 Tiny Shakespeare by characters, 4 layers of 128, context 64 (LLM_SCRATCH_DATA names the folder that
 holds it). Reported on the last tenth of the text; tuned on the tenth before it, which is held out
@@ -62,8 +62,9 @@ RECIPES = {  # the schedule ends with the steps; those of "minute" are set by `f
 
 
 def corpus(tuning: bool) -> Corpus:
-    """Shakespeare with its last tenth held out, or, for tuning,
-    the tenth before it, the last one left out altogether.
+    """Shakespeare with its last tenth held out.
+
+    For tuning, the tenth before it is held out, and the last one is left out altogether.
     """
     config = preset("shakespeare")
     whole = prepare(replace(config, data=replace(config.data, val_fraction=0.1)))
@@ -83,9 +84,7 @@ def trainer_for(config: RunConfig, folder: Path, text: Corpus, device: str = "cp
 def run(
     config: RunConfig, text: Corpus, every: int, target: float, device: str = "cpu"
 ) -> dict[str, Any]:
-    """Train; returns when the target was reached,
-    and the curve as (step, seconds, held-out loss).
-    """
+    """Train; returns when the target was reached, and the curve: (step, seconds, held-out loss)."""
     curve, seconds = [], 0.0
     with tempfile.TemporaryDirectory() as folder:
         going = trainer_for(config, Path(folder), text, device)
@@ -127,8 +126,8 @@ def mean_and_spread(numbers: list[float], unit: str) -> str:
     return f"{statistics.mean(numbers):,.1f} {unit} [{min(numbers):,.1f}, {max(numbers):,.1f}]"
 
 
-def main() -> None:
-    """The table, or one trial."""
+def arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -139,58 +138,48 @@ def main() -> None:
     parser.add_argument("--tune", choices=list(RECIPES))
     parser.add_argument("--set", nargs="*", default=[], metavar="PART.NAME=VALUE")
     parser.add_argument("--steps", type=int)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def tune(args: argparse.Namespace) -> None:
+    """One trial of a recipe with other settings."""
+    steps = [f"train.steps={args.steps}"] if args.steps else []
+    config = RECIPES[args.tune].override(args.set + steps)
+    result = run(config, corpus(True), args.every, args.target)
+    trial = {"recipe": args.tune, "set": args.set, "steps": args.steps}
+    print(json.dumps(trial | {key: result[key] for key in ("reached", "last")}))
+
+
+def print_row(name: str, target: float, runs: list[dict[str, Any]]) -> None:
+    """A row of the table: when the seeds of a recipe reached the target, and where they ended."""
+    hits = [r["reached"] for r in runs if r["reached"]]
+    units = {"seconds": "s", "tokens": "tokens"}
+    means = [
+        mean_and_spread([hit[key] for hit in hits], unit) for key, unit in units.items() if hits
+    ]
+    spread = f"{', '.join(means) or 'not reached'} ({len(hits)} of {len(runs)} seeds)"
+    ends = ", ".join("{:.3f} after {:.0f} s".format(*reversed(r["last"][1:])) for r in runs)
+    print(f"{name:6}  loss {target}: {spread}; at the end {ends}")
+
+
+def main() -> None:
+    """The table, or one trial."""
+    args = arguments()
     keep_freed_memory()
     if args.tune:
-        config = RECIPES[args.tune].override(
-            args.set + ([f"train.steps={args.steps}"] if args.steps else [])
-        )
-        result = run(config, corpus(True), args.every, args.target)
-        print(
-            json.dumps(
-                {
-                    "recipe": args.tune,
-                    "set": args.set,
-                    "steps": args.steps,
-                    **{k: result[k] for k in ("reached", "last")},
-                }
-            )
-        )
+        tune(args)
         return
     text, report = corpus(False), {}
     for name in args.recipes:
         recipe = fitting(RECIPES[name], text, MINUTE) if name == "minute" else RECIPES[name]
-        runs = [
-            run(
-                replace(recipe, train=replace(recipe.train, seed=seed)),
-                text,
-                args.every,
-                args.target,
-            )
-            for seed in range(args.seeds)
+        seeded = [
+            replace(recipe, train=replace(recipe.train, seed=seed)) for seed in range(args.seeds)
         ]
-        report[name] = [
-            {**r["reached"], "last": r["last"]} if r["reached"] else {"last": r["last"]}
-            for r in runs
-        ]
-        hits = [r["reached"] for r in runs if r["reached"]]
-        units = {"seconds": "s", "tokens": "tokens"}
-        means = [
-            mean_and_spread([hit[key] for hit in hits], unit) for key, unit in units.items() if hits
-        ]
-        spread = f"{', '.join(means) or 'not reached'} ({len(hits)} of {len(runs)} seeds)"
-        ends = ", ".join("{:.3f} after {:.0f} s".format(*reversed(r["last"][1:])) for r in runs)
-        print(f"{name:6}  loss {args.target}: {spread}; at the end {ends}")
-    print(
-        json.dumps(
-            {
-                "target": args.target,
-                "threads": torch.get_num_threads(),
-                "torch": torch.__version__,
-                **report,
-            }
-        )
-    )
+        runs = [run(config, text, args.every, args.target) for config in seeded]
+        report[name] = [{**(r["reached"] or {}), "last": r["last"]} for r in runs]
+        print_row(name, args.target, runs)
+    environment = {"threads": torch.get_num_threads(), "torch": torch.__version__}
+    print(json.dumps({"target": args.target, **environment, **report}))
 
 
 if __name__ == "__main__":

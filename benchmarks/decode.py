@@ -53,12 +53,18 @@ COMPILED = (
     "int4-compiled",
 )  # model/compiled.py; compiled before the clock runs
 PAIRS = {  # key: slow, fast
-    "fp32": ("hf-dynamic", "ours-fp32"), "fp32_static": ("hf-static", "ours-fp32"), "fp32_vs_f32": ("llama-f32", "ours-fp32"),
-    "fp32_compiled": ("hf-dynamic", "ours-fp32-compiled"), "fp32_compiled_vs_f32": ("llama-f32", "ours-fp32-compiled"),
-    "int8_vs_fp32": ("ours-fp32", "ours-int8"), "int8_vs_q8_0": ("llama-q8_0", "ours-int8"), "int4_vs_q4_0": ("llama-q4_0", "ours-int4"),
+    "fp32": ("hf-dynamic", "ours-fp32"),
+    "fp32_static": ("hf-static", "ours-fp32"),
+    "fp32_vs_f32": ("llama-f32", "ours-fp32"),
+    "fp32_compiled": ("hf-dynamic", "ours-fp32-compiled"),
+    "fp32_compiled_vs_f32": ("llama-f32", "ours-fp32-compiled"),
+    "int8_vs_fp32": ("ours-fp32", "ours-int8"),
+    "int8_vs_q8_0": ("llama-q8_0", "ours-int8"),
+    "int4_vs_q4_0": ("llama-q4_0", "ours-int4"),
     **{f"{kind}_compiled_vs_plain": (f"ours-{kind}", f"ours-{kind}-compiled") for kind in BYTES},
-    "int8_compiled_vs_q8_0": ("llama-q8_0", "ours-int8-compiled"), "int4_compiled_vs_q4_0": ("llama-q4_0", "ours-int4-compiled"),
-}  # fmt: skip
+    "int8_compiled_vs_q8_0": ("llama-q8_0", "ours-int8-compiled"),
+    "int4_compiled_vs_q4_0": ("llama-q4_0", "ours-int4-compiled"),
+}
 
 Write = Callable[[Any, int], tuple[float, float, list[int]]]
 """(ids [B, T], new tokens) -> seconds to the first token,

@@ -1,5 +1,4 @@
-"""How fast does `llm-scratch data prepare` turn a text into shards,
-and how much memory does it take for a text of any size?
+"""How fast does `llm-scratch data prepare` turn a text into shards, and in how much memory?
 
     python benchmarks/prepare.py [--sizes 20 160] [--workers 1 2] [--rounds 3]
 
@@ -77,17 +76,8 @@ def tiktoken_alone(path: Path) -> Taken:
 def prepare(path: Path, workers: int) -> Taken:
     """What the command takes."""
     out = path.with_suffix(".shards")
-    words = [
-        "data",
-        "prepare",
-        str(path),
-        "--out",
-        str(out),
-        "--tokenizer",
-        "gpt2",
-        "--workers",
-        str(workers),
-    ]
+    words = ["data", "prepare", str(path), "--out", str(out)]
+    words += ["--tokenizer", "gpt2", "--workers", str(workers)]
     began, worked = time.perf_counter(), children_cpu()
     child = psutil.Popen([sys.executable, "-m", "llm_scratch", *words], stdout=subprocess.DEVNULL)
     peak = 0.0
@@ -118,33 +108,34 @@ def tree_memory(parent: psutil.Process) -> int:
     return total
 
 
-def main() -> None:
-    """Run everything and print the table and the JSON line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[20, 160], help="MB")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=3)
-    args = parser.parse_args()
-    least, most, text = min(args.sizes), max(args.sizes), a_text()
-    runs: dict[tuple[str, int], list[Taken]] = {}
+Runs = dict[tuple[str, int], list[Taken]]
+"""(contender, MB) -> what each round took."""
+
+
+def measure(sizes: list[int], workers: list[int], rounds: int) -> Runs:
+    """Run the contenders in turn."""
+    least, text = min(sizes), a_text()
+    runs: Runs = {}
     with tempfile.TemporaryDirectory() as folder:
-        paths = {size: Path(folder) / f"{size}.txt" for size in args.sizes}
+        paths = {size: Path(folder) / f"{size}.txt" for size in sizes}
         for size, path in paths.items():
             write(path, text, size * MB)
-        for _ in range(args.rounds):
+        for _ in range(rounds):
             runs.setdefault(("tiktoken alone", least), []).append(tiktoken_alone(paths[least]))
-            for workers in args.workers:
+            for n in workers:
                 for size, path in paths.items():
-                    runs.setdefault((f"prepare, workers {workers}", size), []).append(
-                        prepare(path, workers)
-                    )
+                    runs.setdefault((f"prepare, workers {n}", size), []).append(prepare(path, n))
+    return runs
+
+
+def print_table(runs: Runs, least: int, most: int) -> list[dict[str, object]]:
+    """Print medians and ratios; returns the rows for JSON."""
     medians = {
         key: Taken(*(statistics.median(values) for values in zip(*map(astuple, taken))))
         for key, taken in runs.items()
     }
-    print(
-        f"{'':22} {'MB':>5} {'MB/s':>8} {'MB/CPU s':>8} {'beyond':>8} {'ratio':>8} {'peak MiB':>8}"
-    )
+    columns = ("MB/s", "MB/CPU s", "beyond", "ratio", "peak MiB")
+    print(f"{'':22} {'MB':>5} {' '.join(f'{column:>8}' for column in columns)}")
     base = least / medians["tiktoken alone", least].cpu
     rows = []
     for (name, size), taken in medians.items():
@@ -157,31 +148,31 @@ def main() -> None:
             "beyond": beyond,
             "peak MiB": taken.peak,
         }
-        rows.append(
-            {"what": name, **{key: value and round(value, 2) for key, value in row.items()}}
-        )
+        rounded = {key: value and round(value, 2) for key, value in row.items()}
+        rows.append({"what": name, **rounded})
         cells = [row["MB/s"], row["MB/CPU s"], beyond, beyond and beyond / base]
         shown = [f"{cell:>8.2f}" if cell else " " * 8 for cell in cells]
         print(f"{name:22} {size:5} {' '.join(shown)} {f'{taken.peak:8.0f}' if taken.peak else ''}")
+    return rows
+
+
+def main() -> None:
+    """Run everything and print the table and the JSON line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[20, 160], help="MB")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    runs = measure(args.sizes, args.workers, args.rounds)
+    rows = print_table(runs, min(args.sizes), max(args.sizes))
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
     machine = {"system": platform.platform(), "cpus": os.cpu_count(), "load": os.getloadavg()}
-    versions = {name: version(name) for name in ("tiktoken", "numpy")} | {
-        "python": sys.version.split()[0]
-    }
-    print(
-        "\n"
-        + json.dumps(
-            {
-                "benchmark": "prepare",
-                "commit": commit,
-                "machine": machine,
-                "versions": versions,
-                "results": rows,
-            }
-        )
-    )
+    versions = {name: version(name) for name in ("tiktoken", "numpy")}
+    versions["python"] = sys.version.split()[0]
+    report = {"commit": commit, "machine": machine, "versions": versions, "results": rows}
+    print("\n" + json.dumps({"benchmark": "prepare", **report}))
 
 
 if __name__ == "__main__":

@@ -68,10 +68,17 @@ def memory() -> str:
         "recomputed",
     ]
     rows = [
-        [s.name, *(size(s.params * b) for b in (WEIGHT, GRADIENT, ADAMW, WEIGHT + GRADIENT + ADAMW, STATE)),
-         size(activations(s, 1, activation_checkpointing=False)), size(activations(s, 1))]
+        [
+            s.name,
+            *(
+                size(s.params * b)
+                for b in (WEIGHT, GRADIENT, ADAMW, WEIGHT + GRADIENT + ADAMW, STATE)
+            ),
+            size(activations(s, 1, activation_checkpointing=False)),
+            size(activations(s, 1)),
+        ]
         for s in SHAPES
-    ]  # fmt: skip
+    ]
     return table(head, rows)
 
 

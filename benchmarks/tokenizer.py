@@ -78,15 +78,12 @@ def rust_bpe(texts: list[str], vocab_size: int) -> object:
     return tokenizer
 
 
-Times = dict[
-    str, list[tuple[float, float]]
-]  # contender -> (seconds on the clock, seconds of processor time) of each round
+Times = dict[str, list[tuple[float, float]]]
+"""contender -> (seconds on the clock, seconds of processor time) of each round"""
 
 
 def in_turn(contenders: dict[str, Callable[[], object]], rounds: int) -> Times:
-    """Seconds of each contender, each round one after the other;
-    the first round warms up and is left out.
-    """
+    """Seconds of each contender, one after the other in each round after a first one to warm up."""
     times: Times = {name: [] for name in contenders}
     for n in range(rounds + 1):
         for name, run in contenders.items():
@@ -229,8 +226,9 @@ def worst_inputs(
 
 
 def seconds(ours: ByteBPE, encode: Callable[[str], object], text: str) -> float | str:
-    """Processor time, the better of two;
-    in words where a library gives up, or needs a second for a twentieth already.
+    """Processor time, the better of two.
+
+    In words where a library gives up, or needs a second for a twentieth already.
     """
     times = []
     for part in (text[: len(text) // 20], text, text):
@@ -255,6 +253,27 @@ def in_the_library(ours: ByteBPE) -> tokenizers.Tokenizer:
         return tokenizers.Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
 
 
+def encoders(shakespeare: str, verdict: str, source: str, rounds: int) -> dict[str, object]:
+    """Encode with a trained vocabulary and GPT-2's, and the worst inputs."""
+    result: dict[str, object] = {}
+    gpt2, trained = ByteBPE.from_tiktoken(TOKENIZERS["gpt2"]()), ByteBPE.train([shakespeare], 4096)
+    gpt2_library, trained_library = in_the_library(gpt2), in_the_library(trained)
+    mixed = shakespeare + source[: 5_000_000 - len(shakespeare)]
+    rust_small = rust_bpe([shakespeare], 4096) if RUST else None
+    rust_large = rust_bpe([mixed], 50257) if RUST else None
+    texts = {"verdict": verdict, "shakespeare": shakespeare}
+    for name, text in texts.items():
+        result[f"encode {name}, trained"] = encoding(
+            f"{name}, trained vocabulary", trained, text, rounds, trained_library, rust_small
+        )
+    for name, text in {**texts, "shakespeare and source": mixed}.items():
+        result[f"encode {name}, gpt2"] = encoding(
+            f"{name}, GPT-2's vocabulary", gpt2, text, rounds, gpt2_library, rust_large
+        )
+    result["worst, seconds"] = worst_inputs(gpt2, gpt2_library, rust_large)
+    return result
+
+
 def main() -> None:
     """Run everything and print the tables and the JSON line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -266,34 +285,14 @@ def main() -> None:
         for name in ("tinyshakespeare.txt", "the-verdict.txt")
     )
     source = library_source(1_000_000 if args.quick else 5_000_000)
-    result: dict[str, object] = {
-        "train verdict 1000, over tokenizers": training("The Verdict", verdict, 1000, args.rounds),
-        "train shakespeare 4096, over tokenizers": training(
-            "shakespeare", shakespeare, 4096, args.rounds
-        ),
-        "train source 10000, over tokenizers": training(
-            "Python source", source, 10_000, args.rounds
-        ),
-    }
-    gpt2, trained = ByteBPE.from_tiktoken(TOKENIZERS["gpt2"]()), ByteBPE.train([shakespeare], 4096)
-    gpt2_library, trained_library = in_the_library(gpt2), in_the_library(trained)
-    mixed = shakespeare + source[: 5_000_000 - len(shakespeare)]
-    rust_small, rust_large = (
-        (rust_bpe([shakespeare], 4096), rust_bpe([mixed], 50257)) if RUST else (None, None)
-    )
-    for name, text in {"verdict": verdict, "shakespeare": shakespeare}.items():
-        result[f"encode {name}, trained"] = encoding(
-            f"{name}, trained vocabulary", trained, text, args.rounds, trained_library, rust_small
-        )
-    for name, text in {
-        "verdict": verdict,
-        "shakespeare": shakespeare,
-        "shakespeare and source": mixed,
-    }.items():
-        result[f"encode {name}, gpt2"] = encoding(
-            f"{name}, GPT-2's vocabulary", gpt2, text, args.rounds, gpt2_library, rust_large
-        )
-    result["worst, seconds"] = worst_inputs(gpt2, gpt2_library, rust_large)
+    result: dict[str, object] = {}
+    for key, title, text, size in (
+        ("verdict 1000", "The Verdict", verdict, 1000),
+        ("shakespeare 4096", "shakespeare", shakespeare, 4096),
+        ("source 10000", "Python source", source, 10_000),
+    ):
+        result[f"train {key}, over tokenizers"] = training(title, text, size, args.rounds)
+    result |= encoders(shakespeare, verdict, source, args.rounds)
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
@@ -302,22 +301,10 @@ def main() -> None:
         "cpus": os.cpu_count(),
         "load": os.getloadavg() if hasattr(os, "getloadavg") else None,
     }
-    versions = {
-        name: version(name)
-        for name in ("tokenizers", "tiktoken", "regex", *(["rustbpe"] if RUST else []))
-    } | {"python": sys.version.split()[0]}
-    print(
-        "\n"
-        + json.dumps(
-            {
-                "benchmark": "tokenizer",
-                "commit": commit,
-                "machine": machine,
-                "versions": versions,
-                "results": result,
-            }
-        )
-    )
+    libraries = ("tokenizers", "tiktoken", "regex", *(["rustbpe"] if RUST else []))
+    versions = {name: version(name) for name in libraries} | {"python": sys.version.split()[0]}
+    report = {"commit": commit, "machine": machine, "versions": versions, "results": result}
+    print("\n" + json.dumps({"benchmark": "tokenizer", **report}))
 
 
 if __name__ == "__main__":

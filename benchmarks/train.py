@@ -2,8 +2,8 @@
 
     python benchmarks/train.py [--sizes 124M 6x384 4x128] [--rounds 5]
 
-Equal work for all: the same shape, tied head, dropout 0.1,
-AdamW, clipping at 1.0, float32 weights. Contenders:
+Equal work for all: the same shape, tied head, dropout 0.1, AdamW, clipping at 1.0, float32 weights.
+Contenders:
   ours            the engine as it runs by default: precision by trial, freed memory kept
   ours-float32    the same with every product in float32
   hf              transformers' GPT2LMHeadModel as it ships
@@ -32,6 +32,13 @@ SIZES = {  # vocabulary, context, width, heads, layers, rows, steps a turn
     "4x128": (65, 64, 128, 4, 4, 12, 40),
 }
 CONTENDERS = ("ours", "ours-float32", "hf", "hf-kept")
+RATIOS = {  # name in the JSON line -> (slow, fast)
+    "ratios": ("hf", "ours"),
+    "ratios_same_allocator": ("hf-kept", "ours"),
+    "ratios_float32": ("hf", "ours-float32"),
+    "ratios_float32_same_allocator": ("hf-kept", "ours-float32"),
+}
+TABLES = ("spread", "peak_memory_gb", "peak_share")
 
 
 def ours(shape: tuple[int, ...], precision: str, device: str) -> tuple[Callable[[], Any], str]:
@@ -55,14 +62,10 @@ def ours(shape: tuple[int, ...], precision: str, device: str) -> tuple[Callable[
         "n_layers": layers,
         "drop_rate": 0.1,
     }
-    model = (
-        GPTModel(cfg | {"qkv_bias": True, "tie_embeddings": True, "init": "gpt2"})
-        .to(device)
-        .train()
-    )
-    model_with_loss = prepare_for_training(
-        model, SystemConfig(precision=precision), torch.device(device)
-    )  # type: ignore[arg-type]
+    cfg |= {"qkv_bias": True, "tie_embeddings": True, "init": "gpt2"}
+    model = GPTModel(cfg).to(device).train()
+    system = SystemConfig(precision=precision)
+    model_with_loss = prepare_for_training(model, system, torch.device(device))
     optimizer = OPTIMIZERS["adamw"](model, TrainConfig(lr=1e-4))
     ids = torch.randint(0, V, (B, T + 1), device=device)
     batch = [(ids[:, :-1], ids[:, 1:])]
@@ -102,9 +105,7 @@ def theirs(shape: tuple[int, ...], kept: bool, device: str) -> tuple[Callable[[]
 
 
 def work(name: str, shape: tuple[int, ...], device: str) -> None:
-    """A contender's process: does as many steps as it is asked for,
-    and answers with the middle of their seconds.
-    """
+    """A contender's process: does as many steps as it is asked for, and answers with the median."""
     import torch
 
     from llm_scratch.hardware.memory import peak_memory
@@ -135,9 +136,7 @@ def work(name: str, shape: tuple[int, ...], device: str) -> None:
 
 
 def measure(size: str, shape: tuple[int, ...], rounds: int, device: str) -> dict[str, Any]:
-    """The contenders in turn;
-    for each its seconds a step by round, its peak memory and what it chose.
-    """
+    """The contenders in turn; for each its seconds a step by round, peak memory and precision."""
     found: dict[str, Any] = {name: {"rounds": []} for name in CONTENDERS}
     with contenders(
         list(CONTENDERS),
@@ -153,9 +152,7 @@ def measure(size: str, shape: tuple[int, ...], rounds: int, device: str) -> dict
 
 
 def flops(shape: tuple[int, ...]) -> float:
-    """Floating-point operations of a step's matrix products:
-    6 for each weight and token, and attention's two products.
-    """
+    """FLOPs of a step's matrix products: 6 for each weight and token, and attention's two."""
     V, T, C, _, layers, B, _ = shape
     weights = 12 * layers * C * C + V * C
     return 6 * B * T * weights + 12 * layers * B * T * T * C
@@ -177,52 +174,48 @@ def main() -> None:
     if args.work:
         work(args.work, tuple(args.shape), args.device)
         return
-    report: dict[str, Any] = {
-        key: {}
-        for key in (
-            "ratios",
-            "ratios_same_allocator",
-            "ratios_float32",
-            "ratios_float32_same_allocator",
-        )
-    }
-    report |= {"spread": {}, "peak_memory_gb": {}, "peak_share": {}, "missing": {}}
+    report: dict[str, Any] = {key: {} for key in (*RATIOS, *TABLES)} | {"missing": {}}
     for size in args.sizes:
         V, T, C, H, layers, B, steps = SIZES[size]
         shape = (V, args.context or T, C, H, layers, args.batch or B, steps)
-        rate, half_rate = rates(args.device)
+        peaks = rates(args.device)
         found = measure(size, shape, args.rounds, args.device)
         report["missing"] |= found.pop("missing")
-        tokens = shape[1] * shape[5]
         print(
             f"\n{size}: context {shape[1]}, batch {shape[5]}, vocabulary {V}; matrix peak"
-            f" {rate / 1e9:.0f} GFLOP/s float32"
+            f" {peaks[0] / 1e9:.0f} GFLOP/s float32"
         )
-        print(f"{'':14}{'tokens/s':>10}{'GFLOP/s':>10}{'of peak':>9}{'peak GB':>9}  precision")
-        for name, row in found.items():
-            seconds = statistics.median(row["rounds"])
-            peak = half_rate if row["why"].startswith("bfloat16:") else rate
-            share = flops(shape) / seconds / peak
-            report["peak_share"].setdefault(size, {})[name] = round(share, 3)
-            report["peak_memory_gb"].setdefault(size, {})[name] = round(row["peak_gb"], 2)
-            speed = flops(shape) / seconds / 1e9
-            print(
-                f"{name:14}{tokens / seconds:10.0f}{speed:10.0f}{share:9.0%}{row['peak_gb']:9.2f} "
-                f" {row['why']}"
-            )
-        for key, slow, fast in (
-            ("ratios", "hf", "ours"), ("ratios_same_allocator", "hf-kept", "ours"),
-            ("ratios_float32", "hf", "ours-float32"), ("ratios_float32_same_allocator", "hf-kept", "ours-float32"),
-        ):  # fmt: skip
+        shares, memory = print_rows(found, shape, *peaks)
+        report["peak_share"][size], report["peak_memory_gb"][size] = shares, memory
+        for key, (slow, fast) in RATIOS.items():
             if slow not in found or fast not in found:
                 continue
             report[key][size], spread = ratio(found[slow]["rounds"], found[fast]["rounds"])
             report["spread"].setdefault(size, {})[key] = spread
-            print(
-                f"  {fast} over {slow}: {report[key][size]:.2f} x  [{spread[0]:.2f},"
-                f" {spread[1]:.2f}]"
-            )
+            low, high = spread
+            print(f"  {fast} over {slow}: {report[key][size]:.2f} x  [{low:.2f}, {high:.2f}]")
     print(json.dumps(report | where(args.device)))
+
+
+def print_rows(
+    found: dict[str, Any], shape: tuple[int, ...], rate: float, half_rate: float
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Print a row for each contender; returns the share of the matrix peak, and the memory in GB."""
+    tokens = shape[1] * shape[5]
+    shares, memory = {}, {}
+    print(f"{'':14}{'tokens/s':>10}{'GFLOP/s':>10}{'of peak':>9}{'peak GB':>9}  precision")
+    for name, row in found.items():
+        seconds = statistics.median(row["rounds"])
+        peak = half_rate if row["why"].startswith("bfloat16:") else rate
+        share = flops(shape) / seconds / peak
+        shares[name] = round(share, 3)
+        memory[name] = round(row["peak_gb"], 2)
+        speed = flops(shape) / seconds / 1e9
+        print(
+            f"{name:14}{tokens / seconds:10.0f}{speed:10.0f}{share:9.0%}{row['peak_gb']:9.2f} "
+            f" {row['why']}"
+        )
+    return shares, memory
 
 
 def rates(device: str) -> tuple[float, float]:
@@ -231,9 +224,8 @@ def rates(device: str) -> tuple[float, float]:
 
     from llm_scratch.hardware.benchmark import matmul_flops
 
-    return matmul_flops(torch.device(device), torch.float32, 0.5), matmul_flops(
-        torch.device(device), torch.bfloat16, 0.5
-    )
+    on = torch.device(device)
+    return matmul_flops(on, torch.float32, 0.5), matmul_flops(on, torch.bfloat16, 0.5)
 
 
 if __name__ == "__main__":

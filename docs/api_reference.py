@@ -26,10 +26,24 @@ README = Path(__file__).parents[1] / "README.md"
 TREE = re.compile(r"(?<=<!-- packages -->\n).*?(?=<!-- end of packages -->)", re.S)
 """The part of README.md that is written."""
 ORDER = (
-    "tokenizers", "data", "architectures", "model", "generation", "training", "evaluation",
-    "interpretability", "experiments", "serving", "learn",
-    "interop", "planning", "reports", "storage", "hardware", "cli",
-)  # fmt: skip
+    "tokenizers",
+    "data",
+    "architectures",
+    "model",
+    "generation",
+    "training",
+    "evaluation",
+    "interpretability",
+    "experiments",
+    "serving",
+    "learn",
+    "interop",
+    "planning",
+    "reports",
+    "storage",
+    "hardware",
+    "cli",
+)
 """Packages in the order in which the data passes through them,
 then those beside it; others follow by name.
 """

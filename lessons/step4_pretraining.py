@@ -412,14 +412,23 @@ print(
     f"{sum(p.numel() for p in model.parameters()):,} numbers, {len(train_loader)} batches of {rows} x {T} tokens an epoch"
 )
 first = simple.train_model_simple(
-    model, train_loader, val_loader, optimizer, device, first_epochs, eval_freq, 5, prompt, tokenizer
-)  # fmt: skip
+    model,
+    train_loader,
+    val_loader,
+    optimizer,
+    device,
+    first_epochs,
+    eval_freq,
+    5,
+    prompt,
+    tokenizer,
+)
 halfway = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 # %%
 second = simple.train_model_simple(
     model, train_loader, val_loader, optimizer, device, more_epochs, eval_freq, 5, prompt, tokenizer
-)  # fmt: skip
+)
 
 # %% [markdown]
 # From gibberish over the commonest words to whole sentences of the story,

@@ -225,9 +225,16 @@ def test_configs_are_frozen():
 def test_override_reads_values_by_the_type_of_their_setting():
     base = preset("quickstart")
     settings = [
-        "train.lr=3e-4", "model.n_layers = 4", "train.betas=[0.5, 0.75]", "train.grad_clip=null", "model.tie_embeddings=false",
-        "data.source=file:a: b.txt", "train.prompt=yes", "train.optimizer=adamw", "init_from=gpt2",
-    ]  # fmt: skip
+        "train.lr=3e-4",
+        "model.n_layers = 4",
+        "train.betas=[0.5, 0.75]",
+        "train.grad_clip=null",
+        "model.tie_embeddings=false",
+        "data.source=file:a: b.txt",
+        "train.prompt=yes",
+        "train.optimizer=adamw",
+        "init_from=gpt2",
+    ]
     changed = base.override(settings)
     train = replace(
         base.train, lr=3e-4, betas=(0.5, 0.75), grad_clip=None, prompt="yes", optimizer="adamw"

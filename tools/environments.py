@@ -67,9 +67,16 @@ class Environment:
         env = os.environ | self.variables
         try:
             done = subprocess.run(
-                command, cwd=self.folder, env=env, text=True, errors="replace", timeout=timeout,
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+                command,
+                cwd=self.folder,
+                env=env,
+                text=True,
+                errors="replace",
+                timeout=timeout,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
         except subprocess.TimeoutExpired as expired:
             output = expired.stdout or b""
             return 124, output.decode(errors="replace") if isinstance(output, bytes) else output
@@ -172,10 +179,17 @@ def debian_environment(version: str, machine: str, cpu: str, work: Path) -> Envi
     variables |= {"QEMU_CPU": cpu} if cpu else {}
     environment = Environment(
         (*proot, "/usr/bin/python3"),
-        ("--target", str(work / "packages"), "--python-version", version,
-         "--python-platform", f"{machine}-manylinux_2_28"),
-        work / "source", variables,
-    )  # fmt: skip
+        (
+            "--target",
+            str(work / "packages"),
+            "--python-version",
+            version,
+            "--python-platform",
+            f"{machine}-manylinux_2_28",
+        ),
+        work / "source",
+        variables,
+    )
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
     status, output = environment.run("-c", code, timeout=120)
     if output.split()[-1:] != [version]:

@@ -65,9 +65,16 @@ def run_command(words: str, folder: Path) -> str | None:
     command = [sys.executable, "-m", "llm_scratch", *words.split()]
     env = os.environ | {"LLM_SCRATCH_OFFLINE": "1", "PYTHONFAULTHANDLER": "1"}
     process = subprocess.run(
-        command, cwd=folder, env=env, text=True, encoding="utf-8", timeout=TIMEOUT_SECONDS,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        command,
+        cwd=folder,
+        env=env,
+        text=True,
+        encoding="utf-8",
+        timeout=TIMEOUT_SECONDS,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     return f"exit code {process.returncode}\n{process.stdout}" if process.returncode else None
 
 

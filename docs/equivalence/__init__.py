@@ -131,10 +131,18 @@ def transformers_nanochat(model: nn.Module) -> nn.Module:
 
     cfg, H = model.cfg, model.cfg.n_heads  # type: ignore[union-attr]
     config = NanoChatConfig(
-        vocab_size=cfg.vocab_size, hidden_size=cfg.emb_dim, intermediate_size=4 * cfg.emb_dim, num_hidden_layers=cfg.n_layers,  # type: ignore[union-attr]
-        num_attention_heads=H, num_key_value_heads=H, max_position_embeddings=cfg.context_length, final_logit_softcapping=None,  # type: ignore[union-attr]
-        bos_token_id=0, eos_token_id=0, pad_token_id=0,
-    )  # fmt: skip
+        vocab_size=cfg.vocab_size,
+        hidden_size=cfg.emb_dim,
+        intermediate_size=4 * cfg.emb_dim,
+        num_hidden_layers=cfg.n_layers,  # type: ignore[union-attr]
+        num_attention_heads=H,
+        num_key_value_heads=H,
+        max_position_embeddings=cfg.context_length,
+        final_logit_softcapping=None,  # type: ignore[union-attr]
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
 
     def swap_halves(weight: Tensor) -> Tensor:
         """Exchange the halves of every head:

@@ -106,9 +106,11 @@ penalty_against_formula("frequency_penalty", "each time")
 
 
 @row(
-    "mirostat", "generation/mirostat.Mirostat", "its algorithm, token by token: tokens kept that differ",
+    "mirostat",
+    "generation/mirostat.Mirostat",
+    "its algorithm, token by token: tokens kept that differ",
     "generation/test_mirostat.py::test_the_bound_follows_the_paper",
-)  # fmt: skip
+)
 def _mirostat() -> float:
     steer, bound, ids, wrong = Mirostat(3.0, 0.5), 6.0, torch.tensor([[0]]), 0.0
     for token in (3, 0, 40, 7):
@@ -147,9 +149,11 @@ def sharp_gpt() -> GPTModel:
 
 
 @row(
-    "beam search", "generation/beam.beam_search", "transformers' generate with num_beams: ids that differ",
+    "beam search",
+    "generation/beam.beam_search",
+    "transformers' generate with num_beams: ids that differ",
     "generation/test_beam.py::test_texts_and_scores_equal_transformers",
-)  # fmt: skip
+)
 def _beam() -> float:
     from llm_scratch.interop.gpt2_weight_map import HF
     from llm_scratch.interop.weight_map import expand
@@ -178,9 +182,11 @@ def _beam() -> float:
 
 
 @row(
-    "contrastive search", "generation/contrastive.contrastive", "its formula without a cache: ids that differ",
+    "contrastive search",
+    "generation/contrastive.contrastive",
+    "its formula without a cache: ids that differ",
     "generation/test_contrastive.py::test_ids_equal_the_formula_without_cache",
-)  # fmt: skip
+)
 def _contrastive() -> float:
     ours, ids = sharp_gpt(), torch.randint(0, 97, (1, 5))
     plain = ids
@@ -205,9 +211,11 @@ def _contrastive() -> float:
 
 
 @row(
-    "speculative decoding", "generation/speculative.speculative", "plain greedy text: ids that differ",
+    "speculative decoding",
+    "generation/speculative.speculative",
+    "plain greedy text: ids that differ",
     "generation/test_speculative.py::test_greedy_text_is_that_of_plain_greedy",
-)  # fmt: skip
+)
 def _speculative() -> float:
     ours, draft, ids = (
         sharp_gpt(),

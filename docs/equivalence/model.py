@@ -51,9 +51,12 @@ def _attention() -> float:
 
 
 @row(
-    "attention", "model/attention.MultiHeadAttention", "torch.nn.MultiheadAttention",
-    "model/test_attention.py::test_equals_torch_multihead_attention", 1e-5,
-)  # fmt: skip
+    "attention",
+    "model/attention.MultiHeadAttention",
+    "torch.nn.MultiheadAttention",
+    "model/test_attention.py::test_equals_torch_multihead_attention",
+    1e-5,
+)
 def _attention_of_torch() -> float:
     x, att, theirs = (
         torch.randn(2, 7, 24),
@@ -85,9 +88,12 @@ def _norm() -> float:
 
 
 @row(
-    "GELU", "model/layers.GELU", "transformers' NewGELUActivation",
-    "model/test_layers.py::test_gelu_equals_its_formula_and_transformers", 1e-5,
-)  # fmt: skip
+    "GELU",
+    "model/layers.GELU",
+    "transformers' NewGELUActivation",
+    "model/test_layers.py::test_gelu_equals_its_formula_and_transformers",
+    1e-5,
+)
 def _bend() -> float:
     from transformers.activations import NewGELUActivation
 
@@ -95,9 +101,12 @@ def _bend() -> float:
 
 
 @row(
-    "feed-forward", "model/layers.FeedForward", "its formula",
-    "model/test_layers.py::test_feed_forward_widens_four_times_and_bends_once", 1e-5,
-)  # fmt: skip
+    "feed-forward",
+    "model/layers.FeedForward",
+    "its formula",
+    "model/test_layers.py::test_feed_forward_widens_four_times_and_bends_once",
+    1e-5,
+)
 def _feed_forward() -> float:
     part, x = FeedForward({"emb_dim": 24}), torch.randn(5, 24)
     widen, _, narrow = part.layers
@@ -120,26 +129,36 @@ def against_transformers_gpt2(ours: dict[str, Any], theirs_settings: dict[str, A
 
 
 @row(
-    "model, and its weights in", "model/gpt.GPTModel", "transformers' GPT2LMHeadModel, saved by it",
-    "interop/test_hf.py::test_transformers_folder_loads_as_the_same_model", 1e-4, covers="ARCHITECTURES.gpt",
-)  # fmt: skip
+    "model, and its weights in",
+    "model/gpt.GPTModel",
+    "transformers' GPT2LMHeadModel, saved by it",
+    "interop/test_hf.py::test_transformers_folder_loads_as_the_same_model",
+    1e-4,
+    covers="ARCHITECTURES.gpt",
+)
 def _model() -> float:
     return against_transformers_gpt2({}, {"activation_function": "gelu_new"})
 
 
 @row(
-    "exact GELU", "model/layers.ACTIVATIONS", "x times torch's normal distribution",
-    "model/test_gpt_variants.py::test_exact_gelu_is_x_times_the_normal_distribution", 1e-6,
-)  # fmt: skip
+    "exact GELU",
+    "model/layers.ACTIVATIONS",
+    "x times torch's normal distribution",
+    "model/test_gpt_variants.py::test_exact_gelu_is_x_times_the_normal_distribution",
+    1e-6,
+)
 def _exact_gelu() -> float:
     x = 3 * torch.randn(1000)
     return max_difference(ACTIVATIONS["gelu"]()(x), x * torch.special.ndtr(x))
 
 
 @row(
-    "GPT-2 with another activation, width, norm and scale", "architectures/gpt.GPTConfig", "transformers' GPT2LMHeadModel",
-    "model/test_gpt_variants.py::test_variant_equals_transformers", 1e-4,
-)  # fmt: skip
+    "GPT-2 with another activation, width, norm and scale",
+    "architectures/gpt.GPTConfig",
+    "transformers' GPT2LMHeadModel",
+    "model/test_gpt_variants.py::test_variant_equals_transformers",
+    1e-4,
+)
 def _variant() -> float:
     ours = {"activation": "gelu", "ff_dim": 40, "norm_eps": 1e-3, "scale_attention_by_layer": True}
     theirs = {
@@ -152,9 +171,13 @@ def _variant() -> float:
 
 
 @row(
-    "modern model", "model/nanochat.NanoChatGPT", "transformers' NanoChatForCausalLM",
-    "model/test_nanochat.py::test_equals_transformers_nanochat", 1e-4, covers="ARCHITECTURES.nanochat",
-)  # fmt: skip
+    "modern model",
+    "model/nanochat.NanoChatGPT",
+    "transformers' NanoChatForCausalLM",
+    "model/test_nanochat.py::test_equals_transformers_nanochat",
+    1e-4,
+    covers="ARCHITECTURES.nanochat",
+)
 def _modern() -> float:
     shape = {name: value for name, value in CONFIG.items() if name != "qkv_bias"}
     ours, ids = build(shape | {"architecture": "nanochat"}).eval(), torch.randint(0, 97, (2, 32))
@@ -194,9 +217,12 @@ def _look_back() -> float:
 
 
 @row(
-    "a packed matrix for writing", "model/packed.PackedLinear", "torch.nn.Linear",
-    "model/test_packed.py::test_the_weight_comes_back_and_products_agree", 1e-5,
-)  # fmt: skip
+    "a packed matrix for writing",
+    "model/packed.PackedLinear",
+    "torch.nn.Linear",
+    "model/test_packed.py::test_the_weight_comes_back_and_products_agree",
+    1e-5,
+)
 def _packed() -> float:
     if not can_pack(torch.float32):
         raise NotRun("this processor or this torch cannot pack float32 matrices")
@@ -206,9 +232,11 @@ def _packed() -> float:
 
 
 @row(
-    "model without attention", "model/lesson_models.DummyGPTModel", "embeddings times head",
+    "model without attention",
+    "model/lesson_models.DummyGPTModel",
+    "embeddings times head",
     "model/test_gpt.py::test_dummy_model_is_embeddings_and_head_alone",
-)  # fmt: skip
+)
 def _dummy() -> float:
     ours, ids = DummyGPTModel(CONFIG).eval(), torch.randint(0, 97, (2, 11))
     return max_difference(
@@ -259,9 +287,12 @@ def _loss() -> float:
 
 
 @row(
-    "head and loss in one, its gradient", "model/chunked_loss.head_loss", "the plain way",
-    "model/test_chunked_loss.py::test_value_and_gradients_are_the_plain_ones", 1e-4,
-)  # fmt: skip
+    "head and loss in one, its gradient",
+    "model/chunked_loss.head_loss",
+    "the plain way",
+    "model/test_chunked_loss.py::test_value_and_gradients_are_the_plain_ones",
+    1e-4,
+)
 def _head() -> float:
     x, weight, targets = torch.randn(2, 7, 24), torch.randn(97, 24), torch.randint(0, 97, (2, 7))
     slopes = []
@@ -289,25 +320,34 @@ def steps_apart(bits: int) -> float:
 
 
 @row(
-    "weights in 8 bits", "model/quantized.to_int8", "the weights: steps of the scale",
-    "model/test_quantized.py::test_int8_is_within_half_a_step_and_symmetric", 1.0,
-)  # fmt: skip
+    "weights in 8 bits",
+    "model/quantized.to_int8",
+    "the weights: steps of the scale",
+    "model/test_quantized.py::test_int8_is_within_half_a_step_and_symmetric",
+    1.0,
+)
 def _int8() -> float:
     return steps_apart(8)
 
 
 @row(
-    "weights in 4 bits", "model/quantized.to_int4", "the weights: steps of the scale",
-    "model/test_quantized.py::test_int4_is_within_half_a_step_and_symmetric", 0.6,
-)  # fmt: skip
+    "weights in 4 bits",
+    "model/quantized.to_int4",
+    "the weights: steps of the scale",
+    "model/test_quantized.py::test_int4_is_within_half_a_step_and_symmetric",
+    0.6,
+)
 def _int4() -> float:
     return steps_apart(4)
 
 
 @row(
-    "products with 8 and 4 bits", "model/quantized.QuantizedLinear", "torch with those weights, as a share of the sizes",
-    "model/test_quantized.py::test_the_kernel_is_the_formula", 2**-8,
-)  # fmt: skip
+    "products with 8 and 4 bits",
+    "model/quantized.QuantizedLinear",
+    "torch with those weights, as a share of the sizes",
+    "model/test_quantized.py::test_the_kernel_is_the_formula",
+    2**-8,
+)
 def _few_bits() -> float:
     weight, x = torch.randn(37, 96), torch.randn(5, 96)
     layers = [QuantizedLinear(*to_int8(weight)), QuantizedLinear(*to_int4(weight))]

@@ -30,9 +30,13 @@ def after_steps(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]
 
 
 @row(
-    "AdamW, decay on matrices alone", "training/optim.adamw", "its formula",
-    "training/test_optim.py::test_adamw_equals_its_formula", 1e-5, covers="OPTIMIZERS.adamw",
-)  # fmt: skip
+    "AdamW, decay on matrices alone",
+    "training/optim.adamw",
+    "its formula",
+    "training/test_optim.py::test_adamw_equals_its_formula",
+    1e-5,
+    covers="OPTIMIZERS.adamw",
+)
 def _adam() -> float:
     ours = nn.Linear(8, 5)
     mine = [p.detach().clone() for p in ours.parameters()]
@@ -58,9 +62,12 @@ def _adam() -> float:
 
 
 @row(
-    "Muon, for parameters that are not matrices", "training/optim.Muon", "torch.optim.AdamW",
-    "training/test_optim.py::test_muons_other_groups_are_torchs_adamw", 1e-5,
-)  # fmt: skip
+    "Muon, for parameters that are not matrices",
+    "training/optim.Muon",
+    "torch.optim.AdamW",
+    "training/test_optim.py::test_muons_other_groups_are_torchs_adamw",
+    1e-5,
+)
 def _muons_adam() -> float:
     ours = nn.Linear(8, 5)
     theirs = copy.deepcopy(ours)
@@ -75,9 +82,12 @@ def _muons_adam() -> float:
 
 
 @row(
-    "AdamW, decay on all weights", "training/optim.adamw", "torch.optim.AdamW",
-    "interop/test_notebook.py::test_resumed_losses_equal_the_notebooks", 1e-5,
-)  # fmt: skip
+    "AdamW, decay on all weights",
+    "training/optim.adamw",
+    "torch.optim.AdamW",
+    "interop/test_notebook.py::test_resumed_losses_equal_the_notebooks",
+    1e-5,
+)
 def _adam_of_the_notebooks() -> float:
     ours = nn.Linear(8, 5)
     theirs = copy.deepcopy(ours)
@@ -101,9 +111,13 @@ def turned(shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 @row(
-    "Muon's directions", "training/optim.orthogonalize", "the SVD's: what points elsewhere",
-    "training/test_optim.py::test_orthogonalize_brings_singular_values_to_about_1", 1e-3, covers="OPTIMIZERS.muon",
-)  # fmt: skip
+    "Muon's directions",
+    "training/optim.orthogonalize",
+    "the SVD's: what points elsewhere",
+    "training/test_optim.py::test_orthogonalize_brings_singular_values_to_about_1",
+    1e-3,
+    covers="OPTIMIZERS.muon",
+)
 def _directions() -> float:
     return max(
         (middle - middle.diagonal().diag_embed()).abs().max().item()
@@ -112,9 +126,12 @@ def _directions() -> float:
 
 
 @row(
-    "Muon's lengths", "training/optim.orthogonalize", "1, as in the SVD without its lengths",
-    "training/test_optim.py::test_orthogonalize_brings_singular_values_to_about_1", 0.4,
-)  # fmt: skip
+    "Muon's lengths",
+    "training/optim.orthogonalize",
+    "1, as in the SVD without its lengths",
+    "training/test_optim.py::test_orthogonalize_brings_singular_values_to_about_1",
+    0.4,
+)
 def _lengths() -> float:
     return max(
         (middle.diagonal()[kept] - 1).abs().max().item()
@@ -123,9 +140,12 @@ def _lengths() -> float:
 
 
 @row(
-    "clipping", "training/step.train_step", "the gradient times longest / length",
-    "training/test_step.py::test_gradient_norm_is_measured_and_clipped", 1e-5,
-)  # fmt: skip
+    "clipping",
+    "training/step.train_step",
+    "the gradient times longest / length",
+    "training/test_step.py::test_gradient_norm_is_measured_and_clipped",
+    1e-5,
+)
 def _clipping() -> float:
     ours, batch = GPTModel(CONFIG), (torch.randint(0, 97, (2, 11)), torch.randint(0, 97, (2, 11)))
     plain = copy.deepcopy(ours)
@@ -168,9 +188,12 @@ schedule("cosine", "test_cosine_is_half_a_wave", lambda done: (1 + math.cos(math
 
 
 @row(
-    "warm-up", "training/schedule.learning_rate", "even steps up",
-    "training/test_schedule.py::test_warm_up_rises_evenly_to_the_highest_rate", 1e-12,
-)  # fmt: skip
+    "warm-up",
+    "training/schedule.learning_rate",
+    "even steps up",
+    "training/test_schedule.py::test_warm_up_rises_evenly_to_the_highest_rate",
+    1e-12,
+)
 def _warm_up() -> float:
     cfg = TrainConfig(lr=1.0, warmup_steps=8)
     return max(abs(learning_rate(t, 50, cfg) - (t + 1) / 8) for t in range(8))

@@ -13,9 +13,11 @@ from llm_scratch.tokenizers.bpe import ByteBPE
 
 
 @row(
-    "tokenizer", "tokenizers/bpe.ByteBPE.encode_python", "tiktoken: ids that differ",
+    "tokenizer",
+    "tokenizers/bpe.ByteBPE.encode_python",
+    "tiktoken: ids that differ",
     "tokenizers/test_bpe.py::test_t2_ids_of_ten_thousand_texts_equal_tiktoken",
-)  # fmt: skip
+)
 def _ids_of_tiktoken() -> float:
     theirs = TOKENIZERS["gpt2"]([], None)
     return count_differences(ByteBPE.from_tiktoken(theirs).encode_python(TEXT), theirs.encode(TEXT))
@@ -33,18 +35,24 @@ def _there_and_back() -> float:
 
 
 @row(
-    "tokenizer, as everybody calls it", "tokenizers/bpe.ByteBPE.encode", "tiktoken: ids that differ",
-    "tokenizers/test_bpe.py::test_t2_ids_of_ten_thousand_texts_equal_tiktoken", covers="TOKENIZERS.gpt2",
-)  # fmt: skip
+    "tokenizer, as everybody calls it",
+    "tokenizers/bpe.ByteBPE.encode",
+    "tiktoken: ids that differ",
+    "tokenizers/test_bpe.py::test_t2_ids_of_ten_thousand_texts_equal_tiktoken",
+    covers="TOKENIZERS.gpt2",
+)
 def _ids_by_default() -> float:
     theirs = TOKENIZERS["gpt2"]([], None)
     return count_differences(ByteBPE.from_tiktoken(theirs).encode(TEXT), theirs.encode(TEXT))
 
 
 @row(
-    "tokenizer, trained", "tokenizers/bpe.ByteBPE.train", "the tokenizers library: merges that differ",
-    "tokenizers/test_bpe_train.py::test_trained_merges_equal_the_tokenizers_library", covers="TOKENIZERS.bpe",
-)  # fmt: skip
+    "tokenizer, trained",
+    "tokenizers/bpe.ByteBPE.train",
+    "the tokenizers library: merges that differ",
+    "tokenizers/test_bpe_train.py::test_trained_merges_equal_the_tokenizers_library",
+    covers="TOKENIZERS.bpe",
+)
 def _merges() -> float:
     import tokenizers
 
@@ -64,9 +72,12 @@ def _merges() -> float:
 
 
 @row(
-    "words", "tokenizers/words.SimpleTokenizerV2", "the notebooks' expression and a sorted list: ids that differ",
-    "tokenizers/test_words.py::test_verdict_has_the_printed_sizes", covers="TOKENIZERS.words",
-)  # fmt: skip
+    "words",
+    "tokenizers/words.SimpleTokenizerV2",
+    "the notebooks' expression and a sorted list: ids that differ",
+    "tokenizers/test_words.py::test_verdict_has_the_printed_sizes",
+    covers="TOKENIZERS.words",
+)
 def _words() -> float:
     pieces = [
         piece.strip() for piece in re.split(r"""([,.:;?_!"()']|--|\s)""", TEXT) if piece.strip()
@@ -77,9 +88,12 @@ def _words() -> float:
 
 
 @row(
-    "characters", "tokenizers/chars.CharTokenizer", "places in the sorted characters: ids that differ",
-    "tokenizers/test_chars.py::test_shakespeare_has_the_65_characters_known_from_nanogpt", covers="TOKENIZERS.chars",
-)  # fmt: skip
+    "characters",
+    "tokenizers/chars.CharTokenizer",
+    "places in the sorted characters: ids that differ",
+    "tokenizers/test_chars.py::test_shakespeare_has_the_65_characters_known_from_nanogpt",
+    covers="TOKENIZERS.chars",
+)
 def _chars() -> float:
     return count_differences(
         TOKENIZERS["chars"]([TEXT], None).encode(TEXT), map(sorted(set(TEXT)).index, TEXT)

@@ -33,9 +33,11 @@ TINY = (
 
 
 @row(
-    "TensorFlow's format, read", "interop/tensorflow.TFCheckpointReader", "the arrays TensorFlow wrote: bytes that differ",
+    "TensorFlow's format, read",
+    "interop/tensorflow.TFCheckpointReader",
+    "the arrays TensorFlow wrote: bytes that differ",
     "interop/test_tensorflow.py::test_tensorflow_reader_equals_tensorflow",
-)  # fmt: skip
+)
 def _tensorflow_read() -> float:
     file, want = tensorflow.TFCheckpointReader(TINY / "model.ckpt"), np.load(TINY / "expected.npz")
     return sum(
@@ -44,9 +46,11 @@ def _tensorflow_read() -> float:
 
 
 @row(
-    "OpenAI's release, read and written", "interop/openai_export.save_gpt2", "TensorFlow's files: bytes that differ",
+    "OpenAI's release, read and written",
+    "interop/openai_export.save_gpt2",
+    "TensorFlow's files: bytes that differ",
     "interop/test_openai_export.py::test_release_read_and_written_gives_the_same_files",
-)  # fmt: skip
+)
 def _release_written() -> float:
     with tempfile.TemporaryDirectory() as folder:
         openai_export.save_gpt2(*openai.load_gpt2(TINY), folder)
@@ -70,9 +74,11 @@ def _checksum() -> float:
 
 
 @row(
-    "safetensors, written", "storage/safetensors_writer.iter_bytes", "the safetensors library: bytes that differ",
+    "safetensors, written",
+    "storage/safetensors_writer.iter_bytes",
+    "the safetensors library: bytes that differ",
     "storage/test_safetensors_writer.py::test_safetensors_writer_equals_the_library",
-)  # fmt: skip
+)
 def _safetensors_written() -> float:
     import safetensors.torch
 
@@ -81,9 +87,11 @@ def _safetensors_written() -> float:
 
 
 @row(
-    "safetensors, read", "interop/safetensors.TensorFiles", "the safetensors library",
+    "safetensors, read",
+    "interop/safetensors.TensorFiles",
+    "the safetensors library",
     "interop/test_safetensors.py::test_safetensors_reader_equals_the_library",
-)  # fmt: skip
+)
 def _safetensors_read() -> float:
     from safetensors.torch import save_file
 
@@ -95,9 +103,11 @@ def _safetensors_read() -> float:
 
 
 @row(
-    "the notebooks' .pth, read", "interop/notebook.weights_of", "the model that was saved",
+    "the notebooks' .pth, read",
+    "interop/notebook.weights_of",
+    "the model that was saved",
     "interop/test_notebook.py::test_next_step_equals_the_notebooks",
-)  # fmt: skip
+)
 def _notebooks() -> float:
     model, ids = GPTModel(CONFIG).eval(), torch.randint(0, 97, (2, 32))
     with tempfile.TemporaryDirectory() as folder:
@@ -121,9 +131,12 @@ def weights_as_linear(theirs: nn.Module) -> dict[str, Tensor]:
 
 
 @row(
-    "nanoGPT's ckpt.pt, read", "interop/nanogpt.load_nanogpt", "transformers' GPT2LMHeadModel with gelu",
-    "interop/test_import.py::test_nanogpt_checkpoint_loads_as_the_same_model", 1e-4,
-)  # fmt: skip
+    "nanoGPT's ckpt.pt, read",
+    "interop/nanogpt.load_nanogpt",
+    "transformers' GPT2LMHeadModel with gelu",
+    "interop/test_import.py::test_nanogpt_checkpoint_loads_as_the_same_model",
+    1e-4,
+)
 def _nanogpt() -> float:
     theirs, ids = transformers_gpt2(activation_function="gelu"), torch.randint(0, 97, (2, 32))
     args = {
@@ -153,9 +166,12 @@ LITGPT = {
 
 
 @row(
-    "litgpt's folder, read", "interop/litgpt.load_litgpt", "transformers' GPT2LMHeadModel without positions",
-    "interop/test_import.py::test_litgpt_without_rotary_loads_as_the_same_model", 1e-4,
-)  # fmt: skip
+    "litgpt's folder, read",
+    "interop/litgpt.load_litgpt",
+    "transformers' GPT2LMHeadModel without positions",
+    "interop/test_import.py::test_litgpt_without_rotary_loads_as_the_same_model",
+    1e-4,
+)
 def _litgpt() -> float:
     theirs, ids = transformers_gpt2(activation_function="gelu"), torch.randint(0, 97, (2, 32))
     theirs.get_parameter("transformer.wpe.weight").zero_()  # litgpt has no table of positions
@@ -174,17 +190,22 @@ def _litgpt() -> float:
 
 
 @row(
-    "export to transformers, logits", "interop/hf_export.export_hf", "transformers' GPT2LMHeadModel, as a share of the largest",
-    "interop/test_hf_export.py::test_exported_model_equals_transformers_model", 1e-5,
-)  # fmt: skip
+    "export to transformers, logits",
+    "interop/hf_export.export_hf",
+    "transformers' GPT2LMHeadModel, as a share of the largest",
+    "interop/test_hf_export.py::test_exported_model_equals_transformers_model",
+    1e-5,
+)
 def _exported() -> float:
     return exported()[0]
 
 
 @row(
-    "export to transformers, ids", "interop/hf_export.export_hf", "transformers' AutoTokenizer: texts that differ",
+    "export to transformers, ids",
+    "interop/hf_export.export_hf",
+    "transformers' AutoTokenizer: texts that differ",
     "interop/test_hf_export.py::test_exported_tokenizer_gives_equal_ids_and_texts",
-)  # fmt: skip
+)
 def _exported_ids() -> float:
     return exported()[1]
 

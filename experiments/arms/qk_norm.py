@@ -34,9 +34,14 @@ class QKNormGPT(GPTModel):
         super().__init__(cfg)
         for layer, block in enumerate(self.trf_blocks):
             att = QKNormAttention(
-                self.cfg.emb_dim, self.cfg.emb_dim, self.cfg.context_length, self.cfg.drop_rate, self.cfg.n_heads, self.cfg.qkv_bias,
+                self.cfg.emb_dim,
+                self.cfg.emb_dim,
+                self.cfg.context_length,
+                self.cfg.drop_rate,
+                self.cfg.n_heads,
+                self.cfg.qkv_bias,
                 layer=layer,
-            )  # fmt: skip
+            )
             att.load_state_dict(block.att.state_dict())
             block.att = att
 

@@ -31,6 +31,7 @@ EXTRAS: dict[str, Extra] = {
     ),
     "track": Extra("`train --system.tensorboard`", ("tensorboard",)),
     "experiments": Extra("`compare` and `experiment`", ("scipy",)),
+    "slurm": Extra("`experiment run --on`: several runs at once, Slurm", ("submitit",)),
     "dev": Extra(
         "tests and checks of this project",
         (

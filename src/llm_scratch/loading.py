@@ -1,5 +1,4 @@
-"""Load a model from any supported format: `model, tokenizer = load("runs/quickstart")`,
-`load("gpt2")`, `load("hf:org/name")`.
+"""Load a model from any supported format: `load("runs/x")`, `load("gpt2")`, `load("hf:org/name")`.
 
 `FORMATS` lists the supported formats with their detection and loader. No code in a file is
 executed: weights are read from safetensors, TensorFlow tensors, or with torch's weights-only
@@ -39,7 +38,7 @@ from llm_scratch.model.quantized import quantize
 from llm_scratch.ranges import OutOfRange
 from llm_scratch.storage import checkpoint
 from llm_scratch.storage.user_folders import expand_user
-from llm_scratch.tokenizers import TOKENIZERS, CharTokenizer, Tokenizer, load_tokenizer
+from llm_scratch.tokenizers import TOKENIZERS, Tokenizer, load_tokenizer
 from llm_scratch.tokenizers.special import end_of_text
 
 UNCHECKED_PARAMETERS = 1 << 26
@@ -58,9 +57,7 @@ class Loaded:
     train: dict[str, Any] = field(default_factory=dict)
     """settings of TrainConfig that the optimizer used"""
     assumed: dict[str, Any] = field(default_factory=dict)
-    """values that the file does not contain and that were assumed by convention:
-    name -> value, for people
-    """
+    """values by convention that the file does not contain: name -> value, for people"""
 
 
 class Options(NamedTuple):
@@ -196,12 +193,11 @@ def read(where: str | Path, options: Options | None = None) -> Loaded:
                 )
             return loaded
     if path.exists():
-        problem = (
-            "not a folder of a known model format"
-            if path.is_dir()
-            else "not a file of a known model format"
+        kind = "folder" if path.is_dir() else "file"
+        raise UserError(
+            f"{where} is not a {kind} of a known model format; supported are {supported_formats()}",
+            CHECKPOINT,
         )
-        raise UserError(f"{where} is {problem}; supported are {supported_formats()}", CHECKPOINT)
     raise UserError(f"no model at {where}; expected {supported_formats()}", CHECKPOINT)
 
 
@@ -244,9 +240,8 @@ def check_parameter_count(
         UserError: the weights have far fewer parameters (exit code 4).
     """
     n_values = sum(tensor.numel() for tensor in weights.values())
-    if cfg.n_params > max(
-        4 * n_values, UNCHECKED_PARAMETERS
-    ):  # 4-bit weights are stored in pairs; other architectures differ
+    # 4-bit weights are stored in pairs; other architectures differ
+    if cfg.n_params > max(4 * n_values, UNCHECKED_PARAMETERS):
         raise UserError(
             f"{where}: config describes {cfg.n_params:,} parameters, but the file has {n_values:,};"
             " file and config do not match",
@@ -353,21 +348,6 @@ FORMATS = [
     Format("hf:org/name", _is_hub_name, _from_hub),
 ]
 """The supported formats; the first that matches is used. To add one, append it."""
-
-
-def tokenizer_named(words: str) -> Tokenizer:
-    """The tokenizer for a command-line value: `gpt2`, a tokenizer.json or its folder, or
-    `chars:FILE` (its characters, as in nanoGPT).
-
-    Raises:
-        UserError: there is none (exit code 3).
-    """
-    kind, _, file = words.partition(":")
-    if kind == "chars" and file:
-        from llm_scratch.data.sources import read as read_source
-
-        return CharTokenizer.train(read_source(f"file:{file}"), end_of_text=False)
-    return TOKENIZERS["gpt2"]([], None) if words == "gpt2" else read_tokenizer(words)
 
 
 def load_for_training(where: str | Path, cfg: ModelConfig) -> tuple[LanguageModel, Tokenizer]:

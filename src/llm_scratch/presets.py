@@ -27,14 +27,32 @@ def quickstart() -> RunConfig:
     """
     return RunConfig(
         GPTConfig(
-            vocab_size=1536, context_length=256, emb_dim=128, n_heads=4, n_layers=2, drop_rate=0.0, tie_embeddings=True, init="mimetic"
+            vocab_size=1536,
+            context_length=256,
+            emb_dim=128,
+            n_heads=4,
+            n_layers=2,
+            drop_rate=0.0,
+            tie_embeddings=True,
+            init="mimetic",
         ),
         DataConfig(source="stories:12000", tokenizer="bpe", val_fraction=0.02, order="documents"),
         TrainConfig(
-            steps=1100, batch_size=8, optimizer="muon", lr=0.02, weight_decay=0.0, schedule="linear", warmup_steps=20,
-            eval_every=100, eval_batches=10, save_every=550, sample_every=100, prompt="The story of", snapshot_every=50,
+            steps=1100,
+            batch_size=8,
+            optimizer="muon",
+            lr=0.02,
+            weight_decay=0.0,
+            schedule="linear",
+            warmup_steps=20,
+            eval_every=100,
+            eval_batches=10,
+            save_every=550,
+            sample_every=100,
+            prompt="The story of",
+            snapshot_every=50,
         ),
-    )  # fmt: skip
+    )
 
 
 def verdict() -> RunConfig:
@@ -43,26 +61,62 @@ def verdict() -> RunConfig:
     """
     return RunConfig(
         GPTConfig(context_length=256),
-        DataConfig(source="verdict", tokenizer="gpt2", val_fraction=0.2, split="characters", order="notebook"),
+        DataConfig(
+            source="verdict",
+            tokenizer="gpt2",
+            val_fraction=0.2,
+            split="characters",
+            order="notebook",
+        ),
         TrainConfig(
-            epochs=10, batch_size=2, lr=4e-4, min_lr=4e-4, schedule="constant", betas=(0.9, 0.999), grad_clip=None,
-            eval_every=5, eval_batches=None, save_every=40, sample_every=8, prompt="Every effort moves you", log_every=1,
+            epochs=10,
+            batch_size=2,
+            lr=4e-4,
+            min_lr=4e-4,
+            schedule="constant",
+            betas=(0.9, 0.999),
+            grad_clip=None,
+            eval_every=5,
+            eval_batches=None,
+            save_every=40,
+            sample_every=8,
+            prompt="Every effort moves you",
+            log_every=1,
         ),
         # as in the notebooks, whose losses it reproduces to six digits
         SystemConfig(precision="float32"),
-    )  # fmt: skip
+    )
 
 
 def shakespeare() -> RunConfig:
     """All of Shakespeare's best-known lines, letter by letter: 4 layers of 128, a few minutes."""
     return RunConfig(
-        GPTConfig(vocab_size=66, context_length=64, emb_dim=128, n_heads=4, n_layers=4, drop_rate=0.0, tie_embeddings=True, init="gpt2"),
+        GPTConfig(
+            vocab_size=66,
+            context_length=64,
+            emb_dim=128,
+            n_heads=4,
+            n_layers=4,
+            drop_rate=0.0,
+            tie_embeddings=True,
+            init="gpt2",
+        ),
         DataConfig(source="shakespeare", tokenizer="chars"),
         TrainConfig(
-            steps=2000, batch_size=12, optimizer="muon", lr=0.02, weight_decay=0.0, schedule="linear", warmup_steps=50,
-            eval_every=250, eval_batches=40, save_every=1000, sample_every=500, prompt="ROMEO:",
+            steps=2000,
+            batch_size=12,
+            optimizer="muon",
+            lr=0.02,
+            weight_decay=0.0,
+            schedule="linear",
+            warmup_steps=50,
+            eval_every=250,
+            eval_batches=40,
+            save_every=1000,
+            sample_every=500,
+            prompt="ROMEO:",
         ),
-    )  # fmt: skip
+    )
 
 
 def shakespeare_modern() -> RunConfig:
@@ -70,13 +124,25 @@ def shakespeare_modern() -> RunConfig:
     the recipe that learns it soonest: a minute.
     """
     return RunConfig(
-        NanoChatConfig(vocab_size=66, context_length=64, emb_dim=128, n_heads=4, n_layers=4, drop_rate=0.0),
+        NanoChatConfig(
+            vocab_size=66, context_length=64, emb_dim=128, n_heads=4, n_layers=4, drop_rate=0.0
+        ),
         DataConfig(source="shakespeare", tokenizer="chars"),
         TrainConfig(
-            steps=620, batch_size=24, optimizer="muon", lr=0.05, weight_decay=0.0, schedule="linear", warmup_steps=20,
-            eval_every=100, eval_batches=20, save_every=310, sample_every=155, prompt="ROMEO:",
+            steps=620,
+            batch_size=24,
+            optimizer="muon",
+            lr=0.05,
+            weight_decay=0.0,
+            schedule="linear",
+            warmup_steps=20,
+            eval_every=100,
+            eval_batches=20,
+            save_every=310,
+            sample_every=155,
+            prompt="ROMEO:",
         ),
-    )  # fmt: skip
+    )
 
 
 def gpt2_small() -> RunConfig:

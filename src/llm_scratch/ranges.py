@@ -138,6 +138,7 @@ RANGES: dict[str, Range] = {
     "snapshot_every": count(0, MAX_STEPS),
     "log_every": count(most=MAX_STEPS),
     "seeds": count(2, 1000),
+    "jobs": count(1, 1000),
     "smallest_effect": Range(MIN_POSITIVE, MAX_FACTOR, hint=LEAVE_OUT),
     "minutes": Range(0.01, 1e6),
     "port": count(0, 65_535),

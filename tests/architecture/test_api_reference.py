@@ -56,9 +56,24 @@ def test_docstring_sections_become_lists_and_examples_code():
         " not.\n\nExample:\n    add(1, 2)\nAfter."
     )
     assert list(api_reference.docstring(text)) == [
-        "Add.", "", "", "**Args**", "", "- `a, b`: numbers,", "    finite.", "", "**Raises**", "",
-        "- `ValueError`: one is not.", "", "", "```python", "add(1, 2)", "```", "After.",
-    ]  # fmt: skip
+        "Add.",
+        "",
+        "",
+        "**Args**",
+        "",
+        "- `a, b`: numbers,",
+        "    finite.",
+        "",
+        "**Raises**",
+        "",
+        "- `ValueError`: one is not.",
+        "",
+        "",
+        "```python",
+        "add(1, 2)",
+        "```",
+        "After.",
+    ]
 
 
 def test_signature_keeps_kinds_and_defaults_of_parameters():

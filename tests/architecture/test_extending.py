@@ -61,8 +61,14 @@ def _outside(tmp_path, monkeypatch):
 
 def test_contributing_shows_every_kind_of_extension():
     assert list(EXTENSIONS) == [
-        "A tokenizer", "A source", "A part of the model", "A model family", "An optimizer", "A schedule", "A preset",
-    ]  # fmt: skip
+        "A tokenizer",
+        "A source",
+        "A part of the model",
+        "A model family",
+        "An optimizer",
+        "A schedule",
+        "A preset",
+    ]
 
 
 @pytest.mark.parametrize("title", EXTENSIONS)

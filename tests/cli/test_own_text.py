@@ -259,10 +259,17 @@ def test_paths_become_a_source(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("source", "name"),
     [
-        ("file:books/", "books"), ("file:my poems/*.txt", "my-poems"), ("file:/x/war-and-peace.txt", "war-and-peace"),
-        ('file:["a.txt", "b.txt"]', "text"), ("file:中文.txt", "中文"), ("file:volume-2.txt", "volume_2"), ("shards:web", "web"),
-        ("verdict", "verdict"), ("file:*.txt", "text"), ("file:..", "text"),
+        ("file:books/", "books"),
+        ("file:my poems/*.txt", "my-poems"),
+        ("file:/x/war-and-peace.txt", "war-and-peace"),
+        ('file:["a.txt", "b.txt"]', "text"),
+        ("file:中文.txt", "中文"),
+        ("file:volume-2.txt", "volume_2"),
+        ("shards:web", "web"),
+        ("verdict", "verdict"),
+        ("file:*.txt", "text"),
+        ("file:..", "text"),
     ],
-)  # fmt: skip
+)
 def test_runs_are_named_after_their_text(source, name):
     assert run_name(source) == name

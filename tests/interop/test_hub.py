@@ -132,10 +132,16 @@ def test_a_revision_comes_from_the_hub_that_hf_endpoint_names(snapshot, tmp_path
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.folder, server.asked = snapshot, []
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    env = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")} | {
-        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0",
-        "LLM_SCRATCH_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
-    }  # fmt: skip
+    env = {
+        name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")
+    } | {
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_HUB_OFFLINE": "0",
+        "LLM_SCRATCH_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
     try:
         words = [sys.executable, "-c", ASK, "hf:org/tiny@v1", "hf:org/tiny@v2"]
         done = subprocess.run(

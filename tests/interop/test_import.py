@@ -9,9 +9,10 @@ import torch
 import yaml
 from torch.nn import functional as F
 
+from llm_scratch.cli.commands.import_model import tokenizer_named
 from llm_scratch.errors import CHECKPOINT, DATA, UserError
 from llm_scratch.interop import litgpt
-from llm_scratch.loading import Options, load, read, tokenizer_named
+from llm_scratch.loading import Options, load, read
 from llm_scratch.tokenizers import TOKENIZERS
 
 V, T, C, H, LAYERS = 37, 12, 24, 3, 2
@@ -25,11 +26,26 @@ ARGS = {
     "dropout": 0.0,
 }
 LIT = {
-    "name": "tiny", "hf_config": {}, "block_size": T, "n_layer": LAYERS, "n_embd": C, "n_head": H, "vocab_size": V, "padded_vocab_size": V,
-    "padding_multiple": 1, "rotary_percentage": 0.0, "parallel_residual": False, "bias": True, "norm_class_name": "LayerNorm",
-    "mlp_class_name": "GptNeoxMLP", "gelu_approximate": "none", "intermediate_size": 4 * C, "n_query_groups": H, "head_size": C // H,
+    "name": "tiny",
+    "hf_config": {},
+    "block_size": T,
+    "n_layer": LAYERS,
+    "n_embd": C,
+    "n_head": H,
+    "vocab_size": V,
+    "padded_vocab_size": V,
+    "padding_multiple": 1,
+    "rotary_percentage": 0.0,
+    "parallel_residual": False,
+    "bias": True,
+    "norm_class_name": "LayerNorm",
+    "mlp_class_name": "GptNeoxMLP",
+    "gelu_approximate": "none",
+    "intermediate_size": 4 * C,
+    "n_query_groups": H,
+    "head_size": C // H,
     "norm_eps": 1e-5,
-}  # fmt: skip
+}
 NANO_NAMES = ("ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj")
 LIT_NAMES = ("norm_1", "attn.qkv", "attn.proj", "norm_2", "mlp.fc", "mlp.proj")
 IDS = torch.randint(0, V, (2, T), generator=torch.Generator().manual_seed(2))

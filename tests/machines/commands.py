@@ -98,8 +98,13 @@ def run_commands(
         for command in commands
     ]
     process = subprocess.run(
-        [sys.executable, str(SESSION)], input=json.dumps(requests), capture_output=True, text=True, timeout=300,
-        cwd=folder, env=machine.variables(home),
-    )  # fmt: skip
+        [sys.executable, str(SESSION)],
+        input=json.dumps(requests),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=folder,
+        env=machine.variables(home),
+    )
     assert process.returncode == 0, process.stderr
     return [Result(**result) for result in json.loads(process.stdout)]

@@ -30,8 +30,13 @@ with exclusive_writer(Path("run"), print):
 
 def test_second_process_is_refused_while_the_first_one_trains(tmp_path, home):
     with subprocess.Popen(
-        [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=WINDOWS.variables(home)
-    ) as first:  # fmt: skip
+        [sys.executable, "-c", HOLD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env=WINDOWS.variables(home),
+    ) as first:
         assert first.stdout.readline() == "locked\n"
         (tmp_path / "hens.txt").write_text(HENS, encoding="utf-8")
         (second,) = run_commands(

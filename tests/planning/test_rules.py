@@ -195,7 +195,7 @@ def losses(*pairs):
         (losses((4, 4), (3, 3), (1.5, 2.5)), 20.0, "more text: it knows this one better"),
         (losses((4, 4), (3, 3), (2.4, 2.5)), 40.0, "more text: it has read this one 40 times"),
     ],
-)  # fmt: skip
+)
 def test_advice_names_text_or_time(curve, epochs, expected):
     import re
 

@@ -199,16 +199,21 @@ def learned_rows(run: Path) -> list[dict[str, float]]:
     ]
 
 
-def last_checkpoint(run: Path) -> dict[str, str]:
-    """The sha256 of weights, optimizer,
-    counters and random state at the end of a run, and the settings that decided them.
+def checkpoint_hashes(folder: Path) -> dict[str, str]:
+    """The sha256 of each file of a checkpoint, and the settings that decide the run.
+
+    The files are the weights, the optimizer's tensors, counters and the random state.
     """
-    last = list_checkpoints(run)[0]
-    manifest = json.loads((last / "manifest.json").read_text())
-    settings = resume_relevant(json.loads((last / "config.json").read_text()))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    settings = resume_relevant(json.loads((folder / "config.json").read_text()))
     return {name: said["sha256"] for name, said in manifest["files"].items()} | {
         "config.json": str(settings)
     }
+
+
+def last_checkpoint(run: Path) -> dict[str, str]:
+    """`checkpoint_hashes` at the end of a run."""
+    return checkpoint_hashes(list_checkpoints(run)[0])
 
 
 def assert_same_run(ours: Path, theirs: Path) -> None:

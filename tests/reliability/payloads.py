@@ -161,19 +161,26 @@ def _folders(folder: Path, bomb: Calls, raw: bytes) -> dict[str, Path]:
     own_code = gpt2 | {"auto_map": {"AutoModelForCausalLM": "modeling.Mine"}}
     contents: dict[str, dict[str, bytes]] = {
         "transformers with pytorch_model.bin": {
-            "config.json": json.dumps(gpt2).encode(), "pytorch_model.bin": _torch({"wte.weight": bomb})
+            "config.json": json.dumps(gpt2).encode(),
+            "pytorch_model.bin": _torch({"wte.weight": bomb}),
         },
         "transformers with code of its own": {
-            "config.json": json.dumps(own_code).encode(), "modeling.py": (folder / "script.py").read_bytes(),
-            "model.safetensors": (2).to_bytes(8, "little") + b"{}", "tokenizer.json": raw,
+            "config.json": json.dumps(own_code).encode(),
+            "modeling.py": (folder / "script.py").read_bytes(),
+            "model.safetensors": (2).to_bytes(8, "little") + b"{}",
+            "tokenizer.json": raw,
         },
         "litgpt": {"model_config.yaml": LITGPT, "lit_model.pth": raw},
-        "litgpt in torch's zip": {"model_config.yaml": LITGPT, "lit_model.pth": _torch({"model": {"lm_head.weight": bomb}})},
+        "litgpt in torch's zip": {
+            "model_config.yaml": LITGPT,
+            "lit_model.pth": _torch({"model": {"lm_head.weight": bomb}}),
+        },
         "litgpt's settings": {
-            "model_config.yaml": f"name: !!python/object/apply:os.mkdir ['{bomb.call[1][0]}']".encode(), "lit_model.pth": _torch({})
+            "model_config.yaml": f"name: !!python/object/apply:os.mkdir ['{bomb.call[1][0]}']".encode(),
+            "lit_model.pth": _torch({}),
         },
         "torch's distributed checkpoint": {".metadata": raw, "__0_0.distcp": raw},
-    }  # fmt: skip
+    }
     for name, members in contents.items():
         for member, content in members.items():
             path = folder / name / member

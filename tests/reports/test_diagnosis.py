@@ -113,28 +113,93 @@ def test_diagnose_accepts_other_healthy_shapes(power, floor, noise):
 
 
 SICK = {
-    "first weights too large": ({"loss": lambda s: falling(s) + 30 * 0.9**s}, "initial loss", "problem", "initial weights are too large"),
-    "knew something": ({"loss": lambda s: falling(s + 60)}, "initial loss", "warning", "below chance level"),
-    "jumps": ({"loss": lambda s: falling(s) * (1.8 if s % 170 == 0 and s else 1)}, "learning rate", "problem", "the loss jumps"),
-    "one jump": ({"loss": lambda s: falling(s) * (1.8 if s == 510 else 1)}, "learning rate", "warning", "occasionally"),
-    "climbs": ({"loss": lambda s: falling(s) + max(0, s - 600) / 200}, "learning rate", "problem", "the loss rises"),
-    "thrown up": ({"loss": lambda s: falling(s) + (20 if 10 < s < 200 else 0)}, "learning rate", "problem", "spikes"),
-    "a look jumps": ({"held_out": lambda s: falling(s) * (1.5 if s == 500 else 1)}, "learning rate", "warning", "validation loss jumps"),
-    "rough start": ({"loss": lambda s: falling(s) + (3 if 0 < s < 50 else 0)}, "warmup", "problem", "start is unstable"),
+    "first weights too large": (
+        {"loss": lambda s: falling(s) + 30 * 0.9**s},
+        "initial loss",
+        "problem",
+        "initial weights are too large",
+    ),
+    "knew something": (
+        {"loss": lambda s: falling(s + 60)},
+        "initial loss",
+        "warning",
+        "below chance level",
+    ),
+    "jumps": (
+        {"loss": lambda s: falling(s) * (1.8 if s % 170 == 0 and s else 1)},
+        "learning rate",
+        "problem",
+        "the loss jumps",
+    ),
+    "one jump": (
+        {"loss": lambda s: falling(s) * (1.8 if s == 510 else 1)},
+        "learning rate",
+        "warning",
+        "occasionally",
+    ),
+    "climbs": (
+        {"loss": lambda s: falling(s) + max(0, s - 600) / 200},
+        "learning rate",
+        "problem",
+        "the loss rises",
+    ),
+    "thrown up": (
+        {"loss": lambda s: falling(s) + (20 if 10 < s < 200 else 0)},
+        "learning rate",
+        "problem",
+        "spikes",
+    ),
+    "a look jumps": (
+        {"held_out": lambda s: falling(s) * (1.5 if s == 500 else 1)},
+        "learning rate",
+        "warning",
+        "validation loss jumps",
+    ),
+    "rough start": (
+        {"loss": lambda s: falling(s) + (3 if 0 < s < 50 else 0)},
+        "warmup",
+        "problem",
+        "start is unstable",
+    ),
     "dead": ({"loss": lambda s: START}, "progress", "problem", "does not decrease"),
-    "dead, no gradient": ({"loss": lambda s: START, "norm": lambda s: 0.0}, "progress", "problem", "the gradient is 0"),
+    "dead, no gradient": (
+        {"loss": lambda s: START, "norm": lambda s: 0.0},
+        "progress",
+        "problem",
+        "the gradient is 0",
+    ),
     "overfitting": (
-        {"held_out": lambda s: falling(s) if s < 300 else falling(300) + (s - 300) / 500, "learned": lambda s: falling(s) * (1 - s / 2000)},
-        "overfitting", "problem", "overfitting from step 300 on: the validation loss rises",
+        {
+            "held_out": lambda s: falling(s) if s < 300 else falling(300) + (s - 300) / 500,
+            "learned": lambda s: falling(s) * (1 - s / 2000),
+        },
+        "overfitting",
+        "problem",
+        "overfitting from step 300 on: the validation loss rises",
     ),
     "by heart": (
-        {"held_out": lambda s: max(falling(s), falling(300)), "learned": lambda s: falling(s) * (1 - s / 2000)},
-        "overfitting", "problem", "only the training loss falls",
+        {
+            "held_out": lambda s: max(falling(s), falling(300)),
+            "learned": lambda s: falling(s) * (1 - s / 2000),
+        },
+        "overfitting",
+        "problem",
+        "only the training loss falls",
     ),
-    "undertrained": ({"loss": lambda s: START - s / 250}, "length", "warning", "still falls steeply"),
+    "undertrained": (
+        {"loss": lambda s: START - s / 250},
+        "length",
+        "warning",
+        "still falls steeply",
+    ),
     "small text": ({"passes": 500.0, "tokens": 10**6}, "text", "warning", "text is small"),
-    "gradient": ({"norm": lambda s: 1 + (s / 300) ** 4}, "gradient", "warning", "gradient norm grows"),
-}  # fmt: skip
+    "gradient": (
+        {"norm": lambda s: 1 + (s / 300) ** 4},
+        "gradient",
+        "warning",
+        "gradient norm grows",
+    ),
+}
 
 
 @pytest.mark.parametrize(("made", "check", "state", "words"), SICK.values(), ids=SICK)

@@ -84,11 +84,25 @@ def complete(folder):
 def test_page_of_a_complete_run_has_every_section(tmp_path):
     said = page_of(complete(tmp_path / "mine")).said
     for words in (
-        "mine", "finished", "625k parameters", "Validation loss 2.100", "Above the floor", "best 2.100 at step 100",
-        "Diagnosis", "skills below chance", "Samples during training", "Step 100, after 1,000 tokens",
-        "91.3% ± 1.0%", "the model is right", "Mia ✓ 80.0%", "whole run 1 min 40 s", "All settings are those of the preset quickstart",
-        "Fast 9000", "500 GFLOP/s", "llm-scratch train quickstart --out runs/again",
-    ):  # fmt: skip
+        "mine",
+        "finished",
+        "625k parameters",
+        "Validation loss 2.100",
+        "Above the floor",
+        "best 2.100 at step 100",
+        "Diagnosis",
+        "skills below chance",
+        "Samples during training",
+        "Step 100, after 1,000 tokens",
+        "91.3% ± 1.0%",
+        "the model is right",
+        "Mia ✓ 80.0%",
+        "whole run 1 min 40 s",
+        "All settings are those of the preset quickstart",
+        "Fast 9000",
+        "500 GFLOP/s",
+        "llm-scratch train quickstart --out runs/again",
+    ):
         assert words in said, words
 
 
@@ -202,9 +216,15 @@ def test_page_compares_plan_and_measurement(tmp_path):
 
     values = {field.name: 1 for field in fields(Plan)} | {
         "memory": {field.name: memory.get(field.name, 1) for field in fields(MemoryEstimate)},
-        "steps": 100, "seconds_per_step": 0.6, "look_seconds": 15.0, "sample_seconds": 5.0, "trial": "3 steps", "precision": "float32",
-        "device": "cpu", "tokens_per_step": 10,
-    }  # fmt: skip
+        "steps": 100,
+        "seconds_per_step": 0.6,
+        "look_seconds": 15.0,
+        "sample_seconds": 5.0,
+        "trial": "3 steps",
+        "precision": "float32",
+        "device": "cpu",
+        "tokens_per_step": 10,
+    }
     (folder / "plan.json").write_text(json.dumps(values))
     said = page_of(folder).said
     assert "Predicted before the first step, from 3 steps." in said

@@ -64,9 +64,15 @@ def test_callbacks_get_the_error_that_ended_a_run(state):
 def test_base_callback_does_nothing_but_print_messages(state, capsys):
     callbacks = Callbacks([Callback()])
     for event, args in (
-        (Callback.started, (False,)), (Callback.step, ({},)), (Callback.evaluated, ({},)), (Callback.sampled, ("x",)),
-        (Callback.logged, ({},)), (Callback.rolled_back, ()), (Callback.finished, ()), (Callback.closed, (None,)),
-    ):  # fmt: skip
+        (Callback.started, (False,)),
+        (Callback.step, ({},)),
+        (Callback.evaluated, ({},)),
+        (Callback.sampled, ("x",)),
+        (Callback.logged, ({},)),
+        (Callback.rolled_back, ()),
+        (Callback.finished, ()),
+        (Callback.closed, (None,)),
+    ):
         callbacks.emit(event, state, *args)
     callbacks.emit(Callback.flush)
     assert capsys.readouterr().out == ""

@@ -22,11 +22,11 @@ from llm_scratch.storage.checkpoint import list_checkpoints, load_latest
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.callbacks import Callback
 from llm_scratch.training.fault_injection import inject_requested
+from llm_scratch.training.in_flight import MAX_IN_FLIGHT
 from llm_scratch.training.loop import train
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.precision import Precision
 from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS
-from llm_scratch.training.trainer import MAX_IN_FLIGHT
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 12
 STEPS = 9

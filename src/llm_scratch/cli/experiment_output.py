@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llm_scratch.experiments.contents import ExperimentReport
     from llm_scratch.experiments.experiment import Experiment
     from llm_scratch.experiments.plan import ExperimentPlan
+    from llm_scratch.experiments.runner import RunJobs
     from llm_scratch.experiments.verdict import Comparison
 
 
@@ -28,7 +29,14 @@ def experiment_folder(experiment: Experiment, out: str) -> Path:
     return Path(out) if out else RUNS_FOLDER / f"experiment-{folder_name(experiment.name)}"
 
 
-def run_and_print(experiment: Experiment, out: str, device: str, as_json: bool) -> None:
+def run_and_print(
+    experiment: Experiment,
+    out: str,
+    device: str,
+    as_json: bool,
+    on: str = "here",
+    jobs: int = 2,
+) -> None:
     """Run what is left of an experiment, write its report, and print the verdicts.
 
     Args:
@@ -36,13 +44,23 @@ def run_and_print(experiment: Experiment, out: str, device: str, as_json: bool) 
         out: its folder, or "".
         device: "auto", "cpu", "cuda" or "mps".
         as_json: print the outcome as JSON.
+        on: where the runs take place, as in `cluster.parse_cluster`.
+        jobs: runs at a time, except where `on` is "here".
     """
+    from llm_scratch.experiments.cluster import parse_cluster
+
     folder = experiment_folder(experiment, out)
-    _run(experiment, folder, device)
+    _run(experiment, folder, device, run_jobs=parse_cluster(on, jobs, device))
     report_and_print(folder, as_json)
 
 
-def _run(experiment: Experiment, folder: Path, device: str, max_seeds: int | None = None) -> None:
+def _run(
+    experiment: Experiment,
+    folder: Path,
+    device: str,
+    max_seeds: int | None = None,
+    run_jobs: RunJobs | None = None,
+) -> None:
     """Run what is left, with a progress display; with `max_seeds`, a pilot."""
     from llm_scratch.cli.experiment_progress import ExperimentProgress
     from llm_scratch.experiments.runner import run_experiment
@@ -58,6 +76,7 @@ def _run(experiment: Experiment, folder: Path, device: str, max_seeds: int | Non
             device=choose_device(device).name,
             callback=progress,
             max_seeds=max_seeds,
+            run_jobs=run_jobs,
         )
 
 
@@ -117,9 +136,14 @@ def plan_and_print(
     for name, run in plan.plans.items():
         flops = format_count(run.flops_per_token * run.tokens)
         grid.add_row(
-            name, format_count(run.parameters), f"{run.steps:,}", format_count(run.tokens), flops,
-            format_duration(run.seconds), format_bytes(run.peak_memory),
-        )  # fmt: skip
+            name,
+            format_count(run.parameters),
+            f"{run.steps:,}",
+            format_count(run.tokens),
+            flops,
+            format_duration(run.seconds),
+            format_bytes(run.peak_memory),
+        )
     screen.print(grid)
     done = f", {plan.n_done} of them done" if plan.n_done else ""
     searched = f" after {plan.n_search} runs of the search" if plan.n_search else ""

@@ -36,9 +36,14 @@ class ExperimentProgress(ExperimentCallback):
         self.screen = screen
         self.folder = folder
         self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(None), TextColumn("run {task.fields[run]}"), TimeRemainingColumn(),
-            console=screen, disable=not screen.is_terminal or is_quiet(), expand=True,
-        )  # fmt: skip
+            TextColumn("{task.description}"),
+            BarColumn(None),
+            TextColumn("run {task.fields[run]}"),
+            TimeRemainingColumn(),
+            console=screen,
+            disable=not screen.is_terminal or is_quiet(),
+            expand=True,
+        )
         self.n_runs = 0
         self.n_done = 0
         self.task = self.bar.add_task("", total=None, run="")

@@ -218,9 +218,15 @@ class OwnText:
             tokenizer = load(self.config.init_from)[1]
         with screen.status("reading the text …") as status:
             return choose_run(
-                self.config, self.fixed, self.minutes * 60, torch.device(device), request=self.request, tokenizer=tokenizer,
-                spent=lambda: time.perf_counter() - self.began + STARTUP_SECONDS, report=status.update,
-            )  # fmt: skip
+                self.config,
+                self.fixed,
+                self.minutes * 60,
+                torch.device(device),
+                request=self.request,
+                tokenizer=tokenizer,
+                spent=lambda: time.perf_counter() - self.began + STARTUP_SECONDS,
+                report=status.update,
+            )
 
 
 def own_text(config: RunConfig, fixed: Sequence[str], minutes: float | None) -> OwnText:

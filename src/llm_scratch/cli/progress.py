@@ -100,9 +100,13 @@ class ProgressDisplay(Callback):
             self._log(f"resuming at step {state.step:,} of {state.steps:,}")
         if self.console.is_terminal:
             self.bar = ProgressBar(
-                TextColumn("step {task.completed:,}/{task.total:,}"), BarColumn(None), TextColumn("{task.fields[clock]}"),
-                console=self.console, expand=True, refresh_per_second=8,
-            )  # fmt: skip
+                TextColumn("step {task.completed:,}/{task.total:,}"),
+                BarColumn(None),
+                TextColumn("{task.fields[clock]}"),
+                console=self.console,
+                expand=True,
+                refresh_per_second=8,
+            )
             self.bar.add_task("", total=state.steps, completed=state.step, clock="")
             self.bar.start()
 

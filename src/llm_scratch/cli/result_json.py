@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from llm_scratch.cli.decoding_sample import DecodingSample
     from llm_scratch.data.shards import ShardIndex
     from llm_scratch.evaluation.head_skills import SkillChange
-    from llm_scratch.evaluation.inspection import Ablation, Inspection, Weighted
+    from llm_scratch.evaluation.inspection import Ablation, Contribution, Inspection, Weighted
     from llm_scratch.evaluation.loss import Loss
     from llm_scratch.evaluation.memorization import Overlap
     from llm_scratch.evaluation.skill_results import SkillResults
@@ -332,15 +332,6 @@ def inspection_json(
         {"after": row.layer, "kl_bits": row.kl_bits, "next": shares_json(row.top)}
         for row in inspection.lens
     ]
-    contributions = [
-        {
-            "part": part.part,
-            "logits": part.logits,
-            "attends_to": part.attends and part.attends.text,
-            "attention": part.attends and part.attends.share,
-        }
-        for part in inspection.contributions
-    ]
     heads = [
         {
             "rule": rule,
@@ -350,36 +341,48 @@ def inspection_json(
         }
         for rule, head in inspection.heads.items()
     ]
-    changed = ablation and {
-        "parts": ablation.parts,
-        "bits_before": ablation.bits_before,
-        "bits_after": ablation.bits_after,
-        "next_before": shares_json(ablation.before),
-        "next_after": shares_json(ablation.after),
-        "skills": (
-            skills
-            and [
-                {
-                    "skill": change.skill,
-                    "accuracy": change.accuracy,
-                    "accuracy_ablated": change.ablated,
-                    "change_low": change.interval[0],
-                    "change_high": change.interval[1],
-                    "questions": change.n,
-                }
-                for change in skills
-            ]
-        ),
-    }
     return {
         "model": model,
         "device": device,
         "prompt": prompt,
         "tokens": rows,
         "logit_lens": lens,
-        "contributions": contributions,
+        "contributions": [contribution_json(part) for part in inspection.contributions],
         "heads": heads,
-        "ablation": changed,
+        "ablation": ablation and ablation_json(ablation, skills),
+    }
+
+
+def contribution_json(part: Contribution) -> dict[str, Any]:
+    """What a part of the model adds to the logit of the next token."""
+    return {
+        "part": part.part,
+        "logits": part.logits,
+        "attends_to": part.attends and part.attends.text,
+        "attention": part.attends and part.attends.share,
+    }
+
+
+def ablation_json(ablation: Ablation, skills: Sequence[SkillChange] | None) -> dict[str, Any]:
+    """The model with parts switched off; `skills` is null where they were not asked for."""
+    changes = skills and [
+        {
+            "skill": change.skill,
+            "accuracy": change.accuracy,
+            "accuracy_ablated": change.ablated,
+            "change_low": change.interval[0],
+            "change_high": change.interval[1],
+            "questions": change.n,
+        }
+        for change in skills
+    ]
+    return {
+        "parts": ablation.parts,
+        "bits_before": ablation.bits_before,
+        "bits_after": ablation.bits_after,
+        "next_before": shares_json(ablation.before),
+        "next_after": shares_json(ablation.after),
+        "skills": changes,
     }
 
 

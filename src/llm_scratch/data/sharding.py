@@ -70,13 +70,9 @@ def make_shards(
     folder = expand_user(folder)
     _check_arguments(source, folder, shard_tokens, workers)
     text = open_source(source, field)
-    if isinstance(tokenizer, str):
-        name = tokenizer
-    else:
-        name = f"sha256:{hashlib.sha256(_as_file(tokenizer)).hexdigest()}"
     settings = {
         "field": field,
-        "tokenizer": name,
+        "tokenizer": _tokenizer_key(tokenizer),
         "vocab_size": vocab_size,
         "shard_tokens": shard_tokens,
     }
@@ -109,6 +105,13 @@ def _check_arguments(source: str, folder: Path, shard_tokens: int, workers: int)
         raise UserError(
             f"{folder} is inside its own source, {path}; choose another folder for the shards"
         )
+
+
+def _tokenizer_key(tokenizer: str | Tokenizer) -> str:
+    """The name of a tokenizer to train, or the hash of one that exists."""
+    if isinstance(tokenizer, str):
+        return tokenizer
+    return f"sha256:{hashlib.sha256(_as_file(tokenizer)).hexdigest()}"
 
 
 def _resume(folder: Path, settings: dict[str, Any], source: Source) -> ShardIndex | None:

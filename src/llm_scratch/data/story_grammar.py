@@ -29,9 +29,20 @@ from functools import cache
 from llm_scratch.data.story_words import NUMBERS, WORDS
 
 SKILL = {
-    "name": "name", "number": "count", "thing": "object", "near": "object", "spot": "object", "flock": "object",
-    "treat": "object", "garment": "order", "landmark": "order", "color": "order", "supply": "order", "beast": "order", "tune": "order",
-}  # fmt: skip
+    "name": "name",
+    "number": "count",
+    "thing": "object",
+    "near": "object",
+    "spot": "object",
+    "flock": "object",
+    "treat": "object",
+    "garment": "order",
+    "landmark": "order",
+    "color": "order",
+    "supply": "order",
+    "beast": "order",
+    "tune": "order",
+}
 ALIAS = {"A": "name1", "B": "name2", "n": "number1"}
 HOLE = re.compile(r"\{(\??)(\w+?)(\d?)(?::(\w+))?(\??)\}|\[([^\[\]]*)\]")
 OPENS = re.compile(r"[.!?]\"? (\w+,? ){0,2}$")  # at most two words into a sentence

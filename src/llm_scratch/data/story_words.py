@@ -95,7 +95,7 @@ _LISTS = {
     "folded": "folded hung brushed cleaned washed packed",
     "made": "made served brought prepared",
     "wow": "Hooray Oh Wow Ah Yes Well",
-}  # fmt: skip
+}
 _PHRASES = {
     "oh": "Oh|Well|Hm|Goodness|Dear me|Wait",
     "then": "Then|Soon|Later|Now|Just then|After that,|At last|Before long,",

@@ -99,21 +99,10 @@ def evaluate_tokens(
     n_targets = len(ids) - 1
     if n_targets < 1:
         raise UserError(f"a loss needs at least 2 tokens; the text has {len(ids)}", DATA)
-    for name, value in (
-        ("context_length", context_length),
-        ("batch_size", batch_size),
-        ("stride", stride),
-    ):
-        check(name, value)
-    size = min(
-        limit
-        for limit in (context_length, introspection.context_length(model), n_targets)
-        if limit is not None
-    )
-    if stride is not None and stride > size and size < n_targets:
-        raise UserError(
-            f"stride={stride} would skip tokens; it must be at most the window of {size} tokens"
-        )
+    check("context_length", context_length)
+    check("batch_size", batch_size)
+    check("stride", stride)
+    size = _window_size(model, n_targets, context_length, stride)
     batch_size = max(1, min(batch_size, MAX_LOGITS // (size * (vocab_size(model) or 1))))
     nats = 0.0
     n_tokens = 0
@@ -122,14 +111,29 @@ def evaluate_tokens(
     with eval_mode(model), torch.inference_mode():
         for inputs, targets in _batches(ids, size, min(stride or size, size), batch_size):
             check_ids(model, inputs)
-            nats_per_target = next_token_loss(
-                model(inputs.to(device)), targets.to(device), "none"
-            )  # [B, T]
-            nats += in_float64(nats_per_target).sum().item()
+            losses = next_token_loss(model(inputs.to(device)), targets.to(device), "none")  # [B, T]
+            nats += in_float64(losses).sum().item()
             scored = targets[targets != IGNORE].tolist()
             n_tokens += len(scored)
             n_bytes += 0 if tokenizer is None else _count_bytes(scored, tokenizer)
     return Loss(nats, n_tokens, None if tokenizer is None else n_bytes)
+
+
+def _window_size(
+    model: nn.Module, n_targets: int, context_length: int | None, stride: int | None
+) -> int:
+    """Tokens of a window: the smallest limit.
+
+    Raises:
+        UserError: the stride exceeds it.
+    """
+    limits = (context_length, introspection.context_length(model), n_targets)
+    size = min(limit for limit in limits if limit is not None)
+    if stride is not None and stride > size and size < n_targets:
+        raise UserError(
+            f"stride={stride} would skip tokens; it must be at most the window of {size} tokens"
+        )
+    return size
 
 
 def evaluate_text(

@@ -79,6 +79,10 @@ def _point(scale: float) -> str:
     return f"{scale:.1f}"
 
 
+def _vertical(x: float, top: float, bottom: float, class_: str) -> Html:
+    return element("line", x1=_point(x), x2=_point(x), y1=top, y2=bottom, class_=class_)
+
+
 def _x_axis(x: Scale, top: float, bottom: float, label: str, signed: bool = False) -> list[Html]:
     """Vertical grid lines with their values under them, and the name of the axis."""
     parts = []
@@ -86,11 +90,7 @@ def _x_axis(x: Scale, top: float, bottom: float, label: str, signed: bool = Fals
     digits = _digits(values)
     for value in values:
         text = f"{value:{'+' if signed and value else ''}.{digits}f}".replace("-", "−")
-        parts.append(
-            element(
-                "line", x1=_point(x(value)), x2=_point(x(value)), y1=top, y2=bottom, class_="grid"
-            )
-        )
+        parts.append(_vertical(x(value), top, bottom, "grid"))
         parts.append(element("text", text, x=_point(x(value)), y=bottom + 17, text_anchor="middle"))
     parts.append(
         element("text", label, x=_point((x.start + x.end) / 2), y=bottom + 36, text_anchor="middle")
@@ -160,16 +160,7 @@ def seeds_chart(arms: Sequence[SeedValues], unit: str, width: int, class_: str =
         parts.append(_label(arm.arm, y, width))
         if arm.values:
             mean = x(float(np.mean(list(arm.values.values()))))
-            parts.append(
-                element(
-                    "line",
-                    x1=_point(mean),
-                    x2=_point(mean),
-                    y1=y - 11,
-                    y2=y + 11,
-                    class_=f"mean {color_class(number)}",
-                )
-            )
+            parts.append(_vertical(mean, y - 11, y + 11, f"mean {color_class(number)}"))
         parts += [
             _dot(x(value), y, number, title=f"seed {seed}: {value:.4f}")
             for seed, value in arm.values.items()
@@ -180,80 +171,60 @@ def seeds_chart(arms: Sequence[SeedValues], unit: str, width: int, class_: str =
 
 
 def differences_chart(comparisons: Sequence[Comparison], width: int, class_: str = "") -> Html:
-    """For each arm: its difference from the reference with the interval,
-    over the differences of single seeds.
+    """The difference of each arm from the reference, with its interval and that of every seed.
 
     Args:
         comparisons: at least one with a pair.
         width, class_: as in `seeds_chart`.
     """
     top, bottom = 8.0, 8.0 + ROW_HEIGHT * len(comparisons)
+    reference, unit, margin = comparisons[0].reference, comparisons[0].unit, comparisons[0].margin
+    x = Scale(*_padded(_shown_differences(comparisons)), 14, width - 14)
+    parts = []
+    if margin:
+        left, right = x(-margin), x(margin)
+        size = {"width": _point(right - left), "height": f"{bottom - top}"}
+        parts.append(element("rect", x=_point(left), y=top, **size, class_="margin"))
+    parts += _x_axis(x, top, bottom, f"difference from {reference}, {unit}", signed=True)
+    parts.append(_vertical(x(0), top, bottom, "axis"))
+    for row, comparison in enumerate(comparisons):
+        y = top + ROW_HEIGHT * row + LABEL_OFFSET + 20
+        parts.append(_label(comparison.arm, y, width))
+        parts += _difference_marks(comparison, x, y, row + 1)
+    label = f"differences from {reference} with 95 % intervals"
+    return _svg(parts, width, bottom + 42, label, class_)
+
+
+def _shown_differences(comparisons: Sequence[Comparison]) -> list[float]:
+    """The values that the axis has to include."""
     margin = comparisons[0].margin
     values = [0.0, -margin, margin]
     for comparison in comparisons:
         values += comparison.differences.values()
         values += [comparison.estimate.low, comparison.estimate.high] if comparison.estimate else []
-    x = Scale(*_padded(values), 14, width - 14)
-    unit = comparisons[0].unit
+    return values
+
+
+def _difference_marks(comparison: Comparison, x: Scale, y: float, number: int) -> list[Html]:
+    """The interval of an arm, a ring for each seed, and a dot for the mean."""
+    color = color_class(number)
     parts = []
-    if margin:
-        parts.append(
-            element(
-                "rect",
-                x=_point(x(-margin)),
-                y=top,
-                width=_point(x(margin) - x(-margin)),
-                height=bottom - top,
-                class_="margin",
-            )
-        )
-    parts += _x_axis(
-        x, top, bottom, f"difference from {comparisons[0].reference}, {unit}", signed=True
-    )
-    parts.append(
-        element("line", x1=_point(x(0)), x2=_point(x(0)), y1=top, y2=bottom, class_="axis")
-    )
-    for row, comparison in enumerate(comparisons):
-        y = top + ROW_HEIGHT * row + LABEL_OFFSET + 20
-        color = color_class(row + 1)
-        parts.append(_label(comparison.arm, y, width))
-        if comparison.estimate:
-            low, high = x(comparison.estimate.low), x(comparison.estimate.high)
-            parts.append(
-                element(
-                    "line", x1=_point(low), x2=_point(high), y1=y, y2=y, class_=f"interval {color}"
-                )
-            )
-            parts += [
-                element(
-                    "line",
-                    x1=_point(end),
-                    x2=_point(end),
-                    y1=y - 6,
-                    y2=y + 6,
-                    class_=f"interval {color}",
-                )
-                for end in (low, high)
-            ]
-        for seed, value in comparison.differences.items():
-            about = element("title", f"seed {seed}: {value:+.4f}")
-            parts.append(
-                element("circle", about, cx=_point(x(value)), cy=y, r=3, class_=f"ring {color}")
-            )
-        if comparison.mean is not None:
-            parts.append(_dot(x(comparison.mean), y, row + 1, 6, f"mean: {comparison.mean:+.4f}"))
-    return _svg(
-        parts,
-        width,
-        bottom + 42,
-        f"differences from {comparisons[0].reference} with 95 % intervals",
-        class_,
-    )
+    if comparison.estimate:
+        low, high = x(comparison.estimate.low), x(comparison.estimate.high)
+        ends = {"x1": _point(low), "x2": _point(high)}
+        parts.append(element("line", **ends, y1=y, y2=y, class_=f"interval {color}"))
+        parts += [_vertical(end, y - 6, y + 6, f"interval {color}") for end in (low, high)]
+    for seed, value in comparison.differences.items():
+        about = element("title", f"seed {seed}: {value:+.4f}")
+        center = {"cx": _point(x(value)), "cy": f"{y}"}
+        parts.append(element("circle", about, **center, r=3, class_=f"ring {color}"))
+    if comparison.mean is not None:
+        parts.append(_dot(x(comparison.mean), y, number, 6, f"mean: {comparison.mean:+.4f}"))
+    return parts
 
 
 def curves_chart(curves: Sequence[ArmCurve], width: int, height: int, class_: str = "") -> Html:
-    """Validation loss over training tokens:
-    the mean of each arm's seeds, and a band from the lowest to the highest.
+    """Validation loss over training: the mean of each arm's seeds, and a band of their range.
 
     Args:
         curves: at least one, each with at least two evaluations.
@@ -265,67 +236,43 @@ def curves_chart(curves: Sequence[ArmCurve], width: int, height: int, class_: st
     highest = max(float(curve.high[_first_shown(curve)]) for curve in curves)
     x = Scale(0.0, max(float(curve.tokens[-1]) for curve in curves), left, width - right)
     y = Scale(*_padded([lowest, highest], 0.03), bottom, top)
-    parts: list[Html] = []
-    for value in y.ticks(42):
-        parts.append(
-            element(
-                "line",
-                x1=left,
-                x2=width - right,
-                y1=_point(y(value)),
-                y2=_point(y(value)),
-                class_="grid",
-            )
-        )
-        parts.append(
-            element("text", f"{value:g}", x=left - 8, y=_point(y(value) + 4), text_anchor="end")
-        )
-    for value in x.ticks(110):
-        anchor = "end" if x(value) > width - right - 15 else "middle"
-        parts.append(
-            element(
-                "text", format_count(value), x=_point(x(value)), y=bottom + 18, text_anchor=anchor
-            )
-        )
-    parts.append(element("line", x1=left, x2=width - right, y1=bottom, y2=bottom, class_="axis"))
-    parts.append(
-        element(
-            "text",
-            "training tokens",
-            x=_point((left + width - right) / 2),
-            y=height - 6,
-            text_anchor="middle",
-        )
-    )
+    parts = _curve_axes(x, y, left, width - right, height)
     clip = f"curves-{class_ or width}"
-    parts.append(
-        element(
-            "clipPath",
-            element("rect", x=left, y=top, width=width - left - right, height=bottom - top),
-            id=clip,
-        )
-    )
-    drawn: list[Html] = []
+    area = element("rect", x=left, y=top, width=width - left - right, height=bottom - top)
+    parts.append(element("clipPath", area, id=clip))
+    bands, means = [], []
     for number, curve in enumerate(curves):
-        there = [
-            f"{x(token):.1f},{y(value):.1f}"
-            for token, value in zip(curve.tokens, curve.low, strict=True)
-        ]
-        back = [
-            f"{x(token):.1f},{y(value):.1f}"
-            for token, value in zip(curve.tokens, curve.high, strict=True)
-        ][::-1]
-        drawn.append(
-            element("polygon", points=" ".join(there + back), class_=f"band {color_class(number)}")
-        )
-    for number, curve in enumerate(curves):
-        points = " ".join(
-            f"{x(token):.1f},{y(value):.1f}"
-            for token, value in zip(curve.tokens, curve.mean, strict=True)
-        )
-        drawn.append(element("polyline", points=points, class_=f"curve {color_class(number)}"))
-    parts.append(element("g", *drawn, clip_path=f"url(#{clip})"))
+        color = color_class(number)
+        outline = _points(x, y, curve.tokens, curve.low)
+        outline += _points(x, y, curve.tokens, curve.high)[::-1]
+        mean = _points(x, y, curve.tokens, curve.mean)
+        bands.append(element("polygon", points=" ".join(outline), class_=f"band {color}"))
+        means.append(element("polyline", points=" ".join(mean), class_=f"curve {color}"))
+    parts.append(element("g", *bands, *means, clip_path=f"url(#{clip})"))
     return _svg(parts, width, height, "validation bits per byte over training tokens", class_)
+
+
+def _curve_axes(x: Scale, y: Scale, left: int, right: int, height: int) -> list[Html]:
+    """Grid lines with their losses, and the axis of training tokens."""
+    parts: list[Html] = []
+    bottom = int(y.start)
+    for value in y.ticks(42):
+        at = _point(y(value))
+        parts.append(element("line", x1=left, x2=right, y1=at, y2=at, class_="grid"))
+        at = _point(y(value) + 4)
+        parts.append(element("text", f"{value:g}", x=left - 8, y=at, text_anchor="end"))
+    for value in x.ticks(110):
+        place = {"x": _point(x(value)), "y": f"{bottom + 18}"}
+        anchor = "end" if x(value) > right - 15 else "middle"
+        parts.append(element("text", format_count(value), **place, text_anchor=anchor))
+    parts.append(element("line", x1=left, x2=right, y1=bottom, y2=bottom, class_="axis"))
+    place = {"x": _point((left + right) / 2), "y": f"{height - 6}"}
+    parts.append(element("text", "training tokens", **place, text_anchor="middle"))
+    return parts
+
+
+def _points(x: Scale, y: Scale, tokens: np.ndarray, values: np.ndarray) -> list[str]:
+    return [f"{x(token):.1f},{y(value):.1f}" for token, value in zip(tokens, values, strict=True)]
 
 
 def _first_shown(curve: ArmCurve) -> int:

@@ -1,17 +1,13 @@
-"""Write the report of an experiment:
-one HTML page without network access or scripts, and the same as Markdown.
+"""Write the report of an experiment: an HTML page without network access or scripts, and Markdown.
 
-`write_report` writes both; `render` and `render_markdown` make their texts from what
-`contents.collect` has read.
+`write_report` writes both from what `contents.collect` has read.
 Tests: tests/experiments/test_report.py.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from llm_scratch.experiments.charts import (
     CHART_STYLE,
@@ -21,10 +17,19 @@ from llm_scratch.experiments.charts import (
     seeds_chart,
 )
 from llm_scratch.experiments.contents import ExperimentReport, collect
-from llm_scratch.experiments.experiment import dump_experiment
-from llm_scratch.experiments.statistics import LOOK_RULE
+from llm_scratch.experiments.markdown_report import render_markdown
+from llm_scratch.experiments.report_text import (
+    arm_rows,
+    cost_rows,
+    failure_lines,
+    format_setting,
+    method_paragraphs,
+    report_title,
+    reproduce,
+    summary,
+)
 from llm_scratch.experiments.verdict import Comparison, format_value
-from llm_scratch.formatting import format_count, format_duration, shell_command
+from llm_scratch.formatting import format_duration
 from llm_scratch.reports.html import Html, element, table
 from llm_scratch.reports.style import STYLE
 from llm_scratch.reports.tables import environment_table
@@ -32,8 +37,6 @@ from llm_scratch.storage.files import atomic_write
 
 HTML_FILE, MARKDOWN_FILE = "report.html", "report.md"
 BROAD, NARROW = 880, 340
-MAX_TITLE = 80
-"""characters"""
 BADGES = {
     "better": ("ok", "better"),
     "worse": ("problem", "worse"),
@@ -72,7 +75,7 @@ def render(report: ExperimentReport) -> str:
         "head",
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", f"{_title(report)}: experiment report"),
+        element("title", f"{report_title(report)}: experiment report"),
         element("style", Html(STYLE + CHART_STYLE)),
     )
     body = element("body", element("main", *(section for section in sections if section)))
@@ -90,32 +93,11 @@ def _header(report: ExperimentReport) -> Html:
     ]
     return element(
         "header",
-        element("h1", _title(report)),
+        element("h1", report_title(report)),
         element("p", f"{report.folder.resolve()} · {changed}", class_="dim where"),
         element("ul", *items, class_="verdicts"),
-        element("p", _summary(report), class_="dim"),
+        element("p", summary(report), class_="dim"),
         _tiles(report),
-    )
-
-
-def _title(report: ExperimentReport) -> str:
-    """The arms, if their names are short enough for a heading."""
-    names = " vs ".join(arm.name for arm in report.experiment.arms)
-    return (
-        names
-        if len(names) <= MAX_TITLE
-        else f"{len(report.experiment.arms)} arms from {Path(report.experiment.base).name}"
-    )
-
-
-def _summary(report: ExperimentReport) -> str:
-    """What was compared, in a sentence."""
-    experiment = report.experiment
-    better = "higher" if report.metric.higher_is_better else "lower"
-    return (
-        f"{len(experiment.arms)} arms from {Path(experiment.base).name}, each with"
-        f" {len(experiment.seeds)} seeds; {report.metric.name}, where {better} is better; the"
-        f" reference is {experiment.arms[0].name}."
     )
 
 
@@ -162,19 +144,10 @@ def _seeds(report: ExperimentReport) -> Html:
         figure,
         table(
             ("arm", report.metric.name, "SD over seeds", "runs", "not finished"),
-            _arm_rows(report),
+            arm_rows(report),
             "numbers",
         ),
     )
-
-
-def _arm_rows(report: ExperimentReport) -> list[tuple[str | Html, ...]]:
-    rows: list[tuple[str | Html, ...]] = []
-    for arm in report.arms:
-        mean = "–" if arm.mean is None else format_value(arm.mean)
-        sd = "–" if arm.sd is None else format_value(arm.sd)
-        rows.append((arm.arm, mean, sd, str(arm.n_runs), str(arm.n_failed)))
-    return rows
 
 
 def _differences(report: ExperimentReport) -> Html:
@@ -242,25 +215,9 @@ def _costs(report: ExperimentReport) -> Html:
     return element(
         "section",
         element("h2", "Cost"),
-        table(header, _cost_rows(report), "numbers"),
+        table(header, cost_rows(report), "numbers"),
         class_="whole",
     )
-
-
-def _cost_rows(report: ExperimentReport) -> list[tuple[str | Html, ...]]:
-    return [
-        (
-            (
-                arm.arm,
-                format_count(arm.tokens),
-                format_count(arm.flops),
-                format_duration(arm.seconds),
-            )
-            if arm.values
-            else (arm.arm, "–", "–", "–")
-        )
-        for arm in report.arms
-    ]
 
 
 def _settings(report: ExperimentReport) -> Html:
@@ -273,17 +230,13 @@ def _settings(report: ExperimentReport) -> Html:
         )
         return element("section", title, element("p", note))
     header = ("setting", *(arm.name for arm in report.experiment.arms))
-    rows = [(name, *map(_shown, values)) for name, values in report.differing.items()]
+    rows = [(name, *map(format_setting, values)) for name, values in report.differing.items()]
     return element("section", title, table(header, rows), class_="whole")
-
-
-def _shown(value: Any) -> str:
-    return "none" if value is None else str(value)
 
 
 def _failures(report: ExperimentReport) -> Html:
     """The runs that did not finish, with the reason."""
-    lines = _failure_lines(report)
+    lines = failure_lines(report)
     if not lines:
         return Html()
     return element(
@@ -293,50 +246,14 @@ def _failures(report: ExperimentReport) -> Html:
     )
 
 
-def _failure_lines(report: ExperimentReport) -> list[str]:
-    return [
-        f"{result.arm}, seed {result.seed}: {result.reason}"
-        for result in report.results
-        if result.state != "finished"
-    ]
-
-
 def _method(report: ExperimentReport) -> Html:
     """How the verdicts were found."""
     return element(
         "section",
         element("h2", "How it was judged"),
-        *(element("p", text) for text in _method_words(report)),
+        *(element("p", text) for text in method_paragraphs(report)),
         class_="whole",
     )
-
-
-def _method_words(report: ExperimentReport) -> list[str]:
-    budget = report.experiment.budget
-    spent = "its own steps" if budget.unit == "none" else f"the same {budget.unit}"
-    words = [
-        (
-            f"Every arm trained with the same seeds, and with {spent} in each run. A seed gives the"
-            " same order of the text, and the same first weights where shapes agree. The"
-            " difference of an arm is the mean of its differences from the reference, seed by"
-            " seed."
-        ),
-        (
-            "A difference is shown if the paired t-test, corrected for several arms by Holm's"
-            " method, is below the level of its look. It is ruled out if two one-sided tests place"
-            " it within the smallest difference that matters. A run that diverged or failed counts"
-            f" against its arm. {LOOK_RULE} The 95 % intervals of all arms at all looks cover the"
-            " truth together; with several arms they are a little wider than the test."
-        ),
-    ]
-    if report.experiment.search:
-        names = ", ".join(name for name, _ in report.experiment.search)
-        words.append(
-            f"{names} was tuned for every arm over the same values, with another seed and another"
-            " half of the validation text."
-        )
-    words += report.search_warnings
-    return words
 
 
 def _reproduction(report: ExperimentReport) -> Html:
@@ -349,65 +266,4 @@ def _reproduction(report: ExperimentReport) -> Html:
         element("h3", "experiment.yaml"),
         element("pre", text),
         class_="whole",
-    )
-
-
-def reproduce(report: ExperimentReport) -> tuple[str, str]:
-    """The command that runs the experiment again, and its file."""
-    command = shell_command(
-        "experiment", "run", report.folder / "experiment.yaml", "--out", f"{report.folder}-again"
-    )
-    return command, dump_experiment(report.experiment).strip()
-
-
-def render_markdown(report: ExperimentReport) -> str:
-    """The report as Markdown."""
-    command, text = reproduce(report)
-    header = ("arm", report.metric.name, "SD over seeds", "runs", "not finished")
-    values = [
-        (arm.arm, *(_cell(arm.values.get(seed)) for seed in report.experiment.seeds))
-        for arm in report.arms
-    ]
-    parts = [
-        f"# {_title(report)}",
-        "\n".join(f"- {comparison.sentence}" for comparison in report.comparisons),
-        _summary(report),
-    ]
-    parts += ["## Arms", _markdown_table(header, _arm_rows(report))]
-    parts += [
-        "## Every run",
-        _markdown_table(("arm", *(f"seed {seed}" for seed in report.experiment.seeds)), values),
-    ]
-    parts += [
-        "## Cost of a run",
-        _markdown_table(("arm", "tokens", "FLOPs", "time"), _cost_rows(report)),
-    ]
-    if report.differing:
-        rows = [(name, *map(_shown, each)) for name, each in report.differing.items()]
-        parts += [
-            "## Settings that differ",
-            _markdown_table(("setting", *(arm.name for arm in report.experiment.arms)), rows),
-        ]
-    if lines := _failure_lines(report):
-        parts += ["## Runs that did not finish", "\n".join(f"- {line}" for line in lines)]
-    parts += [
-        "## How it was judged",
-        *_method_words(report),
-        "## Reproduce",
-        f"```\n{command}\n```",
-        f"```yaml\n{text}\n```",
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _cell(value: float | None) -> str:
-    return "–" if value is None else format_value(value)
-
-
-def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; its cells have no line breaks or unescaped bars."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(
-        "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in line) + " |"
-        for line in lines
     )

@@ -93,23 +93,33 @@ def read_results(folder: Path, file: str = FILE) -> list[RunResult]:
     """
     path = folder / file
     values = read_json(path, DATA)
+    rows = values.get("runs") if isinstance(values, dict) else None
+    if not isinstance(rows, list):
+        raise _invalid(path)
+    return [parse_result(row, path) for row in rows]
+
+
+def parse_result(row: Any, path: Path) -> RunResult:
+    """A result from the values of its JSON object.
+
+    Args:
+        row: of `path`, which errors name.
+    Raises:
+        UserError: not a result (exit code 3).
+    """
     try:
-        return [_result(row) for row in values["runs"]]
-    except (KeyError, TypeError, ValueError):
-        raise UserError(
-            f"{path}: not a results file of an experiment; remove it, and the runs are measured"
-            " again",
-            DATA,
-        ) from None
-
-
-def _result(row: dict[str, Any]) -> RunResult:
-    result = RunResult(**row)
-    value = result.value
-    if result.state not in ("finished", "diverged", "failed"):
-        raise ValueError(result.state)
-    if (value is None) == (result.state == "finished") or (
-        value is not None and not math.isfinite(value)
-    ):
-        raise ValueError(value)
+        result = RunResult(**row)
+        is_finite = result.value is not None and math.isfinite(result.value)
+    except (TypeError, ValueError):
+        raise _invalid(path) from None
+    is_valid = is_finite if result.state == "finished" else result.value is None
+    if result.state not in ("finished", "diverged", "failed") or not is_valid:
+        raise _invalid(path)
     return result
+
+
+def _invalid(path: Path) -> UserError:
+    return UserError(
+        f"{path}: not a results file of an experiment; remove it, and the runs are measured again",
+        DATA,
+    )

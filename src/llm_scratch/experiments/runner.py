@@ -4,8 +4,8 @@ All arms of a seed are trained before the next seed begins, so a stop leaves com
 whatever slows the machine down hits all arms alike. A run is resumed by `train` itself; a finished
 one is in results.json, which is replaced as a whole, so nothing is lost or counted twice.
 
-One run at a time: a run already uses all cores or the whole GPU, and beside another one it would
-have fewer threads, so other rounding, and its time would say nothing.
+By default one run at a time: a run already uses all cores or the whole GPU. `experiments/cluster.py`
+runs several at once, in processes of their own or on a cluster.
 Tests: tests/experiments/test_runner.py.
 """
 
@@ -15,7 +15,8 @@ import gc
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,12 +78,20 @@ class SilentCallback(Callback):
 
 @dataclass(frozen=True)
 class Job:
-    """One run of an experiment: its arm and seed, its settings and its run directory."""
+    """One run of an experiment: its arm and seed, its settings and its run directory.
+
+    Attributes:
+        arm, seed: of the result; a candidate of a search has its own name and `SEARCH_SEED`.
+        config: all settings.
+        folder: the run directory.
+        for_search: validate on the part of the text that only a search sees.
+    """
 
     arm: str
     seed: int
     config: RunConfig
     folder: Path
+    for_search: bool = False
 
 
 def load_experiment(folder: str | Path) -> Experiment:
@@ -101,6 +110,7 @@ def run_experiment(
     device: str = "cpu",
     callback: ExperimentCallback | None = None,
     max_seeds: int | None = None,
+    run_jobs: RunJobs | None = None,
 ) -> list[Comparison]:
     """Run what is left of an experiment; returns the comparison of each arm with the reference.
 
@@ -110,6 +120,8 @@ def run_experiment(
         device: "cpu", "cuda" or "mps".
         callback: callbacks.
         max_seeds: seeds after which to pause, as for a pilot (default: all).
+        run_jobs: runs jobs and yields their results, such as a `cluster.Cluster` (default: one
+            after the other, in this process).
     Raises:
         UserError: an invalid setting, found before the first run; another experiment in `folder`;
             full disk; stopped by Ctrl-C (the same call continues).
@@ -117,7 +129,12 @@ def run_experiment(
     folder = Path(folder)
     corpora = Corpora(halve_validation=bool(experiment.search))
     session = Session(
-        folder, prepare(experiment), corpora, device, callback or ExperimentCallback()
+        folder,
+        prepare(experiment),
+        corpora,
+        device,
+        callback or ExperimentCallback(),
+        run_jobs or one_by_one,
     )
     arms = [
         replace(arm, config=corpora.fit(arm.config)) for arm in resolve_arms(experiment, device)
@@ -135,7 +152,7 @@ def run_experiment(
                 arms,
                 tuned,
                 folder,
-                session.run_candidate,
+                session.run_candidates,
                 session.metric.higher_is_better,
             )
         for arm in arms:
@@ -152,46 +169,80 @@ class Session:
     corpora: Corpora
     device: str
     callback: ExperimentCallback
+    run_jobs: RunJobs
 
-    def run(self, job: Job, for_search: bool = False) -> RunResult:
-        """Train and measure one run."""
-        corpus = self.corpora.of(job.config, for_search)
+    def run(self, job: Job) -> RunResult:
+        """Train and measure one run in this process."""
+        corpus = self.corpora.of(job.config, job.for_search)
         return run_once(
             job, corpus, self.metric, self.device, self.callback.run_started(job.arm, job.seed)
         )
 
-    def run_candidate(self, name: str, config: RunConfig) -> RunResult:
-        """Train and measure a candidate of a search."""
-        config = replace(config, train=replace(config.train, seed=SEARCH_SEED))
-        result = self.run(
-            Job(name, SEARCH_SEED, config, self.folder / "search" / folder_name(name)),
-            for_search=True,
-        )
-        self.callback.candidate_finished(result)
-        return result
+    def run_candidates(self, candidates: Iterable[tuple[str, RunConfig]]) -> Iterator[RunResult]:
+        """Train and measure candidates of a search, given by name and settings."""
+        jobs = [
+            Job(
+                name,
+                SEARCH_SEED,
+                replace(config, train=replace(config.train, seed=SEARCH_SEED)),
+                self.folder / "search" / folder_name(name),
+                for_search=True,
+            )
+            for name, config in candidates
+        ]
+        for result in self.run_jobs(self, jobs):
+            self.callback.candidate_finished(result)
+            yield result
+
+
+RunJobs = Callable[[Session, Sequence[Job]], Iterator[RunResult]]
+"""Runs jobs, and yields the result of each as soon as it is known."""
+
+
+def one_by_one(session: Session, jobs: Sequence[Job]) -> Iterator[RunResult]:
+    """Run jobs one after the other in this process."""
+    for job in jobs:
+        yield session.run(job)
 
 
 def _run_seeds(
     experiment: Experiment, arms: Sequence[ResolvedArm], session: Session, max_seeds: int | None
 ) -> list[Comparison]:
-    """Run every arm with every seed that is not done."""
+    """Run every arm with every seed that is not done, seed by seed."""
+    seeds = experiment.seeds[:max_seeds]
     results = Results(
         session.folder, [(arm.name, seed) for seed in experiment.seeds for arm in arms]
     )
+
+    def is_done(arm: ResolvedArm, seed: int) -> bool:
+        result = results.get(arm.name, seed)
+        return result is not None and result.state != "failed"
+
     session.callback.started(len(experiment.seeds) * len(arms), len(results.all()))
     comparisons = compare_arms(experiment, session.metric, results.all())
-    for number, seed in enumerate(experiment.seeds[:max_seeds]):
-        if experiment.stop_early and all(comparison.is_decided for comparison in comparisons):
-            break
-        for arm in rotated(arms, number):
-            done = results.get(arm.name, seed)
-            if done is not None and done.state != "failed":
-                continue
-            folder = session.folder / f"seed-{seed}" / folder_name(arm.name)
-            result = session.run(Job(arm.name, seed, arm.run_config(seed), folder))
+    if experiment.stop_early and all(comparison.is_decided for comparison in comparisons):
+        return comparisons
+    jobs = [
+        Job(
+            arm.name,
+            seed,
+            arm.run_config(seed),
+            session.folder / f"seed-{seed}" / folder_name(arm.name),
+        )
+        for number, seed in enumerate(seeds)
+        for arm in rotated(arms, number)
+        if not is_done(arm, seed)
+    ]
+    finished = session.run_jobs(session, jobs)
+    with closing(finished):
+        for result in finished:
             results.add(result)
             comparisons = compare_arms(experiment, session.metric, results.all())
             session.callback.run_finished(result, comparisons)
+            seed_is_complete = all(results.get(arm.name, result.seed) for arm in arms)
+            is_decided = all(comparison.is_decided for comparison in comparisons)
+            if experiment.stop_early and seed_is_complete and is_decided:
+                break
     return comparisons
 
 
@@ -283,9 +334,16 @@ def run_once(
         last |= row
     tokens = int(last.get("tokens", 0))
     return RunResult(
-        job.arm, job.seed, state, value, reason, int(last.get("step", 0)), tokens,
-        float(tokens * flops_per_token(job.config.model)), float(last.get("elapsed", 0.0)),
-    )  # fmt: skip
+        job.arm,
+        job.seed,
+        state,
+        value,
+        reason,
+        int(last.get("step", 0)),
+        tokens,
+        float(tokens * flops_per_token(job.config.model)),
+        float(last.get("elapsed", 0.0)),
+    )
 
 
 def _claim(folder: Path, experiment: Experiment) -> None:

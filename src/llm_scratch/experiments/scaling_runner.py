@@ -16,7 +16,7 @@ Tests: tests/experiments/test_scaling_runner.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from llm_scratch.experiments.runner import (
     Session,
     check_folder_names,
     folder_name,
+    one_by_one,
     settings_file,
 )
 from llm_scratch.experiments.scaling import ScalingFit, fit_scaling_law, parabola_minimum
@@ -185,7 +186,12 @@ def run_scaling(
     distributions()
     folder = Path(folder)
     session = Session(
-        folder, find_metric("bits_per_byte"), Corpora(), device, callback or ExperimentCallback()
+        folder,
+        find_metric("bits_per_byte"),
+        Corpora(),
+        device,
+        callback or ExperimentCallback(),
+        one_by_one,
     )
     configs = _configs(experiment, session.corpora)
     predicted = configs.pop(PREDICTED, None)
@@ -196,35 +202,29 @@ def run_scaling(
         _claim(folder, all_configs)
         results = Results(folder, [(name, experiment.seed) for name in (*configs, PREDICTED)])
         session.callback.started(len(configs) + (predicted is not None), len(results.all()))
-        runs = tuple(
-            (
-                n_parameters(config),
-                _run(
-                    session, results, Job(name, experiment.seed, config, folder / folder_name(name))
-                ),
-            )
+        jobs = [
+            Job(name, experiment.seed, config, folder / folder_name(name))
             for name, config in configs.items()
-        )
-        parameters, tokens, losses = (
-            np.array(column, dtype=float)
-            for column in zip(
-                *((n, result.tokens, result.value) for n, result in runs), strict=True
-            )
-        )
-        fit = fit_scaling_law(parameters, tokens, losses)
+        ]
+        runs = tuple((n_parameters(job.config), _run(session, results, job)) for job in jobs)
+        fit = _fit(runs)
         prediction = None
         if predicted is not None:
-            filled = sum(result.tokens for _, result in runs) / sum(
-                map(_positions, configs.values())
-            )
+            n_tokens = sum(result.tokens for _, result in runs)
+            filled = n_tokens / sum(map(_positions, configs.values()))
             prediction = _predict(fit, predicted, filled, folder / PREDICTION_FILE)
-            result = _run(
-                session, results, Job(PREDICTED, experiment.seed, predicted, folder / PREDICTED)
-            )
-            prediction = replace(prediction, measured=result.value)
+            job = Job(PREDICTED, experiment.seed, predicted, folder / PREDICTED)
+            prediction = replace(prediction, measured=_run(session, results, job).value)
     is_stories = base_config(experiment.base).data.source.partition(":")[0] == "stories"
     floor = floor_bits_per_byte() if is_stories else None
     return ScalingOutcome(runs, fit, _best_sizes(experiment, fit, runs), prediction, floor)
+
+
+def _fit(runs: Sequence[tuple[int, RunResult]]) -> ScalingFit:
+    """The law of finished runs: (parameters, result) of each."""
+    columns = zip(*((n, result.tokens, result.value) for n, result in runs), strict=True)
+    parameters, tokens, losses = (np.array(column, dtype=float) for column in columns)
+    return fit_scaling_law(parameters, tokens, losses)
 
 
 def _configs(experiment: ScalingExperiment, corpora: Corpora) -> dict[str, RunConfig]:

@@ -6,7 +6,7 @@ Tests: tests/experiments/test_search.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def search(
     arms: Sequence[ResolvedArm],
     tuned: Mapping[tuple[str, Settings], RunConfig],
     folder: Path,
-    run: Callable[[str, RunConfig], RunResult],
+    run: Callable[[Iterable[tuple[str, RunConfig]]], Iterator[RunResult]],
     higher_is_better: bool,
 ) -> list[ResolvedArm]:
     """The arms with the best of their candidates; results so far are in search.json.
@@ -70,23 +70,26 @@ def search(
         arms: to tune.
         tuned: from `tuned_arms`.
         folder: of the experiment.
-        run: trains a candidate, by its name and settings.
+        run: trains candidates, given by name and settings, and yields their results.
         higher_is_better: of the metric.
     Raises:
         UserError: no candidate of an arm finished.
     """
     names = {key: " ".join((key[0], *key[1])) for key in tuned}
     results = Results(folder, [(name, SEARCH_SEED) for name in names.values()], SEARCH_FILE)
+    missing = [
+        (name, tuned[key])
+        for key, name in names.items()
+        if (result := results.get(name, SEARCH_SEED)) is None or result.state == "failed"
+    ]
+    for result in run(missing):
+        results.add(result)
     best = []
     for arm in arms:
         scores: dict[Settings, float] = {}
         for settings in candidates_of(experiment):
-            name = names[arm.name, settings]
-            result = results.get(name, SEARCH_SEED)
-            if result is None or result.state == "failed":
-                result = run(name, tuned[arm.name, settings])
-                results.add(result)
-            if result.value is not None:
+            result = results.get(names[arm.name, settings], SEARCH_SEED)
+            if result is not None and result.value is not None:
                 scores[settings] = result.value if higher_is_better else -result.value
         if not scores:
             raise UserError(

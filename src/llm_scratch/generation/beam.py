@@ -60,27 +60,10 @@ def beam_search(
         UserError: more than one row, n_best not from 1 to `beams`,
             or a prompt that is longer than the context (exit code 3).
     """
-    check("beams", beams)
-    check("length_penalty", length_penalty)
-    check("max_new_tokens", max_new_tokens)
-    if len(idx) != 1 or not 1 <= n_best <= beams:
-        raise UserError(
-            f"beam search takes one text and 1 <= n_best <= beams; got {len(idx)} texts,"
-            f" n_best={n_best}, beams={beams}"
-        )
+    _check_arguments(len(idx), max_new_tokens, beams, length_penalty, n_best)
     cached_model = CachedModel(model, context_size, prefill_chunk)
     begin = idx.shape[1]
-    if cached_model.size is not None and begin > cached_model.size:
-        raise UserError(
-            f"the prompt has {begin} tokens and the model sees {cached_model.size}; a beam does not"
-            " slide, so shorten it",
-            DATA,
-        )
-    last = (
-        max_new_tokens
-        if cached_model.size is None
-        else min(max_new_tokens, cached_model.size - begin + 1)
-    )
+    last = _max_length(begin, max_new_tokens, cached_model.size)
     scores = torch.zeros(1, device=idx.device)
     ended: list[Beam] = []
     with eval_mode(model):
@@ -90,11 +73,10 @@ def beam_search(
             best = logprobs.flatten().topk(min(2 * beams, logprobs.numel()))
             rows = best.indices // logprobs.shape[1]
             tokens = best.indices % logprobs.shape[1]
-            over = (
-                (tokens == eos_id) | (length == last)
-                if eos_id is not None
-                else torch.full_like(tokens, length == last, dtype=torch.bool)
-            )
+            if eos_id is None:
+                over = torch.full_like(tokens, length == last, dtype=torch.bool)
+            else:
+                over = (tokens == eos_id) | (length == last)
             for at in over[:beams].nonzero().flatten().tolist():
                 text = [*idx[rows[at], begin:].tolist(), int(tokens[at])]
                 ended.append(Beam(text, float(best.values[at]) / length**length_penalty))
@@ -109,6 +91,36 @@ def beam_search(
             cached_model.select_rows(rows)
             idx = torch.cat([idx[rows], tokens[alive, None]], dim=1)
     return ended[:n_best]
+
+
+def _check_arguments(
+    n_texts: int, max_new_tokens: int, beams: int, length_penalty: float, n_best: int
+) -> None:
+    check("beams", beams)
+    check("length_penalty", length_penalty)
+    check("max_new_tokens", max_new_tokens)
+    if n_texts != 1 or not 1 <= n_best <= beams:
+        raise UserError(
+            f"beam search takes one text and 1 <= n_best <= beams; got {n_texts} texts,"
+            f" n_best={n_best}, beams={beams}"
+        )
+
+
+def _max_length(prompt_length: int, max_new_tokens: int, context_size: int | None) -> int:
+    """Tokens until a text ends, at the latest where the context is full.
+
+    Raises:
+        UserError: the prompt is longer than the context (exit code 3).
+    """
+    if context_size is None:
+        return max_new_tokens
+    if prompt_length > context_size:
+        raise UserError(
+            f"the prompt has {prompt_length} tokens and the model sees {context_size}; a beam does"
+            " not slide, so shorten it",
+            DATA,
+        )
+    return min(max_new_tokens, context_size - prompt_length + 1)
 
 
 @torch.no_grad()

@@ -68,27 +68,16 @@ def speculate(
     if len(idx) != 1:
         raise UserError(f"speculative decoding: got {len(idx)} texts; pass one at a time")
     cached_model = CachedModel(model, context_size, prefill_chunk)
+    size = cached_model.size
     with eval_mode(model):
-        while (
-            context_overflow == "slide"
-            or cached_model.size is None
-            or idx.shape[1] <= cached_model.size
-        ):
+        while context_overflow == "slide" or size is None or idx.shape[1] <= size:
             S = idx.shape[1]
-            max_draft = (
-                draft_tokens
-                if cached_model.size is None
-                else min(draft_tokens, cached_model.size - S)
-            )
-            draft, q = idx[:, :0], torch.empty(1, 0, 0, device=idx.device)
-            if max_draft > 0:
-                draft, q = propose(idx, max_draft)
+            draft, q = _draft(propose, idx, draft_tokens, size)
             longer, n = torch.cat([idx, draft], dim=1), draft.shape[1]
             logits = cached_model(longer, n + 1)
             for i in range(n + 1):
-                processed = process_logits(
-                    logits[:, i, :n_vocab], longer[:, : S + i], **settings
-                )  # [B, V]
+                text = longer[:, : S + i]
+                processed = process_logits(logits[:, i, :n_vocab], text, **settings)  # [B, V]
                 if exhausted(processed).any():
                     yield Step(torch.full_like(idx[:, :1], NO_CHOICE), logits[:, i])
                     return
@@ -100,7 +89,7 @@ def speculate(
                     token = torch.multinomial(target, 1, generator=generator)  # [B, 1]
                 yield Step(token, logits[:, i])
                 if not accepted:
-                    idx = torch.cat([longer[:, : S + i], token], dim=1)
+                    idx = torch.cat([text, token], dim=1)
                     cached_model.rewind(idx.shape[1] - 1)
                     break
 
@@ -175,6 +164,16 @@ def lookup(
         temperature=temperature,
         **settings,
     )
+
+
+def _draft(
+    propose: Propose, idx: Tensor, draft_tokens: int, size: int | None
+) -> tuple[Tensor, Tensor]:
+    """Draft tokens and their distributions; none in a full context of `size` tokens."""
+    space = draft_tokens if size is None else min(draft_tokens, size - idx.shape[1])
+    if space > 0:
+        return propose(idx, space)
+    return idx[:, :0], torch.empty(1, 0, 0, device=idx.device)
 
 
 def _accept(p: Tensor, q: Tensor, token: Tensor, generator: torch.Generator | None) -> bool:

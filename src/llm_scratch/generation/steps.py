@@ -96,8 +96,7 @@ def steps(
     """Continue each row of `idx` one token at a time, until every row has ended or is full.
 
     Args:
-        model: `(ids [B, T]) -> logits [B, T, V]`;
-            in eval mode during generation, restored afterwards.
+        model: `(ids [B, T]) -> logits [B, T, V]`; in eval mode meanwhile, restored afterwards.
         idx: [B, T], the prompts; shorter ones are padded on the left, as by `pad_left`.
         choose: as from `build_sampler`.
         context_size, prefill_chunk: as in `CachedModel`.
@@ -114,20 +113,16 @@ def steps(
     if cache is not None:
         cached_model.append(cache, idx)
     size = cached_model.size if context_overflow == "stop" else None
-    left = None  # number of tokens that still fit each row, [B, 1]
+    left = None if size is None else _space_left(idx, size).repeat_interleave(samples, 0)  # [B, 1]
     ended = torch.zeros(len(idx) * samples, 1, dtype=torch.bool, device=idx.device)  # [B, 1]
     full = stuck = ended
-    if size is not None:
-        left = (size + 1 - (idx >= 0).sum(1, keepdim=True)).repeat_interleave(samples, 0)
     with eval_mode(model):
         while True:
             if size is not None and left is not None:
                 full = ~ended & ~stuck & (left <= 0)
                 if not (active := ~ended & ~full & ~stuck).any():
                     return
-                if (
-                    idx.shape[1] > size
-                ):  # the longest row is full: drop the padding that it required
+                if idx.shape[1] > size:  # the longest row is full: drop the padding it required
                     idx = idx[:, int(left[active].min()) - size - 1 :]
                     cached_model.rewind(0)
                 left = left - 1
@@ -145,3 +140,8 @@ def steps(
             if eos_id is not None and (ended | stuck).all():
                 return
             idx = torch.cat([idx, new.clamp(min=0)], dim=1)  # [B, S]
+
+
+def _space_left(idx: Tensor, size: int) -> Tensor:
+    """Number of tokens that still fit each row: one more than the model reads, [B, 1]."""
+    return size + 1 - (idx >= 0).sum(1, keepdim=True)

@@ -114,8 +114,8 @@ class GGUFFile:
         version = self._number("I", "the header")
         if version not in VERSIONS:
             raise UserError(
-                f"{self.path}: GGUF version {version} is not supported (2 and 3 are, little-endian);"
-                " convert the model again with a current llama.cpp",
+                f"{self.path}: GGUF version {version} is not supported; 2 and 3, little-endian,"
+                " are; convert the model again with a current llama.cpp",
                 CHECKPOINT,
             )
         n_tensors, n_values = self._number("Q", "the header"), self._number("Q", "the header")
@@ -185,8 +185,8 @@ class GGUFFile:
             end = offset + size
             if begin + end > len(self._data):
                 raise self._damaged(
-                    f"{name} has {size:,} bytes, and the file ends {begin + end - len(self._data):,}"
-                    " bytes before its end"
+                    f"{name} has {size:,} bytes, of which the last"
+                    f" {begin + end - len(self._data):,} are beyond the end of the file"
                 )
             tensors[name] = GGUFTensor(type_, shape, begin + offset, size)
         if (rest := len(self._data) - begin - end) >= alignment:

@@ -11,7 +11,7 @@ from typing import Any
 from llm_scratch.architectures import GPTConfig
 from llm_scratch.errors import UserError
 from llm_scratch.interop.gguf_family import EXTRA_PREFIX, GGUFFamily, GGUFSettings
-from llm_scratch.interop.gpt2_weight_map import GGUF
+from llm_scratch.interop.weight_map import Rule
 
 COUNTS = {
     "context_length": "context_length",
@@ -22,6 +22,26 @@ COUNTS = {
 """Name in a file -> field of GPTConfig."""
 REQUIRED = {"activation": "gelu_tanh", "scale_attention_by_layer": False}
 """Settings of GPTConfig with the only values that llama.cpp computes."""
+RULES = [
+    Rule("tok_emb.weight", "token_embd.weight"),
+    Rule("pos_emb.weight", "position_embd.weight"),
+    Rule("trf_blocks.#.norm1.scale", "blk.#.attn_norm.weight"),
+    Rule("trf_blocks.#.norm1.shift", "blk.#.attn_norm.bias"),
+    Rule("trf_blocks.#.att.W_{query,key,value}.weight", "blk.#.attn_qkv.weight"),
+    Rule("trf_blocks.#.att.W_{query,key,value}.bias", "blk.#.attn_qkv.bias"),
+    Rule("trf_blocks.#.att.out_proj.weight", "blk.#.attn_output.weight"),
+    Rule("trf_blocks.#.att.out_proj.bias", "blk.#.attn_output.bias"),
+    Rule("trf_blocks.#.norm2.scale", "blk.#.ffn_norm.weight"),
+    Rule("trf_blocks.#.norm2.shift", "blk.#.ffn_norm.bias"),
+    Rule("trf_blocks.#.ff.layers.0.weight", "blk.#.ffn_up.weight"),
+    Rule("trf_blocks.#.ff.layers.0.bias", "blk.#.ffn_up.bias"),
+    Rule("trf_blocks.#.ff.layers.2.weight", "blk.#.ffn_down.weight"),
+    Rule("trf_blocks.#.ff.layers.2.bias", "blk.#.ffn_down.bias"),
+    Rule("final_norm.scale", "output_norm.weight"),
+    Rule("final_norm.shift", "output_norm.bias"),
+    Rule("out_head.weight", "output.weight"),
+]
+"""Matrices are [out, in], as in PyTorch; query, key and value are one."""
 QKV_BIAS = EXTRA_PREFIX + "qkv_bias"
 
 
@@ -60,4 +80,4 @@ def config_to(cfg: GPTConfig) -> dict[str, Any]:
     }
 
 
-GPT2 = GGUFFamily("gpt", config_from, config_to, lambda cfg: GGUF)
+GPT2 = GGUFFamily("gpt", config_from, config_to, lambda cfg: RULES)

@@ -17,7 +17,7 @@ from llm_scratch.errors import DATA, UserError, unknown
 from llm_scratch.interop.gguf_file import GGUFFile
 from llm_scratch.tokenizers import Tokenizer
 from llm_scratch.tokenizers.bpe import ByteBPE
-from llm_scratch.tokenizers.bpe_files import checked_parts
+from llm_scratch.tokenizers.bpe_files import checked_parts, naming
 from llm_scratch.tokenizers.pretokens import GPT2_PATTERN
 from llm_scratch.tokenizers.special import end_of_text
 from llm_scratch.tokenizers.vocabulary import printable
@@ -107,8 +107,8 @@ def tokenizer_from(file: GGUFFile) -> ByteBPE:
         raise UserError(f"{file.path}: {KEY}tokens has a token twice; download it again", DATA)
     special = {token: i for token, i in ids.items() if kinds[i] in (CONTROL, USER_DEFINED)}
     merges = [merge.split(" ") for merge in _list_of(file, "merges", str)]
-    parts = checked_parts(ids, merges, special)
-    return ByteBPE(**parts, pattern=PATTERNS[values["pre"]])
+    with naming(file.path):
+        return ByteBPE(**checked_parts(ids, merges, special), pattern=PATTERNS[values["pre"]])
 
 
 def start_id_from(file: GGUFFile) -> int | None:

@@ -9,6 +9,7 @@ Tests: tests/interop/test_hub.py.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from llm_scratch.errors import CHECKPOINT, DATA, UserError, describe_error
@@ -25,32 +26,18 @@ def from_hub(name: str) -> Path:
     Args:
         name: "org/name", or "org/name@revision": a commit, branch or tag (default: main).
     Raises:
-        UserError: the extra `hf` is not installed,
-            or an invalid name (code 2); download failed (code 3).
+        UserError: the extra `hf` is not installed, or an invalid name (code 2); download failed
+            (code 3).
     """
     name, at, revision = name.partition("@")
-    if at and (not re.fullmatch(r"\w[\w./-]{0,200}", revision, re.ASCII) or ".." in revision):
-        raise UserError(
-            f"hf:{name[:80]}@{revision[:80]} is not a valid revision; expected a commit, branch or"
-            " tag: hf:org/name@main"
-        )
-    if (
-        not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name, re.ASCII)
-        or ".." in name
-        or "--" in name
-        or len(name) > 96
-    ):
-        raise UserError(
-            f"hf:{name[:80]} is not a valid model name; expected hf:org/name, such as"
-            " hf:openai-community/gpt2"
-        )
+    if at:
+        _check_revision(name, revision)
+    _check_name(name)
     # before importing the hub's client, which without a home folder creates one named "~"
     set_library_folders()
     try:
-        from huggingface_hub import hf_hub_download
         from huggingface_hub.constants import ENDPOINT
         from huggingface_hub.errors import (
-            EntryNotFoundError,
             HfHubHTTPError,
             HFValidationError,
             LocalEntryNotFoundError,
@@ -59,36 +46,8 @@ def from_hub(name: str) -> Path:
         raise UserError(f"hf:{name} needs the extra `hf`: {install_command('hf')}") from e
 
     local = download.offline() or not http_client.resolves(ENDPOINT)
-
-    def get(file: str) -> Path:
-        return Path(hf_hub_download(name, file, revision=revision or None, local_files_only=local))
-
-    def get_any(*files: str) -> Path | None:
-        for file in files:
-            try:
-                return get(file)
-            except LocalEntryNotFoundError:
-                if not local:
-                    raise
-            except EntryNotFoundError:
-                pass
-        return None
-
     try:
-        folder = get("config.json").parent
-        if get_any(SINGLE) is None and get_any(INDEX) is not None:
-            for file in sorted(
-                set(
-                    map(
-                        str,
-                        (read_json(folder / INDEX, CHECKPOINT).get("weight_map") or {}).values(),
-                    )
-                )
-            ):
-                get(plain_name(file, folder / INDEX))
-        if get_any("tokenizer.json") is None:
-            get_any("vocab.json")
-            get_any("merges.txt")
+        return HubModel(name, revision or None, local).folder()
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as e:
         if download.offline():
             reason = "downloads are disabled and it is not in the hub's cache"
@@ -102,4 +61,61 @@ def from_hub(name: str) -> Path:
             + (f". {download.WITHOUT_NETWORK}" if local else ""),
             DATA,
         ) from e
-    return folder
+
+
+def _check_revision(name: str, revision: str) -> None:
+    if not re.fullmatch(r"\w[\w./-]{0,200}", revision, re.ASCII) or ".." in revision:
+        raise UserError(
+            f"hf:{name[:80]}@{revision[:80]} is not a valid revision; expected a commit, branch or"
+            " tag: hf:org/name@main"
+        )
+
+
+def _check_name(name: str) -> None:
+    is_name = re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name, re.ASCII)
+    if not is_name or ".." in name or "--" in name or len(name) > 96:
+        raise UserError(
+            f"hf:{name[:80]} is not a valid model name; expected hf:org/name, such as"
+            " hf:openai-community/gpt2"
+        )
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """The files of a model: from the hub's cache, or downloaded unless `local`."""
+
+    name: str
+    revision: str | None
+    local: bool
+
+    def folder(self) -> Path:
+        """The folder with config, weights and tokenizer."""
+        folder = self.get("config.json").parent
+        if self.get_if_present(SINGLE) is None and self.get_if_present(INDEX) is not None:
+            weight_map = read_json(folder / INDEX, CHECKPOINT).get("weight_map") or {}
+            for file in sorted(set(map(str, weight_map.values()))):
+                self.get(plain_name(file, folder / INDEX))
+        if self.get_if_present("tokenizer.json") is None:
+            self.get_if_present("vocab.json")
+            self.get_if_present("merges.txt")
+        return folder
+
+    def get(self, file: str) -> Path:
+        """The path of a file."""
+        from huggingface_hub import hf_hub_download
+
+        path = hf_hub_download(self.name, file, revision=self.revision, local_files_only=self.local)
+        return Path(path)
+
+    def get_if_present(self, file: str) -> Path | None:
+        """The path of a file, or None if the model has none of that name."""
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+        try:
+            return self.get(file)
+        except LocalEntryNotFoundError:
+            if not self.local:
+                raise
+        except EntryNotFoundError:
+            pass
+        return None

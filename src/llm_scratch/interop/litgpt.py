@@ -24,13 +24,26 @@ CONFIG = "model_config.yaml"
 ACTIVATIONS: dict[str, Activation] = {"none": "gelu", "tanh": "gelu_tanh"}
 """gelu_approximate -> GPTConfig.activation."""
 REQUIRED_DEFAULTS: dict[str, tuple[Any, Any]] = {
-    "rotary_percentage": (0.25, 0), "norm_class_name": ("LayerNorm", "LayerNorm"), "norm_eps": (1e-5, 1e-5), "norm_qk": (False, False),
-    "parallel_residual": (True, False), "shared_attention_norm": (False, False), "post_attention_norm": (False, False),
-    "post_mlp_norm": (False, False), "norm_1": (True, True), "norm_2": (True, True), "mlp_class_name": ("GptNeoxMLP", "GptNeoxMLP"),
-    "n_expert": (0, 0), "scale_embeddings": (False, False), "lm_head_bias": (False, False), "attention_scores_scalar": (None, None),
-    "sliding_window_size": (None, None), "attention_logit_softcapping": (None, None), "final_logit_softcapping": (None, None),
+    "rotary_percentage": (0.25, 0),
+    "norm_class_name": ("LayerNorm", "LayerNorm"),
+    "norm_eps": (1e-5, 1e-5),
+    "norm_qk": (False, False),
+    "parallel_residual": (True, False),
+    "shared_attention_norm": (False, False),
+    "post_attention_norm": (False, False),
+    "post_mlp_norm": (False, False),
+    "norm_1": (True, True),
+    "norm_2": (True, True),
+    "mlp_class_name": ("GptNeoxMLP", "GptNeoxMLP"),
+    "n_expert": (0, 0),
+    "scale_embeddings": (False, False),
+    "lm_head_bias": (False, False),
+    "attention_scores_scalar": (None, None),
+    "sliding_window_size": (None, None),
+    "attention_logit_softcapping": (None, None),
+    "final_logit_softcapping": (None, None),
     "latent_attention": (None, None),
-}  # fmt: skip
+}
 """Setting -> (litgpt's default, the only value that our model supports)."""
 
 

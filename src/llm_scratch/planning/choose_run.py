@@ -136,18 +136,7 @@ def choose_run(
         report(f"training a tokenizer, encoding {format_bytes(facts.n_bytes)} …")
         corpus = _encode(chooser, documents, facts, budget, tokenizer)
     n_train, n_val = len(corpus.train), len(corpus.val)
-    rows = rules.choose_rows(facts, n_train + n_val, n_val, budget)
-    if base.init_from:  # later positions of the model are untrained
-        rows.settings["model.context_length"] = min(
-            rows.settings["model.context_length"], base.model.context_length
-        )
-    chooser.take("rows", rows)
-    chooser.config, note = possible_order(
-        chooser.config, corpus.train, corpus.val, end_of_text(corpus.tokenizer)
-    )
-    if note:
-        chooser.reasons["rows"] = rules.ANYWHERE
-    check_fit(chooser.config, corpus.train, corpus.val, end_of_text(corpus.tokenizer))
+    _choose_rows(chooser, corpus, facts, budget)
     prompts = beginnings(documents, PROMPTS)
     chooser.take("prompt", rules.Decision({"train.prompt": prompts[0]}, ""))
     report("timing a few steps …")
@@ -159,6 +148,25 @@ def choose_run(
     is_shards = base.data.source.startswith("shards:")
     fingerprint = "" if is_shards or corpus.text is None else corpus.text.sha256
     return Choice(request, chooser.config, lines, tuple(prompts), facts, fingerprint), plan, corpus
+
+
+def _choose_rows(chooser: _Chooser, corpus: Corpus, facts: TextFacts, budget: rules.Budget) -> None:
+    """Choose the context and the order of the rows, and check that the text fills them.
+
+    Raises:
+        UserError: the text is too short for a single row (exit code 3).
+    """
+    n_val = len(corpus.val)
+    rows = rules.choose_rows(facts, len(corpus.train) + n_val, n_val, budget)
+    if chooser.config.init_from:  # later positions of the model are untrained
+        trained = chooser.config.model.context_length
+        rows.settings["model.context_length"] = min(rows.settings["model.context_length"], trained)
+    chooser.take("rows", rows)
+    end = end_of_text(corpus.tokenizer)
+    chooser.config, note = possible_order(chooser.config, corpus.train, corpus.val, end)
+    if note:
+        chooser.reasons["rows"] = rules.ANYWHERE
+    check_fit(chooser.config, corpus.train, corpus.val, end)
 
 
 def _check_size(source: str, seconds: float) -> None:
@@ -246,9 +254,12 @@ def _open_shards(chooser: _Chooser) -> tuple[Corpus, TextFacts, list[str]]:
     sample = text_facts(documents)
     characters = round(index.done.text_bytes / sample.bytes_per_character)
     facts = replace(
-        sample, n_bytes=index.done.text_bytes, n_characters=characters, n_documents=index.done.documents,
+        sample,
+        n_bytes=index.done.text_bytes,
+        n_characters=characters,
+        n_documents=index.done.documents,
         n_lines=round(sample.n_lines * characters / sample.n_characters),
-    )  # fmt: skip
+    )
     chooser.reasons |= {"tokenizer": "that of the shards", "split": "its end"}
     return corpus, facts, documents
 
@@ -339,5 +350,9 @@ def _choose_steps(
     chooser.take("intervals", intervals)
     scale = steps / plan.steps
     return replace(
-        plan, steps=steps, passes=None if plan.passes is None else plan.passes * scale, look_seconds=eval_seconds, sample_seconds=samples
-    )  # fmt: skip
+        plan,
+        steps=steps,
+        passes=None if plan.passes is None else plan.passes * scale,
+        look_seconds=eval_seconds,
+        sample_seconds=samples,
+    )

@@ -190,15 +190,30 @@ def make_plan(
     evaluations = 1 + math.ceil(steps / cfg.eval_every)
     samples = math.ceil(steps / cfg.sample_every) if cfg.sample_every else 0
     return Plan(
-        device=str(device), threads=torch.get_num_threads(), matrix_rate=rate, read_bandwidth=bandwidth,
-        parameters=memory.weights // 4, flops_per_token=flops, tokens_per_step=round(n_targets), steps=steps,
+        device=str(device),
+        threads=torch.get_num_threads(),
+        matrix_rate=rate,
+        read_bandwidth=bandwidth,
+        parameters=memory.weights // 4,
+        flops_per_token=flops,
+        tokens_per_step=round(n_targets),
+        steps=steps,
         passes=None if corpus is None else steps * n_targets / len(corpus.train),
-        memory=memory, before=before, peak_memory=peak_of(config, memory), free_memory=available,
-        micro_batches=parts, activation_checkpointing=activation_checkpointing, fitting_peak=fitting_peak,
-        seconds_per_step=timing.seconds, look_seconds=evaluations * _eval_batches(cfg, loaders) * timing.eval_seconds,
+        memory=memory,
+        before=before,
+        peak_memory=peak_of(config, memory),
+        free_memory=available,
+        micro_batches=parts,
+        activation_checkpointing=activation_checkpointing,
+        fitting_peak=fitting_peak,
+        seconds_per_step=timing.seconds,
+        look_seconds=evaluations * _eval_batches(cfg, loaders) * timing.eval_seconds,
         sample_seconds=samples * SAMPLE_TOKENS * memory.weights / bandwidth,
-        mfu=mfu(flops, n_targets / timing.seconds, rate), trial=timing.method, precision=precision.name, other_load=other_load,
-    )  # fmt: skip
+        mfu=mfu(flops, n_targets / timing.seconds, rate),
+        trial=timing.method,
+        precision=precision.name,
+        other_load=other_load,
+    )
 
 
 def _steps(cfg: TrainConfig, loaders: Loaders | None) -> int:

@@ -268,10 +268,13 @@ def choose_intervals(steps: int) -> Decision:
     every = max(1, math.ceil(steps / EVALUATIONS))
     batches = round(EVALUATION_SHARE * FORWARD_COST * steps / (2 * EVALUATIONS))
     settings = {
-        "train.warmup_steps": min(50, steps // 20), "train.eval_every": every, "train.eval_batches": min(max(batches, 4), 64),
-        "train.save_every": max(1, math.ceil(steps / 4)), "train.sample_every": max(1, math.ceil(steps / SAMPLES)),
+        "train.warmup_steps": min(50, steps // 20),
+        "train.eval_every": every,
+        "train.eval_batches": min(max(batches, 4), 64),
+        "train.save_every": max(1, math.ceil(steps / 4)),
+        "train.sample_every": max(1, math.ceil(steps / SAMPLES)),
         "train.log_every": max(1, steps // 200),
-    }  # fmt: skip
+    }
     return Decision(settings, "")
 
 

@@ -78,6 +78,62 @@ def thin_out(line: np.ndarray, n: int = MAX_POINTS) -> np.ndarray:
     return means
 
 
+class Frame:
+    """The plot area of a loss chart: converts steps and losses to pixels."""
+
+    left, right, top, bottom = 40, 12, 10, 40
+    """margins in pixels"""
+
+    def __init__(self, lines: LossLines, width: int, height: int) -> None:
+        last, low, high = lines.limits()
+        margin = 0.06 * (high - low) or 0.5
+        self.low, self.high, self.last = max(0.0, low - margin), high + margin, max(last, 1.0)
+        self.width, self.height = width, height
+
+    def x(self, step: float) -> float:
+        """The pixel of a step."""
+        return self.left + (self.width - self.left - self.right) * step / self.last
+
+    def y(self, loss: float) -> float:
+        """The pixel of a loss."""
+        share = (self.high - loss) / (self.high - self.low)
+        return self.top + (self.height - self.top - self.bottom) * share
+
+    def polyline(self, line: np.ndarray, kind: str) -> Html:
+        """A line [2, n] of steps and losses."""
+        points = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in thin_out(line).T)
+        return element("polyline", points=points, class_=kind)
+
+    def horizontal(self, y: float | str, kind: str) -> Html:
+        """A line over the whole width."""
+        return element("line", x1=self.left, x2=self.width - self.right, y1=y, y2=y, class_=kind)
+
+    def axes(self) -> list[Html]:
+        """Grid lines with their losses, and the axis of steps."""
+        right = self.width - self.right
+        floor = self.height - self.bottom
+        parts: list[Html] = []
+        for loss in ticks(self.low, self.high, 8):
+            parts.append(self.horizontal(f"{self.y(loss):.1f}", "grid"))
+            place = {"x": f"{self.left - 8}", "y": f"{self.y(loss) + 4:.1f}"}
+            parts.append(element("text", f"{loss:g}", **place, text_anchor="end"))
+        for step in ticks(0, self.last, max(2, self.width // 110)):
+            place = {"x": f"{self.x(step):.1f}", "y": f"{floor + 18}"}
+            anchor = "end" if self.x(step) > right - 15 else "middle"
+            parts.append(element("text", format_count(step), **place, text_anchor=anchor))
+        parts.append(self.horizontal(floor, "axis"))
+        place = {"x": f"{(self.left + right) / 2:.0f}", "y": f"{self.height - 4}"}
+        parts.append(element("text", "step", **place, text_anchor="middle"))
+        return parts
+
+    def clip_path(self, name: str) -> Html:
+        """The plot area as a clip path."""
+        width = self.width - self.left - self.right
+        height = self.height - self.top - self.bottom
+        area = element("rect", x=self.left, y=self.top, width=width, height=height)
+        return element("clipPath", area, id=name)
+
+
 def loss_chart(lines: LossLines, width: int, height: int, class_: str = "") -> Html:
     """A chart of `width` x `height` pixels: training and validation loss over steps, and the floor.
 
@@ -86,68 +142,20 @@ def loss_chart(lines: LossLines, width: int, height: int, class_: str = "") -> H
         width, height: in pixels.
         class_: of the svg element; the page has a wide and a narrow chart and shows one of them.
     """
-    left, right, top, bottom = 40, 12, 10, 40
-    last, low, high = lines.limits()
-    margin = 0.06 * (high - low) or 0.5
-    low, high, last = max(0.0, low - margin), high + margin, max(last, 1.0)
-
-    def x_of(step: float) -> float:
-        return left + (width - left - right) * step / last
-
-    def y_of(loss: float) -> float:
-        return top + (height - top - bottom) * (high - loss) / (high - low)
-
-    def path(line: np.ndarray, kind: str) -> Html:
-        points = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in thin_out(line).T)
-        return element("polyline", points=points, class_=kind)
-
-    parts: list[Html] = []
-    for loss in ticks(low, high, 8):
-        y = f"{y_of(loss):.1f}"
-        parts.append(element("line", x1=left, x2=width - right, y1=y, y2=y, class_="grid"))
-        parts.append(
-            element("text", f"{loss:g}", x=left - 8, y=f"{y_of(loss) + 4:.1f}", text_anchor="end")
-        )
-    for step in ticks(0, last, max(2, width // 110)):
-        anchor = "end" if x_of(step) > width - right - 15 else "middle"
-        parts.append(
-            element(
-                "text",
-                format_count(step),
-                x=f"{x_of(step):.1f}",
-                y=height - bottom + 18,
-                text_anchor=anchor,
-            )
-        )
-    floor_y = height - bottom
-    parts.append(element("line", x1=left, x2=width - right, y1=floor_y, y2=floor_y, class_="axis"))
-    parts.append(
-        element(
-            "text",
-            "step",
-            x=f"{(left + width - right) / 2:.0f}",
-            y=height - 4,
-            text_anchor="middle",
-        )
-    )
+    frame = Frame(lines, width, height)
     clip = f"plot-{class_ or width}"
-    area = element("rect", x=left, y=top, width=width - left - right, height=height - top - bottom)
-    parts.append(element("clipPath", area, id=clip))
+    parts = [*frame.axes(), frame.clip_path(clip)]
     drawn = [
-        path(line, kind)
+        frame.polyline(line, kind)
         for line, kind in ((lines.batch, "batch"), (lines.train, "train"), (lines.val, "val"))
         if line.shape[1] > 1
     ]
     parts.append(element("g", *drawn, clip_path=f"url(#{clip})"))
     if lines.floor is not None:
-        y = f"{y_of(lines.floor):.1f}"
-        parts.append(element("line", x1=left, x2=width - right, y1=y, y2=y, class_="floor"))
+        parts.append(frame.horizontal(f"{frame.y(lines.floor):.1f}", "floor"))
     if (best := lines.best) is not None:
-        parts.append(
-            element(
-                "circle", cx=f"{x_of(best[0]):.1f}", cy=f"{y_of(best[1]):.1f}", r=4.5, class_="best"
-            )
-        )
+        center = {"cx": f"{frame.x(best[0]):.1f}", "cy": f"{frame.y(best[1]):.1f}"}
+        parts.append(element("circle", **center, r=4.5, class_="best"))
     label = "Training and validation loss in nats per token over optimizer steps"
     return element(
         "svg", *parts, viewBox=f"0 0 {width} {height}", role="img", aria_label=label, class_=class_

@@ -71,18 +71,33 @@ class Curve:
             return np.array([row.get(name, math.nan) for row in of], dtype=float)
 
         return cls(
-            config, column(steps, "step"), column(steps, "loss"), column(steps, "lr"), column(steps, "grad_norm"),
-            column(evaluations, "step"), column(evaluations, "train_loss"), column(evaluations, "val_loss"),
+            config,
+            column(steps, "step"),
+            column(steps, "loss"),
+            column(steps, "lr"),
+            column(steps, "grad_norm"),
+            column(evaluations, "step"),
+            column(evaluations, "train_loss"),
+            column(evaluations, "val_loss"),
             tokens=max((row.get("tokens", 0) for row in rows), default=0),
             epochs=max((row["passes"] for row in evaluations if "passes" in row), default=None),
             skipped=[row["step"] for row in rows if "skipped" in row],
             # "returns": an older run
-            rollbacks=max((int(row.get("rollbacks", row.get("returns", 0))) for row in rows), default=0),
+            rollbacks=max(
+                (int(row.get("rollbacks", row.get("returns", 0))) for row in rows), default=0
+            ),
             diverged=_diverged_at(rows),
-            bits_per_byte=next((row["val_bits_per_byte"] for row in reversed(evaluations) if _finite(row.get("val_bits_per_byte"))), None),
+            bits_per_byte=next(
+                (
+                    row["val_bits_per_byte"]
+                    for row in reversed(evaluations)
+                    if _finite(row.get("val_bits_per_byte"))
+                ),
+                None,
+            ),
             floor=loss_floor(config, evaluations),
             skills=skills,
-        )  # fmt: skip
+        )
 
     @property
     def last_step(self) -> int:

@@ -99,9 +99,6 @@ def learning_rate(curve: Curve) -> Finding | None:
     advice = (
         f"Try --train.lr {rate / 3:.1g}, or --train.warmup-steps {max(20, curve.last_step // 20)}."
     )
-    jumps = _jumps(loss)
-    val_jumps = _val_jumps(curve.val_loss)
-    where = ", ".join(f"{step:,.0f}" for step in steps[jumps][:5])
     if curve.rollbacks or len(curve.skipped) >= 3:
         rolled_back = f", with {curve.rollbacks} rollbacks" if curve.rollbacks else ""
         first_bad = f", the first at step {curve.skipped[0]:,}" if curve.skipped else ""
@@ -121,20 +118,25 @@ def learning_rate(curve: Curve) -> Finding | None:
             f" end, lr up to {rate:.3g}"
         )
         return Finding("problem", "the learning rate is too high: the loss rises", evidence, advice)
+    if (finding := _jump_finding(curve, advice)) is not None:
+        return finding
+    return Finding("ok", "the loss falls without jumps", f"{loss.size} losses, lr up to {rate:.3g}")
+
+
+def _jump_finding(curve: Curve, advice: str) -> Finding | None:
+    """Jumps of the loss or, rarer, of the validation loss; None without any."""
+    loss = curve.loss
+    jumps = _jumps(loss)
+    val_jumps = _val_jumps(curve.val_loss)
+    where = ", ".join(f"{step:,.0f}" for step in curve.steps[jumps][:5])
+    again = f"If it happens again: {advice[0].lower()}{advice[1:]}"
     if jumps.size >= max(3, 0.02 * loss.size):
-        evidence = (
-            f"{jumps.size} of {loss.size} losses jump (steps {where}), up to"
-            f" {loss[jumps].max():.2f}"
-        )
+        highest = f"{loss[jumps].max():.2f}"
+        evidence = f"{jumps.size} of {loss.size} losses jump (steps {where}), up to {highest}"
         return Finding("problem", "the learning rate is too high: the loss jumps", evidence, advice)
     if jumps.size:
         evidence = f"the loss jumps at step {where}, to {loss[jumps].max():.2f}"
-        return Finding(
-            "warning",
-            "the loss jumps occasionally",
-            evidence,
-            f"If it happens again: {advice[0].lower()}{advice[1:]}",
-        )
+        return Finding("warning", "the loss jumps occasionally", evidence, again)
     if val_jumps.size:
         at = val_jumps[0]
         before, jump = curve.val_loss[at - 1 : at + 1]
@@ -142,9 +144,8 @@ def learning_rate(curve: Curve) -> Finding | None:
             f"validation loss {before:.2f} at one evaluation and {jump:.2f} at the next, step"
             f" {curve.eval_steps[at]:,.0f}"
         )
-        again = f"If it happens again: {advice[0].lower()}{advice[1:]}"
         return Finding("warning", "the validation loss jumps occasionally", evidence, again)
-    return Finding("ok", "the loss falls without jumps", f"{loss.size} losses, lr up to {rate:.3g}")
+    return None
 
 
 def _jumps(loss: np.ndarray) -> np.ndarray:
@@ -371,10 +372,17 @@ def skill_levels(curve: Curve) -> Finding | None:
 
 CHECKS: dict[str, Callable[[Curve], Finding | None]] = {
     "divergence": divergence,
-    "initial loss": first_loss, "warmup": warmup, "learning rate": learning_rate, "progress": progress, "gradient": gradient,
-    "overfitting": overfitting, "length": undertrained, "text": data,
-    "floor": distance_to_floor, "skills": skill_levels,
-}  # fmt: skip
+    "initial loss": first_loss,
+    "warmup": warmup,
+    "learning rate": learning_rate,
+    "progress": progress,
+    "gradient": gradient,
+    "overfitting": overfitting,
+    "length": undertrained,
+    "text": data,
+    "floor": distance_to_floor,
+    "skills": skill_levels,
+}
 
 
 def diagnose(

@@ -134,9 +134,10 @@ def plan(report: RunReport) -> Html:
         return Html()
     title = element("h2", "Plan and measurement")
     measures = (
-        ("peak_memory", "peak memory", format_bytes), ("seconds_per_step", "time of a step", lambda value: f"{value:.3g} s"),
+        ("peak_memory", "peak memory", format_bytes),
+        ("seconds_per_step", "time of a step", lambda value: f"{value:.3g} s"),
         ("seconds", "whole run", format_duration),
-    )  # fmt: skip
+    )
     rows: list[tuple[str | Html, ...]] = []
     for key, name, shown in measures:
         is_known = key in took and (key != "seconds" or report.state == "finished")
@@ -228,9 +229,15 @@ def environment_table(known: Mapping[str, Any]) -> Html:
     if not known:
         return element("section", title, element("p", "The run directory has no valid env.json."))
     names = {
-        "processor": "processor", "device": "device", "threads": "threads", "machine": "system", "llm_scratch": "llm-scratch",
-        "commit": "commit", "python": "Python", "torch": "torch",
-    }  # fmt: skip
+        "processor": "processor",
+        "device": "device",
+        "threads": "threads",
+        "machine": "system",
+        "llm_scratch": "llm-scratch",
+        "commit": "commit",
+        "python": "Python",
+        "torch": "torch",
+    }
     rows: list[tuple[str | Html, ...]] = [
         (name, str(known[key])) for key, name in names.items() if known.get(key)
     ]

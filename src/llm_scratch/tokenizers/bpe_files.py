@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -236,6 +237,15 @@ def write_tokenizer_json(path: str | Path, data: Mapping[str, Any]) -> None:
         path if path.suffix == ".json" else path / "tokenizer.json",
         json.dumps(data, ensure_ascii=False) + "\n",
     )
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the file in errors about its vocabulary."""
+    try:
+        yield
+    except UserError as e:
+        raise e if str(path) in str(e) else UserError(f"{path}: {e}", e.code) from None
 
 
 def checked_parts(

@@ -26,9 +26,8 @@ space of the next word."""
 
 # the same pattern for ASCII text, for which Python's own `re` is twice as fast
 _ASCII = re.compile(
-    r"""'(?:[stmd]|re|ve|ll)| ?[A-Za-z]++| ?[0-9]++| ?[^\t-\r
-    0-9A-Za-z]++|[\t-\r ]++\Z|[\t-\r ]+(?![^\t-\r ])|[\t-\r ]
-    """
+    r"'(?:[stmd]|re|ve|ll)| ?[A-Za-z]++| ?[0-9]++| ?[^\t-\r 0-9A-Za-z]++"
+    r"|[\t-\r ]++\Z|[\t-\r ]+(?![^\t-\r ])|[\t-\r ]"
 )
 _SAME_CUTS = {  # other spellings of GPT-2's pattern
     r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""",

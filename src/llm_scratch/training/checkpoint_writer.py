@@ -63,8 +63,16 @@ class CheckpointData:
     ) -> None:
         """Write it into a run directory; `is_best` and `before_save` as for `checkpoint.save`."""
         checkpoint.save(
-            run, self.step, self.config, self.weights, self.optimizer, self.state, self._write_tokenizer, is_best, before_save
-        )  # fmt: skip
+            run,
+            self.step,
+            self.config,
+            self.weights,
+            self.optimizer,
+            self.state,
+            self._write_tokenizer,
+            is_best,
+            before_save,
+        )
 
     def _write_tokenizer(self, folder: Path) -> None:
         if self.tokenizer is not None:

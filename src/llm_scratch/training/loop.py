@@ -12,7 +12,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -94,22 +94,25 @@ def train(
         if data is not None:
             run_data = RunData.of(data, val, tokenizer)
         else:
-            if corpus is None:
-                config, corpus, model = (
-                    prepare(folder)
-                    if prepare
-                    else PreparedRun(config, prepare_for_run(config, folder), model)
-                )
+            if corpus is None and prepare is not None:
+                config, corpus, model = prepare(folder)
+            elif corpus is None:
+                corpus = prepare_for_run(config, folder)
             run_data = text_data(config, corpus)
         run = build_trainer(config, folder, run_data, distributed, model, loss, inject_fault)
         shown = [ProgressLine()] if progress else []
         reports = Callbacks([*callbacks, *shown], distributed.is_main)
-        with (
-            exclusive_writer(folder, reports.warn) if distributed.is_main else nullcontext()
-        ) as lock:
+        with _writer_lock(run, reports) as lock:
             _run(run, reports, lock)
         release_ddp(run)
     return run
+
+
+def _writer_lock(run: Trainer, callbacks: Callbacks) -> AbstractContextManager[RunLock | None]:
+    """Keep other processes from the run directory; on rank 0, which writes."""
+    if run.distributed.is_main:
+        return exclusive_writer(run.folder, callbacks.warn)
+    return nullcontext()
 
 
 def _run(run: Trainer, callbacks: Callbacks, lock: RunLock | None) -> None:

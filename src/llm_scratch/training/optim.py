@@ -149,9 +149,22 @@ class Muon(torch.optim.Optimizer):
         gradients = [p.grad for p in params if p.grad is not None]
         beta1, beta2 = group["betas"]
         adamw_step(
-            weights, gradients, mean, square, [], step, fused=True, amsgrad=False, maximize=False,
-            beta1=beta1, beta2=beta2, lr=group["lr"], weight_decay=group["weight_decay"], eps=1e-8, found_inf=self.found_inf,
-        )  # fmt: skip
+            weights,
+            gradients,
+            mean,
+            square,
+            [],
+            step,
+            fused=True,
+            amsgrad=False,
+            maximize=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=1e-8,
+            found_inf=self.found_inf,
+        )
 
 
 def muon(model: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:

@@ -13,13 +13,21 @@ from llm_scratch.extras import install_command
 from llm_scratch.training.callbacks import Callback, TrainState
 
 NAMES = {
-    "loss": "loss/batch", "train_loss": "loss/training", "val_loss": "loss/validation",
-    "bits_per_byte": "bits per byte/batch", "val_bits_per_byte": "bits per byte/validation",
-    "lr": "training/learning rate", "grad_norm": "training/gradient norm",
-    "tokens": "training/tokens", "passes": "training/epochs",
-    "seconds": "system/seconds per step", "tokens_per_second": "system/tokens per second", "mfu": "system/MFU",
-    "peak_memory_bytes": "system/peak memory", "elapsed": "system/elapsed seconds",
-}  # fmt: skip
+    "loss": "loss/batch",
+    "train_loss": "loss/training",
+    "val_loss": "loss/validation",
+    "bits_per_byte": "bits per byte/batch",
+    "val_bits_per_byte": "bits per byte/validation",
+    "lr": "training/learning rate",
+    "grad_norm": "training/gradient norm",
+    "tokens": "training/tokens",
+    "passes": "training/epochs",
+    "seconds": "system/seconds per step",
+    "tokens_per_second": "system/tokens per second",
+    "mfu": "system/MFU",
+    "peak_memory_bytes": "system/peak memory",
+    "elapsed": "system/elapsed seconds",
+}
 
 
 class TensorBoardLogger(Callback):

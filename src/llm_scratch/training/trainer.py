@@ -1,7 +1,6 @@
 """The state of a training run, one step of it, and saving and restoring it.
 
-Steps are enqueued and collected separately so that a GPU never idles: reading a value waits for the
-step that computes it. On a CPU each step is collected at once.
+Steps are enqueued and collected separately (in_flight.py), so that a GPU never idles.
 Tests: tests/training/test_trainer.py, tests/training/test_loop.py.
 """
 
@@ -13,7 +12,6 @@ from collections import deque
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +27,7 @@ from llm_scratch.training.callbacks import TrainState
 from llm_scratch.training.checkpoint_writer import CheckpointData
 from llm_scratch.training.distributed import Distributed, is_sharded, local_shard, shard_like
 from llm_scratch.training.fault_injection import FaultHook, no_fault
+from llm_scratch.training.in_flight import MAX_IN_FLIGHT, InFlightStep, to_device, to_host
 from llm_scratch.training.model_with_loss import Loss, ModelWithLoss, prepare_for_training
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.parallel import check_batch_size, micro_batches, parallelize, reshard
@@ -47,19 +46,7 @@ from llm_scratch.training.state import (
     trained_tensors,
     unique_state_dict,
 )
-from llm_scratch.training.step import StepResult, mean_loss, train_step
-
-MAX_IN_FLIGHT = {"cuda": 1}
-"""Steps that are enqueued on a device before the results of an older one are read."""
-
-
-class InFlightStep(NamedTuple):
-    """An enqueued step: its learning rate, and its results, on the host once `ready` is reached."""
-
-    rate: float
-    result: StepResult
-    ready: torch.cuda.Event | None
-    """None: the values are there already"""
+from llm_scratch.training.step import mean_loss, train_step
 
 
 @dataclass(kw_only=True)
@@ -138,7 +125,7 @@ class Trainer(TrainState):
         batch = self.data.train.batch(
             step + self.recovery.counts.skipped_batches, distributed.rank, distributed.size
         )
-        inputs, targets = (_to_device(part, self.device) for part in batch)
+        inputs, targets = (to_device(part, self.device) for part in batch)
         parts = list(
             zip(*(part.chunk(micro_batches(cfg, distributed)) for part in (inputs, targets)))
         )
@@ -151,7 +138,7 @@ class Trainer(TrainState):
                 self.recovery.accept,
                 distributed,
             )
-        self.in_flight.append(InFlightStep(rate, *_to_host(result)))
+        self.in_flight.append(InFlightStep(rate, *to_host(result)))
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0: the schedule's, lowered by each rollback."""
@@ -235,16 +222,10 @@ class Trainer(TrainState):
         Raises:
             UserError: names the first tensor that is not (exit code 5).
         """
-        bad = next(
-            (
-                name
-                for name, tensor in tensors.items()
-                if not checkpoint.all_finite(local_shard(tensor))
-            ),
-            None,
-        )
-        if self.distributed.all_reduce_max(int(bad is not None)):
-            name = bad or "a weight of another process"
+        bad = (name for name, t in tensors.items() if not checkpoint.all_finite(local_shard(t)))
+        bad_name = next(bad, None)
+        if self.distributed.all_reduce_max(int(bad_name is not None)):
+            name = bad_name or "a weight of another process"
             raise UserError(
                 f"{name} has non-finite values after step {self.step}: training diverged; "
                 "the last checkpoint is unchanged. Try a lower --train.lr",
@@ -274,13 +255,18 @@ class Trainer(TrainState):
         """
         weights, optimizer = self.state_tensors(copies)
         state = {
-            "step": self.step, "steps": self.steps, "tokens": self.tokens, "best": self.best, "last_eval": dict(self.last_eval),
-            "start_id": as_language_model(self.model).start_id, "random": rng_state(), **self.recovery.state(),
-        } | numerics(self.model_with_loss, self.device)  # fmt: skip
+            "step": self.step,
+            "steps": self.steps,
+            "tokens": self.tokens,
+            "best": self.best,
+            "last_eval": dict(self.last_eval),
+            "start_id": as_language_model(self.model).start_id,
+            "random": rng_state(),
+            **self.recovery.state(),
+            **numerics(self.model_with_loss, self.device),
+        }
         if isinstance(self.data.train, TokenLoader) and not self.data.train.whole_window_offsets:
-            state["row_offsets"] = (
-                "remainder"  # runs from before this key resume with their own rows
-            )
+            state["row_offsets"] = "remainder"  # runs from before this key resume with their rows
         if self.data.text is not None:
             state["text"] = asdict(self.data.text)
         if self.frozen_sha256:
@@ -385,9 +371,8 @@ def build_trainer(
     steps = total_steps(cfg, data.train)
     work = steps * cfg.batch_size * config.model.context_length * 6.0 * config.model.n_params
     model_with_loss = prepare_for_training(model, config.system, distributed.device, work, loss)
-    wrapped_model = parallelize(
-        model_with_loss, config.system, distributed
-    )  # before the optimizer: FSDP replaces parameters
+    # before the optimizer: FSDP replaces parameters
+    wrapped_model = parallelize(model_with_loss, config.system, distributed)
     return Trainer(
         config=config,
         folder=folder,
@@ -404,32 +389,3 @@ def build_trainer(
         frozen_sha256=frozen,
         max_in_flight=MAX_IN_FLIGHT.get(distributed.device.type, 0),
     )
-
-
-def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor to the device; to a GPU asynchronously,
-    from pinned memory, in the order of the steps.
-
-    A step is enqueued while the one before it computes (`Trainer.max_in_flight`), so its batch
-    arrives in time. The tensor is made contiguous first: torch would copy a slice to contiguous
-    memory that is not pinned, and the driver may synchronize with the stream for that.
-    """
-    if device.type != "cuda" or tensor.is_cuda:
-        return tensor.to(device)
-    return tensor.contiguous().pin_memory().to(device, non_blocking=True)
-
-
-def _to_host(result: StepResult) -> tuple[StepResult, torch.cuda.Event | None]:
-    """Start copying a step's values to the host; the event is reached when they are there.
-
-    Reading them from the GPU later (`.item()`) would wait for the whole stream, and so for the step
-    that was enqueued after this one: the GPU would then be idle until the next one is enqueued.
-    """
-    if result.loss.device.type != "cuda":
-        return result, None
-    values = StepResult(
-        *(value.to("cpu", non_blocking=True) for value in result)
-    )  # to pinned memory
-    ready = torch.cuda.Event()
-    ready.record(torch.cuda.current_stream(result.loss.device))
-    return values, ready

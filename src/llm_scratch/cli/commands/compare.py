@@ -59,6 +59,10 @@ class Compare(ReportCommand):
     """the experiment's folder (default: one in runs/, named after its content)"""
     device: str = "auto"
     """auto, cpu, cuda, mps"""
+    on: Annotated[str, option("here|local|slurm")] = "here"
+    """one run after the other here; local: --jobs processes; slurm[:NAME=VALUE,...]: Slurm jobs"""
+    jobs: int = 2
+    """runs at a time, with --on local or slurm"""
 
     def run(self) -> None:
         """Run the experiment, or plan it."""
@@ -75,7 +79,7 @@ class Compare(ReportCommand):
                 "--pilot and --noise-from have no effect without --plan; add --plan, or leave"
                 " them out"
             )
-        run_and_print(experiment, self.out, self.device, self.json)
+        run_and_print(experiment, self.out, self.device, self.json, on=self.on, jobs=self.jobs)
 
     def _experiment(self) -> Experiment:
         """The experiment that the words describe."""

@@ -31,13 +31,24 @@ class RunExperiment(ReportCommand):
     """the experiment's folder (default: runs/experiment-NAME)"""
     device: str = "auto"
     """auto, cpu, cuda, mps"""
+    on: Annotated[str, option("here|local|slurm")] = "here"
+    """one run after the other here; local: --jobs processes; slurm[:NAME=VALUE,...]: Slurm jobs"""
+    jobs: int = 2
+    """runs at a time, with --on local or slurm"""
 
     def run(self) -> None:
         """Run the experiment and print the verdicts."""
         from llm_scratch.cli.experiment_output import run_and_print
         from llm_scratch.experiments.experiment import read_experiment
 
-        run_and_print(read_experiment(self.file), self.out, self.device, self.json)
+        run_and_print(
+            read_experiment(self.file),
+            self.out,
+            self.device,
+            self.json,
+            on=self.on,
+            jobs=self.jobs,
+        )
 
 
 @dataclass(frozen=True)

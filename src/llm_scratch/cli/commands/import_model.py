@@ -24,7 +24,7 @@ from llm_scratch.storage.files import is_new_or_empty
 
 if TYPE_CHECKING:
     from llm_scratch.loading import Loaded
-
+    from llm_scratch.tokenizers import Tokenizer
 
 PROMPT = "Every effort moves you"
 
@@ -70,19 +70,13 @@ class Import(Command):
                 f"--out {folder}: the folder exists and is not empty; choose a new or empty folder"
             )
         check_can_write(folder)
-        from llm_scratch.loading import Options, read, tokenizer_named
+        from llm_scratch.loading import Options, read
         from llm_scratch.training.samples import prompt_problem
 
         where = resolve_model_path(self.source)
         with screen.status("reading …"):
-            loaded = read(
-                where,
-                Options(
-                    tokenizer_named(self.tokenizer) if self.tokenizer else None,
-                    self.heads,
-                    self.drop_rate,
-                ),
-            )
+            tokenizer = tokenizer_named(self.tokenizer) if self.tokenizer else None
+            loaded = read(where, Options(tokenizer, self.heads, self.drop_rate))
         config = settings(loaded, base, str(where))
         save(loaded, config, folder)
         memory = ", with optimizer state" if loaded.optimizer else ""
@@ -103,6 +97,25 @@ class Import(Command):
         resume = shell_command("train", "--config", folder / "config.yaml", "--out", folder)
         for what, words in (("next", shell_command("generate", folder, *prompt)), ("", resume)):
             screen.print(f"{what:>8}  {words}", soft_wrap=True)
+
+
+def tokenizer_named(words: str) -> Tokenizer:
+    """The tokenizer for a value of --tokenizer.
+
+    Args:
+        words: `gpt2`, a tokenizer.json or its folder, or `chars:FILE` (its characters, as in
+            nanoGPT).
+    Raises:
+        UserError: there is none (exit code 3).
+    """
+    from llm_scratch.data.sources import read as read_source
+    from llm_scratch.interop.hf_tokenizer import read_tokenizer
+    from llm_scratch.tokenizers import TOKENIZERS, CharTokenizer
+
+    kind, _, file = words.partition(":")
+    if kind == "chars" and file:
+        return CharTokenizer.train(read_source(f"file:{file}"), end_of_text=False)
+    return TOKENIZERS["gpt2"]([], None) if words == "gpt2" else read_tokenizer(words)
 
 
 def settings(loaded: Loaded, base: RunConfig, source: str) -> RunConfig:
@@ -129,7 +142,11 @@ def save(loaded: Loaded, config: RunConfig, folder: Path) -> None:
     from llm_scratch.training.state import rng_state
 
     state = {
-        "best": math.inf, "last_eval": {}, "made_from": config.init_from,
-        "random": rng_state(), "threads": torch.get_num_threads(), "torch": torch.__version__,
-    }  # fmt: skip
+        "best": math.inf,
+        "last_eval": {},
+        "made_from": config.init_from,
+        "random": rng_state(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
     write_initial_run(folder, config, loaded.model, loaded.tokenizer, state, loaded.optimizer)

@@ -266,15 +266,30 @@ def print_table(plan: Prediction, config: RunConfig, screen: Console) -> None:
     for name, value in (
         ("machine", f"{plan.device}, threads: {plan.threads}; {rates}"),
         ("model", f"{format_count(plan.parameters)} parameters, {shape}"),
-        ("FLOPs", f"{format_count(plan.flops_per_token)} a token, {format_count(plan.flops_per_token * plan.tokens_per_step)} a step"),
-        ("tokens", f"{plan.tokens_per_step:,} a step, {format_count(plan.tokens)} in {plan.steps:,} steps{epochs}"),
+        (
+            "FLOPs",
+            f"{format_count(plan.flops_per_token)} a token, {format_count(plan.flops_per_token * plan.tokens_per_step)} a step",
+        ),
+        (
+            "tokens",
+            f"{plan.tokens_per_step:,} a step, {format_count(plan.tokens)} in {plan.steps:,} steps{epochs}",
+        ),
         ("memory", f"{format_bytes(plan.peak_memory)}{free}"),
-        ("", f"weights {format_bytes(memory.weights)}, gradients {gradients}, optimizer {optimizer},"),
-        ("", f"activations {format_bytes(memory.step)}, program and text {format_bytes(plan.before)}"),
-        ("time", f"{format_duration(plan.seconds)}: {plan.seconds_per_step:.3g} s a step, {plan.mfu:.0%} MFU"),
+        (
+            "",
+            f"weights {format_bytes(memory.weights)}, gradients {gradients}, optimizer {optimizer},",
+        ),
+        (
+            "",
+            f"activations {format_bytes(memory.step)}, program and text {format_bytes(plan.before)}",
+        ),
+        (
+            "time",
+            f"{format_duration(plan.seconds)}: {plan.seconds_per_step:.3g} s a step, {plan.mfu:.0%} MFU",
+        ),
         ("", f"{parts}; saving not counted"),
         ("method", f"{plan.trial}; matrix products in {plan.precision}"),
-    ):  # fmt: skip
+    ):
         grid.add_row(name, value)
     screen.print(grid)
     screen.print()
@@ -348,9 +363,10 @@ def _compare(plan: Prediction, folder: Path, has_plan: bool, as_json: bool) -> N
         return
     grid = table("", "predicted", "measured", "off by")
     for key, name, format_value in (
-        ("peak_memory", "memory at most", format_bytes), ("seconds_per_step", "a step", lambda s: f"{s:.3g} s"),
+        ("peak_memory", "memory at most", format_bytes),
+        ("seconds_per_step", "a step", lambda s: f"{s:.3g} s"),
         ("seconds", "the whole run", format_duration),
-    ):  # fmt: skip
+    ):
         ready = key in result and (key != "seconds" or done == plan.steps)
         off = f"{predicted[key] / result[key] - 1:+.0%}" if ready and result[key] else ""
         grid.add_row(

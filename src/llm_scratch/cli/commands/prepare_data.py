@@ -83,9 +83,17 @@ class PrepareData(Command):
         began = time.perf_counter()
         with PrepareProgress(screen) as progress:
             index = make_shards(
-                self.source, self.out, tokenizer, vocab_size=self.vocab_size, field=self.field, shard_tokens=shard_tokens,
-                workers=workers, run_first=self.import_, on_progress=progress.on_progress, on_start=progress.on_start,
-            )  # fmt: skip
+                self.source,
+                self.out,
+                tokenizer,
+                vocab_size=self.vocab_size,
+                field=self.field,
+                shard_tokens=shard_tokens,
+                workers=workers,
+                run_first=self.import_,
+                on_progress=progress.on_progress,
+                on_start=progress.on_start,
+            )
         _print_summary(
             index, self.out, screen, time.perf_counter() - began if progress.has_read else None
         )
@@ -140,10 +148,16 @@ class PrepareProgress:
         self.has_read = False
         self.status = screen.status("finding the source, making the tokenizer …")
         self.bar = Progress(
-            TextColumn("{task.fields[read]}"), BarColumn(None), TextColumn("{task.fields[speed]}"), TimeRemainingColumn(compact=True),
-            TextColumn("left"), console=screen, expand=True, transient=True,
+            TextColumn("{task.fields[read]}"),
+            BarColumn(None),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=screen,
+            expand=True,
+            transient=True,
             disable=not screen.is_terminal or screen.width < MIN_BAR_COLUMNS or is_quiet(),
-        )  # fmt: skip
+        )
 
     def __enter__(self) -> PrepareProgress:
         self.status.start()

@@ -23,9 +23,13 @@ from llm_scratch.run_directory import RunInfo, find_run
 from llm_scratch.storage.files import is_new_or_empty
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
     from torch import nn
 
     from llm_scratch.data.shards import Tokens
+    from llm_scratch.model import LanguageModel
+    from llm_scratch.tokenizers import Tokenizer
 
 PROMPT = "Once upon a time"
 MAX_EVAL_TOKENS = 200_000
@@ -55,10 +59,7 @@ class Quantize(ReportCommand):
     def run(self) -> None:
         """Load, evaluate, quantize, evaluate, write."""
         where, screen = resolve_model_path(self.run_), console()
-        out = Path(self.out or f"{str(where).rstrip('/')}-int{self.bits}")
-        if not is_new_or_empty(out):
-            raise UserError(f"{out}: the folder exists and is not empty; choose another --out")
-        check_can_write(out)
+        out = self._output_folder(where)
         from llm_scratch.generation.dtype import bits_of
         from llm_scratch.loading import load
         from llm_scratch.model.kernel_choice import choose_kernel
@@ -76,18 +77,12 @@ class Quantize(ReportCommand):
         run = find_run(where)
         with screen.status("reading the text …"):
             ids = self._text(run, tokenizer)[:MAX_EVAL_TOKENS]
-        before, size = (
-            evaluate_with_stderr(model, tokenizer, ids, screen)[0].bits_per_byte,
-            stored_bytes(model),
-        )
+        before = Measurement.of(model, tokenizer, ids, screen)
         try:
             quantize(model, self.bits)
         except ValueError as e:
             raise UserError(str(e)) from e
-        after, less = (
-            evaluate_with_stderr(model, tokenizer, ids, screen)[0].bits_per_byte,
-            stored_bytes(model),
-        )
+        after = Measurement.of(model, tokenizer, ids, screen)
         config = replace(
             run.config if run else RunConfig(data=DataConfig(source="")), model=model.cfg
         )
@@ -99,29 +94,27 @@ class Quantize(ReportCommand):
                 "model": where,
                 "out": out,
                 "bits": self.bits,
-                "bytes_before": size,
-                "bytes": less,
+                "bytes_before": before.n_bytes,
+                "bytes": after.n_bytes,
+                "bits_per_byte_before": before.bits_per_byte,
+                "bits_per_byte": after.bits_per_byte,
+                "kernel": str(kernel),
             }
-            print_json(
-                fields
-                | {
-                    "bits_per_byte_before": before,
-                    "bits_per_byte": after,
-                    "kernel": str(kernel),
-                }
-            )
+            print_json(fields)
             return
-        grid = table("", "32 bits", f"{self.bits} bits", "change")
-        grid.add_row("size", format_bytes(size), format_bytes(less), f"{less / size - 1:+.0%}")
-        if before and after:
-            grid.add_row(
-                "bits per byte", f"{before:.4f}", f"{after:.4f}", f"{after / before - 1:+.2%}"
-            )
-        screen.print(grid)
+        screen.print(comparison_table(before, after, self.bits))
         screen.print(f"speed on this machine: {kernel}")
         prompt = [] if prompt_problem(model, tokenizer, PROMPT) else [PROMPT]
         hint = "" if self.quiet else f"; next: {shell_command('generate', out, *prompt)}"
         screen.print(f"written: {out}{hint}", soft_wrap=keeps_lines(screen))
+
+    def _output_folder(self, where: Path) -> Path:
+        """The folder to write: --out, or one beside the run."""
+        out = Path(self.out or f"{str(where).rstrip('/')}-int{self.bits}")
+        if not is_new_or_empty(out):
+            raise UserError(f"{out}: the folder exists and is not empty; choose another --out")
+        check_can_write(out)
+        return out
 
     def _text(self, run: RunInfo | None, tokenizer: Any) -> Tokens:
         """The token ids that the loss is measured on."""
@@ -134,6 +127,34 @@ class Quantize(ReportCommand):
         if run is None:
             raise UserError(f"{self.run_}: no validation text is recorded; add --text FILE", USAGE)
         return prepare_text_of(run, tokenizer).val
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The size of a model's weights, and its loss on the text."""
+
+    n_bytes: int
+    bits_per_byte: float | None
+
+    @classmethod
+    def of(
+        cls, model: LanguageModel, tokenizer: Tokenizer, ids: Tokens, screen: Console
+    ) -> Measurement:
+        """Measure a model; shows the progress."""
+        loss, _ = evaluate_with_stderr(model, tokenizer, ids, screen)
+        return cls(stored_bytes(model), loss.bits_per_byte)
+
+
+def comparison_table(before: Measurement, after: Measurement, bits: int) -> Table:
+    """Size and loss before and after."""
+    grid = table("", "32 bits", f"{bits} bits", "change")
+    sizes = [format_bytes(before.n_bytes), format_bytes(after.n_bytes)]
+    grid.add_row("size", *sizes, f"{after.n_bytes / before.n_bytes - 1:+.0%}")
+    if before.bits_per_byte and after.bits_per_byte:
+        losses = [f"{before.bits_per_byte:.4f}", f"{after.bits_per_byte:.4f}"]
+        change = after.bits_per_byte / before.bits_per_byte - 1
+        grid.add_row("bits per byte", *losses, f"{change:+.2%}")
+    return grid
 
 
 def stored_bytes(model: nn.Module) -> int:

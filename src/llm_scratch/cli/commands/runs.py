@@ -63,9 +63,14 @@ class ListRuns(ReportCommand):
         for run in runs:
             loss, bits = run.scores.get("val_loss"), run.scores.get("val_bits_per_byte")
             grid.add_row(
-                run.path.name, format_count(run.config.model.n_params), truncate(run.config.data.source, 20), _progress(run),
-                f"{loss:.3f}" if loss else "-", f"{bits:.3f}" if bits else "-", time.strftime("%m-%d %H:%M", time.localtime(run.changed)),
-            )  # fmt: skip
+                run.path.name,
+                format_count(run.config.model.n_params),
+                truncate(run.config.data.source, 20),
+                _progress(run),
+                f"{loss:.3f}" if loss else "-",
+                f"{bits:.3f}" if bits else "-",
+                time.strftime("%m-%d %H:%M", time.localtime(run.changed)),
+            )
         console().print(grid)
 
 

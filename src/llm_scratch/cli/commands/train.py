@@ -337,9 +337,14 @@ def _print_summary(run: Trainer, screen: Console, seconds: float, debug: bool = 
             _measure_skills(run, screen)
     prompt = [run.prompt] if run.prompt else []
     for what, where in (
-        ("model", folder), ("loss", folder / "loss-plot.png"), ("samples", folder / "samples.md"), ("log", folder / "log.txt"),
-        ("next", shell_command("generate", folder, *prompt)), ("", shell_command("evaluate", folder)), ("", shell_command("plot", folder)),
-    ):  # fmt: skip
+        ("model", folder),
+        ("loss", folder / "loss-plot.png"),
+        ("samples", folder / "samples.md"),
+        ("log", folder / "log.txt"),
+        ("next", shell_command("generate", folder, *prompt)),
+        ("", shell_command("evaluate", folder)),
+        ("", shell_command("plot", folder)),
+    ):
         line = f"{what:>8}  {where}" if keeps_lines(screen) else f"{what or 'or'}: {where}"
         screen.print(line, soft_wrap=keeps_lines(screen))
 

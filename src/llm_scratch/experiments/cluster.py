@@ -1,0 +1,249 @@
+"""Run the runs of an experiment several at once: in processes of this machine, or as Slurm jobs.
+
+Each run is a job that reads the experiment's folder, trains, and writes its result there as JSON.
+Whoever started the jobs collects those files. So it may be killed at any moment, and the same
+command later collects what has finished meanwhile; a job that is submitted a second time waits for
+the lock of the run directory, and finds the result of the first.
+Tests: tests/experiments/test_cluster.py (submitit's executor for one machine).
+Source: submitit, https://github.com/facebookincubator/submitit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+import torch
+
+from llm_scratch.config import dump_config, load_config
+from llm_scratch.errors import DATA, RESOURCES, USAGE, UserError, describe_error, unknown
+from llm_scratch.experiments.arms import Corpora
+from llm_scratch.experiments.results import RunResult, parse_result
+from llm_scratch.experiments.runner import (
+    Job,
+    Session,
+    SilentCallback,
+    load_experiment,
+    prepare,
+    run_once,
+)
+from llm_scratch.extras import install_command
+from llm_scratch.hardware.device import choose_device
+from llm_scratch.storage.file_lock import wait_for_lock
+from llm_scratch.storage.files import atomic_write
+from llm_scratch.storage.safe_parse import parse_yaml_value, read_json
+from llm_scratch.storage.user_code import run_user_file
+
+SYSTEMS = ("local", "slurm")
+JOBS_FOLDER = "jobs"
+"""Inside the experiment's folder: settings and result of each job, and the scripts and logs."""
+LOCK_FILE = "job.lock"
+RESULT_FILE = "result.json"
+SETTINGS_FILE = "settings.yaml"
+POLL_SECONDS = 0.2
+SLURM_POLL_SECONDS = 10.0
+DEFAULT_MINUTES = 24 * 60
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Runs jobs through submitit; to be passed to `run_experiment` as `run_jobs`.
+
+    Attributes:
+        system: "local", processes of this machine, or "slurm".
+        at_once: the largest number of jobs at a time.
+        device: "auto", "cpu", "cuda" or "mps"; chosen by each job on its machine.
+        options: of the system, as submitit names them without prefix, such as partition.
+    Raises:
+        UserError: submitit is not installed, or the system is not available here.
+    """
+
+    system: str
+    at_once: int
+    device: str = "auto"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        try:
+            import submitit
+        except ImportError:
+            raise UserError(
+                f"--on {self.system}: submitit is not installed; {install_command('slurm')}"
+            ) from None
+        if self.system == "slurm" and not submitit.SlurmExecutor.affinity() > 0:
+            raise UserError("--on slurm: srun was not found; run it where Slurm is installed")
+
+    def __call__(self, session: Session, jobs: Sequence[Job]) -> Iterator[RunResult]:
+        """Submit jobs, at most `at_once` at a time; yield each result when it is there.
+
+        If the caller stops, the jobs that run are canceled.
+
+        Raises:
+            UserError: a job ended without a result; the reason is in its log.
+        """
+        folder = session.folder / JOBS_FOLDER
+        executor = self._executor(folder)
+        waiting, running = list(jobs), {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < self.at_once:
+                    job = waiting.pop(0)
+                    session.callback.run_started(job.arm, job.seed)
+                    running[job_folder(folder, job)] = self._submit(executor, session, job)
+                finished = [place for place in running if self._is_finished(place, running[place])]
+                for place in finished:
+                    yield read_result(place, running.pop(place))
+                if not finished:
+                    sleep(POLL_SECONDS if self.system == "local" else SLURM_POLL_SECONDS)
+        finally:
+            for submitted in running.values():
+                if submitted is not None:
+                    submitted.cancel(check=False)
+
+    def _executor(self, folder: Path) -> Any:
+        """submitit's executor for the system, with its options."""
+        import submitit
+
+        executor = submitit.AutoExecutor(folder=folder / "logs", cluster=self.system)
+        options = {f"{self.system}_{name}": value for name, value in self.options.items()}
+        if self.system == "slurm" and self.device == "cuda":
+            options = {"gpus_per_node": 1} | options
+        try:
+            executor.update_parameters(timeout_min=DEFAULT_MINUTES, **options)
+        except (AssertionError, NameError, TypeError, ValueError) as e:
+            raise UserError(f"--on {self.system}: {describe_error(e)}") from None
+        return executor
+
+    def _submit(self, executor: Any, session: Session, job: Job) -> Any:
+        """Start a job; None if its result is there already."""
+        place = job_folder(session.folder / JOBS_FOLDER, job)
+        if (place / RESULT_FILE).is_file():
+            return None
+        place.mkdir(parents=True, exist_ok=True)
+        atomic_write(place / SETTINGS_FILE, dump_config(job.config))
+        is_local = self.system == "local"
+        threads = max(1, torch.get_num_threads() // self.at_once) if is_local else None
+        return executor.submit(
+            run_job,
+            str(session.folder.absolute()),
+            str(place.absolute()),
+            (job.arm, job.seed, str(job.folder.absolute()), job.for_search),
+            self.device,
+            threads,
+        )
+
+    def _is_finished(self, place: Path, submitted: Any) -> bool:
+        """Whether a job has ended; Slurm reports that late, so there its result is enough."""
+        has_result = self.system == "slurm" and (place / RESULT_FILE).is_file()
+        return has_result or submitted is None or submitted.done()
+
+
+def parse_cluster(text: str, at_once: int, device: str) -> Cluster | None:
+    """Where `--on` says that runs take place; None: in this process, one after the other.
+
+    Args:
+        text: "here", "local", "slurm", or "slurm:partition=gpu,mem_gb=16" with options.
+        at_once, device: as in `Cluster`.
+    Raises:
+        UserError: an unknown system, an invalid option, or one that would be ignored.
+    """
+    system, colon, options = text.partition(":")
+    if system == "here" and not colon:
+        return None
+    if system not in SYSTEMS:
+        raise unknown("--on", system, ["here", *SYSTEMS])
+    pairs = [pair.partition("=") for pair in options.split(",")] if colon else []
+    if system == "local" and pairs:
+        raise UserError("--on local: takes no options; leave out the part after the colon")
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise UserError(
+                f"--on {text}: {name!r} is not an option with a value; give options such as"
+                " slurm:partition=gpu,time=60"
+            )
+    parsed = {name: parse_yaml_value(value, f"--on {system}: {name}") for name, _, value in pairs}
+    return Cluster(system, at_once, device, parsed)
+
+
+def job_folder(folder: Path, job: Job) -> Path:
+    """The folder of a job's settings and result."""
+    return folder / job.folder.parent.name / job.folder.name
+
+
+def read_result(place: Path, submitted: Any) -> RunResult:
+    """The result of a finished job; its file is removed once it is read.
+
+    Raises:
+        UserError: there is none, or the job was stopped by something that says nothing of the arm.
+    """
+    path = place / RESULT_FILE
+    if not path.is_file():
+        log = submitted.paths.stderr
+        raise UserError(
+            f"the job of {place.name} ended without a result; see {log}, and run the same command"
+            " again",
+            RESOURCES,
+        )
+    values = read_json(path, DATA)
+    if "error" in values:
+        path.unlink()
+        raise UserError(str(values["error"]), int(values.get("code", USAGE)))
+    result = parse_result(values, path)
+    path.unlink()
+    return result
+
+
+def run_job(
+    experiment_folder: str,
+    place: str,
+    job: tuple[str, int, str, bool],
+    device: str,
+    threads: int | None,
+) -> None:
+    """Train and measure one run in a process of its own, and write its result.
+
+    Args:
+        experiment_folder: with the experiment.
+        place: the job's folder, with its settings.
+        job: arm, seed, run directory, and whether it is for a search.
+        device: as in `Cluster`.
+        threads: of the processor; None: as torch chooses.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    arm, seed, run_folder, for_search = job
+    with _only_job(Path(place)):
+        if (Path(place) / RESULT_FILE).is_file():
+            return
+        config = load_config(Path(place) / SETTINGS_FILE)
+        spec = Job(arm, seed, config, Path(run_folder), for_search)
+        try:
+            values = asdict(_train(Path(experiment_folder), spec, device))
+        except UserError as e:
+            values = {"error": str(e), "code": e.code}
+        atomic_write(Path(place) / RESULT_FILE, json.dumps(values))
+
+
+def _train(experiment_folder: Path, job: Job, device: str) -> RunResult:
+    """Train and measure a run with what the experiment's folder says."""
+    experiment = load_experiment(experiment_folder)
+    metric = prepare(experiment)
+    for arm in experiment.arms:
+        if arm.file:
+            run_user_file(Path(arm.file), f"arm {arm.name}: {arm.file}")
+    corpora = Corpora(halve_validation=bool(experiment.search))
+    corpus = corpora.of(job.config, job.for_search)
+    return run_once(job, corpus, metric, choose_device(device).name, SilentCallback())
+
+
+@contextmanager
+def _only_job(place: Path) -> Iterator[None]:
+    """Wait until no other process runs the same job; hold its lock inside the block."""
+    with (place / LOCK_FILE).open("a") as lock:
+        wait_for_lock(lock.fileno())
+        yield

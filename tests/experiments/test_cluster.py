@@ -1,0 +1,159 @@
+"""Runs of an experiment in processes of their own have the results of runs one after the other."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from llm_scratch.errors import UserError
+from llm_scratch.experiments import cluster
+from llm_scratch.experiments.cluster import Cluster, job_folder, parse_cluster, run_job
+from llm_scratch.experiments.experiment import Arm
+from llm_scratch.experiments.results import FILE, TIME_FIELDS
+from llm_scratch.experiments.runner import ExperimentCallback, Job, run_experiment
+
+pytest.importorskip("scipy", reason="needs scipy (extra `experiments`)")
+submitit = pytest.importorskip("submitit", reason="needs submitit (extra `slurm`)")
+
+
+class Executor:
+    """Runs a job in this process when it is submitted, with the interface of submitit's."""
+
+    def __init__(self, folder):
+        self.paths = SimpleNamespace(stderr=folder / "1_0_log.err")
+
+    def submit(self, function, *args):
+        function(*args)
+        return SimpleNamespace(done=lambda: True, cancel=lambda check: None, paths=self.paths)
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Jobs that run in this process."""
+    monkeypatch.setattr(Cluster, "_executor", lambda self, folder: Executor(folder))
+    monkeypatch.setattr(cluster, "POLL_SECONDS", 0.0)
+
+
+def outcome(folder: Path) -> list[dict[str, object]]:
+    """The results without the fields of time."""
+    rows = json.loads((folder / FILE).read_text(encoding="utf-8"))["runs"]
+    return [{key: value for key, value in row.items() if key not in TIME_FIELDS} for row in rows]
+
+
+def own_schedule(tmp_path: Path) -> Arm:
+    """An arm whose file registers a schedule."""
+    (tmp_path / "mine.py").write_text(
+        "from llm_scratch.training.schedule import SCHEDULES\n"
+        "SCHEDULES['mine'] = lambda done: 0.5\n"
+    )
+    return Arm("mine", file=str(tmp_path / "mine.py"))
+
+
+def test_two_processes_at_once_have_the_results_of_one(experiment, tmp_path):
+    arms = (experiment.arms[0], own_schedule(tmp_path))
+    experiment = replace(experiment, arms=arms, seeds=(1, 2))
+    run_experiment(experiment, tmp_path / "one")
+    run_experiment(experiment, tmp_path / "two", run_jobs=Cluster("local", 2))
+    assert outcome(tmp_path / "two") == outcome(tmp_path / "one")
+    assert not list((tmp_path / "two" / cluster.JOBS_FOLDER).rglob(cluster.RESULT_FILE))
+
+
+def test_search_and_arms_from_files_run_as_jobs(experiment, tmp_path, in_process, fake_training):
+    arms = (*experiment.arms, own_schedule(tmp_path))
+    experiment = replace(
+        experiment, arms=arms, seeds=(1, 2), search=(("train.weight_decay", ("0.0", "0.1")),)
+    )
+    run_experiment(experiment, tmp_path / "one")
+    run_experiment(experiment, tmp_path / "jobs", run_jobs=Cluster("local", 2))
+    assert outcome(tmp_path / "jobs") == outcome(tmp_path / "one")
+    assert len(outcome(tmp_path / "jobs")) == 6
+
+
+def test_result_that_was_left_by_a_stopped_command_is_collected(
+    experiment, tmp_path, in_process, fake_training
+):
+    class Stop(ExperimentCallback):
+        def run_finished(self, result, comparisons):
+            raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    run_experiment(experiment, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(experiment, out, callback=Stop(), run_jobs=Cluster("local", 1))
+    slow = experiment.arms[1].name
+    left = Job(slow, 1, None, out / "seed-1" / slow)
+    place = job_folder(out / cluster.JOBS_FOLDER, left)
+    place.mkdir(parents=True)
+    whole = json.loads((tmp_path / "whole" / FILE).read_text())["runs"][1]
+    (place / cluster.RESULT_FILE).write_text(json.dumps(whole))
+    before = len(fake_training)
+    run_experiment(experiment, out, run_jobs=Cluster("local", 1))
+    assert len(fake_training) - before == 4
+    assert outcome(out) == outcome(tmp_path / "whole")
+
+
+def test_job_submitted_twice_trains_once(experiment, tmp_path, fake_training):
+    out = tmp_path / "out"
+    run_experiment(experiment, out, max_seeds=2)
+    config = (out / "arms" / "fast.yaml").read_text()
+    place = tmp_path / "out" / cluster.JOBS_FOLDER / "seed-3" / "fast"
+    place.mkdir(parents=True)
+    (place / cluster.SETTINGS_FILE).write_text(config)
+    before = len(fake_training)
+    for _ in range(2):
+        run_job(str(out), str(place), ("fast", 3, str(out / "seed-3" / "fast"), False), "cpu", None)
+    assert len(fake_training) == before + 1
+
+
+def test_job_that_dies_is_an_error_with_its_log(experiment, tmp_path, in_process, monkeypatch):
+    monkeypatch.setattr(cluster, "run_job", lambda *args: None)
+    with pytest.raises(UserError, match=r"job of slow ended without a result; see .*\.err"):
+        run_experiment(experiment, tmp_path / "out", run_jobs=Cluster("local", 1))
+
+
+def test_full_disk_in_a_job_stops_the_experiment(experiment, tmp_path, in_process, monkeypatch):
+    def train(config, folder, **more):
+        raise UserError("the disk is full", 6)
+
+    monkeypatch.setattr("llm_scratch.experiments.runner.train", train)
+    with pytest.raises(UserError, match="disk is full") as error:
+        run_experiment(experiment, tmp_path / "out", run_jobs=Cluster("local", 2))
+    assert error.value.code == 6
+    assert not (tmp_path / "out" / FILE).exists()
+
+
+def test_on_names_a_system_with_options(monkeypatch):
+    monkeypatch.setattr(submitit.SlurmExecutor, "affinity", classmethod(lambda cls: 1))
+    assert parse_cluster("here", 2, "cpu") is None
+    assert parse_cluster("local", 3, "cpu") == Cluster("local", 3, "cpu")
+    assert parse_cluster("slurm:partition=gpu,mem_gb=16", 2, "cuda") == Cluster(
+        "slurm", 2, "cuda", {"partition": "gpu", "mem_gb": 16}
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("slrum", "--on 'slrum'.*slurm"),
+        ("local:partition=gpu", "takes no options"),
+        ("slurm:partition", "'partition' is not an option with a value"),
+        ("slurm", "srun was not found"),
+    ],
+)
+def test_wrong_on_is_an_error_that_says_what_to_do(text, message):
+    with pytest.raises(UserError, match=message):
+        parse_cluster(text, 2, "cpu")
+
+
+def test_slurm_script_asks_for_a_gpu_and_the_options(tmp_path, monkeypatch):
+    monkeypatch.setattr(submitit.SlurmExecutor, "affinity", classmethod(lambda cls: 1))
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    executor = parse_cluster("slurm:partition=gpu", 2, "cuda")._executor(tmp_path)
+    script = executor._executor._make_submission_file_text("work", "1")
+    assert "#SBATCH --partition=gpu" in script
+    assert "#SBATCH --gpus-per-node=1" in script
+    assert "#SBATCH --time=1440" in script
