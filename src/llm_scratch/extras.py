@@ -23,6 +23,7 @@ EXTRAS: dict[str, Extra] = {
         "models from the Hugging Face Hub, `export hf`",
         ("transformers", "tokenizers", "huggingface_hub"),
     ),
+    "gguf": Extra("`export gguf`", ("gguf",)),
     "data": Extra("Parquet files, data sets of the Hub", ("pyarrow", "datasets")),
     "constrain": Extra("`generate --regex` and `--json-schema`", ("llguidance",)),
     "lessons": Extra(

@@ -25,6 +25,7 @@ from llm_scratch.generation.inference import InferenceSetup, prepare_for_inferen
 from llm_scratch.hardware.device import DeviceChoice, choose_device
 from llm_scratch.hardware.matmul_backend import select_matmul_backend
 from llm_scratch.interop import hf, litgpt, nanogpt, notebook
+from llm_scratch.interop.gguf import is_gguf, load_gguf
 from llm_scratch.interop.gpt2 import load_named
 from llm_scratch.interop.hf_tokenizer import read_tokenizer
 from llm_scratch.interop.hub import from_hub
@@ -299,6 +300,10 @@ def _transformers(path: Path, options: Options) -> Loaded:
     return Loaded(*hf.load_folder(path, options.tokenizer))
 
 
+def _gguf(path: Path, options: Options) -> Loaded:
+    return Loaded(*load_gguf(path, options.tokenizer))
+
+
 def _torch_file(path: Path, options: Options) -> Loaded:
     """Load a file of torch.save: nanoGPT's, or the notebooks'."""
     saved = read_torch(path)
@@ -337,6 +342,7 @@ FORMATS = [
         "a folder of transformers (config.json, model.safetensors)", hf.is_folder, _transformers
     ),
     Format("a folder of litgpt (model_config.yaml, lit_model.pth)", litgpt.is_litgpt, _litgpt),
+    Format("a .gguf file of llama.cpp or ollama", is_gguf, _gguf),
     Format("a .pth file of the notebooks or nanoGPT's ckpt.pt", Path.is_file, _torch_file),
     Format(f"a name: {', '.join(GPT2)}", _is_gpt2_name, _gpt2),
     Format("hf:org/name", _is_hub_name, _from_hub),

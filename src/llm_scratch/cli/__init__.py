@@ -74,6 +74,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("commands.import_model.Import", "import a checkpoint of another program"),
     "quantize": ("commands.quantize.Quantize", "quantize a model to 8 or 4 bits"),
     "export hf": ("commands.export.ExportHF", "export a model for transformers"),
+    "export gguf": ("commands.export.ExportGGUF", "export a model for llama.cpp and ollama"),
     "plot": ("commands.plot.Plot", "plot the loss of one or several runs"),
     "report": ("commands.report.Report", "write an HTML report of a run"),
     "runs list": ("commands.runs.ListRuns", "list the runs in a folder"),
