@@ -169,7 +169,8 @@ def show_help(session: ChatSession, argument: str) -> None:
     grid = table("", "", left=2)
     grid.show_header = False
     for command in dict.fromkeys(COMMANDS.values()):
-        for usage, about in re.findall(r"`(.+?)`: ([^`]+?)(?:; (?=`)|\.$)", command.__doc__ or ""):
+        text = " ".join((command.__doc__ or "").split())
+        for usage, about in re.findall(r"`(.+?)`: ([^`]+?)(?:; (?=`)|\.$)", text):
             grid.add_row(usage, about)
     for usage, about in KEYS.items():
         grid.add_row(usage, about)
