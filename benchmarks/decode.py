@@ -1,5 +1,4 @@
-"""How fast does a GPT write here,
-beside transformers' generate (and llama.cpp, where it is installed: llama.py)?
+"""How fast does a GPT write here, beside transformers' generate and llama.cpp (llama.py)?
 
     python benchmarks/decode.py [--rounds 5] [--new 200] [--run RUN]
 
@@ -57,9 +56,7 @@ PAIRS = {  # key: slow, fast
 }
 
 Write = Callable[[Any, int], tuple[float, float, list[int]]]
-"""(ids [B, T], new tokens) -> seconds to the first token,
-seconds for the others, the first row's new ids
-"""
+"""(ids [B, T], new tokens) -> seconds to the first token and for the others, the first row's ids"""
 
 
 def the_model() -> Any:
@@ -194,9 +191,7 @@ def work(name: str) -> None:
 def measure(
     names: list[str], batch: int, prompt: int, new: int, rounds: int
 ) -> dict[str, dict[str, Any]]:
-    """The contenders in turn; for each its seconds of every round,
-    and of the reading of memory between them.
-    """
+    """The contenders in turn; for each its seconds and memory bandwidth by round."""
     import torch
 
     from llm_scratch.hardware.benchmark import best_time
@@ -226,9 +221,7 @@ def measure(
 
 
 def loss_of_few_bits(run: str) -> dict[str, float]:
-    """How much larger a trained run's loss is on its held-out text in few bits
-    than in 32, as a share: ours and llama.cpp's.
-    """
+    """By how much the loss of a trained run is larger in few bits: ours and llama.cpp's."""
     from rich.console import Console
 
     from llm_scratch.cli.commands.evaluate import eval_spans

@@ -1,5 +1,4 @@
-"""llama.cpp as a contender: our weights in its format,
-how fast it writes with them, and what its few bits cost.
+"""llama.cpp as a contender: our weights in its format, its speed, and the cost of its few bits.
 
 Where llama-cpp-python and gguf are installed:
 `pip install llama-cpp-python gguf` (it is compiled on the spot, some ten minutes).
@@ -101,9 +100,7 @@ def opened(model: Any, kind: str, folder: Path, all_scores: bool = False) -> Any
 
 
 def nats(theirs: Any, rows: list[list[int]]) -> float:
-    """The summed cross-entropy of rows of ids,
-    each token but the first foretold from those before it.
-    """
+    """The summed cross-entropy of rows of ids, each token but the first from those before it."""
     import torch
 
     total = 0.0

@@ -103,11 +103,10 @@ class Collector:
         """What a test measured; or that it failed, or why it was not run."""
         name = report.nodeid.rpartition("::")[2]
         named = NAMED.match(name)
-        row, words = (
-            (f"{named[1].upper()}{named[2]}", named[3])
-            if named
-            else ("", name.removeprefix("test_").partition("[")[0])
-        )
+        if named:
+            row, words = f"{named[1].upper()}{named[2]}", named[3]
+        else:
+            row, words = "", name.removeprefix("test_").partition("[")[0]
         said: list[tuple[str, str, str]] = []
         if report.failed:
             self.failed.append(report.nodeid)

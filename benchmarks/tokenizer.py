@@ -95,8 +95,9 @@ def in_turn(contenders: dict[str, Callable[[], object]], rounds: int) -> Times:
 
 
 def table(title: str, times: Times, base: str, n_bytes: int | None = None) -> dict[str, float]:
-    """Print medians and ratios to `base`; with `n_bytes` as MB/s,
-    where a ratio over 1 is faster. Returns the ratios.
+    """Print medians and ratios to `base`; returns the ratios.
+
+    With `n_bytes` as MB/s, where a ratio over 1 is faster.
     """
     print(
         f"\n{title}\n{'':34} {'median' if n_bytes is None else 'MB/s':>9} {'fastest':>9}"
@@ -182,8 +183,9 @@ def encoding(
 def worst_inputs(
     ours: ByteBPE, library: tokenizers.Tokenizer, rust: object, n: int = 1_000_000
 ) -> dict[str, dict[str, float | str]]:
-    """Seconds of processor time for each; `growth`:
-    our Python path's over its time for half of the input.
+    """Seconds of processor time for each.
+
+    `growth`: our Python path's time over its time for half of the input.
     """
     rng = random.Random(2)
     units = {

@@ -1,5 +1,6 @@
-"""Write docs/api.md (public names with signatures, arguments and examples)
-and README's tree of packages, from the docstrings.
+"""Write docs/api.md and README's tree of packages, from the docstrings.
+
+docs/api.md has the public names with signatures, arguments and examples.
 
 Run `python docs/api_reference.py --write` after a change of a public name, a package or their
 docstrings; without `--write` the page is printed. tests/architecture/test_api_reference.py holds
@@ -44,9 +45,7 @@ ORDER = (
     "hardware",
     "cli",
 )
-"""Packages in the order in which the data passes through them,
-then those beside it; others follow by name.
-"""
+"""Packages in the order in which data passes through them, then others; the rest by name."""
 EXTENSIONS = (
     "model.build",
     "tokenizers.Tokenizer",
@@ -168,9 +167,7 @@ def _parameter(arg: ast.arg, default: ast.expr | None) -> str:
 
 
 def docstring(text: str) -> Iterator[str]:
-    """The lines of a docstring as Markdown:
-    its sections become lists, its example a block of code.
-    """
+    """The lines of a docstring as Markdown: sections as lists, examples as code."""
     section, in_code = "", False
     for line in text.splitlines():
         if heading := SECTION.match(line):
@@ -227,11 +224,10 @@ def methods(node: ast.ClassDef) -> Iterator[str]:
         is_property = any(
             ast.unparse(decorator).endswith("property") for decorator in method.decorator_list
         )
-        shown = (
-            method.name
-            if is_property
-            else " ".join(signature(method).split()).replace("( ", "(").replace(", )", ")")
-        )
+        if is_property:
+            shown = method.name
+        else:
+            shown = " ".join(signature(method).split()).replace("( ", "(").replace(", )", ")")
         summary = (ast.get_docstring(method) or "").split("\n\n")[0].replace("\n", " ")
         yield f"- `{shown}`{': ' * bool(summary)}{summary}"
 
@@ -268,11 +264,10 @@ def section(entry: Entry) -> Iterator[str]:
         value: Any = getattr(import_module(f"llm_scratch.{entry.module}"), entry.name)
         if isinstance(node, ast.AnnAssign):
             yield from ["", f"Type: `{ast.unparse(node.annotation)}`"]
-        names = (
-            [f"`{key}`" for key in value]
-            if isinstance(value, dict)
-            else [each.name for each in value]
-        )
+        if isinstance(value, dict):
+            names = [f"`{key}`" for key in value]
+        else:
+            names = [each.name for each in value]
         yield from ["", f"In the package: {', '.join(names)}."]
     yield ""
 
@@ -316,9 +311,7 @@ def package_tree() -> str:
 
 
 def _sentence(package: str) -> str:
-    """The first sentence of a package's docstring,
-    without its period and without the package's name before a colon.
-    """
+    """The first sentence of a package's docstring, without a period or the package's name."""
     text = inspect.getdoc(import_module(f"llm_scratch.{package}")) or ""
     sentence = text.split("\n\n")[0].replace("\n", " ").split(". ")[0].rstrip(".")
     sentence = re.sub(rf"^{package}: ", "", sentence, flags=re.I)

@@ -719,9 +719,8 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
     for _ in range(max_new_tokens):
         logits = model(idx[:, -context_size:])[:, -1]  # [B, V]
         if top_k is not None:
-            worst_kept = logits.topk(min(top_k, logits.shape[-1])).values[
-                :, -1:
-            ]  # [B, 1]: one for each row
+            best = logits.topk(min(top_k, logits.shape[-1])).values  # [B, k]
+            worst_kept = best[:, -1:]  # [B, 1]: one for each row
             logits = logits.masked_fill(logits < worst_kept, -torch.inf)
         if temperature == 0:
             new = logits.argmax(-1, keepdim=True)  # [B, 1]
@@ -1034,12 +1033,10 @@ load_attention(att, params)
 
 x = torch.randn(2, 5, C)  # [B, T, C]
 q, k, v = (x @ params["c_attn"]["w"] + params["c_attn"]["b"]).chunk(3, -1)  # each [B, T, C]
-q, k, v = (
-    part.view(2, 5, heads, C // heads).transpose(1, 2) for part in (q, k, v)
-)  # each [B, H, T, D]
-scores = (q @ k.transpose(-2, -1) / (C // heads) ** 0.5).masked_fill(
-    torch.ones(5, 5).triu(1).bool(), -torch.inf
-)  # [B, H, T, T]
+D = C // heads
+q, k, v = (part.view(2, 5, heads, D).transpose(1, 2) for part in (q, k, v))  # each [B, H, T, D]
+scores = q @ k.transpose(-2, -1) / D**0.5  # [B, H, T, T]
+scores = scores.masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)  # [B, H, T, T]
 mixed = (scores.softmax(-1) @ v).transpose(1, 2).reshape(2, 5, C)  # [B, T, C]
 torch.testing.assert_close(att(x), mixed @ params["c_proj"]["w"] + params["c_proj"]["b"])
 
@@ -1086,8 +1083,9 @@ assert apart_after_a_step(pretrained, ids) == 0
 
 # %%
 def release_of_our_own(folder, text):
-    """Write a small trained model as OpenAI does;
-    its tokenizer and the losses between which a right load must lie.
+    """Write a small trained model as OpenAI does.
+
+    Returns its tokenizer and the losses between which a right load must lie.
     """
     pieces = TOKENIZERS["bpe"]([text], 1024)
     torch.manual_seed(123)

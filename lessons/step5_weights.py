@@ -78,9 +78,7 @@ FOLDER = Path(tempfile.mkdtemp())
 
 
 def complaint(function, *args):
-    """What a function says when it refuses,
-    without the folder's name, which is another one every time.
-    """
+    """What a function says when it refuses, without the folder's name, which is always another."""
     try:
         function(*args)
     except UserError as e:

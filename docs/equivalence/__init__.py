@@ -51,9 +51,7 @@ ROWS: list[Row] = []
 def row(
     component: str, ours: str, reference: str, test: str, tolerance: float = 0.0, covers: str = ""
 ) -> Callable[[Callable[[], float]], Callable[[], float]]:
-    """Register a function that returns a difference as a row;
-    `covers`: registry entries, space-separated.
-    """
+    """Register a function that returns a difference as a row; `covers`: entries of registries."""
 
     def add(measure: Callable[[], float]) -> Callable[[], float]:
         ROWS.append(
@@ -70,9 +68,7 @@ def max_difference(a: Tensor, b: Tensor) -> float:
 
 
 def count_differences(a: object, b: object) -> float:
-    """The number of positions at which two sequences differ,
-    including those beyond the shorter one.
-    """
+    """The number of positions at which two sequences differ; those beyond the shorter one count."""
     a, b = list(a), list(b)  # type: ignore[call-overload]
     return float(sum(x != y for x, y in zip(a, b)) + abs(len(a) - len(b)))
 
@@ -115,9 +111,7 @@ def measure_difference(row: Row) -> float:
 
 
 def result(row: Row) -> str:
-    """What the page shows of a row:
-    "equal", its largest difference, or "not run" with the reason.
-    """
+    """What the page shows of a row: "equal", its largest difference, or "not run" and why."""
     try:
         difference = measure_difference(row)
     except NotRun as e:
@@ -145,9 +139,7 @@ def transformers_nanochat(model: nn.Module) -> nn.Module:
     )
 
     def swap_halves(weight: Tensor) -> Tensor:
-        """Exchange the halves of every head:
-        transformers' NanoChat rotates in the other direction.
-        """
+        """Exchange the halves of every head: transformers' NanoChat rotates the other way."""
         return weight.unflatten(0, (H, 2, -1)).flip(1).reshape(weight.shape)
 
     names = {

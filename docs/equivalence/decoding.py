@@ -48,9 +48,7 @@ against_transformers("eta_cutoff", "EtaLogitsWarper", 0.01)
 
 
 def penalty_against_transformers(name: str, processor: str, ours: object, theirs: object) -> None:
-    """A row for a penalty that transformers has too;
-    `ours` and `theirs` are the values that mean the same.
-    """
+    """A row for a penalty of transformers; `ours` and `theirs` are values that mean the same."""
 
     def measure() -> float:
         from transformers.generation import logits_process
@@ -79,9 +77,7 @@ penalty_against_transformers("no_repeat_ngram_size", "NoRepeatNGramLogitsProcess
 
 
 def penalty_against_formula(name: str, cost: str) -> None:
-    """A row for a penalty of OpenAI's:
-    `cost`, of n times that a token was said, is taken from its score.
-    """
+    """A row for a penalty of OpenAI's: a token said n times loses `cost` of n."""
 
     def measure() -> float:
         logits, ids = 3 * torch.randn(3, 97), torch.randint(0, 97, (3, 20))

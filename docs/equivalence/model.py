@@ -114,9 +114,7 @@ def _feed_forward() -> float:
 
 
 def against_transformers_gpt2(ours: dict[str, Any], theirs_settings: dict[str, Any]) -> float:
-    """How far the logits of a model are from those of transformers'
-    GPT-2 with the same weights, which it saved.
-    """
+    """How far a model's logits are from those of transformers' GPT-2, which saved the weights."""
     theirs = transformers_gpt2(**theirs_settings)
     with tempfile.TemporaryDirectory() as folder:
         theirs.save_pretrained(folder)  # type: ignore[operator]
@@ -302,8 +300,9 @@ def _head() -> float:
 
 
 def steps_apart(bits: int) -> float:
-    """How far numbers are from what comes back, in steps of their scale: 0.5 by rounding. What lies
-    beyond the 7 of 4 bits counts as 7.
+    """How far numbers are from what comes back, in steps of their scale: 0.5 by rounding.
+
+    What lies beyond the 7 of 4 bits counts as 7.
     """
     weight = torch.randn(37, 96) * torch.logspace(-3, 3, 37)[:, None]
     numbers, scale = to_int8(weight) if bits == 8 else to_int4(weight)

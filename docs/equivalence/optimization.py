@@ -98,8 +98,9 @@ def _adam_of_the_notebooks() -> float:
 
 
 def turned(shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """A gradient after `orthogonalize`, in the directions of its SVD; and, by the directions,
-    whether it had any length there.
+    """A gradient after `orthogonalize`, in the directions of its SVD.
+
+    And, by direction, whether it had any length there.
     """
     gradient = torch.randn(shape)
     u, sizes, v = torch.linalg.svd(gradient, full_matrices=False)
@@ -158,9 +159,7 @@ def _clipping() -> float:
 
 
 def schedule(name: str, test: str, formula: Callable[[float], float]) -> None:
-    """A row for a schedule: `formula` of the share of the way,
-    times what lies between the two rates.
-    """
+    """A row for a schedule: `formula` of the share done, times the range of the rates."""
 
     def measure() -> float:
         cfg = TrainConfig(lr=1.0, min_lr=0.1, warmup_steps=0, schedule=name)

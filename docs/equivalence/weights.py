@@ -119,9 +119,7 @@ def _notebooks() -> float:
 
 
 def weights_as_linear(theirs: nn.Module) -> dict[str, Tensor]:
-    """The weights of transformers' GPT-2 with matrices as nn.Linear keeps them,
-    which nanoGPT and litgpt use.
-    """
+    """The weights of transformers' GPT-2, matrices as in nn.Linear, nanoGPT and litgpt."""
     turned = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
     return {
         name: tensor.T.contiguous() if name.endswith(turned) else tensor

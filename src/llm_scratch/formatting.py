@@ -20,9 +20,11 @@ MIN_DAYS = 2
 MIN_YEARS = 2
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Characters that a terminal interprets or that cannot be encoded: C0 and C1 controls except line
-breaks and tabs, the embeddings, overrides and isolates of bidirectional text (they reorder the text
-after them), and surrogates."""
+"""Characters that a terminal interprets or that cannot be encoded.
+
+C0 and C1 controls except line breaks and tabs, the embeddings, overrides and isolates of
+bidirectional text (they reorder the text after them), and surrogates.
+"""
 
 
 def format_duration(seconds: float) -> str:

@@ -1,4 +1,5 @@
 """Presets: named settings of whole runs.
+
 A preset is a function that returns a `RunConfig`; flags and files override settings.
 
 To add one, write a function, then `PRESETS["mine"] = mine` and run `llm-scratch train mine --import
@@ -54,9 +55,7 @@ def quickstart() -> RunConfig:
 
 
 def verdict() -> RunConfig:
-    """The notebooks' step 4: the 124M shape on a short story for ten epochs.
-    It memorizes the story, as the lesson explains.
-    """
+    """The notebooks' step 4: the 124M shape on a short story for ten epochs, which it memorizes."""
     return RunConfig(
         GPTConfig(context_length=256),
         DataConfig(

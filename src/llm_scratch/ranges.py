@@ -66,11 +66,10 @@ class Range:
             upper = f"{'below' if self.open_most else 'at most'} {most}"
             words = f"{zero}a number {lower} and {upper}"
         else:
-            words = (
-                f"{zero}a whole number from {least} to {most}"
-                if self.whole
-                else f"{zero}{least} to {most}"
-            )
+            if self.whole:
+                words = f"{zero}a whole number from {least} to {most}"
+            else:
+                words = f"{zero}{least} to {most}"
         return f"{words}{f', {self.hint}' if self.hint else ''}"
 
 
@@ -236,13 +235,10 @@ def check_in(name: str, value: Any, allowed: Range, shown: str = "") -> None:
     """
     if value is None:
         return
-    several = (
-        value.values()
-        if isinstance(value, Mapping)
-        else value
-        if isinstance(value, tuple)
-        else (value,)
-    )
+    if isinstance(value, Mapping):
+        several = tuple(value.values())
+    else:
+        several = value if isinstance(value, tuple) else (value,)
     for number in several:
         if number not in allowed:
             raise OutOfRange(name, number, allowed, shown)

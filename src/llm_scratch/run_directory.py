@@ -35,6 +35,7 @@ class Sample:
 @dataclass(frozen=True)
 class RunInfo:
     """A run directory as data, from `open_run`.
+
     Metrics and samples are read when they are first used.
     """
 
@@ -67,7 +68,10 @@ class RunInfo:
 
     @property
     def evaluations(self) -> list[dict[str, Any]]:
-        """The rows with a validation loss: `step`, `tokens`, `train_loss`, `val_loss` ..."""
+        """The rows with a validation loss.
+
+        They have `step`, `tokens`, `train_loss`, `val_loss` and, for text, `val_bits_per_byte`.
+        """
         return [row for row in self.metrics if isinstance(row.get("val_loss"), (int, float))]
 
     @property

@@ -25,7 +25,10 @@ CONFIGS = {
     ),
     "Gemma 3": gemma3(num_hidden_layers=6),
     "Gemma 3, every second layer, odd sizes": gemma3(
-        hidden_size=21, intermediate_size=33, num_attention_heads=3, num_key_value_heads=1,
+        hidden_size=21,
+        intermediate_size=33,
+        num_attention_heads=3,
+        num_key_value_heads=1,
         layer_types=["sliding_attention", "full_attention", "sliding_attention"],
     ),
     "Gemma 3, the far layers scaled": gemma3(
@@ -35,7 +38,7 @@ CONFIGS = {
             "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
         },
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CONFIGS)

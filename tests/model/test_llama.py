@@ -32,14 +32,20 @@ CONFIGS = {
     "Llama 3": llama(rope_parameters=LLAMA3, head_dim=8, rms_norm_eps=1e-5),
     "one key/value head, tied": llama(num_key_value_heads=1, tie_word_embeddings=True),
     "linear scaling, biases": llama(rope_parameters=LINEAR, attention_bias=True, mlp_bias=True),
-    "YaRN, odd width": llama(rope_parameters=YARN, hidden_size=18, num_attention_heads=3,
-                             num_key_value_heads=3, num_hidden_layers=3),
+    "YaRN, odd width": llama(
+        rope_parameters=YARN,
+        hidden_size=18,
+        num_attention_heads=3,
+        num_key_value_heads=3,
+        num_hidden_layers=3,
+    ),
     "Mistral with a window": mistral(sliding_window=9),
     "Mistral without a window": mistral(sliding_window=None, head_dim=6),
     "SmolLM3": smollm3(tie_word_embeddings=True),
-    "SmolLM3, every second layer": smollm3(no_rope_layer_interval=2, num_attention_heads=4,
-                                           tie_word_embeddings=False),
-}  # fmt: skip
+    "SmolLM3, every second layer": smollm3(
+        no_rope_layer_interval=2, num_attention_heads=4, tie_word_embeddings=False
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CONFIGS)

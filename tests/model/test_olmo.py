@@ -16,8 +16,13 @@ def olmo3(**changes):
 CONFIGS = {
     "OLMo 2": olmo2(),
     "OLMo 2, every head its own, tied": olmo2(num_key_value_heads=6, tie_word_embeddings=True),
-    "OLMo 2, odd sizes": olmo2(hidden_size=18, intermediate_size=33, num_attention_heads=3,
-                               num_key_value_heads=1, num_hidden_layers=3),
+    "OLMo 2, odd sizes": olmo2(
+        hidden_size=18,
+        intermediate_size=33,
+        num_attention_heads=3,
+        num_key_value_heads=1,
+        num_hidden_layers=3,
+    ),
     "OLMo 3": olmo3(),
     "OLMo 3, the far layers by YaRN": olmo3(
         rope_parameters={
@@ -28,7 +33,7 @@ CONFIGS = {
     "OLMo 3, every second layer": olmo3(
         layer_types=["sliding_attention", "full_attention"] * 2, sliding_window=5
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -85,11 +85,9 @@ class ModelConfig(Mapping[str, Any]):
         cls, values: Mapping[str, Any], base: ModelConfig | None, path: str
     ) -> type[ModelConfig]:
         """The config class of the named architecture; see `config_dicts.from_dict`."""
-        own = (
-            DEFAULT_ARCHITECTURE
-            if cls is ModelConfig
-            else cls.__dataclass_fields__["architecture"].default
-        )
+        own: Any = DEFAULT_ARCHITECTURE
+        if cls is not ModelConfig:
+            own = cls.__dataclass_fields__["architecture"].default
         name = values.get("architecture", own if base is None else base.architecture)
         if not isinstance(name, str):
             return cls  # the value is reported as one of a wrong type
@@ -127,7 +125,7 @@ class Architecture:
 
 
 ARCHITECTURES: dict[str, Architecture] = {}
-"""Name of an architecture -> its classes; `llm_scratch.architectures` fills it, and you may."""
+"""Name of an architecture -> its classes; filled by `llm_scratch.architectures`; add your own."""
 
 
 def architecture(name: str) -> Architecture:
@@ -157,9 +155,8 @@ def check_setting(name: str, setting: str, shown: str) -> None:
         UserError: names the settings that there are.
     """
     own = setting_names(config_class(name))
-    if setting in own or not any(
-        setting in setting_names(other.config) for other in ARCHITECTURES.values()
-    ):
+    of_others = (setting_names(other.config) for other in ARCHITECTURES.values())
+    if setting in own or not any(setting in names for names in of_others):
         return
     special = [field for field in own if field not in setting_names(ModelConfig)]
     raise UserError(

@@ -60,15 +60,15 @@ class DecoderConfig(ModelConfig):
         C, H, G = self.emb_dim, self.n_heads, self.kv_heads
         if self.head_dim is None and C % H:
             raise UserError(
-                f"emb_dim={C} is not a multiple of n_heads={H}; try emb_dim={max(C // H, 1) * H},"
-                " or set head_dim"
+                f"emb_dim={C} is not a multiple of n_heads={H};"
+                f" try emb_dim={max(C // H, 1) * H}, or set head_dim"
             )
         if H % G:
             raise UserError(f"n_kv_heads={G} does not divide n_heads={H}; choose a divisor")
         if self.head_size % 2:
             raise UserError(
-                f"head_dim: a head size of {self.head_size} is odd; rotary positions need an even"
-                " one"
+                f"head_dim: a head size of {self.head_size} is odd;"
+                " rotary positions need an even one"
             )
         if self.rope_high_freq <= self.rope_low_freq:
             raise UserError(

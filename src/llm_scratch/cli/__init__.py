@@ -198,34 +198,20 @@ def format_error(error: BaseException) -> tuple[str, int]:
         or type(error).__name__ == "OutOfMemoryError"
         or "can't allocate memory" in str(error)
     ):
-        return (
-            (
-                "out of memory; try a smaller --train.batch-size,"
-                " more --train.micro-batches or a smaller model"
-            ),
-            RESOURCES,
-        )
+        smaller = "a smaller --train.batch-size, more --train.micro-batches or a smaller model"
+        return f"out of memory; try {smaller}", RESOURCES
     if isinstance(error, OSError) and error.filename is not None:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return (
-            (
-                f"{error.filename}: {error.strerror};"
-                " check the path, its permissions and the free space"
-            ),
-            RESOURCES if full else BUG,
-        )
+        problem = f"{error.filename}: {error.strerror}"
+        advice = "check the path, its permissions and the free space"
+        return f"{problem}; {advice}", RESOURCES if full else BUG
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{error.strerror}; free some space or choose another folder", RESOURCES
     # of Python's tempfile
     if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):
         return f"{error.strerror or error}; set TMPDIR to a folder that can be written", RESOURCES
-    return (
-        (
-            f"unexpected {describe_error(error, named=True)}; this is a bug;"
-            " run it again with --debug and report the traceback"
-        ),
-        BUG,
-    )
+    problem = f"unexpected {describe_error(error, named=True)}; this is a bug"
+    return f"{problem}; run it again with --debug and report the traceback", BUG
 
 
 def _dispatch(words: list[str]) -> None:

@@ -31,11 +31,9 @@ def set_(session: ChatSession, argument: str) -> None:
     name, value = name.replace("-", "_"), value.strip()
     names = [*SamplingFlags.__dataclass_fields__, "max_tokens", "seed", "system"]
     if name not in names:
-        raise (
-            unknown("setting", name, names)
-            if name
-            else UserError(f"/set needs a name and a value; names: {', '.join(names)}")
-        )
+        if name:
+            raise unknown("setting", name, names)
+        raise UserError(f"/set needs a name and a value; names: {', '.join(names)}")
     if name == "system":
         session.conversation.system = value.strip('"')
         return

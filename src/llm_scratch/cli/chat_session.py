@@ -155,17 +155,14 @@ class ChatSession:
         if (left_out := self.conversation.left_out) > before:
             turns = f"the first {left_out} turns are" if left_out > 1 else "the first turn is"
             print_error(f"warning: the context is full: {turns} left out")
+        seed = None if self.seed is None else self.seed + turn + RETRY_SEEDS * self.retries
         yield from stream_chunks(
             self.model,  # type: ignore[arg-type]
             self.tokenizer,
             prompt,
             max_new_tokens=self.max_tokens,
             stop=STOP_STRINGS if self.conversation.transcript else [],
-            seed=(
-                secrets.randbelow(2**31)
-                if self.seed is None
-                else self.seed + turn + RETRY_SEEDS * self.retries
-            ),
+            seed=secrets.randbelow(2**31) if seed is None else seed,
             top=0 if self.show_probs else None,
             cache=self.cache,
             **self.sampling.kwargs(),

@@ -1,4 +1,5 @@
 """Tab completion in `chat`: commands, what follows them, and paths.
+
 Works with GNU readline and libedit; Windows has neither.
 
 Tests: tests/cli/test_completion.py.

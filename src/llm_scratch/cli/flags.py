@@ -99,12 +99,9 @@ def flag_arity(cls: type, prefix: str = "", chosen: Any = None) -> dict[str, int
             for kind in _classes(hint) if part is None else [type(part)]:
                 flags.update(flag_arity(kind, f"{name}.", part))
         elif hint is bool:
-            pair = (
-                ()
-                if tyro.conf.FlagCreatePairsOff in marks
-                else (f"--{prefix}no-{name.removeprefix(prefix)}",)
-            )
-            flags.update(dict.fromkeys((f"--{name}", *pair), 0))
+            flags[f"--{name}"] = 0
+            if tyro.conf.FlagCreatePairsOff not in marks:
+                flags[f"--{prefix}no-{name.removeprefix(prefix)}"] = 0
         elif _POSITIONAL not in marks:
             flags[f"--{name}"] = (
                 len(hint.__args__) if getattr(hint, "__origin__", None) is tuple else 1
@@ -114,11 +111,9 @@ def flag_arity(cls: type, prefix: str = "", chosen: Any = None) -> dict[str, int
 
 def _classes(hint: Any) -> list[type]:
     """The dataclasses that a field may hold: for a model, the settings of every architecture."""
-    return (
-        [architecture.config for architecture in ARCHITECTURES.values()]
-        if hint is ModelConfig
-        else [hint]
-    )
+    if hint is ModelConfig:
+        return [architecture.config for architecture in ARCHITECTURES.values()]
+    return [hint]
 
 
 def split_args(cls: type, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -290,11 +285,9 @@ def check_numbers(command: Any) -> None:
         OutOfRange: a number is not; names the setting.
     """
     for f in fields(command):
-        name = f.name.rstrip("_")
-        if range_of(name, type(command).__name__) is not None and not isinstance(
-            getattr(command, f.name), str
-        ):
-            check(name, getattr(command, f.name), owner=type(command).__name__)
+        name, value, owner = f.name.rstrip("_"), getattr(command, f.name), type(command).__name__
+        if range_of(name, owner) is not None and not isinstance(value, str):
+            check(name, value, owner=owner)
 
 
 def _flag_of(cls: type, name: str) -> str:

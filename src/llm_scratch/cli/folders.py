@@ -36,11 +36,10 @@ def same_settings(old: RunConfig, new: RunConfig) -> bool:
 
 def find_runs(root: Path = RUNS_FOLDER) -> list[RunInfo]:
     """The runs in a folder, the newest last."""
-    runs = (
-        [run for path in sorted(root.iterdir()) if path.is_dir() and (run := find_run(path))]
-        if root.is_dir()
-        else []
-    )
+    if root.is_dir():
+        runs = [run for path in sorted(root.iterdir()) if path.is_dir() and (run := find_run(path))]
+    else:
+        runs = []
     return sorted(runs, key=lambda run: run.changed)
 
 
@@ -108,20 +107,17 @@ def check_can_write(path: Path, option: str = "--out") -> None:
 
 
 def choose_output_dir(config: RunConfig, name: str, today: str, fresh: bool) -> tuple[Path, str]:
-    """The folder of a run without `--out`, and a note:
-    an unfinished run with these settings, else a new folder for today.
+    """The folder of a run without `--out`, and a note about it.
+
+    It is that of an unfinished run with these settings, else a new folder for today.
     """
     if not fresh:
         for run in reversed(find_runs()):
             if run.preset == name and not run.finished and same_settings(run.config, config):
-                return (
-                    run.path,
-                    (
-                        f"resuming {run.path} at step {run.step}; --fresh starts a new run"
-                        if run.step
-                        else f"{run.path}"
-                    ),
-                )
+                if not run.step:
+                    return run.path, f"{run.path}"
+                note = f"resuming {run.path} at step {run.step}; --fresh starts a new run"
+                return run.path, note
     folder, number = RUNS_FOLDER / f"{today}-{name}", 1
     while folder.exists():
         number += 1

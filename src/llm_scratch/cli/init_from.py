@@ -129,11 +129,10 @@ def run_directory_of(path: Path) -> Path:
     Raises:
         UserError: PATH is neither (code 4).
     """
-    run = (
-        path.parent.parent
-        if (path / "manifest.json").is_file() and path.parent.name == "ckpt"
-        else path
-    )
+    if (path / "manifest.json").is_file() and path.parent.name == "ckpt":
+        run = path.parent.parent
+    else:
+        run = path
     if not (run / "ckpt").is_dir():
         raise UserError(
             f"--resume {path}: not a run directory or checkpoint;"

@@ -56,11 +56,10 @@ def base_config(paths: Sequence[str], source: str) -> RunConfig:
         UserError: neither or both are set, or a path does not exist.
     """
     if bool(paths) == bool(source):
-        what = (
-            "PATH and --data.source exclude each other; leave one out"
-            if paths
-            else "PATH is missing; name files, a folder or a pattern"
-        )
+        if paths:
+            what = "PATH and --data.source exclude each other; leave one out"
+        else:
+            what = "PATH is missing; name files, a folder or a pattern"
         raise UserError(f"train text: {what}, as in `llm-scratch train text books/`", USAGE)
     return RunConfig(
         NanoChatConfig(
@@ -169,11 +168,10 @@ class OwnText:
         if fresh:
             return None
         named = run_directory_of(Path(resume)) if resume != "auto" else Path(out) if out else None
-        folders = (
-            [run.path for run in reversed(find_runs()) if not run.finished]
-            if named is None
-            else [named]
-        )
+        if named is None:
+            folders = [run.path for run in reversed(find_runs()) if not run.finished]
+        else:
+            folders = [named]
         found = [
             (folder, choice) for folder in folders if (choice := Choice.load(folder)) is not None
         ]

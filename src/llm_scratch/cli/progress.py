@@ -112,11 +112,10 @@ class ProgressDisplay(Callback):
     def _how_to_extend(self, state: TrainState) -> str:
         """The command that trains a finished run longer."""
         cfg = state.config.train
-        longer = (
-            ("--train.steps", str(2 * state.steps))
-            if cfg.epochs is None
-            else ("--train.epochs", str(2 * cfg.epochs))
-        )
+        if cfg.epochs is None:
+            longer = ("--train.steps", str(2 * state.steps))
+        else:
+            longer = ("--train.epochs", str(2 * cfg.epochs))
         return (
             f"{shell_command('train', '--resume', state.folder, *longer)} trains longer,"
             " --fresh --force starts over"
@@ -205,11 +204,12 @@ class ProgressDisplay(Callback):
     def _status(self, state: TrainState) -> list[str]:
         """The parts of the status line, most important first."""
         scores: Any = state.last_eval
-        validation = (
-            f"val {scores['val_loss']:.3f} = {scores['val_bits_per_byte']:.3f} bits/byte"
-            if scores
-            else ""
-        )
+        if scores:
+            validation = (
+                f"val {scores['val_loss']:.3f} = {scores['val_bits_per_byte']:.3f} bits/byte"
+            )
+        else:
+            validation = ""
         speed = f"{format_count(self._speed())} tok/s"
         return [
             f"loss {self._loss():.3f}",

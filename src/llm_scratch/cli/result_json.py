@@ -280,6 +280,7 @@ def text_json(
 
 def tokens_json(name: str, tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> dict[str, Any]:
     """The result of `tokenizer show`.
+
     A token's text is null if it is a part of a character; its bytes are hexadecimal.
     """
     tokens = []
@@ -364,10 +365,10 @@ def contribution_json(part: Contribution) -> dict[str, Any]:
 
 def ablation_json(ablation: Ablation, skills: Sequence[SkillChange] | None) -> dict[str, Any]:
     """The model with parts switched off; `skills` is null where they were not asked for."""
-    changes = (
-        skills
-        if skills is None
-        else [
+    if skills is None:
+        changes = None
+    else:
+        changes = [
             {
                 "skill": change.skill,
                 "accuracy": change.accuracy,
@@ -378,7 +379,6 @@ def ablation_json(ablation: Ablation, skills: Sequence[SkillChange] | None) -> d
             }
             for change in skills
         ]
-    )
     return {
         "parts": ablation.parts,
         "bits_before": ablation.bits_before,

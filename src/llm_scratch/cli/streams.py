@@ -33,6 +33,7 @@ def open_standard_streams() -> None:
 
 def flush_standard_streams() -> BaseException | None:
     """Flush stdout and stderr; returns the error of stdout, if any.
+
     A broken stream is redirected to the null device.
 
     Python flushes again at exit, and would then print a traceback and exit with code 120.

@@ -59,11 +59,9 @@ class GenerationTimer:
             f"{self.tokens} tokens in {self.seconds:.1f} s,"
             f" {self.tokens / max(self.seconds, 1e-9):.0f} tokens/s"
         )
-        return (
-            speed
-            if self.time_to_first_token is None
-            else f"{speed}, the first after {self.time_to_first_token:.3f} s"
-        )
+        if self.time_to_first_token is None:
+            return speed
+        return f"{speed}, the first after {self.time_to_first_token:.3f} s"
 
 
 def print_samples(

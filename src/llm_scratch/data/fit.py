@@ -67,6 +67,7 @@ def check_fit(config: RunConfig, train: Tokens, val: Tokens, eot: int | None) ->
 
 def _no_document_rows(train: Tokens, val: Tokens, eot: int | None) -> str:
     """Why rows cannot be documents, or "".
+
     A whole document has an end-of-text token on both sides.
     """
     if eot is None:

@@ -113,15 +113,8 @@ def skill_changes(
         for skill in SKILLS:
             asked = [i for i, probe in enumerate(probes) if probe.skill == skill]
             if asked:
-                changes.append(
-                    _change(
-                        name,
-                        skill,
-                        [before[i] for i in asked],
-                        [after[i] for i in asked],
-                        [story_of[i] for i in asked],
-                    )
-                )
+                old, new = [before[i] for i in asked], [after[i] for i in asked]
+                changes.append(_change(name, skill, old, new, [story_of[i] for i in asked]))
     return changes
 
 

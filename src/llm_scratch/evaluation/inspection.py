@@ -95,11 +95,10 @@ def inspect_text(model: Any, tokenizer: Any, ids: list[int]) -> Inspection:
     row = as_row(model, ids)
     lens = logit_lens(model, row)[:, :, -1:]  # [L + 1, 1, 1, V]
     names = ["embedding", *(f"block {layer}" for layer in range(len(model.trf_blocks)))]
+    kls = kl_to_final_bits(lens)[:, 0, 0].tolist()
     layers = [
         LensRow(name, most_probable(logits, tokenizer), kl)
-        for name, logits, kl in zip(
-            names, lens[:, 0, 0], kl_to_final_bits(lens)[:, 0, 0].tolist(), strict=True
-        )
+        for name, logits, kl in zip(names, lens[:, 0, 0], kls, strict=True)
     ]
     heads = {
         score: ranked[0]
@@ -147,9 +146,8 @@ def contributions(model: Any, tokenizer: Any, row: Tensor) -> list[Contribution]
     gains = direct_logit_attribution(model, row, torch.full_like(row, first))
     rivals = direct_logit_attribution(model, row, torch.full_like(row, second))
     found = []
-    for part, logits in zip(
-        gains.names, (gains.values - rivals.values)[:, 0, -1].tolist(), strict=True
-    ):
+    differences = (gains.values - rivals.values)[:, 0, -1].tolist()
+    for part, logits in zip(gains.names, differences, strict=True):
         layer, _, head = part.partition(".")
         attends = None
         if head.isdigit():

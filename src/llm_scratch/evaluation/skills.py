@@ -73,9 +73,8 @@ def measure_skills(
     right = dict.fromkeys(SKILLS, 0)
     chance = dict.fromkeys(SKILLS, 0.0)
     n = dict.fromkeys(SKILLS, 0)
-    for probe, is_right in zip(
-        probes, score_choices(model, tokenizer, probes, batch_size, device), strict=True
-    ):
+    answers = score_choices(model, tokenizer, probes, batch_size, device)
+    for probe, is_right in zip(probes, answers, strict=True):
         right[probe.skill] += is_right
         chance[probe.skill] += 1 / (1 + len(probe.others))
         n[probe.skill] += 1

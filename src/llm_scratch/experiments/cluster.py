@@ -11,7 +11,7 @@ Source: submitit, https://github.com/facebookincubator/submitit.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -78,7 +78,7 @@ class Cluster:
         if self.system == "slurm" and not submitit.SlurmExecutor.affinity() > 0:
             raise UserError("--on slurm: srun was not found; run it where Slurm is installed")
 
-    def __call__(self, session: Session, jobs: Sequence[Job]) -> Iterator[RunResult]:
+    def __call__(self, session: Session, jobs: Sequence[Job]) -> Generator[RunResult]:
         """Submit jobs, at most `at_once` at a time; yield each result when it is there.
 
         If the caller stops, the jobs that run are canceled.
@@ -88,7 +88,8 @@ class Cluster:
         """
         folder = session.folder / JOBS_FOLDER
         executor = self._executor(folder)
-        waiting, running = list(jobs), {}
+        waiting = list(jobs)
+        running: dict[Path, Any] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < self.at_once:

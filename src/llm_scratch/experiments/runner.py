@@ -15,7 +15,7 @@ import gc
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -193,11 +193,11 @@ class Session:
             yield result
 
 
-RunJobs = Callable[[Session, Sequence[Job]], Iterator[RunResult]]
+RunJobs = Callable[[Session, Sequence[Job]], Generator[RunResult]]
 """Runs jobs, and yields the result of each as soon as it is known."""
 
 
-def one_by_one(session: Session, jobs: Sequence[Job]) -> Iterator[RunResult]:
+def one_by_one(session: Session, jobs: Sequence[Job]) -> Generator[RunResult]:
     """Run jobs one after the other in this process."""
     for job in jobs:
         yield session.run(job)

@@ -152,11 +152,10 @@ def compare_arms(
             higher_is_better=metric.higher_is_better,
             unit=metric.name,
         )
-        n_needed = (
-            seeds_needed(margin, comparison.sd, len(others))
-            if comparison.sd is not None and margin
-            else None
-        )
+        if comparison.sd is not None and margin:
+            n_needed = seeds_needed(margin, comparison.sd, len(others))
+        else:
+            n_needed = None
         comparisons.append(replace(comparison, verdict=_verdict(comparison), n_needed=n_needed))
     return comparisons
 

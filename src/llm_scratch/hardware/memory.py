@@ -71,26 +71,17 @@ def _left_in_containers(root: Path) -> list[int]:
         if kinds not in ("", "memory"):
             continue
         base = root / "sys/fs/cgroup" / kinds
-        limit, used = (
-            ("memory.limit_in_bytes", "memory.usage_in_bytes")
-            if kinds
-            else ("memory.max", "memory.current")
-        )
+        if kinds:
+            limit, used = "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            limit, used = "memory.max", "memory.current"
         here = base / path.lstrip("/")
         for folder in {base, here, *(p for p in here.parents if p.is_relative_to(base))}:
             room, taken = _number(folder / limit), _number(folder / used)
             # the root group has no limit, and "max" means none
             if room is not None and taken is not None:
-                left.append(
-                    max(
-                        0,
-                        room
-                        - taken
-                        + (
-                            _number(folder / "memory.stat", r"^(?:total_)?inactive_file (\d+)") or 0
-                        ),
-                    )
-                )
+                cached = _number(folder / "memory.stat", r"^(?:total_)?inactive_file (\d+)") or 0
+                left.append(max(0, room - taken + cached))
     return left
 
 

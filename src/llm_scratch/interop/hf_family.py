@@ -36,11 +36,11 @@ class Family(NamedTuple):
     ignored: re.Pattern[str] = re.compile("(?!)")
     """tensors that are no parameters, such as masks in old files"""
     defaults: Mapping[str, Any] = {}
-    """values of settings that config.json may lack, where they differ from those of most families
-    """
+    """values of settings that config.json may lack, where they differ from most families'"""
     expresses: Callable[[Any], bool] = lambda cfg: True
-    """whether it has all that these settings of ours ask for; of several model types for one
-    architecture, the first that does is written
+    """whether it has all that these settings of ours ask for
+
+    Of several model types for one architecture, the first that does is written.
     """
     has_all_biases: bool = False
     """whether a bias that our model lacks is written as 0; else it is left out"""

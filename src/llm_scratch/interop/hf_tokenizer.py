@@ -62,11 +62,10 @@ def check_exportable(tokenizer: Tokenizer) -> None:
             " train with --data.tokenizer bpe or chars"
         )
     name, kind = getattr(tokenizer, "name", ""), type(tokenizer).__name__
-    what = (
-        f"the tokenizer {name!r} ({kind})"
-        if isinstance(name, str) and name
-        else f"a tokenizer of the class {kind}"
-    )
+    if isinstance(name, str) and name:
+        what = f"the tokenizer {name!r} ({kind})"
+    else:
+        what = f"a tokenizer of the class {kind}"
     reason = "it is neither byte-level BPE nor characters"
     if hasattr(tokenizer, "_mergeable_ranks"):
         try:

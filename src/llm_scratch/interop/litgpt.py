@@ -62,11 +62,10 @@ def load_litgpt(folder: Path) -> LanguageModel:
     config = read_yaml(path, CHECKPOINT)
     cfg = config_of(config, path)
     saved = read_torch(folder / MODEL)
-    state = (
-        saved["model"]
-        if isinstance(saved, dict) and isinstance(saved.get("model"), dict)
-        else saved
-    )
+    if isinstance(saved, dict) and isinstance(saved.get("model"), dict):
+        state = saved["model"]
+    else:
+        state = saved
     source = StateDictSource(state, folder / MODEL)
     source.tensors = {
         name.removeprefix("transformer."): tensor for name, tensor in source.tensors.items()

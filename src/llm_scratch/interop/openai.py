@@ -146,11 +146,10 @@ def assign(left: Tensor, right: Array | Tensor) -> nn.Parameter:
     """
     if left.shape != right.shape:
         raise ValueError(f"Shape mismatch. Left: {left.shape}, Right: {right.shape}")
-    values = (
-        right.detach().clone()
-        if isinstance(right, Tensor)
-        else torch.from_numpy(np.array(right, order="C"))
-    )
+    if isinstance(right, Tensor):
+        values = right.detach().clone()
+    else:
+        values = torch.from_numpy(np.array(right, order="C"))
     device = "cpu" if left.is_meta else left.device  # a "meta" tensor has no values
     return nn.Parameter(values.to(device, left.dtype))
 

@@ -158,9 +158,10 @@ def _index(table: bytes) -> tuple[int, dict[str, Variable]]:
         raise ValueError("its numbers are big-endian, which no checkpoint of GPT-2 is")
     variables = {key.decode(): _variable(key.decode(), value, n_shards) for key, value in rows}
     end, last = (0, 0), ""
-    for name, v in sorted(
+    by_position = sorted(
         variables.items(), key=lambda item: (item[1].shard, item[1].offset, item[1].size)
-    ):
+    )
+    for name, v in by_position:
         if v.size and (v.shard, v.offset) < end:
             raise ValueError(f"{name} and {last} share bytes")
         end, last = max(end, (v.shard, v.offset + v.size)), name
@@ -254,6 +255,7 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
 
 def _message(data: bytes) -> dict[int, list[int | bytes]]:
     """Parse a message: field number -> values.
+
     A tag has the field number and, in its lowest 3 bits, the wire type.
     """
     fields: dict[int, list[int | bytes]] = {}
@@ -264,11 +266,10 @@ def _message(data: bytes) -> dict[int, list[int | bytes]]:
         if tag & 7 == 0:
             value, at = _varint(view, at)
         else:
-            size, at = (
-                _varint(view, at)
-                if tag & 7 == 2
-                else ({1: 8, 5: 4}.get(tag & 7, len(view) + 1), at)
-            )
+            if tag & 7 == 2:
+                size, at = _varint(view, at)
+            else:
+                size, at = {1: 8, 5: 4}.get(tag & 7, len(view) + 1), at
             if at + size > len(view):
                 raise ValueError("a message ends too early")
             value = bytes(view[at : at + size])
@@ -292,6 +293,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 
 def _number(fields: dict[int, list[int | bytes]], field: int) -> int:
     """The value of a numeric field; 0 if it is absent.
+
     A negative value appears as a very large one.
     """
     value = fields.get(field, [0])[-1]

@@ -61,11 +61,9 @@ def _reason(error: Exception) -> str:
     if not isinstance(error, pickle.UnpicklingError):
         return describe_error(error)
     found = re.search(r"GLOBAL ([\w.]+)", str(error))
-    return (
-        f"it contains a Python object, {found[1]}"
-        if found
-        else "it contains more than tensors, or is damaged"
-    )
+    if found:
+        return f"it contains a Python object, {found[1]}"
+    return "it contains more than tensors, or is damaged"
 
 
 def check_version(version: str, path: Path) -> None:

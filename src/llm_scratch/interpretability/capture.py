@@ -295,8 +295,9 @@ def _attention_output(block: Any) -> nn.Module:
 
 
 def _per_head(att: Any, norm: nn.Module | None) -> Point:
-    """What each head adds to the residual stream:
-    its part of z times its columns of the output matrix, scaled as a norm after it scales the sum.
+    """What each head adds to the residual stream: its part of z times its output columns.
+
+    It is scaled as a norm after it scales the sum.
     """
 
     def attach(edit: Edit) -> Callable[[], None]:

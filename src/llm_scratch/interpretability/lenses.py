@@ -61,9 +61,7 @@ def logit_lens(model: nn.Module, ids: Tensor, normalize: bool = True) -> Tensor:
 
 
 def kl_to_final_bits(logits: Tensor) -> Tensor:
-    """How far each layer's prediction is from the last: KL(last
-
-    layer) in bits, 0 at the end.
+    """How far each layer's prediction is from the last: KL(last || layer) in bits, 0 at the end.
 
     [L + 1, B, T, V], as from `logit_lens`, -> [L + 1, B, T].
     """

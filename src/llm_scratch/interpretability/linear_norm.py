@@ -58,8 +58,8 @@ def linear_norm(norm: Any, stream: Tensor) -> LinearNorm:
             unscaled * scale, output, rtol=1e-3, atol=1e-3 * output.abs().max().item()
         ):
             raise UserError(
-                "logits cannot be attributed: a norm is not a scaled projection, as layer norm and"
-                " RMS norm are"
+                "logits cannot be attributed:"
+                " a norm is not a scaled projection, as layer norm and RMS norm are"
             )
     return LinearNorm(gain, scale, centers, shift)
 

@@ -210,11 +210,9 @@ class Expanded:
     def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """As `Kernel`."""
         x = x.float()
-        return (
-            packed_matmul(x, self.matrix, bias)
-            if self.is_packed
-            else F.linear(x, self.matrix, bias)
-        )
+        if self.is_packed:
+            return packed_matmul(x, self.matrix, bias)
+        return F.linear(x, self.matrix, bias)
 
     def memory_ranges(self) -> list[tuple[int, int]]:
         """As `Kernel`."""

@@ -161,19 +161,11 @@ def compiled_seconds(
         x = torch.full((1, width), 0.5)
         weight = trial_weight(bits, width)
         products = {"written": WRITTEN[bits](weight), "torch": theirs(weight)}
-        return time_in_turns(
-            {
-                name: (
-                    [
-                        partial(
-                            torch.compile(product, options=COMPILE_OPTIONS, dynamic=False), x, None
-                        )
-                    ]
-                    * n_copies
-                )
-                for name, product in products.items()
-            }
-        )
+        calls = {}
+        for name, product in products.items():
+            compiled = torch.compile(product, options=COMPILE_OPTIONS, dynamic=False)
+            calls[name] = [partial(compiled, x, None)] * n_copies
+        return time_in_turns(calls)
 
     with torch.no_grad():
         return remembered(

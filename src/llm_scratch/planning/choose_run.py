@@ -213,11 +213,10 @@ def _encode(
         "split",
         rules.choose_split(facts.n_documents, facts.n_characters / (1 if by_characters else 3)),
     )
-    unlimited = (
-        chooser.config
-        if "model.vocab_size" in chooser.fixed
-        else _without_vocab_limit(chooser.config)
-    )
+    if "model.vocab_size" in chooser.fixed:
+        unlimited = chooser.config
+    else:
+        unlimited = _without_vocab_limit(chooser.config)
     with warnings.catch_warnings():
         # the vocabulary is as large as the text allows
         warnings.filterwarnings("ignore", message=r"vocab_size=\d+: the text has pairs for")

@@ -78,11 +78,9 @@ def _tokenizer(config: RunConfig, facts: TextFacts, n_tokens: int, reason: str) 
     if kind == "chars":
         return f"{size:,} characters; {reason}"
     summary = f"{kind}, {size:,} tokens of {facts.n_characters / n_tokens:.1f} characters"
-    return (
-        f"{summary}, learned from {sample / facts.n_characters:.0%} of the text"
-        if sample
-        else f"{summary}; {reason}"
-    )
+    if sample:
+        return f"{summary}, learned from {sample / facts.n_characters:.0%} of the text"
+    return f"{summary}; {reason}"
 
 
 def _epochs(epochs: float) -> str:

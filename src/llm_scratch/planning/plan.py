@@ -290,9 +290,9 @@ def _fit(
     system = config.system
     peak = 0
     for activation_checkpointing in [True] if system.activation_checkpointing else [False, True]:
-        for parts in (
-            n for n in range(cfg.micro_batches, cfg.batch_size + 1) if cfg.batch_size % n == 0
-        ):
+        for parts in range(cfg.micro_batches, cfg.batch_size + 1):
+            if cfg.batch_size % parts:
+                continue
             tried = replace(
                 config,
                 train=replace(cfg, micro_batches=parts),

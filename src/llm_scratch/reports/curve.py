@@ -105,6 +105,7 @@ class Curve:
     @property
     def is_finished(self) -> bool:
         """Whether all steps of the run are done, according to the rows.
+
         A run of epochs counts as finished.
         """
         return self.config.train.epochs is not None or self.last_step >= self.config.train.steps

@@ -221,11 +221,10 @@ def overfitting(curve: Curve) -> Finding | None:
             "The `best` checkpoint is from before."
             " Try more text, fewer steps, a smaller model or a higher --model.drop-rate."
         )
-        effect = (
-            "the validation loss rises"
-            if val[-1] > 1.01 * val[i]
-            else "only the training loss falls"
-        )
+        if val[-1] > 1.01 * val[i]:
+            effect = "the validation loss rises"
+        else:
+            effect = "only the training loss falls"
         return Finding(
             "problem", f"overfitting from step {step:,.0f} on: {effect}", evidence, advice
         )
@@ -238,11 +237,10 @@ def overfitting(curve: Curve) -> Finding | None:
 
 def undertrained(curve: Curve) -> Finding | None:
     """A loss that still falls steeply at the end would fall further."""
-    steps, loss = (
-        (curve.eval_steps, curve.val_loss)
-        if curve.eval_steps.size >= 5
-        else (curve.steps, curve.smooth)
-    )
+    if curve.eval_steps.size >= 5:
+        steps, loss = curve.eval_steps, curve.val_loss
+    else:
+        steps, loss = curve.steps, curve.smooth
     if loss.size < MIN_POINTS - 1 or not curve.is_finished:
         return None
     before = float(np.interp(0.75 * steps[-1], steps, loss))

@@ -24,6 +24,7 @@ class Html(str):
 
 def text(content: str | Html) -> Html:
     """Escape text: `<`, `>`, `&` and quotes, and replace control characters.
+
     An `Html` is returned unchanged.
     """
     return content if isinstance(content, Html) else Html(escape(sanitize(content)))

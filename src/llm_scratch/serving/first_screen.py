@@ -68,21 +68,13 @@ def first_screen(model: Any, tokenizer: Any, texts: Sequence[str]) -> FirstScree
                     or len(ids) > (context_length(model) or len(ids))
                 ):
                     continue
-                if (
-                    MIN_PROBABILITY
-                    <= float(
-                        model(torch.tensor([ids], device=device_of(model)))[0, -1].softmax(-1)[
-                            answer[0]
-                        ]
-                    )
-                    <= MAX_PROBABILITY
-                ):
+                logits = model(torch.tensor([ids], device=device_of(model)))[0, -1]  # [V]
+                if MIN_PROBABILITY <= float(logits.softmax(-1)[answer[0]]) <= MAX_PROBABILITY:
                     return _with_head(model, tokenizer, probe.prompt, ids, answer[0])
         text = _beginning(model, tokenizer, texts)
         ids = encode_prompt(model, tokenizer, text)
-        best = int(
-            model(torch.tensor([ids], device=device_of(model)))[0, -1, : tokenizer.n_vocab].argmax()
-        )
+        logits = model(torch.tensor([ids], device=device_of(model)))[0, -1]  # [V]
+        best = int(logits[: tokenizer.n_vocab].argmax())
         return _with_head(model, tokenizer, text, ids, best)
 
 

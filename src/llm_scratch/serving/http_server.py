@@ -236,11 +236,10 @@ class Handler(BaseHTTPRequestHandler):
         except Exception as e:
             if not isinstance(e, UserError):
                 log.exception("stream failed")
-            message = (
-                str(e)
-                if isinstance(e, UserError)
-                else f"unexpected {describe_error(e, named=True)}; this is a bug"
-            )
+            if isinstance(e, UserError):
+                message = str(e)
+            else:
+                message = f"unexpected {describe_error(e, named=True)}; this is a bug"
             self._send_event({"error": error_body("generation_failed", message)})
         finally:
             events.close()

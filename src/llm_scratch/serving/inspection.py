@@ -44,11 +44,10 @@ def inspect_text(question: Question) -> dict[str, Any]:
     ids = question.ids[0].tolist()
     with question.changed() as model, capture(model, "*.hook_pattern") as acts:
         logits = model(question.ids)  # [1, T, V]
-    bits = (
-        next_token_loss(logits[:, :-1], question.ids[:, 1:], "none")[0] / math.log(2)
-        if len(ids) > 1
-        else torch.empty(0)
-    )
+    if len(ids) > 1:
+        bits = next_token_loss(logits[:, :-1], question.ids[:, 1:], "none")[0] / math.log(2)
+    else:
+        bits = torch.empty(0)
     start = question.n_start
     columns = zip(
         ids,

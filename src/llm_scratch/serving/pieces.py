@@ -18,16 +18,13 @@ def pieces(tokenizer: Any, text: str) -> dict[str, Any]:
     """
     if not hasattr(tokenizer, "merges") or not hasattr(tokenizer, "splitter"):
         ids = tokenizer.encode(text, disallowed_special=())
-        return {
-            "pieces": [
-                {
-                    "text": text,
-                    "bytes": len(text.encode()),
-                    "steps": [[_shown(tokenizer.decode_bytes([i])) for i in ids]],
-                    "ids": ids,
-                }
-            ]
+        whole = {
+            "text": text,
+            "bytes": len(text.encode()),
+            "steps": [[_shown(tokenizer.decode_bytes([i])) for i in ids]],
+            "ids": ids,
         }
+        return {"pieces": [whole]}
     ranks = {pair: rank for rank, pair in enumerate(tokenizer.merges)}
     found = []
     for unit in tokenizer.splitter.units(text):

@@ -250,17 +250,12 @@ class Playground:
         ids, size = question.ids, context_length(question.model)
         with question.changed() as model:
             for _ in range(count):
-                best = model(ids[:, -size:] if size else ids)[
-                    :, -1, : question.tokenizer.n_vocab
-                ].argmax(-1)
+                logits = model(ids[:, -size:] if size else ids)[:, -1]  # [1, V]
+                best = logits[:, : question.tokenizer.n_vocab].argmax(-1)  # [1]
                 ids = torch.cat([ids, best[None]], 1)
-        return {
-            "text": (
-                question.tokenizer.decode_bytes(ids[0, question.n_tokens :].tolist()).decode(
-                    "utf-8", "replace"
-                )
-            )
-        }
+        new = ids[0, question.n_tokens :].tolist()
+        text = question.tokenizer.decode_bytes(new).decode("utf-8", "replace")
+        return {"text": text}
 
     def complete(self, body: Mapping[str, Any]) -> Generator[dict[str, Any]]:
         """Continue a text as a stream of events; the generation ends when the reader goes away."""

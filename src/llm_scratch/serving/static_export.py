@@ -155,11 +155,12 @@ def _record_others(
     ask: Ask, facts: Mapping[str, Any], about: Body, point: Body, position: int, everything: bool
 ) -> None:
     """The film, and the models to compare with."""
-    heads = (
-        [(layer, head) for layer, count in enumerate(facts["heads"]) for head in range(count)]
-        if everything
-        else [(facts["first"]["layer"], facts["first"]["head"])]
-    )
+    if everything:
+        heads = [
+            (layer, head) for layer, count in enumerate(facts["heads"]) for head in range(count)
+        ]
+    else:
+        heads = [(facts["first"]["layer"], facts["first"]["head"])]
     for layer, head in heads if facts["steps"] else []:
         ask("film", {**about, **point, "layer": layer, "head": head})
     for name in facts["models"][1:] if everything else []:

@@ -272,11 +272,9 @@ def _size(path: Path) -> int:
 def _from_mirror(url: str) -> str:
     """Replace scheme and host of a URL by LLM_SCRATCH_MIRROR, if it is set."""
     mirror = os.environ.get("LLM_SCRATCH_MIRROR")
-    return (
-        mirror.rstrip("/") + urlsplit(url)._replace(scheme="", netloc="").geturl()
-        if mirror
-        else url
-    )
+    if mirror:
+        return mirror.rstrip("/") + urlsplit(url)._replace(scheme="", netloc="").geturl()
+    return url
 
 
 def _attempt(

@@ -114,11 +114,9 @@ def _describe(error: Exception) -> str:
     cause = getattr(error, "reason", error)  # of a URLError
     if isinstance(cause, socket.gaierror):
         return "the host name does not resolve"
-    return (
-        f"no data for {TIMEOUT:g} s"
-        if isinstance(cause, TimeoutError)
-        else str(cause) or type(cause).__name__
-    )
+    if isinstance(cause, TimeoutError):
+        return f"no data for {TIMEOUT:g} s"
+    return str(cause) or type(cause).__name__
 
 
 def is_unreachable(error: Exception) -> bool:

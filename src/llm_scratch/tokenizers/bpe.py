@@ -290,11 +290,9 @@ class ByteBPE:
     def _encode_unit(self, unit: str) -> tuple[int, ...]:
         """Encode a unit, piece by piece."""
         pieces, known = self.splitter.pieces(unit), self._pieces
-        return (
-            known[unit]
-            if len(pieces) == 1
-            else tuple(chain.from_iterable(map(known.__getitem__, pieces)))
-        )
+        if len(pieces) == 1:
+            return known[unit]
+        return tuple(chain.from_iterable(map(known.__getitem__, pieces)))
 
     def _encode_piece(self, piece: str) -> tuple[int, ...]:
         """Encode a piece."""

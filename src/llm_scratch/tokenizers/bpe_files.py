@@ -307,11 +307,10 @@ def checked_parts(
 
 def _pattern(pre_tokenizer: Mapping[str, Any], path: Path) -> str:
     """The pattern with which a `tokenizer.json` splits text."""
-    steps = (
-        pre_tokenizer["pretokenizers"]
-        if pre_tokenizer.get("type") == "Sequence"
-        else [pre_tokenizer]
-    )
+    if pre_tokenizer.get("type") == "Sequence":
+        steps = pre_tokenizer["pretokenizers"]
+    else:
+        steps = [pre_tokenizer]
     *splits, last = steps
     if last.get("type") != "ByteLevel" or last.get("add_prefix_space"):
         raise bad_vocabulary(

@@ -21,8 +21,10 @@ from llm_scratch.errors import UserError, describe_error
 GPT2_PATTERN = (
     r"""'(?:[stmd]|re|ve|ll)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 )
-"""A contraction; or letters, digits or marks after at most one space; or white space, without the
-space of the next word."""
+"""A contraction; letters, digits or marks, after a space or none; or white space.
+
+White space is without the space of the next word.
+"""
 
 # the same pattern for ASCII text, for which Python's own `re` is twice as fast
 _ASCII = re.compile(

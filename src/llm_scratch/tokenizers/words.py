@@ -105,19 +105,11 @@ class SimpleTokenizerV1:
         Raises:
             UserError: a word is not in the vocabulary and `unknown` is "raise".
         """
-        allowed = (
-            self.special_tokens.keys()
-            if allowed_special == "all"
-            else self.special_tokens.keys() & allowed_special
-        )
-        reject_special(
-            text,
-            (
-                self.special_tokens.keys() - allowed
-                if disallowed_special == "all"
-                else disallowed_special
-            ),
-        )
+        specials = self.special_tokens.keys()
+        allowed = specials if allowed_special == "all" else specials & allowed_special
+        if disallowed_special == "all":
+            disallowed_special = specials - allowed
+        reject_special(text, disallowed_special)
         if not allowed:
             return self._encode_words(split_words(text))
         ids: list[int] = []

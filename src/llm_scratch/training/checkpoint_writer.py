@@ -1,4 +1,5 @@
 """Write checkpoints, in a background thread where that pays.
+
 Up to two consecutive failures are tolerated.
 
 Training hands over `CheckpointData`, plain data, and waits only until weights and optimizer state

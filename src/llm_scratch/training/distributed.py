@@ -84,14 +84,12 @@ class Distributed:
             return
         from torch import distributed
 
-        for name, shape, dtype in self.broadcast(
-            [(name, t.shape, t.dtype) for name, t in tensors.items()]
-        ):
-            tensor = (
-                tensors[name].to(self.device)
-                if self.is_main
-                else torch.empty(shape, dtype=dtype, device=self.device)
-            )
+        described = self.broadcast([(name, t.shape, t.dtype) for name, t in tensors.items()])
+        for name, shape, dtype in described:
+            if self.is_main:
+                tensor = tensors[name].to(self.device)
+            else:
+                tensor = torch.empty(shape, dtype=dtype, device=self.device)
             distributed.broadcast(tensor, src=0)
             yield name, tensor
 
@@ -119,6 +117,7 @@ def is_sharded(tensor: Tensor) -> bool:
 
 def full_tensor(tensor: Tensor) -> Tensor:
     """The unsharded tensor; a collective call.
+
     A tensor that is not sharded is returned as it is.
     """
     return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]

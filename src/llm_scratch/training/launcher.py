@@ -98,9 +98,8 @@ def _number(name: str, default: int | None) -> int:
     try:
         return int(text)
     except ValueError:
-        problem = (
-            f"{name}={text!r} is not a whole number"
-            if text
-            else f"WORLD_SIZE={os.environ.get('WORLD_SIZE')} needs {name}"
-        )
+        if text:
+            problem = f"{name}={text!r} is not a whole number"
+        else:
+            problem = f"WORLD_SIZE={os.environ.get('WORLD_SIZE')} needs {name}"
         raise UserError(f"{problem}; {SINGLE_PROCESS_HINT}") from None

@@ -309,6 +309,7 @@ def _save(run: Trainer, writer: CheckpointWriter, is_last: bool) -> None:
 
 def _log(run: Trainer, callbacks: Callbacks, row: dict[str, float]) -> None:
     """Log a row with the time of the run.
+
     Values that are not finite are left out: JSON cannot express them.
     """
     finite = {name: value for name, value in row.items() if math.isfinite(value)}
@@ -329,11 +330,10 @@ def _next_due(cfg: TrainConfig, step: int, steps: int) -> int:
 def _load_latest(run: Trainer, callbacks: Callbacks) -> checkpoint.Checkpoint | None:
     """The newest valid checkpoint, or None. Rank 0 reads it and broadcasts all but the tensors."""
     distributed = run.distributed
-    latest = (
-        checkpoint.load_latest(run.folder, callbacks.warn, prefer="latest")
-        if distributed.is_main
-        else None
-    )
+    if distributed.is_main:
+        latest = checkpoint.load_latest(run.folder, callbacks.warn, prefer="latest")
+    else:
+        latest = None
     message = latest
     if latest is not None and distributed.size > 1:
         message = replace(latest, weights={}, optimizer={})

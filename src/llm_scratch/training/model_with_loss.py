@@ -42,8 +42,10 @@ FLOAT32 = Precision("float32", REQUESTED)
 
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
-"""`loss(model, inputs, targets)`: a scalar, the sum over the targets that are not `IGNORE`. A step
-divides it by their number, so a loss per row is multiplied by the targets of the row."""
+"""`loss(model, inputs, targets)`: a scalar, the sum over the targets that are not `IGNORE`.
+
+A step divides it by their number, so a loss per row is multiplied by the targets of the row.
+"""
 
 
 class ModelWithLoss(nn.Module):
@@ -188,6 +190,7 @@ def should_compile(
     wanted: str, work: float, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> tuple[bool, str]:
     """Whether to use torch.compile, and the reason.
+
     `wanted` and `work` as in `prepare_for_training`.
     """
     if wanted != "auto":

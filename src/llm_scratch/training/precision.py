@@ -34,11 +34,9 @@ class Precision:
 
     def products(self, device: torch.device) -> AbstractContextManager[object]:
         """The context for a forward pass: bfloat16 autocast, or nothing for float32."""
-        return (
-            torch.autocast(device.type, torch.bfloat16)
-            if self.name == "bfloat16"
-            else nullcontext()
-        )
+        if self.name == "bfloat16":
+            return torch.autocast(device.type, torch.bfloat16)
+        return nullcontext()
 
 
 def choose_precision(

@@ -119,11 +119,9 @@ class Recovery:
             self.counts = replace(now, consecutive_bad=0)
             return Decision.KEEP
         self.counts = replace(now, consecutive_bad=now.consecutive_bad + 1, skipped=now.skipped + 1)
-        return (
-            Decision.SKIP
-            if self.counts.consecutive_bad < MAX_CONSECUTIVE_BAD
-            else Decision.ROLLBACK
-        )
+        if self.counts.consecutive_bad < MAX_CONSECUTIVE_BAD:
+            return Decision.SKIP
+        return Decision.ROLLBACK
 
     def count_rollback(self, before: RecoveryState, failed_at: int, step: int) -> str:
         """Count a rollback, after the checkpoint is restored; returns what happened, in words.

@@ -28,6 +28,7 @@ SAMPLE_TEMPERATURE = 0.8
 
 def generate_sample(model: nn.Module, tokenizer: Any, prompt: str, seed: int) -> str:
     """A prompt with the model's continuation.
+
     The random generator is its own, so training does not change.
     """
     # The compiled trunk is for whole rows; with a cache it would be recompiled for each length.

@@ -29,6 +29,7 @@ def calc_loss_batch(
     input_batch: Tensor, target_batch: Tensor, model: nn.Module, device: torch.device | str
 ) -> Tensor:
     """The mean loss of one batch, in nats per token, ready for `backward`.
+
     input_batch, target_batch: [B, T] token ids.
     """
     return next_token_loss(model(input_batch.to(device)), target_batch.to(device))

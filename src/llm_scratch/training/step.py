@@ -1,4 +1,5 @@
 """One training step: forward pass, backward pass, optimizer step.
+
 And the loss without training: `mean_loss`.
 
 Tests: tests/training/test_step.py (micro-batches = one batch, processes = one process).

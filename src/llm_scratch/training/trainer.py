@@ -52,6 +52,7 @@ from llm_scratch.training.step import mean_loss, train_step
 @dataclass(kw_only=True)
 class Trainer(TrainState):
     """A training run: its parts and its progress.
+
     `step` counts the optimizer steps that are collected.
     """
 
@@ -229,6 +230,7 @@ class Trainer(TrainState):
 
     def gathered_model(self) -> nn.Module:
         """The whole model, for rank 0; a collective call.
+
         Without sharded weights it is the model itself.
         """
         if not any(is_sharded(p) for p in self.model.parameters()):

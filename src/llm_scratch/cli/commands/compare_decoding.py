@@ -181,11 +181,10 @@ class CompareDecoding(ReportCommand):
         from llm_scratch.evaluation.decoding_metrics import score_samples
         from llm_scratch.tokenizers.special import end_of_text
 
-        methods = DECODING_PRESETS | (
-            {"speculative": {"decoder": "speculative", "draft": self.draft, "temperature": 0.0}}
-            if self.draft
-            else {}
-        )
+        methods = dict(DECODING_PRESETS)
+        if self.draft:
+            speculative = {"decoder": "speculative", "draft": self.draft, "temperature": 0.0}
+            methods["speculative"] = speculative
         eot = end_of_text(tokenizer)
         for turn, (name, settings) in enumerate([next(iter(methods.items())), *methods.items()]):
             n = self.samples if is_random(settings) else 1
@@ -269,11 +268,10 @@ class CompareDecoding(ReportCommand):
             "--out",
             self.out,
         ]
-        seeds = (
-            f"{self.seed}"
-            if self.samples == 1
-            else f"{self.seed} to {self.seed + self.samples - 1}, one for each text"
-        )
+        if self.samples == 1:
+            seeds = f"{self.seed}"
+        else:
+            seeds = f"{self.seed} to {self.seed + self.samples - 1}, one for each text"
         return facts | {
             "seed": seeds,
             "tokens": f"{self.max_tokens} at most",
@@ -296,11 +294,10 @@ def show_texts(screen: Console, prompt: str, shown: list[DecodingSample]) -> Non
     screen.print(Text.assemble((method.name, "bold"), f"  {method.flags}"))
     for sample, text in enumerate(method.texts):
         before = repeated.get((len(shown) - 1, sample))
-        screen.print(
-            Text.assemble((sanitize(prompt), "bold"), sanitize(text))
-            if before is None
-            else Text(f"(the text of {before})")
-        )
+        if before is None:
+            screen.print(Text.assemble((sanitize(prompt), "bold"), sanitize(text)))
+        else:
+            screen.print(Text(f"(the text of {before})"))
     screen.print()
 
 

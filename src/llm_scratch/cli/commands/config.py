@@ -35,11 +35,10 @@ class Config(ReportCommand):
     def run(self) -> None:
         """Print the list, or the YAML."""
         if self.json:
-            print_json(
-                {"preset": self.preset, "config": to_dict(preset(self.preset))}
-                if self.preset
-                else {"presets": _presets_json()}
-            )
+            if self.preset:
+                print_json({"preset": self.preset, "config": to_dict(preset(self.preset))})
+            else:
+                print_json({"presets": _presets_json()})
             return
         if self.preset:
             print(commented_yaml(self.preset), end="")

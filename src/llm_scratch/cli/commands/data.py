@@ -144,11 +144,10 @@ class ShowSource(ReportCommand):
             documents = read(self.source)
         text = documents[0]
         if self.json:
-            floor = (
-                story_entropy_floor(min(len(documents), FLOOR_STORIES))
-                if kind == "stories"
-                else None
-            )
+            if kind == "stories":
+                floor = story_entropy_floor(min(len(documents), FLOOR_STORIES))
+            else:
+                floor = None
             print_json(text_json(self.source, documents, floor, text[:SAMPLE_CHARACTERS]))
             return
         grid = table("", "")

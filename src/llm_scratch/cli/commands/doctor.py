@@ -165,13 +165,10 @@ def _python() -> Iterator[Row]:
 def _torch() -> Iterator[Row]:
     import torch
 
-    build = (
-        f"CUDA {torch.version.cuda}"
-        if torch.version.cuda
-        else "CPU build"
-        if not torch.backends.mps.is_built()
-        else "MPS build"
-    )
+    if torch.version.cuda:
+        build = f"CUDA {torch.version.cuda}"
+    else:
+        build = "MPS build" if torch.backends.mps.is_built() else "CPU build"
     yield Row("torch", f"{torch.__version__} ({build})")
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):

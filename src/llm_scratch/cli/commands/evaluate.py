@@ -75,11 +75,10 @@ class Evaluate(ReportCommand):
         loss, error = evaluate_with_stderr(model, tokenizer, ids, screen)
         last = self._scores_while_training(path)
         if self.json:
-            skills = (
-                measure_and_print_skills(Console(quiet=True), model, tokenizer)
-                if self.skills
-                else None
-            )
+            if self.skills:
+                skills = measure_and_print_skills(Console(quiet=True), model, tokenizer)
+            else:
+                skills = None
             print_json(evaluation_json(path, description, name, loss, error, last, skills))
             return
         self._print_table(path, description, name, loss, error, last, screen)

@@ -91,11 +91,10 @@ class Inspect(ReportCommand):
         inspection = inspect_text(model, tokenizer, ids)
         ablation = inspect_ablation(model, tokenizer, ids, self.ablate) if self.ablate else None
         with screen.status("measuring skills …"):
-            changes = (
-                skill_changes(model, tokenizer, [self.ablate], N_STORIES, by="zero")
-                if self.skills
-                else None
-            )
+            if self.skills:
+                changes = skill_changes(model, tokenizer, [self.ablate], N_STORIES, by="zero")
+            else:
+                changes = None
         if self.json:
             print_json(inspection_json(path, description, prompt, inspection, ablation, changes))
             return

@@ -155,11 +155,10 @@ class CheckAnswer(_OneExercise, ReportCommand):
                 f"exercise {exercise.id}: its answer is code in a file; leave ANSWER out"
             )
         if not exercise.function and (self.watch or not self.answer):
-            problem = (
-                "--watch needs a file, and this exercise has none"
-                if self.watch
-                else "ANSWER is missing"
-            )
+            if self.watch:
+                problem = "--watch needs a file, and this exercise has none"
+            else:
+                problem = "ANSWER is missing"
             raise UserError(
                 f"exercise {exercise.id}: {problem};"
                 f" write {shell_command('learn', 'check', exercise.id, 'ANSWER')}"
@@ -167,11 +166,10 @@ class CheckAnswer(_OneExercise, ReportCommand):
         if self.watch:
             self._watch(progress, exercise)
             return
-        verdict = (
-            progress.grade_file(exercise)
-            if exercise.function
-            else progress.grade(exercise, parse_answer(self.answer))
-        )
+        if exercise.function:
+            verdict = progress.grade_file(exercise)
+        else:
+            verdict = progress.grade(exercise, parse_answer(self.answer))
         self._report(progress, exercise, verdict)
 
     def _watch(self, progress: Progress, exercise: Exercise) -> None:

@@ -100,11 +100,10 @@ class Memorization(ReportCommand):
             share = f"{row.share:.1%} ± {row.stderr:.1%}" if row.n_windows else "–"
             grid.add_row(name, f"{texts}", f"{row.longest} tokens", f"{row.n_windows:,}", share)
         screen.print(grid)
-        read = (
-            f"{n_tokens:,}"
-            if n_tokens == len(corpus.train)
-            else f"the first {n_tokens:,} of {len(corpus.train):,}"
-        )
+        if n_tokens == len(corpus.train):
+            read = f"{n_tokens:,}"
+        else:
+            read = f"the first {n_tokens:,} of {len(corpus.train):,}"
         screen.print(f"\ntraining text: {source}, {read} tokens")
         screen.print(
             "longest repeated run:", truncate(longest_text, 400), soft_wrap=keeps_lines(screen)

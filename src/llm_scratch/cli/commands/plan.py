@@ -77,11 +77,10 @@ class Plan(ReportCommand):
         base = RunConfig()
         if words:
             with suppress(UserError):  # `run` reports an unknown name
-                base = (
-                    preset(words[0])
-                    if words[0] in PRESETS
-                    else load_config(_run(words[0]) / "config.yaml")
-                )
+                if words[0] in PRESETS:
+                    base = preset(words[0])
+                else:
+                    base = load_config(_run(words[0]) / "config.yaml")
         if given.get("--config"):
             base = load_config(given["--config"], base)
         base = with_length(with_tokenizer(with_architecture(base, given), given), given)
@@ -309,26 +308,23 @@ def _does_not_fit(plan: Prediction, config: RunConfig) -> list[str]:
         flags += ["--system.activation-checkpointing"] * (
             plan.activation_checkpointing and not config.system.activation_checkpointing
         )
-        cost = (
-            ", a third slower"
-            if plan.activation_checkpointing and not config.system.activation_checkpointing
-            else ""
-        )
+        if plan.activation_checkpointing and not config.system.activation_checkpointing:
+            cost = ", a third slower"
+        else:
+            cost = ""
         lines.append(
             f"{' '.join(flags)} takes {format_bytes(plan.fitting_peak)} with the same result{cost}."
         )
     else:
         kept = plan.before + plan.memory.weights + plan.memory.gradients + plan.memory.optimizer
-        reason = (
-            "weights, gradients and optimizer alone are too large"
-            if kept > plan.free_memory
-            else "one row is too long"
-        )
-        smaller = (
-            "a smaller --model.emb-dim or --model.n-layers"
-            if kept > plan.free_memory
-            else "a smaller --model.context-length"
-        )
+        if kept > plan.free_memory:
+            reason = "weights, gradients and optimizer alone are too large"
+        else:
+            reason = "one row is too long"
+        if kept > plan.free_memory:
+            smaller = "a smaller --model.emb-dim or --model.n-layers"
+        else:
+            smaller = "a smaller --model.context-length"
         lines.append(
             "Even one row at a time with activation checkpointing takes"
             f" {format_bytes(plan.fitting_peak)}: {reason}; try {smaller}."

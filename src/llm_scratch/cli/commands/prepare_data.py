@@ -226,11 +226,12 @@ def remove_shards(folder: Path, screen: Console) -> None:
     if not folder.exists():
         return
     shard_files = re.compile(r"index\.json|tokenizer\.json|shard-\d{5,}\.bin|\..*\.part")
-    others = (
-        sorted(path.name for path in folder.iterdir() if not shard_files.fullmatch(path.name))
-        if folder.is_dir()
-        else [folder.name]
-    )
+    if folder.is_dir():
+        others = sorted(
+            path.name for path in folder.iterdir() if not shard_files.fullmatch(path.name)
+        )
+    else:
+        others = [folder.name]
     if others:
         raise UserError(
             f"--fresh: {folder} holds more than shards, such as {others[0]!r};"

@@ -77,13 +77,7 @@ def _progress(run: RunInfo) -> str:
     """Steps in the last checkpoint of a run; for a quantized model, its bits."""
     if run.bits != 32:
         return f"{run.bits} bits"
-    return (
-        f"{run.step:,}"
-        if run.finished
-        else f"{run.step:,}/{run.steps:,}"
-        if run.steps
-        else f"{run.step:,}"
-    )
+    return f"{run.step:,}" if run.finished or not run.steps else f"{run.step:,}/{run.steps:,}"
 
 
 @dataclass(frozen=True)

@@ -78,11 +78,10 @@ class TrainTokenizer(Command):
             f"{tokenizer.n_vocab:,} tokens trained in {seconds:.1f} s from {size:,} bytes;"
             f" {size / tokens:.2f} bytes a token"
         )
-        hint = (
-            ""
-            if self.quiet
-            else f"; try it: {shell_command('tokenizer', 'show', out, documents[0].split()[0])}"
-        )
+        if self.quiet:
+            hint = ""
+        else:
+            hint = f"; try it: {shell_command('tokenizer', 'show', out, documents[0].split()[0])}"
         screen.print(f"written to {out}{hint}", soft_wrap=keeps_lines(screen))
 
 

@@ -149,11 +149,10 @@ class Train(Command):
         """Train, then print a summary."""
         config = RunConfig(self.model, self.data, self.train, self.system, self.from_)
         self._check_flags()
-        own = (
-            own_text.own_text(config, self.fixed, self.minutes)
-            if self.preset == own_text.PRESET
-            else None
-        )
+        if self.preset == own_text.PRESET:
+            own = own_text.own_text(config, self.fixed, self.minutes)
+        else:
+            own = None
         choice = own.recover(self.out, self.resume, self.fresh) if own else None
         config = choice.config if choice else config
         if self.print_config:
@@ -207,11 +206,10 @@ class Train(Command):
     def _check_flags(self) -> None:
         """Check for arguments that exclude each other or would be ignored."""
         if self.preset != own_text.PRESET and (self.paths or self.minutes is not None):
-            what = (
-                f"unexpected {' '.join(self.paths)}"
-                if self.paths
-                else f"--minutes {self.minutes:g} would be ignored"
-            )
+            if self.paths:
+                what = f"unexpected {' '.join(self.paths)}"
+            else:
+                what = f"--minutes {self.minutes:g} would be ignored"
             raise UserError(
                 f"{what}; paths and --minutes belong to `llm-scratch train text PATH`", USAGE
             )
