@@ -74,7 +74,8 @@ try:
 except UserError as missing:
     text, on_verdict = "\n\n".join(read("python-docs"))[:20_479], False
     print(
-        f"Going on with Python's documentation, without the checks of the story's own numbers: {str(missing).split(';')[0]}"
+        "Going on with Python's documentation, without the checks of the story's own numbers:"
+        f" {str(missing).split(';')[0]}"
     )
 
 print(len(text), "characters")
@@ -180,9 +181,8 @@ axes[0].tick_params(axis="y", length=0)
 axes[0].set(title="The most frequent words and marks", xlabel="times in the text")
 ranked = sorted(counts.values(), reverse=True)
 ranks = range(1, len(ranked) + 1)
-law = sum(ranked) / sum(
-    1 / rank for rank in ranks
-)  # what the most frequent word would have if the law were exact
+# what the most frequent word would have if the law were exact
+law = sum(ranked) / sum(1 / rank for rank in ranks)
 axes[1].loglog(
     ranks,
     [law / rank for rank in ranks],
@@ -473,10 +473,14 @@ try:
 except UserError as missing:
     gpt2, on_gpt2 = ByteBPE.train([text], 1024), False
     print(
-        f"Going on with 768 joins of our own, without the checks of GPT-2's ids: {str(missing).split(';')[0]}"
+        "Going on with 768 joins of our own, without the checks of GPT-2's ids:"
+        f" {str(missing).split(';')[0]}"
     )
 
-place = "Hello,Do you like tea? <|endoftext|> In the sunlit terraces of someunknownPlace, in that planet"
+place = (
+    "Hello,Do you like tea? <|endoftext|> In the sunlit terraces of someunknownPlace,"
+    " in that planet"
+)
 ids = gpt2.encode(place, allowed_special={END})
 print(ids)
 
@@ -744,8 +748,8 @@ print("row 3 of the table = one-hot of 3 times the table")
 # stands where. *Dog bites man* would be *man bites dog*. So there is a second table, with one
 # vector for each **place**, and the two are added:
 #
-# ![Embedding: a token id picks a row of the token table, its position a row of the position table; they are
-# added](drawings/embedding.svg)
+# ![Embedding: a token id picks a row of the token table, its position a row of the position table;
+# they are added](drawings/embedding.svg)
 
 # %%
 torch.manual_seed(123)

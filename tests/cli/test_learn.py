@@ -13,8 +13,8 @@ from llm_scratch.learn.sealed import open_sealed
 FILE = Path("exercises", "0_3_rows_that_add_up_to_1.py")
 SOLVED = "def row_shares(table):\n    return [[n / sum(row) for n in row] for row in table]\n"
 BY_COLUMNS = (
-    "def row_shares(table):\n    s = [sum(c) for c in zip(*table)]\n    return [[n / t for n, t in"
-    " zip(r, s)] for r in table]\n"
+    "def row_shares(table):\n    s = [sum(c) for c in zip(*table)]\n    return [[n / t for n,"
+    " t in zip(r, s)] for r in table]\n"
 )
 
 
@@ -108,7 +108,7 @@ def test_folder_is_named_in_the_next_commands(llm):
             "exercise 0.1: ANSWER is missing; write llm-scratch learn check 0.1 ANSWER",
         ),
         (["check", "0.1", "--watch"], "--watch needs a file, and this exercise has none"),
-        (["next", "7.7"], "unknown exercise '7.7'; did you mean '2.7'?"),
+        (["next", "7.7"], "unknown exercise '7.7'; did you mean"),
         (["nxt"], "unknown learn command 'nxt'; did you mean 'next'?"),
     ],
 )
@@ -142,6 +142,7 @@ def test_grade_reads_a_class(llm):
     llm("learn", "check", "0.1", "--folder", "class/anna", "()")
     before = {path: path.read_bytes() for path in Path("class").rglob("*") if path.is_file()}
     lines = llm("learn", "grade", "class").out.splitlines()
+    assert lines[0].split() == ["learner", *(f"L{n}" for n in range(7)), "solved"]
     assert [line.split()[0] for line in lines[1:]] == ["anna", "ben", "cleo"]
     assert [re.search(r"(\d+) of", line)[1] for line in lines[1:]] == ["1", "0", "0"]
     assert {

@@ -275,13 +275,13 @@ def test_grading_does_not_import_torch():
     import sys
 
     code = (
-        "import sys; from llm_scratch.learn.registry import EXERCISES; from"
-        " llm_scratch.learn.exercise import grade\n"
+        "import sys; from llm_scratch.learn.registry import EXERCISES;"
+        " from llm_scratch.learn.exercise import grade\n"
     )
     code += "from llm_scratch.learn.sealed import open_sealed\n"
     code += (
-        "assert all(grade(e, open_sealed(e.id).solve, 0).right for e in EXERCISES.values() if"
-        " e.function)\n"
+        "assert all(grade(e, open_sealed(e.id).solve,"
+        " 0).right for e in EXERCISES.values() if e.function)\n"
     )
     code += "assert not {'torch', 'numpy', 'matplotlib'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

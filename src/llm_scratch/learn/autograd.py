@@ -29,9 +29,8 @@ class Value:
     ) -> None:
         self.data, self.grad = float(data), 0.0
         self.parents, self.slopes = parents, slopes
-        self.number = next(
-            _next_number
-        )  # parents have smaller numbers than the values computed from them
+        # parents have smaller numbers than the values computed from them
+        self.number = next(_next_number)
 
     def __repr__(self) -> str:
         return f"Value({self.data:.4g}, grad={self.grad:.4g})"

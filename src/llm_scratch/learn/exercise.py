@@ -31,9 +31,7 @@ KINDS = {
 TRIALS = 30
 """Random inputs on which a function is tried."""
 TYPED_TOLERANCE, COMPUTED_TOLERANCE = 0.006, 1e-5
-"""Relative (below 1: absolute) error allowed in a number that a person types,
-and in one that a function returns, possibly as a float32 tensor.
-"""
+"""Relative (below 1: absolute) error allowed in a person's number, and in a function's float32."""
 TEXT_COLUMNS = 76
 """Width of a question: two fewer than a terminal has, since a file shows it as a comment."""
 _LIST_ITEM = re.compile(r" +(?:-|[a-f]\)) ")
@@ -183,8 +181,8 @@ def _general(got: list[_Outcome], expected: list[_Outcome], wrong: list[int]) ->
         return f"the answer is {_kind(value)}, and {_kind(want)} is expected"
     if isinstance(value, (list, tuple)) and len(value) != len(want):
         return (
-            f"the answer has {len(value)} entries, which is too"
-            f" {'many' if len(value) > len(want) else 'few'}"
+            f"the answer has {len(value)} entries,"
+            f" which is too {'many' if len(value) > len(want) else 'few'}"
         )
     if len(wrong) < len(got):
         return "not yet: right for some inputs and wrong for others; look for a special case"
@@ -239,9 +237,7 @@ def plain(value: Any) -> Any:
 
 
 def same(got: Any, want: Any, tolerance: float) -> bool:
-    """Whether two answers are equal:
-    numbers within a tolerance, lists and tuples entry by entry.
-    """
+    """Whether two answers are equal: numbers within a tolerance, lists entry by entry."""
     got = plain(got)
     if isinstance(want, str) or isinstance(got, str):
         return (
@@ -288,9 +284,7 @@ def _wrap_block(block: str, columns: int) -> str:
 
 
 def choices(rng: Random, *options: str) -> tuple[str]:
-    """Options in random order, one a line, lettered:
-    the input of an exercise of the kind "explain".
-    """
+    """Options in random order, one a line, lettered: for exercises of the kind "explain"."""
     shuffled = rng.sample(options, len(options))
     return ("\n".join(f"  {letter}) {option}" for letter, option in zip("abcdef", shuffled)),)
 

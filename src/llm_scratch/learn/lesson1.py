@@ -84,96 +84,137 @@ def _end_of_text(rng: Random) -> tuple[Any, ...]:
 
 EXERCISES = (
     Exercise(
-        "1.1", "How much is unknown?", "implement", _words_and_vocabulary,
+        "1.1",
+        "How much is unknown?",
+        "implement",
+        _words_and_vocabulary,
         """
 Which share of a text's words is not in the vocabulary? The text is a list of words; the vocabulary
 is a dictionary from word to id. A word that comes twice counts twice.
 """,
-        ("`word in vocab` is True or False.",
-         "Count the words that are not in it, and divide.",
-         "Divide by the number of words in the text. True counts as one in a sum."),
+        (
+            "`word in vocab` is True or False.",
+            "Count the words that are not in it, and divide.",
+            "Divide by the number of words in the text. True counts as one in a sum.",
+        ),
         start="""
 def share_unknown(words, vocab):
     return ...  # your code
 """,
     ),
     Exercise(
-        "1.2", "How many windows?", "implement", _window_sizes,
+        "1.2",
+        "How many windows?",
+        "implement",
+        _window_sizes,
         """
 A text has `n` tokens. Windows of `max_length` tokens are cut from it; the first begins at token 0,
-each further one `stride` tokens later. Every token of a window needs the token after it as a target.
-How many windows are there? Give a formula, without a loop.
+each further one `stride` tokens later. Every token of a window needs the token after it as a
+target. How many windows are there? Give a formula, without a loop.
 """,
-        ("Which is the last position at which a window may begin? Its last target is the last token.",
-         "How many of the numbers 0, stride, 2 * stride ... are at most that position?",
-         "`-(-a // b)` divides and rounds up."),
+        (
+            (
+                "Which is the last position at which a window may begin?"
+                " Its last target is the last token."
+            ),
+            "How many of the numbers 0, stride, 2 * stride ... are at most that position?",
+            "`-(-a // b)` divides and rounds up.",
+        ),
         start="""
 def n_windows(n, max_length, stride):
     return ...  # your code
 """,
     ),
     Exercise(
-        "1.3", "Counting bytes", "compute", _signs,
+        "1.3",
+        "Counting bytes",
+        "compute",
+        _signs,
         """
 How many bytes does the text {0} take in UTF-8?
 (a, é, π, 猫 and 🐈 may come in it. Lesson 1.5 prints the bytes of each.)
 """,
-        ("Not every character takes the same number of bytes.",
-         "Plain English letters take the fewest. Emoji take the most.",
-         "`list(sign.encode('utf-8'))` shows the bytes of one sign. Add them up."),
+        (
+            "Not every character takes the same number of bytes.",
+            "Plain English letters take the fewest. Emoji take the most.",
+            "`list(sign.encode('utf-8'))` shows the bytes of one sign. Add them up.",
+        ),
     ),
     Exercise(
-        "1.4", "The most frequent pair", "implement", _counted_words,
+        "1.4",
+        "The most frequent pair",
+        "implement",
+        _counted_words,
         """
-`words` is a dictionary: each key is a word as a tuple of token ids, its value says how often the word
-comes. Return the pair of neighbors that comes most often. Of equally frequent pairs, return the smallest
-(compared as tuples).
+`words` is a dictionary: each key is a word as a tuple of token ids, its value says how often the
+word comes. Return the pair of neighbors that comes most often. Of equally frequent pairs, return
+the smallest (compared as tuples).
 """,
-        ("First count all pairs, then choose.",
-         "A pair inside a word that comes five times comes five times.",
-         "`min` with a key that is a tuple does both rules at once: fewer is worse, then smaller is better."),
+        (
+            "First count all pairs, then choose.",
+            "A pair inside a word that comes five times comes five times.",
+            (
+                "`min` with a key that is a tuple does both rules at once:"
+                " fewer is worse, then smaller is better."
+            ),
+        ),
         start="""
 def most_frequent_pair(words):
     return ...  # your code
 """,
     ),
     Exercise(
-        "1.5", "Joining a pair", "implement", _word_and_pair,
+        "1.5",
+        "Joining a pair",
+        "implement",
+        _word_and_pair,
         """
-Replace every `pair` of neighbors in `word` (a tuple of ids) by the single id `new`, from left to right.
-A token that has been joined cannot be joined again. Return a tuple.
+Replace every `pair` of neighbors in `word` (a tuple of ids) by the single id `new`, from left to
+right. A token that has been joined cannot be joined again. Return a tuple.
 """,
-        ("Walk through the word with a position that moves by one or by two.",
-         "After a join, move on by two.",
-         "`word[i : i + 2] == pair` is False at the last token, so it is kept by itself."),
+        (
+            "Walk through the word with a position that moves by one or by two.",
+            "After a join, move on by two.",
+            "`word[i : i + 2] == pair` is False at the last token, so it is kept by itself.",
+        ),
         start="""
 def join_pair(word, pair, new):
     return ...  # your code
 """,
     ),
     Exercise(
-        "1.6", "Is a tokenizer fair?", "implement", _ids_and_bytes,
+        "1.6",
+        "Is a tokenizer fair?",
+        "implement",
+        _ids_and_bytes,
         """
-A model reads and pays by the token. How many bytes does a token hold, on average? `token_bytes[i]` are
-the bytes of token i.
+A model reads and pays by the token. How many bytes does a token hold, on average? `token_bytes[i]`
+are the bytes of token i.
 """,
-        ("`len(b'abc')` is the number of bytes.",
-         "Add up the bytes of all tokens in the text, not of all in the vocabulary.",
-         "A mean is a sum divided by a count. What is counted here?"),
+        (
+            "`len(b'abc')` is the number of bytes.",
+            "Add up the bytes of all tokens in the text, not of all in the vocabulary.",
+            "A mean is a sum divided by a count. What is counted here?",
+        ),
         start="""
 def bytes_per_token(ids, token_bytes):
     return ...  # your code
 """,
     ),
     Exercise(
-        "1.7", "Targets, with a bug", "bug", _text_to_cut,
+        "1.7",
+        "Targets, with a bug",
+        "bug",
+        _text_to_cut,
         """
-Each window of inputs has a window of targets: for each input, the token after it. This function trains
-a model that learns nothing but to repeat its input. Find and fix the bug.
+Each window of inputs has a window of targets: for each input, the token after it. This function
+trains a model that learns nothing but to repeat its input. Find and fix the bug.
 """,
-        ("Print one pair of inputs and targets.",
-         "What should the target of an input be: itself, or its successor?",
-         "The targets are a slice of the same length that begins one position later."),
+        (
+            "Print one pair of inputs and targets.",
+            "What should the target of an input be: itself, or its successor?",
+            "The targets are a slice of the same length that begins one position later.",
+        ),
         start="""
 def cut_windows(ids, length, stride):
     pairs = []
@@ -185,34 +226,53 @@ def cut_windows(ids, length, stride):
 """,
     ),
     Exercise(
-        "1.8", "What comes out of an embedding?", "predict", _embedding_sizes,
+        "1.8",
+        "What comes out of an embedding?",
+        "predict",
+        _embedding_sizes,
         """
 A batch of ids has shape ({0}, {1}). It goes through `nn.Embedding({2}, {3})`. What shape comes out?
 """,
-        ("An embedding is a table. What is looked up for each id?",
-         "The first number of `nn.Embedding` says how many rows the table has, the second how long they are.",
-         "Every id is replaced by a row of the table; so one dimension is added."),
+        (
+            "An embedding is a table. What is looked up for each id?",
+            (
+                "The first number of `nn.Embedding` says how many rows the table has,"
+                " the second how long they are."
+            ),
+            "Every id is replaced by a row of the table; so one dimension is added.",
+        ),
     ),
     Exercise(
-        "1.9", "Special tokens in plain text", "explain", _end_of_text,
+        "1.9",
+        "Special tokens in plain text",
+        "explain",
+        _end_of_text,
         """
-`encode` turns the text "<|endoftext|>" into the special token only where it is allowed explicitly. Why?
+`encode` turns the text "<|endoftext|>" into the special token only where it is allowed explicitly.
+Why?
 {0}
 Answer with the letter.
 """,
-        ("Who writes the texts that a model is trained on, or that users send?",
-         "What does the special token tell a model?",
-         "Think of a comment on a web page that spells the token."),
+        (
+            "Who writes the texts that a model is trained on, or that users send?",
+            "What does the special token tell a model?",
+            "Think of a comment on a web page that spells the token.",
+        ),
     ),
     Exercise(
-        "1.10", "A text of one letter", "experiment", _letters,
+        "1.10",
+        "A text of one letter",
+        "experiment",
+        _letters,
         """
 A text is the letter a, {0} times. Byte-pair encoding joins the most frequent pair of neighbors
 everywhere, again and again, until the whole text is a single token. How many merges does it take?
 Write a loop, or use exercises 1.4 and 1.5.
 """,
-        ("Do it by hand for seven letters. After the first merge there are four tokens.",
-         "Each merge joins a pair wherever it stands, from left to right.",
-         "Of equally frequent pairs take any: the number of merges comes out the same."),
+        (
+            "Do it by hand for seven letters. After the first merge there are four tokens.",
+            "Each merge joins a pair wherever it stands, from left to right.",
+            "Of equally frequent pairs take any: the number of merges comes out the same.",
+        ),
     ),
-)  # fmt: skip
+)

@@ -106,25 +106,35 @@ def _weight_and_bit(rng: Random) -> tuple[Any, ...]:
 
 EXERCISES = (
     Exercise(
-        "5.1", "A number from its bits", "compute", _float_bits,
+        "5.1",
+        "A number from its bits",
+        "compute",
+        _float_bits,
         """
 A float32 has the sign bit {0}, the exponent {1} (as a whole number), and the digits {2} followed
 by zeros. Which number is it?
 """,
-        ("Section 5.1 checks a number by this formula: sign, times power of two, times digits.",
-         "The power of two is the exponent minus 127.",
-         "The digits are binary places after a point, and before the point there is a one."),
+        (
+            "Section 5.1 checks a number by this formula: sign, times power of two, times digits.",
+            "The power of two is the exponent minus 127.",
+            "The digits are binary places after a point, and before the point there is a one.",
+        ),
     ),
     Exercise(
-        "5.2", "From bfloat16 to float32", "implement", _half,
+        "5.2",
+        "From bfloat16 to float32",
+        "implement",
+        _half,
         """
 A bfloat16 number is the upper half of a float32. `half` is such a half, as a whole number of 16
 bits. Return the number. `struct.unpack("<f", data)[0]` makes a number of four bytes, the lowest
 first.
 """,
-        ("The upper half of 32 bits. What is in the lower half?",
-         "Shifting to the left by some bits makes room for the lower half.",
-         "`number.to_bytes(4, 'little')` gives four bytes, the lowest first."),
+        (
+            "The upper half of 32 bits. What is in the lower half?",
+            "Shifting to the left by some bits makes room for the lower half.",
+            "`number.to_bytes(4, 'little')` gives four bytes, the lowest first.",
+        ),
         start="""
 import struct
 
@@ -134,15 +144,20 @@ def from_bfloat16(half):
 """,
     ),
     Exercise(
-        "5.3", "Quantization, with a bug", "bug", _weights_row,
+        "5.3",
+        "Quantization, with a bug",
+        "bug",
+        _weights_row,
         """
 Quantize a row of weights: the largest in size becomes 127 or -127, all are rounded to whole
 numbers. Return the whole numbers and the scale. This works for some rows only. Find and fix the
 bug.
 """,
-        ("Try a row whose largest weight in size is negative.",
-         "Which integers come out? Eight bits hold -127 to 127.",
-         "`max` compares numbers, not their sizes. `abs` gives the size."),
+        (
+            "Try a row whose largest weight in size is negative.",
+            "Which integers come out? Eight bits hold -127 to 127.",
+            "`max` compares numbers, not their sizes. `abs` gives the size.",
+        ),
         start="""
 def quantize(row):
     scale = max(row) / 127
@@ -150,39 +165,57 @@ def quantize(row):
 """,
     ),
     Exercise(
-        "5.4", "And back again", "implement", _integers_and_scales,
+        "5.4",
+        "And back again",
+        "implement",
+        _integers_and_scales,
         """
 Turn a quantized matrix back into weights. `integers` is a list of rows, and `scales` has one
 scale for each row.
 """,
-        ("What did quantization divide by?",
-         "A scale belongs to a whole row.",
-         "`zip(integers, scales)` gives each row with its scale."),
+        (
+            "What did quantization divide by?",
+            "A scale belongs to a whole row.",
+            "`zip(integers, scales)` gives each row with its scale.",
+        ),
         start="""
 def dequantize(integers, scales):
     return ...  # your code
 """,
     ),
     Exercise(
-        "5.5", "How much memory is saved?", "compute", _matrix_size,
+        "5.5",
+        "How much memory is saved?",
+        "compute",
+        _matrix_size,
         """
 A matrix of {0} rows and {1} columns is stored with 8 bits a weight, and a float32 scale for each
 row. How many bytes does it take?
 """,
-        ("A byte has eight bits.",
-         "Add the scales. How many are there, and how many bytes has a float32?",
-         "Section 5.1 says how many bytes a float32 takes."),
+        (
+            "A byte has eight bits.",
+            "Add the scales. How many are there, and how many bytes has a float32?",
+            "Section 5.1 says how many bytes a float32 takes.",
+        ),
     ),
     Exercise(
-        "5.6", "Would it run something?", "implement", _pickle,
+        "5.6",
+        "Would it run something?",
+        "implement",
+        _pickle,
         """
 How many calls does a pickle make when it is read? Count the `REDUCE` instructions without reading
 it. `pickletools.genops(pickled)` gives (instruction, value, place) for each instruction; an
 instruction has a `name`.
 """,
-        ("Print the name of every instruction of the pickle below the verdict.",
-         "The letters of the name may also be in a text that was pickled. Compare instructions only.",
-         "True counts as one in a sum."),
+        (
+            "Print the name of every instruction of the pickle below the verdict.",
+            (
+                "The letters of the name may also be in a text that was pickled."
+                " Compare instructions only."
+            ),
+            "True counts as one in a sum.",
+        ),
         start="""
 import pickletools
 
@@ -192,15 +225,20 @@ def n_calls(pickled):
 """,
     ),
     Exercise(
-        "5.7", "A reader of safetensors", "implement", _safetensors,
+        "5.7",
+        "A reader of safetensors",
+        "implement",
+        _safetensors,
         """
 Read one tensor from the bytes of a safetensors file, and return its numbers as a list. All of
 ours are F32. Section 5.3 has the format; `struct.unpack("<3f", data)` makes three numbers of
 twelve bytes, the lowest byte of each first.
 """,
-        ("The first eight bytes are the length of the header, the lowest byte first.",
-         "Offsets in the header are counted from where the header ends.",
-         "`json.loads` reads the header. `f'<{n}f'` is the format for n numbers."),
+        (
+            "The first eight bytes are the length of the header, the lowest byte first.",
+            "Offsets in the header are counted from where the header ends.",
+            "`json.loads` reads the header. `f'<{n}f'` is the format for n numbers.",
+        ),
         start="""
 import json
 import struct
@@ -211,49 +249,69 @@ def read_tensor(data, name):
 """,
     ),
     Exercise(
-        "5.8", "The shape of a Conv1D", "predict", _layer_of_gpt2,
+        "5.8",
+        "The shape of a Conv1D",
+        "predict",
+        _layer_of_gpt2,
         """
 A GPT-2 of width {0} is stored under Hugging Face's names, whose layers compute `x @ w`. What is
 the shape of the weight `{1}`, which is {2}?
 """,
-        ("`x` ends with the width. A product needs equal inner sizes.",
-         "PyTorch's `Linear` computes `x @ w.T`. This layer does not turn its matrix over.",
-         "How wide is the result: how many vectors, or how much wider a vector?"),
+        (
+            "`x` ends with the width. A product needs equal inner sizes.",
+            "PyTorch's `Linear` computes `x @ w.T`. This layer does not turn its matrix over.",
+            "How wide is the result: how many vectors, or how much wider a vector?",
+        ),
     ),
     Exercise(
-        "5.9", "Cut in three and turned over", "implement", _fused,
+        "5.9",
+        "Cut in three and turned over",
+        "implement",
+        _fused,
         """
 `fused` is the c_attn matrix of a GPT-2: `width` rows, and in each row the columns of query, key
 and value, side by side. Return three matrices, for query, key and value, as PyTorch's `Linear`
 keeps them: [out, in].
 """,
-        ("Cut each row into three equal parts first.",
-         "The first part of every row, together, is the matrix of query, not turned over yet.",
-         "`zip(*matrix)` exchanges rows and columns."),
+        (
+            "Cut each row into three equal parts first.",
+            "The first part of every row, together, is the matrix of query, not turned over yet.",
+            "`zip(*matrix)` exchanges rows and columns.",
+        ),
         start="""
 def split_qkv(fused, width):
     return ...  # your code
 """,
     ),
     Exercise(
-        "5.10", "Was it loaded rightly?", "explain", _square_matrix,
+        "5.10",
+        "Was it loaded rightly?",
+        "explain",
+        _square_matrix,
         """
 Somebody has loaded a GPT-2, and one square matrix is turned over. Which check notices?
 {0}
 Answer with the letter.
 """,
-        ("A square matrix that is turned over: which of its properties change?",
-         "It still multiplies, so there is no error. What comes out?",
-         "Section 4.9 turns a matrix over on purpose. What does it look at?"),
+        (
+            "A square matrix that is turned over: which of its properties change?",
+            "It still multiplies, so there is no error. What comes out?",
+            "Section 4.9 turns a matrix over on purpose. What does it look at?",
+        ),
     ),
     Exercise(
-        "5.11", "One bit of a weight", "experiment", _weight_and_bit,
+        "5.11",
+        "One bit of a weight",
+        "experiment",
+        _weight_and_bit,
         """
 A weight is {0}, as a float32. Turn over its bit {1}, counted from 0, the lowest. What is it then?
 Use `struct` as section 5.5 does. Two digits after the point are enough.
 """,
-        ("`struct.pack` makes four bytes, `int.from_bytes` a whole number of them.",
-         "The operator `^` turns bits over: `number ^ 1 << bit`.",
-         "Bit 31 is the sign, 23 to 30 are the exponent, the lower ones are digits."),
+        (
+            "`struct.pack` makes four bytes, `int.from_bytes` a whole number of them.",
+            "The operator `^` turns bits over: `number ^ 1 << bit`.",
+            "Bit 31 is the sign, 23 to 30 are the exponent, the lower ones are digits.",
+        ),
     ),
-)  # fmt: skip
+)

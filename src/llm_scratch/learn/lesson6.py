@@ -82,40 +82,55 @@ def _interrupted(rng: Random) -> tuple[Any, ...]:
 
 EXERCISES = (
     Exercise(
-        "6.1", "Bits per byte", "compute", _loss_and_bytes,
+        "6.1",
+        "Bits per byte",
+        "compute",
+        _loss_and_bytes,
         """
-A model has a loss of {0} nats a token. A token is {1} bytes long, on average. How many bits per byte is
-that? Two digits are enough.
+A model has a loss of {0} nats a token. A token is {1} bytes long, on average. How many bits per
+byte is that? Two digits are enough.
 """,
-        ("Two conversions: from nats to bits, and from a token to a byte.",
-         "A nat is more than a bit: one divided by the natural logarithm of two.",
-         "The surprise of a token is shared by all its bytes."),
+        (
+            "Two conversions: from nats to bits, and from a token to a byte.",
+            "A nat is more than a bit: one divided by the natural logarithm of two.",
+            "The surprise of a token is shared by all its bytes.",
+        ),
     ),
     Exercise(
-        "6.2", "Warm-up, plateau, fall", "implement", _schedule,
+        "6.2",
+        "Warm-up, plateau, fall",
+        "implement",
+        _schedule,
         """
 Another schedule than the quickstart's. In the first `warmup` steps the rate rises evenly; step 0
 already moves, and step `warmup - 1` has the full rate `peak`. Then it stays at `peak`. Over the
 last `fall` steps it goes down in a straight line: step `total - fall` still has `peak`, and step
 `total` would have 0.
 """,
-        ("Three cases. Which are the two steps at which one ends and another begins?",
-         "In the warm-up, step 0 has one part of `warmup`, step 1 two parts, and so on.",
-         "In the fall: how many steps are left until `total`? The rate is that share of `peak`."),
+        (
+            "Three cases. Which are the two steps at which one ends and another begins?",
+            "In the warm-up, step 0 has one part of `warmup`, step 1 two parts, and so on.",
+            "In the fall: how many steps are left until `total`? The rate is that share of `peak`.",
+        ),
         start="""
 def plateau_rate(step, total, peak, warmup, fall):
     return ...  # your code
 """,
     ),
     Exercise(
-        "6.3", "Clipping, with a bug", "bug", _gradients,
+        "6.3",
+        "Clipping, with a bug",
+        "bug",
+        _gradients,
         """
-A gradient that is longer than `largest` should be shortened to that length. Others should stay as they
-are. This function does something else. Find and fix the bug.
+A gradient that is longer than `largest` should be shortened to that length. Others should stay as
+they are. This function does something else. Find and fix the bug.
 """,
-        ("Try a very short gradient.",
-         "A gradient that is short enough must not be made longer.",
-         "The factor is never more than one."),
+        (
+            "Try a very short gradient.",
+            "A gradient that is short enough must not be made longer.",
+            "The factor is never more than one.",
+        ),
         start="""
 def clip(gradient, largest):
     length = sum(g * g for g in gradient) ** 0.5
@@ -123,73 +138,106 @@ def clip(gradient, largest):
 """,
     ),
     Exercise(
-        "6.4", "One document a row", "explain", _documents,
+        "6.4",
+        "One document a row",
+        "explain",
+        _documents,
         """
 Why does the quickstart put one document in each row of a batch?
 {0}
 Answer with the letter.
 """,
-        ("What does a plain window begin with, most of the time?",
-         "Rows of one document have different lengths, and some places stay empty. What is that paid for?",
-         "In 6.3, look at what is counted about plain windows."),
+        (
+            "What does a plain window begin with, most of the time?",
+            (
+                "Rows of one document have different lengths, and some places stay empty."
+                " What is that paid for?"
+            ),
+            "In 6.3, look at what is counted about plain windows.",
+        ),
     ),
     Exercise(
-        "6.5", "Where an epoch begins", "implement", _epochs,
+        "6.5",
+        "Where an epoch begins",
+        "implement",
+        _epochs,
         """
 A run reads `batch_size` stories in each step, and `n_stories` in each epoch. A batch may hold the
 last stories of one epoch and the first ones of the next. In which step is the first story of an
 epoch read? Steps and epochs are counted from 0. Give a formula, without a loop.
 """,
-        ("How many stories were read before that one?",
-         "Stories 0 to batch_size - 1 are read in step 0. In which step is story number n read?",
-         "`//` divides and rounds down."),
+        (
+            "How many stories were read before that one?",
+            "Stories 0 to batch_size - 1 are read in step 0. In which step is story number n read?",
+            "`//` divides and rounds down.",
+        ),
         start="""
 def first_step_of(epoch, n_stories, batch_size):
     return ...  # your code
 """,
     ),
     Exercise(
-        "6.6", "AdamW's first step", "predict", _first_gradients,
+        "6.6",
+        "AdamW's first step",
+        "predict",
+        _first_gradients,
         """
 Three parameters have the gradients {1}. By how much does each change in the very first step of
 AdamW, with a learning rate of {0} and no weight decay? Answer with a list of three numbers.
 """,
-        ("Section 6.7 takes the warm-up away, and looks at such a step.",
-         "In the first step, the average gradient and its typical size come from one batch.",
-         "What is a number divided by its own size? And downhill means against the gradient."),
+        (
+            "Section 6.7 takes the warm-up away, and looks at such a step.",
+            "In the first step, the average gradient and its typical size come from one batch.",
+            "What is a number divided by its own size? And downhill means against the gradient.",
+        ),
     ),
     Exercise(
-        "6.7", "Around the goal", "experiment", _start_and_rate,
+        "6.7",
+        "Around the goal",
+        "experiment",
+        _start_and_rate,
         """
 Muon and AdamW move about as far as the rate says, however flat the ground is. Try it in one
 dimension: w begins at {0}, and in each step it moves by {1} toward 0. After a hundred steps, how
 far from 0 is it at most? Two digits after the point are enough.
 """,
-        ("A loop of a hundred steps: if w is above 0, subtract, else add. Print the last ten.",
-         "It does not come to rest. Between which two positions does it move?",
-         "Take the larger of the two distances."),
+        (
+            "A loop of a hundred steps: if w is above 0, subtract, else add. Print the last ten.",
+            "It does not come to rest. Between which two positions does it move?",
+            "Take the larger of the two distances.",
+        ),
     ),
     Exercise(
-        "6.8", "How much has it learned?", "compute", _three_losses,
+        "6.8",
+        "How much has it learned?",
+        "compute",
+        _three_losses,
         """
 On validation stories, the untrained model has {0} bits per byte, the trained one {1}, and the
 entropy floor is {2}. How many percent of what can be learned has it learned?
 """,
-        ("An untrained model has learned nothing, one at the floor everything.",
-         "How long is the whole way, from the untrained model to the floor?",
-         "How much of that way is done? Divide, and multiply for percent."),
+        (
+            "An untrained model has learned nothing, one at the floor everything.",
+            "How long is the whole way, from the untrained model to the floor?",
+            "How much of that way is done? Divide, and multiply for percent.",
+        ),
     ),
     Exercise(
-        "6.9", "A guard", "implement", _losses_with_spikes,
+        "6.9",
+        "A guard",
+        "implement",
+        _losses_with_spikes,
         """
 Decide for each loss whether its step is taken: a list of True and False. A loss that is not a
 number (`math.nan`) is never accepted. As long as fewer than `memory` losses have been accepted,
 all others are. From then on, a loss is accepted unless it is above the mean of the last `memory`
 accepted losses by more than `sigmas` times their standard deviation (`statistics.pstdev`).
 """,
-        ("Keep two lists: the decisions, and the losses that were accepted.",
-         "Comparisons with nan are always False. `math.isnan` finds it.",
-         "What would a spike do to mean and deviation, if it were remembered?"),
+        (
+            "Keep two lists: the decisions, and the losses that were accepted.",
+            "Comparisons with nan are always False. `math.isnan` finds it.",
+            "What would a spike do to mean and deviation, if it were remembered?",
+        ),
         start="""
 import math
 import statistics
@@ -200,15 +248,20 @@ def decisions(losses, memory, sigmas):
 """,
     ),
     Exercise(
-        "6.10", "A run that resumes, with a bug", "bug", _interrupted,
+        "6.10",
+        "A run that resumes, with a bug",
+        "bug",
+        _interrupted,
         """
 This loop trains one weight with momentum. Before step `stop` the program ends, and starts again
 from its checkpoint. The result should be the same, to the last digit, as without the
 interruption. Find and fix the bug.
 """,
-        ("Compare with a loop without the interruption: from which step on do they differ?",
-         "A checkpoint holds everything that the next step depends on.",
-         "What is 0 after the interruption, and was not before?"),
+        (
+            "Compare with a loop without the interruption: from which step on do they differ?",
+            "A checkpoint holds everything that the next step depends on.",
+            "What is 0 after the interruption, and was not before?",
+        ),
         start="""
 def interrupted(gradients, stop, rate, keep):
     weight = velocity = 0.0
@@ -221,4 +274,4 @@ def interrupted(gradients, stop, rate, keep):
     return weight
 """,
     ),
-)  # fmt: skip
+)

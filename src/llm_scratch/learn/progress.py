@@ -119,16 +119,14 @@ class Progress:
         namespace: dict[str, Any] = {"__name__": path.stem}
         try:
             exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), namespace)
-        except (
-            Exception,
-            SystemExit,
-        ) as e:  # `exit()` in a learner's file must not end the grading
+        except (Exception, SystemExit) as e:
+            # `exit()` in a learner's file must not end the grading
             return Verdict(False, f"{path}, line {_line(e)}: {describe_error(e, named=True)}")
         if exercise.function not in namespace:
             return Verdict(
                 False,
-                f"{path}: it has no function `{exercise.function}`; keep the name of the one it"
-                " began with",
+                f"{path}: it has no function `{exercise.function}`;"
+                " keep the name of the one it began with",
             )
         return grade(exercise, namespace[exercise.function], self.question_seed(exercise))
 

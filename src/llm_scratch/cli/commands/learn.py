@@ -1,5 +1,4 @@
-"""`learn list`, `next`, `check`, `hint`, `solution` and `grade`:
-the exercises of the course in a terminal.
+"""`learn list`, `next`, `check`, `hint`, `solution`, `grade`: the course's exercises.
 
 Tests: tests/cli/test_learn.py.
 """
@@ -127,8 +126,8 @@ class NextExercise(_OneExercise, Command):
         progress.save()  # keeps the seed, so that the answer is checked with the same numbers
         if not self.quiet:
             print(
-                f"\ncheck:  {self.command('check', exercise.id, *answer)}\nhint:  "
-                f" {self.command('hint', exercise.id)}"
+                f"\ncheck:  {self.command('check', exercise.id, *answer)}\nhint:"
+                f"   {self.command('hint', exercise.id)}"
             )
 
 
@@ -162,8 +161,8 @@ class CheckAnswer(_OneExercise, ReportCommand):
                 else "ANSWER is missing"
             )
             raise UserError(
-                f"exercise {exercise.id}: {problem}; write"
-                f" {shell_command('learn', 'check', exercise.id, 'ANSWER')}"
+                f"exercise {exercise.id}: {problem};"
+                f" write {shell_command('learn', 'check', exercise.id, 'ANSWER')}"
             )
         if self.watch:
             self._watch(progress, exercise)
@@ -178,9 +177,8 @@ class CheckAnswer(_OneExercise, ReportCommand):
     def _watch(self, progress: Progress, exercise: Exercise) -> None:
         path, seen = progress.begin(exercise), 0
         while True:
-            changed = (
-                path.stat().st_mtime_ns if path.is_file() else seen
-            )  # an editor may save by renaming
+            # an editor may save by renaming
+            changed = path.stat().st_mtime_ns if path.is_file() else seen
             if changed != seen:
                 seen, verdict = changed, progress.grade_file(exercise)
                 self._report(progress, exercise, verdict)
@@ -288,7 +286,7 @@ class GradeClass(ReportCommand):
             print(f"{root}: no folder of answers in it")
             return
         lessons = sorted({name.split(".")[0] for name in EXERCISES})
-        grid = table("learner", *(f"lesson {lesson}" for lesson in lessons), "solved")
+        grid = table("learner", *(f"L{lesson}" for lesson in lessons), "solved")
         for name, solved in learners.items():
             counts = [str(sum(e.startswith(f"{lesson}.") for e in solved)) for lesson in lessons]
             grid.add_row(sanitize(name), *counts, f"{len(solved)} of {len(EXERCISES)}")
@@ -296,9 +294,7 @@ class GradeClass(ReportCommand):
 
 
 def _solved_or_none(folder: Path) -> list[str]:
-    """The exercises that a learner's folder solves;
-    none, with a note, if its progress is damaged.
-    """
+    """The exercises that a learner's folder solves; none, with a note, if it is damaged."""
     try:
         return solved_exercises(folder)
     except UserError as e:
