@@ -75,9 +75,8 @@ def execute(notebook: Any) -> None:
     os.environ.pop("MPLBACKEND", None)  # the kernel's own choice puts pictures into the notebook
     os.environ[SEED_VARIABLE] = "0"
     with tempfile.TemporaryDirectory() as folder:
-        quiet = (
-            {} if sys.platform == "win32" else {"transport": "ipc", "ip": f"{folder}/kernel"}
-        )  # over TCP others could listen in
+        # over TCP others could listen in
+        quiet = {} if sys.platform == "win32" else {"transport": "ipc", "ip": f"{folder}/kernel"}
         config = Config({"KernelManager": quiet})
         client = NotebookClient(
             notebook,
@@ -87,9 +86,8 @@ def execute(notebook: Any) -> None:
             config=config,
         )
         client.execute(cwd=folder)
-    notebook.metadata["language_info"] = {
-        "name": "python"
-    }  # the kernel adds its version, which differs between machines
+    # the kernel adds its version, which differs between machines
+    notebook.metadata["language_info"] = {"name": "python"}
 
 
 def main(names: list[str]) -> None:

@@ -100,12 +100,12 @@ try:
     text, is_verdict = read("verdict")[0], True
 except UserError as e:
     text, is_verdict = "\n\n".join(read("python-docs"))[:20_000], False
-    print(f"Going on with another text, without the checks that need The Verdict: {e}")
+    print(f"Continuing with another text, without the checks that need The Verdict: {e}")
 try:
     gpt2 = TOKENIZERS["gpt2"]([], None)
 except UserError as e:
     gpt2 = None
-    print(f"Going on with a vocabulary of our own, without the checks that need GPT-2's: {e}")
+    print(f"Continuing with a vocabulary of our own, without the checks that need GPT-2's: {e}")
 print(f"{len(text):,} characters: {text[:57]}...")
 
 # %% [markdown]
@@ -159,22 +159,19 @@ if gpt2 is not None:
 # after `every` comes `effort`, after `every effort` comes `moves`.
 
 # %%
-inputs = torch.tensor(
-    [[16833, 3626, 6100], [40, 1107, 588]]
-)  # "every effort moves", "I really like"
-targets = torch.tensor(
-    [[3626, 6100, 345], [1107, 588, 11311]]
-)  # " effort moves you", " really like chocolate"
+# "every effort moves", "I really like"
+inputs = torch.tensor([[16833, 3626, 6100], [40, 1107, 588]])
+# " effort moves you", " really like chocolate"
+targets = torch.tensor([[3626, 6100, 345], [1107, 588, 11311]])
 with torch.no_grad():
     logits = model(inputs)  # [B, T, V]
 probas = logits.softmax(dim=-1)  # [B, T, V], each row sums to 1
 print("probabilities:", tuple(probas.shape))
 guesses = probas.argmax(dim=-1)  # [B, T]
 if gpt2 is not None:
-    print(
-        f"wanted: {gpt2.decode(targets[0].tolist())!r}   its best guesses: {gpt2.decode(guesses[0].tolist())!r}"
-    )
-    assert gpt2.decode(guesses[0].tolist()) == " Armed heNetflix"
+    wanted, guessed = gpt2.decode(targets[0].tolist()), gpt2.decode(guesses[0].tolist())
+    print(f"wanted: {wanted!r}   its best guesses: {guessed!r}")
+    assert guessed == " Armed heNetflix"
 
 # %% tags=["check"]
 assert guesses.tolist() == [[16657, 339, 42826], [49906, 29669, 41751]]
@@ -218,8 +215,8 @@ torch.testing.assert_close(loss, next_token_loss(logits, targets))
 # Is 10.79 bad? A model that has no idea and spreads evenly over 50257 tokens scores $\ln 50257 =
 # 10.82$. So: as bad as having no idea.
 #
-# $e^{\mathrm{loss}}$ turns the number back into a count, called **perplexity**: the model is as unsure as if it had to choose among that
-# many tokens, all alike.
+# $e^{\mathrm{loss}}$ turns the number back into a count, called **perplexity**: the model is as
+# unsure as if it had to choose among that many tokens, all alike.
 
 # %%
 perplexity = loss.exp()
@@ -271,7 +268,8 @@ if gpt2 is not None:
         sum(ids.numel() for ids, _ in loader) for loader in (train_loader, val_loader)
     )
     print(
-        f"training: {len(train_loader)} batches, {train_tokens} tokens; validation: {len(val_loader)} batches, {val_tokens} tokens"
+        f"training: {len(train_loader)} batches, {train_tokens} tokens;"
+        f" validation: {len(val_loader)} batches, {val_tokens} tokens"
     )
     if is_verdict:
         assert (len(text), len(gpt2.encode(text))) == (20479, 5145)
@@ -299,7 +297,8 @@ if gpt2 is not None:
         != ids
     ]
     print(
-        f"cut at 50, 51, ... 99 %: {len(torn)} of {len(halves)} cuts tear a token, for example {torn[0][-12:]!r}"
+        f"cut at 50, 51, ... 99 %: {len(torn)} of {len(halves)} cuts tear a token,"
+        f" for example {torn[0][-12:]!r}"
     )
     assert torn
     if is_verdict:
@@ -325,7 +324,8 @@ if FULL and gpt2 is not None:
         )
 else:
     print(
-        "left out: the first losses of the 124M shape, 10.992 and 10.983; set LLM_SCRATCH_FULL=1 to check them"
+        "left out: the first losses of the 124M shape, 10.992 and 10.983;"
+        " set LLM_SCRATCH_FULL=1 to check them"
     )
 del model
 
@@ -371,9 +371,8 @@ for _ in range(2):
     twins.append(GPTModel({**tiny, "vocab_size": letters.n_vocab}))
 optimizers = [torch.optim.AdamW(twin.parameters(), lr=1e-3, weight_decay=0.1) for twin in twins]
 train(twins[0], tiny_batches, optimizers[0], num_epochs=2)
-with contextlib.redirect_stdout(
-    io.StringIO()
-):  # what two such models have to say is not worth printing
+# what two such models have to say is not worth printing
+with contextlib.redirect_stdout(io.StringIO()):
     simple.train_model_simple(
         twins[1], tiny_batches, tiny_batches, optimizers[1], "cpu", 2, 100, 1, "I had", letters
     )
@@ -409,18 +408,26 @@ torch.manual_seed(123)
 model = GPTModel(config).to(device)
 optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.1)
 prompt = "Every effort moves you" if is_verdict else text[:20]
-print(
-    f"{sum(p.numel() for p in model.parameters()):,} numbers, {len(train_loader)} batches of {rows} x {T} tokens an epoch"
-)
+n_numbers = sum(p.numel() for p in model.parameters())
+print(f"{n_numbers:,} numbers, {len(train_loader)} batches of {rows} x {T} tokens an epoch")
 first = simple.train_model_simple(
-    model, train_loader, val_loader, optimizer, device, first_epochs, eval_freq, 5, prompt, tokenizer
-)  # fmt: skip
+    model,
+    train_loader,
+    val_loader,
+    optimizer,
+    device,
+    first_epochs,
+    eval_freq,
+    5,
+    prompt,
+    tokenizer,
+)
 halfway = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 # %%
 second = simple.train_model_simple(
     model, train_loader, val_loader, optimizer, device, more_epochs, eval_freq, 5, prompt, tokenizer
-)  # fmt: skip
+)
 
 # %% [markdown]
 # From gibberish over the commonest words to whole sentences of the story,
@@ -434,7 +441,8 @@ epochs_seen = [seen / epoch_tokens for seen in tokens_seen]
 best = min(range(len(val_losses)), key=val_losses.__getitem__)
 print(f"training loss   {train_losses[0]:.2f} -> {train_losses[-1]:.2f}")
 print(
-    f"validation loss {val_losses[0]:.2f} -> {val_losses[best]:.2f} after {epochs_seen[best]:.1f} epochs -> {val_losses[-1]:.2f}"
+    f"validation loss {val_losses[0]:.2f} -> {val_losses[best]:.2f}"
+    f" after {epochs_seen[best]:.1f} epochs -> {val_losses[-1]:.2f}"
 )
 assert epochs_seen[len(first[0])] == first_epochs + 1 / len(train_loader), (
     "the second call begins where the first ended"
@@ -443,9 +451,8 @@ assert train_losses[-1] < 0.7 * train_losses[best]
 assert val_losses[-1] > val_losses[best]
 if FULL and is_verdict and gpt2 is not None:
     assert train_losses[-1] < 1.5
-    assert (
-        6.4 < val_losses[best] < 7.0
-    )  # 6.62 in the first notebook; chance differs from device to device
+    # 6.62 in the first notebook; chance differs from device to device
+    assert 6.4 < val_losses[best] < 7.0
 
 with tempfile.TemporaryDirectory() as folder:
     figure = simple.plot_losses(
@@ -628,8 +635,8 @@ plt.show()
 # **Top-k**: keep the k best, forbid the rest (score minus infinity, so that
 # softmax gives exactly 0), and draw among those.
 #
-# ![Sampling cuts a distribution: top-k keeps the k likeliest tokens, top-p as many as together reach
-# p](drawings/sampling.svg)
+# ![Sampling cuts a distribution: top-k keeps the k likeliest tokens, top-p as many as together
+# reach p](drawings/sampling.svg)
 
 # %%
 top_logits, top_places = toy_logits.topk(3)
@@ -797,8 +804,8 @@ assert counted.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7], [4, 5, 6, 7, 7, 7, 7, 7]]
 # and values stay what they were. A **key/value cache** keeps them, and each step runs *one* new
 # token. Same text, less work; let us count the tokens that pass through the model.
 #
-# ![The key/value cache grows by one column a step: earlier keys and values are kept, only the new token is
-# computed](drawings/kv-cache.svg)
+# ![The key/value cache grows by one column a step: earlier keys and values are kept, only the new
+# token is computed](drawings/kv-cache.svg)
 
 # %%
 passed = [0]
@@ -814,9 +821,8 @@ for name, write in (("without a cache", generate), ("with a cache", decode.gener
 hook.remove()
 for (n_new, _, slow, n_slow), (_, _, fast, n_fast) in zip(*work.values()):
     assert torch.equal(slow, fast)
-    print(
-        f"{n_new:3d} new tokens: {n_slow:5d} through the model, with a cache {n_fast:3d}; the same text"
-    )
+    counts = f"{n_slow:5d} through the model, with a cache {n_fast:3d}"
+    print(f"{n_new:3d} new tokens: {counts}; the same text")
 
 # %% tags=["check"]
 assert work["with a cache"][-1][3] == idx.shape[1] + 80 - 1
@@ -1062,12 +1068,10 @@ def apart_after_a_step(model, ids):
 copied = GPTModel({**pretrained.cfg, "tie_embeddings": False})
 copied.out_head.weight = assign(copied.out_head.weight, copied.tok_emb.weight.detach())
 ids = torch.randint(97, (2, 12))
-print(
-    f"numbers: copied {sum(p.numel() for p in copied.parameters()):,}, tied {sum(p.numel() for p in pretrained.parameters()):,}"
-)
-print(
-    f"apart after one step: copied {apart_after_a_step(copied, ids):.4f}, tied {apart_after_a_step(pretrained, ids):.4f}"
-)
+n_copied, n_tied = (sum(p.numel() for p in each.parameters()) for each in (copied, pretrained))
+print(f"numbers: copied {n_copied:,}, tied {n_tied:,}")
+apart, together = apart_after_a_step(copied, ids), apart_after_a_step(pretrained, ids)
+print(f"apart after one step: copied {apart:.4f}, tied {together:.4f}")
 assert apart_after_a_step(copied, ids) > 0
 assert apart_after_a_step(pretrained, ids) == 0
 

@@ -95,9 +95,8 @@ def complaint(function, *args):
 
 # %%
 torch.manual_seed(123)
-tokenizer = TOKENIZERS["bpe"](
-    ["the cat sat on the mat. " * 9], 260
-)  # 256 bytes, three merges, the end of a text
+# 256 bytes, three merges, the end of a text
+tokenizer = TOKENIZERS["bpe"](["the cat sat on the mat. " * 9], 260)
 config = {
     "vocab_size": 260,
     "context_length": 8,
@@ -143,8 +142,8 @@ assert number == (-1) ** int(sign) * 2.0 ** (int(exponent, 2) - 127) * (1 + int(
 # spaced levels. A level is a small integer, and the row keeps one number beside them, the *scale*:
 # the distance between two levels.
 #
-# ![Quantization: each weight is rounded to the nearest of a few equally spaced levels and stored as a small
-# integer](drawings/quantization.svg)
+# ![Quantization: each weight is rounded to the nearest of a few equally spaced levels and stored as
+# a small integer](drawings/quantization.svg)
 
 # %%
 weight = weights["trf_blocks.0.att.W_query.weight"]  # [12, 12]
@@ -274,9 +273,8 @@ print("pos_emb.weight", header["pos_emb.weight"])
 # %%
 said = header["pos_emb.weight"]
 start, end = said["data_offsets"]
-table = np.frombuffer(data[8 + n + start : 8 + n + end], "<f4").reshape(
-    said["shape"]
-)  # F32: four bytes, lowest first
+# F32: four bytes, lowest first
+table = np.frombuffer(data[8 + n + start : 8 + n + end], "<f4").reshape(said["shape"])
 assert np.array_equal(table, weights["pos_emb.weight"].numpy())
 files = TensorFiles([path])
 assert all(torch.equal(files.read(name), tensor) for name, tensor in weights.items())
@@ -410,8 +408,8 @@ print("written as OpenAI does, read back: the same logits, to the last bit")
 
 # %% [markdown]
 # ## 5.5 One bit too many
-# ![A checkpoint is a folder: weights, optimizer, state, settings, tokenizer, and a manifest with the hash of
-# each](drawings/checkpoint-files.svg)
+# ![A checkpoint is a folder: weights, optimizer, state, settings, tokenizer, and a manifest with
+# the hash of each](drawings/checkpoint-files.svg)
 #
 # A disk fails, a download is cut, a byte falls over. If one bit of a weight changes, no name and no
 # shape does. The model is then a little or very much worse, and nobody knows why. So one keeps a
@@ -477,7 +475,8 @@ for place in [draw.randrange(len(whole)) for _ in range(200)]:
         noticed["safetensors"] += 1
 target.write_bytes(whole)
 print(
-    f"noticed, of 200: the header's checks {noticed['safetensors']}, the manifest {noticed['manifest']}"
+    f"noticed, of 200: the header's checks {noticed['safetensors']},"
+    f" the manifest {noticed['manifest']}"
 )
 
 # %% tags=["check"]

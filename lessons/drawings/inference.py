@@ -8,7 +8,10 @@ from drawings.svg import Drawing
 def sampling() -> Drawing:
     """A distribution, cut by top-k and by top-p."""
     d = Drawing(
-        "Sampling cuts a distribution: top-k keeps the k likeliest tokens, top-p as many as together reach p",
+        (
+            "Sampling cuts a distribution: top-k keeps the k likeliest tokens,"
+            " top-p as many as together reach p"
+        ),
         292,
     )
     tokens = ("forward", "toward", "closer", "on", "inches", "pizza")
@@ -33,7 +36,8 @@ def sampling() -> Drawing:
             else:
                 d.line((x + 70, y + 11), (x + 86, y + 11), dashed=True)
     d.caption(
-        "What is cut gets probability 0; the rest is divided by its sum, so that it adds up to 1 again."
+        "What is cut gets probability 0; the rest is divided by its sum,"
+        " so that it adds up to 1 again."
     )
     return d
 
@@ -41,7 +45,10 @@ def sampling() -> Drawing:
 def kv_cache() -> Drawing:
     """Keys and values of earlier tokens are kept; each step computes one column."""
     d = Drawing(
-        "The key/value cache grows by one column a step: earlier keys and values are kept, only the new token is computed",
+        (
+            "The key/value cache grows by one column a step:"
+            " earlier keys and values are kept, only the new token is computed"
+        ),
         284,
     )
     steps = (("prompt", 3, 3), ("step 1", 1, 4), ("step 2", 1, 5), ("step 3", 1, 6))

@@ -10,7 +10,10 @@ from drawings.svg import Drawing
 def tensor_shapes() -> Drawing:
     """Numbers, lists, tables and stacks of tables."""
     d = Drawing(
-        "Four tensors: a number, a list of 4, a table of 3 rows and 4 columns, and a stack of 2 such tables",
+        (
+            "Four tensors: a number, a list of 4, a table of 3 rows and 4 columns,"
+            " and a stack of 2 such tables"
+        ),
         214,
     )
     top, cell = 66, 26
@@ -39,7 +42,10 @@ def tensor_shapes() -> Drawing:
 def matrix_product() -> Drawing:
     """One entry of a matrix product."""
     d = Drawing(
-        "One entry of a matrix product: a row of the first matrix times a column of the second, added up",
+        (
+            "One entry of a matrix product:"
+            " a row of the first matrix times a column of the second, added up"
+        ),
         236,
     )
     first, second = [["1", "2", "3"], ["4", "5", "6"]], [["1", "0"], ["0", "1"], ["1", "1"]]
@@ -64,7 +70,10 @@ def matrix_product() -> Drawing:
 def training_loop() -> Drawing:
     """Batch, model, loss, gradient, step, and around again."""
     d = Drawing(
-        "The training loop: batch, model, logits, loss; then gradients flow back, and the optimizer turns the parameters",
+        (
+            "The training loop: batch, model, logits, loss;"
+            " then gradients flow back, and the optimizer turns the parameters"
+        ),
         258,
     )
     for x, label, color in (
@@ -86,7 +95,8 @@ def training_loop() -> Drawing:
     d.arrow((270, 160), (270, 114), color="green")
     d.text(282, 138, "all parameters, turned a little", 13, color="green-text")
     d.caption(
-        "One round is a step. A real run makes hundreds to millions of them, each with another batch."
+        "One round is a step. A real run makes hundreds to millions of them,"
+        " each with another batch."
     )
     return d
 
@@ -94,7 +104,10 @@ def training_loop() -> Drawing:
 def backward() -> Drawing:
     """The chain rule on a graph of three operations."""
     d = Drawing(
-        "The computation x times x plus e to the x as a graph: values flow right, slopes flow back and are added at x",
+        (
+            "The computation x times x plus e to the x as a graph:"
+            " values flow right, slopes flow back and are added at x"
+        ),
         300,
     )
     d.circle(92, 138, 36, "x = 3", "blue", 16)
@@ -164,7 +177,10 @@ def _paths() -> dict[str, list[tuple[float, float]]]:
 def optimizers() -> Drawing:
     """A valley with the ways that two optimizers take through it."""
     d = Drawing(
-        "A long valley seen from above: SGD bounces between its walls, Muon crosses it in a straight line",
+        (
+            "A long valley seen from above:"
+            " SGD bounces between its walls, Muon crosses it in a straight line"
+        ),
         300,
     )
 

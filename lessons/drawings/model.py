@@ -41,7 +41,10 @@ def transformer_block() -> Drawing:
 def residual_stream() -> Drawing:
     """A stream of vectors that every layer reads from and adds to."""
     d = Drawing(
-        "The residual stream: a vector for each token flows through all blocks; each layer reads it and adds to it",
+        (
+            "The residual stream: a vector for each token flows through all blocks;"
+            " each layer reads it and adds to it"
+        ),
         262,
     )
     y = 190
@@ -75,7 +78,10 @@ def residual_stream() -> Drawing:
 def gpt_model() -> Drawing:
     """Tables, blocks, norm, head."""
     d = Drawing(
-        "GPT: token and position embeddings are added, pass through equal blocks, a norm and a head give logits",
+        (
+            "GPT: token and position embeddings are added, pass through equal blocks, a norm"
+            " and a head give logits"
+        ),
         236,
     )
     y = 96

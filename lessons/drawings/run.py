@@ -8,7 +8,10 @@ from drawings.svg import Drawing
 def rows_by_document() -> Drawing:
     """Windows cut a text anywhere; documents begin a row each."""
     d = Drawing(
-        "Plain windows mix the end of one story with the beginning of the next; with one document a row none is mixed",
+        (
+            "Plain windows mix the end of one story with the beginning of the next;"
+            " with one document a row none is mixed"
+        ),
         292,
     )
     stories = ((9, "blue"), (5, "orange"), (7, "green"), (6, "pink"), (5, "grey"))
@@ -26,7 +29,8 @@ def rows_by_document() -> Drawing:
             else:
                 d.line((x + 10, y + 16), (x + 22, y + 16), dashed=True)
     d.caption(
-        "One color is one story, ▸ its beginning. Broken lines are empty places that the loss ignores."
+        "One color is one story, ▸ its beginning."
+        " Broken lines are empty places that the loss ignores."
     )
     return d
 
@@ -34,7 +38,10 @@ def rows_by_document() -> Drawing:
 def resume() -> Drawing:
     """A run that is stopped and resumed ends like one that is not."""
     d = Drawing(
-        "A run that stops at a checkpoint and resumes takes the same steps as one that is never interrupted",
+        (
+            "A run that stops at a checkpoint and resumes takes the same steps as one that is"
+            " never interrupted"
+        ),
         244,
     )
     for y, label in ((64, "uninterrupted"), (142, "stopped"), (182, "resumed")):
@@ -56,7 +63,8 @@ def resume() -> Drawing:
     d.text(478, 142, "lost: it is computed again", 13, color="soft")
     d.text(150, 182, "from the checkpoint of 40", 13, color="soft")
     d.caption(
-        "The same seed and the same step give the same stories, so both runs end with the same bits."
+        "The same seed and the same step give the same stories,"
+        " so both runs end with the same bits."
     )
     return d
 

@@ -18,17 +18,43 @@ LETTER_WIDTH = {"": 0.53, "mono": 0.61}
 """Mean width of a letter, in font sizes."""
 
 LIGHT = {
-    "paper": "#ffffff", "edge": "#d9dee5", "ink": "#1f2933", "soft": "#657282", "line": "#7b8794",
-    "blue": "#cfe5f6", "orange": "#fde3b4", "green": "#c8eadd", "red": "#f9d2bf", "pink": "#f0d8e6", "grey": "#e9edf1",
-    "blue-line": "#0072b2", "orange-line": "#966000", "green-line": "#00805d", "red-line": "#bf4d00", "pink-line": "#a64f80",
+    "paper": "#ffffff",
+    "edge": "#d9dee5",
+    "ink": "#1f2933",
+    "soft": "#657282",
+    "line": "#7b8794",
+    "blue": "#cfe5f6",
+    "orange": "#fde3b4",
+    "green": "#c8eadd",
+    "red": "#f9d2bf",
+    "pink": "#f0d8e6",
+    "grey": "#e9edf1",
+    "blue-line": "#0072b2",
+    "orange-line": "#966000",
+    "green-line": "#00805d",
+    "red-line": "#bf4d00",
+    "pink-line": "#a64f80",
     "grey-line": "#9aa5b1",
-}  # fmt: skip
+}
 DARK = {
-    "paper": "#14181d", "edge": "#323a44", "ink": "#e6eaef", "soft": "#9fabb8", "line": "#8794a3",
-    "blue": "#143f5e", "orange": "#5a3f0c", "green": "#0f4a3a", "red": "#5f2c12", "pink": "#52304a", "grey": "#2a313a",
-    "blue-line": "#5cb3ea", "orange-line": "#eab04a", "green-line": "#45c79f", "red-line": "#f08c52", "pink-line": "#d98cb8",
+    "paper": "#14181d",
+    "edge": "#323a44",
+    "ink": "#e6eaef",
+    "soft": "#9fabb8",
+    "line": "#8794a3",
+    "blue": "#143f5e",
+    "orange": "#5a3f0c",
+    "green": "#0f4a3a",
+    "red": "#5f2c12",
+    "pink": "#52304a",
+    "grey": "#2a313a",
+    "blue-line": "#5cb3ea",
+    "orange-line": "#eab04a",
+    "green-line": "#45c79f",
+    "red-line": "#f08c52",
+    "pink-line": "#d98cb8",
     "grey-line": "#76828f",
-}  # fmt: skip
+}
 COLORS = ("blue", "orange", "green", "red", "pink", "grey")
 
 
@@ -37,9 +63,8 @@ def _style() -> str:
 
     def rules(palette: dict[str, str]) -> str:
         plain = [f".paper{{fill:{palette['paper']};stroke:{palette['edge']}}}"]
-        plain += [
-            f".halo{{stroke:{palette['paper']};stroke-width:5;paint-order:stroke;stroke-linejoin:round}}"
-        ]
+        halo = f"stroke:{palette['paper']};stroke-width:5"
+        plain += [f".halo{{{halo};paint-order:stroke;stroke-linejoin:round}}"]
         plain += [f".{name}{{fill:{palette[name]}}}" for name in ("ink", "soft")]
         plain += [f".line{{stroke:{palette['line']}}}", f".head{{fill:{palette['line']}}}"]
         for name in COLORS:
@@ -74,14 +99,22 @@ class Drawing:
         self.parts: list[str] = []
 
     def box(
-        self, x: float, y: float, w: float, h: float, label: str = "", color: str = "grey", size: float = 14, mono: bool = False,
-        bold: bool = False, corner: float = 6,
-    ) -> None:  # fmt: skip
+        self,
+        x: float,
+        y: float,
+        w: float,
+        h: float,
+        label: str = "",
+        color: str = "grey",
+        size: float = 14,
+        mono: bool = False,
+        bold: bool = False,
+        corner: float = 6,
+    ) -> None:
         """A rectangle with a label in its middle; `|` in the label begins a new line."""
         self._inside(x, y, x + w, y + h)
-        self.parts.append(
-            f'<rect class="{color}" x="{_n(x)}" y="{_n(y)}" width="{_n(w)}" height="{_n(h)}" rx="{_n(corner)}"/>'
-        )
+        place = f'x="{_n(x)}" y="{_n(y)}" width="{_n(w)}" height="{_n(h)}" rx="{_n(corner)}"'
+        self.parts.append(f'<rect class="{color}" {place}/>')
         lines = label.split("|") if label else []
         for number, line in enumerate(lines):
             if text_width(line, size, mono) > w - 2:
@@ -90,9 +123,17 @@ class Drawing:
             self.text(x + w / 2, middle, line, size, "middle", mono=mono, bold=bold)
 
     def text(
-        self, x: float, y: float, label: str, size: float = 13, anchor: str = "start", color: str = "ink", mono: bool = False,
-        bold: bool = False, halo: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        x: float,
+        y: float,
+        label: str,
+        size: float = 13,
+        anchor: str = "start",
+        color: str = "ink",
+        mono: bool = False,
+        bold: bool = False,
+        halo: bool = False,
+    ) -> None:
         """A line of text; `y` is its middle. With `halo` it covers the lines behind it."""
         width = text_width(label, size, mono)
         left = x - {"start": 0, "middle": width / 2, "end": width}[anchor]
@@ -185,9 +226,17 @@ class Drawing:
         )
 
     def cells(
-        self, x: float, y: float, labels: Sequence[str], w: float, h: float = 28, colors: Sequence[str] | str = "grey", gap: float = 4,
-        size: float = 13, mono: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        x: float,
+        y: float,
+        labels: Sequence[str],
+        w: float,
+        h: float = 28,
+        colors: Sequence[str] | str = "grey",
+        gap: float = 4,
+        size: float = 13,
+        mono: bool = True,
+    ) -> None:
         """A row of equal boxes."""
         for number, label in enumerate(labels):
             color = colors if isinstance(colors, str) else colors[number]
@@ -196,24 +245,22 @@ class Drawing:
     def svg(self) -> str:
         """The whole file."""
         h = _n(self.height)
-        head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {h}" width="{WIDTH}" height="{h}" role="img">'
-        paper = f'<rect class="paper" x="0.5" y="0.5" width="{WIDTH - 1}" height="{_n(self.height - 1)}" rx="10"/>'
-        return "\n".join(
-            [
-                head,
-                f"<title>{escape(self.title)}</title>",
-                f"<style>{_style()}</style>",
-                paper,
-                *self.parts,
-                "</svg>\n",
-            ]
-        )
+        size = f'viewBox="0 0 {WIDTH} {h}" width="{WIDTH}" height="{h}"'
+        paper = f'x="0.5" y="0.5" width="{WIDTH - 1}" height="{_n(self.height - 1)}" rx="10"'
+        lines = [
+            f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">',
+            f"<title>{escape(self.title)}</title>",
+            f"<style>{_style()}</style>",
+            f'<rect class="paper" {paper}/>',
+            *self.parts,
+            "</svg>\n",
+        ]
+        return "\n".join(lines)
 
     def _inside(self, left: float, top: float, right: float, bottom: float) -> None:
         if left < 4 or top < 4 or right > WIDTH - 4 or bottom > self.height - 4:
-            raise ValueError(
-                f"{self.title}: {left:.0f},{top:.0f} to {right:.0f},{bottom:.0f} is not on the paper"
-            )
+            place = f"{left:.0f},{top:.0f} to {right:.0f},{bottom:.0f}"
+            raise ValueError(f"{self.title}: {place} is not on the paper")
 
 
 def text_width(label: str, size: float, mono: bool = False) -> float:

@@ -8,7 +8,10 @@ from drawings.svg import Drawing
 def bpe_merges() -> Drawing:
     """Three merges on a few words."""
     d = Drawing(
-        "Byte-pair encoding: the most frequent pair of neighbors becomes one token, three times in a row",
+        (
+            "Byte-pair encoding: the most frequent pair of neighbors becomes one token,"
+            " three times in a row"
+        ),
         268,
     )
     rows = (
@@ -75,7 +78,10 @@ def batch_windows() -> Drawing:
 def embedding() -> Drawing:
     """Token table and position table, added."""
     d = Drawing(
-        "Embedding: a token id picks a row of the token table, its position a row of the position table; they are added",
+        (
+            "Embedding: a token id picks a row of the token table,"
+            " its position a row of the position table; they are added"
+        ),
         258,
     )
     d.text(60, 28, "ids", 14, "middle", bold=True)

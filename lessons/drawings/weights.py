@@ -8,7 +8,10 @@ from drawings.svg import Drawing
 def quantization() -> Drawing:
     """Weights rounded to a grid with a scale."""
     d = Drawing(
-        "Quantization: each weight is rounded to the nearest of a few equally spaced levels and stored as a small integer",
+        (
+            "Quantization: each weight is rounded to the nearest of a few equally spaced levels"
+            " and stored as a small integer"
+        ),
         270,
     )
     values = (-0.81, -0.35, -0.12, 0.22, 0.47, 0.88)
@@ -33,7 +36,8 @@ def quantization() -> Drawing:
     d.cells(196, 186, [str(round(v / scale)) for v in values], 44, 28, "orange", 6)
     d.text(508, 200, "and one scale: 0.225", 14)
     d.caption(
-        "weight ≈ integer · scale. The error is at most half a step, and one scale serves many weights."
+        "weight ≈ integer · scale. The error is at most half a step,"
+        " and one scale serves many weights."
     )
     return d
 
@@ -41,7 +45,10 @@ def quantization() -> Drawing:
 def checkpoint_files() -> Drawing:
     """What is in a checkpoint's folder."""
     d = Drawing(
-        "A checkpoint is a folder: weights, optimizer, state, settings, tokenizer, and a manifest with the hash of each",
+        (
+            "A checkpoint is a folder: weights, optimizer, state, settings, tokenizer,"
+            " and a manifest with the hash of each"
+        ),
         340,
     )
     files = (

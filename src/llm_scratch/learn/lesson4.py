@@ -73,8 +73,8 @@ evenly over all of them. What loss do you expect, in nats? Two digits after the 
             "Which probability does each token get?",
             "The loss is the mean surprise, and here every token is equally surprising.",
             (
-                "Section 4.2 does this for 50257 tokens."
-                " In Python, `math.log` is the natural logarithm."
+                "Section 4.2 does this for 50257 tokens. In Python, `math.log` is the natural"
+                " logarithm."
             ),
         ),
     ),

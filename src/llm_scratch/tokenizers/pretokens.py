@@ -26,9 +26,8 @@ space of the next word."""
 
 # the same pattern for ASCII text, for which Python's own `re` is twice as fast
 _ASCII = re.compile(
-    r"""'(?:[stmd]|re|ve|ll)| ?[A-Za-z]++| ?[0-9]++| ?[^\t-\r
-    0-9A-Za-z]++|[\t-\r ]++\Z|[\t-\r ]+(?![^\t-\r ])|[\t-\r ]
-    """
+    r"'(?:[stmd]|re|ve|ll)| ?[A-Za-z]++| ?[0-9]++| ?[^\t-\r 0-9A-Za-z]++"
+    r"|[\t-\r ]++\Z|[\t-\r ]+(?![^\t-\r ])|[\t-\r ]"
 )
 _SAME_CUTS = {  # other spellings of GPT-2's pattern
     r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""",
@@ -49,9 +48,7 @@ MAX_WHITESPACE = (
 
 
 def same_pattern(pattern: str) -> str:
-    """Normalize a pattern: one spelling for equal ones,
-    and a last alternative for any character.
-    """
+    """Normalize a pattern: one spelling for equal ones, and a last case for any character."""
     if pattern in _SAME_CUTS or pattern == GPT2_PATTERN:
         return GPT2_PATTERN
     return pattern if pattern.endswith(_ANYTHING) else pattern + _ANYTHING
@@ -103,8 +100,7 @@ class Splitter:
         return [text[slice(*match.span())] for match in self._regex.finditer(matches_engine(text))]
 
     def chunks(self, texts: Iterable[str], size: int = CHUNK) -> Iterator[str]:
-        """Regroup the parts of one text into chunks of about
-        `size` characters, split between units.
+        """Regroup the parts of one text into chunks of about `size` characters, between units.
 
         Only GPT-2's pattern has positions where a split is always safe;
         with another pattern the whole text is one chunk.
@@ -126,9 +122,8 @@ class Splitter:
                 else:
                     buffer = [whole]
                 length = len(buffer[0])
-                full = max(
-                    size, 2 * length
-                )  # search a word longer than a chunk again only once it has doubled
+                # search a word longer than a chunk again only once it has doubled
+                full = max(size, 2 * length)
         if length:
             yield "".join(buffer)
 
@@ -199,11 +194,8 @@ class Splitter:
         return Splitter, (self.pattern,)
 
 
-_KINDS = {
-    r"\p{L}": "\u00aa",
-    r"\p{N}": "\u00bc",
-    r"[^\s\p{L}\p{N}]": "\u00a7",
-}  # character class -> a letter, number or mark that is in every version of Unicode
+# character class -> a letter, number or mark that is in every version of Unicode
+_KINDS = {r"\p{L}": "\u00aa", r"\p{N}": "\u00bc", r"[^\s\p{L}\p{N}]": "\u00a7"}
 _BLOCK = 1024  # code points compared at once
 _compared: set[int] = set()
 _placeholders: dict[int, str] = {}
