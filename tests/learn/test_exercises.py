@@ -152,6 +152,8 @@ def test_question_shows_its_inputs_and_fits_a_terminal(exercise):
     for text in texts:
         assert not re.search(r"\{\d\}", text)
         assert all(len(line) <= TEXT_COLUMNS for line in text.splitlines())
+        if exercise.kind == "explain":
+            assert re.findall(r"^  ([a-d])\) ", text, re.MULTILINE) == list("abcd")
 
 
 @each_exercise
