@@ -179,7 +179,8 @@ def raises(table):
     ("exercise", "given", "message"),
     [
         (FUNCTION, None, "not solved yet"),
-        (FUNCTION, lambda table: None, "not solved yet"),
+        (FUNCTION, lambda table: ..., "not solved yet"),
+        (FUNCTION, lambda table: None, "the function returns None; is its `return` missing?"),
         (
             FUNCTION,
             [1, 2],
@@ -209,6 +210,18 @@ def test_a_missing_return_on_one_path_is_diagnosed():
         grade(FUNCTION, sometimes, 0).message
         == "the function returns None for some inputs; does every path through it end in a return?"
     )
+
+
+def test_what_an_answer_prints_is_shown_for_the_example_alone(capsys):
+    def talks(table):
+        print(f"table: {table}")
+        return table
+
+    verdict = grade(FUNCTION, talks, 0)
+    call, printed = verdict.example.splitlines()
+    assert call.startswith("  row_shares([[")
+    assert printed == f"  prints: table: {call[len('  row_shares(') : call.index(') gives')]}"
+    assert capsys.readouterr().out == ""
 
 
 def test_a_special_case_is_diagnosed():
