@@ -166,6 +166,8 @@ def fill(llm, tiny, trained, text_file, tmp_path, monkeypatch):
                 "experiment",
             )
             assert made.code == 0, made.err
+        if line.startswith("learn check"):
+            llm("learn", "next", "0.1")  # draws the numbers
         if "{sizes}" in line:
             write_sizes(Path("sizes.yaml"), trained)
         words = {
