@@ -36,18 +36,17 @@ def _check(name: str, theirs: Any, values: tuple[float, ...], mistakes: Any) -> 
 
 def check_temperature(theirs: Any) -> Verdict:
     """Compare a `temperature(logits, t)`."""
-    return _check("temperature", theirs, (0.5, 1.7), (_multiplied, _probabilities))
+    return _check("temperature", theirs, (0.5, 1.7), TEMPERATURE_MISTAKES)
 
 
 def check_top_k(theirs: Any) -> Verdict:
     """Compare a `top_k(logits, k)`."""
-    mistakes = _zeros, _one_more, _one_less, _of_the_batch, _without_ties, _worst
-    return _check("top_k", theirs, (2, 3, 20), mistakes)
+    return _check("top_k", theirs, (2, 3, 20), TOP_K_MISTAKES)
 
 
 def check_top_p(theirs: Any) -> Verdict:
     """Compare a `top_p(logits, p)`."""
-    return _check("top_p", theirs, (0.3, 0.8, 1.0), (_below, _least_likely, _by_probability))
+    return _check("top_p", theirs, (0.3, 0.8, 1.0), TOP_P_MISTAKES)
 
 
 def _multiplied(logits: Tensor, t: float) -> Tensor:
@@ -122,3 +121,8 @@ def _by_probability(logits: Tensor, p: float) -> Tensor:
     """It keeps tokens by their own probability, as min-p does; top-p adds probabilities up."""
     share = logits.softmax(-1)
     return logits.masked_fill(share < p * share.amax(-1, keepdim=True), -torch.inf)
+
+
+TEMPERATURE_MISTAKES = _multiplied, _probabilities
+TOP_K_MISTAKES = _zeros, _one_more, _one_less, _of_the_batch, _without_ties, _worst
+TOP_P_MISTAKES = _below, _least_likely, _by_probability

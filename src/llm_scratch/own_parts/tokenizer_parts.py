@@ -23,8 +23,8 @@ Word = tuple[int, ...]
 Pair = tuple[int, int]
 Learn = Callable[[dict[Word, int], int], Sequence[Pair]]
 Encode = Callable[[Word, list[Pair]], Sequence[int]]
-LETTERS = "abno"
-TRIALS = 12
+LETTERS = "abn"
+TRIALS = 30
 
 
 def as_word(piece: str) -> Word:
@@ -43,6 +43,7 @@ def check_learn_merges(theirs: Learn) -> Verdict:
     cases = [(_pieces(rng), rng.randint(3, 6)) for _ in range(TRIALS)]
     choose, join = (open_sealed(exercise) for exercise in ("1.4", "1.5"))
     mistakes = [
+        _learning(choose.solve, lambda word, pair, new: word, NEVER_JOINED),
         *(_learning(mistake, join.solve, mistake.__doc__) for mistake in choose.mistakes),
         *(_learning(choose.solve, mistake, mistake.__doc__) for mistake in join.mistakes),
     ]
@@ -53,6 +54,9 @@ def check_learn_merges(theirs: Learn) -> Verdict:
         cases,
         mistakes,
     )
+
+
+NEVER_JOINED = "It merges the same pair again and again; after a merge, join the pair in each word."
 
 
 def _pieces(rng: Random) -> dict[str, int]:
@@ -93,7 +97,7 @@ def check_encode_word(theirs: Encode) -> Verdict:
         lambda word, merges: {OUTPUT: theirs(word, merges)},
         lambda word, merges: {OUTPUT: _encode(word, merges)},
         cases,
-        (_longest_first, _one_merge, _not_merged, _any_pair),
+        ENCODE_MISTAKES,
     )
 
 
@@ -140,6 +144,9 @@ def _any_pair(word: Word, merges: Sequence[Pair]) -> list[int]:
         at = known[0]
         ids[at : at + 2] = [FIRST_MERGE + merges.index((ids[at], ids[at + 1]))]
     return ids
+
+
+ENCODE_MISTAKES = _longest_first, _one_merge, _not_merged, _any_pair
 
 
 def own_bpe(learn: Learn | None, encode: Encode | None) -> type[ByteBPE]:

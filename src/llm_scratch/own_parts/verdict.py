@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from llm_scratch.errors import describe_error
+from llm_scratch.errors import describe_error, one_line
 from llm_scratch.storage.user_code import is_users
 
 RTOL, ATOL = 1e-4, 1e-5
@@ -90,7 +90,8 @@ def compare(
         return Verdict(part, "unfinished")
     for have, want in zip(got, wanted):
         if problem := shape_problem(have[OUTPUT], want[OUTPUT]):
-            return Verdict(part, "different", problem)
+            known = _known_mistake(got, cases, mistakes)
+            return Verdict(part, "different", known or problem)
     found = [
         difference(name, have[name], want[name]) for have, want in zip(got, wanted) for name in want
     ]
@@ -142,10 +143,24 @@ def shape_problem(have: Any, want: Any) -> str:
     try:
         shape, expected = tuple(as_tensor(have).shape), tuple(as_tensor(want).shape)
     except (TypeError, ValueError, RuntimeError):
-        return f"it gives a {type(have).__name__}; the package's gives a {type(want).__name__}"
+        shown = one_line(repr(have), 60), one_line(repr(want), 60)
+        return f"it gives {shown[0]}; the package's gives {shown[1]}"
     if shape == expected:
         return ""
     return f"it gives the shape {shape}; the package's gives {expected}"
+
+
+def _known_mistake(
+    got: Sequence[Outcome],
+    cases: Sequence[tuple[Any, ...]],
+    mistakes: Sequence[Callable[..., Any]],
+) -> str:
+    """The first mistake that gives the same outputs on all inputs; "" if there is none."""
+    for mistake in mistakes:
+        pairs = ((have[OUTPUT], mistake(*copy.deepcopy(case))) for have, case in zip(got, cases))
+        if all(_equal(output, mistaken) for output, mistaken in pairs):
+            return " ".join((mistake.__doc__ or "").split())
+    return ""
 
 
 def _diagnosis(
@@ -154,23 +169,16 @@ def _diagnosis(
     cases: Sequence[tuple[Any, ...]],
     mistakes: Sequence[Callable[..., Any]],
 ) -> str:
-    """The mistake that explains a difference, as far as it is known."""
-    outputs = [outcome[OUTPUT] for outcome in got]
-    for mistake in mistakes:
-        if all(
-            _equal(output, mistake(*copy.deepcopy(case))) for output, case in zip(outputs, cases)
-        ):
-            return " ".join((mistake.__doc__ or "").split())
-    wrong = [
-        all(_equal(have[OUTPUT], want[OUTPUT]) for have, want in zip(got, wanted)),
-        any(_equal(have[OUTPUT], want[OUTPUT]) for have, want in zip(got, wanted)),
-    ]
-    if wrong[0]:
+    """What explains a difference, as far as it is known."""
+    if known := _known_mistake(got, cases, mistakes):
+        return known
+    right = [_equal(have[OUTPUT], want[OUTPUT]) for have, want in zip(got, wanted)]
+    if all(right):
         return (
             "its output is right and a gradient is wrong; look for detach(), .data, .item(),"
             " no_grad() or a parameter that is left out of the computation"
         )
-    if wrong[1]:
+    if any(right):
         return "it is equal for some inputs only; look for a special case"
     return "its output is another one; work one value out by hand, and compare"
 
