@@ -174,6 +174,14 @@ class RunConfig:
     """a model to initialize weights and tokenizer from (`train --from`):
     gpt2, hf:org/name, a run, a folder; "": random weights
     """
+    parts: str = ""
+    """a learner's file that replaces parts of the package (`train --parts`):
+    its name and SHA-256; "": none
+    """
+    different_parts: str = ""
+    """names of the parts in the model that are not equal to the package's;
+    the model can only be loaded with the file
+    """
 
     def with_model(self, **changes: Any) -> Self:
         """A copy with fields of the model changed.

@@ -103,6 +103,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "learn check": ("commands.learn.CheckAnswer", "check an answer, and diagnose what is wrong"),
     "learn hint": ("commands.learn.ShowHint", "show the next of three hints"),
     "learn solution": ("commands.learn.ShowSolution", "open the sealed solution of an exercise"),
+    "learn parts": (
+        "commands.learn_parts.CheckParts",
+        "compare your own parts of the model with the package's",
+    ),
+    "learn template": (
+        "commands.learn_parts.PrintTemplate",
+        "print a file to begin your own parts with",
+    ),
     "learn grade": ("commands.learn.GradeClass", "grade the folders of a class at once"),
     "explain": ("commands.explain.Explain", "explain a term of the lessons"),
     "doctor": ("commands.doctor.Doctor", "check this machine and the installation"),
