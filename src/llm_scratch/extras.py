@@ -29,6 +29,7 @@ EXTRAS: dict[str, Extra] = {
     "lessons": Extra(
         "`make lessons`: the notebooks", ("jupytext", "nbclient", "nbconvert", "ipykernel")
     ),
+    "docs": Extra("`make docs`: the site", ("sphinx", "furo", "myst-nb")),
     "track": Extra("`train --system.tensorboard`", ("tensorboard",)),
     "experiments": Extra("`compare` and `experiment`", ("scipy",)),
     "slurm": Extra("`experiment run --on`: several runs at once, Slurm", ("submitit",)),
