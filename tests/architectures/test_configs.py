@@ -45,9 +45,15 @@ def configs(draw, name):
         **{key: draw(size) for key, size in SIZES.items()},
     }
     hints = get_type_hints(cls)
+    fitting = {  # sizes that must fit others
+        "n_kv_heads": [None, *(n for n in range(1, heads + 1) if heads % n == 0)],
+        "head_dim": [None, 2, 6, 10],
+    }
     for field in fields(cls):
         hint = hints[field.name]
-        if hint is bool:
+        if field.name in fitting:
+            values[field.name] = draw(st.sampled_from(fitting[field.name]))
+        elif hint is bool:
             values[field.name] = draw(st.booleans())
         elif get_origin(hint) is Literal:
             values[field.name] = draw(st.sampled_from(get_args(hint)))

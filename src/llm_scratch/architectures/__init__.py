@@ -2,6 +2,7 @@
 
     gpt        GPT-2, and the models of the notebooks
     nanochat   NanoChat's transformer
+    llama      Llama 2 and 3, Mistral, SmolLM2 and 3
 
 To add one, write a config class (a frozen dataclass on `ModelConfig` with `n_params`) and a model
 class (a `llm_scratch.model.LanguageModel`) in one file, then
@@ -26,10 +27,12 @@ from llm_scratch.architectures.base import (
     setting_names,
 )
 from llm_scratch.architectures.gpt import Activation, GPTConfig
+from llm_scratch.architectures.llama import LlamaConfig
 from llm_scratch.architectures.nanochat import NanoChatConfig
 
 ARCHITECTURES["gpt"] = Architecture(GPTConfig, "llm_scratch.model.gpt:GPTModel")
 ARCHITECTURES["nanochat"] = Architecture(NanoChatConfig, "llm_scratch.model.nanochat:NanoChatGPT")
+ARCHITECTURES["llama"] = Architecture(LlamaConfig, "llm_scratch.model.llama:LlamaModel")
 
 __all__ = [
     "ARCHITECTURES",
@@ -38,6 +41,7 @@ __all__ = [
     "Architecture",
     "DEFAULT_ARCHITECTURE",
     "GPTConfig",
+    "LlamaConfig",
     "ModelConfig",
     "NanoChatConfig",
     "architecture",

@@ -18,6 +18,7 @@ from llm_scratch.architectures import ModelConfig
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.hf_family import EXTRA_KEY, Family, unsupported
 from llm_scratch.interop.hf_gpt2 import GPT2
+from llm_scratch.interop.hf_llama import LLAMA, MISTRAL, SMOLLM3
 from llm_scratch.interop.hf_tokenizer import read_start_id, read_tokenizer
 from llm_scratch.interop.safetensors import INDEX, SINGLE, TensorFiles, files_of
 from llm_scratch.interop.torch_file import unwrapped_names
@@ -26,7 +27,12 @@ from llm_scratch.model import LanguageModel
 from llm_scratch.storage.safe_parse import read_json
 from llm_scratch.tokenizers import Tokenizer
 
-HF_FAMILIES: dict[str, Family] = {"gpt2": GPT2}
+HF_FAMILIES: dict[str, Family] = {
+    "gpt2": GPT2,
+    "llama": LLAMA,
+    "mistral": MISTRAL,
+    "smollm3": SMOLLM3,
+}
 """model_type in config.json -> family; to add one, `HF_FAMILIES["theirs"] = Family(...)`."""
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
@@ -124,7 +130,7 @@ def config_of(config: Mapping[str, Any], path: Path) -> ModelConfig:
             config,
             path,
             "model_type",
-            f"{' or '.join(map(repr, HF_FAMILIES))}, the only supported type",
+            f"one of {', '.join(HF_FAMILIES)}, the supported types",
         )
     cfg = family.config_from(config, path)
     if config.get("quantization_config"):
@@ -165,10 +171,20 @@ def family_of(cfg: ModelConfig) -> tuple[str, Family]:
     Raises:
         UserError: transformers has no such model (code 2).
     """
-    for model_type, family in HF_FAMILIES.items():
-        if family.architecture == cfg.architecture:
+    own = {
+        model_type: family
+        for model_type, family in HF_FAMILIES.items()
+        if family.architecture == cfg.architecture
+    }
+    for model_type, family in own.items():
+        if family.expresses(cfg):
             return model_type, family
-    known = ", ".join(family.architecture for family in HF_FAMILIES.values())
+    if own:
+        raise UserError(
+            f"architecture {cfg.architecture!r}: transformers has no model with all of these"
+            f" settings; its {' and '.join(own)} each have a part of them"
+        )
+    known = ", ".join(dict.fromkeys(family.architecture for family in HF_FAMILIES.values()))
     raise UserError(
         f"architecture {cfg.architecture!r}: transformers has no such model; architectures that it"
         f" has: {known}"

@@ -93,9 +93,12 @@ def tensors(model: LanguageModel) -> dict[str, Tensor]:
         name: parameter.detach().to("cpu", torch.float32)
         for name, parameter in model.named_parameters()
     }
-    mapped = expand(family_of(model.cfg)[1].rules, model.cfg.n_layers)
-    tied = "out_head.weight" if model.head_is_tied else None
-    return {each.theirs: each.join(state) for each in mapped if each.ours != (tied,)}
+    _, family = family_of(model.cfg)
+    return {
+        mapped.theirs: mapped.join(state)
+        for mapped in expand(family.rules, model.cfg.n_layers)
+        if mapped.ours[0] in state or (family.has_all_biases and mapped.ours[0].endswith(".bias"))
+    }
 
 
 def compare(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> Checked | None:

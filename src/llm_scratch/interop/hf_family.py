@@ -42,6 +42,12 @@ class Family(NamedTuple):
     """
     ignored: re.Pattern[str] = re.compile("(?!)")
     """tensors that are no parameters, such as masks in old files"""
+    expresses: Callable[[Any], bool] = lambda cfg: True
+    """whether it has all that these settings of ours ask for; of several model types for one
+    architecture, the first that does is written
+    """
+    has_all_biases: bool = False
+    """whether a bias that our model lacks is written as 0; else it is left out"""
 
 
 def unsupported(config: Mapping[str, Any], path: Path, name: str, expected: object) -> UserError:

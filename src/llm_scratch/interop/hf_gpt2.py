@@ -107,4 +107,5 @@ GPT2 = Family(
     ignored=re.compile(
         r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias"
     ),  # causal masks in old files
+    has_all_biases=True,
 )

@@ -83,7 +83,7 @@ def decode_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Te
     """Attention of one new token, [B, H, 1, D], as a sum over k and a sum over v in float32."""
     scores = (k * (q.float() * q.shape[-1] ** -0.5)).sum(-1)  # [B, H, S]
     if mask is not None:
-        scores = scores.masked_fill(~mask[:, :, 0], float("-inf"))
+        scores = scores.masked_fill(~mask[..., 0, :], float("-inf"))
     return (v * scores.softmax(-1)[..., None]).sum(2, keepdim=True).type_as(q)  # [B, H, 1, D]
 
 

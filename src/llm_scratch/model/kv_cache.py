@@ -84,19 +84,29 @@ class KVCache:
             return positions
         return (positions - self.left_padding[:, None]).clamp(min=0)
 
-    def mask(self, T: int) -> Tensor | None:
+    def mask(self, T: int, window: int | None = None) -> Tensor | None:
         """Attention mask, True where a new token may attend: [T, S], or [B, 1, T, S] with padding.
 
         None where no mask is needed: one new token attends to all, and the first tokens are causal.
+
+        Args:
+            T: number of new tokens.
+            window: attend only to the last `window` tokens, the new one included; None: to all.
         """
-        if self.left_padding is None and (T == 1 or self.pos == 0):
+        if window is not None and window >= self.max_length:
+            window = None
+        first = self.pos == 0 and (window is None or window >= T)
+        if self.left_padding is None and (first or (T == 1 and window is None)):
             return None
         seen = torch.arange(self.pos + T, device=self.keys[0].device)  # [S]
         new = seen[self.pos :, None]
+        allowed = seen <= new  # [T, S]
+        if window is not None:
+            allowed &= seen > new - window  # [T, S]
         if self.left_padding is None:
-            return seen <= new  # [T, S]
+            return allowed  # [T, S]
         text = seen >= self.left_padding[:, None, None, None]
-        return (seen <= new) & text | (seen == new)  # [B, 1, T, S]
+        return allowed & text | (seen == new)  # [B, 1, T, S]
 
     def advance(self, T: int) -> None:
         """Advance the position by T tokens; called by the model once, after the last layer."""
