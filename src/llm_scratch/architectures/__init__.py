@@ -3,6 +3,10 @@
     gpt        GPT-2, and the models of the notebooks
     nanochat   NanoChat's transformer
     llama      Llama 2 and 3, Mistral, SmolLM2 and 3
+    qwen_moe   Qwen3-MoE: mixtures of experts
+    gpt_oss    gpt-oss: mixtures of experts, sinks and windows
+    deepseek   DeepSeek-V3: latent attention
+    qwen_next  Qwen3-Next: gated delta rule
 
 To add one, write a config class (a frozen dataclass on `ModelConfig` with `n_params`) and a model
 class (a `llm_scratch.model.LanguageModel`) in one file, then
@@ -26,13 +30,23 @@ from llm_scratch.architectures.base import (
     config_class,
     setting_names,
 )
+from llm_scratch.architectures.deepseek import DeepSeekConfig
 from llm_scratch.architectures.gpt import Activation, GPTConfig
+from llm_scratch.architectures.gpt_oss import GPTOSSConfig
 from llm_scratch.architectures.llama import LlamaConfig
 from llm_scratch.architectures.nanochat import NanoChatConfig
+from llm_scratch.architectures.qwen_moe import QwenMoEConfig
+from llm_scratch.architectures.qwen_next import QwenNextConfig
 
 ARCHITECTURES["gpt"] = Architecture(GPTConfig, "llm_scratch.model.gpt:GPTModel")
 ARCHITECTURES["nanochat"] = Architecture(NanoChatConfig, "llm_scratch.model.nanochat:NanoChatGPT")
 ARCHITECTURES["llama"] = Architecture(LlamaConfig, "llm_scratch.model.llama:LlamaModel")
+ARCHITECTURES["qwen_moe"] = Architecture(QwenMoEConfig, "llm_scratch.model.qwen_moe:QwenMoEModel")
+ARCHITECTURES["gpt_oss"] = Architecture(GPTOSSConfig, "llm_scratch.model.gpt_oss:GPTOSSModel")
+ARCHITECTURES["deepseek"] = Architecture(DeepSeekConfig, "llm_scratch.model.deepseek:DeepSeekModel")
+ARCHITECTURES["qwen_next"] = Architecture(
+    QwenNextConfig, "llm_scratch.model.qwen_next:QwenNextModel"
+)
 
 __all__ = [
     "ARCHITECTURES",
@@ -40,10 +54,14 @@ __all__ = [
     "NOT_IN_WEIGHTS",
     "Architecture",
     "DEFAULT_ARCHITECTURE",
+    "DeepSeekConfig",
     "GPTConfig",
+    "GPTOSSConfig",
     "LlamaConfig",
     "ModelConfig",
     "NanoChatConfig",
+    "QwenMoEConfig",
+    "QwenNextConfig",
     "architecture",
     "check_heads",
     "check_setting",
