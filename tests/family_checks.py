@@ -24,6 +24,25 @@ from llm_scratch.model.loss import next_token_loss
 
 TOLERANCE = 1e-4  # of logits, relative to the largest, in float32
 N_GREEDY = 64
+SIZES = {
+    "vocab_size": 61,
+    "max_position_embeddings": 70,
+    "hidden_size": 24,
+    "intermediate_size": 40,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": None,
+}
+"""Of a tiny model of any family; the context holds a prompt and 64 tokens."""
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 100.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 18,
+}
 
 
 class Twins(NamedTuple):

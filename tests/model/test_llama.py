@@ -1,22 +1,9 @@
 """Llama, Mistral and SmolLM3: equal to transformers on random tiny configs."""
 
 import pytest
-from family_checks import Twins, check_all
+from family_checks import SIZES, YARN, Twins, check_all
 from transformers import LlamaConfig, MistralConfig, SmolLM3Config
 
-SIZES = {
-    "vocab_size": 61,
-    "max_position_embeddings": 70,
-    "hidden_size": 24,
-    "intermediate_size": 40,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 6,
-    "num_key_value_heads": 2,
-    "initializer_range": 0.02,
-    "bos_token_id": None,
-    "eos_token_id": None,
-    "pad_token_id": None,
-}
 LLAMA3 = {
     "rope_type": "llama3",
     "rope_theta": 500.0,
@@ -24,12 +11,6 @@ LLAMA3 = {
     "low_freq_factor": 1.0,
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 32,
-}
-YARN = {
-    "rope_type": "yarn",
-    "rope_theta": 100.0,
-    "factor": 4.0,
-    "original_max_position_embeddings": 18,
 }
 LINEAR = {"rope_type": "linear", "rope_theta": 1000.0, "factor": 2.5}
 

@@ -92,6 +92,11 @@ class DecoderConfig(ModelConfig):
         return self.ff_dim or -(-8 * self.emb_dim // 96) * 32
 
     @property
+    def windows(self) -> list[int | None]:
+        """The sliding window of every layer; None: it attends to all tokens."""
+        return [None] * self.n_layers
+
+    @property
     def attention_params(self) -> int:
         """Parameters of the attention of a layer: four matrices without biases."""
         return 2 * self.emb_dim * (self.n_heads + self.kv_heads) * self.head_size
@@ -113,3 +118,11 @@ class DecoderConfig(ModelConfig):
         embeddings = self.vocab_size * C * (1 if self.tie_embeddings else 2)
         block = self.attention_params + self.feed_forward_params + self.norm_params
         return embeddings + self.n_layers * block + C
+
+
+def mixed_windows(n_layers: int, window: int | None, full_every: int | None) -> list[int | None]:
+    """The window in every layer, except every n-th, which attends to all tokens."""
+    windows = [window] * n_layers
+    if full_every is not None:
+        windows[full_every - 1 :: full_every] = [None] * (n_layers // full_every)
+    return windows

@@ -27,6 +27,11 @@ class LlamaConfig(DecoderConfig):
     """bias in the three projections of the feed-forward network"""
 
     @property
+    def windows(self) -> list[int | None]:
+        """The sliding window of every layer."""
+        return [self.window] * self.n_layers
+
+    @property
     def attention_params(self) -> int:
         """Parameters of the attention of a layer."""
         biases = (self.n_heads + 2 * self.kv_heads) * self.head_size + self.emb_dim

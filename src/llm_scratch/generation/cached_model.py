@@ -79,7 +79,7 @@ class CachedModel:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits of hidden states: [..., C] -> [..., V], in float32."""
-        return self._check_once(self.model.out_head(hidden).float())
+        return self._check_once(self.model.logits(hidden).float())
 
     def _check_once(self, logits: Tensor) -> Tensor:
         """Check the first logits of a text only: each check makes a GPU synchronize."""

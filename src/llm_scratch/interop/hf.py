@@ -17,8 +17,11 @@ from typing import Any
 from llm_scratch.architectures import ModelConfig
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.hf_family import EXTRA_KEY, Family, unsupported
+from llm_scratch.interop.hf_gemma import GEMMA2, GEMMA3
 from llm_scratch.interop.hf_gpt2 import GPT2
 from llm_scratch.interop.hf_llama import LLAMA, MISTRAL, SMOLLM3
+from llm_scratch.interop.hf_olmo import OLMO2, OLMO3
+from llm_scratch.interop.hf_qwen import QWEN2, QWEN3
 from llm_scratch.interop.hf_tokenizer import read_start_id, read_tokenizer
 from llm_scratch.interop.safetensors import INDEX, SINGLE, TensorFiles, files_of
 from llm_scratch.interop.torch_file import unwrapped_names
@@ -32,6 +35,12 @@ HF_FAMILIES: dict[str, Family] = {
     "llama": LLAMA,
     "mistral": MISTRAL,
     "smollm3": SMOLLM3,
+    "qwen2": QWEN2,
+    "qwen3": QWEN3,
+    "olmo2": OLMO2,
+    "olmo3": OLMO3,
+    "gemma2": GEMMA2,
+    "gemma3_text": GEMMA3,
 }
 """model_type in config.json -> family; to add one, `HF_FAMILIES["theirs"] = Family(...)`."""
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")

@@ -6,11 +6,11 @@ Source: https://huggingface.co/docs/transformers, configurations and RoPE utilit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from llm_scratch.architectures.decoder import DecoderConfig
+from llm_scratch.architectures.decoder import DecoderConfig, mixed_windows
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.hf_family import positive_integers, unsupported
 from llm_scratch.interop.weight_map import Rule
@@ -58,6 +58,9 @@ USED_BY = {
     ),
 }
 """rope_scaling -> the fields of rope_parameters that it has."""
+LAYER_TYPES = ("full_attention", "sliding_attention")
+ROPE_BASE = 10_000.0
+"""Of a config that has none."""
 OLD_ROTARY = r"(model\.)?layers\.\d+\.self_attn\.rotary_emb\.inv_freq"
 """Tensors in old files that are computed from the settings."""
 
@@ -109,8 +112,11 @@ def decoder_rules(
 
 
 def read_settings(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The settings of a `DecoderConfig`; rotary positions are read by `read_rope`.
+    """The settings of a `DecoderConfig` except those of rotary positions.
 
+    Args:
+        config: of transformers, completed by the defaults of its class.
+        path: its file, for errors.
     Raises:
         UserError: one is missing or not supported; names it (code 4).
     """
@@ -118,10 +124,11 @@ def read_settings(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     settings: dict[str, Any] = positive_integers(config, path, SIZES | optional)
     settings["norm_eps"] = number(config, path, "rms_norm_eps", 1e-6)
     settings["drop_rate"] = number(config, path, "attention_dropout", 0.0)
+    settings["tie_embeddings"] = switch(config, path, "tie_word_embeddings", False)
     return settings
 
 
-def read_rope(config: Mapping[str, Any], path: Path, default_base: float) -> dict[str, Any]:
+def read_rope(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """The settings `rope_*`, from `rope_parameters` or the older `rope_theta` and `rope_scaling`.
 
     Raises:
@@ -130,8 +137,66 @@ def read_rope(config: Mapping[str, Any], path: Path, default_base: float) -> dic
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(rope, Mapping):
         raise unsupported(config, path, "rope_parameters", "settings of rotary positions")
-    base = rope.get("rope_theta", config.get("rope_theta", default_base))
+    base = rope.get("rope_theta", config.get("rope_theta", ROPE_BASE))
     return rope_settings({**rope, "rope_theta": base}, path)
+
+
+def read_rope_of_kinds(
+    config: Mapping[str, Any], path: Path, old_base: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings `rope_*` of layers that attend to all tokens, and of those with a window.
+
+    Args:
+        config: has `rope_parameters` with both kinds of layers, or the older `rope_theta` and
+            `rope_scaling`.
+        path: its file, for errors.
+        old_base: the older name of the base in layers with a window.
+    Raises:
+        UserError: a scaling that is not supported, or in layers with a window; names it (code 4).
+    """
+    kinds = config.get("rope_parameters") or {
+        "full_attention": config.get("rope_scaling") or {},
+        "sliding_attention": {"rope_theta": config.get(old_base)},
+    }
+    if not isinstance(kinds, Mapping) or not all(
+        isinstance(kinds.get(kind), Mapping) for kind in ("full_attention", "sliding_attention")
+    ):
+        raise unsupported(
+            config, path, "rope_parameters", "full_attention and sliding_attention, with settings"
+        )
+    full = rope_settings({"rope_theta": config.get("rope_theta"), **kinds["full_attention"]}, path)
+    local = rope_settings({"rope_theta": config.get(old_base), **kinds["sliding_attention"]}, path)
+    if local["rope_scaling"] != "none":
+        raise unsupported(
+            kinds["sliding_attention"], path, "rope_type", "default in layers with a window"
+        )
+    return full, local
+
+
+def read_windows(config: Mapping[str, Any], path: Path, n_layers: int) -> dict[str, Any]:
+    """The settings `window` and `full_every`, from `sliding_window` and `layer_types`.
+
+    Raises:
+        UserError: the layers without a window are not every n-th; names the setting (code 4).
+    """
+    types = config.get("layer_types")
+    if not isinstance(types, list) or len(types) != n_layers or set(types) - set(LAYER_TYPES):
+        raise unsupported(config, path, "layer_types", f"{n_layers} of {' or '.join(LAYER_TYPES)}")
+    full, windowed = LAYER_TYPES
+    if windowed not in types:
+        return {"window": None}
+    every = types.index(full) + 1 if full in types else None
+    if types != layer_types(mixed_windows(n_layers, 1, every)):
+        raise unsupported(config, path, "layer_types", f"{full} in every n-th layer only")
+    return {
+        **positive_integers(config, path, {"sliding_window": "window"}),
+        "full_every": every,
+    }
+
+
+def layer_types(windows: Sequence[int | None]) -> list[str]:
+    """Their name for the attention of every layer."""
+    return [LAYER_TYPES[0] if window is None else LAYER_TYPES[1] for window in windows]
 
 
 def rope_settings(rope: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -147,7 +212,7 @@ def rope_settings(rope: Mapping[str, Any], path: Path) -> dict[str, Any]:
             raise unsupported(rope, path, name, "nothing: it is not supported")
     scaling = SCALINGS[kind]
     settings: dict[str, Any] = {"rope_scaling": scaling}
-    settings["rope_base"] = number(rope, path, "rope_theta", 10_000.0)
+    settings["rope_base"] = number(rope, path, "rope_theta", ROPE_BASE)
     for name in USED_BY[scaling]:
         if rope.get(name) is not None:
             settings[SCALING_NUMBERS[name]] = number(rope, path, name, 1.0)
@@ -173,13 +238,13 @@ def switch(config: Mapping[str, Any], path: Path, name: str, default: bool) -> b
 
 
 def require(config: Mapping[str, Any], path: Path, **supported: Any) -> None:
-    """Check settings that our model has no choice of: name -> the only value, also the default.
+    """Check settings that our model has no choice of: name -> the only value besides none at all.
 
     Raises:
         UserError: names the setting (code 4).
     """
     for name, value in supported.items():
-        if config.get(name, value) != value:
+        if config.get(name) not in (None, value):
             raise unsupported(config, path, name, f"{value}, the only supported value")
 
 
@@ -208,7 +273,7 @@ def make(kind: Callable[..., Config], settings: Mapping[str, Any], path: Path) -
 
 
 def written_settings(cfg: DecoderConfig) -> dict[str, Any]:
-    """The fields of their config that every family has, rotary positions included."""
+    """The fields of their config that every family has, except those of rotary positions."""
     return {
         **{theirs: cfg[ours] for theirs, ours in SIZES.items()},
         "intermediate_size": cfg.ff_size,
@@ -218,15 +283,15 @@ def written_settings(cfg: DecoderConfig) -> dict[str, Any]:
         "attention_dropout": cfg.drop_rate,
         "initializer_range": 0.02,
         "tie_word_embeddings": cfg.tie_embeddings,
-        **written_rope(rope_parameters(cfg)),
     }
 
 
-def written_rope(rope: Mapping[str, Any]) -> dict[str, Any]:
+def written_rope(cfg: DecoderConfig) -> dict[str, Any]:
     """Rotary positions in a config, under the names of transformers 5 and of those before it."""
+    rope = rope_parameters(cfg)
     scaling = {key: value for key, value in rope.items() if key != "rope_theta"}
     return {
-        "rope_parameters": dict(rope),
+        "rope_parameters": rope,
         "rope_theta": rope["rope_theta"],
         "rope_scaling": None if rope["rope_type"] == "default" else scaling,
     }

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from llm_scratch.errors import UserError
 from llm_scratch.interpretability.capture import activation_names, capture
+from llm_scratch.model.language_model import LanguageModel
 from llm_scratch.model.loss import next_token_loss
 
 
@@ -45,7 +46,8 @@ def read_out(model: Any, stream: Tensor, normalize: bool = True) -> Tensor:
         normalize: apply the final norm, as the model does; False: the output head alone.
     """
     with torch.no_grad():
-        return model.out_head(model.final_norm(stream) if normalize else stream)
+        final = model.final_norm(stream) if normalize else stream
+        return model.logits(final) if isinstance(model, LanguageModel) else model.out_head(final)
 
 
 def logit_lens(model: nn.Module, ids: Tensor, normalize: bool = True) -> Tensor:

@@ -10,12 +10,13 @@ https://arxiv.org/abs/2501.00656, section 3.3; both, Gemma 2, https://arxiv.org/
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from llm_scratch.architectures.decoder import DecoderConfig
 from llm_scratch.model.dropout import Dropout
+from llm_scratch.model.grouped_attention import GroupedAttention
 from llm_scratch.model.kv_cache import KVCache
 from llm_scratch.model.language_model import LanguageModel
 from llm_scratch.model.norms import RMSNorm
@@ -62,6 +63,27 @@ class DecoderBlock(nn.Module):
         """Add attention, then the feed-forward network."""
         x = x + self.drop_shortcut(self.post_norm1(self.att(self.norm1(x), angles, cache)))
         return x + self.drop_shortcut(self.post_norm2(self.ff(self.norm2(x))))  # [B, T, C]
+
+
+def grouped(cfg: DecoderConfig, layer: int, **options: Any) -> GroupedAttention:
+    """The attention of a layer, of the sizes and with the window that the settings say.
+
+    Args:
+        cfg: the model's settings.
+        layer: its index.
+        options: of the family, as in `GroupedAttention`.
+    """
+    return GroupedAttention(
+        cfg.emb_dim,
+        cfg.n_heads,
+        cfg.kv_heads,
+        cfg.head_size,
+        layer=layer,
+        drop_rate=cfg.drop_rate,
+        norm_eps=cfg.norm_eps,
+        window=cfg.windows[layer],
+        **options,
+    )
 
 
 class DecoderModel(LanguageModel):

@@ -54,7 +54,11 @@ class LanguageModel(nn.Module):
         Raises:
             ValueError: more tokens than context_length.
         """
-        return self.out_head(self.hidden(in_idx, cache))  # [B, T, V]
+        return self.logits(self.hidden(in_idx, cache))  # [B, T, V]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states -> logits, [..., C] -> [..., V]; a family that limits them overrides it."""
+        return self.out_head(hidden)
 
     def hidden(self, in_idx: Tensor, cache: KVCache | None = None) -> Tensor:
         """Hidden states after the final norm, before the output head: [B, T] -> [B, T, C].

@@ -23,30 +23,18 @@ from typing import Any
 from torch import Tensor
 
 from llm_scratch.architectures.llama import LlamaConfig
-from llm_scratch.model.decoder import DecoderBlock, DecoderModel
+from llm_scratch.model.decoder import DecoderBlock, DecoderModel, grouped
 from llm_scratch.model.gated_ff import GatedFeedForward
-from llm_scratch.model.grouped_attention import GroupedAttention
 from llm_scratch.model.norms import RMSNorm
 from llm_scratch.model.rope import RotaryAngles
 
 
 def llama_block(cfg: LlamaConfig, layer: int) -> DecoderBlock:
     """The block of a layer: norm, attention, norm, feed-forward network."""
-    att = GroupedAttention(
-        cfg.emb_dim,
-        cfg.n_heads,
-        cfg.kv_heads,
-        cfg.head_size,
-        layer=layer,
-        drop_rate=cfg.drop_rate,
-        qkv_bias=cfg.attention_bias,
-        out_bias=cfg.attention_bias,
-        window=cfg.window,
-    )
+    att = grouped(cfg, layer, qkv_bias=cfg.attention_bias, out_bias=cfg.attention_bias)
     ff = GatedFeedForward(cfg.emb_dim, cfg.ff_size, bias=cfg.ff_bias)
-    return DecoderBlock(
-        att, ff, partial(RMSNorm, cfg.emb_dim, cfg.norm_eps), drop_rate=cfg.drop_rate
-    )
+    norm = partial(RMSNorm, cfg.emb_dim, cfg.norm_eps)
+    return DecoderBlock(att, ff, norm, drop_rate=cfg.drop_rate)
 
 
 class LlamaModel(DecoderModel):
