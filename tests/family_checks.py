@@ -120,7 +120,7 @@ def check_gradients(twins):
     next_token_loss(twins.theirs(ids[:, :-1]).logits, ids[:, 1:]).backward()
     own, want = dict(twins.ours.named_parameters()), dict(twins.theirs.named_parameters())
     compared = set()
-    for mapped in expand(twins.family.rules, twins.ours.cfg.n_layers):
+    for mapped in expand(twins.family.rules_of(twins.ours.cfg), twins.ours.cfg.n_layers):
         if mapped.ours[0] in own:
             gradient = mapped.join({name: own[name].grad for name in mapped.ours})
             assert_close(gradient, want[mapped.theirs].grad, mapped.theirs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from llm_scratch.architectures.decoder import mixed_windows
 from llm_scratch.architectures.mixture import MixtureConfig
 
 
@@ -13,16 +14,21 @@ class GPTOSSConfig(MixtureConfig):
 
     architecture: str = field(default="gpt_oss", kw_only=True)
     """the model architecture; it decides which other settings there are"""
-    window: int = 128
-    """tokens that a layer with a sliding window attends to"""
-    full_every: int = 2
-    """every n-th layer attends to all tokens, the others to a window"""
+    window: int | None = 128
+    """sliding window: number of last tokens that a layer attends to; None: all"""
+    full_every: int | None = 2
+    """every n-th layer attends to all tokens; None: every layer has the window"""
     attention_bias: bool = True
     """bias in the four projections of attention"""
     gate_limit: float = 7.0
     """largest value of an expert's gate and hidden layer"""
     gate_slope: float = 1.702
     """a of the gate's activation, x sigmoid(a x)"""
+
+    @property
+    def windows(self) -> list[int | None]:
+        """The sliding window of every layer."""
+        return mixed_windows(self.n_layers, self.window, self.full_every)
 
     @property
     def attention_params(self) -> int:

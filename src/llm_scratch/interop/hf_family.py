@@ -34,8 +34,10 @@ class Family(NamedTuple):
     """our settings -> what is special to the family in config.json;
     a UserError if it cannot express them (code 2)
     """
-    rules: Sequence[Rule]
-    """names of tensors in a file of `class_name`"""
+    rules: Sequence[Rule] | Callable[[Any], Sequence[Rule]]
+    """names of tensors in a file of `class_name`; a function of our settings if they depend on
+    these, such as on the number of experts
+    """
     prefix: str = ""
     """what begins their names, except the head's,
     and is absent in a file of the model without a head
@@ -48,6 +50,10 @@ class Family(NamedTuple):
     """
     has_all_biases: bool = False
     """whether a bias that our model lacks is written as 0; else it is left out"""
+
+    def rules_of(self, cfg: ModelConfig) -> Sequence[Rule]:
+        """The names of tensors for settings of ours."""
+        return self.rules(cfg) if callable(self.rules) else self.rules
 
 
 def unsupported(config: Mapping[str, Any], path: Path, name: str, expected: object) -> UserError:

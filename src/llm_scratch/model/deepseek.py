@@ -50,9 +50,8 @@ def deepseek_block(cfg: DeepSeekConfig, layer: int) -> DecoderBlock:
     )
     plain = layer < cfg.n_dense_layers
     ff = GatedFeedForward(cfg.emb_dim, cfg.ff_size) if plain else deepseek_mixture(cfg)
-    return DecoderBlock(
-        att, ff, partial(RMSNorm, cfg.emb_dim, cfg.norm_eps), drop_rate=cfg.drop_rate
-    )
+    norm = partial(RMSNorm, cfg.emb_dim, cfg.norm_eps)
+    return DecoderBlock(att, ff, norm, drop_rate=cfg.drop_rate)
 
 
 def deepseek_mixture(cfg: DeepSeekConfig) -> nn.Module:

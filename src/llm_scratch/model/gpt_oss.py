@@ -19,8 +19,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from llm_scratch.architectures.gpt_oss import GPTOSSConfig
-from llm_scratch.model.decoder import DecoderBlock, DecoderModel
-from llm_scratch.model.grouped_attention import GroupedAttention
+from llm_scratch.model.decoder import DecoderBlock, DecoderModel, grouped
 from llm_scratch.model.mixture import MixtureOfExperts, Routing
 from llm_scratch.model.norms import RMSNorm
 from llm_scratch.model.rope import Rotary, RotaryAngles
@@ -55,18 +54,8 @@ class LimitedFeedForward(nn.Module):
 
 def gpt_oss_block(cfg: GPTOSSConfig, layer: int) -> DecoderBlock:
     """The block of a layer: norm, attention with sinks, norm, mixture of experts."""
-    att = GroupedAttention(
-        cfg.emb_dim,
-        cfg.n_heads,
-        cfg.kv_heads,
-        cfg.head_size,
-        layer=layer,
-        drop_rate=cfg.drop_rate,
-        qkv_bias=cfg.attention_bias,
-        out_bias=cfg.attention_bias,
-        window=None if (layer + 1) % cfg.full_every == 0 else cfg.window,
-        sinks=True,
-    )
+    bias = cfg.attention_bias
+    att = grouped(cfg, layer, qkv_bias=bias, out_bias=bias, sinks=True)
     routing = Routing(
         cfg.n_experts, cfg.experts_per_token, logit_bias=True, balance_loss=cfg.balance_loss
     )
@@ -74,9 +63,8 @@ def gpt_oss_block(cfg: GPTOSSConfig, layer: int) -> DecoderBlock:
         LimitedFeedForward, cfg.emb_dim, cfg.expert_size, cfg.gate_limit, cfg.gate_slope
     )
     ff = MixtureOfExperts(cfg.emb_dim, routing, expert)
-    return DecoderBlock(
-        att, ff, partial(RMSNorm, cfg.emb_dim, cfg.norm_eps), drop_rate=cfg.drop_rate
-    )
+    norm = partial(RMSNorm, cfg.emb_dim, cfg.norm_eps)
+    return DecoderBlock(att, ff, norm, drop_rate=cfg.drop_rate)
 
 
 class GPTOSSModel(DecoderModel):

@@ -16,27 +16,16 @@ from functools import partial
 from typing import Any
 
 from llm_scratch.architectures.qwen_moe import QwenMoEConfig
-from llm_scratch.model.decoder import DecoderBlock, DecoderModel
+from llm_scratch.model.decoder import DecoderBlock, DecoderModel, grouped
 from llm_scratch.model.gated_ff import GatedFeedForward
-from llm_scratch.model.grouped_attention import GroupedAttention
 from llm_scratch.model.mixture import MixtureOfExperts, Routing
 from llm_scratch.model.norms import RMSNorm
 
 
 def qwen_moe_block(cfg: QwenMoEConfig, layer: int) -> DecoderBlock:
     """The block of a layer: norm, attention, norm, mixture of experts."""
-    att = GroupedAttention(
-        cfg.emb_dim,
-        cfg.n_heads,
-        cfg.kv_heads,
-        cfg.head_size,
-        layer=layer,
-        drop_rate=cfg.drop_rate,
-        qkv_bias=cfg.attention_bias,
-        out_bias=cfg.attention_bias,
-        qk_norm="head",
-        norm_eps=cfg.norm_eps,
-    )
+    bias = cfg.attention_bias
+    att = grouped(cfg, layer, qkv_bias=bias, out_bias=bias, qk_norm="head")
     routing = Routing(
         cfg.n_experts,
         cfg.experts_per_token,
@@ -46,9 +35,8 @@ def qwen_moe_block(cfg: QwenMoEConfig, layer: int) -> DecoderBlock:
     ff = MixtureOfExperts(
         cfg.emb_dim, routing, partial(GatedFeedForward, cfg.emb_dim, cfg.expert_size)
     )
-    return DecoderBlock(
-        att, ff, partial(RMSNorm, cfg.emb_dim, cfg.norm_eps), drop_rate=cfg.drop_rate
-    )
+    norm = partial(RMSNorm, cfg.emb_dim, cfg.norm_eps)
+    return DecoderBlock(att, ff, norm, drop_rate=cfg.drop_rate)
 
 
 class QwenMoEModel(DecoderModel):

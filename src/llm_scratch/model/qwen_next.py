@@ -23,10 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from llm_scratch.architectures.qwen_next import QwenNextConfig
-from llm_scratch.model.decoder import DecoderBlock, DecoderModel
+from llm_scratch.model.decoder import DecoderBlock, DecoderModel, grouped
 from llm_scratch.model.delta_net import DeltaSizes, GatedDeltaNet
 from llm_scratch.model.gated_ff import GatedFeedForward
-from llm_scratch.model.grouped_attention import GroupedAttention
 from llm_scratch.model.kv_cache import KVCache
 from llm_scratch.model.mixture import MixtureOfExperts, Routing
 from llm_scratch.model.norms import RMSNorm
@@ -42,17 +41,12 @@ def token_mixer(cfg: QwenNextConfig, layer: int) -> nn.Module:
             cfg.key_heads, cfg.value_heads, cfg.key_size, cfg.value_size, cfg.conv_size
         )
         return GatedDeltaNet(cfg.emb_dim, sizes, cfg.norm_eps, layer - n_attention)
-    return GroupedAttention(
-        cfg.emb_dim,
-        cfg.n_heads,
-        cfg.kv_heads,
-        cfg.head_size,
-        layer=n_attention,
-        drop_rate=cfg.drop_rate,
+    return grouped(
+        cfg,
+        n_attention,
         qkv_bias=cfg.attention_bias,
         out_bias=cfg.attention_bias,
         qk_norm="head",
-        norm_eps=cfg.norm_eps,
         unit_offset=True,
         output_gate=True,
     )
