@@ -149,7 +149,7 @@ def config_of(config: Mapping[str, Any], path: Path) -> ModelConfig:
             "model_type",
             f"one of {', '.join(HF_FAMILIES)}, the supported types",
         )
-    cfg = family.config_from(config, path)
+    cfg = family.config_from({**family.defaults, **config}, path)
     if config.get("quantization_config"):
         raise unsupported(
             config, path, "quantization_config", "none: only unquantized weights are supported"

@@ -44,6 +44,9 @@ class Family(NamedTuple):
     """
     ignored: re.Pattern[str] = re.compile("(?!)")
     """tensors that are no parameters, such as masks in old files"""
+    defaults: Mapping[str, Any] = {}
+    """values of settings that config.json may lack, where they differ from those of most families
+    """
     expresses: Callable[[Any], bool] = lambda cfg: True
     """whether it has all that these settings of ours ask for; of several model types for one
     architecture, the first that does is written

@@ -49,7 +49,6 @@ GEMMA3_DEFAULTS = DEFAULTS | {
 
 def gemma2_from(config: Mapping[str, Any], path: Path) -> GemmaConfig:
     """Convert a Gemma2Config; see `Family.config_from`."""
-    config = GEMMA2_DEFAULTS | config
     rope = read_rope(config, path)
     if rope["rope_scaling"] != "none":
         raise unsupported(config, path, "rope_parameters", "rope_type default for a Gemma 2")
@@ -60,7 +59,6 @@ def gemma2_from(config: Mapping[str, Any], path: Path) -> GemmaConfig:
 
 def gemma3_from(config: Mapping[str, Any], path: Path) -> GemmaConfig:
     """Convert a Gemma3TextConfig; see `Family.config_from`."""
-    config = GEMMA3_DEFAULTS | config
     pattern = positive_integers(config, path, {"sliding_window_pattern": "full_every"})
     full, local = read_rope_of_kinds(config, path, "rope_local_base_freq")
     settings = _settings(config, path, **pattern)
@@ -136,6 +134,7 @@ GEMMA2 = Family(
     gemma2_to,
     decoder_rules(NORMS),
     "model.",
+    defaults=GEMMA2_DEFAULTS,
     expresses=_expressed_by_gemma2,
 )
 GEMMA3 = Family(
@@ -145,5 +144,6 @@ GEMMA3 = Family(
     gemma3_to,
     decoder_rules(NORMS, qk_norm=True),
     "model.",
+    defaults=GEMMA3_DEFAULTS,
     expresses=lambda cfg: cfg.qk_norm,
 )

@@ -43,7 +43,6 @@ def llama_from(config: Mapping[str, Any], path: Path) -> LlamaConfig:
 
 def mistral_from(config: Mapping[str, Any], path: Path) -> LlamaConfig:
     """Convert a MistralConfig; see `Family.config_from`."""
-    config = MISTRAL_DEFAULTS | config
     require(config, path, hidden_act="silu", attention_bias=False, mlp_bias=False)
     settings = _settings(config, path)
     if config["sliding_window"] is not None:
@@ -53,7 +52,6 @@ def mistral_from(config: Mapping[str, Any], path: Path) -> LlamaConfig:
 
 def smollm3_from(config: Mapping[str, Any], path: Path) -> LlamaConfig:
     """Convert a SmolLM3Config; see `Family.config_from`."""
-    config = SMOLLM3_DEFAULTS | config
     require(config, path, hidden_act="silu", use_sliding_window=False)
     settings = _settings(config, path)
     settings |= positive_integers(config, path, {"no_rope_layer_interval": "no_rope_every"})
@@ -113,11 +111,13 @@ MISTRAL = _family(
     class_name="MistralForCausalLM",
     config_from=mistral_from,
     config_to=mistral_to,
+    defaults=MISTRAL_DEFAULTS,
     expresses=lambda cfg: not (cfg.no_rope_every or cfg.attention_bias or cfg.ff_bias),
 )
 SMOLLM3 = _family(
     class_name="SmolLM3ForCausalLM",
     config_from=smollm3_from,
     config_to=smollm3_to,
+    defaults=SMOLLM3_DEFAULTS,
     expresses=lambda cfg: cfg.window is None and cfg.head_size * cfg.n_heads == cfg.emb_dim,
 )

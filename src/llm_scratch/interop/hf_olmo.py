@@ -33,19 +33,17 @@ OLMO3_DEFAULTS = {"rms_norm_eps": 1e-5, "rope_theta": 500_000.0, "sliding_window
 
 def olmo2_from(config: Mapping[str, Any], path: Path) -> OlmoConfig:
     """Convert an Olmo2Config; see `Family.config_from`."""
-    config = OLMO2_DEFAULTS | config
     require(config, path, hidden_act="silu", attention_bias=False)
     return make(OlmoConfig, {**read_settings(config, path), **read_rope(config, path)}, path)
 
 
 def olmo3_from(config: Mapping[str, Any], path: Path) -> OlmoConfig:
     """Convert an Olmo3Config; see `Family.config_from`."""
-    config = OLMO3_DEFAULTS | config
     require(config, path, hidden_act="silu", attention_bias=False)
     settings = read_settings(config, path)
     n_layers = settings["n_layers"]
     if config.get("layer_types") is None:
-        config = config | {"layer_types": layer_types(mixed_windows(n_layers, 1, 4))}
+        config = {**config, "layer_types": layer_types(mixed_windows(n_layers, 1, 4))}
     settings |= read_windows(config, path, n_layers)
     full, local = read_rope_of_kinds(config, path, "rope_theta")
     if local["rope_base"] != full["rope_base"]:
@@ -91,6 +89,7 @@ OLMO2 = Family(
     olmo2_to,
     RULES,
     "model.",
+    defaults=OLMO2_DEFAULTS,
     expresses=lambda cfg: cfg.window is None and _has_usual_heads(cfg),
 )
 OLMO3 = Family(
@@ -100,5 +99,6 @@ OLMO3 = Family(
     olmo3_to,
     RULES,
     "model.",
+    defaults=OLMO3_DEFAULTS,
     expresses=lambda cfg: cfg.window is not None and _has_usual_heads(cfg),
 )

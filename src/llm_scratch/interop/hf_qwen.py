@@ -30,14 +30,14 @@ QWEN3_DEFAULTS = QWEN2_DEFAULTS | {"head_dim": 128}
 
 def qwen2_from(config: Mapping[str, Any], path: Path) -> QwenConfig:
     """Convert a Qwen2Config; see `Family.config_from`."""
-    settings = _settings(QWEN2_DEFAULTS | config, path)
-    return make(QwenConfig, settings | {"qkv_bias": True, "qk_norm": False}, path)
+    own = {"qkv_bias": True, "qk_norm": False}
+    return make(QwenConfig, _settings(config, path) | own, path)
 
 
 def qwen3_from(config: Mapping[str, Any], path: Path) -> QwenConfig:
     """Convert a Qwen3Config; see `Family.config_from`."""
     require(config, path, attention_bias=False)
-    return make(QwenConfig, _settings(QWEN3_DEFAULTS | config, path), path)
+    return make(QwenConfig, _settings(config, path), path)
 
 
 def config_to(cfg: QwenConfig) -> dict[str, Any]:
@@ -79,6 +79,7 @@ QWEN2 = Family(
     config_to,
     decoder_rules(),
     "model.",
+    defaults=QWEN2_DEFAULTS,
     expresses=lambda cfg: cfg.qkv_bias and not cfg.qk_norm,
 )
 QWEN3 = Family(
@@ -88,5 +89,6 @@ QWEN3 = Family(
     config_to,
     decoder_rules(qk_norm=True),
     "model.",
+    defaults=QWEN3_DEFAULTS,
     expresses=lambda cfg: cfg.qk_norm and not cfg.qkv_bias,
 )
