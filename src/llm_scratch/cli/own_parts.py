@@ -164,7 +164,9 @@ def show_curves(parts: OwnParts, folder: Path, screen: Console, debug: bool) -> 
 
 
 def reference_run(config: RunConfig) -> RunInfo | None:
-    """The newest run in runs/ with these settings, the package's parts and a curve; None: no such."""
+    """The newest run in runs/ with these settings,
+    the package's parts and a curve; None: no such.
+    """
     plain = replace(config, parts="", different_parts="")
     runs = [run for run in find_runs() if run.has_curve and same_settings(run.config, plain)]
     return runs[-1] if runs else None

@@ -82,7 +82,9 @@ def _twins(
 ) -> Iterator[tuple[Sequence[str], str]]:
     """Modules of ours and the module of theirs that has their weights."""
     own, known = dict(model.named_modules()), dict(theirs.named_modules())
-    for mapped in expand(family.rules, len(model.trf_blocks)):
+    for mapped in expand(family.rules_of(model.cfg), len(model.trf_blocks)):
+        if mapped.transform.splits:
+            continue  # their output has other places than ours
         names = [name.removesuffix(".weight") for name in mapped.ours]
         twin = mapped.theirs.removesuffix(".weight")
         if all(name in own for name in names) and twin in known:

@@ -21,7 +21,7 @@ from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.hf import family_of, to_config
 from llm_scratch.interop.hf_tokenizer import check_exportable, write_tokenizer
 from llm_scratch.interop.safetensors import SINGLE
-from llm_scratch.interop.weight_map import expand
+from llm_scratch.interop.weight_map import expand, named_tensors
 from llm_scratch.model import LanguageModel
 from llm_scratch.model.introspection import device_of
 from llm_scratch.storage import files
@@ -87,13 +87,13 @@ def write(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
 def tensors(model: LanguageModel) -> dict[str, Tensor]:
     """Convert the weights to transformers' names and shapes; a tied head is stored once."""
     state = {
-        name: parameter.detach().to("cpu", torch.float32)
-        for name, parameter in model.named_parameters()
+        name: tensor.detach().to("cpu", torch.float32)
+        for name, tensor in named_tensors(model).items()
     }
     _, family = family_of(model.cfg)
     return {
         mapped.theirs: mapped.join(state)
-        for mapped in expand(family.rules, model.cfg.n_layers)
+        for mapped in expand(family.rules_of(model.cfg), model.cfg.n_layers)
         if mapped.ours[0] in state or (family.has_all_biases and mapped.ours[0].endswith(".bias"))
     }
 

@@ -46,6 +46,8 @@ class GroupedAttention(nn.Module):
             limit (https://arxiv.org/abs/2408.00118).
         sinks: a learned score a head for attending to nothing
             (https://arxiv.org/abs/2309.17453).
+        output_gate: multiply the mixed values by sigmoid(W x) before the output projection
+            (https://arxiv.org/abs/2505.06708).
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class GroupedAttention(nn.Module):
         scale: float | None = None,
         softcap: float | None = None,
         sinks: bool = False,
+        output_gate: bool = False,
     ) -> None:
         super().__init__()
         self.num_heads = n_heads
@@ -79,7 +82,9 @@ class GroupedAttention(nn.Module):
         self.W_query, self.W_key, self.W_value = (
             nn.Linear(emb_dim, width, bias=qkv_bias) for width in self.widths
         )
-        self.out_proj = nn.Linear(n_heads * head_dim, emb_dim, bias=out_bias)
+        width = n_heads * head_dim
+        self.W_gate = nn.Linear(emb_dim, width, bias=qkv_bias) if output_gate else None
+        self.out_proj = nn.Linear(width, emb_dim, bias=out_bias)
         self.qk_norm = qk_norm
         if qk_norm != "none":
             sizes = self.widths[:2] if qk_norm == "whole" else [head_dim, head_dim]
@@ -107,7 +112,9 @@ class GroupedAttention(nn.Module):
             k, v = cache.append(self.layer, k, v)  # [B, G, S, D]
             mask = cache.mask(T, self.window)
         y = attend_grouped(q, k, v, mask, self.dropout, self.softcap, self.sinks)
-        return self.out_proj(y.transpose(1, 2).reshape(B, T, -1))  # [B, T, C]
+        y = y.transpose(1, 2).reshape(B, T, -1)
+        y = y if self.W_gate is None else y * self.W_gate(x).sigmoid()
+        return self.out_proj(y)  # [B, T, C]
 
     def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries [B, H, T, D], keys and values [B, G, T, D], normalized but not yet rotated."""

@@ -22,6 +22,7 @@ class KVCache:
         shape: (layers, batch B, key/value heads G, maximum tokens S, head size D).
         dtype, device: of the keys and values.
         block: allocate memory for this many tokens at a time; None: for all of them at once.
+        value_size: head size of the values, if another than that of the keys.
     Attributes:
         keys, values: for each layer, [B, G, S, D].
         pos: number of cached tokens, padding included.
@@ -36,21 +37,29 @@ class KVCache:
         dtype: torch.dtype,
         device: torch.device,
         block: int | None = None,
+        value_size: int | None = None,
     ) -> None:
         self.max_length = shape[3]
         self.block = block or shape[3]
         self.pos = 0
         self.left_padding: Tensor | None = None
         self.ids: Tensor | None = None
-        empty = torch.zeros(*shape[1:3], 0, shape[4], dtype=dtype, device=device)
-        self.keys = [empty] * shape[0]
-        self.values = [empty] * shape[0]
+        sizes = shape[4], shape[4] if value_size is None else value_size
+        self.keys, self.values = (
+            [torch.zeros(*shape[1:3], 0, size, dtype=dtype, device=device)] * shape[0]
+            for size in sizes
+        )
         self.grow(min(self.block, self.max_length))
 
     @property
     def rows(self) -> int:
         """Number of sequences."""
         return len(self.keys[0])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its memory."""
+        return sum(stored.nbytes for stored in (*self.keys, *self.values))
 
     @property
     def remaining(self) -> int:
@@ -182,9 +191,12 @@ class KVCache:
 
     def grow(self, tokens: int) -> None:
         """Enlarge the memory to `tokens` tokens; the contents stay."""
-        B, G, S, D = self.keys[0].shape
-        added = B, G, tokens - S, D
-        self._replace(lambda stored: torch.cat([stored, stored.new_zeros(added)], 2))
+
+        def grown(stored: Tensor) -> Tensor:
+            B, G, S, D = stored.shape
+            return torch.cat([stored, stored.new_zeros(B, G, tokens - S, D)], 2)
+
+        self._replace(grown)
 
     def _replace(self, new: Callable[[Tensor], Tensor]) -> None:
         """Replace keys, then values, layer by layer: no more than one layer exists twice."""

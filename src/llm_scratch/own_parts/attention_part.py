@@ -120,7 +120,9 @@ def _one_head(att: Any, x: Tensor) -> Tensor:
 
 
 def _cut_without_transpose(att: Any, x: Tensor) -> Tensor:
-    """The heads are cut by view(B, H, T, D), which mixes tokens; view(B, T, H, D), then transpose."""
+    """The heads are cut by view(B, H, T, D), which mixes tokens;
+    view(B, T, H, D), then transpose.
+    """
 
     def cut(att: Any, y: Tensor) -> Tensor:
         return y.reshape(y.shape[0], att.num_heads, y.shape[1], att.head_dim)

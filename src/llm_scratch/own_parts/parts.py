@@ -146,8 +146,8 @@ def check_settings(config: RunConfig) -> None:
         )
     if config.train.min_lr:
         raise UserError(
-            f"--parts: learning_rate falls to 0, and this run has train.min_lr={config.train.min_lr};"
-            " add --train.min-lr 0"
+            "--parts: learning_rate falls to 0, and this run has"
+            f" train.min_lr={config.train.min_lr}; add --train.min-lr 0"
         )
     for name in ("qkv_bias", "ff_dim", "activation", "norm_eps", "scale_attention_by_layer"):
         if model[name] != plain[name]:

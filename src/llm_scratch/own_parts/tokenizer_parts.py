@@ -109,7 +109,9 @@ def _encode(word: Word, merges: Sequence[Pair]) -> list[int]:
 
 
 def _longest_first(word: Word, merges: Sequence[Pair]) -> list[int]:
-    """It takes the longest token from the left; repeat the merges in the order they were learned."""
+    """It takes the longest token from the left;
+    repeat the merges in the order they were learned.
+    """
     spelled: dict[Word, int] = {(i,): i for i in range(FIRST_MERGE)}
     words: list[Word] = [(i,) for i in range(FIRST_MERGE)]
     for n, (a, b) in enumerate(merges):
