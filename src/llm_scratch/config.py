@@ -68,6 +68,11 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_fields(self)
 
+    @property
+    def is_stories(self) -> bool:
+        """Whether the text is made of stories of the grammar, whose entropy is known."""
+        return self.source.partition(":")[0] == "stories"
+
 
 @dataclass(frozen=True)
 class TrainConfig:

@@ -357,7 +357,7 @@ def _print_summary(run: Trainer, screen: Console, seconds: float, debug: bool = 
     with optional_step("plan not compared", shell_command("plan", folder), screen, debug):
         if (comparison := compare_with_plan(folder)) is not None:
             screen.print(f"Plan and result: {comparison}", soft_wrap=keeps_lines(screen))
-    if run.config.data.source.partition(":")[0] == "stories":
+    if run.config.data.is_stories:
         with optional_step(
             "skills not measured", shell_command("evaluate", folder, "--skills"), screen, debug
         ):
