@@ -126,9 +126,9 @@ by zeros. Which number is it?
         "implement",
         _half,
         """
-A bfloat16 number is the upper half of a float32. `half` is such a half, as a whole number of 16
-bits. Return the number. `struct.unpack("<f", data)[0]` makes a number of four bytes, the lowest
-first.
+A bfloat16 number is the upper half of a float32. `half` is an integer with these 16 bits. Return
+the number that they stand for. `struct.unpack("<f", data)[0]` makes a float32 of four bytes, the
+lowest first.
 """,
         (
             "The upper half of 32 bits. What is in the lower half?",
