@@ -1,5 +1,4 @@
-"""Make the notebooks from the lessons:
-lessons/stepN_name.py -> notebook/stepN.ipynb, executed, with its outputs.
+"""Make the notebooks from the lessons: stepN_name.py -> notebook/stepN.ipynb, with outputs.
 
 Run `python lessons/build.py` for all (that is `make lessons`), or `python lessons/build.py 1 2` for
 some. It also writes the drawings, notebook/drawings/*.svg, and docs/glossary.md. Cells tagged
@@ -45,9 +44,7 @@ def is_folded(cell: Any) -> bool:
 
 
 def as_notebook(lesson: Path) -> Any:
-    """The lesson's cells as a notebook that has not been run;
-    cell ids depend on the cells' text alone.
-    """
+    """The lesson's cells as a notebook that has not been run; ids depend on the cells' text."""
     import jupytext
     from nbformat.v4 import new_notebook
 
@@ -66,8 +63,9 @@ def as_notebook(lesson: Path) -> Any:
 
 
 def execute(notebook: Any) -> None:
-    """Run all cells in a fresh Python, in an empty folder;
-    outputs are put into `notebook`. Raises on the first cell that fails.
+    """Run all cells in a fresh Python in an empty folder, and put outputs into `notebook`.
+
+    Raises on the first cell that fails.
     """
     from nbclient import NotebookClient
     from traitlets.config import Config

@@ -1,5 +1,4 @@
-"""The drawings of the lessons, made by code:
-`python lessons/build.py` writes them into notebook/drawings/.
+"""The drawings of the lessons, made by code: `python lessons/build.py` writes them.
 
 Each is a function that returns a `Drawing`; its file is named after the function. To add one, write
 it, add it to its module's `DRAWINGS`, and show it in a lesson: `![its

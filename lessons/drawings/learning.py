@@ -143,9 +143,7 @@ def backward() -> Drawing:
 
 
 def _paths() -> dict[str, list[tuple[float, float]]]:
-    """Ways of four optimizers down 0.5 (20 x^2 + y^2),
-    as lesson 0 has them; x is across the valley, y along it.
-    """
+    """Ways of four optimizers down 0.5 (20 x^2 + y^2), as in lesson 0; x across the valley."""
     steep, flat, start = 20.0, 1.0, (1.0, 2.0)
     paths: dict[str, list[tuple[float, float]]] = {
         "SGD": [start],
