@@ -1204,11 +1204,6 @@ def stop_at(val_losses, patience):
 
 check("4.7", stop_at)
 
-# %% [markdown]
-# Losses of models with different tokenizers cannot be compared: a short token is easier to predict
-# than a long one, and a text has more of them. **Bits per byte** can be: the surprise of the whole
-# text in bits, divided by its bytes. (A nat is $1/\ln 2$ bits.)
-
 # %%
 ask("4.8")
 

@@ -578,8 +578,9 @@ ask("5.3")
 
 
 # %%
-def quantize(row):
-    scale = max(row) / 127
+def quantize(row, bits):
+    largest_level = 2 ** (bits - 1) - 1
+    scale = max(row) / largest_level
     return [round(weight / scale) for weight in row], scale
 
 

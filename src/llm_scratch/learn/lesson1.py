@@ -271,7 +271,7 @@ Write a loop, or use exercises 1.4 and 1.5.
 """,
         (
             "Do it by hand for seven letters. After the first merge there are four tokens.",
-            "Each merge joins a pair wherever it stands, from left to right.",
+            "Each merge joins a pair wherever it occurs, from left to right.",
             "Of equally frequent pairs take any: the number of merges comes out the same.",
         ),
     ),

@@ -91,7 +91,7 @@ def _factor(rng: Random) -> tuple[Any, ...]:
 def _shortcut_reasons(rng: Random) -> tuple[Any, ...]:
     return choices(
         rng,
-        "the slope of x + layer(x) is 1 plus the slope of the layer, so no factor is near 0",
+        "the slope of x + layer(x) is 1 plus the slope of the layer, so a small slope does no harm",
         "a layer with a shortcut has fewer parameters, so its gradient is larger",
         "the input is normalized by the shortcut, so gradients have length 1",
         "the layer is skipped in the backward pass, so only the last one is trained",

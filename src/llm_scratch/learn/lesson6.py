@@ -214,7 +214,7 @@ far from 0 is it at most? Two digits after the point are enough.
         _three_losses,
         """
 On validation stories, the untrained model has {0} bits per byte, the trained one {1}, and the
-entropy floor is {2}. How many percent of what can be learned has it learned?
+entropy floor is {2}. What percentage of what can be learned has it learned?
 """,
         (
             "An untrained model has learned nothing, one at the floor everything.",

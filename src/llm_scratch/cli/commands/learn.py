@@ -129,6 +129,8 @@ class NextExercise(_OneExercise, Command):
         progress.mark_shown(exercise)
         if not self.quiet:
             print_line(f"\ncheck:  {self.check_command(exercise)}")
+            if exercise.function:
+                print_line(f"        {self.check_command(exercise)} --watch  (at each save)")
             print_line(f"hint:   {self.command('hint', exercise.id)}")
 
 
