@@ -114,7 +114,11 @@ def compare(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> Checked
     bar = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
     try:
-        theirs: Any = transformers.AutoModelForCausalLM.from_pretrained(folder).float().eval()
+        theirs: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            folder,
+            attn_implementation="eager",  # their kernels leave out soft-caps
+        )
+        theirs = theirs.float().eval()
         their_tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     finally:
         if bar:
