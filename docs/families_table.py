@@ -334,7 +334,7 @@ FEATURES: dict[str, Callable[[Tiny], None]] = {
 
 
 def cell(feature: str, tiny: Tiny) -> str:
-    """"yes", or why the architecture lacks the feature; an error if it is broken."""
+    """ "yes", or why the architecture lacks the feature; an error if it is broken."""
     with torch.random.fork_rng(devices=[]):
         try:
             FEATURES[feature](tiny)
