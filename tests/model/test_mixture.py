@@ -84,9 +84,7 @@ def test_router_equals_transformers_deepseek():
     _, want, indices = theirs(x)
     weights, chosen = router(x)
     table = torch.zeros(50, 12)
-    torch.testing.assert_close(
-        table.scatter(1, chosen, weights), table.scatter(1, indices, want)
-    )
+    torch.testing.assert_close(table.scatter(1, chosen, weights), table.scatter(1, indices, want))
 
 
 def test_balance_loss_equals_transformers():

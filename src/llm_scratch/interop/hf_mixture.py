@@ -43,9 +43,7 @@ def mixture_rules(cfg: MixtureConfig, shared: str = "shared_expert") -> list[Rul
     ]
 
 
-def read_mixture(
-    config: Mapping[str, Any], path: Path, names: Mapping[str, str]
-) -> dict[str, Any]:
+def read_mixture(config: Mapping[str, Any], path: Path, names: Mapping[str, str]) -> dict[str, Any]:
     """The settings of a `MixtureConfig` except those of rotary positions.
 
     Args:

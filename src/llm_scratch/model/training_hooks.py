@@ -49,9 +49,7 @@ def add_extra_loss(loss: Tensor, model: nn.Module) -> Tensor:
     return loss
 
 
-def after_step(
-    model: nn.Module, good: Tensor, all_reduce_mean: Callable[[Tensor], Tensor]
-) -> None:
+def after_step(model: nn.Module, good: Tensor, all_reduce_mean: Callable[[Tensor], Tensor]) -> None:
     """Call `TrainingHooks.after_step` of every part of a model."""
     for part in model.modules():
         if isinstance(part, TrainingHooks):
