@@ -9,9 +9,10 @@ reads and adds to:
     blocks.0.hook_resid_pre               residual stream before block 0, [B, T, C]
     blocks.0.ln1.hook_normalized          what attention reads, after the norm's scale and shift (in
                                           TransformerLens 4: ln1.hook_out), [B, T, C]
-    blocks.0.attn.hook_q, _k, _v          queries, keys, values, [B, T, H, D]
+    blocks.0.attn.hook_q, _k, _v          queries, keys, values, [B, T, H, D]; where query heads
+                                          share keys and values, these have G heads
     blocks.0.attn.hook_rot_q, _rot_k      queries and keys of the product, after rotary positions,
-                                          [B, T, H, D] and [B, S, H, D]
+                                          [B, T, H, D] and [B, S, H, D], or [B, S, G, D]
     blocks.0.attn.hook_attn_scores        q k^T / sqrt(D), -inf for later positions, [B, H, T, S]
     blocks.0.attn.hook_pattern            attention weights, rows sum to 1, [B, H, T, S]
     blocks.0.attn.hook_z                  values mixed by the weights, [B, T, H, D]
@@ -27,11 +28,12 @@ reads and adds to:
 
 Any model works whose modules have the package's names: `tok_emb`, `trf_blocks`, `out_head` (for
 `lenses`, `final_norm` too), and in a block `att` (`W_query`, `W_key`, `W_value`, `out_proj`,
-`dropout`) and `ff`. Activations are read by PyTorch's forward hooks, so one that is not captured
-costs nothing. The steps inside attention, from `rot_q` to `pattern`, exist only in the written-out
-formula, which is used while one of them is captured. It is what runs anyway for whole texts of up
-to 512 tokens on a CPU, so the logits are the same to the bit there; elsewhere they differ in the
-last bits. The hooks are on the model itself: while it is captured or patched, use it in one thread.
+`dropout`) and `ff`; where a norm follows a part, `post_norm1` and `post_norm2`. Activations are
+read by PyTorch's forward hooks, so one that is not captured costs nothing. The steps inside
+attention, from `rot_q` to `pattern`, exist only in the written-out formula, which is used while one
+of them is captured. It is what runs anyway for whole texts of up to 512 tokens on a CPU, so the
+logits are the same to the bit there; elsewhere they differ in the last bits. The hooks are on the
+model itself: while it is captured or patched, use it in one thread.
 Tests: tests/interpretability/test_capture.py (equal to transformers' attentions and hidden states),
 tests/interop/test_transformer_lens.py (every activation equals TransformerLens's).
 Source: names as in TransformerLens, Nanda and Bloom 2022,
@@ -49,6 +51,7 @@ import torch
 from torch import Tensor, nn
 
 from llm_scratch.errors import UserError, unknown
+from llm_scratch.interpretability.linear_norm import linear_norm
 from llm_scratch.model.packed import PackedLinear
 from llm_scratch.model.quantized import QuantizedLinear
 
@@ -210,8 +213,8 @@ def _block_points(block: Any) -> dict[str, Point]:
         }
     found |= {
         "attn.hook_z": _input(att.out_proj, att.head_dim),
-        "attn.hook_result": _per_head(att),
-        "hook_attn_out": _output(att),
+        "attn.hook_result": _per_head(att, getattr(block, "post_norm1", None)),
+        "hook_attn_out": _output(_attention_output(block)),
         "hook_resid_mid": _after_attention(block),
     }
     return found | _feed_forward_points(block) | {"hook_resid_post": _output(block)}
@@ -236,7 +239,7 @@ def _feed_forward_points(block: nn.Module) -> dict[str, Point]:
         "ln2.hook_normalized": _input(ff or widen),
         "mlp.hook_pre": _output(widen),
         "mlp.hook_post": _input(narrow),
-        "hook_mlp_out": _output(ff or narrow),
+        "hook_mlp_out": _output(getattr(block, "post_norm2", ff or narrow)),
     }
 
 
@@ -288,17 +291,26 @@ def _step(dropout: Any, step: str) -> Point:
     return Point(attach)
 
 
-def _per_head(att: Any) -> Point:
+def _attention_output(block: Any) -> nn.Module:
+    """The module whose output is what attention adds: a norm after it, or attention itself."""
+    return getattr(block, "post_norm1", block.att)
+
+
+def _per_head(att: Any, norm: nn.Module | None) -> Point:
     """What each head adds to the residual stream:
-    its part of z times its columns of the output matrix.
+    its part of z times its columns of the output matrix, scaled as a norm after it scales the sum.
     """
 
     def attach(edit: Edit) -> Callable[[], None]:
-        def before(module: Any, args: tuple[Tensor, ...]) -> None:
+        def after(module: Any, args: tuple[Tensor, ...], output: Tensor) -> None:
             z = _split(args[0], att.head_dim)
-            edit(torch.einsum("...hd,chd->...hc", z, _split(module.weight, att.head_dim)))
+            heads = torch.einsum("...hd,chd->...hc", z, _split(module.weight, att.head_dim))
+            if norm is not None and not isinstance(norm, nn.Identity):
+                plain = norm.forward  # without the hooks of other captures
+                heads = linear_norm(plain, output[..., None, :]).scaled(heads)
+            edit(heads)
 
-        return att.out_proj.register_forward_pre_hook(before).remove
+        return att.out_proj.register_forward_hook(after).remove
 
     return Point(attach, editable=False)
 
@@ -319,7 +331,7 @@ def _after_attention(block: Any) -> Point:
 
         handles = [
             block.register_forward_pre_hook(enter),
-            block.att.register_forward_hook(attended),
+            _attention_output(block).register_forward_hook(attended),
         ]
 
         def detach() -> None:

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from llm_scratch.errors import UserError
 from llm_scratch.interpretability.capture import activation_names, capture
+from llm_scratch.interpretability.linear_norm import linear_norm
 from llm_scratch.model.language_model import LanguageModel
 from llm_scratch.model.loss import next_token_loss
 
@@ -130,58 +130,3 @@ def direct_logit_attribution(model: Any, ids: Tensor, targets: Tensor) -> Attrib
     if model.out_head.bias is not None:
         bias = bias + model.out_head.bias.detach()[targets]
     return Attribution((*parts, "bias"), torch.stack([*values, bias]))
-
-
-class LinearNorm(NamedTuple):
-    """A norm at a fixed stream, as a linear map: norm(x) = scaled(x) + shift.
-
-    Attributes:
-        gain: [C], up to a factor that is in `scale`.
-        scale: [..., 1], for each position.
-        centers: whether the mean of a vector is subtracted first.
-        shift: [C].
-    """
-
-    gain: Tensor
-    scale: Tensor
-    centers: bool
-    shift: Tensor
-
-    def scaled(self, part: Tensor) -> Tensor:
-        """The share of a part of the stream in the normalized stream: [..., C] -> [..., C]."""
-        return _centered(part, self.centers) * self.gain * self.scale
-
-
-def linear_norm(norm: Any, stream: Tensor) -> LinearNorm:
-    """Find the linear map that a norm is at `stream`, [..., C], by applying it to three vectors.
-
-    Layer norm and RMS norm are norm(x) = gain * P(x) / s(x) + shift, where P subtracts the mean or
-    nothing and s is one value a vector. Zeros give the shift, ones tell P, alternating signs give
-    the gain up to a factor, and the stream itself gives s.
-
-    Raises:
-        UserError: the norm is not of this form.
-    """
-    with torch.no_grad():
-        zeros = torch.zeros_like(stream[..., :1, :].flatten(0, -2)[0])  # [C]
-        shift = norm(zeros)
-        centers = torch.allclose(norm(zeros + 1), shift, atol=1e-5)
-        signs = _centered(
-            1.0 - 2 * (torch.arange(len(zeros), device=zeros.device) % 2).to(zeros), centers
-        )
-        gain = (norm(signs) - shift) / signs
-        unscaled = _centered(stream, centers) * gain
-        output = norm(stream) - shift
-        scale = (output * unscaled).sum(-1, keepdim=True) / unscaled.square().sum(-1, keepdim=True)
-        if not torch.allclose(
-            unscaled * scale, output, rtol=1e-3, atol=1e-3 * output.abs().max().item()
-        ):
-            raise UserError(
-                "logits cannot be attributed: the final norm is not a scaled projection, as layer"
-                " norm and RMS norm are"
-            )
-    return LinearNorm(gain, scale, centers, shift)
-
-
-def _centered(x: Tensor, centers: bool) -> Tensor:
-    return x - x.mean(-1, keepdim=True) if centers else x

@@ -160,8 +160,8 @@ def attend_grouped(
         [B, H, T, D].
     """
     repeats = q.shape[1] // k.shape[1]
-    plain = softcap is None and sinks is None and not dropout.observers
-    if not plain or (q.shape[2] == 1 and repeats > 1):
+    no_kernel = softcap is not None or sinks is not None
+    if no_kernel or (q.shape[2] == 1 and repeats > 1):
         return grouped_attention(q, k, v, mask, dropout, softcap, sinks)
     if repeats > 1:
         k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)  # [B, H, S, D]
@@ -193,10 +193,11 @@ def grouped_attention(
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))  # [B, H, T, S]
     scores = dropout.observe("attn_scores", scores)
+    wide = torch.promote_types(scores.dtype, torch.float32)
     if sinks is None:
-        weights = scores.softmax(-1, dtype=torch.float32)  # [B, H, T, S]
+        weights = scores.softmax(-1, dtype=wide)  # [B, H, T, S]
     else:
         nothing = sinks.view(-1, 1, 1).expand(B, H, T, 1).type_as(scores)  # [B, H, T, 1]
-        weights = torch.cat([scores, nothing], -1).softmax(-1, dtype=torch.float32)[..., :-1]
+        weights = torch.cat([scores, nothing], -1).softmax(-1, dtype=wide)[..., :-1]  # [B, H, T, S]
     weights = dropout(dropout.observe("pattern", weights.type_as(v)))
     return (weights.reshape(*groups, k.shape[2]) @ v).view(B, H, T, D)  # [B, H, T, D]
