@@ -109,5 +109,5 @@ def causal_convolution(x: Tensor, weight: Tensor, before: Tensor) -> tuple[Tenso
     """
     C, N = weight.shape
     x = torch.cat([before.to(x.dtype), x], 1)
-    y = F.conv1d(x.mT, weight[:, None], groups=C).mT  # [B, T, C]
+    y = F.conv1d(x.mT, weight[:, None], groups=C).mT
     return y, x[:, x.shape[1] - (N - 1) :]
