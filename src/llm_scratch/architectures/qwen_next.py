@@ -40,11 +40,6 @@ class QwenNextConfig(MixtureConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.full_every > self.n_layers:
-            raise UserError(
-                f"full_every={self.full_every} is more than n_layers={self.n_layers}, which leaves"
-                " no layer with attention; lower it"
-            )
         if self.value_heads % self.key_heads:
             raise UserError(
                 f"n_value_heads={self.value_heads} is not a multiple of"

@@ -72,9 +72,9 @@ def _full_every(config: Mapping[str, Any], path: Path, n_layers: int) -> int:
     """Every how many layers one is attention."""
     types = config.get("layer_types")
     if types is None:
-        every = {"full_attention_interval": "full_every"}
-        return positive_integers(config, path, every)["full_every"]
-    every = types.index("full_attention") + 1 if "full_attention" in types else n_layers + 1
+        interval = "full_attention_interval"
+        return positive_integers(config, path, {interval: interval})[interval]
+    every: int = types.index("full_attention") + 1 if "full_attention" in types else n_layers + 1
     if types != _layer_types(n_layers, every):
         raise unsupported(
             config, path, "layer_types", "full_attention in every n-th layer, else linear_attention"

@@ -80,6 +80,7 @@ class DeepSeekModel(DecoderModel):
     """
 
     cfg: DeepSeekConfig
+    has_static_steps = False
 
     def __init__(self, cfg: Mapping[str, Any]) -> None:
         cfg = DeepSeekConfig.of(cfg)

@@ -53,7 +53,12 @@ class GatedDeltaNet(nn.Module):
     def __init__(self, emb_dim: int, sizes: DeltaSizes, norm_eps: float, layer: int = 0) -> None:
         super().__init__()
         self.sizes, self.layer = sizes, layer
-        self.num_heads, self.head_dim, self.key_dim = sizes.value_heads, sizes.value, sizes.key
+        self.num_heads, self.head_dim = sizes.value_heads, sizes.value
+        self.projections = {  # for `interpretability.capture`
+            "q": ("W_query", sizes.key),
+            "k": ("W_key", sizes.key),
+            "v": ("W_value", sizes.value),
+        }
         keys, values = sizes.key_heads * sizes.key, sizes.value_heads * sizes.value
         self.widths = [keys, keys, values]
         self.W_query, self.W_key, self.W_value = (

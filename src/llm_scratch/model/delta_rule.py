@@ -72,8 +72,9 @@ def gated_delta_rule(
             y, state = recurrent_delta_rule(q, k, v, g, beta, state)
             return y.to(dtype), state
         outputs = []
-        for part in zip(*(x.split(chunk, 2) for x in (q, k, v, g, beta))):
-            y, state = _chunk(*part, state)
+        chunks = [x.split(chunk, 2) for x in (q, k, v, g, beta)]
+        for q, k, v, g, beta in zip(*chunks):
+            y, state = _chunk(q, k, v, g, beta, state)
             outputs.append(y)
         return torch.cat(outputs, 2).to(dtype), state
 
@@ -108,5 +109,5 @@ def causal_convolution(x: Tensor, weight: Tensor, before: Tensor) -> tuple[Tenso
     """
     C, N = weight.shape
     x = torch.cat([before.to(x.dtype), x], 1)
-    y = F.conv1d(x.mT, weight[:, None], groups=C).mT  # [B, T, C]
+    y = F.conv1d(x.mT, weight[:, None], groups=C).mT
     return y, x[:, x.shape[1] - (N - 1) :]

@@ -75,6 +75,7 @@ class GPTOSSModel(DecoderModel):
     """
 
     cfg: GPTOSSConfig
+    has_static_steps = False
 
     def __init__(self, cfg: Mapping[str, Any]) -> None:
         cfg = GPTOSSConfig.of(cfg)

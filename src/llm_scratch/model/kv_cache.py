@@ -39,6 +39,7 @@ class KVCache:
         block: int | None = None,
         value_size: int | None = None,
     ) -> None:
+        self.device = device
         self.max_length = shape[3]
         self.block = block or shape[3]
         self.pos = 0
@@ -88,7 +89,7 @@ class KVCache:
 
     def positions(self, T: int) -> Tensor:
         """Positions of the T new tokens, from 0: [T], or [B, T] with left padding."""
-        positions = torch.arange(self.pos, self.pos + T, device=self.keys[0].device)  # [T]
+        positions = torch.arange(self.pos, self.pos + T, device=self.device)  # [T]
         if self.left_padding is None:
             return positions
         return (positions - self.left_padding[:, None]).clamp(min=0)
@@ -107,7 +108,7 @@ class KVCache:
         first = self.pos == 0 and (window is None or window >= T)
         if self.left_padding is None and (first or (T == 1 and window is None)):
             return None
-        seen = torch.arange(self.pos + T, device=self.keys[0].device)  # [S]
+        seen = torch.arange(self.pos + T, device=self.device)  # [S]
         new = seen[self.pos :, None]
         allowed = seen <= new  # [T, S]
         if window is not None:
@@ -132,7 +133,7 @@ class KVCache:
         Afterwards each row has its own memory. Only rows that move are copied, and only their
         filled positions; if the number of rows stays the same and none moves, nothing is copied.
         """
-        index = torch.as_tensor(rows, device=self.keys[0].device)
+        index = torch.as_tensor(rows, device=self.device)
         B = self.rows
         if len(index) == B:
             moved = (index != torch.arange(B, device=index.device)).nonzero().flatten()
@@ -157,7 +158,7 @@ class KVCache:
         """Padded positions before each row: [B]."""
         if self.left_padding is not None:
             return self.left_padding
-        return torch.zeros(self.rows, dtype=torch.long, device=self.keys[0].device)
+        return torch.zeros(self.rows, dtype=torch.long, device=self.device)
 
     def _select(self, stored: Tensor, index: Tensor) -> Tensor:
         """Allocate memory of the same length for these rows and copy the filled positions."""
@@ -172,12 +173,11 @@ class KVCache:
         as that of the longer cache.
         """
         pos = max(self.pos, other.pos)
-        size = max(self.keys[0].shape[2], other.keys[0].shape[2])
         shift, other_shift = pos - self.pos, pos - other.pos
 
         def merged(stored: Tensor, added: Tensor) -> Tensor:
-            B, G, _, D = stored.shape
-            new = stored.new_zeros(B + len(added), G, size, D)
+            B, G, size, D = stored.shape
+            new = stored.new_zeros(B + len(added), G, max(size, added.shape[2]), D)
             new[:B, :, shift:pos] = stored[:, :, : self.pos]
             new[B:, :, other_shift:pos] = added[:, :, : other.pos]
             return new

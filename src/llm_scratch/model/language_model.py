@@ -37,6 +37,8 @@ class LanguageModel(nn.Module):
         has_cache: whether `new_cache` works; False only for wrapped models.
         has_hidden: whether `hidden` returns hidden states; else it returns logits, and the head is
             the identity. False only for wrapped models.
+        has_static_steps: whether every decoding step is the same operations on keys and values, so
+            that it can be compiled. Which experts of a mixture run depends on the token.
     """
 
     cfg: ModelConfig
@@ -46,6 +48,7 @@ class LanguageModel(nn.Module):
     start_id: int | None = None
     has_cache = True
     has_hidden = True
+    has_static_steps = True
 
     def forward(self, in_idx: Tensor, cache: KVCache | None = None) -> Tensor:
         """Token ids [B, T] -> logits [B, T, V]; with a cache, `in_idx` holds the new tokens only.

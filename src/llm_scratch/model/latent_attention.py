@@ -71,6 +71,11 @@ class LatentAttention(nn.Module):
         super().__init__()
         self.num_heads, self.sizes, self.layer, self.scale = n_heads, sizes, layer, scale
         self.head_dim = sizes.value  # of what the output projection reads
+        self.projections = {  # for `interpretability.capture`
+            "q": ("query_up", sizes.key + sizes.rotated),
+            "k": ("W_key", sizes.key),
+            "v": ("W_value", sizes.value),
+        }
         if sizes.query_latent is None:
             query_in = emb_dim
             self.query_down: nn.Module = nn.Identity()
@@ -145,7 +150,7 @@ class LatentAttention(nn.Module):
         W_key, W_value = (
             W.weight.unflatten(0, (self.num_heads, -1)).to(q.dtype)
             for W in (self.W_key, self.W_value)
-        )  # [H, size, R]
+        )
         q = torch.cat([q @ W_key, q_rotated], -1) * size**-0.5
         scores = (q @ stored.mT).float()  # [B, H, T, S]
         if mask is None:

@@ -122,8 +122,8 @@ def choose(scores: Tensor, bias: Tensor | None, routing: Routing) -> Tensor:
     """
     scores = scores if bias is None else scores + bias
     if routing.n_groups > 1:
-        groups = scores.unflatten(-1, (routing.n_groups, -1))  # [..., groups, E / groups]
-        best = groups.topk(min(2, groups.shape[-1]), -1).values.sum(-1)  # [..., groups]
+        groups = scores.unflatten(-1, (routing.n_groups, -1))
+        best = groups.topk(min(2, groups.shape[-1]), -1).values.sum(-1)
         kept = best.topk(routing.n_chosen_groups, -1).indices
         closed = torch.ones_like(best, dtype=torch.bool).scatter(-1, kept, False)
         scores = groups.masked_fill(closed[..., None], float("-inf")).flatten(-2)
@@ -180,7 +180,7 @@ class MixtureOfExperts(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add the outputs of the chosen experts, and of the shared one."""
-        weights, chosen = self.router(x)  # [B, T, K] each
+        weights, chosen = self.router(x)
         y = mix(x, weights, chosen, list(self.experts), self.training)  # [B, T, C]
         if self.shared is None:
             return y
@@ -206,7 +206,7 @@ def mix(
     rows = x.reshape(-1, x.shape[-1])[order // K]
     parts = zip(experts, rows.split(_sizes(flat, len(experts))))
     outputs = torch.cat([expert(part) for expert, part in parts if all_experts or len(part)])
-    y = outputs[order.argsort()].view(*chosen.shape, -1)  # [..., K, C], by token again
+    y = outputs[order.argsort()].view(*chosen.shape, -1)  # by token again, then by choice
     return (weights[..., None, :] @ y)[..., 0, :]
 
 

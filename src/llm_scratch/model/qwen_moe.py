@@ -48,6 +48,7 @@ class QwenMoEModel(DecoderModel):
     """
 
     cfg: QwenMoEConfig
+    has_static_steps = False
 
     def __init__(self, cfg: Mapping[str, Any]) -> None:
         cfg = QwenMoEConfig.of(cfg)

@@ -80,6 +80,7 @@ class QwenNextModel(DecoderModel):
     """
 
     cfg: QwenNextConfig
+    has_static_steps = False
 
     def __init__(self, cfg: Mapping[str, Any]) -> None:
         cfg = QwenNextConfig.of(cfg)
@@ -93,8 +94,8 @@ class QwenNextModel(DecoderModel):
 
     def cache_shape(self, batch_size: int) -> tuple[int, int, int, int, int]:
         """Shape of the keys and values, of the attention layers only."""
-        layers, *rest = super().cache_shape(batch_size)
-        return layers // self.cfg.full_every, *rest
+        layers, B, G, S, D = super().cache_shape(batch_size)
+        return layers // self.cfg.full_every, B, G, S, D
 
     def make_cache(self, batch_size: int, block: int | None, device: torch.device) -> KVCache:
         """Keys and values of the attention layers, and the states of the others."""

@@ -23,7 +23,7 @@ class StateCache(KVCache):
         states: for each other layer, its tensors at the beginning of a text, [B, ...].
         dtype, device, block: as in `KVCache`.
     Attributes:
-        states: for each such layer, its tensors now.
+        states: for each such layer, its tensors now; at least one layer has some.
     """
 
     def __init__(
@@ -38,6 +38,11 @@ class StateCache(KVCache):
         self.states = states
 
     @property
+    def rows(self) -> int:
+        """Number of sequences."""
+        return len(self.states[0][0])
+
+    @property
     def nbytes(self) -> int:
         """Bytes of its memory."""
         return super().nbytes + sum(state.nbytes for layer in self.states for state in layer)
@@ -46,8 +51,8 @@ class StateCache(KVCache):
         """Which of the T new tokens are no padding: [B, T]; None: all."""
         if self.left_padding is None:
             return None
-        positions = torch.arange(self.pos, self.pos + T, device=self.left_padding.device)  # [T]
-        return positions >= self.left_padding[:, None]  # [B, T]
+        positions = torch.arange(self.pos, self.pos + T, device=self.device)
+        return positions >= self.left_padding[:, None]
 
     def rewind(self, pos: int) -> None:
         """Drop every token from `pos` on; if there are such tokens, all of them."""
@@ -58,7 +63,7 @@ class StateCache(KVCache):
 
     def select_rows(self, rows: Sequence[int] | Tensor) -> None:
         """Keep these rows, in this order; see `KVCache.select_rows`."""
-        index = torch.as_tensor(rows, device=self.keys[0].device)
+        index = torch.as_tensor(rows, device=self.device)
         super().select_rows(index)
         self._replace_states(lambda state: state[index])
 
