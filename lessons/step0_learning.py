@@ -57,7 +57,7 @@ BLUE, ORANGE, GREEN, RED, PINK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#C
 
 # %% [markdown]
 # ## 0.1 Tensors: lists with a shape
-# A neural network eats numbers in rows and tables. A table in plain Python is a list of
+# A *neural network* eats numbers in rows and tables. A table in plain Python is a list of
 # lists. Its **shape** is how many rows it has, and how many numbers there are in a row.
 
 # %%

@@ -11,7 +11,7 @@
 #
 # *it* in "the cup fell off the table because **it** was wet" means nothing alone. To know
 # what *it* is, a reader looks back at *cup* and *table*, decides how much each matters, and
-# takes some meaning from both. That is the whole of attention: **look, weigh, mix**.
+# takes some meaning from both. That is the whole of **attention**: look, weigh, mix.
 #
 # We build it in eight small steps, from a sum that you can do by hand to the layer that
 # runs inside GPT. Each step is written out here, and then *asserted* equal to what the
@@ -847,11 +847,11 @@ ask("2.5")
 
 
 # %%
-def attend(query, keys, values):
+def attend_once(query, keys, values):
     return ...  # your code
 
 
-check("2.5", attend)
+check("2.5", attend_once)
 
 # %%
 ask("2.6")

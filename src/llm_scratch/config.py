@@ -68,6 +68,11 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_fields(self)
 
+    @property
+    def is_stories(self) -> bool:
+        """Whether the text is made of stories of the grammar, whose entropy is known."""
+        return self.source.partition(":")[0] == "stories"
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -173,6 +178,14 @@ class RunConfig:
     init_from: str = ""
     """a model to initialize weights and tokenizer from (`train --from`):
     gpt2, hf:org/name, a run, a folder; "": random weights
+    """
+    parts: str = ""
+    """a learner's file that replaces parts of the package (`train --parts`):
+    its name and SHA-256; "": none
+    """
+    different_parts: str = ""
+    """names of the parts in the model that are not equal to the package's;
+    the model can only be loaded with the file
     """
 
     def with_model(self, **changes: Any) -> Self:

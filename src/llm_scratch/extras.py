@@ -23,11 +23,13 @@ EXTRAS: dict[str, Extra] = {
         "models from the Hugging Face Hub, `export hf`",
         ("transformers", "tokenizers", "huggingface_hub"),
     ),
+    "gguf": Extra("`export gguf`", ("gguf",)),
     "data": Extra("Parquet files, data sets of the Hub", ("pyarrow", "datasets")),
     "constrain": Extra("`generate --regex` and `--json-schema`", ("llguidance",)),
     "lessons": Extra(
         "`make lessons`: the notebooks", ("jupytext", "nbclient", "nbconvert", "ipykernel")
     ),
+    "docs": Extra("`make docs`: the site", ("sphinx", "furo", "myst-nb")),
     "track": Extra("`train --system.tensorboard`", ("tensorboard",)),
     "experiments": Extra("`compare` and `experiment`", ("scipy",)),
     "slurm": Extra("`experiment run --on`: several runs at once, Slurm", ("submitit",)),

@@ -25,6 +25,7 @@ from llm_scratch.generation.inference import InferenceSetup, prepare_for_inferen
 from llm_scratch.hardware.device import DeviceChoice, choose_device
 from llm_scratch.hardware.matmul_backend import select_matmul_backend
 from llm_scratch.interop import hf, litgpt, nanogpt, notebook
+from llm_scratch.interop.gguf import is_gguf, load_gguf
 from llm_scratch.interop.gpt2 import load_named
 from llm_scratch.interop.hf_tokenizer import read_tokenizer
 from llm_scratch.interop.hub import from_hub
@@ -36,6 +37,7 @@ from llm_scratch.model import LanguageModel, build
 from llm_scratch.model.quantized import quantize
 from llm_scratch.ranges import OutOfRange
 from llm_scratch.storage import checkpoint
+from llm_scratch.storage.user_code import RUN_FILES
 from llm_scratch.storage.user_folders import expand_user
 from llm_scratch.tokenizers import TOKENIZERS, Tokenizer, load_tokenizer
 from llm_scratch.tokenizers.special import end_of_text
@@ -218,6 +220,7 @@ def from_checkpoint(saved: checkpoint.Checkpoint) -> tuple[LanguageModel, Tokeni
             " resume it from Python",
             CHECKPOINT,
         )
+    check_parts_file(config, saved.folder)
     model = build(check_parameter_count(config.model, saved.weights, saved.folder))
     if saved.quantized:
         quantize(model, saved.quantized)
@@ -228,6 +231,24 @@ def from_checkpoint(saved: checkpoint.Checkpoint) -> tuple[LanguageModel, Tokeni
     elif config.data.order == "documents":  # before format 3 the order alone said so
         model.start_id = end_of_text(tokenizer)
     return model, tokenizer
+
+
+def check_parts_file(config: RunConfig, where: Path) -> None:
+    """Check that a model with parts of a learner's is loaded together with the learner's file.
+
+    No file is run here: a model brings no code, so the user has to name it.
+
+    Raises:
+        UserError: the file has not been run in this process (exit code 4).
+    """
+    name, _, sha256 = config.parts.rpartition(" ")
+    if config.different_parts and sha256 not in RUN_FILES:
+        raise UserError(
+            f"{where}: trained with parts of {name} that differ from the package's"
+            f" ({config.different_parts}); add --parts {name}, as it was then (other commands:"
+            " docs/course_own_parts.md)",
+            CHECKPOINT,
+        )
 
 
 def check_parameter_count(
@@ -299,6 +320,10 @@ def _transformers(path: Path, options: Options) -> Loaded:
     return Loaded(*hf.load_folder(path, options.tokenizer))
 
 
+def _gguf(path: Path, options: Options) -> Loaded:
+    return Loaded(*load_gguf(path, options.tokenizer))
+
+
 def _torch_file(path: Path, options: Options) -> Loaded:
     """Load a file of torch.save: nanoGPT's, or the notebooks'."""
     saved = read_torch(path)
@@ -337,6 +362,7 @@ FORMATS = [
         "a folder of transformers (config.json, model.safetensors)", hf.is_folder, _transformers
     ),
     Format("a folder of litgpt (model_config.yaml, lit_model.pth)", litgpt.is_litgpt, _litgpt),
+    Format("a .gguf file of llama.cpp or ollama", is_gguf, _gguf),
     Format("a .pth file of the notebooks or nanoGPT's ckpt.pt", Path.is_file, _torch_file),
     Format(f"a name: {', '.join(GPT2)}", _is_gpt2_name, _gpt2),
     Format("hf:org/name", _is_hub_name, _from_hub),

@@ -39,6 +39,7 @@ from llm_scratch.model import ARCHITECTURES, build, lesson_models
 from llm_scratch.model.attention import attention_weights
 from llm_scratch.model.blocked_attention import blocked_attention
 from llm_scratch.model.chunked_loss import head_loss
+from llm_scratch.model.delta_rule import recurrent_delta_rule
 from llm_scratch.model.fast_linear import _FastLinear
 from llm_scratch.model.grouped_attention import GroupedAttention
 from llm_scratch.model.quantized import QuantizedLinear, to_int4, to_int8
@@ -200,6 +201,8 @@ def run_models(tracer):
     for variant in variants:
         own = setting_names(ARCHITECTURES[variant.get("architecture", "gpt")].config)
         sizes = {"n_kv_heads": 3, "ff_dim": 4 * C, "window": 4}
+        if "latent_dim" in own:  # its heads share a latent, and no keys
+            del sizes["n_kv_heads"]
         model = build(cfg | variant | {name: sizes[name] for name in sizes if name in own})
         G = model.cache_shape(1)[2]
         with tracer.watching(G=G):
@@ -220,6 +223,12 @@ def run_grouped_attention(tracer):
     with tracer.watching():
         for scaling in ("none", "llama3"):
             Rotary(D, scaling=scaling).angles(torch.arange(T))
+
+
+def run_delta_rule(tracer):
+    q, k, v = torch.randn(3, B, H, T, D).unbind()
+    with tracer.watching():
+        recurrent_delta_rule(q, k, v, -q[..., 0].exp(), k[..., 0], torch.zeros(B, H, D, D))
 
 
 def run_lessons(tracer):
@@ -318,6 +327,7 @@ def test_shape_comments_equal_the_tensors():
     for drive in (
         run_models,
         run_grouped_attention,
+        run_delta_rule,
         run_lessons,
         run_decoding,
         run_products,

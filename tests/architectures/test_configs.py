@@ -48,7 +48,12 @@ def configs(draw, name):
     fitting = {  # sizes that must fit others
         "n_kv_heads": [None, *(n for n in range(1, heads + 1) if heads % n == 0)],
         "head_dim": [None, 2, 6, 10],
+        "rotated_dim": [None, 2],
+        "n_key_heads": [None, 1, 2],
+        "n_value_heads": [None, 12],
     }
+    if name == "deepseek":  # its heads share a latent, and no keys
+        fitting["n_kv_heads"] = [None]
     for field in fields(cls):
         hint = hints[field.name]
         if field.name in fitting:

@@ -1,6 +1,7 @@
-"""`export hf` writes a folder of transformers."""
+"""`export hf` writes a folder of transformers, `export gguf` a file of llama.cpp."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,3 +30,17 @@ def test_export_without_transformers_says_that_nothing_was_compared(llm, trained
         "not compared: transformers is not installed (pip install transformers tokenizers"
         " huggingface_hub)" in result.out
     )
+
+
+def test_export_gguf_writes_reads_back_and_names_the_next_command(llm, tmp_path):
+    pytest.importorskip("gguf", reason="writes the file; install the gguf extra")
+    model = Path(__file__).parents[1] / "interop" / "tiny_gpt2"
+    result = llm("export", "gguf", model, "out.gguf", "--type", "q8_0")
+    assert (result.code, result.err) == (0, "")
+    assert "ollama create out -f out.Modelfile" in result.out
+    assert "ids of 1,000 texts are equal" in result.out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.Modelfile", "out.gguf"]
+    assert llm("generate", "out.gguf", "the", "--max-tokens", "3", "--device", "cpu").code == 0
+    again = llm("export", "gguf", model, "out.gguf")
+    assert (again.code, again.out) == (2, "")
+    assert "out.gguf exists; choose another name" in again.err

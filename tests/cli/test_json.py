@@ -23,6 +23,8 @@ from llm_scratch.cli.result_json import skills_json
 from llm_scratch.config import RunConfig
 from llm_scratch.evaluation.skill_results import SkillResults, SkillScore
 
+TINY_GPT2 = Path(__file__).parents[1] / "interop" / "tiny_gpt2"
+"""a model with a byte-level BPE"""
 DOC = Path(__file__).parents[2] / "docs" / "json.md"
 
 CASES: dict[str, str] = {
@@ -43,6 +45,7 @@ CASES: dict[str, str] = {
     "data check": "data check {shards}",
     "quantize RUN": "quantize {run} --out {new}",
     "export hf": "export hf {run} {new}",
+    "export gguf": "export gguf {gpt2} {new}.gguf",
     "plot RUN": "plot {run} --out {new}.png",
     "report RUN": "report {run}",
     "play RUN": "play {run} --export {new}",
@@ -149,6 +152,8 @@ def fill(llm, tiny, trained, text_file, tmp_path, monkeypatch):
             pytest.importorskip("scipy", reason="needs scipy (extra `experiments`)")
             monkeypatch.setattr("llm_scratch.experiments.runner.train", write_metrics)
             monkeypatch.setattr("gc.collect", lambda: 0)
+        if line.startswith("export gguf"):
+            pytest.importorskip("gguf", reason="needs gguf (extra `gguf`)")
         if "{experiment}" in line:
             made = llm(
                 "compare",
@@ -161,10 +166,13 @@ def fill(llm, tiny, trained, text_file, tmp_path, monkeypatch):
                 "experiment",
             )
             assert made.code == 0, made.err
+        if line.startswith("learn check"):
+            llm("learn", "next", "0.1")  # draws the numbers
         if "{sizes}" in line:
             write_sizes(Path("sizes.yaml"), trained)
         words = {
             "run": trained,
+            "gpt2": TINY_GPT2,
             "sizes": "sizes.yaml",
             "experiment": "experiment",
             "text": text_file,

@@ -152,6 +152,8 @@ def test_question_shows_its_inputs_and_fits_a_terminal(exercise):
     for text in texts:
         assert not re.search(r"\{\d\}", text)
         assert all(len(line) <= TEXT_COLUMNS for line in text.splitlines())
+        if exercise.kind == "explain":
+            assert re.findall(r"^  ([a-d])\) ", text, re.MULTILINE) == list("abcd")
 
 
 @each_exercise
@@ -177,7 +179,8 @@ def raises(table):
     ("exercise", "given", "message"),
     [
         (FUNCTION, None, "not solved yet"),
-        (FUNCTION, lambda table: None, "not solved yet"),
+        (FUNCTION, lambda table: ..., "not solved yet"),
+        (FUNCTION, lambda table: None, "the function returns None; is its `return` missing?"),
         (
             FUNCTION,
             [1, 2],
@@ -207,6 +210,18 @@ def test_a_missing_return_on_one_path_is_diagnosed():
         grade(FUNCTION, sometimes, 0).message
         == "the function returns None for some inputs; does every path through it end in a return?"
     )
+
+
+def test_what_an_answer_prints_is_shown_for_the_example_alone(capsys):
+    def talks(table):
+        print(f"table: {table}")
+        return table
+
+    verdict = grade(FUNCTION, talks, 0)
+    call, printed = verdict.example.splitlines()
+    assert call.startswith("  row_shares([[")
+    assert printed == f"  prints: table: {call[len('  row_shares(') : call.index(') gives')]}"
+    assert capsys.readouterr().out == ""
 
 
 def test_a_special_case_is_diagnosed():

@@ -57,7 +57,7 @@ def test_file_begins_with_the_question_and_is_never_overwritten(tmp_path):
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("def row_shares(table)\n", r"line 1: SyntaxError: expected ':'"),
+        ("def row_shares(table)\n", r"line 1: SyntaxError: expected ':'$"),
         ("x = 1\ny = unknown\n", r"line 2: NameError: name 'unknown' is not defined"),
         (
             "def other(table): ...\n",

@@ -1,6 +1,4 @@
-"""F10: to transformers and back: the same bits, the same logits, the same ids. The row's other
-half, GGUF, comes with that format.
-"""
+"""F10: to transformers or GGUF and back: the same bits, the same logits, the same ids."""
 
 import random
 from dataclasses import replace
@@ -9,7 +7,9 @@ import pytest
 import torch
 
 from llm_scratch.config import GPTConfig
-from llm_scratch.interop.hf_export import export_hf, logits_differ, sample_texts
+from llm_scratch.interop.gguf_export import export_gguf
+from llm_scratch.interop.hf_compare import logits_differ
+from llm_scratch.interop.hf_export import export_hf, sample_texts
 from llm_scratch.interop.hf_tokenizer import read_tokenizer, write_tokenizer
 from llm_scratch.loading import load
 from llm_scratch.model import build
@@ -107,3 +107,22 @@ def test_f10_ids_are_equal_on_ten_thousand_texts(tmp_path, data_dir, gpt2, measu
         " Shakespeare",
         "10,000 texts",
     )
+
+
+def test_f10_a_gguf_file_comes_back(tmp_path, measured):
+    """In float32: bit-equal tensors and logits, and equal ids on 10,000 texts."""
+    pytest.importorskip("gguf", reason="writes the files; install the gguf extra")
+    tokenizer = ByteBPE.train([TEXT], 285)
+    texts = sample_texts(tokenizer, TEXTS)
+    ids = [tokenizer.encode(text, allowed_special="all") for text in texts]
+    kinds = [cfg for cfg in KINDS if cfg.activation == "gelu_tanh"]
+    for i, cfg in enumerate(kinds):
+        model, path = random_model(cfg), tmp_path / f"{i}.gguf"
+        assert export_gguf(model, tokenizer, path, "f32").logits_difference == 0
+        back, back_tokenizer = load(path)
+        own = dict(back.named_parameters())
+        assert all(
+            torch.equal(own[name], parameter) for name, parameter in model.named_parameters()
+        )
+        assert [back_tokenizer.encode(text, allowed_special="all") for text in texts] == ids
+    measured("F10", f"GGUF: {len(kinds)} kinds bit-equal, ids of {TEXTS:,} texts", "bit-equal")

@@ -74,6 +74,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("commands.import_model.Import", "import a checkpoint of another program"),
     "quantize": ("commands.quantize.Quantize", "quantize a model to 8 or 4 bits"),
     "export hf": ("commands.export.ExportHF", "export a model for transformers"),
+    "export gguf": ("commands.export.ExportGGUF", "export a model for llama.cpp and ollama"),
     "plot": ("commands.plot.Plot", "plot the loss of one or several runs"),
     "report": ("commands.report.Report", "write an HTML report of a run"),
     "runs list": ("commands.runs.ListRuns", "list the runs in a folder"),
@@ -102,6 +103,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "learn check": ("commands.learn.CheckAnswer", "check an answer, and diagnose what is wrong"),
     "learn hint": ("commands.learn.ShowHint", "show the next of three hints"),
     "learn solution": ("commands.learn.ShowSolution", "open the sealed solution of an exercise"),
+    "learn parts": (
+        "commands.learn_parts.CheckParts",
+        "compare your own parts of the model with the package's",
+    ),
+    "learn template": (
+        "commands.learn_parts.PrintTemplate",
+        "print a file to begin your own parts with",
+    ),
     "learn grade": ("commands.learn.GradeClass", "grade the folders of a class at once"),
     "explain": ("commands.explain.Explain", "explain a term of the lessons"),
     "doctor": ("commands.doctor.Doctor", "check this machine and the installation"),

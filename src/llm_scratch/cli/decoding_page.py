@@ -11,6 +11,7 @@ from math import exp
 from typing import TYPE_CHECKING, Any
 
 from llm_scratch.formatting import sanitize
+from llm_scratch.tokenizers.token_text import token_text
 
 if TYPE_CHECKING:
     from llm_scratch.cli.decoding_sample import DecodingSample
@@ -214,5 +215,5 @@ def _item(branch: Branch, tokenizer: Any) -> str:
 
 def _visible(token: int, tokenizer: Any) -> str:
     """The text of a token with visible spaces and line breaks."""
-    text = tokenizer.decode_bytes([token]).decode("utf-8", errors="replace")
+    text = token_text(tokenizer, token)
     return text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")

@@ -27,6 +27,7 @@ from llm_scratch.interpretability.lenses import (
 )
 from llm_scratch.interpretability.patching import ablate
 from llm_scratch.model.introspection import check_ids, context_length, device_of
+from llm_scratch.tokenizers.token_text import token_text
 
 N_TOP = 3
 """Most probable tokens that are shown of a prediction."""
@@ -132,11 +133,6 @@ def most_probable(logits: Tensor, tokenizer: Any, n: int = N_TOP) -> tuple[Weigh
         Weighted(token_text(tokenizer, token), share)
         for token, share in zip(tokens.tolist(), shares.tolist(), strict=True)
     )
-
-
-def token_text(tokenizer: Any, token: int) -> str:
-    """The text of one token; a part of a character becomes U+FFFD."""
-    return tokenizer.decode_bytes([token]).decode("utf-8", "replace")
 
 
 def contributions(model: Any, tokenizer: Any, row: Tensor) -> list[Contribution]:

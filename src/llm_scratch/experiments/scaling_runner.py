@@ -212,7 +212,7 @@ def run_scaling(
             prediction = _predict(fit, predicted, filled, folder / PREDICTION_FILE)
             job = Job(PREDICTED, experiment.seed, predicted, folder / PREDICTED)
             prediction = replace(prediction, measured=_run(session, results, job).value)
-    is_stories = base_config(experiment.base).data.source.partition(":")[0] == "stories"
+    is_stories = base_config(experiment.base).data.is_stories
     floor = floor_bits_per_byte() if is_stories else None
     return ScalingOutcome(runs, fit, _best_sizes(experiment, fit, runs), prediction, floor)
 

@@ -74,6 +74,9 @@ def prepare_for_inference(
     """
     model, choice = with_dtype(model, dtype)
     reason = ""
+    if compile and not as_language_model(model).has_static_steps:
+        compile = False
+        reason = "not compiled: the operations of a step depend on the token"
     if compile and not single_sequence and not _batches_compile(model, choice.bits):
         compile = False
         reason = "not compiled: for several tokens at a time packed matrices are faster here"

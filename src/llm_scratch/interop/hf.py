@@ -16,12 +16,16 @@ from typing import Any
 
 from llm_scratch.architectures import ModelConfig
 from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.interop.hf_deepseek import DEEPSEEK_V3
 from llm_scratch.interop.hf_family import EXTRA_KEY, Family, unsupported
 from llm_scratch.interop.hf_gemma import GEMMA2, GEMMA3
 from llm_scratch.interop.hf_gpt2 import GPT2
+from llm_scratch.interop.hf_gpt_oss import GPT_OSS
 from llm_scratch.interop.hf_llama import LLAMA, MISTRAL, SMOLLM3
 from llm_scratch.interop.hf_olmo import OLMO2, OLMO3
 from llm_scratch.interop.hf_qwen import QWEN2, QWEN3
+from llm_scratch.interop.hf_qwen_moe import QWEN3_MOE
+from llm_scratch.interop.hf_qwen_next import QWEN3_NEXT
 from llm_scratch.interop.hf_tokenizer import read_start_id, read_tokenizer
 from llm_scratch.interop.safetensors import INDEX, SINGLE, TensorFiles, files_of
 from llm_scratch.interop.torch_file import unwrapped_names
@@ -41,6 +45,10 @@ HF_FAMILIES: dict[str, Family] = {
     "olmo3": OLMO3,
     "gemma2": GEMMA2,
     "gemma3_text": GEMMA3,
+    "qwen3_moe": QWEN3_MOE,
+    "gpt_oss": GPT_OSS,
+    "deepseek_v3": DEEPSEEK_V3,
+    "qwen3_next": QWEN3_NEXT,
 }
 """model_type in config.json -> family; to add one, `HF_FAMILIES["theirs"] = Family(...)`."""
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -113,7 +121,7 @@ def load_weights(
         for name, entry in source.tensors.items()
         if not family.ignored.fullmatch(plain[name])
     }
-    rules = list(family.rules)
+    rules = list(family.rules_of(cfg))
     prefix = family.prefix
     if not any(name.startswith(prefix) for name in source.tensors):
         rules = [rule._replace(theirs=rule.theirs.removeprefix(prefix)) for rule in rules]

@@ -29,8 +29,10 @@ class Family(NamedTuple):
     """(config.json, its path for errors) -> our settings; UserError if unsupported (code 4)"""
     config_to: Callable[[Any], dict[str, Any]]
     """our settings -> what is special in config.json; UserError if it cannot be (code 2)"""
-    rules: Sequence[Rule]
-    """names of tensors in a file of `class_name`"""
+    rules: Sequence[Rule] | Callable[[Any], Sequence[Rule]]
+    """names of tensors in a file of `class_name`; a function of our settings if they depend on
+    these, such as on the number of experts
+    """
     prefix: str = ""
     """what begins all names but the head's; absent in the file of a model without a head"""
     ignored: re.Pattern[str] = re.compile("(?!)")
@@ -44,6 +46,10 @@ class Family(NamedTuple):
     """
     has_all_biases: bool = False
     """whether a bias that our model lacks is written as 0; else it is left out"""
+
+    def rules_of(self, cfg: ModelConfig) -> Sequence[Rule]:
+        """The names of tensors for settings of ours."""
+        return self.rules(cfg) if callable(self.rules) else self.rules
 
 
 def unsupported(config: Mapping[str, Any], path: Path, name: str, expected: object) -> UserError:

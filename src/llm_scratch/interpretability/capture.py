@@ -20,6 +20,8 @@ reads and adds to:
     blocks.0.hook_resid_mid               hook_resid_pre + hook_attn_out, [B, T, C]
     blocks.0.ln2.hook_normalized          what the feed-forward network reads, [B, T, C]
     blocks.0.mlp.hook_pre, _post          its hidden layer around the activation, [B, T, F]
+    blocks.0.mlp.hook_router_logits       of a mixture of experts, instead: the router's logit of
+                                          every expert, [B, T, experts]
     blocks.0.hook_mlp_out                 what it adds, [B, T, C]
     blocks.0.hook_resid_post              residual stream after block 0, [B, T, C]
     ln_final.hook_normalized              what the output head reads, [B, T, C]
@@ -201,8 +203,8 @@ def _block_points(block: Any) -> dict[str, Point]:
     """The activations of a block, in the order of computation."""
     att = block.att
     found = {"hook_resid_pre": _input(block), "ln1.hook_normalized": _input(att)}
-    for letter, part in zip("qkv", (att.W_query, att.W_key, att.W_value)):
-        found[f"attn.hook_{letter}"] = _output(part, att.head_dim)
+    for letter, (name, size) in _projections(att).items():
+        found[f"attn.hook_{letter}"] = _output(getattr(att, name), size)
     dropout = getattr(att, "dropout", None)
     if hasattr(dropout, "observers"):
         found |= {
@@ -218,13 +220,32 @@ def _block_points(block: Any) -> dict[str, Point]:
     return found | _feed_forward_points(block) | {"hook_resid_post": _output(block)}
 
 
+def _projections(att: Any) -> dict[str, tuple[str, int]]:
+    """q, k and v -> the module that computes them, and the size of a head.
+
+    An attention whose names or sizes differ says so in its attribute `projections`.
+    """
+    usual = {letter: (f"W_{name}", att.head_dim) for letter, name in LETTERS.items()}
+    return getattr(att, "projections", usual)
+
+
+LETTERS = {"q": "query", "k": "key", "v": "value"}
+
+
 def _feed_forward_points(block: nn.Module) -> dict[str, Point]:
     """The activations of a block's feed-forward network; none for a block of attention alone.
 
     The network is the module `ff`, or the linear layers of the block itself. The first linear layer
-    widens (of a gated network it is the gate), the last one narrows.
+    widens (of a gated network it is the gate), the last one narrows. A mixture of experts has no
+    hidden layer that all tokens share, and a router.
     """
     ff = getattr(block, "ff", None)
+    if hasattr(ff, "router"):
+        return {
+            "ln2.hook_normalized": _input(ff),
+            "mlp.hook_router_logits": _output(ff.router.linear),
+            "hook_mlp_out": _output(getattr(block, "post_norm2", ff)),
+        }
     linears = [
         part
         for part in (block.children() if ff is None else ff.modules())

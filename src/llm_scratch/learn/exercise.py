@@ -13,7 +13,9 @@ import math
 import re
 import textwrap
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from random import Random
 from typing import Any
 
@@ -31,10 +33,9 @@ KINDS = {
 TRIALS = 30
 """Random inputs on which a function is tried."""
 TYPED_TOLERANCE, COMPUTED_TOLERANCE = 0.006, 1e-5
-"""Relative (below 1: absolute) error allowed in a number that a person types, and in a function's.
-
-A function may return a float32 tensor.
-"""
+"""Relative (below 1: absolute) error allowed in a person's number, and in a function's float32."""
+MAX_PRINTED_LINES = 5
+"""Lines shown of what a function prints for the example."""
 TEXT_COLUMNS = 76
 """Width of a question: two fewer than a terminal has, since a file shows it as a comment."""
 _LIST_ITEM = re.compile(r" +(?:-|[a-f]\)) ")
@@ -137,10 +138,11 @@ def grade(exercise: Exercise, answer: Any, seed: object) -> Verdict:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What a function returned, or the exception that it raised."""
+    """What a function returned, or the exception that it raised, and what it printed."""
 
     value: Any = None
     error: BaseException | None = None
+    printed: str = ""
 
     def equals(self, other: _Outcome, tolerance: float) -> bool:
         if self.error or other.error:
@@ -149,11 +151,13 @@ class _Outcome:
 
 
 def _outcome(function: Callable[..., Any], inputs: Sequence[Any]) -> _Outcome:
-    """Call a function with copies of the inputs, so that it cannot change them for the others."""
-    try:
-        return _Outcome(function(*copy.deepcopy(inputs)))
-    except (Exception, SystemExit) as e:  # `exit()` in an answer must not end the grading
-        return _Outcome(error=e)
+    """Call a function with copies of the inputs, which it may change; keep what it prints."""
+    with redirect_stdout(StringIO()) as printed:
+        try:
+            value = function(*copy.deepcopy(inputs))
+        except (Exception, SystemExit) as e:  # `exit()` in an answer must not end the grading
+            return _Outcome(error=e, printed=printed.getvalue())
+    return _Outcome(value, printed=printed.getvalue())
 
 
 def _diagnose(
@@ -168,8 +172,11 @@ def _diagnose(
 
 def _general(got: list[_Outcome], expected: list[_Outcome], wrong: list[int]) -> str | None:
     """A diagnosis that needs no knowledge of the exercise; None if there is no answer yet."""
-    if all(outcome.value in (None, ...) and outcome.error is None for outcome in got):
+    values = [outcome.value for outcome in got if outcome.error is None]
+    if len(values) == len(got) and all(value is ... for value in values):
         return None
+    if len(values) == len(got) and all(value is None for value in values):
+        return "the function returns None; is its `return` missing?"
     first, want = got[wrong[0]], expected[wrong[0]].value
     if first.error is not None:
         return (
@@ -221,7 +228,9 @@ def _example(exercise: Exercise, inputs: list[Any], got: list[_Outcome], wrong: 
     shown = min(wrong, key=lambda n: len(repr(inputs[n])))
     outcome = got[shown]
     result = type(outcome.error).__name__ if outcome.error else repr(_rounded(outcome.value))
-    return f"  {exercise.function}({', '.join(map(repr, inputs[shown]))}) gives {result}"
+    printed = outcome.printed.splitlines()[:MAX_PRINTED_LINES]
+    call = f"  {exercise.function}({', '.join(map(repr, inputs[shown]))}) gives {result}"
+    return "\n".join([call, *(f"  prints: {line}" for line in printed)])
 
 
 def _rounded(value: Any) -> Any:
@@ -238,7 +247,7 @@ def plain(value: Any) -> Any:
 
 
 def same(got: Any, want: Any, tolerance: float) -> bool:
-    """Whether two answers are equal: numbers within a tolerance, lists and tuples by entry."""
+    """Whether two answers are equal: numbers within a tolerance, lists entry by entry."""
     got = plain(got)
     if isinstance(want, str) or isinstance(got, str):
         return (

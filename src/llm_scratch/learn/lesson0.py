@@ -148,7 +148,7 @@ def count_pairs(ids, n_symbols):
         _probabilities,
         """
 A model read three letters. It had given them the probabilities {0}, {1} and {2}.
-What is its loss, in nats? Two digits after the point are enough; use a calculator.
+What is its loss? Two digits after the point are enough; use a calculator.
 """,
         (
             "The surprise of one letter is the negative natural logarithm of its probability.",

@@ -170,7 +170,7 @@ weights with softmax, and return the mixture of the values: a list as long as on
 import math
 
 
-def attend(query, keys, values):
+def attend_once(query, keys, values):
     return ...  # your code
 """,
     ),

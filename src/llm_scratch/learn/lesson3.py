@@ -91,7 +91,7 @@ def _factor(rng: Random) -> tuple[Any, ...]:
 def _shortcut_reasons(rng: Random) -> tuple[Any, ...]:
     return choices(
         rng,
-        "the slope of x + layer(x) is 1 plus the slope of the layer, so no factor is near 0",
+        "the slope of x + layer(x) is 1 plus the slope of the layer, so a small slope does no harm",
         "a layer with a shortcut has fewer parameters, so its gradient is larger",
         "the input is normalized by the shortcut, so gradients have length 1",
         "the layer is skipped in the backward pass, so only the last one is trained",
@@ -246,8 +246,8 @@ how many layers has it passed when it is below one millionth for the first time?
         (
             "Begin with 1 and multiply as long as it is too large. Count the multiplications.",
             (
-                "Check the count by hand with a factor of one tenth:"
-                " how many layers make one millionth?"
+                "Check the count by hand with a factor of one tenth: how many layers make one"
+                " millionth?"
             ),
             "Is the layer counted in which it falls below?",
         ),
@@ -265,8 +265,8 @@ Answer with the letter.
         (
             "What is the slope of x + f(x) with respect to x?",
             (
-                "The backward pass multiplies the slopes of all layers."
-                " Which factors make a product vanish?"
+                "The backward pass multiplies the slopes of all layers. Which factors make a"
+                " product vanish?"
             ),
             "Section 3.5 says that the gradient has a way around every layer.",
         ),

@@ -28,7 +28,7 @@ def _half(rng: Random) -> tuple[Any, ...]:
 def _weights_row(rng: Random) -> tuple[Any, ...]:
     row = [round(rng.uniform(-1, 1), 2) for _ in range(rng.randint(2, 4))]
     largest = max(map(abs, row)) + round(rng.uniform(0.1, 1), 2)
-    return ([*row, rng.choice((-largest, largest))],)
+    return [*row, rng.choice((-largest, largest))], rng.choice((4, 6, 8))
 
 
 def _integers_and_scales(rng: Random) -> tuple[Any, ...]:
@@ -126,9 +126,9 @@ by zeros. Which number is it?
         "implement",
         _half,
         """
-A bfloat16 number is the upper half of a float32. `half` is such a half, as a whole number of 16
-bits. Return the number. `struct.unpack("<f", data)[0]` makes a number of four bytes, the lowest
-first.
+A bfloat16 number is the upper half of a float32. `half` is an integer with these 16 bits. Return
+the number that they stand for. `struct.unpack("<f", data)[0]` makes a float32 of four bytes, the
+lowest first.
 """,
         (
             "The upper half of 32 bits. What is in the lower half?",
@@ -149,18 +149,19 @@ def from_bfloat16(half):
         "bug",
         _weights_row,
         """
-Quantize a row of weights: the largest in size becomes 127 or -127, all are rounded to whole
-numbers. Return the whole numbers and the scale. This works for some rows only. Find and fix the
-bug.
+Quantize a row of weights to integers of `bits` bits: the largest weight in size becomes the
+largest level or its negative, and all weights are rounded to levels. Return the integers and the
+scale. This works for some rows only. Find and fix the bug.
 """,
         (
             "Try a row whose largest weight in size is negative.",
-            "Which integers come out? Eight bits hold -127 to 127.",
+            "Which integers come out? With 8 bits, they should be from -127 to 127.",
             "`max` compares numbers, not their sizes. `abs` gives the size.",
         ),
         start="""
-def quantize(row):
-    scale = max(row) / 127
+def quantize(row, bits):
+    largest_level = 2 ** (bits - 1) - 1
+    scale = max(row) / largest_level
     return [round(weight / scale) for weight in row], scale
 """,
     ),
@@ -211,8 +212,8 @@ instruction has a `name`.
         (
             "Print the name of every instruction of the pickle below the verdict.",
             (
-                "The letters of the name may also be in a text that was pickled."
-                " Compare instructions only."
+                "The letters of the name may also be in a text that was pickled. Compare"
+                " instructions only."
             ),
             "True counts as one in a sum.",
         ),
@@ -265,7 +266,7 @@ the shape of the weight `{1}`, which is {2}?
     ),
     Exercise(
         "5.9",
-        "Cut in three and turned over",
+        "Cut in three and transposed",
         "implement",
         _fused,
         """
@@ -289,7 +290,7 @@ def split_qkv(fused, width):
         "explain",
         _square_matrix,
         """
-Somebody has loaded a GPT-2, and one square matrix is turned over. Which check notices?
+A GPT-2 was loaded, and one square matrix of it is turned over (transposed). Which check notices?
 {0}
 Answer with the letter.
 """,
@@ -305,12 +306,12 @@ Answer with the letter.
         "experiment",
         _weight_and_bit,
         """
-A weight is {0}, as a float32. Turn over its bit {1}, counted from 0, the lowest. What is it then?
-Use `struct` as section 5.5 does. Two digits after the point are enough.
+A weight is {0}, as a float32. Flip its bit {1}, counted from 0, the lowest. What is it then? Use
+`struct` as section 5.5 does. Two digits after the point are enough.
 """,
         (
             "`struct.pack` makes four bytes, `int.from_bytes` a whole number of them.",
-            "The operator `^` turns bits over: `number ^ 1 << bit`.",
+            "The operator `^` flips bits: `number ^ 1 << bit`.",
             "Bit 31 is the sign, 23 to 30 are the exponent, the lower ones are digits.",
         ),
     ),

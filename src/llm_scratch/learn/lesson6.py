@@ -150,8 +150,8 @@ Answer with the letter.
         (
             "What does a plain window begin with, most of the time?",
             (
-                "Rows of one document have different lengths, and some places stay empty."
-                " What is that paid for?"
+                "Rows of one document have different lengths, and some places stay empty. What is"
+                " that paid for?"
             ),
             "In 6.3, look at what is counted about plain windows.",
         ),
@@ -214,7 +214,7 @@ far from 0 is it at most? Two digits after the point are enough.
         _three_losses,
         """
 On validation stories, the untrained model has {0} bits per byte, the trained one {1}, and the
-entropy floor is {2}. How many percent of what can be learned has it learned?
+entropy floor is {2}. What percentage of what can be learned has it learned?
 """,
         (
             "An untrained model has learned nothing, one at the floor everything.",

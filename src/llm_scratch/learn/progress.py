@@ -68,7 +68,17 @@ class Progress:
 
     def next_exercise(self) -> Exercise | None:
         """The first exercise that is not solved; None after the last one."""
-        return next((e for e in EXERCISES.values() if not self.record(e).solved), None)
+        solved = {name for name, record in self.records.items() if record.solved}
+        return next((e for name, e in EXERCISES.items() if name not in solved), None)
+
+    def mark_shown(self, exercise: Exercise) -> None:
+        """Record that the question was shown, and keep the seed of its numbers."""
+        self.record(exercise)
+        self.save()
+
+    def was_shown(self, exercise: Exercise) -> bool:
+        """Whether the question was shown, so that its numbers are known."""
+        return exercise.id in self.records
 
     def question_seed(self, exercise: Exercise) -> str:
         """The seed of the numbers in a question: new ones after each wrong answer."""
@@ -121,7 +131,9 @@ class Progress:
             exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), namespace)
         except (Exception, SystemExit) as e:
             # `exit()` in a learner's file must not end the grading
-            return Verdict(False, f"{path}, line {_line(e)}: {describe_error(e, named=True)}")
+            # the message of a SyntaxError ends with file and line, too
+            shown = SyntaxError(e.msg) if isinstance(e, SyntaxError) else e
+            return Verdict(False, f"{path}, line {_line(e)}: {describe_error(shown, named=True)}")
         if exercise.function not in namespace:
             return Verdict(
                 False,

@@ -7,7 +7,9 @@ Tests: tests/learn/test_exercises.py.
 
 from __future__ import annotations
 
-from llm_scratch.errors import unknown
+import re
+
+from llm_scratch.errors import UserError, unknown
 from llm_scratch.learn import (
     lesson0,
     lesson1,
@@ -34,6 +36,11 @@ def find_exercise(exercise_id: str) -> Exercise:
     Raises:
         UserError: there is none; names the nearest.
     """
+    if not re.fullmatch(r"\d+\.\d+", exercise_id):
+        raise UserError(
+            f"exercise {exercise_id!r}: not an id such as 0.3;"
+            " list the exercises with `llm-scratch learn list`"
+        )
     if exercise_id not in EXERCISES:
         raise unknown("exercise", exercise_id, EXERCISES)
     return EXERCISES[exercise_id]

@@ -33,6 +33,7 @@ from llm_scratch.errors import MAX_REASON, RESOURCES, UserError, one_line
 from llm_scratch.hardware.trials import processor
 from llm_scratch.model.introspection import device_of
 from llm_scratch.model.kv_cache import KVCache
+from llm_scratch.model.language_model import as_language_model
 from llm_scratch.model.packed import PackedLinear, pack
 from llm_scratch.model.quantized import QuantizedLinear
 from llm_scratch.model.written_kernels import COMPILE_OPTIONS
@@ -64,12 +65,15 @@ def compile_steps(
             not store them.
         on_compile: called before each compilation.
     Raises:
-        ValueError: the model is packed or compiled already, or not on a CPU.
+        ValueError: the model is packed or compiled already, not on a CPU, or has no steps that can
+            be compiled.
     """
     if device_of(model).type != "cpu":
         raise ValueError(f"the model is on {device_of(model)}; steps are compiled for a CPU")
     if any(isinstance(part, PackedLinear) for part in model.modules()) or "hidden" in vars(model):
         raise ValueError("the model is packed or compiled already; let compile_steps do both")
+    if not as_language_model(model).has_static_steps:
+        raise ValueError("the operations of a step depend on the token; leave it uncompiled")
     plain: Any = pack(model, huge_pages, blocks=False).hidden
     programs: dict[tuple[Any, ...], Program] = {}
     load = partial(load_or_compile, folder=folder, on_compile=on_compile)

@@ -25,7 +25,7 @@ class LanguageModel(nn.Module):
     """Base class of language models: token ids [B, T] in, logits of every next token [B, T, V] out.
 
     A subclass sets the attributes below and defines `hidden`; a model whose cache holds something
-    else than keys and values of every head overrides `cache_shape` or `new_cache`.
+    else than keys and values of every head overrides `cache_shape` or `make_cache`.
 
     Attributes:
         cfg: its settings.
@@ -37,6 +37,8 @@ class LanguageModel(nn.Module):
         has_cache: whether `new_cache` works; False only for wrapped models.
         has_hidden: whether `hidden` returns hidden states; else it returns logits, and the head is
             the identity. False only for wrapped models.
+        has_static_steps: whether every decoding step is the same operations on keys and values, so
+            that it can be compiled. Which experts of a mixture run depends on the token.
     """
 
     cfg: ModelConfig
@@ -46,6 +48,7 @@ class LanguageModel(nn.Module):
     start_id: int | None = None
     has_cache = True
     has_hidden = True
+    has_static_steps = True
 
     def forward(self, in_idx: Tensor, cache: KVCache | None = None) -> Tensor:
         """Token ids [B, T] -> logits [B, T, V]; with a cache, `in_idx` holds the new tokens only.
@@ -106,7 +109,11 @@ class LanguageModel(nn.Module):
 
     def new_cache(self, batch_size: int, block: int | None = 256) -> KVCache:
         """Create an empty cache for `batch_size` sequences; `block` as in `KVCache`."""
-        return KVCache(self.cache_shape(batch_size), self.dtype, device_of(self), block)
+        return self.make_cache(batch_size, block, device_of(self))
+
+    def make_cache(self, batch_size: int, block: int | None, device: torch.device) -> KVCache:
+        """Create a cache on a device; without contents on "meta", to count its bytes."""
+        return KVCache(self.cache_shape(batch_size), self.dtype, device, block)
 
     def check_cache(self) -> None:
         """Check that the model can use a cache.
@@ -122,9 +129,8 @@ class LanguageModel(nn.Module):
         return torch.float32 if weight is None else weight.dtype
 
     def cache_bytes(self, tokens: int) -> int:
-        """Bytes of the cache of one sequence of `tokens` tokens."""
-        layers, _, heads, longest, size = self.cache_shape(1)
-        return 2 * layers * heads * min(tokens, longest) * size * self.dtype.itemsize
+        """Bytes of the cache of one sequence of `tokens` tokens, at least one."""
+        return self.make_cache(1, max(tokens, 1), torch.device("meta")).nbytes
 
     def crop_context(self, n: int) -> None:
         """Shorten the context to its first `n` positions.

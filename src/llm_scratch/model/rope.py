@@ -75,7 +75,7 @@ class Rotary:
         # which position 40,000 turns into an error of 2.4e-4. transformers computes this reciprocal
         # too.
         exponents = torch.arange(0, D, 2, device=device, dtype=torch.float32) / D
-        frequencies = 1.0 / base**exponents  # [D // 2]
+        frequencies = 1.0 / base**exponents
         if self.scaling == "linear":
             return frequencies / self.factor
         if self.scaling == "llama3":

@@ -48,7 +48,11 @@ def series(rows: Iterable[Row], x: str, y: str) -> np.ndarray:
 
 
 def loss_figure(
-    runs: Mapping[str, Sequence[Row]], x: str = "step", *, floors: Mapping[str, float] | None = None
+    runs: Mapping[str, Sequence[Row]],
+    x: str = "step",
+    *,
+    floors: Mapping[str, float] | None = None,
+    behind: str = "",
 ) -> Figure:
     """Draw the training and validation loss of one or more runs.
 
@@ -58,6 +62,7 @@ def loss_figure(
         x: the key of the lower axis, "step", "tokens" or "elapsed"; the upper axis counts tokens.
             If the runs have different numbers of tokens per step, "step" becomes "tokens".
         floors: name of a run -> the lowest loss that a model can reach on its text, if it is known.
+        behind: name of a run that others may equal; its lines are wide and pale, below the others.
     Raises:
         UserError: no row has a loss (exit code 3).
     """
@@ -78,7 +83,8 @@ def loss_figure(
     figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     for number, (name, rows) in enumerate(runs.items()):
-        _draw_run(axes, name if len(runs) > 1 else "", rows, x, COLORS[number % len(COLORS)])
+        color = COLORS[number % len(COLORS)]
+        _draw_run(axes, name if len(runs) > 1 else "", rows, x, color, wide=name == behind)
     if len(runs) > 1:
         axes.plot([], [], color="0.5", lw=1.2, ls=DASHED, label="training")
     draw_floors(axes, floors or {}, list(runs))
@@ -188,12 +194,15 @@ def style_axes(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def _draw_run(axes: Axes, name: str, rows: Sequence[Row], x: str, color: str) -> None:
+def _draw_run(
+    axes: Axes, name: str, rows: Sequence[Row], x: str, color: str, wide: bool = False
+) -> None:
     """Draw one run.
 
     Alone, training and validation differ in color; among others, its training line is pale and
     dashed.
     """
+    style: dict[str, Any] = {"lw": 6, "alpha": 0.35, "zorder": 1.5} if wide else {"lw": 2}
     val, train, steps = (series(rows, x, loss) for loss in LOSSES)
     if steps.size and not name:
         axes.plot(*steps, color=BLUE, lw=0.8, alpha=0.35, label="single steps")
@@ -208,10 +217,10 @@ def _draw_run(axes: Axes, name: str, rows: Sequence[Row], x: str, color: str) ->
         best = val[:, val[1].argmin()]
         position = _clock(best[0]) if x == "elapsed" else f"{x} {best[0]:,.1f}".removesuffix(".0")
         color, where = (color, "") if name else (VERMILION, f" at {position}")
-        axes.plot(
-            *val, color=color, lw=2, label=f"{name or 'validation'}, best {best[1]:.3g}{where}"
-        )
-        axes.plot(*best, "o", color=color, ms=6, mec="white", mew=1.2)
+        label = f"{name or 'validation'}, best {best[1]:.3g}{where}"
+        axes.plot(*val, color=color, label=label, **style)
+        if not wide:
+            axes.plot(*best, "o", color=color, ms=6, mec="white", mew=1.2)
 
 
 def running_mean(points: np.ndarray) -> np.ndarray:

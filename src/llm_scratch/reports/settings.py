@@ -71,6 +71,8 @@ def train_words(config: RunConfig, preset: str, out: str) -> list[str]:
             "model.drop_rate",
         }
         wanted -= {"data.tokenizer"}  # shape and tokenizer come with the model
+    if config.parts:
+        words += ["--parts", config.parts.rpartition(" ")[0]]
     for name, value in here.items():
         if name in wanted and name != "from":
             words += _flag(name, value)

@@ -30,7 +30,7 @@ def skills(report: RunReport) -> Html:
     """Each skill compared with chance, with an example; empty for a text without skills."""
     title = element("h2", "Skills")
     if report.skills is None:
-        if report.run.config.data.source.partition(":")[0] != "stories":
+        if not report.run.config.data.is_stories:
             return Html()
         command = shell_command("evaluate", report.run.path, "--skills")
         note = element(

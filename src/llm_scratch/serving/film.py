@@ -16,8 +16,8 @@ from llm_scratch.interpretability.capture import capture
 from llm_scratch.interpretability.heads import pattern_scores
 from llm_scratch.interpretability.lenses import surprise_bits
 from llm_scratch.serving.arrays import rounded
-from llm_scratch.serving.inspection import token_text
 from llm_scratch.serving.question import Question, integer
+from llm_scratch.tokenizers.token_text import token_text
 
 SKILL_STORIES = 8
 """Stories of a skill measurement in the page; each has about 11 probes."""

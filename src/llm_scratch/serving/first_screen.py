@@ -15,6 +15,7 @@ from llm_scratch.generation.decode import encode_prompt
 from llm_scratch.interpretability.capture import capture
 from llm_scratch.interpretability.lenses import direct_logit_attribution
 from llm_scratch.model.introspection import context_length, device_of
+from llm_scratch.tokenizers.token_text import token_text
 
 SEARCHED_STORIES = 60
 MIN_TOKENS, MAX_TOKENS = 20, 40
@@ -119,5 +120,5 @@ def _with_head(
     with capture(model, name) as acts:
         model(row)
     key = int(acts[name][0, number, -1].argmax())
-    answer = tokenizer.decode_bytes([candidate]).decode("utf-8", "replace")
+    answer = token_text(tokenizer, candidate)
     return FirstScreen(text, len(ids) - 1, candidate, answer, layer, number, key)

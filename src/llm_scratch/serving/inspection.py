@@ -26,17 +26,10 @@ from llm_scratch.interpretability.lenses import (
 from llm_scratch.model.loss import next_token_loss
 from llm_scratch.serving.arrays import halves, rounded, shares
 from llm_scratch.serving.question import Question, ablatable_parts, integer
+from llm_scratch.tokenizers.token_text import token_text
 
 TOP = 20
 """Most likely tokens that are listed."""
-
-
-def token_text(tokenizer: Any, token: int) -> str:
-    """The text of a token; a part of a character becomes U+FFFD."""
-    try:
-        return tokenizer.decode_bytes([token]).decode("utf-8", "replace")
-    except (KeyError, ValueError):
-        return f"<{token}>"
 
 
 def inspect_text(question: Question) -> dict[str, Any]:

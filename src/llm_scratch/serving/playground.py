@@ -38,6 +38,7 @@ from llm_scratch.serving.pieces import pieces
 from llm_scratch.serving.question import Question, integer, read_question, string
 from llm_scratch.serving.source_lines import all_sources
 from llm_scratch.serving.static_files import static_files
+from llm_scratch.tokenizers.token_text import token_text
 
 DEFAULT_PORT = 8765
 MAX_KEPT_BYTES = 1 << 26
@@ -210,9 +211,7 @@ class Playground:
             "width": model.tok_emb.weight.shape[1],  # type: ignore[union-attr, index]
             "context": context_length(model),
             "parameters": sum(p.numel() for p in model.parameters()),
-            "vocabulary": [
-                inspection.token_text(tokenizer, token) for token in range(tokenizer.n_vocab)
-            ],
+            "vocabulary": [token_text(tokenizer, token) for token in range(tokenizer.n_vocab)],
             "curve": self.curve,
             "stories": is_story_model(self.texts),
             "lenses": ["norm", "raw", *(["jacobian"] if self.texts else [])],

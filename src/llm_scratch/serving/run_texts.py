@@ -23,7 +23,7 @@ def validation_texts(config: RunConfig, n: int) -> list[str]:
 
     A source that cannot be read any more gives none: the page works without.
     """
-    if config.data.source.partition(":")[0] == "stories":
+    if config.data.is_stories:
         return [generate_story(HELD_OUT + number).text for number in range(n)]
     try:
         documents = read(config.data.source)

@@ -268,7 +268,7 @@ def set_weights(model: nn.Module, weights: dict[str, Tensor], origin: str) -> No
     """
     own = model.state_dict()
     required = {name for name, _ in model.named_parameters()} | {
-        name for name, _ in model.named_buffers()
+        name for name, _ in model.named_buffers() if name in own
     }
     new = {name: tensor for name, tensor in weights.items() if not name.endswith("att.mask")}
     for name in sorted(required - set(new)):

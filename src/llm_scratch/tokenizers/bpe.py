@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from llm_scratch.errors import DATA, UserError, describe_error
 from llm_scratch.ranges import check_in, count
 from llm_scratch.tokenizers import bpe_files
-from llm_scratch.tokenizers.bpe_train import train_merges
+from llm_scratch.tokenizers.bpe_train import learn_merges, train_merges
 from llm_scratch.tokenizers.merging import merge_long, symbols
 from llm_scratch.tokenizers.pretokens import GPT2_PATTERN, Splitter, long_whitespace
 from llm_scratch.tokenizers.special import END_OF_TEXT, reject_special, special_pattern
@@ -51,6 +51,9 @@ class ByteBPE:
     Raises:
         UserError: invalid merges, or two tokens share an id (code 3).
     """
+
+    learn_merges = staticmethod(learn_merges)
+    """the algorithm of `train`"""
 
     def __init__(
         self,
@@ -111,7 +114,13 @@ class ByteBPE:
         check_in("vocab_size", vocab_size, count(least, MAX_VOCAB, "of which 256 are bytes"))
         _check_special(special_tokens)
         merges = train_merges(
-            texts, vocab_size - least, Splitter(pattern), special_tokens, progress, processes
+            texts,
+            vocab_size - least,
+            Splitter(pattern),
+            special_tokens,
+            progress,
+            processes,
+            cls.learn_merges,
         )
         if (made := least + len(merges)) < vocab_size:
             warnings.warn(

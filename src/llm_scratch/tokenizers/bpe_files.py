@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ def read_gpt2(
     vocab = parse_json(_read(encoder_json, sha256 and sha256[1]), encoder_json, DATA)
     first, *lines = rows.decode("utf-8", "replace").split("\n")
     lines = lines if first.startswith("#version") else [first, *lines]
-    return _parts(vocab, [line.split(" ") for line in lines if line], specials=None)
+    return checked_parts(vocab, [line.split(" ") for line in lines if line], specials=None)
 
 
 def from_json(data: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -61,7 +62,10 @@ def from_json(data: Mapping[str, Any], path: Path) -> dict[str, Any]:
         ]
         specials = {token["content"]: token["id"] for token in added}
         pattern = _pattern(data["pre_tokenizer"], path)
-        return {**_parts({**model["vocab"], **specials}, merges, specials), "pattern": pattern}
+        return {
+            **checked_parts({**model["vocab"], **specials}, merges, specials),
+            "pattern": pattern,
+        }
     except (KeyError, TypeError, AttributeError, ValueError) as e:
         raise bad_vocabulary(
             f"{path} is not a tokenizer.json with byte-level BPE ({describe_error(e, named=True)})"
@@ -233,12 +237,26 @@ def write_tokenizer_json(path: str | Path, data: Mapping[str, Any]) -> None:
     )
 
 
-def _parts(
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the file in errors about its vocabulary."""
+    try:
+        yield
+    except UserError as e:
+        raise e if str(path) in str(e) else UserError(f"{path}: {e}", e.code) from None
+
+
+def checked_parts(
     vocab: Mapping[str, Any], merges: Sequence[Sequence[str]], specials: Mapping[str, int] | None
 ) -> dict[str, Any]:
     """Check a vocabulary against its merges; returns the arguments of ByteBPE.
 
-    All other tokens must be special: in `specials`, or spelled `<...>` if `specials` is None.
+    Args:
+        vocab: token in GPT-2's spelling of bytes, or special token -> id.
+        merges: the two halves of each, in learned order.
+        specials: the special tokens; None: all that are spelled `<...>`.
+    Raises:
+        UserError: they disagree, or a token is neither special nor the result of a merge (code 3).
     """
     if max(len(vocab), len(merges)) > MAX_TOKENS:
         raise bad_vocabulary(

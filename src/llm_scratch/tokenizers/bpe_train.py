@@ -32,6 +32,7 @@ from llm_scratch.tokenizers.merging import BYTES, FIRST_MERGE, Chain, pairs, sym
 from llm_scratch.tokenizers.pretokens import Splitter
 from llm_scratch.tokenizers.special import special_pattern
 
+LearnMerges = Callable[[Mapping[str, int], int, Callable[[], object]], list[str]]
 MIN_CHAIN = 128  # tokens of a word stored as a `Chain`; for shorter ones `str.replace` is faster
 MIN_BAR_COLUMNS = 70  # width of a progress bar with its name, percentage and time
 
@@ -43,9 +44,15 @@ def train_merges(
     special_tokens: Sequence[str] = (),
     progress: bool = False,
     processes: int = 1,
+    learn: LearnMerges | None = None,
 ) -> list[tuple[bytes, bytes]]:
     """Learn up to `n_merges` merges from texts; no merge crosses a special token in them.
 
+    Args:
+        texts, special_tokens, progress, processes: as for `ByteBPE.train`.
+        n_merges: number of merges.
+        splitter: cuts texts into pieces.
+        learn: the algorithm (default: `learn_merges`).
     Returns:
         The bytes of both halves of each merge, in learned order.
     """
@@ -53,7 +60,7 @@ def train_merges(
     with _bar("characters", size, progress) as tick:
         counts = splitter.count(_between(special_tokens, texts), processes, tick)
     with _bar("merges", n_merges, progress) as tick, _gc_paused():
-        learned = learn_merges(counts, n_merges, partial(tick, 1))
+        learned = (learn or learn_merges)(counts, n_merges, partial(tick, 1))
     tokens = [bytes([byte]) for byte in BYTES]
     merges: list[tuple[bytes, bytes]] = []
     for pair in learned:

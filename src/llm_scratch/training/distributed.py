@@ -212,6 +212,8 @@ def _connect(device: torch.device, rank: int, size: int) -> None:
             distributed.init_process_group(
                 "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
             )
+            # the first rank keeps the addresses of all: it must not end before the others have them
+            distributed.all_reduce(torch.zeros(1))
         except Exception as e:
             errors.append(e)
 

@@ -29,6 +29,7 @@ from llm_scratch.model.dropout import Dropout
 from llm_scratch.model.fast_linear import fast_product, large_shapes, set_products
 from llm_scratch.model.language_model import LanguageModel, as_language_model
 from llm_scratch.model.layers import GELU
+from llm_scratch.model.training_hooks import add_extra_loss
 from llm_scratch.training.precision import Precision, choose_precision, precision_of_run
 
 COMPILE_SECONDS = 60.0  # approximate time of torch.compile for a GPT
@@ -82,12 +83,16 @@ class ModelWithLoss(nn.Module):
                 part.fast = True
 
     def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """The summed loss; a scalar."""
+        """The summed loss; a scalar.
+        In training its gradient has the terms of the model's parts.
+        """
         with self.precision.products(inputs.device):
             if self.loss is not None:
-                return self.loss(self.model, inputs, targets)
-            product = fast_product if self.onednn_products else F.linear
-            return total_loss(self.model, inputs, targets, product)
+                loss = self.loss(self.model, inputs, targets)
+            else:
+                product = fast_product if self.onednn_products else F.linear
+                loss = total_loss(self.model, inputs, targets, product)
+            return add_extra_loss(loss, self.model) if self.training else loss
 
     @property
     def description(self) -> str:

@@ -78,11 +78,22 @@ def difference(old: RunConfig, new: RunConfig) -> str:
             f"it starts from {old.init_from or 'random weights'} there,"
             f" from {new.init_from or 'random weights'} here"
         )
+    if old.parts != new.parts:
+        return describe_parts(old.parts, new.parts)
     there, here = resume_relevant(to_dict(old)), resume_relevant(to_dict(new))
     pairs = [
         (f"{part}.{key}", there[part].get(key), here[part][key])
         for part in here
-        if part != "init_from"
+        if isinstance(here[part], dict)
         for key in here[part]
     ]
     return next((f"{name} is {a} there, {b} here" for name, a, b in pairs if a != b), "")
+
+
+def describe_parts(old: str, new: str) -> str:
+    """How the learner's files of two runs differ, in words."""
+    name, _, sha256 = new.rpartition(" ")
+    if old and new and old.startswith(f"{name} "):
+        return f"{name} has changed since, from {old[-64:][:8]} to {sha256[:8]}"
+    there, here = (parts.rpartition(" ")[0] or "the package's" for parts in (old, new))
+    return f"its parts are {there} there, {here} here"

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from llm_scratch.data.loader import BatchSource
 from llm_scratch.model.introspection import eval_mode
 from llm_scratch.model.loss import IGNORE
+from llm_scratch.model.training_hooks import after_step
 from llm_scratch.training.distributed import Distributed, full_tensor
 from llm_scratch.training.parallel import gradient_sync
 from llm_scratch.training.recovery import is_finite
@@ -80,6 +81,7 @@ def train_step(
     norm = distributed.all_reduce_mean(norm)
     good = accept(loss, norm)
     step_if(good, optimizer)
+    after_step(model_with_loss, good, distributed.all_reduce_mean)
     return StepResult(loss, norm, n_targets, good)
 
 

@@ -1,4 +1,4 @@
-"""`export hf`: write a model in the format of Hugging Face transformers.
+"""`export hf` and `export gguf`: write a model for Hugging Face transformers, or for llama.cpp.
 
 Tests: tests/cli/test_export.py.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -16,7 +16,7 @@ from llm_scratch.cli.folders import check_can_write, resolve_model_path
 from llm_scratch.cli.output import print_json
 from llm_scratch.cli.terminal import console, keeps_lines
 from llm_scratch.extras import install_command
-from llm_scratch.formatting import format_count
+from llm_scratch.formatting import format_bytes, format_count
 
 
 @dataclass(frozen=True)
@@ -77,3 +77,54 @@ class ExportHF(ReportCommand):
                 " equal, and so is a continued prompt",
                 soft_wrap=keeps_lines(screen),
             )
+
+
+@dataclass(frozen=True)
+class ExportGGUF(ReportCommand):
+    """Export the model in RUN as a GGUF file for llama.cpp and ollama.
+
+    The file is read back and compared. Beside it is a Modelfile for `ollama create`.
+
+    examples:
+      llm-scratch export gguf quickstart my-model.gguf
+      llm-scratch export gguf gpt2 gpt2-q4.gguf --type q4_0
+    """
+
+    run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
+    """a run directory, a preset (its newest run), or any other model that `generate` accepts"""
+    file: Positional[Annotated[str, option("FILE")]]
+    """a new file"""
+    type: Literal["f32", "f16", "q8_0", "q4_0"] = "f16"
+    """number format of the matrices; q8_0 and q4_0 share a scale among 32 weights"""
+
+    def run(self) -> None:
+        """Load, export, compare, print the result."""
+        where, path, screen = resolve_model_path(self.run_), Path(self.file), console()
+        check_can_write(path, "FILE")
+        from llm_scratch.generation.cached_model import check_model
+        from llm_scratch.interop.gguf_export import export_gguf
+        from llm_scratch.loading import load
+
+        model, tokenizer = load(where)
+        check_model(model)
+        with screen.status("exporting and reading back …"):
+            checked = export_gguf(model, tokenizer, path, self.type)
+        size = path.stat().st_size
+        if self.json:
+            fields = {
+                "model": where,
+                "file": path,
+                "modelfile": path.with_suffix(".Modelfile"),
+                "type": self.type,
+                "bytes": size,
+            }
+            print_json(fields | checked._asdict())
+            return
+        for line in (
+            f"{path}: {self.type}, {format_bytes(size)}, for llama.cpp; for ollama:",
+            f"  ollama create {path.stem} -f {path.with_suffix('.Modelfile')}",
+            f"read back: weights within {checked.weight_error:.1g} of the largest of their block,"
+            f" logits within {checked.logits_difference:.1g} of the largest; ids of"
+            f" {checked.equal_texts:,} texts are equal",
+        ):
+            screen.print(line, soft_wrap=keeps_lines(screen), markup=False)

@@ -116,7 +116,7 @@ class Inspect(ReportCommand):
 
 def of_stories(run: RunInfo | None) -> bool:
     """Whether a run was trained on the stories, whose probabilities are known."""
-    return run is not None and run.config.data.source.partition(":")[0] == "stories"
+    return run is not None and run.config.data.is_stories
 
 
 def default_prompt(run: RunInfo | None) -> str:

@@ -30,6 +30,7 @@ from llm_scratch.cli.init_from import (
     with_tokenizer,
 )
 from llm_scratch.cli.optional_step import optional_step
+from llm_scratch.cli.own_parts import OwnParts, parts_of_run, show_curves
 from llm_scratch.cli.preparation import Preparation
 from llm_scratch.cli.run_text import sample_in_words
 from llm_scratch.cli.terminal import console, keeps_lines
@@ -96,6 +97,12 @@ class Train(Command):
     resume: Annotated[str, option("auto|PATH")] = "auto"
     """auto: resume the run in --out if its settings are the same; a run: resume it, without PRESET,
     also with more --train.steps; a checkpoint: continue from it in a new --out"""
+    parts: Annotated[str, option("FILE")] = ""
+    """train with your own parts, such as LayerNorm or muon, after a check that each equals the
+    package's; `llm-scratch learn template` prints a file to begin with (docs/course_own_parts.md)
+    """
+    allow_different_parts: Flag = False
+    """train with parts that differ from the package's"""
     fresh: Flag = False
     """start a new run; an existing run in --out is an error without --force"""
     force: Flag = False
@@ -127,6 +134,11 @@ class Train(Command):
             base = own_text.base_config(words[1:], given.get("--data.source", ""))
         elif is_resume:
             base = load_config(run_directory_of(Path(resumed)) / "config.yaml")
+            if base.parts and "--parts" not in given:
+                name = base.parts.rpartition(" ")[0]
+                raise UserError(
+                    f"--resume {resumed}: the run trains with parts of {name}; add --parts {name}"
+                )
         else:
             base = preset(words[0]) if words and words[0] != own_text.PRESET else RunConfig()
         if given.get("--config"):
@@ -149,10 +161,21 @@ class Train(Command):
         """Train, then print a summary."""
         config = RunConfig(self.model, self.data, self.train, self.system, self.from_)
         self._check_flags()
-        if self.preset == own_text.PRESET:
-            own = own_text.own_text(config, self.fixed, self.minutes)
-        else:
-            own = None
+        if not self.parts:
+            self._train(config)
+            return
+        screen = console()
+        screen.quiet = self.quiet or not launched_rank().is_main
+        with parts_of_run(self.parts, config, self.allow_different_parts, screen) as parts:
+            self._train(parts.config, parts)
+
+    def _train(self, config: RunConfig, parts: OwnParts | None = None) -> None:
+        """Train with these settings, and with a learner's parts if there are some."""
+        own = (
+            own_text.own_text(config, self.fixed, self.minutes)
+            if self.preset == own_text.PRESET
+            else None
+        )
         choice = own.recover(self.out, self.resume, self.fresh) if own else None
         config = choice.config if choice else config
         if self.print_config:
@@ -179,7 +202,7 @@ class Train(Command):
             config, device, screen, own, choice, self.ignore_memory, self.debug
         )
         with ProgressDisplay(screen) as display:
-            callbacks = [preparation, display, LossPlot(display.warn)]
+            callbacks = [preparation, display, LossPlot(display.warn), *([parts] if parts else [])]
             run = train(
                 config,
                 folder,
@@ -200,6 +223,8 @@ class Train(Command):
                 time.perf_counter() - (own.began if own else preparation.ready_at),
                 self.debug,
             )
+        if first and parts:
+            show_curves(parts, run.folder, screen, self.debug)
         if own:
             own_text.show_advice(run, own.minutes, screen)
 
@@ -213,6 +238,12 @@ class Train(Command):
             raise UserError(
                 f"{what}; paths and --minutes belong to `llm-scratch train text PATH`", USAGE
             )
+        if self.parts and self.preset == own_text.PRESET:
+            raise UserError(
+                "--parts: it has no effect on `train text`; use a preset, such as quickstart", USAGE
+            )
+        if self.allow_different_parts and not self.parts:
+            raise UserError("--allow-different-parts has no effect without --parts FILE", USAGE)
         if self.force and not self.fresh:
             raise UserError(
                 "--force has no effect without --fresh;"
@@ -326,19 +357,21 @@ def _print_summary(run: Trainer, screen: Console, seconds: float, debug: bool = 
     with optional_step("plan not compared", shell_command("plan", folder), screen, debug):
         if (comparison := compare_with_plan(folder)) is not None:
             screen.print(f"Plan and result: {comparison}", soft_wrap=keeps_lines(screen))
-    if run.config.data.source.partition(":")[0] == "stories":
+    if run.config.data.is_stories:
         with optional_step(
             "skills not measured", shell_command("evaluate", folder, "--skills"), screen, debug
         ):
             _measure_skills(run, screen)
     prompt = [run.prompt] if run.prompt else []
+    config = run.config
+    parts = ["--parts", config.parts.rpartition(" ")[0]] if config.different_parts else []
     for what, where in (
         ("model", folder),
         ("loss", folder / "loss-plot.png"),
         ("samples", folder / "samples.md"),
         ("log", folder / "log.txt"),
-        ("next", shell_command("generate", folder, *prompt)),
-        ("", shell_command("evaluate", folder)),
+        ("next", shell_command("generate", folder, *prompt, *parts)),
+        ("", shell_command("evaluate", folder, *parts)),
         ("", shell_command("plot", folder)),
     ):
         line = f"{what:>8}  {where}" if keeps_lines(screen) else f"{what or 'or'}: {where}"

@@ -1,0 +1,107 @@
+"""What is known of a model family of llama.cpp: its settings in a GGUF file and its tensors' names.
+
+Tests: tests/interop/test_gguf.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from llm_scratch.architectures import ModelConfig
+from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.interop.gguf_file import GGUFFile
+from llm_scratch.interop.weight_map import Rule
+
+EXTRA_PREFIX = "llm_scratch."
+"""Before the names of metadata for our settings that llama.cpp does not have; it ignores them."""
+EMBEDDING, HEAD = "token_embd.weight", "output.weight"
+
+
+class GGUFFamily(NamedTuple):
+    """An architecture of llama.cpp."""
+
+    architecture: str
+    """our name of it, in `ARCHITECTURES`"""
+    config_from: Callable[[GGUFSettings], ModelConfig]
+    """the settings of a file -> ours; a UserError for one that is not supported (code 4)"""
+    config_to: Callable[[Any], Mapping[str, Any]]
+    """our settings -> metadata, without the prefix of the architecture, except for names that begin
+    with `EXTRA_PREFIX`; a UserError if llama.cpp cannot express them (code 2)
+    """
+    rules: Callable[[Any], Sequence[Rule]]
+    """our settings -> the names of the tensors"""
+
+
+class GGUFSettings:
+    """The settings of a GGUF file, checked as they are read.
+
+    Args:
+        file: the file.
+        name: llama.cpp's name of the architecture, the prefix of the settings.
+    """
+
+    def __init__(self, file: GGUFFile, name: str) -> None:
+        self.file, self.name = file, name
+
+    def count(self, key: str, default: int | None = None) -> int:
+        """A positive integer.
+
+        Raises:
+            UserError: it is missing without a default, or something else (code 4).
+        """
+        value = self._value(key, default)
+        if type(value) is not int or not 1 <= value < 1 << 40:
+            raise self.unsupported(key, "a positive integer")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """A finite number of at least 0, the shortest decimal that its float32 stands for; errors
+        as in `count`.
+        """
+        value = self._value(key, default)
+        if type(value) not in (int, float) or not 0 <= value < 1e30:
+            raise self.unsupported(key, "a number of at least 0")
+        return float(str(np.float32(value)))
+
+    def flag(self, key: str, default: bool) -> bool:
+        """True or false; errors as in `count`."""
+        value = self._value(key, default)
+        if type(value) is not bool:
+            raise self.unsupported(key, "true or false")
+        return value
+
+    @property
+    def n_tokens(self) -> int:
+        """Rows of the token embedding."""
+        return self._embedding[0]
+
+    @property
+    def head_is_tied(self) -> bool:
+        """Whether the output head is the token embedding: the file has no other."""
+        return HEAD not in self.file.tensors
+
+    def unsupported(self, key: str, expected: str) -> UserError:
+        """The error for a setting that our model does not have."""
+        value = self.file.metadata.get(self._full(key), "missing")
+        return UserError(
+            f"{self.file.path}: {self._full(key)} is {str(value)[:60]!r}; expected {expected}",
+            CHECKPOINT,
+        )
+
+    @property
+    def _embedding(self) -> tuple[int, ...]:
+        if EMBEDDING not in self.file.tensors or len(self.file.tensors[EMBEDDING].shape) != 2:
+            raise UserError(
+                f"{self.file.path}: the matrix {EMBEDDING} is missing; expected a language model",
+                CHECKPOINT,
+            )
+        return self.file.tensors[EMBEDDING].shape
+
+    def _value(self, key: str, default: Any) -> Any:
+        return self.file.metadata.get(self._full(key), default)
+
+    def _full(self, key: str) -> str:
+        return key if key.startswith(EXTRA_PREFIX) else f"{self.name}.{key}"

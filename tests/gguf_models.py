@@ -1,0 +1,57 @@
+"""A tiny model and its tokenizer as a GGUF file, made by hand, so that no library is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from gguf_bytes import T, gguf_bytes
+
+from llm_scratch.config import GPTConfig
+from llm_scratch.interop.gguf_gpt2 import GPT2
+from llm_scratch.interop.gguf_tokenizer import tokenizer_metadata
+from llm_scratch.interop.weight_map import expand
+from llm_scratch.model import build
+from llm_scratch.tokenizers.bpe import ByteBPE
+
+TEXT = "the cat sat on the mat, and the hat — naïve 😀\n\t" * 20
+CFG = GPTConfig(
+    vocab_size=290, context_length=16, emb_dim=8, n_heads=2, n_layers=1, drop_rate=0.0, ff_dim=24
+)
+
+
+def random_model(cfg: GPTConfig) -> Any:
+    """A model whose biases and norms are random too."""
+    torch.manual_seed(11)
+    model = build(cfg).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.15)
+    return model
+
+
+def parts_of(model: Any, tokenizer: ByteBPE) -> tuple[dict[str, Any], list[T]]:
+    """The metadata and the tensors of a file."""
+    settings = {
+        key if key.startswith("llm_scratch.") else f"gpt2.{key}": value
+        for key, value in GPT2.config_to(model.cfg).items()
+    }
+    metadata: dict[str, Any] = {"general.architecture": "gpt2", **settings}
+    metadata |= tokenizer_metadata(tokenizer, model.cfg.vocab_size, model.start_id)
+    state = {name: value.detach() for name, value in model.named_parameters()}
+    tensors = []
+    for each in expand(GPT2.rules(model.cfg), model.cfg.n_layers):
+        if each.theirs and (each.ours[0] in state or each.ours[0].endswith("bias")):
+            tensor = each.join(state).contiguous()
+            tensors.append(T(each.theirs, tuple(tensor.shape), data=tensor.numpy().tobytes()))
+    return metadata, tensors
+
+
+def whole_file(
+    model: Any, tokenizer: ByteBPE, changes: Mapping[str, Any] = {}, without: str = ""
+) -> bytes:
+    """The bytes of a file, with some metadata changed (None: left out) and a tensor left out."""
+    metadata, tensors = parts_of(model, tokenizer)
+    metadata = {key: item for key, item in (metadata | changes).items() if item is not None}
+    return gguf_bytes(metadata, [tensor for tensor in tensors if tensor.name != without])

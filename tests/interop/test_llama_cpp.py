@@ -1,0 +1,70 @@
+"""llama.cpp reads our GGUF files as the same model: ids of texts, logits of a prompt, 64 ids.
+
+llama-cpp-python is compiled when it is installed (`pip install llama-cpp-python`, ten minutes).
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from gguf_models import CFG, TEXT, random_model
+
+from llm_scratch.generation.decode import generate
+from llm_scratch.interop.gguf_export import export_gguf
+from llm_scratch.interop.hf_export import sample_texts
+from llm_scratch.loading import load
+from llm_scratch.tokenizers.bpe import ByteBPE
+
+pytest.importorskip("gguf", reason="writes the files; install the gguf extra")
+llama_cpp = pytest.importorskip("llama_cpp", reason="the reference: pip install llama-cpp-python")
+pytestmark = pytest.mark.slow
+WIDE = replace(CFG, emb_dim=64, n_heads=4, n_layers=3, ff_dim=None, context_length=128)
+PROMPT = "the cat sat on the mat"
+N_NEW = 64
+TOLERANCE = 5e-3
+"""of the logits, relative to the largest: llama.cpp rounds activations to 16 bits in its GELU table
+and, for quantized matrices, the activations to 8 bits"""
+
+
+def theirs_of(path):
+    return llama_cpp.Llama(str(path), n_ctx=128, n_batch=128, logits_all=True, verbose=False)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return ByteBPE.train([TEXT], 280)
+
+
+@pytest.mark.parametrize("format", ["f32", "f16", "q8_0", "q4_0"])
+def test_llama_cpp_reads_the_same_model(format, tokenizer, tmp_path):
+    model, path = random_model(WIDE), tmp_path / "out.gguf"
+    model.start_id = tokenizer.eot_token
+    export_gguf(model, tokenizer, path, format)
+    back, theirs = load(path)[0], theirs_of(path)
+    for text in (PROMPT, *sample_texts(tokenizer, 200)):
+        own = [tokenizer.eot_token, *tokenizer.encode(text, allowed_special="all")]
+        assert theirs.tokenize(text.encode(), add_bos=True, special=True) == own, text
+    ids = theirs.tokenize(PROMPT.encode(), add_bos=True)
+    theirs.eval(ids)
+    want = np.array(theirs.scores[: len(ids)])
+    got = back(torch.tensor([ids]))[0].detach().numpy()
+    assert np.abs(got - want).max() / np.abs(want).max() <= (
+        TOLERANCE if format in ("f32", "f16") else 10 * TOLERANCE
+    )
+
+
+def test_llama_cpp_writes_the_same_64_ids(tokenizer, tmp_path):
+    model, path = random_model(WIDE), tmp_path / "out.gguf"
+    with torch.no_grad():
+        model.out_head.weight.mul_(8)  # clear winners, so that rounding decides nothing
+    export_gguf(model, tokenizer, path, "f32")
+    theirs, ids = theirs_of(path), tokenizer.encode(PROMPT)
+    want = generate(model, torch.tensor([ids]), N_NEW, temperature=0)[0].tolist()
+    got = list(ids)
+    for token in theirs.generate(ids, temp=0.0, repeat_penalty=1.0):
+        got.append(token)
+        if len(got) == len(want):
+            break
+    assert len(got) == len(ids) + N_NEW
+    assert got == want
