@@ -116,8 +116,8 @@ def family_of(model: LanguageModel) -> tuple[str, GGUFFamily]:
             return name, family
     known = ", ".join(family.architecture for family in GGUF_FAMILIES.values())
     raise UserError(
-        f"architecture {model.cfg.architecture!r} cannot be exported to GGUF; architectures that"
-        f" can: {known}"
+        f"architecture {model.cfg.architecture!r} cannot be exported to GGUF;"
+        f" architectures that can: {known}"
     )
 
 

@@ -44,8 +44,8 @@ def as_byte_bpe(tokenizer: Tokenizer) -> ByteBPE:
         )
     if tokenizer.splitter.pattern not in PATTERNS.values():
         raise UserError(
-            f"the pattern {tokenizer.splitter.pattern!r} cannot be exported to GGUF: llama.cpp has"
-            f" no name for it; it has names for {', '.join(PATTERNS)}"
+            f"the pattern {tokenizer.splitter.pattern!r} cannot be exported to GGUF:"
+            f" llama.cpp has no name for it; it has names for {', '.join(PATTERNS)}"
         )
     return tokenizer
 
@@ -88,8 +88,8 @@ def tokenizer_from(file: GGUFFile) -> ByteBPE:
     values = {name: file.metadata.get(KEY + name) for name in ("model", "pre")}
     if values["model"] != "gpt2":
         raise UserError(
-            f"{file.path}: {KEY}model is {str(values['model'])[:40]!r}; expected 'gpt2', a"
-            " byte-level BPE",
+            f"{file.path}: {KEY}model is {str(values['model'])[:40]!r};"
+            " expected 'gpt2', a byte-level BPE",
             DATA,
         )
     if values["pre"] not in PATTERNS:
@@ -98,8 +98,8 @@ def tokenizer_from(file: GGUFFile) -> ByteBPE:
     kinds = _list_of(file, "token_type", int)
     if len(kinds) != len(tokens):
         raise UserError(
-            f"{file.path}: {KEY}token_type has {len(kinds):,} elements, {KEY}tokens"
-            f" {len(tokens):,}; download it again",
+            f"{file.path}: {KEY}token_type has {len(kinds):,} elements,"
+            f" {KEY}tokens {len(tokens):,}; download it again",
             DATA,
         )
     ids = {token: i for i, token in enumerate(tokens) if kinds[i] != UNUSED}
@@ -123,8 +123,8 @@ def _list_of(file: GGUFFile, name: str, kind: type) -> list[Any]:
     values = file.metadata.get(KEY + name)
     if not isinstance(values, list) or not all(type(value) is kind for value in values):
         raise UserError(
-            f"{file.path}: {KEY}{name} is missing or not a list of {kind.__name__}; download it"
-            " again",
+            f"{file.path}: {KEY}{name} is missing or not a list of {kind.__name__};"
+            " download it again",
             DATA,
         )
     return values
