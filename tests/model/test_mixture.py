@@ -71,9 +71,13 @@ def test_one_expert_is_the_plain_network():
 @torch.no_grad()
 def test_router_equals_transformers_deepseek():
     config = transformers.DeepseekV3Config(
-        hidden_size=C, n_routed_experts=12, num_experts_per_tok=3, n_group=4, topk_group=2,
+        hidden_size=C,
+        n_routed_experts=12,
+        num_experts_per_tok=3,
+        n_group=4,
+        topk_group=2,
         routed_scaling_factor=2.5,
-    )  # fmt: skip
+    )
     theirs = DeepseekV3TopkRouter(config)
     router = Router(C, Routing(12, 3, "sigmoid", True, 2.5, 4, 2, balance_rate=0.1))
     theirs.weight.normal_()
