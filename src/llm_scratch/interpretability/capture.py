@@ -239,7 +239,7 @@ def _feed_forward_points(block: nn.Module) -> dict[str, Point]:
     widens (of a gated network it is the gate), the last one narrows. A mixture of experts has no
     hidden layer that all tokens share, and a router.
     """
-    ff = getattr(block, "ff", None)
+    ff: Any = getattr(block, "ff", None)
     if hasattr(ff, "router"):
         return {
             "ln2.hook_normalized": _input(ff),
