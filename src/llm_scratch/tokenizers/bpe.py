@@ -127,7 +127,7 @@ class ByteBPE:
             vocab_size: number of ids; a text too small for it gives fewer, with a warning.
             progress: draw a progress bar.
             processes: processes that count pieces, with the same merges; worthwhile from 100 MB
-                on. A script that uses several needs `if __name__ == "__main__":`, as each imports it.
+                on. A script that uses several needs `if __name__ == "__main__":`.
         """
         least = 256 + len(special_tokens)
         check_in("vocab_size", vocab_size, count(least, MAX_VOCAB, "of which 256 are bytes"))
@@ -376,11 +376,8 @@ class ByteBPE:
             ) from None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            key: value
-            for key, value in self.__dict__.items()
-            if key not in ("_engine", "_units", "_pieces")
-        }
+        caches = ("_engine", "_units", "_pieces")
+        return {key: value for key, value in self.__dict__.items() if key not in caches}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
