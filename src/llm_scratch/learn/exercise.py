@@ -172,10 +172,9 @@ def _diagnose(
 
 def _general(got: list[_Outcome], expected: list[_Outcome], wrong: list[int]) -> str | None:
     """A diagnosis that needs no knowledge of the exercise; None if there is no answer yet."""
-    values = [outcome.value for outcome in got if outcome.error is None]
-    if len(values) == len(got) and all(value is ... for value in values):
+    if all(outcome.value is ... for outcome in got):
         return None
-    if len(values) == len(got) and all(value is None for value in values):
+    if all(outcome.value is None and outcome.error is None for outcome in got):
         return "the function returns None; is its `return` missing?"
     first, want = got[wrong[0]], expected[wrong[0]].value
     if first.error is not None:
@@ -196,11 +195,9 @@ def _general(got: list[_Outcome], expected: list[_Outcome], wrong: list[int]) ->
         )
     if len(wrong) < len(got):
         return "not yet: right for some inputs and wrong for others; look for a special case"
-    return (
-        "not yet: work this case out by hand, and compare"
-        if len(got) > 1
-        else "not yet; work it out once more"
-    )
+    if len(got) > 1:
+        return "not yet: work this case out by hand, and compare"
+    return "not yet; work it out once more"
 
 
 def _line(error: BaseException) -> str:
