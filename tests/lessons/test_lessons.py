@@ -126,7 +126,9 @@ def test_lessons_are_numbered_without_a_gap():
 
 def test_lesson_runs_as_a_script(printed):
     lesson, plain, _ = printed
-    assert len(plain.splitlines()) > 10
+    source = lesson.read_text(encoding="utf-8")
+    assert re.findall(r"^#+ .*", plain, re.MULTILINE) == re.findall(r"(?m)^# (#+ .*)", source)
+    assert plain.count("picture: ") == source.count("plt.show()")
     if (DATA / "the-verdict.txt").is_file():
         assert "Continuing with" not in plain, (
             f"{lesson.name} did not find its text or vocabulary, so it left checks out"
@@ -290,7 +292,8 @@ def test_no_definition_reads_what_was_not_handed_to_it(lesson):
 def workshop(tmp_path):
     """A folder with build.py and one small lesson, and a function that builds there."""
     (tmp_path / "lessons").mkdir()
-    shutil.copy(ROOT / "lessons" / "build.py", tmp_path / "lessons")
+    for name in ("build.py", "glossary_links.py"):
+        shutil.copy(ROOT / "lessons" / name, tmp_path / "lessons")
     shutil.copytree(ROOT / "lessons" / "drawings", tmp_path / "lessons" / "drawings")
     small = [
         "# %% [markdown]\n# # Small",
