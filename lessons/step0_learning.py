@@ -59,9 +59,8 @@ BLUE, ORANGE, GREEN, RED, PINK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#C
 
 # %% [markdown]
 # ## 0.1 Tensors: lists with a shape
-# A neural network computes with numbers in rows and tables. A table in plain Python is a
-# list of lists. Its **shape** is how many rows it has, and how many numbers there are in a
-# row.
+# A *neural network* eats numbers in rows and tables. A table in plain Python is a list of
+# lists. Its **shape** is how many rows it has, and how many numbers there are in a row.
 
 # %%
 table = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
@@ -561,14 +560,13 @@ assert abs(x.grad - (math.log(3) + 1)) < 1e-12
 # back and are added at x](drawings/backward.svg)
 #
 # That is all. With operators in place of functions, so that one can write `a * b`, it is
-# the class `Value` of the package: `src/llm_scratch/learn/autograd.py`, some 60 lines.
-# The loss again, with `Value`s as parameters. This time the gradient comes for free.
-# (`sum(values, start)` begins with `start`; here that has to be a `Value`, too.)
+# the class `Value` of the package: `src/llm_scratch/learn/autograd.py`, some 50 lines.
+# The loss again, with `Value`s as parameters. This time the gradient comes for free:
 
 
 # %%
 def loss_with_memory(table):
-    """The same loss as above, from a table of `Value`s."""
+    """The same loss as above, from a table of `Value`s, with which sums begin, too."""
     total = Value(0.0)
     for row, row_counts in zip(table, COUNTS):
         powers = sum((logit.exp() for logit in row), Value(0.0))
