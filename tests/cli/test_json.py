@@ -51,6 +51,7 @@ CASES: dict[str, str] = {
     "learn list": "learn list",
     "learn check ID": "learn check 0.1 (1,)",
     "learn parts FILE": "learn parts {parts}",
+    "learn handout FOLDER": "learn handout {new} anna",
     "learn grade FOLDER": "learn grade {runs}",
     "explain": "explain loss",
     "config": "config",
