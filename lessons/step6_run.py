@@ -645,3 +645,13 @@ check("6.10", interrupted)
 # - A checkpoint is all that the next step depends on.
 #
 # What runs: `src/llm_scratch/presets.py` and `src/llm_scratch/training/`.
+
+# %% [markdown]
+# ## Your part in the real model
+# Every part that the lessons took apart can be yours: layer norm, attention, byte-pair
+# encoding, Muon, the schedule, the sampler. `llm-scratch learn template > my_parts.py`
+# writes a file to fill in, and `llm-scratch train quickstart --parts my_parts.py` compares
+# each part with the package's, values and gradients, before it trains with them. The curve
+# is drawn over that of the package: if they agree, you have written what runs here.
+# A part that is meant to be different: `--allow-different-parts`. More:
+# `docs/course_own_parts.md`.
