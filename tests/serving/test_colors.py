@@ -21,9 +21,7 @@ MIN_TEXT, MIN_MARK = 4.5, 3.0  # WCAG 2.2 AA, 1.4.3 and 1.4.11
 def theme_colors(theme):
     """The colors of a theme by name, from the style sheet."""
     rows = {name: pair for name, *pair in PAIR.findall(STYLE)}
-    return {
-        name: tuple(bytes.fromhex(pair[THEMES.index(theme)])) for name, pair in rows.items()
-    }
+    return {name: tuple(bytes.fromhex(pair[THEMES.index(theme)])) for name, pair in rows.items()}
 
 
 def scale(name):

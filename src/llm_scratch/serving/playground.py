@@ -90,6 +90,7 @@ class Playground:
             ),
             "flow": inspection.flow,
             "ablate": inspection.ablations,
+            "patch": self._patch,
             "skills": lambda question, body: skills(question),
             "continue": self._continue,
         }
@@ -221,6 +222,10 @@ class Playground:
             "first": self._start._asdict(),
             "sources": all_sources(),
         }
+
+    def _patch(self, question: Question, body: Mapping[str, Any]) -> dict[str, Any]:
+        other = self._question({**body, "text": string(body, "other"), "swap": []})
+        return inspection.patching(question, other, body)
 
     def _film(self, body: Mapping[str, Any]) -> dict[str, Any]:
         frames = [(step, self._question({**body, "step": step})) for step in self.library.steps]

@@ -76,9 +76,17 @@ async function load() {
   if (state.candidate < 0 || state.candidate >= logits.length) state.candidate = state.token < last ? inspect.tokens[state.token + 1].id : logits.indexOf(Math.max(...logits));
   const data = { facts, inspect, logits, probability: softmax(logits)[state.candidate], name: facts.vocabulary[state.candidate] };
   const needs = (VIEWS[state.view] ?? help).needs?.(state, facts) ?? {};
-  // an exported page has answers for the head at which the tour looks; what it lacks is left out
-  const answers = await Promise.all(Object.values(needs).map(([path, extra, optional]) => (optional ? request(path, extra).catch(() => undefined) : request(path, extra))));
-  Object.keys(needs).forEach((name, i) => (data[name] = answers[i]));
+  // an optional answer may be missing, with the reason in `problems`: an exported page has few of them
+  data.problems = {};
+  const answers = Object.entries(needs).map(async ([name, [path, extra, optional]]) => {
+    try {
+      data[name] = await request(path, extra);
+    } catch (error) {
+      if (!optional) throw error;
+      data.problems[name] = error.message;
+    }
+  });
+  await Promise.all(answers);
   return data;
 }
 
