@@ -103,6 +103,12 @@ def test_part_from_another_text_carries_its_answer(page):
     page.events.clear()  # the refused request
 
 
+def test_tokenizers_stand_below_each_other(page):
+    show(page, "pieces")
+    assert "10 tokens, 1.0 bytes each" in page.text("[data-tokenizer='characters']")
+    assert "(11 in the vocabulary): 10 tokens" in page.text("[data-tokenizer='this model']")
+
+
 def test_link_restores_the_state(page):
     page.run(
         "location.hash ="
