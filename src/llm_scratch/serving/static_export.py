@@ -13,6 +13,7 @@ import json
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ IMPORT = re.compile(
 EXPORT = re.compile(
     r"^export (?=(?:async )?(?:function\*?|const|class) (?P<name>\w+))", re.MULTILINE
 )
+SCRIPT_TAG = '<script type="module" src="main.js"></script>'
+"""What loads the modules in index.html."""
 Body = dict[str, Any]
 Ask = Callable[[str, Body], Any]
 
@@ -53,9 +56,9 @@ def export_playground(server: LocalServer, folder: Path) -> Path:
         if name.endswith(".js")
     }
     page = server.files["/index.html"].content.decode()
+    scripts = ("answers.js", "page.js")
     page = page.replace(
-        '<script type="module" src="main.js">',
-        '<script defer src="answers.js"></script>\n    <script defer src="page.js">',
+        SCRIPT_TAG, "\n    ".join(f'<script defer src="{name}"></script>' for name in scripts)
     )
     atomic_write(
         folder / "answers.js",
@@ -82,9 +85,7 @@ def bundle(sources: Mapping[str, str]) -> str:
     script = ['"use strict";', "const modules = {};"]
     for name in TopologicalSorter(graph).static_order():
         exported = EXPORT.findall(sources[name])
-        body = EXPORT.sub(
-            "", IMPORT.sub(lambda found, name=name: _as_constant(name, found), sources[name])
-        )  # type: ignore[misc]
+        body = EXPORT.sub("", IMPORT.sub(partial(_as_constant, name), sources[name]))
         if left := re.search(r"^(?:import|export)\b.*", body, re.MULTILINE):
             raise ValueError(f"{name}: cannot be bundled: {left[0]}")
         script.append(

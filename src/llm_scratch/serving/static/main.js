@@ -1,6 +1,6 @@
 // The page: loads what the current view needs, draws the four zones, and answers the keyboard.
 
-import { isExport, onConnection, request, watch } from "./api.js";
+import { isExport, isInNotebook, onConnection, request, watch } from "./api.js";
 import { renderBar } from "./bar.js";
 import { decode, fill, h } from "./dom.js";
 import { renderInspector, saveTable } from "./inspector.js";
@@ -39,7 +39,7 @@ function set(changes) {
   else if (state.token !== before.token && !("candidate" in changes)) state.candidate = -1;
   if (state.token !== before.token && !("key" in changes)) state.key = -1;
   const hash = formatHash(state);
-  if (hash !== location.hash) history.replaceState(null, "", hash);
+  if (hash !== location.hash && !isInNotebook()) history.replaceState(null, "", hash);
   update();
 }
 
@@ -166,7 +166,7 @@ async function start() {
   facts = await request("start", {});
   const { first } = facts;
   const opening = { text: first.text, token: first.position, candidate: first.candidate, layer: first.layer, head: first.head };
-  const fromHash = parseHash(location.hash);
+  const fromHash = parseHash(globalThis.OPENING ?? location.hash);
   state = { ...DEFAULTS, ...(fromHash.text === undefined ? opening : {}), ...fromHash };
   addEventListener("hashchange", () => {
     state = { ...DEFAULTS, ...(parseHash(location.hash).text === undefined ? opening : {}), ...parseHash(location.hash) };
