@@ -3,7 +3,8 @@
 Run `python lessons/build.py` for all (that is `make lessons`), or `python lessons/build.py 1 2` for
 some. It also writes the drawings, notebook/drawings/*.svg, and docs/glossary.md. Cells tagged
 "setup", "check" or "plot" are folded in the notebook. The same lesson gives the same notebook, byte
-for byte, on the same machine: no times are kept, and a cell's id is the hash of its text. Tests:
+for byte, on the same machine: no times are kept, and a cell's id is the hash of its text. Terms are
+linked to the glossary where they are introduced (glossary_links.py). Tests:
 tests/lessons/test_lessons.py.
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from drawings import write_drawings
+from glossary_links import link_terms
 
 from llm_scratch.errors import UserError, unknown
 from llm_scratch.extras import install_command
@@ -49,6 +51,9 @@ def as_notebook(lesson: Path) -> Any:
     from nbformat.v4 import new_notebook
 
     cells = jupytext.read(lesson).cells
+    prose = [cell for cell in cells if cell.cell_type == "markdown"]
+    for cell, text in zip(prose, link_terms([cell.source for cell in prose])):
+        cell.source = text
     seen: dict[str, int] = {}
     for cell in cells:
         mark = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]

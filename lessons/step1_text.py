@@ -72,7 +72,8 @@ def expect(got, want, holds):
 # ## 1.1 A text
 # Our text is *The Verdict*, a short story by Edith Wharton from 1908, in the public
 # domain. It is downloaded once and then kept. Without a network this lesson uses Python's
-# own documentation instead, and leaves out the checks that only the story can pass.
+# own documentation instead, and leaves out the checks that only the story can pass. (If
+# the part after `try` raises this error, the part after `except` runs.)
 
 # %%
 try:
@@ -173,6 +174,9 @@ expect((vocab.get("!"), vocab.get("yourself")), (0, 1129), on_verdict)
 # A **tokenizer** works both ways: `encode` turns text into ids, `decode` turns ids into
 # text. With a vocabulary both are short. (`re.sub` replaces what fits a pattern; here it
 # removes the space before a mark.)
+#
+# ![A tokenizer works both ways: encode turns text into tokens and ids, decode turns ids
+# back into text](drawings/tokenizer.svg)
 
 
 # %%
@@ -341,7 +345,8 @@ print(join(("t", "h", "e", "t", "h"), ("t", "h"), "th"))
 # The third repeats: count, take the most frequent pair, join it, give the new token the
 # next free id. The bytes have ids 0 to 255, so the first new token is 256. When two pairs
 # are equally frequent, the one with the smaller ids is joined first, so that the result
-# is always the same.
+# is always the same. (`min(pairs, key=f)` is the pair for which f is smallest, and `lambda`
+# makes a small function without a name.)
 
 
 # %%
@@ -393,7 +398,8 @@ assert [bpe.token_bytes(i) for i in range(bpe.n_vocab)] == token_bytes
 
 # %% [markdown]
 # Encoding a new text repeats the joins in the order in which they were learned: of all
-# pairs in a piece, the one that was learned first is joined first.
+# pairs in a piece, the one that was learned first is joined first. (`while pairs := [...]`
+# computes the list, names it, and stops when it is empty.)
 
 
 # %%

@@ -150,6 +150,9 @@ print([round(x, 3) for x in norm_of_one([1.0, 2.0, 3.0, 6.0])])
 # %% [markdown]
 # And for all tokens at once. `scale` and `shift` start at 1 and 0 and are learned, so the
 # model may undo the norm where that helps.
+#
+# ![Layer norm: the numbers of each token are shifted to mean 0 and scaled to variance
+# 1, each token by itself](drawings/layer-norm.svg)
 
 
 # %%
@@ -301,6 +304,9 @@ assert (slopes["GELU"][(x < 0) & (x > -3)] != 0).all()
 # each token by itself. It spreads the token's $C$ numbers over $4C$, bends them, and brings
 # them back to $C$. The wide middle has room for many small questions ("is this a name?",
 # "are we inside a quotation?"), each answered by one of the $4C$ numbers.
+#
+# ![The feed-forward network of one token: a matrix widens C numbers to 4C, GELU bends
+# each, a matrix narrows them to C](drawings/feed-forward.svg)
 #
 # (`nn.Sequential` runs modules one after the other. `nn.Linear(n, m)` is a matrix that
 # makes $m$ numbers of $n$, plus a bias.)
@@ -613,6 +619,9 @@ assert n_all == ModelConfig.of(GPT_CONFIG_124M).n_params == 163_009_536
 # turns a token into a vector and the head that turns a vector into logits have the same
 # shape, and GPT-2 uses **one** matrix for both. That is called **weight tying**. It makes
 # the smallest model smaller by 38.6 million, and the largest, *XL*, by 80 million:
+#
+# ![Weight tying: one matrix is the token table, which gives a row for an id, and the
+# head, which compares a vector with every row](drawings/weight-tying.svg)
 
 # %%
 GPT_CONFIG_XL = {**GPT_CONFIG_124M, "emb_dim": 1600, "n_heads": 25, "n_layers": 48}
@@ -705,6 +714,9 @@ assert [sum(counts_of(*shape).values()) for shape in SIZES.values()] == [
 # The model gives logits for *every* position, since that is how it learns (step 4). To
 # write, only the last position counts: take the likeliest token there, append it, repeat.
 # (`argmax` is the position of the largest number.)
+#
+# ![The loop that writes: all tokens go into the model, the last position's logits
+# choose one token, which is appended](drawings/writing-loop.svg)
 
 
 # %%

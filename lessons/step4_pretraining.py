@@ -215,6 +215,9 @@ torch.testing.assert_close(given, probas.gather(-1, targets[..., None]).flatten(
 #
 # $e^{\mathrm{loss}}$ turns the number back into a count, called **perplexity**. The model
 # is as unsure as if it had to choose among that many tokens, all equally likely.
+#
+# ![Perplexity is a number of choices: a loss of 0 is one choice, 0.69 two equally
+# likely ones, 1.39 four, 2.08 eight](drawings/perplexity.svg)
 
 # %%
 print(f"no idea: loss {math.log(50257):.2f}, perplexity {50257}")
@@ -383,7 +386,8 @@ print(f"{len(train_loader)} batches, {epoch_tokens} tokens an epoch")
 # %% [markdown]
 # The optimizer is AdamW (lesson 0.9). Its *weight decay* pulls every parameter a little
 # toward 0 in each step, so that none grows without need. (`device` is where the model
-# computes: the processor, `cpu`, or a GPU, `cuda`.)
+# computes: the processor, `cpu`, or a GPU, `cuda`. `f(**options)` hands over the entries of
+# a dictionary as arguments, and `a |= b` adds the entries of b to a.)
 
 # %%
 torch.manual_seed(123)
@@ -448,7 +452,8 @@ plt.show()
 # model that could store it many times over: what else should it do?
 #
 # That is a claim. Here is the test. At every position of both texts, take the likeliest
-# next token, and count how often it is the right one, halfway and at the end.
+# next token, and count how often it is the right one, halfway and at the end. (A line that
+# begins with `@` changes the function below it: here, to run without autograd's memory.)
 
 
 # %%
@@ -568,6 +573,9 @@ assert lines == [f"{n} x {word}" for n, word in zip(counts, words)]
 # Divide the logits by a number, the **temperature**, before softmax. Below 1, differences
 # grow, and the likeliest word wins nearly always; above 1 they shrink, and unlikely words
 # get a chance. Toward 0 it becomes greedy; toward infinity, all words are equally likely.
+#
+# ![Temperature: below 1 the likeliest token wins nearly always, at 1 the distribution
+# is as it is, above 1 it is flatter](drawings/temperature.svg)
 
 
 # %%

@@ -107,6 +107,9 @@ assert "out_head.weight" not in weights, "the head is the token table, so it is 
 # A number has four bytes, 32 bits: one for the sign, eight for the size (a power of two),
 # 23 for the digits. That is *float32*. (`struct.pack("<f", x)` gives the bytes of such a
 # number; `<` means that the lowest byte comes first.)
+#
+# ![A float32 has 32 bits: one for the sign, eight for the size, 23 for the digits;
+# bfloat16 keeps the first 16](drawings/float-bits.svg)
 
 # %%
 number = weights["tok_emb.weight"][0, 0].item()
@@ -317,7 +320,7 @@ for name, begin, end in parts:
 ax.set(xlim=(0, len(data)), yticks=[], xlabel="byte of the file")
 ax.set_title("model.safetensors: the header, then one tensor after the other")
 ax.spines["left"].set_visible(False)
-ax.legend(ncols=6, loc="upper center", bbox_to_anchor=(0.5, -0.42))
+fig.legend(ncols=6, loc="outside lower center")
 plt.show()
 
 # %% [markdown]
@@ -390,6 +393,9 @@ assert np.array_equal(c_attn, released.read("model/h0/attn/c_attn/w"))
 #
 # **2. Side by side.** Query, key and value are one matrix, `[in, 3 * in]`. One large product
 # is faster than three small ones.
+#
+# ![OpenAI's c_attn holds query, key and value side by side; to load it, cut it in three
+# and turn each part over](drawings/three-in-one.svg)
 
 # %%
 att = model.trf_blocks[0].att

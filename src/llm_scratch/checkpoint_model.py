@@ -16,7 +16,7 @@ from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.model import LanguageModel, build
 from llm_scratch.model.quantized import quantize
 from llm_scratch.storage import checkpoint
-from llm_scratch.storage.user_code import RUN_FILES
+from llm_scratch.storage.user_code import check_own_parts
 from llm_scratch.tokenizers import Tokenizer, load_tokenizer
 from llm_scratch.tokenizers.special import end_of_text
 
@@ -37,7 +37,7 @@ def from_checkpoint(saved: checkpoint.Checkpoint) -> tuple[LanguageModel, Tokeni
             " resume it from Python",
             CHECKPOINT,
         )
-    check_parts_file(config, saved.folder)
+    check_own_parts(config.parts, config.different_parts, saved.folder)
     model = build(check_parameter_count(config.model, saved.weights, saved.folder))
     if saved.quantized:
         quantize(model, saved.quantized)
@@ -48,24 +48,6 @@ def from_checkpoint(saved: checkpoint.Checkpoint) -> tuple[LanguageModel, Tokeni
     elif config.data.order == "documents":  # before format 3 the order alone said so
         model.start_id = end_of_text(tokenizer)
     return model, tokenizer
-
-
-def check_parts_file(config: RunConfig, where: Path) -> None:
-    """Check that a model with parts of a learner's is loaded together with the learner's file.
-
-    No file is run here: a model brings no code, so the user has to name it.
-
-    Raises:
-        UserError: the file has not been run in this process (exit code 4).
-    """
-    name, _, sha256 = config.parts.rpartition(" ")
-    if config.different_parts and sha256 not in RUN_FILES:
-        raise UserError(
-            f"{where}: trained with parts of {name} that differ from the package's"
-            f" ({config.different_parts}); add --parts {name}, as it was then (other commands:"
-            " docs/course_own_parts.md)",
-            CHECKPOINT,
-        )
 
 
 def check_parameter_count(

@@ -176,6 +176,12 @@ def test_lesson_runs_without_its_text_and_without_network(lesson, tmp_path):
     assert re.search("^Continuing with", printed, re.MULTILINE), "it should say what it leaves out"
 
 
+def test_script_prints_headings_and_where_its_pictures_are(printed):
+    source, plain = printed[0].read_text(encoding="utf-8"), printed[1]
+    assert re.findall(r"^#+ .*", plain, re.MULTILINE) == re.findall(r"(?m)^# (#+ .*)", source)
+    assert plain.count("picture: ") == source.count("plt.show()")
+
+
 @each_lesson
 def test_notebook_holds_the_lessons_cells(lesson):
     want = [(cell.id, cell.cell_type, cell.source) for cell in build.as_notebook(lesson).cells]
@@ -280,7 +286,8 @@ def test_no_definition_reads_what_was_not_handed_to_it(lesson):
 def workshop(tmp_path):
     """A folder with build.py and one small lesson, and a function that builds there."""
     (tmp_path / "lessons").mkdir()
-    shutil.copy(ROOT / "lessons" / "build.py", tmp_path / "lessons")
+    for name in ("build.py", "glossary_links.py"):
+        shutil.copy(ROOT / "lessons" / name, tmp_path / "lessons")
     shutil.copytree(ROOT / "lessons" / "drawings", tmp_path / "lessons" / "drawings")
     small = [
         "# %% [markdown]\n# # Small",

@@ -12,8 +12,9 @@ from tokenizer_texts import SCRIPTS
 
 from llm_scratch.errors import UserError
 from llm_scratch.tokenizers import ByteBPE
-from llm_scratch.tokenizers.bpe_files import GPT2_SHA256, prefix_id, read_tokenizer_json
+from llm_scratch.tokenizers.bpe_files import GPT2_SHA256
 from llm_scratch.tokenizers.pretokens import GPT2_PATTERN
+from llm_scratch.tokenizers.tokenizer_json import prefix_id, read_tokenizer_json
 
 VERDICT = "I HAD always thought Jack Gisburn rather a cheap genius--though a good fellow enough"
 

@@ -76,7 +76,7 @@ def test_tokenizer_from_outside_is_registered_by_one_line(monkeypatch, tmp_path)
 
     class Mine:
         def save(self, folder):
-            tokenizers.bpe_files.write_tokenizer_json(folder, {"model": {"type": "mine"}})
+            tokenizers.tokenizer_json.write_tokenizer_json(folder, {"model": {"type": "mine"}})
 
     save_tokenizer(Mine(), tmp_path)
     monkeypatch.setitem(tokenizers.MODEL_TYPES, "mine", lambda data, path: Mine())

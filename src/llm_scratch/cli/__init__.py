@@ -111,6 +111,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "commands.learn_parts.PrintTemplate",
         "print a file to begin your own parts with",
     ),
+    "learn handout": (
+        "commands.learn_class.WriteHandouts",
+        "write the pupils' copies of the exercises, without solutions",
+    ),
+    "learn key": ("commands.learn_class.PrintKey", "print the key to a pupil's copy"),
     "learn grade": ("commands.learn.GradeClass", "grade the folders of a class at once"),
     "explain": ("commands.explain.Explain", "explain a term of the lessons"),
     "doctor": ("commands.doctor.Doctor", "check this machine and the installation"),

@@ -17,15 +17,15 @@ from llm_scratch.errors import DATA, UserError, unknown
 from llm_scratch.interop.gguf_file import GGUFFile
 from llm_scratch.tokenizers import Tokenizer
 from llm_scratch.tokenizers.bpe import ByteBPE
-from llm_scratch.tokenizers.bpe_files import checked_parts, naming
-from llm_scratch.tokenizers.pretokens import GPT2_PATTERN
-from llm_scratch.tokenizers.special import end_of_text
+from llm_scratch.tokenizers.bpe_files import NotOurs, checked_parts, naming
+from llm_scratch.tokenizers.patterns import PATTERNS
+from llm_scratch.tokenizers.special import END_OF_TEXT, end_of_text
 from llm_scratch.tokenizers.vocabulary import printable
 
-PATTERNS = {"gpt-2": GPT2_PATTERN}
-"""tokenizer.ggml.pre -> the pattern; of several names for one, the first is written."""
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 """Kinds of tokens: of the vocabulary, special, added, no token."""
+WHOLE_PIECES = ("llama-bpe", "tekken")
+"""Patterns with which llama.cpp takes a piece that is a token as it is, before any merge."""
 KEY = "tokenizer.ggml."
 
 
@@ -47,6 +47,11 @@ def as_byte_bpe(tokenizer: Tokenizer) -> ByteBPE:
             f"the pattern {tokenizer.splitter.pattern!r} cannot be exported to GGUF:"
             f" llama.cpp has no name for it; it has names for {', '.join(PATTERNS)}"
         )
+    if tokenizer.nfc or (tokenizer.unmerged and not tokenizer.whole_pieces):
+        raise UserError(
+            "the tokenizer cannot be exported to GGUF: llama.cpp has no Unicode normalization, and"
+            " no tokens without a merge"
+        )
     return tokenizer
 
 
@@ -58,19 +63,17 @@ def tokenizer_metadata(tokenizer: ByteBPE, vocab_size: int, start_id: int | None
         vocab_size: of the model; the ids that the tokenizer lacks are marked as unused.
         start_id: the token before each text, or None.
     """
-    special = {i: name for name, i in tokenizer.special_tokens.items()}
-    tokens, kinds = [], []
-    for i in range(vocab_size):
-        text = tokenizer.token_bytes(i) if i < tokenizer.n_vocab else b""
-        tokens.append(special.get(i) or printable(text) or f"[UNUSED {i}]")
-        kinds.append(CONTROL if i in special else NORMAL if text else UNUSED)
+    rows = dict.fromkeys(range(vocab_size), ("", UNUSED))
+    rows |= {i: (printable(token), NORMAL) for token, i in tokenizer.token_ids().items()}
+    rows |= {i: (name, USER_DEFINED) for name, i in tokenizer.added_tokens.items()}
+    rows |= {i: (name, CONTROL) for name, i in tokenizer.special_tokens.items()}
     names = {pattern: name for name, pattern in reversed(PATTERNS.items())}
     eot = end_of_text(tokenizer)
     values = {
         "model": "gpt2",
         "pre": names[tokenizer.splitter.pattern],
-        "tokens": tokens,
-        "token_type": kinds,
+        "tokens": [name or f"[UNUSED {i}]" for i, (name, _) in rows.items()],
+        "token_type": [kind for _, kind in rows.values()],
         "merges": [f"{printable(left)} {printable(right)}" for left, right in tokenizer.merges],
         "bos_token_id": eot if start_id is None else start_id,
         "eos_token_id": eot,
@@ -107,8 +110,21 @@ def tokenizer_from(file: GGUFFile) -> ByteBPE:
         raise UserError(f"{file.path}: {KEY}tokens has a token twice; download it again", DATA)
     special = {token: i for token, i in ids.items() if kinds[i] in (CONTROL, USER_DEFINED)}
     merges = [merge.split(" ") for merge in _list_of(file, "merges", str)]
-    with naming(file.path):
-        return ByteBPE(**checked_parts(ids, merges, special), pattern=PATTERNS[values["pre"]])
+    try:
+        with naming(file.path):
+            parts = checked_parts(ids, merges, special)
+    except NotOurs as e:
+        raise UserError(f"{file.path}: the tokenizer has {e}, which is not supported", DATA) from e
+    added = {token: i for token, i in special.items() if kinds[i] == USER_DEFINED}
+    end = file.metadata.get(KEY + "eos_token_id")
+    control = {i: token for token, i in special.items() if token not in added}
+    return ByteBPE(
+        **parts
+        | {"special_tokens": {token: i for i, token in control.items()}, "added_tokens": added},
+        pattern=PATTERNS[values["pre"]],
+        whole_pieces=values["pre"] in WHOLE_PIECES,
+        end_of_text=control.get(end, END_OF_TEXT),
+    )
 
 
 def start_id_from(file: GGUFFile) -> int | None:

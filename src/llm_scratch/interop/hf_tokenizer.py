@@ -18,15 +18,21 @@ from llm_scratch.errors import UserError, describe_error
 from llm_scratch.storage.files import atomic_write
 from llm_scratch.tokenizers import (
     CharTokenizer,
+    LibraryTokenizer,
     SimpleTokenizerV1,
     Tokenizer,
     load_tokenizer,
     save_tokenizer,
 )
 from llm_scratch.tokenizers.bpe import ByteBPE
-from llm_scratch.tokenizers.bpe_files import prefix_id, read_tokenizer_json, write_tokenizer_json
 from llm_scratch.tokenizers.char_files import word_level_json
-from llm_scratch.tokenizers.special import END_OF_TEXT, end_of_text
+from llm_scratch.tokenizers.companion import CONFIG, TEMPLATE
+from llm_scratch.tokenizers.special import end_of_text
+from llm_scratch.tokenizers.tokenizer_json import (
+    prefix_id,
+    read_tokenizer_json,
+    write_tokenizer_json,
+)
 
 if TYPE_CHECKING:
     import tiktoken
@@ -54,7 +60,7 @@ def check_exportable(tokenizer: Tokenizer) -> None:
     Raises:
         UserError: it is neither byte-level BPE nor characters (code 2).
     """
-    if isinstance(tokenizer, (CharTokenizer, ByteBPE)):
+    if isinstance(tokenizer, (CharTokenizer, ByteBPE, LibraryTokenizer)):
         return
     if isinstance(tokenizer, SimpleTokenizerV1):
         raise UserError(
@@ -103,21 +109,25 @@ def write_tokenizer(
         write_tokenizer_json(folder, word_level_json(tokenizer))
     else:
         save_tokenizer(tokenizer, folder)
+    if isinstance(tokenizer, (ByteBPE, LibraryTokenizer)) and tokenizer.chat_template is not None:
+        atomic_write(folder / TEMPLATE, tokenizer.chat_template)
     if start_id is not None:
         data, path = read_tokenizer_json(folder)
         write_tokenizer_json(path, data | {"post_processor": _starts_with(tokenizer, start_id)})
-    special = END_OF_TEXT if end_of_text(tokenizer) is not None else None
+    eot = end_of_text(tokenizer)
+    special = None if eot is None else tokenizer.decode([eot])
+    first = special if start_id is None else tokenizer.decode([start_id])
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": context_length,
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,
-        "bos_token": special,
+        "bos_token": first,
         "eos_token": special,
         "unk_token": None if isinstance(tokenizer, CharTokenizer) else special,
     }
     given = {name: value for name, value in config.items() if value is not None}
-    atomic_write(folder / "tokenizer_config.json", json.dumps(given, indent=1) + "\n")
+    atomic_write(folder / CONFIG, json.dumps(given, indent=1) + "\n")
 
 
 def _starts_with(tokenizer: Tokenizer, start_id: int) -> dict[str, Any]:

@@ -172,10 +172,9 @@ def _diagnose(
 
 def _general(got: list[_Outcome], expected: list[_Outcome], wrong: list[int]) -> str | None:
     """A diagnosis that needs no knowledge of the exercise; None if there is no answer yet."""
-    values = [outcome.value for outcome in got if outcome.error is None]
-    if len(values) == len(got) and all(value is ... for value in values):
+    if all(outcome.value is ... for outcome in got):
         return None
-    if len(values) == len(got) and all(value is None for value in values):
+    if all(outcome.value is None and outcome.error is None for outcome in got):
         return "the function returns None; is its `return` missing?"
     first, want = got[wrong[0]], expected[wrong[0]].value
     if first.error is not None:

@@ -159,7 +159,7 @@ class MultiHeadAttention(nn.Module):
         self.head_dim = d_out // num_heads
         self.context_length = context_length
         self.layer = layer
-        self.scale_by_layer = scale_by_layer
+        self.score_divisor: float = layer + 1 if scale_by_layer else 1
         self.W_query = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.W_key = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.W_value = nn.Linear(d_in, d_out, bias=qkv_bias)
@@ -176,8 +176,8 @@ class MultiHeadAttention(nn.Module):
         """[B, T, d_in] -> [B, T, d_out]; with a cache, its tokens are attended to as well."""
         B, T, _ = x.shape
         q, k, v = qkv_projections(self, x)  # [B, H, T, D] each
-        if self.scale_by_layer:
-            q = q / (self.layer + 1)  # [B, H, T, D]
+        if self.score_divisor != 1:
+            q = q / self.score_divisor  # [B, H, T, D]
         mask = None
         if cache is not None:
             k, v = cache.append(self.layer, k, v)  # [B, H, S, D]

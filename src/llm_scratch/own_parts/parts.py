@@ -139,7 +139,7 @@ def check_settings(config: RunConfig) -> None:
         UserError: another architecture, or one of its options.
     """
     model, plain = config.model, GPTConfig()
-    if not isinstance(model, GPTConfig):
+    if model.architecture != plain.architecture:
         raise UserError(
             f"--parts: it needs the GPT of the lessons, and this run has {model.architecture};"
             " use another preset, such as quickstart"

@@ -40,7 +40,7 @@ class Verdict:
         message: the diagnosis; "" if equal.
         where: the values that differ most, such as "output [0, 2, 5] of shape (2, 7, 12)".
         yours, expected: the two numbers there.
-        largest_difference: over all values and inputs; NaN if the values cannot be subtracted.
+        largest_difference: over all values and inputs; None if they cannot be subtracted.
     """
 
     part: str

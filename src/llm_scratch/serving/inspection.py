@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from llm_scratch.errors import UserError
 from llm_scratch.evaluation.story_surprise import grammar_bits
 from llm_scratch.interpretability.capture import capture
 from llm_scratch.interpretability.heads import pattern_scores
@@ -23,6 +24,7 @@ from llm_scratch.interpretability.lenses import (
     kl_to_final_bits,
     logit_lens,
 )
+from llm_scratch.interpretability.patching import activation_patching
 from llm_scratch.model.loss import next_token_loss
 from llm_scratch.serving.arrays import halves, rounded, shares
 from llm_scratch.serving.question import Question, ablatable_parts, integer
@@ -211,4 +213,50 @@ def ablations(question: Question, body: Mapping[str, Any]) -> dict[str, Any]:
         "logit": round(float(logits[candidate]), 4),
         "best": token_text(question.tokenizer, int(logits.argmax())),
         "parts": rows,
+    }
+
+
+def patching(question: Question, other: Question, body: Mapping[str, Any]) -> dict[str, Any]:
+    """How far each part's value on another text moves the prediction towards that text's answer.
+
+    The measure is the logit of the other text's most likely token minus that of the candidate; a
+    share of 0 is the text as it is, 1 the other text.
+
+    Raises:
+        UserError: the texts differ in length, or have the same answer.
+    """
+    if other.n_tokens != question.n_tokens:
+        raise UserError(
+            f"other: has {other.n_tokens} tokens and the text has {question.n_tokens}; change words"
+            " without changing the number of tokens"
+        )
+    position = integer(body, "position", question.n_tokens - 1)
+    candidate = integer(body, "candidate", question.tokenizer.n_vocab - 1)
+    there = other.logits()[position]
+    answer = int(there[: question.tokenizer.n_vocab].argmax())
+    if answer == candidate:
+        raise UserError(
+            f"other: the model continues it with {token_text(question.tokenizer, answer)!r}, too;"
+            " change a word that the answer depends on"
+        )
+
+    def preference(logits: Tensor) -> Tensor:
+        return logits[0, position, answer].float() - logits[0, position, candidate].float()
+
+    parts = ablatable_parts(question.model)
+    before, after = preference(question.logits()[None]), there[answer] - there[candidate]
+    with question.changed() as model:
+        changes = activation_patching(model, question.ids, other.ids, [*parts.values()], preference)
+    return {
+        "answer": token_text(question.tokenizer, answer),
+        "before": round(float(before), 4),
+        "after": round(float(after), 4),
+        "parts": [
+            {
+                "part": name,
+                "change": round(float(change), 4),
+                "share": round(float(change / (after - before)), 4),
+            }
+            for name, change in zip(parts, changes)
+        ],
     }

@@ -34,7 +34,7 @@ from llm_scratch.serving.film import film, skills
 from llm_scratch.serving.first_screen import FirstScreen, first_screen, is_story_model
 from llm_scratch.serving.http_server import LocalServer, Route, encode
 from llm_scratch.serving.model_library import ModelLibrary, NamedModel
-from llm_scratch.serving.pieces import pieces
+from llm_scratch.serving.pieces import compare_tokenizers, pieces
 from llm_scratch.serving.question import Question, integer, read_question, string
 from llm_scratch.serving.source_lines import all_sources
 from llm_scratch.serving.static_files import static_files
@@ -90,6 +90,7 @@ class Playground:
             ),
             "flow": inspection.flow,
             "ablate": inspection.ablations,
+            "patch": self._patch,
             "skills": lambda question, body: skills(question),
             "continue": self._continue,
         }
@@ -102,9 +103,7 @@ class Playground:
             for name, f in about_text.items()
         }
         routes["/api/start"] = self._kept("start", self.start)
-        routes["/api/tokenize"] = self._kept(
-            "tokenize", lambda body: pieces(self.library.get().tokenizer, string(body, "text"))
-        )
+        routes["/api/tokenize"] = self._kept("tokenize", self._tokenize)
         routes["/api/film"] = self._kept("film", self._film)
         routes["/api/head-skills"] = self._kept("head-skills", self._head_skills, self._slow_lock)
         routes["/api/ping"] = lambda body: {}
@@ -218,6 +217,14 @@ class Playground:
             "first": self._start._asdict(),
             "sources": all_sources(),
         }
+
+    def _tokenize(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        tokenizer, text = self.library.get().tokenizer, string(body, "text")
+        return pieces(tokenizer, text) | {"tokenizers": compare_tokenizers(tokenizer, text)}
+
+    def _patch(self, question: Question, body: Mapping[str, Any]) -> dict[str, Any]:
+        other = self._question({**body, "text": string(body, "other"), "swap": []})
+        return inspection.patching(question, other, body)
 
     def _film(self, body: Mapping[str, Any]) -> dict[str, Any]:
         frames = [(step, self._question({**body, "step": step})) for step in self.library.steps]

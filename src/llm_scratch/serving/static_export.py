@@ -26,6 +26,8 @@ IMPORT = re.compile(
 EXPORT = re.compile(
     r"^export (?=(?:async )?(?:function\*?|const|class) (?P<name>\w+))", re.MULTILINE
 )
+SCRIPT_TAG = '<script type="module" src="main.js"></script>'
+"""What loads the modules in index.html."""
 Body = dict[str, Any]
 Ask = Callable[[str, Body], Any]
 
@@ -53,9 +55,9 @@ def export_playground(server: LocalServer, folder: Path) -> Path:
         if name.endswith(".js")
     }
     page = server.files["/index.html"].content.decode()
+    scripts = ("answers.js", "page.js")
     page = page.replace(
-        '<script type="module" src="main.js">',
-        '<script defer src="answers.js"></script>\n    <script defer src="page.js">',
+        SCRIPT_TAG, "\n    ".join(f'<script defer src="{name}"></script>' for name in scripts)
     )
     atomic_write(
         folder / "answers.js",

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from llm_scratch.errors import UserError, describe_error
+from llm_scratch.errors import CHECKPOINT, UserError, describe_error
 
 PREFIX = "imported_"
 """Before the name of a user's file in the name of its module."""
@@ -51,3 +51,24 @@ def run_user_file(path: Path, shown: str) -> ModuleType:
         raise UserError(f"{shown}: {describe_error(e, named=True)}; --debug shows where") from e
     RUN_FILES.add(file_sha256(path))
     return module
+
+
+def check_own_parts(file: str, different: str, where: Path) -> None:
+    """Check that a model with parts of a learner's is loaded together with the learner's file.
+
+    No file is run here: a model brings no code, so the user has to name it.
+
+    Args:
+        file: name and SHA-256 of the learner's file (`RunConfig.parts`).
+        different: the parts that differ from the package's; "" needs no file.
+        where: the model, for the error.
+    Raises:
+        UserError: the file has not been run in this process (exit code 4).
+    """
+    name, _, sha256 = file.rpartition(" ")
+    if different and sha256 not in RUN_FILES:
+        raise UserError(
+            f"{where}: trained with parts of {name} that differ from the package's ({different});"
+            f" add --parts {name}, as it was then (other commands: docs/course_own_parts.md)",
+            CHECKPOINT,
+        )

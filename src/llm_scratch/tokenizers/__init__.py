@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from llm_scratch.errors import DATA, UserError, describe_error, unknown
-from llm_scratch.tokenizers import bpe_files
+from llm_scratch.tokenizers import bpe_files, tokenizer_json
 from llm_scratch.tokenizers.bpe import ByteBPE
 from llm_scratch.tokenizers.char_files import from_word_level
 from llm_scratch.tokenizers.chars import CharTokenizer
+from llm_scratch.tokenizers.companion import read_companion, write_companion
 from llm_scratch.tokenizers.gpt2 import N_VOCAB, load_gpt2
+from llm_scratch.tokenizers.library import LibraryTokenizer
+from llm_scratch.tokenizers.special import END_OF_TEXT
 from llm_scratch.tokenizers.words import (
     SimpleTokenizerV1,
     SimpleTokenizerV2,
@@ -35,6 +38,7 @@ __all__ = [
     "TOKENIZERS",
     "ByteBPE",
     "CharTokenizer",
+    "LibraryTokenizer",
     "SimpleTokenizerV1",
     "SimpleTokenizerV2",
     "Tokenizer",
@@ -116,9 +120,13 @@ def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
     bpe and gpt2 use the format of the `tokenizers` library, words and chars one of this project.
     """
     if isinstance(tokenizer, (SimpleTokenizerV1, CharTokenizer)):
-        bpe_files.write_tokenizer_json(folder, {"version": "1.0", "model": tokenizer.to_json()})
-    elif isinstance(tokenizer, ByteBPE):
+        tokenizer_json.write_tokenizer_json(
+            folder, {"version": "1.0", "model": tokenizer.to_json()}
+        )
+    elif isinstance(tokenizer, (ByteBPE, LibraryTokenizer)):
         tokenizer.save(folder)
+        if tokenizer.end_of_text != END_OF_TEXT or tokenizer.chat_template is not None:
+            write_companion(tokenizer, folder)
     elif hasattr(tokenizer, "_mergeable_ranks"):
         ByteBPE.from_tiktoken(cast("tiktoken.Encoding", tokenizer)).save(folder)
     elif callable(save := getattr(tokenizer, "save", None)):
@@ -130,18 +138,23 @@ def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Load a tokenizer that `save_tokenizer` wrote, or a BPE of the `tokenizers` library.
+    """Load a tokenizer that `save_tokenizer` wrote, or one of Hugging Face: byte-level BPE here,
+    SentencePiece's kinds with the `tokenizers` library.
 
     Args:
-        folder: a folder with a `tokenizer.json`, or the path of the file.
+        folder: a folder with a `tokenizer.json`, or the path of the file; a tokenizer_config.json
+            and a chat template beside it are read too.
     Raises:
         UserError: missing, damaged, or of an unsupported type (code 3).
     """
-    data, path = bpe_files.read_tokenizer_json(folder)
+    data, path = tokenizer_json.read_tokenizer_json(folder)
     kind = data["model"].get("type", "BPE")
     if kind not in MODEL_TYPES:
         raise unknown(f"tokenizer model in {path}:", kind, MODEL_TYPES, DATA, extensible=True)
-    return MODEL_TYPES[kind](data, path)
+    tokenizer = MODEL_TYPES[kind](data, path)
+    if isinstance(tokenizer, (ByteBPE, LibraryTokenizer)):
+        read_companion(tokenizer, path.parent)
+    return tokenizer
 
 
 def decoding_every_id(tokenizer: Tokenizer) -> Tokenizer:
@@ -172,8 +185,23 @@ def _read_own(cls: Any) -> Callable[[dict[str, Any], Path], Tokenizer]:
     return read
 
 
+def _read_bpe(data: dict[str, Any], path: Path) -> Tokenizer:
+    """Our own byte-level BPE where it gives the same ids, else the library's."""
+    try:
+        return ByteBPE(**tokenizer_json.from_json(data, path))
+    except bpe_files.NotOurs:
+        return _read_with_library(data, path)
+
+
+def _read_with_library(data: dict[str, Any], path: Path) -> Tokenizer:
+    with bpe_files.naming(path):
+        tokenizer_json.prefix_id(data, path)
+        return LibraryTokenizer(data)
+
+
 MODEL_TYPES: dict[str, Callable[[dict[str, Any], Path], Tokenizer]] = {
-    "BPE": lambda data, path: ByteBPE(**bpe_files.from_json(data, path)),
+    "BPE": _read_bpe,
+    "Unigram": _read_with_library,
     "words": _read_own(SimpleTokenizerV2),
     "words-v1": _read_own(SimpleTokenizerV1),
     "chars": _read_own(CharTokenizer),

@@ -13,6 +13,7 @@ https://arxiv.org/abs/1508.07909.
 
 from __future__ import annotations
 
+import unicodedata
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -23,12 +24,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llm_scratch.errors import DATA, UserError, describe_error
 from llm_scratch.ranges import check_in, count
-from llm_scratch.tokenizers import bpe_files
+from llm_scratch.tokenizers import bpe_files, tokenizer_json
 from llm_scratch.tokenizers.bpe_train import learn_merges, train_merges
 from llm_scratch.tokenizers.merging import merge_long, symbols
-from llm_scratch.tokenizers.pretokens import GPT2_PATTERN, Splitter, long_whitespace
-from llm_scratch.tokenizers.special import END_OF_TEXT, reject_special, special_pattern
-from llm_scratch.tokenizers.vocabulary import Vocabulary
+from llm_scratch.tokenizers.pretokens import GPT2_PATTERN, Splitter, covering, long_whitespace
+from llm_scratch.tokenizers.special import (
+    END_OF_TEXT,
+    check_names,
+    encode_around,
+    reject_special,
+)
+from llm_scratch.tokenizers.vocabulary import Vocabulary, bad_vocabulary
 
 if TYPE_CHECKING:
     import tiktoken
@@ -45,9 +51,16 @@ class ByteBPE:
             earlier merge. `vocabulary.Vocabulary` lists the other requirements.
         special_tokens: names, which get the ids after all others; or name -> id.
         pattern: splits text into pieces; a regular expression that the `regex` library and tiktoken
-            interpret alike.
+            interpret alike; or several, applied one after the other.
         ids: token bytes -> id (default: GPT-2's order, bytes as in `merging.BYTES`, then merges).
         name: a label.
+        added_tokens: name -> id of tokens that are recognized in every text, as Qwen's `<think>`.
+        unmerged: token bytes -> id of tokens that no merge makes.
+        whole_pieces: whether a piece that is one of these becomes its id (tiktoken's way).
+        nfc: normalize text to Unicode's NFC first.
+        end_of_text: the special token that ends a document.
+    Attributes:
+        chat_template: how a chat is written, as a template of Jinja; None if unknown.
     Raises:
         UserError: invalid merges, or two tokens share an id (code 3).
     """
@@ -60,12 +73,20 @@ class ByteBPE:
         merges: Iterable[tuple[bytes, bytes]] | Vocabulary,
         *,
         special_tokens: Sequence[str] | Mapping[str, int] = (END_OF_TEXT,),
-        pattern: str = GPT2_PATTERN,
+        pattern: str | Sequence[str] = GPT2_PATTERN,
         ids: Mapping[bytes, int] | None = None,
         name: str = "bpe",
+        added_tokens: Mapping[str, int] = {},
+        unmerged: Mapping[bytes, int] = {},
+        whole_pieces: bool = False,
+        nfc: bool = False,
+        end_of_text: str = END_OF_TEXT,
     ) -> None:
-        self.name = name
-        self.splitter = Splitter(pattern)
+        self.name, self.end_of_text = name, end_of_text
+        self.chat_template: str | None = None
+        self.splitter, self.nfc = Splitter(pattern), nfc
+        self.added_tokens, self.unmerged = dict(added_tokens), dict(unmerged)
+        self.whole_pieces = whole_pieces
         self.vocabulary = merges if isinstance(merges, Vocabulary) else Vocabulary(merges)
         symbol = self.vocabulary.symbol
         self._id = {
@@ -76,14 +97,15 @@ class ByteBPE:
             special_tokens = {
                 special: max(self._bytes) + 1 + i for i, special in enumerate(special_tokens)
             }
-        _check_special(special_tokens)
+        check_names(special_tokens)
         self.special_tokens = dict(special_tokens)
-        self._bytes.update({i: special.encode() for special, i in special_tokens.items()})
-        if len(self._bytes) != len(symbol) + len(special_tokens):
+        named = self.special_tokens | self.added_tokens
+        self._bytes |= {i: token for token, i in self.unmerged.items()}
+        self._bytes |= {i: token.encode() for token, i in named.items()}
+        n_tokens = len(symbol) + len(self.unmerged) + len(named)
+        if len(self._bytes) != n_tokens:
             raise UserError(
-                f"{len(symbol) + len(special_tokens)} tokens have only {len(self._bytes)} ids;"
-                " give each its own",
-                DATA,
+                f"{n_tokens} tokens have only {len(self._bytes)} ids; give each its own", DATA
             )
         self.clear_cache()
 
@@ -101,18 +123,15 @@ class ByteBPE:
         """Train a vocabulary of `vocab_size` tokens: 256 bytes, merges, special tokens.
 
         Args:
-            texts: documents, read once. Their order does not matter;
-                `bpe_train.learn_merges` states how ties are broken.
-            vocab_size: number of ids.
-                A text too small for it gives a smaller vocabulary and a warning.
+            texts: documents, read once, in any order; `learn_merges` says how ties are broken.
+            vocab_size: number of ids; a text too small for it gives fewer, with a warning.
             progress: draw a progress bar.
-            processes: processes that count pieces; worthwhile from about 100 MB on. The merges are
-                the same. A script that uses several needs `if __name__ == "__main__":`, because
-                each process imports it.
+            processes: processes that count pieces, with the same merges; worthwhile from 100 MB
+                on. A script that uses several needs `if __name__ == "__main__":`.
         """
         least = 256 + len(special_tokens)
         check_in("vocab_size", vocab_size, count(least, MAX_VOCAB, "of which 256 are bytes"))
-        _check_special(special_tokens)
+        check_names(special_tokens)
         merges = train_merges(
             texts,
             vocab_size - least,
@@ -153,16 +172,23 @@ class ByteBPE:
     @classmethod
     def load(cls, path: str | Path) -> ByteBPE:
         """Load a byte-level BPE in the `tokenizer.json` format, from the file or its folder."""
-        return cls(**bpe_files.from_json(*bpe_files.read_tokenizer_json(path)))
+        data, path = tokenizer_json.read_tokenizer_json(path)
+        try:
+            return cls(**tokenizer_json.from_json(data, path))
+        except bpe_files.NotOurs as e:
+            raise bad_vocabulary(f"{path} is not plain byte-level BPE: it has {e}") from None
 
     def save(self, path: str | Path) -> None:
         """Save as `tokenizer.json` in a folder, or to a path that ends in .json.
 
         The `tokenizers` library reads the file and returns the same ids.
         """
-        ids = {token: self._id[s] for token, s in self.vocabulary.symbol.items()}
-        data = bpe_files.to_json(self.merges, ids, self.special_tokens, self.splitter.pattern)
-        bpe_files.write_tokenizer_json(path, data)
+        tokenizer_json.write_tokenizer_json(path, tokenizer_json.to_json(self))
+
+    def token_ids(self) -> dict[bytes, int]:
+        """The bytes of each token, except special and added ones -> its id."""
+        merged = {token: self._id[s] for token, s in self.vocabulary.symbol.items()}
+        return merged | self.unmerged
 
     @property
     def merges(self) -> list[tuple[bytes, bytes]]:
@@ -176,14 +202,14 @@ class ByteBPE:
 
     @property
     def eot_token(self) -> int:
-        """The id of `<|endoftext|>`."""
-        if END_OF_TEXT not in self.special_tokens:
+        """The id of the token that ends a document, such as `<|endoftext|>`."""
+        if self.end_of_text not in self.special_tokens:
             raise UserError(
-                f"this tokenizer has no {END_OF_TEXT};"
-                f" train it with special_tokens=({END_OF_TEXT!r},)",
+                f"this tokenizer has no {self.end_of_text}; train it with"
+                f" special_tokens=({self.end_of_text!r},)",
                 DATA,
             )
-        return self.special_tokens[END_OF_TEXT]
+        return self.special_tokens[self.end_of_text]
 
     def encode(
         self,
@@ -216,7 +242,8 @@ class ByteBPE:
         )
 
     def encode_ordinary(self, text: str) -> list[int]:
-        """Encode a text without recognizing special tokens."""
+        """Encode a text without recognizing special or added tokens."""
+        text = self._normalized(text)
         if self._engine is None or long_whitespace(text):
             return self._encode_in_python(text)
         try:
@@ -276,20 +303,18 @@ class ByteBPE:
         encode: Callable[[str], list[int]],
     ) -> list[int]:
         """Encode the text between special tokens, and insert the ids of the allowed ones."""
-        names = (
-            self.special_tokens.keys() if allowed == "all" else self.special_tokens.keys() & allowed
-        )
-        reject_special(
-            text, self.special_tokens.keys() - names if disallowed == "all" else disallowed
-        )
-        if not any(name in text for name in names):
-            return encode(text)
-        ids: list[int] = []
-        for i, part in enumerate(special_pattern(names).split(text)):
-            ids += [self.special_tokens[part]] if i % 2 else encode(part)
-        return ids
+        special = self.special_tokens
+        chosen = special.keys() if allowed == "all" else special.keys() & allowed
+        reject_special(text, special.keys() - chosen if disallowed == "all" else disallowed)
+        known = {**self.added_tokens, **{name: special[name] for name in chosen}}
+        return encode_around(text, known, encode)
+
+    def _normalized(self, text: str) -> str:
+        """The text in the normalization that the vocabulary was trained on."""
+        return unicodedata.normalize("NFC", text) if self.nfc else text
 
     def _encode_in_python(self, text: str) -> list[int]:
+        text = self._normalized(text)
         try:
             text.encode()
         except UnicodeEncodeError:
@@ -310,6 +335,8 @@ class ByteBPE:
         token = vocabulary.symbol.get(data)
         if token is not None:
             return (self._id[token],)
+        if self.whole_pieces and data in self.unmerged:
+            return (self.unmerged[data],)
         if len(data) < _LONG:
             word = vocabulary.longest_first(data)
         else:
@@ -323,18 +350,22 @@ class ByteBPE:
 
     @cached_property
     def _engine(self) -> Any:
-        """tiktoken with this vocabulary; None if ids are not in merge order: its ranks are ids."""
+        """tiktoken with this vocabulary; None if ids are not in merge order, as its ranks are ids,
+        or if it cannot express how pieces are found.
+        """
         import tiktoken
 
+        pattern = self.splitter.pattern
+        if not isinstance(pattern, str) or (self.whole_pieces and self.unmerged):
+            return None
         order = [self._id[new] for new in self.vocabulary.pair_of]
         if order != sorted(order):
             return None
         ranks = {token: self._id[s] for token, s in self.vocabulary.symbol.items()}
-        pattern = self.splitter.pattern
         try:
             return tiktoken.Encoding(
                 self.name,
-                pat_str=pattern,
+                pat_str=covering(pattern),
                 mergeable_ranks=ranks,
                 special_tokens=self.special_tokens,
             )
@@ -345,11 +376,8 @@ class ByteBPE:
             ) from None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            key: value
-            for key, value in self.__dict__.items()
-            if key not in ("_engine", "_units", "_pieces")
-        }
+        caches = ("_engine", "_units", "_pieces")
+        return {key: value for key, value in self.__dict__.items() if key not in caches}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -369,11 +397,3 @@ class _PieceCache(dict[str, tuple[int, ...]]):
                 self.clear()
             self[unit] = ids
         return ids
-
-
-def _check_special(names: Iterable[str]) -> None:
-    for name in names:
-        if not name or any(character.isspace() for character in name):
-            raise UserError(
-                f"the special token {name!r} must be a name without spaces, such as {END_OF_TEXT!r}"
-            )

@@ -1,27 +1,23 @@
-"""Read and write BPE vocabularies: `tokenizer.json`, GPT-2's two files, tiktoken's ranks.
+"""Check BPE vocabularies: GPT-2's two files, tiktoken's ranks, the content of `tokenizer.json`.
 
 The `tokenizers` library and GPT-2 write a token's bytes as printable characters: "Ġ" is the space.
-Files are untrusted: oversized, circular or duplicate content is rejected with its position. In a
-`tokenizer.json` ids may have gaps, as in tiktoken's cl100k_base and o200k_base.
+Files are untrusted: oversized, circular or duplicate content is rejected with its position.
 Tests: tests/tokenizers/test_bpe_files.py.
-Source: https://github.com/openai/gpt-2 (src/encoder.py, `bytes_to_unicode`);
-https://huggingface.co/docs/tokenizers.
+Source: https://github.com/openai/gpt-2 (src/encoder.py, `bytes_to_unicode`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_scratch.errors import DATA, UserError, describe_error
-from llm_scratch.storage.files import atomic_write
+from llm_scratch.errors import DATA, UserError
 from llm_scratch.storage.safe_parse import parse_json
 from llm_scratch.tokenizers.merging import BYTES, merge_piece, symbols
-from llm_scratch.tokenizers.pretokens import GPT2_PATTERN
 from llm_scratch.tokenizers.vocabulary import Vocabulary, bad_vocabulary, printable, unprintable
 
 if TYPE_CHECKING:
@@ -37,141 +33,23 @@ GPT2_SHA256 = (
 """sha256 of OpenAI's vocab.bpe and encoder.json."""
 
 
+class NotOurs(Exception):
+    """A tokenizer with a feature that ByteBPE does not have; the message names it."""
+
+
 def read_gpt2(
     vocab_bpe: str | Path, encoder_json: str | Path, sha256: tuple[str, str] | None
 ) -> dict[str, Any]:
     """Read GPT-2's two files; returns the arguments of ByteBPE."""
-    rows = _read(vocab_bpe, sha256 and sha256[0])
+    rows = read_vocabulary_file(vocab_bpe, sha256 and sha256[0])
     if (n := rows.count(b"\n")) > MAX_TOKENS:
         raise bad_vocabulary(
             f"{vocab_bpe} has {n:,} lines; a vocabulary has at most {MAX_TOKENS:,} tokens"
         )
-    vocab = parse_json(_read(encoder_json, sha256 and sha256[1]), encoder_json, DATA)
+    vocab = parse_json(read_vocabulary_file(encoder_json, sha256 and sha256[1]), encoder_json, DATA)
     first, *lines = rows.decode("utf-8", "replace").split("\n")
     lines = lines if first.startswith("#version") else [first, *lines]
     return checked_parts(vocab, [line.split(" ") for line in lines if line], specials=None)
-
-
-def from_json(data: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Convert the content of a `tokenizer.json` to the arguments of ByteBPE."""
-    try:
-        model, added = data["model"], data.get("added_tokens") or []
-        _check_plain(data, model, added, path)
-        merges = [
-            merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]
-        ]
-        specials = {token["content"]: token["id"] for token in added}
-        pattern = _pattern(data["pre_tokenizer"], path)
-        return {
-            **checked_parts({**model["vocab"], **specials}, merges, specials),
-            "pattern": pattern,
-        }
-    except (KeyError, TypeError, AttributeError, ValueError) as e:
-        raise bad_vocabulary(
-            f"{path} is not a tokenizer.json with byte-level BPE ({describe_error(e, named=True)})"
-        ) from None
-
-
-def _check_plain(
-    data: Mapping[str, Any],
-    model: Mapping[str, Any],
-    added: Sequence[Mapping[str, Any]],
-    path: Path,
-) -> None:
-    """Reject features that change ids: other models, normalizers, added text, other matching."""
-    settings = {
-        key: model.get(key)
-        for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
-    }
-    settings["normalizer"] = data.get("normalizer")
-    if model.get("type", "BPE") != "BPE" or any(settings.values()):
-        extra = (
-            ", ".join(f"{key}={value!r}" for key, value in settings.items() if value)
-            or f"a {model.get('type')} model"
-        )
-        raise bad_vocabulary(f"{path} is not plain byte-level BPE: it has {extra}")
-    prefix_id(data, path)
-    if plain := [token["content"] for token in added if not token.get("special")]:
-        raise bad_vocabulary(
-            f"{path} has added tokens that are not special, such as {plain[0]!r};"
-            " these are not supported"
-        )
-
-
-def prefix_id(data: Mapping[str, Any], path: Path) -> int | None:
-    """The token that the post_processor of a `tokenizer.json` prepends to each text, or None.
-
-    Encoding never adds the token: it belongs to the model, as `start_id`.
-
-    Raises:
-        UserError: the post_processor adds other tokens (code 3).
-    """
-    after = data.get("post_processor") or {"type": "ByteLevel"}
-    steps = after["processors"] if after["type"] == "Sequence" else [after]
-    templates = [step for step in steps if step["type"] != "ByteLevel"]
-    if not templates:
-        return None
-    if len(templates) == 1 and templates[0]["type"] == "TemplateProcessing":
-        pieces = templates[0].get("single", ())
-        kinds = [kind for piece in pieces for kind in piece]
-        if kinds == ["Sequence"]:  # transformers 5 writes a template of the text alone
-            return None
-        if kinds == ["SpecialToken", "Sequence"]:
-            ids = templates[0]["special_tokens"][pieces[0]["SpecialToken"]["id"]]["ids"]
-            if len(ids) == 1 and type(ids[0]) is int:
-                return ids[0]
-    raise bad_vocabulary(
-        f"{path} adds tokens to each text ({after['type']}), which is not supported"
-    )
-
-
-def to_json(
-    merges: Sequence[Merge], ids: Mapping[bytes, int], specials: Mapping[str, int], pattern: str
-) -> dict[str, Any]:
-    """Make the content of a `tokenizer.json` as the `tokenizers` library writes it."""
-    vocab = {printable(token): i for token, i in ids.items()} | dict(specials)
-    byte_level = {
-        "type": "ByteLevel",
-        "add_prefix_space": False,
-        "trim_offsets": True,
-        "use_regex": pattern == GPT2_PATTERN,
-    }
-    split = {
-        "type": "Split",
-        "pattern": {"Regex": pattern},
-        "behavior": "Isolated",
-        "invert": False,
-    }
-    options = dict.fromkeys(
-        ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix")
-    )
-    switches = dict.fromkeys(("fuse_unk", "byte_fallback", "ignore_merges"), False)
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": special_token_rows(specials),
-        "normalizer": None,
-        "pre_tokenizer": (
-            byte_level
-            if pattern == GPT2_PATTERN
-            else {"type": "Sequence", "pretokenizers": [split, byte_level]}
-        ),
-        "post_processor": None,
-        "decoder": {
-            "type": "ByteLevel",
-            "add_prefix_space": True,
-            "trim_offsets": True,
-            "use_regex": True,
-        },
-        "model": {
-            "type": "BPE",
-            **options,
-            **switches,
-            "vocab": dict(sorted(vocab.items(), key=lambda item: item[1])),
-            "merges": [[printable(left), printable(right)] for left, right in merges],
-        },
-    }
 
 
 def from_ranks(encoding: tiktoken.Encoding) -> dict[str, Any]:
@@ -201,40 +79,6 @@ def from_ranks(encoding: tiktoken.Encoding) -> dict[str, Any]:
         "special_tokens": encoding._special_tokens,
         "pattern": encoding._pat_str,
     }
-
-
-def special_token_rows(specials: Mapping[str, int]) -> list[dict[str, Any]]:
-    """The "added_tokens" of a `tokenizer.json`, in the order of their ids."""
-    flags = {
-        "single_word": False,
-        "lstrip": False,
-        "rstrip": False,
-        "normalized": False,
-        "special": True,
-    }
-    return [
-        {"id": i, "content": name, **flags}
-        for name, i in sorted(specials.items(), key=lambda item: item[1])
-    ]
-
-
-def read_tokenizer_json(path: str | Path) -> tuple[dict[str, Any], Path]:
-    """Read a `tokenizer.json`, given its path or folder; returns its content and path."""
-    path = Path(path)
-    path = path / "tokenizer.json" if path.is_dir() else path
-    data = parse_json(_read(path), path, DATA)
-    if not isinstance(data.get("model"), dict):
-        raise bad_vocabulary(f'{path} is not a tokenizer.json: it has no "model"')
-    return data, path
-
-
-def write_tokenizer_json(path: str | Path, data: Mapping[str, Any]) -> None:
-    """Write a `tokenizer.json` atomically, into a folder or to a path that ends in .json."""
-    path = Path(path)
-    atomic_write(
-        path if path.suffix == ".json" else path / "tokenizer.json",
-        json.dumps(data, ensure_ascii=False) + "\n",
-    )
 
 
 @contextmanager
@@ -278,62 +122,85 @@ def checked_parts(
             f"the ids of the {len(vocab)} tokens are not whole numbers from 0 to"
             f" {MAX_TOKENS - 1:,}, each once"
         )
-    vocabulary = Vocabulary(())
-    for n, merge in enumerate(merges):
-        if len(merge) != 2:
-            raise bad_vocabulary(
-                f"merge {n + 1} is {' '.join(map(str, merge))[:60]!r}, expected two tokens"
-            )
-        vocabulary.add(unprintable(merge[0]), unprintable(merge[1]))
+    pairs = [_pair(n, merge) for n, merge in enumerate(merges)]
+    if specials is not None:
+        for n, (left, right) in enumerate(pairs):
+            for token in (left, right, left + right):
+                if printable(token) not in vocab:
+                    raise bad_vocabulary(f"merge {n + 1}: the token {printable(token)!r} has no id")
+    vocabulary = Vocabulary(pairs) if specials is None else _used_merges(pairs)
     known = {printable(token): token for token in vocabulary.symbol}
     if missing := [name for name in known if name not in vocab]:
         raise bad_vocabulary(f"the token {missing[0]!r} has no id")
-    rest = {name: i for name, i in vocab.items() if name not in known}
-    if unknown := [
-        name
-        for name in rest
-        if (name[0] + name[-1] != "<>" if specials is None else name not in specials)
-    ]:
-        raise bad_vocabulary(
-            f"the token {unknown[0]!r} is neither the result of a merge nor special"
-        )
-    by_token = {token: vocab[name] for name, token in known.items()}
-    return {
+    parts = {
         "merges": vocabulary,
-        "ids": by_token,
-        "special_tokens": rest if specials is None else specials,
+        "ids": {token: vocab[name] for name, token in known.items()},
     }
+    rest = {name: i for name, i in vocab.items() if name not in known}
+    if specials is not None:
+        made = {left + right for left, right in pairs}
+        unmerged = {unprintable(name): i for name, i in rest.items() if name not in specials}
+        if lost := unmerged.keys() - made:
+            raise _neither(printable(min(lost)))
+        return parts | {"special_tokens": specials, "unmerged": unmerged}
+    if unknown := [name for name in rest if name[0] + name[-1] != "<>"]:
+        raise _neither(unknown[0])
+    return parts | {"special_tokens": rest}
 
 
-def _pattern(pre_tokenizer: Mapping[str, Any], path: Path) -> str:
-    """The pattern with which a `tokenizer.json` splits text."""
-    if pre_tokenizer.get("type") == "Sequence":
-        steps = pre_tokenizer["pretokenizers"]
-    else:
-        steps = [pre_tokenizer]
-    *splits, last = steps
-    if last.get("type") != "ByteLevel" or last.get("add_prefix_space"):
+def _pair(n: int, merge: Sequence[str]) -> Merge:
+    if len(merge) != 2:
         raise bad_vocabulary(
-            f"{path} does not end its pre_tokenizer with ByteLevel without add_prefix_space"
+            f"merge {n + 1} is {' '.join(map(str, merge))[:60]!r}, expected two tokens"
         )
-    if not splits and last.get("use_regex", True):
-        return GPT2_PATTERN
-    if len(splits) == 1 and not last.get("use_regex", True):
-        split = splits[0]
-        if (
-            split["type"] == "Split"
-            and "Regex" in split["pattern"]
-            and split["behavior"] == "Isolated"
-            and not split.get("invert")
-        ):
-            return split["pattern"]["Regex"]
-    raise bad_vocabulary(
-        f"{path} has an unsupported pre_tokenizer;"
-        " supported are ByteLevel, and Split by one Regex (Isolated)"
-    )
+    return unprintable(merge[0]), unprintable(merge[1])
 
 
-def _read(path: str | Path, sha256: str | None = None) -> bytes:
+def _neither(name: str) -> UserError:
+    return bad_vocabulary(f"the token {name!r} is neither the result of a merge nor special")
+
+
+def _used_merges(pairs: Sequence[Merge]) -> Vocabulary:
+    """The merges of a list that can occur, in the order in which they do.
+
+    Files made from tiktoken's ranks list every way to split a token in two. Encoding the token
+    alone reaches at most one of them, and so does any text around it: as long as both halves are
+    there, no merge crossed the token's ends, so its bytes were merged as they are alone. The others
+    are left out, and tokens that no merge reaches stay without one.
+
+    A merge may come before the one that makes its half (Llama 3 has ".:.:" before ".:."). It then
+    occurs as soon as the half is made, so it is moved there.
+
+    Raises:
+        UserError: a merge occurs twice (code 3).
+        NotOurs: a merge cannot be moved: another one needs its right half first.
+    """
+    if repeated := len(pairs) - len(set(pairs)):
+        raise bad_vocabulary(f"{repeated} merges occur twice")
+    vocabulary = Vocabulary(())
+    symbol = vocabulary.symbol
+    waiting: dict[bytes, list[int]] = {}  # half that is not made yet -> numbers of merges
+    for n in range(len(pairs)):
+        possible = [n]
+        while possible:
+            number = heappop(possible)
+            left, right = pairs[number]
+            missing = next((half for half in (left, right) if half not in symbol), None)
+            if left + right in symbol:
+                continue
+            if missing is not None:
+                waiting.setdefault(missing, []).append(number)
+            elif vocabulary.can_meet(left, right):
+                moved_to_left = number < n and symbol[left] > symbol[right]
+                if moved_to_left and vocabulary.pair_of[symbol[left]][0] == symbol[right]:
+                    raise NotOurs(f"the merge of {printable(left)!r} before it is made")
+                vocabulary.add(left, right)
+                for later in waiting.pop(left + right, ()):
+                    heappush(possible, later)
+    return vocabulary
+
+
+def read_vocabulary_file(path: str | Path, sha256: str | None = None) -> bytes:
     """Read a file of limited size, and check its hash if `sha256` is set."""
     path = Path(path)
     try:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.tokenizers.bpe_files import prefix_id, special_token_rows
 from llm_scratch.tokenizers.chars import CharTokenizer
 from llm_scratch.tokenizers.special import END_OF_TEXT
+from llm_scratch.tokenizers.tokenizer_json import added_token_rows, prefix_id
 
 IGNORED_FIELDS = ("version", "truncation", "padding", "post_processor")
 """Fields that do not change the ids: transformers saves its last truncation and padding."""
@@ -27,7 +27,7 @@ def word_level_json(tokenizer: CharTokenizer) -> dict[str, Any]:
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": special_token_rows(tokenizer.special_tokens),
+        "added_tokens": added_token_rows(tokenizer.special_tokens),
         "normalizer": None,
         "pre_tokenizer": {
             "type": "Split",

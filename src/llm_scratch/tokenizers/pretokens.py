@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import islice
 from typing import Any
@@ -36,7 +36,7 @@ _SAME_CUTS = {  # other spellings of GPT-2's pattern
     r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""",
     r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s""",
 }
-_ANYTHING = r"|[\s\S]"  # appended to every other pattern, so that no character is skipped
+_ANYTHING = r"|[\s\S]"  # ends patterns that older versions of this project wrote
 
 _SPACE = (  # Unicode's White_Space (Python's own \s has four more)
     "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -50,10 +50,17 @@ MAX_WHITESPACE = (
 
 
 def same_pattern(pattern: str) -> str:
-    """Normalize a pattern: one spelling for equal ones, and a last case for any character."""
-    if pattern in _SAME_CUTS or pattern == GPT2_PATTERN:
-        return GPT2_PATTERN
-    return pattern if pattern.endswith(_ANYTHING) else pattern + _ANYTHING
+    """Normalize a pattern: one spelling for those that split as GPT-2's."""
+    return GPT2_PATTERN if pattern in _SAME_CUTS else pattern
+
+
+def covering(pattern: str) -> str:
+    """Extend a pattern so that it matches everything: what it does not match is one piece, up to
+    its next match.
+    """
+    if pattern == GPT2_PATTERN or pattern.endswith(_ANYTHING):
+        return pattern
+    return rf"{pattern}|(?:(?!{pattern})[\s\S])+"
 
 
 class Splitter:
@@ -67,24 +74,26 @@ class Splitter:
     pattern a unit is a piece.
 
     Args:
-        pattern: a regular expression as the `regex` library reads it.
+        pattern: a regular expression as the `regex` library reads it; or several, each of which
+            splits the pieces of the one before. What a pattern does not match is a piece too.
+    Attributes:
+        pattern: the same; a tuple if there are several.
     """
 
-    def __init__(self, pattern: str = GPT2_PATTERN) -> None:
-        self.pattern = same_pattern(pattern)
+    def __init__(self, pattern: str | Sequence[str] = GPT2_PATTERN) -> None:
+        several = (pattern,) if isinstance(pattern, str) else tuple(pattern)
+        patterns = tuple(map(same_pattern, several))
+        self.pattern = patterns[0] if len(patterns) == 1 else patterns
         self._is_gpt2 = self.pattern == GPT2_PATTERN
 
-    @cached_property
-    def _regex(self) -> Any:
-        import regex
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The patterns in the order in which they split."""
+        return (self.pattern,) if isinstance(self.pattern, str) else self.pattern
 
-        try:
-            return regex.compile(self.pattern)
-        except regex.error as e:
-            raise UserError(
-                f"pattern {self.pattern!r} is not a regular expression: {describe_error(e)};"
-                " correct or remove it"
-            ) from None
+    @cached_property
+    def _regexes(self) -> list[Any]:
+        return [_compiled(pattern) for pattern in self.patterns]
 
     def units(self, text: str) -> list[str]:
         """Split a text into units, in order."""
@@ -97,9 +106,10 @@ class Splitter:
         return _ASCII.findall(unit) if unit.isascii() else self._cut(unit)
 
     def _cut(self, text: str) -> list[str]:
-        if text.isascii() and not self._regex.groups:
-            return self._regex.findall(text)
-        return [text[slice(*match.span())] for match in self._regex.finditer(matches_engine(text))]
+        pieces = [text]
+        for regex in self._regexes:
+            pieces = [part for piece in pieces for part in _split(regex, piece)]
+        return pieces
 
     def chunks(self, texts: Iterable[str], size: int = CHUNK) -> Iterator[str]:
         """Regroup the parts of one text into chunks of about `size` characters, between units.
@@ -192,12 +202,34 @@ class Splitter:
                 yield queue.popleft().result()
                 queue.extend(pool.submit(self._count, batch) for batch in islice(batches, 1))
 
-    def __reduce__(self) -> tuple[type[Splitter], tuple[str]]:
+    def __reduce__(self) -> tuple[type[Splitter], tuple[str | tuple[str, ...]]]:
         return Splitter, (self.pattern,)
 
 
-# character class -> a letter, number or mark that is in every version of Unicode
-_KINDS = {r"\p{L}": "\u00aa", r"\p{N}": "\u00bc", r"[^\s\p{L}\p{N}]": "\u00a7"}
+def _compiled(pattern: str) -> Any:
+    import regex
+
+    try:
+        return regex.compile(covering(pattern))
+    except regex.error as e:
+        raise UserError(
+            f"pattern {pattern!r} is not a regular expression: {describe_error(e)}; correct or"
+            " remove it"
+        ) from None
+
+
+def _split(regex: Any, text: str) -> list[str]:
+    """The matches of a pattern that covers the text."""
+    if text.isascii() and not regex.groups:
+        return regex.findall(text)
+    return [text[slice(*match.span())] for match in regex.finditer(matches_engine(text))]
+
+
+_KINDS = {
+    r"\p{L}": "\u00aa",
+    r"\p{N}": "\u00bc",
+    r"[^\s\p{L}\p{N}]": "\u00a7",
+}  # character class -> a letter, number or mark that is in every version of Unicode
 _BLOCK = 1024  # code points compared at once
 _compared: set[int] = set()
 _placeholders: dict[int, str] = {}

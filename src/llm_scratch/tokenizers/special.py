@@ -8,7 +8,7 @@ Tests: tests/tokenizers/test_special.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from llm_scratch.errors import UserError
@@ -24,6 +24,37 @@ def special_pattern(names: Collection[str]) -> re.Pattern[str]:
         + "|".join(re.escape(name) for name in sorted(names, key=lambda name: (-len(name), name)))
         + ")"
     )
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Check the names of special tokens.
+
+    Raises:
+        UserError: an empty name, or one with a space.
+    """
+    for name in names:
+        if not name or any(character.isspace() for character in name):
+            raise UserError(
+                f"the special token {name!r} must be a name without spaces, such as {END_OF_TEXT!r}"
+            )
+
+
+def encode_around(
+    text: str, known: Mapping[str, int], encode: Callable[[str], list[int]]
+) -> list[int]:
+    """Encode the text between named tokens, and insert their ids.
+
+    Args:
+        text: the text.
+        known: names to recognize -> ids.
+        encode: encodes text without such names.
+    """
+    if not any(name in text for name in known):
+        return encode(text)
+    ids: list[int] = []
+    for i, part in enumerate(special_pattern(known.keys()).split(text)):
+        ids += [known[part]] if i % 2 else encode(part)
+    return ids
 
 
 def reject_special(text: str, names: Collection[str]) -> None:

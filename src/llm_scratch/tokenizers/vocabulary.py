@@ -68,6 +68,10 @@ class Vocabulary:
         self.joined[pair] = new
         self.pair_of[new] = pair
 
+    def can_meet(self, left: bytes, right: bytes) -> bool:
+        """Whether two tokens are ever neighbors under the merges so far."""
+        return self._can_meet(self.symbol[left], self.symbol[right])
+
     def longest_first(self, piece: bytes) -> str:
         """Encode a piece in one pass, with the same result as `merging.merge_piece`.
 

@@ -19,6 +19,7 @@ from llm_scratch.cli.terminal import console, print_line, print_note, table
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.formatting import sanitize, shell_command
 from llm_scratch.learn.exercise import KINDS, Exercise, Verdict
+from llm_scratch.learn.handout import is_pupils_copy
 from llm_scratch.learn.progress import DEFAULT_FOLDER, Progress
 from llm_scratch.learn.registry import EXERCISES, find_exercise
 from llm_scratch.learn.sealed import open_sealed
@@ -256,6 +257,11 @@ class ShowSolution(_OneExercise, Command):
         if not self.exercise:
             raise UserError("ID is missing; name the exercise whose solution you want to see")
         exercise = find_exercise(self.exercise)
+        if is_pupils_copy(self.progress.folder):
+            raise UserError(
+                f"{self.progress.folder}: a pupil's copy has no solutions; ask your teacher, or"
+                f" open a hint: {self.command('hint', exercise.id)}"
+            )
         solution = open_sealed(exercise.id).solution
         print(solution.replace("def solve(", f"def {exercise.function or 'answer'}("))
 

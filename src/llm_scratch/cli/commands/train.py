@@ -134,15 +134,13 @@ class Train(Command):
             base = own_text.base_config(words[1:], given.get("--data.source", ""))
         elif is_resume:
             base = load_config(run_directory_of(Path(resumed)) / "config.yaml")
-            if base.parts and "--parts" not in given:
-                name = base.parts.rpartition(" ")[0]
-                raise UserError(
-                    f"--resume {resumed}: the run trains with parts of {name}; add --parts {name}"
-                )
         else:
             base = preset(words[0]) if words and words[0] != own_text.PRESET else RunConfig()
         if given.get("--config"):
             base = load_config(given["--config"], base)
+        if base.parts and "--parts" not in given:
+            name = base.parts.rpartition(" ")[0]
+            raise UserError(f"the run trains with parts of {name}; add --parts {name}")
         if given.get("--from"):
             base = config_from_model(given["--from"], base, given)
         base = with_tokenizer(with_architecture(base, given), given)
@@ -164,7 +162,7 @@ class Train(Command):
         if not self.parts:
             self._train(config)
             return
-        screen = console()
+        screen = console(stderr=self.print_config)
         screen.quiet = self.quiet or not launched_rank().is_main
         with parts_of_run(self.parts, config, self.allow_different_parts, screen) as parts:
             self._train(parts.config, parts)

@@ -1,0 +1,149 @@
+"""Tokenizers that the `tokenizers` library runs: SentencePiece-style BPE and Unigram.
+
+Llama 2, Mistral and Gemma split text at "▁", which stands for a space, and spell unknown characters
+as bytes. Their `tokenizer.json` is kept as it is; the library encodes, and ids become bytes here,
+because bytes can end in the middle of a character.
+Tests: tests/tokenizers/test_library.py (ids equal to transformers').
+Source: Kudo and Richardson 2018, https://arxiv.org/abs/1808.06226;
+https://huggingface.co/docs/tokenizers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Any, Literal
+
+from llm_scratch.errors import DATA, UserError, describe_error
+from llm_scratch.extras import install_command
+from llm_scratch.tokenizers.special import END_OF_TEXT, reject_special
+from llm_scratch.tokenizers.tokenizer_json import write_tokenizer_json
+from llm_scratch.tokenizers.vocabulary import unprintable
+
+SPACE = "\u2581"
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+class LibraryTokenizer:
+    """A tokenizer of the `tokenizers` library.
+
+    Args:
+        data: the content of a `tokenizer.json`.
+        end_of_text: the special token that ends a document.
+    Attributes:
+        data: the same, without the tokens that are added to each text: these belong to the model.
+        special_tokens: name -> id.
+        chat_template: how a chat is written, as a template of Jinja; None if unknown.
+    Raises:
+        UserError: the library is missing (code 2), or cannot read it (code 3).
+    """
+
+    name = "library"
+
+    def __init__(self, data: Mapping[str, Any], end_of_text: str = END_OF_TEXT) -> None:
+        try:
+            import tokenizers
+        except ImportError:
+            raise UserError(
+                "this tokenizer needs the tokenizers package; install it with"
+                f" `{install_command('hf')}`"
+            ) from None
+        self.data = dict(data) | {"post_processor": None, "truncation": None, "padding": None}
+        self.end_of_text = end_of_text
+        self.chat_template: str | None = None
+        try:
+            self._library = tokenizers.Tokenizer.from_str(json.dumps(self.data))
+        except Exception as e:  # the library raises a plain Exception
+            raise UserError(
+                f"the tokenizers library cannot read this tokenizer ({describe_error(e)}); download"
+                " it again",
+                DATA,
+            ) from None
+        added = self._library.get_added_tokens_decoder()
+        self.special_tokens = {each.content: i for i, each in added.items() if each.special}
+        self._bytes = {i: self._bytes_of(piece) for piece, i in self._library.get_vocab().items()}
+        self._bytes |= {i: each.content.encode() for i, each in added.items()}
+        first = self._library.encode("a", add_special_tokens=False).ids
+        self._puts_space_first = self.decode_bytes(first).startswith(b" ")
+
+    @property
+    def n_vocab(self) -> int:
+        """Number of ids: the largest id plus one."""
+        return max(self._bytes) + 1
+
+    @property
+    def eot_token(self) -> int:
+        """The id of the token that ends a document."""
+        if self.end_of_text not in self.special_tokens:
+            raise UserError(f"this tokenizer has no {self.end_of_text!r} to end a document", DATA)
+        return self.special_tokens[self.end_of_text]
+
+    def encode(
+        self,
+        text: str,
+        *,
+        allowed_special: Literal["all"] | AbstractSet[str] = frozenset(),
+        disallowed_special: Literal["all"] | Collection[str] = (),
+    ) -> list[int]:
+        """Turn a text into ids; the arguments are those of `ByteBPE.encode`.
+
+        The library recognizes all special tokens or none: of a text that has some that are allowed
+        and others that are not, the others raise a ValueError.
+        """
+        names = self.special_tokens.keys()
+        chosen = names if allowed_special == "all" else names & allowed_special
+        reject_special(text, names - chosen if disallowed_special == "all" else disallowed_special)
+        recognize = any(name in text for name in chosen)
+        if recognize:
+            reject_special(text, names - chosen)
+        self._library.encode_special_tokens = not recognize
+        clean = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return self._library.encode(clean, add_special_tokens=False).ids
+
+    def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
+        """Decode ids to text, without the space that encoding puts before the first word."""
+        text = self.decode_bytes(ids).decode("utf-8", errors)
+        return text.removeprefix(" ") if self._puts_space_first else text
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """Decode ids to bytes; those of a first word begin with a space. Unused ids give none."""
+        ids = list(ids)
+        if wrong := [i for i in ids if not 0 <= i < self.n_vocab]:
+            raise ValueError(f"id {wrong[0]} is not in this vocabulary of {self.n_vocab} tokens")
+        return b"".join(self._bytes.get(i, b"") for i in ids)
+
+    def save(self, path: str | Path) -> None:
+        """Save as `tokenizer.json` in a folder, or to a path that ends in .json."""
+        write_tokenizer_json(path, self.data)
+
+    def _bytes_of(self, piece: str) -> bytes:
+        """The bytes of a piece of the vocabulary."""
+        if byte := _BYTE.fullmatch(piece):
+            return bytes([int(byte[1], 16)])
+        if self._is_byte_level:
+            try:
+                return unprintable(piece)
+            except UserError:
+                return piece.encode()
+        return piece.replace(SPACE, " ").encode()
+
+    @property
+    def _is_byte_level(self) -> bool:
+        """Whether pieces spell bytes as GPT-2 does."""
+        decoder = self.data.get("decoder") or {}
+        steps = decoder.get("decoders", [decoder])
+        return any(step.get("type") == "ByteLevel" for step in steps)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "data": self.data,
+            "end_of_text": self.end_of_text,
+            "chat_template": self.chat_template,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        LibraryTokenizer.__init__(self, state["data"], state["end_of_text"])
+        self.chat_template = state["chat_template"]
