@@ -19,14 +19,6 @@ def pieces(tokenizer: Any, text: str) -> dict[str, Any]:
     A tokenizer without merges (characters) has one step a piece.
     """
     if not hasattr(tokenizer, "merges") or not hasattr(tokenizer, "splitter"):
-<<<<<<< HEAD
-        ids = tokenizer.encode(text, disallowed_special=())
-        whole = {
-            "text": text,
-            "bytes": len(text.encode()),
-            "steps": [[_shown(tokenizer.decode_bytes([i])) for i in ids]],
-            "ids": ids,
-=======
         return {
             "pieces": [
                 {
@@ -36,9 +28,7 @@ def pieces(tokenizer: Any, text: str) -> dict[str, Any]:
                     "ids": tokenizer.encode(text, disallowed_special=()),
                 }
             ]
->>>>>>> wt-d
         }
-        return {"pieces": [whole]}
     ranks = {pair: rank for rank, pair in enumerate(tokenizer.merges)}
     found = []
     for unit in tokenizer.splitter.units(text):

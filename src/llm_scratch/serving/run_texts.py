@@ -1,11 +1,6 @@
-<<<<<<< HEAD
-"""Texts of the kind that a run was trained on, for the page to begin with.
+"""What the page knows of a run beside its model: texts of its kind, and its loss curve.
 
 Tests: tests/serving/test_first_screen.py.
-=======
-"""What the page knows of a run beside its model: texts of the kind that it was trained on, and its
-loss curve. Tests: tests/serving/test_first_screen.py.
->>>>>>> wt-d
 """
 
 from __future__ import annotations

@@ -93,25 +93,3 @@ class Play(ReportCommand):
             webbrowser.open(server.url)
         with suppress(KeyboardInterrupt):  # the way to end it
             server.serve_forever()
-<<<<<<< HEAD
-
-
-def _texts_of(run: RunInfo | None) -> list[str]:
-    """Some validation texts of a run; none for a model without a run or a readable text."""
-    if run is None or not run.config.data.source:
-        return []
-    from llm_scratch.serving.run_texts import validation_texts
-
-    return validation_texts(run.config, N_TEXTS)
-
-
-def _curve_of(run: RunInfo | None) -> list[dict[str, float]]:
-    """The validation losses of a run by step; JSON cannot express those that are not finite."""
-    rows = run.evaluations if run is not None else []
-    return [
-        {"step": row["step"], "val_loss": row["val_loss"]}
-        for row in rows
-        if math.isfinite(row["val_loss"])
-    ]
-=======
->>>>>>> wt-d
