@@ -18,12 +18,11 @@ import transformers
 from llm_scratch.generation.cached_model import pad_left
 from llm_scratch.generation.decode import generate
 from llm_scratch.interop.hf import HF_FAMILIES, config_of, load_weights
-from llm_scratch.interop.hf_compare import first_difference
+from llm_scratch.interop.hf_compare import TOLERANCE, first_difference
 from llm_scratch.interop.safetensors import files_of
 from llm_scratch.interop.weight_map import expand
 from llm_scratch.model.loss import next_token_loss
 
-TOLERANCE = 1e-4  # of logits, relative to the largest, in float32
 N_GREEDY = 64
 SIZES = {
     "vocab_size": 61,
@@ -107,9 +106,7 @@ def check_logits(twins):
     ids = twins.ids()
     ours, theirs = twins.ours(ids), twins.theirs(ids).logits
     if (ours - theirs).abs().max() > TOLERANCE * theirs.abs().max():
-        raise AssertionError(
-            str(first_difference(twins.ours, twins.theirs, twins.family, ids, TOLERANCE))
-        )
+        raise AssertionError(str(first_difference(twins.ours, twins.theirs, twins.family, ids)))
 
 
 def check_gradients(twins):

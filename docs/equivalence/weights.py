@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from equivalence import CONFIG, TEXT, count_differences, max_difference, row, transformers_gpt2
 from llm_scratch.interop import (
     crc32c,
+    hf_compare,
     hf_export,
     litgpt,
     nanogpt,
@@ -204,4 +205,4 @@ def exported() -> tuple[float, float]:
         [tokenizer.encode(text, allowed_special="all") for text in texts],
         their_tokenizer(texts, verbose=False)["input_ids"],
     )
-    return hf_export.logits_differ(model, theirs), wrong
+    return hf_compare.logits_differ(model, theirs), wrong

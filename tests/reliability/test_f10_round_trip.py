@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from llm_scratch.config import GPTConfig
-from llm_scratch.interop.hf_export import export_hf, logits_differ, sample_texts
+from llm_scratch.interop.hf_compare import logits_differ
+from llm_scratch.interop.hf_export import export_hf, sample_texts
 from llm_scratch.interop.hf_tokenizer import read_tokenizer, write_tokenizer
 from llm_scratch.loading import load
 from llm_scratch.model import build

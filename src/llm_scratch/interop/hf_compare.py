@@ -1,4 +1,4 @@
-"""Find the first part in which a model and its twin in Hugging Face transformers differ.
+"""Compare a model with its twin in Hugging Face transformers, and find the first part that differs.
 
 Two models with the same weights must give the same logits. When they do not, the weight map says
 which module of theirs has the weights of which module of ours; the outputs of these modules are
@@ -10,14 +10,79 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.interop.hf import family_of
 from llm_scratch.interop.hf_family import Family
 from llm_scratch.interop.weight_map import expand
 from llm_scratch.model import LanguageModel
+from llm_scratch.model.introspection import device_of
+
+TOLERANCE = 1e-4
+"""Largest allowed difference of logits, relative to the largest logit, in float32."""
+N_ROWS = 2  # rows of tokens whose logits are compared
+MAX_ROW_LENGTH = 256  # tokens
+
+
+def read_theirs(folder: Path) -> Any:
+    """The model of a folder as transformers reads it, in float32; None without transformers."""
+    try:
+        import transformers
+    except ImportError:
+        return None
+    bar = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        theirs: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            folder,
+            attn_implementation="eager",  # their kernels leave out soft-caps
+        )
+    finally:
+        if bar:
+            transformers.utils.logging.enable_progress_bar()
+    return theirs.float().eval()
+
+
+def check_logits(model: LanguageModel, theirs: Any) -> float:
+    """Check that a model and its twin give the same logits; returns the largest difference.
+
+    Raises:
+        UserError: they differ; names the first part that does (code 4).
+    """
+    difference = logits_differ(model, theirs)
+    if not difference <= TOLERANCE:
+        _, family = family_of(model.cfg)
+        first = first_difference(model, theirs, family, random_ids(model))
+        where = "" if first is None else f"; {first}"
+        raise UserError(
+            f"transformers reads another model: logits differ by {difference:.1e} of the largest,"
+            f" expected at most {TOLERANCE:g}{where}",
+            CHECKPOINT,
+        )
+    return difference
+
+
+@torch.inference_mode()
+def logits_differ(model: LanguageModel, theirs: Any) -> float:
+    """The largest difference between the logits of two models on
+    random tokens, relative to the largest.
+    """
+    ids = random_ids(model)
+    ours, want = model(ids.to(device_of(model))).float().cpu(), theirs(ids).logits.float()
+    return ((ours - want).abs().max() / want.abs().max()).item()
+
+
+def random_ids(model: LanguageModel) -> Tensor:
+    """Random token ids, [B, T], the same for all models of a size."""
+    cfg = model.cfg
+    draw = torch.Generator().manual_seed(0)
+    shape = N_ROWS, min(cfg.context_length, MAX_ROW_LENGTH)
+    return torch.randint(0, cfg.vocab_size, shape, generator=draw)
 
 
 class Difference(NamedTuple):
@@ -42,7 +107,11 @@ class Difference(NamedTuple):
 
 @torch.no_grad()
 def first_difference(
-    model: LanguageModel, theirs: nn.Module, family: Family, ids: Tensor, tolerance: float
+    model: LanguageModel,
+    theirs: nn.Module,
+    family: Family,
+    ids: Tensor,
+    tolerance: float = TOLERANCE,
 ) -> Difference | None:
     """The first part whose output differs from that of its twin; None if no part does.
 
@@ -61,7 +130,7 @@ def first_difference(
             for name in ours:
                 stack.callback(_record(model.get_submodule(name), f"ours {name}", outputs, order))
             stack.callback(_record(theirs.get_submodule(twin), f"theirs {twin}", outputs, order))
-        model(ids)
+        model(ids.to(device_of(model)))
         theirs(ids)
     pairs = [pair for pair in pairs if f"ours {pair[0][0]}" in outputs]
     for ours, twin in sorted(pairs, key=lambda pair: order.index(f"ours {pair[0][0]}")):

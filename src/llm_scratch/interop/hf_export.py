@@ -20,6 +20,7 @@ from torch import Tensor
 
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.hf import family_of, to_config
+from llm_scratch.interop.hf_compare import TOLERANCE, check_logits, read_theirs
 from llm_scratch.interop.hf_tokenizer import check_exportable, write_tokenizer
 from llm_scratch.interop.safetensors import SINGLE
 from llm_scratch.interop.weight_map import expand, named_tensors
@@ -30,11 +31,7 @@ from llm_scratch.storage.safetensors_writer import iter_bytes
 from llm_scratch.tokenizers import CharTokenizer, Tokenizer
 from llm_scratch.tokenizers.special import end_of_text
 
-TOLERANCE = 1e-4
-"""Largest allowed difference of logits, relative to the largest logit, in float32."""
 N_NEW_TOKENS = 8  # generated to compare a continuation
-N_ROWS = 2  # rows of tokens whose logits are compared
-MAX_ROW_LENGTH = 256  # tokens
 N_TEXTS = 1000  # texts whose ids are compared
 
 
@@ -102,25 +99,13 @@ def compare(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> Checked
     Raises:
         UserError: they differ (code 4).
     """
-    try:
-        import transformers
-    except ImportError:
+    theirs = read_theirs(folder)
+    if theirs is None:
         return None
-    bar = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        theirs: Any = transformers.AutoModelForCausalLM.from_pretrained(folder).float().eval()
-        their_tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    finally:
-        if bar:
-            transformers.utils.logging.enable_progress_bar()
-    difference = logits_differ(model, theirs)
-    if not difference <= TOLERANCE:
-        raise UserError(
-            f"transformers reads another model: logits differ by {difference:.1e} of the largest,"
-            f" expected at most {TOLERANCE:g}",
-            CHECKPOINT,
-        )
+    import transformers
+
+    their_tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    difference = check_logits(model, theirs)
     texts = sample_texts(tokenizer, N_TEXTS)
     first = [] if model.start_id is None else [model.start_id]
     for text, ids in zip(texts, their_tokenizer(texts, verbose=False)["input_ids"]):
@@ -173,21 +158,6 @@ def check_continuation(
             f"transformers continues the prompt {prompt[:60]!r} with another token than this model",
             CHECKPOINT,
         )
-
-
-@torch.inference_mode()
-def logits_differ(model: LanguageModel, theirs: Any) -> float:
-    """The largest difference between the logits of two models on
-    random tokens, relative to the largest.
-    """
-    cfg = model.cfg
-    draw = torch.Generator().manual_seed(0)
-    ids = torch.randint(
-        0, cfg.vocab_size, (N_ROWS, min(cfg.context_length, MAX_ROW_LENGTH)), generator=draw
-    )
-    device = device_of(model)
-    ours, want = model(ids.to(device)).float().cpu(), theirs(ids).logits.float()
-    return ((ours - want).abs().max() / want.abs().max()).item()
 
 
 def sample_texts(tokenizer: Tokenizer, n: int) -> list[str]:

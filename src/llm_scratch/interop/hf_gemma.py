@@ -59,6 +59,8 @@ def gemma2_from(config: Mapping[str, Any], path: Path) -> GemmaConfig:
 
 def gemma3_from(config: Mapping[str, Any], path: Path) -> GemmaConfig:
     """Convert a Gemma3TextConfig; see `Family.config_from`."""
+    if config.get("attn_logit_softcapping") is not None:
+        raise unsupported(config, path, "attn_logit_softcapping", "None: a Gemma 3 has no such cap")
     pattern = positive_integers(config, path, {"sliding_window_pattern": "full_every"})
     full, local = read_rope_of_kinds(config, path, "rope_local_base_freq")
     settings = _settings(config, path, **pattern)
@@ -145,5 +147,5 @@ GEMMA3 = Family(
     decoder_rules(NORMS, qk_norm=True),
     "model.",
     defaults=GEMMA3_DEFAULTS,
-    expresses=lambda cfg: cfg.qk_norm,
+    expresses=lambda cfg: cfg.qk_norm and cfg.attention_softcap is None,
 )

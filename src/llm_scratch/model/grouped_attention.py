@@ -150,7 +150,7 @@ def attend_grouped(
     """Attention with shared key/value heads, by the formula or by the kernels of `attend`.
 
     The kernels want a key for every query head, so keys and values are repeated for them. That
-    would cost a copy of the cache for each new token; a single one is computed by the formula.
+    would cost a copy of the cache for each new token: a single one is `decode_grouped`.
 
     Args:
         q, k, v: [B, H, T, D], [B, G, S, D], [B, G, S, D].
@@ -161,7 +161,10 @@ def attend_grouped(
     """
     repeats = q.shape[1] // k.shape[1]
     no_kernel = softcap is not None or sinks is not None
-    if no_kernel or (q.shape[2] == 1 and repeats > 1):
+    is_step = q.shape[2] == 1 and not dropout.observers and not dropout.training
+    if is_step and (no_kernel or repeats > 1):
+        return decode_grouped(q, k, v, mask, softcap, sinks)
+    if no_kernel:
         return grouped_attention(q, k, v, mask, dropout, softcap, sinks)
     if repeats > 1:
         k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)  # [B, H, S, D]
@@ -185,19 +188,57 @@ def grouped_attention(
     groups = (B, k.shape[1], -1)
     q, k = dropout.observe("rot_q", q), dropout.observe("rot_k", k)
     rows = q.reshape(*groups, D) * D**-0.5  # [B, G, H // G * T, D]
-    scores = (rows @ k.mT).view(B, H, T, -1)  # [B, H, T, S]
-    if softcap is not None:
-        scores = softcap * (scores / softcap).tanh()  # [B, H, T, S]
+    scores = soft_capped(rows @ k.mT, softcap).view(B, H, T, -1)  # [B, H, T, S]
     if mask is None and T > 1:
         mask = torch.ones(T, T, dtype=torch.bool, device=q.device).tril()  # [T, T]
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))  # [B, H, T, S]
     scores = dropout.observe("attn_scores", scores)
-    wide = torch.promote_types(scores.dtype, torch.float32)
-    if sinks is None:
-        weights = scores.softmax(-1, dtype=wide)  # [B, H, T, S]
-    else:
-        nothing = sinks.view(-1, 1, 1).expand(B, H, T, 1).type_as(scores)  # [B, H, T, 1]
-        weights = torch.cat([scores, nothing], -1).softmax(-1, dtype=wide)[..., :-1]  # [B, H, T, S]
+    weights = softmax_with_sinks(scores, None if sinks is None else sinks[:, None, None])
     weights = dropout(dropout.observe("pattern", weights.type_as(v)))
     return (weights.reshape(*groups, k.shape[2]) @ v).view(B, H, T, D)  # [B, H, T, D]
+
+
+def decode_grouped(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+) -> Tensor:
+    """`attend_grouped` of one new token: keys and values are read once for a group of queries.
+
+    In a compiled step the products are sums, which become loops at memory speed.
+    """
+    B, H, _, D = q.shape
+    G = k.shape[1]
+    rows = q.view(B, G, H // G, D) * D**-0.5  # [B, G, H // G, D]
+    by_sums = torch.compiler.is_exporting()
+    scores = (rows[..., None, :] * k[:, :, None]).sum(-1) if by_sums else rows @ k.mT
+    scores = soft_capped(scores, softcap)  # [B, G, H // G, S]
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))  # [B, G, H // G, S]
+    weights = softmax_with_sinks(scores, None if sinks is None else sinks.view(G, H // G, 1))
+    weights = weights.type_as(v)  # [B, G, H // G, S]
+    y = (weights[..., None] * v[:, :, None]).sum(3) if by_sums else weights @ v
+    return y.view(B, H, 1, D)  # [B, H, 1, D]
+
+
+def soft_capped(scores: Tensor, softcap: float | None) -> Tensor:
+    """softcap * tanh(scores / softcap); None: unchanged. Any shape -> the same shape."""
+    return scores if softcap is None else softcap * (scores / softcap).tanh()
+
+
+def softmax_with_sinks(scores: Tensor, sinks: Tensor | None) -> Tensor:
+    """Softmax of the last dimension in float32; sinks are one score more, whose weight is dropped.
+
+    Args:
+        scores: [..., S].
+        sinks: a shape that expands to [..., 1]; None: plain softmax.
+    """
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    if sinks is None:
+        return scores.softmax(-1)
+    nothing = sinks.to(scores.dtype).expand(*scores.shape[:-1], 1)
+    return torch.cat([scores, nothing], -1).softmax(-1)[..., :-1]

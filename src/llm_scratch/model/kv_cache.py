@@ -112,7 +112,7 @@ class KVCache:
         new = seen[self.pos :, None]
         allowed = seen <= new  # [T, S]
         if window is not None:
-            allowed &= seen > new - window  # [T, S]
+            allowed = allowed & (seen > new - window)  # [T, S]
         if self.left_padding is None:
             return allowed  # [T, S]
         text = seen >= self.left_padding[:, None, None, None]

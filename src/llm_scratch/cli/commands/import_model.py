@@ -83,6 +83,7 @@ class Import(Command):
                     self.drop_rate,
                 ),
             )
+            compared = compare_with_transformers(loaded, where)
         config = settings(loaded, base, str(where))
         save(loaded, config, folder)
         memory = ", with optimizer state" if loaded.optimizer else ""
@@ -90,6 +91,12 @@ class Import(Command):
             f"{folder}: {format_count(config.model.n_params)} parameters from {where}{memory}",
             soft_wrap=keeps_lines(screen),
         )
+        if compared is not None:
+            screen.print(
+                "transformers computes the same: logits differ by at most"
+                f" {compared:.0e} of the largest",
+                soft_wrap=keeps_lines(screen),
+            )
         if loaded.assumed:
             assumed = ", ".join(f"{name} {value}" for name, value in loaded.assumed.items())
             screen.print(
@@ -103,6 +110,20 @@ class Import(Command):
         resume = shell_command("train", "--config", folder / "config.yaml", "--out", folder)
         for what, words in (("next", shell_command("generate", folder, *prompt)), ("", resume)):
             screen.print(f"{what:>8}  {words}", soft_wrap=True)
+
+
+def compare_with_transformers(loaded: Loaded, where: Path) -> float | None:
+    """The largest difference to the logits of transformers, for a folder of it where it is
+    installed; else None.
+
+    Raises:
+        UserError: they differ; names the first part that does (code 4).
+    """
+    from llm_scratch.interop.hf import is_folder
+    from llm_scratch.interop.hf_compare import check_logits, read_theirs
+
+    theirs = read_theirs(where) if is_folder(where) else None
+    return None if theirs is None else check_logits(loaded.model, theirs)
 
 
 def settings(loaded: Loaded, base: RunConfig, source: str) -> RunConfig:
