@@ -8,8 +8,8 @@ import pytest
 
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.tokenizers import CharTokenizer, load_tokenizer
-from llm_scratch.tokenizers.tokenizer_json import write_tokenizer_json
 from llm_scratch.tokenizers.char_files import word_level_json
+from llm_scratch.tokenizers.tokenizer_json import write_tokenizer_json
 
 TEXT = "the cat — naïve 😀\n\t"
 
