@@ -10,10 +10,8 @@ from drawings.svg import Drawing
 def sampling() -> Drawing:
     """A distribution, cut by top-k and by top-p."""
     d = Drawing(
-        (
-            "Sampling cuts a distribution: top-k keeps the k likeliest tokens,"
-            " top-p as many as together reach p"
-        ),
+        "Sampling cuts a distribution: top-k keeps the k likeliest tokens,"
+        " top-p as many as together reach p",
         292,
     )
     tokens = ("forward", "toward", "closer", "on", "inches", "pizza")
@@ -47,10 +45,8 @@ def sampling() -> Drawing:
 def kv_cache() -> Drawing:
     """Keys and values of earlier tokens are kept; each step computes one column."""
     d = Drawing(
-        (
-            "The key/value cache grows by one column a step:"
-            " earlier keys and values are kept, only the new token is computed"
-        ),
+        "The key/value cache grows by one column a step:"
+        " earlier keys and values are kept, only the new token is computed",
         284,
     )
     steps = (("prompt", 3, 3), ("step 1", 1, 4), ("step 2", 1, 5), ("step 3", 1, 6))
@@ -73,10 +69,8 @@ def kv_cache() -> Drawing:
 def perplexity() -> Drawing:
     """A loss as a number of equally likely choices."""
     d = Drawing(
-        (
-            "Perplexity is a number of choices:"
-            " a loss of 0 is one choice, 0.69 two equally likely ones, 1.39 four, 2.08 eight"
-        ),
+        "Perplexity is a number of choices: a loss of 0 is one choice, 0.69 two equally likely"
+        " ones, 1.39 four, 2.08 eight",
         262,
     )
     d.text(20, 28, "loss", 14, bold=True)
@@ -98,10 +92,8 @@ def perplexity() -> Drawing:
 def temperature() -> Drawing:
     """One set of logits at three temperatures."""
     d = Drawing(
-        (
-            "Temperature: below 1 the likeliest token wins nearly always,"
-            " at 1 the distribution is as it is, above 1 it is flatter"
-        ),
+        "Temperature: below 1 the likeliest token wins nearly always, at 1 the distribution is as"
+        " it is, above 1 it is flatter",
         232,
     )
     logits = {"forward": 2.0, "toward": 1.2, "closer": 0.0, "pizza": -1.5}

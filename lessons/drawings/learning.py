@@ -10,10 +10,8 @@ from drawings.svg import Drawing
 def tensor_shapes() -> Drawing:
     """Numbers, lists, tables and stacks of tables."""
     d = Drawing(
-        (
-            "Four tensors: a number, a list of 4, a table of 3 rows and 4 columns,"
-            " and a stack of 2 such tables"
-        ),
+        "Four tensors: a number, a list of 4, a table of 3 rows and 4 columns,"
+        " and a stack of 2 such tables",
         214,
     )
     top, cell = 66, 26
@@ -42,10 +40,8 @@ def tensor_shapes() -> Drawing:
 def matrix_product() -> Drawing:
     """One entry of a matrix product."""
     d = Drawing(
-        (
-            "One entry of a matrix product:"
-            " a row of the first matrix times a column of the second, added up"
-        ),
+        "One entry of a matrix product:"
+        " a row of the first matrix times a column of the second, added up",
         236,
     )
     first, second = [["1", "2", "3"], ["4", "5", "6"]], [["1", "0"], ["0", "1"], ["1", "1"]]
@@ -70,10 +66,8 @@ def matrix_product() -> Drawing:
 def training_loop() -> Drawing:
     """Batch, model, loss, gradient, step, and around again."""
     d = Drawing(
-        (
-            "The training loop: batch, model, logits, loss;"
-            " then gradients flow back, and the optimizer turns the parameters"
-        ),
+        "The training loop: batch, model, logits, loss;"
+        " then gradients flow back, and the optimizer turns the parameters",
         258,
     )
     for x, label, color in (
@@ -104,10 +98,8 @@ def training_loop() -> Drawing:
 def backward() -> Drawing:
     """The chain rule on a graph of three operations."""
     d = Drawing(
-        (
-            "The computation x times x plus e to the x as a graph:"
-            " values flow right, slopes flow back and are added at x"
-        ),
+        "The computation x times x plus e to the x as a graph:"
+        " values flow right, slopes flow back and are added at x",
         300,
     )
     d.circle(92, 138, 36, "x = 3", "blue", 16)
@@ -175,10 +167,8 @@ def _paths() -> dict[str, list[tuple[float, float]]]:
 def optimizers() -> Drawing:
     """A valley with the ways that two optimizers take through it."""
     d = Drawing(
-        (
-            "A long valley seen from above:"
-            " SGD bounces between its walls, Muon crosses it in a straight line"
-        ),
+        "A long valley seen from above:"
+        " SGD bounces between its walls, Muon crosses it in a straight line",
         300,
     )
 
@@ -217,10 +207,8 @@ def optimizers() -> Drawing:
 def broadcasting() -> Drawing:
     """A table divided by a column, which is repeated."""
     d = Drawing(
-        (
-            "Broadcasting: a table of shape (2, 3) is divided by a column of shape (2, 1),"
-            " which is repeated three times"
-        ),
+        "Broadcasting: a table of shape (2, 3) is divided by a column of shape (2, 1), which is"
+        " repeated three times",
         206,
     )
     table, sums = (("1", "2", "3"), ("4", "5", "6")), ("6", "15")
@@ -243,10 +231,8 @@ def broadcasting() -> Drawing:
 def softmax() -> Drawing:
     """Three logits become powers, and the powers become shares."""
     d = Drawing(
-        (
-            "Softmax: logits become powers of e, which are all positive,"
-            " and then shares that add up to 1"
-        ),
+        "Softmax: logits become powers of e, which are all positive, and then shares that add up"
+        " to 1",
         232,
     )
     logits = (2.0, 0.0, -1.0)
@@ -273,10 +259,8 @@ def softmax() -> Drawing:
 def learning_rates() -> Drawing:
     """Gradient descent on a parabola with three learning rates."""
     d = Drawing(
-        (
-            "Three learning rates on one curve:"
-            " too small creeps, a good one arrives, too large jumps ever farther out"
-        ),
+        "Three learning rates on one curve: too small creeps, a good one arrives, too large jumps"
+        " ever farther out",
         252,
     )
     panels = ((126, "too small", 0.04, "orange"), (360, "good", 0.35, "blue"))

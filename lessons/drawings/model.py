@@ -41,10 +41,8 @@ def transformer_block() -> Drawing:
 def residual_stream() -> Drawing:
     """A stream of vectors that every layer reads from and adds to."""
     d = Drawing(
-        (
-            "The residual stream: a vector for each token flows through all blocks;"
-            " each layer reads it and adds to it"
-        ),
+        "The residual stream: a vector for each token flows through all blocks;"
+        " each layer reads it and adds to it",
         262,
     )
     y = 190
@@ -78,10 +76,8 @@ def residual_stream() -> Drawing:
 def gpt_model() -> Drawing:
     """Tables, blocks, norm, head."""
     d = Drawing(
-        (
-            "GPT: token and position embeddings are added, pass through equal blocks, a norm"
-            " and a head give logits"
-        ),
+        "GPT: token and position embeddings are added, pass through equal blocks, a norm"
+        " and a head give logits",
         236,
     )
     y = 96
@@ -109,10 +105,8 @@ def gpt_model() -> Drawing:
 def layer_norm() -> Drawing:
     """Two tokens with other means and spreads, before and after."""
     d = Drawing(
-        (
-            "Layer norm: the numbers of each token are shifted to mean 0 and scaled to variance 1,"
-            " each token by itself"
-        ),
+        "Layer norm: the numbers of each token are shifted to mean 0 and scaled to variance 1, each"
+        " token by itself",
         246,
     )
     tokens = (
@@ -143,10 +137,8 @@ def layer_norm() -> Drawing:
 def feed_forward() -> Drawing:
     """C numbers, 4C numbers, the bend, C numbers."""
     d = Drawing(
-        (
-            "The feed-forward network of one token:"
-            " a matrix widens C numbers to 4C, GELU bends each, a matrix narrows them to C"
-        ),
+        "The feed-forward network of one token: a matrix widens C numbers to 4C, GELU bends each, a"
+        " matrix narrows them to C",
         282,
     )
     columns = (
@@ -173,10 +165,8 @@ def feed_forward() -> Drawing:
 def weight_tying() -> Drawing:
     """One matrix as the token table at the entrance and as the head at the exit."""
     d = Drawing(
-        (
-            "Weight tying: one matrix is the token table, which gives a row for an id,"
-            " and the head, which compares a vector with every row"
-        ),
+        "Weight tying: one matrix is the token table, which gives a row for an id, and the head,"
+        " which compares a vector with every row",
         276,
     )
     d.text(360, 28, "one matrix [V, C]", 14, "middle", bold=True)
@@ -199,10 +189,8 @@ def weight_tying() -> Drawing:
 def writing_loop() -> Drawing:
     """Tokens in, logits of the last position, one token chosen, appended."""
     d = Drawing(
-        (
-            "The loop that writes: all tokens go into the model,"
-            " the last position's logits choose one token, which is appended"
-        ),
+        "The loop that writes: all tokens go into the model, the last position's logits choose one"
+        " token, which is appended",
         236,
     )
     y = 110

@@ -8,10 +8,8 @@ from drawings.svg import Drawing
 def rows_by_document() -> Drawing:
     """Windows cut a text anywhere; documents begin a row each."""
     d = Drawing(
-        (
-            "Plain windows mix the end of one story with the beginning of the next;"
-            " with one document a row none is mixed"
-        ),
+        "Plain windows mix the end of one story with the beginning of the next;"
+        " with one document a row none is mixed",
         292,
     )
     stories = ((9, "blue"), (5, "orange"), (7, "green"), (6, "pink"), (5, "grey"))
@@ -38,10 +36,8 @@ def rows_by_document() -> Drawing:
 def resume() -> Drawing:
     """A run that is stopped and resumed ends like one that is not."""
     d = Drawing(
-        (
-            "A run that stops at a checkpoint and resumes takes the same steps as one that is"
-            " never interrupted"
-        ),
+        "A run that stops at a checkpoint and resumes takes the same steps as one that is"
+        " never interrupted",
         244,
     )
     for y, label in ((64, "uninterrupted"), (142, "stopped"), (182, "resumed")):
@@ -97,10 +93,8 @@ def two_optimizers() -> Drawing:
 def clipping() -> Drawing:
     """A gradient longer than 1 is shortened, a shorter one stays."""
     d = Drawing(
-        (
-            "Clipping: a gradient longer than 1 is shortened to length 1 in its own direction,"
-            " a shorter one stays as it is"
-        ),
+        "Clipping: a gradient longer than 1 is shortened to length 1 in its own direction, a"
+        " shorter one stays as it is",
         262,
     )
     for x, title, (dx, dy) in (

@@ -8,10 +8,8 @@ from drawings.svg import Drawing
 def bpe_merges() -> Drawing:
     """Three merges on a few words."""
     d = Drawing(
-        (
-            "Byte-pair encoding: the most frequent pair of neighbors becomes one token,"
-            " three times in a row"
-        ),
+        "Byte-pair encoding: the most frequent pair of neighbors becomes one token,"
+        " three times in a row",
         268,
     )
     rows = (
@@ -78,10 +76,8 @@ def batch_windows() -> Drawing:
 def embedding() -> Drawing:
     """Token table and position table, added."""
     d = Drawing(
-        (
-            "Embedding: a token id picks a row of the token table,"
-            " its position a row of the position table; they are added"
-        ),
+        "Embedding: a token id picks a row of the token table,"
+        " its position a row of the position table; they are added",
         258,
     )
     d.text(60, 28, "ids", 14, "middle", bold=True)
@@ -109,10 +105,8 @@ def embedding() -> Drawing:
 def tokenizer() -> Drawing:
     """Encode: text, tokens, ids; decode: the same way back."""
     d = Drawing(
-        (
-            "A tokenizer works both ways: encode turns text into tokens and ids,"
-            " decode turns ids back into text"
-        ),
+        "A tokenizer works both ways: encode turns text into tokens and ids, decode turns ids back"
+        " into text",
         260,
     )
     d.text(20, 44, "text", 14, bold=True)

@@ -8,10 +8,8 @@ from drawings.svg import Drawing
 def quantization() -> Drawing:
     """Weights rounded to a grid with a scale."""
     d = Drawing(
-        (
-            "Quantization: each weight is rounded to the nearest of a few equally spaced levels"
-            " and stored as a small integer"
-        ),
+        "Quantization: each weight is rounded to the nearest of a few equally spaced levels"
+        " and stored as a small integer",
         270,
     )
     values = (-0.81, -0.35, -0.12, 0.22, 0.47, 0.88)
@@ -45,10 +43,8 @@ def quantization() -> Drawing:
 def checkpoint_files() -> Drawing:
     """What is in a checkpoint's folder."""
     d = Drawing(
-        (
-            "A checkpoint is a folder: weights, optimizer, state, settings, tokenizer,"
-            " and a manifest with the hash of each"
-        ),
+        "A checkpoint is a folder: weights, optimizer, state, settings, tokenizer,"
+        " and a manifest with the hash of each",
         340,
     )
     files = (
@@ -86,10 +82,8 @@ def checkpoint_files() -> Drawing:
 def float_bits() -> Drawing:
     """The 32 bits of a float32, and the 16 that bfloat16 keeps."""
     d = Drawing(
-        (
-            "A float32 has 32 bits: one for the sign, eight for the size, 23 for the digits;"
-            " bfloat16 keeps the first 16"
-        ),
+        "A float32 has 32 bits: one for the sign, eight for the size, 23 for the digits; bfloat16"
+        " keeps the first 16",
         236,
     )
     bits = "00111110101011001011101111001001"
@@ -114,10 +108,8 @@ def float_bits() -> Drawing:
 def three_in_one() -> Drawing:
     """OpenAI's c_attn, cut in three and turned over."""
     d = Drawing(
-        (
-            "OpenAI's c_attn holds query, key and value side by side;"
-            " to load it, cut it in three and turn each part over"
-        ),
+        "OpenAI's c_attn holds query, key and value side by side; to load it, cut it in three and"
+        " turn each part over",
         286,
     )
     names = (("W_query", "blue"), ("W_key", "orange"), ("W_value", "green"))

@@ -24,6 +24,7 @@ EXTRAS: dict[str, Extra] = {
         ("transformers", "tokenizers", "huggingface_hub"),
     ),
     "gguf": Extra("`export gguf`", ("gguf",)),
+    "eval": Extra("`evaluate --tasks` with lm-evaluation-harness", ("lm_eval",)),
     "data": Extra("Parquet files, data sets of the Hub", ("pyarrow", "datasets")),
     "constrain": Extra("`generate --regex` and `--json-schema`", ("llguidance",)),
     "lessons": Extra(

@@ -41,7 +41,7 @@ def _fast(monkeypatch):
 
 @pytest.fixture(scope="module")
 def own_once(tiny, tmp_path_factory) -> Path:
-    """A run that trained with every part of the example, in the folder `runs`; not to be changed."""
+    """A run with every part of the example, in the folder `runs`; not to be changed."""
     runs = tmp_path_factory.mktemp("own") / "runs"
     words = ["--parts", str(EXAMPLE), "--out", str(runs / "own")]
     assert main([*tiny, *words]) == 0

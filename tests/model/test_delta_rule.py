@@ -6,6 +6,7 @@ from transformers.models.qwen3_next import modeling_qwen3_next as theirs
 
 from llm_scratch.model.delta_rule import (
     causal_convolution,
+    effective_attention,
     gated_delta_rule,
     recurrent_delta_rule,
 )
@@ -80,6 +81,15 @@ def test_without_fading_on_orthogonal_keys_it_is_linear_attention():
     zero, one = torch.zeros(1, 1, K), torch.ones(1, 1, K)
     y, _ = gated_delta_rule(q, k, v, zero, one, torch.zeros(1, 1, K, D))
     torch.testing.assert_close(y, (q @ k.mT).tril() @ v)
+
+
+@torch.no_grad()
+def test_effective_attention_gives_the_outputs_from_the_values():
+    q, k, v, g, beta, _ = inputs(9)
+    y, _ = recurrent_delta_rule(q, k, v, g, beta, torch.zeros(B, H, K, D))
+    weights = effective_attention(q, k, g, beta)
+    torch.testing.assert_close(weights @ v, y, rtol=1e-4, atol=1e-5)
+    assert not weights.triu(1).any()
 
 
 def test_strong_fading_stays_finite_gradients_too():

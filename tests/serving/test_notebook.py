@@ -85,7 +85,8 @@ def test_frame_shows_the_view_that_was_chosen(playground):
     source = b64encode(MODULE.encode()).decode()
     with Browser() as browser:
         browser.run(
-            f"""import("data:text/javascript;base64,{source}").then(({{ default: {{ render }} }}) => {{
+            f"""import("data:text/javascript;base64,{source}").then((module) => {{
+              const render = module.default.render;
               const state = {json.dumps(state)};
               globalThis.outbox = [];
               const on = (name, listener) => (globalThis.deliver = listener);

@@ -20,8 +20,7 @@ from tokenizer_texts import SCRIPTS, WORST, code_texts, library_source, random_t
 
 from llm_scratch.errors import UserError
 from llm_scratch.tokenizers import ByteBPE
-from llm_scratch.tokenizers.bpe import _PieceCache
-from llm_scratch.tokenizers.merging import merge_piece, symbols
+from llm_scratch.tokenizers.merging import PieceCache, merge_piece, symbols
 
 # ------------------------------------------------------------------------------------------------
 # T1: round trip
@@ -417,7 +416,7 @@ def test_pickled_bpe_encodes_equally(small):
 
 
 def test_piece_cache_is_bounded():
-    memory = _PieceCache(lambda unit: (len(unit),), limit=3)
+    memory = PieceCache(lambda unit: (len(unit),), limit=3)
     assert [memory[unit] for unit in ("a", "bb", "ccc", "dddd")] == [(1,), (2,), (3,), (4,)]
     assert list(memory) == ["dddd"]
     assert memory["x" * 65] == (65,)

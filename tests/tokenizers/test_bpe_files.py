@@ -179,20 +179,23 @@ def test_tokenizer_json_with_other_rules_is_rejected(small, tmp_path):
     small.save(tmp_path)
     good = json.loads((tmp_path / "tokenizer.json").read_text())
     assert ByteBPE.load(tmp_path).splitter.pattern == GPT2_PATTERN
-    foreign = {"id": 599, "content": "<|endoftext|>", "special": False}
+    foreign = {"id": 599, "content": "<|endoftext|>", "lstrip": True}
     for match, change in {
-        "has normalizer=": {"normalizer": {"type": "NFC"}},
+        "has normalizer=": {"normalizer": {"type": "NFKC"}},
         "has dropout=0.1": {"model": good["model"] | {"dropout": 0.1}},
         "it has a WordPiece model": {"model": good["model"] | {"type": "WordPiece"}},
         "adds tokens to each text": {"post_processor": {"type": "TemplateProcessing"}},
         "without add_prefix_space": {
             "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}
         },
-        "does not end its pre_tokenizer with ByteLevel": {"pre_tokenizer": {"type": "Whitespace"}},
-        "has an unsupported pre_tokenizer": {
-            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
+        "has a pre_tokenizer that does not end": {"pre_tokenizer": {"type": "Whitespace"}},
+        "has a pre_tokenizer with Punctuation": {
+            "pre_tokenizer": {
+                "type": "Sequence",
+                "pretokenizers": [{"type": "Punctuation"}, good["pre_tokenizer"]],
+            }
         },
-        "not special": {"added_tokens": [foreign]},
+        "has lstrip of the added token": {"added_tokens": [foreign]},
         "is not a tokenizer.json with byte-level BPE": {"pre_tokenizer": None},
         "no .model.": {"model": []},
         r"KeyError: 'merges'": {"model": {"type": "BPE", "vocab": {}}},

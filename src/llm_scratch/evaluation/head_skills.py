@@ -19,6 +19,7 @@ from llm_scratch.data.stories import HELD_OUT, SKILLS, generate_story
 from llm_scratch.errors import unknown
 from llm_scratch.evaluation.skills import score_choices
 from llm_scratch.interpretability.capture import capture
+from llm_scratch.interpretability.heads import stack_patterns
 from llm_scratch.interpretability.patching import Part, ablate, feed_forward, head
 from llm_scratch.model.introspection import device_of
 from llm_scratch.ranges import check
@@ -153,7 +154,7 @@ def answer_attention(model: Any, tokenizer: Any, n_stories: int = 40) -> dict[st
         )
         with capture(model, "*.hook_pattern") as acts:
             model(ids[None])
-        patterns = torch.stack([pattern[0] for pattern in acts.values()])  # [L, H, T, T]
+        patterns = stack_patterns(acts)[:, 0]  # [L, H, T, T]
         for probe in story.probes:
             # the token before the answer, after the end-of-text token
             query = len(tokenizer.encode(probe.prompt))

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from llm_scratch.errors import DATA, UserError, unknown
+from llm_scratch.errors import DATA, UserError, describe_error, unknown
 from llm_scratch.interop.gguf_file import GGUFFile
 from llm_scratch.tokenizers import Tokenizer
 from llm_scratch.tokenizers.bpe import ByteBPE
@@ -46,11 +46,6 @@ def as_byte_bpe(tokenizer: Tokenizer) -> ByteBPE:
         raise UserError(
             f"the pattern {tokenizer.splitter.pattern!r} cannot be exported to GGUF:"
             f" llama.cpp has no name for it; it has names for {', '.join(PATTERNS)}"
-        )
-    if tokenizer.nfc or (tokenizer.unmerged and not tokenizer.whole_pieces):
-        raise UserError(
-            "the tokenizer cannot be exported to GGUF: llama.cpp has no Unicode normalization, and"
-            " no tokens without a merge"
         )
     return tokenizer
 
@@ -114,9 +109,11 @@ def tokenizer_from(file: GGUFFile) -> ByteBPE:
         with naming(file.path):
             parts = checked_parts(ids, merges, special)
     except NotOurs as e:
-        raise UserError(f"{file.path}: the tokenizer has {e}, which is not supported", DATA) from e
+        raise UserError(
+            f"{file.path}: the tokenizer has {describe_error(e)}, which is not supported", DATA
+        ) from e
     added = {token: i for token, i in special.items() if kinds[i] == USER_DEFINED}
-    end = file.metadata.get(KEY + "eos_token_id")
+    end: Any = file.metadata.get(KEY + "eos_token_id")
     control = {i: token for token, i in special.items() if token not in added}
     return ByteBPE(
         **parts

@@ -61,6 +61,20 @@ USED_BY = {
 LAYER_TYPES = ("full_attention", "sliding_attention")
 ROPE_BASE = 10_000.0
 """Of a config that has none."""
+RESOLVED = {
+    "n_kv_heads": "kv_heads",
+    "head_dim": "head_size",
+    "ff_dim": "ff_size",
+    "expert_dim": "expert_size",
+    "shared_dim": "shared_size",
+    "latent_dim": "latent_size",
+    "rotated_dim": "rotated_size",
+    "key_dim": "key_size",
+    "value_dim": "value_size",
+    "n_key_heads": "key_heads",
+    "n_value_heads": "value_heads",
+}
+"""Setting that may be None -> the property with the size that it then has."""
 OLD_ROTARY = r"(model\.)?layers\.\d+\.self_attn\.rotary_emb\.inv_freq"
 """Tensors in old files that are computed from the settings."""
 
@@ -256,11 +270,9 @@ def make(kind: Callable[..., Config], settings: Mapping[str, Any], path: Path) -
     """
     try:
         cfg = kind(**settings)
-        for name, resolved in (
-            ("n_kv_heads", "kv_heads"),
-            ("head_dim", "head_size"),
-            ("ff_dim", "ff_size"),
-        ):
+        for name, resolved in RESOLVED.items():
+            if settings.get(name) is None:
+                continue
             try:
                 plain = kind(**{**settings, name: None})
             except UserError:

@@ -60,7 +60,7 @@ def config_from(config: Mapping[str, Any], path: Path) -> GPTOSSConfig:
         pattern = layer_types(mixed_windows(settings["n_layers"], 1, 2))
         config = {**config, "layer_types": pattern}
     settings |= {
-        "expert_dim": settings["ff_dim"],
+        "ff_dim": settings["ff_dim"] * settings["experts_per_token"],  # theirs is of an expert
         **read_rope({**config, "rope_parameters": rope}, path),
         **read_windows(config, path, settings["n_layers"]),
         "attention_bias": switch(config, path, "attention_bias", True),

@@ -65,15 +65,14 @@ def compile_steps(
             not store them.
         on_compile: called before each compilation.
     Raises:
-        ValueError: the model is packed or compiled already, not on a CPU, or has no steps that can
-            be compiled.
+        ValueError: the model is packed or compiled already, or not on a CPU.
+        UserError: the operations of its steps depend on the token.
     """
     if device_of(model).type != "cpu":
         raise ValueError(f"the model is on {device_of(model)}; steps are compiled for a CPU")
     if any(isinstance(part, PackedLinear) for part in model.modules()) or "hidden" in vars(model):
         raise ValueError("the model is packed or compiled already; let compile_steps do both")
-    if not as_language_model(model).has_static_steps:
-        raise ValueError("the operations of a step depend on the token; leave it uncompiled")
+    _check_static_steps(model)
     plain: Any = pack(model, huge_pages, blocks=False).hidden
     programs: dict[tuple[Any, ...], Program] = {}
     load = partial(load_or_compile, folder=folder, on_compile=on_compile)
@@ -102,6 +101,15 @@ def compile_steps(
 
     model.hidden = hidden  # type: ignore[assignment]
     return model
+
+
+def _check_static_steps(model: nn.Module) -> None:
+    """Check that a model's decoding steps are always the same operations."""
+    if not as_language_model(model).has_static_steps:
+        raise UserError(
+            f"compile: which operations a {type(model).__name__} runs depends on the token; leave"
+            " out --compile"
+        )
 
 
 def _is_step(in_idx: Tensor, cache: KVCache) -> bool:
@@ -166,7 +174,10 @@ def compile_step(
         is_batch: whether the program takes several rows.
         cache: an example; its sizes become part of the program.
         load: `load_or_compile`.
+    Raises:
+        UserError: as `compile_steps`.
     """
+    _check_static_steps(model)
     rows = torch.export.Dim("rows", min=2)
     length = torch.export.Dim("length", min=2, max=cache.max_length - 1)
     capacity = torch.export.Dim("capacity", min=3)

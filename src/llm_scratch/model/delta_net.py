@@ -19,7 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llm_scratch.model.delta_rule import causal_convolution, gated_delta_rule
+from llm_scratch.model.delta_rule import (
+    causal_convolution,
+    effective_attention,
+    gated_delta_rule,
+)
+from llm_scratch.model.dropout import Dropout
 from llm_scratch.model.norms import RMSNorm
 from llm_scratch.model.rope import RotaryAngles
 from llm_scratch.model.state_cache import StateCache
@@ -75,6 +80,7 @@ class GatedDeltaNet(nn.Module):
         self.decay_bias = nn.Parameter(torch.ones(sizes.value_heads))
         self.norm = RMSNorm(sizes.value, norm_eps)
         self.out_proj = nn.Linear(values, emb_dim, bias=False)
+        self.dropout = Dropout(0.0)  # for its observers, see `interpretability.capture`
         self.fused_qkv: nn.Module | None = None  # set by `packed.pack`: one matrix, not three
 
     def forward(
@@ -92,12 +98,23 @@ class GatedDeltaNet(nn.Module):
         beta = self.W_beta(x).float().sigmoid().mT  # [B, H, T]
         fading = F.softplus(self.W_decay(x).float() + self.decay_bias)
         g = -(self.decay_log.float().exp() * fading).mT  # [B, H, T]
-        y, memory = gated_delta_rule(q * self.sizes.key**-0.5, k, v, g, beta, memory)
+        q = q * self.sizes.key**-0.5
+        if self.dropout.observers and cache is None:
+            y = self._observed(q, k, v, g, beta)
+        else:
+            y, memory = gated_delta_rule(q, k, v, g, beta, memory)
         if cache is not None:
             cache.states[self.layer] = [memory, last.clone()]
         gate = F.silu(self.W_gate(x).unflatten(-1, (-1, self.sizes.value)).float())
         y = (self.norm(y.transpose(1, 2)) * gate).type_as(x)
         return self.out_proj(y.flatten(2))  # [B, T, C]
+
+    def _observed(self, q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor) -> Tensor:
+        """The outputs by the weights of the values, shown to the observers of `dropout`."""
+        observe = self.dropout.observe
+        q, k = observe("rot_q", q), observe("rot_k", k)
+        observe("attn_scores", q @ k.mT)
+        return observe("pattern", effective_attention(q, k, g, beta)) @ v.float()
 
     def _convolved(self, x: Tensor, last: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Queries and keys of length 1, and values, all [B, H, T, size]; and the last tokens."""

@@ -83,10 +83,7 @@ def _chunk(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
     """One chunk; arguments and results as in `recurrent_delta_rule`."""
-    N = g.shape[2]
-    total = g.cumsum(2)  # G: [B, H, N]
-    later = torch.ones(N, N, dtype=torch.bool, device=g.device).triu(1)
-    fades = (total[..., :, None] - total[..., None, :]).masked_fill(later, float("-inf")).exp()
+    total, fades = _fading(g)
     kept = total.exp()[..., None]
     beta = beta[..., None]
     system = beta * fades * (k @ k.mT)  # its diagonal is taken as 1
@@ -95,6 +92,27 @@ def _chunk(
     y = kept * (q @ state) + (fades * (q @ k.mT)) @ corrections
     written = k * (total[..., -1:] - total).exp()[..., None]
     return y, state * total[..., -1, None, None].exp() + written.mT @ corrections
+
+
+def _fading(g: Tensor) -> tuple[Tensor, Tensor]:
+    """G, and exp(G_i - G_j), 0 for j > i: [B, H, N] and [B, H, N, N]."""
+    total = g.cumsum(-1)
+    later = torch.ones(g.shape[-1], g.shape[-1], dtype=torch.bool, device=g.device).triu(1)
+    return total, (total[..., :, None] - total[..., None, :]).masked_fill(later, -torch.inf).exp()
+
+
+def effective_attention(q: Tensor, k: Tensor, g: Tensor, beta: Tensor) -> Tensor:
+    """The outputs of a whole text as weights of its values: [B, H, T, T], y = weights @ v.
+
+    They show what a token reads of earlier ones, as the weights of attention do; but they may be
+    negative, and do not add up to 1. Arguments as in `recurrent_delta_rule`.
+    """
+    _, fades = _fading(g)
+    system = beta[..., None] * fades * (k @ k.mT)
+    corrections = torch.linalg.solve_triangular(
+        system, beta.diag_embed(), upper=False, unitriangular=True
+    )
+    return (fades * (q @ k.mT)) @ corrections
 
 
 def causal_convolution(x: Tensor, weight: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:

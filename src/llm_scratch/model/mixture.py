@@ -27,6 +27,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn import functional as F
 
 from llm_scratch.model.training_hooks import TrainingHooks
 
@@ -56,6 +57,23 @@ class Routing(NamedTuple):
     """change of the balancing bias in a step; None: no such bias"""
 
 
+class RouterLinear(nn.Module):
+    """The router's logits, [..., C] -> [..., E]; not an `nn.Linear`, so that it is not quantized.
+
+    A small error in a logit sends a token to another expert, and the matrix is small.
+    """
+
+    def __init__(self, emb_dim: int, n_experts: int, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_experts, emb_dim).normal_(std=0.02))
+        self.bias = nn.Parameter(torch.zeros(n_experts)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute x W^T + bias, in float32."""
+        bias = None if self.bias is None else self.bias.float()
+        return F.linear(x.float(), self.weight.float(), bias)
+
+
 class Router(TrainingHooks):
     """Chooses the experts of each token. [B, T, C] -> weights and experts, both [B, T, K].
 
@@ -72,7 +90,7 @@ class Router(TrainingHooks):
     def __init__(self, emb_dim: int, routing: Routing) -> None:
         super().__init__()
         self.routing = routing
-        self.linear = nn.Linear(emb_dim, routing.n_experts, bias=routing.logit_bias)
+        self.linear = RouterLinear(emb_dim, routing.n_experts, routing.logit_bias)
         bias = None if routing.balance_rate is None else torch.zeros(routing.n_experts)
         self.register_buffer("balance_bias", bias)
         self.load: Tensor | None = None
@@ -80,7 +98,7 @@ class Router(TrainingHooks):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Weights, in the type of x, and indices of the chosen experts."""
         routing = self.routing
-        logits = self.linear(x).float()
+        logits = self.linear(x)
         scores = logits.softmax(-1) if routing.scores == "softmax" else logits.sigmoid()
         chosen = choose(scores.detach(), self.balance_bias, routing)
         weights = scores.gather(-1, chosen)

@@ -22,7 +22,7 @@ from llm_scratch.own_parts.parts import check_parts, open_parts
 from llm_scratch.own_parts.tokenizer_parts import own_bpe
 from llm_scratch.presets import preset
 from llm_scratch.tokenizers import MODEL_TYPES, TOKENIZERS
-from llm_scratch.tokenizers.bpe_files import from_json
+from llm_scratch.tokenizers.tokenizer_json import from_json
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.schedule import RATES, SCHEDULES
 

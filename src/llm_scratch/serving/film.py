@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from llm_scratch.data.stories import HELD_OUT, SKILLS, generate_story
 from llm_scratch.evaluation.skills import score_choices
 from llm_scratch.interpretability.capture import capture
-from llm_scratch.interpretability.heads import pattern_scores
+from llm_scratch.interpretability.heads import pattern_scores, stack_patterns
 from llm_scratch.interpretability.lenses import surprise_bits
 from llm_scratch.serving.arrays import rounded
 from llm_scratch.serving.question import Question, integer
@@ -39,7 +37,7 @@ def film(frames: Sequence[tuple[int, Question]], body: Mapping[str, Any]) -> dic
     for step, question in frames:
         with question.changed() as model, capture(model, "*.hook_pattern") as acts:
             logits = model(question.ids)[0, position].float()
-            pattern = torch.stack(list(acts.values()))
+            pattern = stack_patterns(acts)
             bits = surprise_bits(model, question.ids).mean() if question.n_tokens > 1 else None
         probability = logits.softmax(-1)
         rows.append(

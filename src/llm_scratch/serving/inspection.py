@@ -17,7 +17,7 @@ from torch import Tensor
 from llm_scratch.errors import UserError
 from llm_scratch.evaluation.story_surprise import grammar_bits
 from llm_scratch.interpretability.capture import capture
-from llm_scratch.interpretability.heads import pattern_scores
+from llm_scratch.interpretability.heads import pattern_scores, stack_patterns
 from llm_scratch.interpretability.jacobian_lens import JacobianLens
 from llm_scratch.interpretability.lenses import (
     direct_logit_attribution,
@@ -59,7 +59,7 @@ def inspect_text(question: Question) -> dict[str, Any]:
         }
         for token, of_model, of_grammar in columns
     ]
-    pattern = torch.stack(list(acts.values()))  # [L, 1, H, T, T]
+    pattern = stack_patterns(acts)  # [L, 1, H, T, T]
     scores = pattern_scores(pattern, question.ids)  # name -> [L, H]
     return {
         "tokens": tokens,

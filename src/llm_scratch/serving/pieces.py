@@ -19,13 +19,16 @@ def pieces(tokenizer: Any, text: str) -> dict[str, Any]:
     A tokenizer without merges (characters) has one step a piece.
     """
     if not hasattr(tokenizer, "merges") or not hasattr(tokenizer, "splitter"):
-        whole = {
-            "text": text,
-            "bytes": len(text.encode()),
-            "steps": [_tokens(tokenizer, text)],
-            "ids": tokenizer.encode(text, disallowed_special=()),
+        return {
+            "pieces": [
+                {
+                    "text": text,
+                    "bytes": len(text.encode()),
+                    "steps": [_tokens(tokenizer, text)],
+                    "ids": tokenizer.encode(text, disallowed_special=()),
+                }
+            ]
         }
-        return {"pieces": [whole]}
     ranks = {pair: rank for rank, pair in enumerate(tokenizer.merges)}
     found = []
     for unit in tokenizer.splitter.units(text):

@@ -26,7 +26,7 @@ from llm_scratch.errors import DATA, UserError, describe_error
 from llm_scratch.ranges import check_in, count
 from llm_scratch.tokenizers import bpe_files, tokenizer_json
 from llm_scratch.tokenizers.bpe_train import learn_merges, train_merges
-from llm_scratch.tokenizers.merging import merge_long, symbols
+from llm_scratch.tokenizers.merging import PieceCache, merge_long, symbols
 from llm_scratch.tokenizers.pretokens import GPT2_PATTERN, Splitter, covering, long_whitespace
 from llm_scratch.tokenizers.special import (
     END_OF_TEXT,
@@ -176,14 +176,25 @@ class ByteBPE:
         try:
             return cls(**tokenizer_json.from_json(data, path))
         except bpe_files.NotOurs as e:
-            raise bad_vocabulary(f"{path} is not plain byte-level BPE: it has {e}") from None
+            raise bad_vocabulary(
+                f"{path} is not plain byte-level BPE: it has {describe_error(e)}"
+            ) from None
 
     def save(self, path: str | Path) -> None:
         """Save as `tokenizer.json` in a folder, or to a path that ends in .json.
 
         The `tokenizers` library reads the file and returns the same ids.
         """
-        tokenizer_json.write_tokenizer_json(path, tokenizer_json.to_json(self))
+        data = tokenizer_json.to_json(
+            self.merges,
+            self.token_ids(),
+            self.splitter.patterns,
+            special=self.special_tokens,
+            added=self.added_tokens,
+            nfc=self.nfc,
+            whole_pieces=self.whole_pieces,
+        )
+        tokenizer_json.write_tokenizer_json(path, data)
 
     def token_ids(self) -> dict[bytes, int]:
         """The bytes of each token, except special and added ones -> its id."""
@@ -345,8 +356,8 @@ class ByteBPE:
 
     def clear_cache(self) -> None:
         """Clear the caches of `encode_python` (about 100 MB at most)."""
-        self._units = _PieceCache(self._encode_unit)
-        self._pieces = _PieceCache(self._encode_piece)
+        self._units = PieceCache(self._encode_unit)
+        self._pieces = PieceCache(self._encode_piece)
 
     @cached_property
     def _engine(self) -> Any:
@@ -382,18 +393,3 @@ class ByteBPE:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.clear_cache()
-
-
-class _PieceCache(dict[str, tuple[int, ...]]):
-    """Cache of the ids of units or pieces; cleared when full."""
-
-    def __init__(self, encode: Callable[[str], tuple[int, ...]], limit: int = 1 << 18) -> None:
-        self.encode, self.limit = encode, limit
-
-    def __missing__(self, unit: str) -> tuple[int, ...]:
-        ids = self.encode(unit)
-        if len(unit) <= 64:
-            if len(self) >= self.limit:
-                self.clear()
-            self[unit] = ids
-        return ids

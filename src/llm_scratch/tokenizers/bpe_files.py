@@ -124,10 +124,9 @@ def checked_parts(
         )
     pairs = [_pair(n, merge) for n, merge in enumerate(merges)]
     if specials is not None:
-        for n, (left, right) in enumerate(pairs):
-            for token in (left, right, left + right):
-                if printable(token) not in vocab:
-                    raise bad_vocabulary(f"merge {n + 1}: the token {printable(token)!r} has no id")
+        used = {token for left, right in pairs for token in (left, right, left + right)}
+        if lost := [token for token in used if printable(token) not in vocab]:
+            raise bad_vocabulary(f"the token {printable(min(lost))!r} of a merge has no id")
     vocabulary = Vocabulary(pairs) if specials is None else _used_merges(pairs)
     known = {printable(token): token for token in vocabulary.symbol}
     if missing := [name for name in known if name not in vocab]:
@@ -140,8 +139,8 @@ def checked_parts(
     if specials is not None:
         made = {left + right for left, right in pairs}
         unmerged = {unprintable(name): i for name, i in rest.items() if name not in specials}
-        if lost := unmerged.keys() - made:
-            raise _neither(printable(min(lost)))
+        if unknown_tokens := unmerged.keys() - made:
+            raise _neither(printable(min(unknown_tokens)))
         return parts | {"special_tokens": specials, "unmerged": unmerged}
     if unknown := [name for name in rest if name[0] + name[-1] != "<>"]:
         raise _neither(unknown[0])
@@ -173,7 +172,7 @@ def _used_merges(pairs: Sequence[Merge]) -> Vocabulary:
 
     Raises:
         UserError: a merge occurs twice (code 3).
-        NotOurs: a merge cannot be moved: another one needs its right half first.
+        NotOurs: a merge cannot be moved: its right half may be needed by another one first.
     """
     if repeated := len(pairs) - len(set(pairs)):
         raise bad_vocabulary(f"{repeated} merges occur twice")

@@ -56,12 +56,14 @@ class LibraryTokenizer:
         self.chat_template: str | None = None
         try:
             self._library = tokenizers.Tokenizer.from_str(json.dumps(self.data))
-        except Exception as e:  # the library raises a plain Exception
+            self._plain = tokenizers.Tokenizer.from_str(json.dumps(_without_special(self.data)))
+        except Exception as e:  # the library raises a plain Exception, and a vocabulary may be none
             raise UserError(
                 f"the tokenizers library cannot read this tokenizer ({describe_error(e)}); download"
                 " it again",
                 DATA,
             ) from None
+        self._plain.encode_special_tokens = True
         added = self._library.get_added_tokens_decoder()
         self.special_tokens = {each.content: i for i, each in added.items() if each.special}
         self._bytes = {i: self._bytes_of(piece) for piece, i in self._library.get_vocab().items()}
@@ -96,12 +98,12 @@ class LibraryTokenizer:
         names = self.special_tokens.keys()
         chosen = names if allowed_special == "all" else names & allowed_special
         reject_special(text, names - chosen if disallowed_special == "all" else disallowed_special)
-        recognize = any(name in text for name in chosen)
-        if recognize:
+        library = self._plain
+        if any(name in text for name in chosen):
             reject_special(text, names - chosen)
-        self._library.encode_special_tokens = not recognize
+            library = self._library
         clean = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return self._library.encode(clean, add_special_tokens=False).ids
+        return library.encode(clean, add_special_tokens=False).ids
 
     def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
         """Decode ids to text, without the space that encoding puts before the first word."""
@@ -147,3 +149,18 @@ class LibraryTokenizer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         LibraryTokenizer.__init__(self, state["data"], state["end_of_text"])
         self.chat_template = state["chat_template"]
+
+
+def _without_special(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy that never finds special tokens in plain text: Unigram has them as pieces with the
+    best score, so these get a spelling that no text has.
+    """
+    model = data["model"]
+    if model.get("type") != "Unigram":
+        return dict(data)
+    pieces = {piece for piece, _ in model["vocab"]}
+    rows = data.get("added_tokens") or []
+    hidden = {token["content"] for token in rows if token["special"]} & pieces
+    vocab = [[f"\0{piece}" if piece in hidden else piece, score] for piece, score in model["vocab"]]
+    others = [token for token in rows if token["content"] not in hidden]
+    return {**data, "added_tokens": others, "model": {**model, "vocab": vocab}}

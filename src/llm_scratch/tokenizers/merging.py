@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from operator import add
 
 BYTES = bytes(
@@ -149,3 +149,18 @@ def _note(
     else:
         positions[new] = [position]
         heapq.heappush(queue, new)
+
+
+class PieceCache(dict[str, tuple[int, ...]]):
+    """Cache of the ids of units or pieces; cleared when full."""
+
+    def __init__(self, encode: Callable[[str], tuple[int, ...]], limit: int = 1 << 18) -> None:
+        self.encode, self.limit = encode, limit
+
+    def __missing__(self, unit: str) -> tuple[int, ...]:
+        ids = self.encode(unit)
+        if len(unit) <= 64:
+            if len(self) >= self.limit:
+                self.clear()
+            self[unit] = ids
+        return ids

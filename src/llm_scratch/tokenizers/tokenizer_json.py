@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llm_scratch.errors import DATA, describe_error
 from llm_scratch.storage.files import atomic_write
@@ -26,9 +26,6 @@ from llm_scratch.tokenizers.bpe_files import (
 )
 from llm_scratch.tokenizers.pretokens import GPT2_PATTERN
 from llm_scratch.tokenizers.vocabulary import bad_vocabulary, printable
-
-if TYPE_CHECKING:
-    from llm_scratch.tokenizers.bpe import ByteBPE
 
 NFC = {"type": "NFC"}
 """The normalizer of Qwen: one spelling for characters with accents."""
@@ -145,15 +142,26 @@ def prefix_id(data: Mapping[str, Any], path: Path) -> int | None:
     )
 
 
-def to_json(tokenizer: ByteBPE) -> dict[str, Any]:
-    """Make the content of a `tokenizer.json` as the `tokenizers` library writes it."""
-    ids = {printable(token): i for token, i in tokenizer.token_ids().items()}
-    *patterns, last = tokenizer.splitter.patterns
+def to_json(
+    merges: Sequence[tuple[bytes, bytes]],
+    ids: Mapping[bytes, int],
+    patterns: Sequence[str],
+    *,
+    special: Mapping[str, int],
+    added: Mapping[str, int],
+    nfc: bool,
+    whole_pieces: bool,
+) -> dict[str, Any]:
+    """Make the content of a `tokenizer.json` as the `tokenizers` library writes it; the arguments
+    are those of ByteBPE.
+    """
+    vocab = {printable(token): i for token, i in ids.items()} | dict(special)
+    *before, last = patterns
     if last != GPT2_PATTERN:
-        patterns.append(last)
+        before.append(last)
     splits = [
         {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-        for pattern in patterns
+        for pattern in before
     ]
     byte_level = {
         "type": "ByteLevel",
@@ -168,8 +176,8 @@ def to_json(tokenizer: ByteBPE) -> dict[str, Any]:
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": added_token_rows(tokenizer.special_tokens, tokenizer.added_tokens),
-        "normalizer": NFC if tokenizer.nfc else None,
+        "added_tokens": added_token_rows(special, added),
+        "normalizer": NFC if nfc else None,
         "pre_tokenizer": (
             {"type": "Sequence", "pretokenizers": [*splits, byte_level]} if splits else byte_level
         ),
@@ -185,11 +193,9 @@ def to_json(tokenizer: ByteBPE) -> dict[str, Any]:
             **options,
             "fuse_unk": False,
             "byte_fallback": False,
-            "ignore_merges": tokenizer.whole_pieces,
-            "vocab": dict(
-                sorted((ids | tokenizer.special_tokens).items(), key=lambda item: item[1])
-            ),
-            "merges": [[printable(left), printable(right)] for left, right in tokenizer.merges],
+            "ignore_merges": whole_pieces,
+            "vocab": dict(sorted(vocab.items(), key=lambda item: item[1])),
+            "merges": [[printable(left), printable(right)] for left, right in merges],
         },
     }
 
