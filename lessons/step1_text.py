@@ -428,7 +428,7 @@ assert bpe.decode(bpe.encode("pribe, 猫 and 🐈")) == "pribe, 猫 and 🐈"
 
 # %%
 try:
-    gpt2, on_gpt2 = TOKENIZERS["gpt2"]([], None), True
+    gpt2, on_gpt2 = TOKENIZERS["gpt2"]([], None), True  # [] is: no text to learn from
 except UserError:
     gpt2, on_gpt2 = ByteBPE.train([text], 1024), False
     print("Continuing with 768 joins of our own, without the checks of GPT-2's ids")
