@@ -109,6 +109,18 @@ def test_tokenizers_stand_below_each_other(page):
     assert "(11 in the vocabulary): 10 tokens" in page.text("[data-tokenizer='this model']")
 
 
+def test_tree_shows_what_comes_next_and_takes_the_text_there(page):
+    show(page, "next")
+    page.run(
+        "document.querySelector('[aria-label=\"The next five tokens\"] :nth-child(2)').click()"
+    )
+    page.wait("document.querySelectorAll('.tree .best').length === 5")
+    best = "[...document.querySelectorAll('.tree .best .token')].map((el) => el.textContent)"
+    assert page.run(f"{best}.join('')") == "defga"
+    page.run("document.querySelectorAll('.tree .best')[1].click()")
+    page.wait(f"document.querySelectorAll('.chip').length === {len(TEXT) + 2}")
+
+
 def test_link_restores_the_state(page):
     page.run(
         "location.hash ="
