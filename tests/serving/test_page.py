@@ -192,9 +192,14 @@ def test_axe_finds_nothing_serious(page, theme):
         pytest.skip("axe-core is not installed: npm install --no-save axe-core")
     page.media(prefers_color_scheme=theme, prefers_reduced_motion="reduce")
     page.call("Page.setBypassCSP", enabled=True)
+    page.run("location.hash += '&tree=beam&source=abckefgabc'")  # optional parts of two views
     found = []
     for view in VIEWS:
         show(page, view)
+        if view == "next":
+            page.wait("document.querySelector('.tree .best') !== null")
+        if view == "whatif":
+            assert page.run("document.querySelector('[data-patched]') !== null")
         page.run(AXE.read_text(encoding="utf-8") + "; true")
         violations = page.run(
             "axe.run(document, {resultTypes: ['violations']}).then((result) => result.violations)"
