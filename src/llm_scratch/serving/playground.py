@@ -34,6 +34,7 @@ from llm_scratch.serving.film import film, skills
 from llm_scratch.serving.first_screen import FirstScreen, first_screen, is_story_model
 from llm_scratch.serving.http_server import LocalServer, Route, encode
 from llm_scratch.serving.model_library import ModelLibrary, NamedModel
+from llm_scratch.serving.next_tree import next_tree
 from llm_scratch.serving.pieces import compare_tokenizers, pieces
 from llm_scratch.serving.question import Question, integer, read_question, string
 from llm_scratch.serving.source_lines import all_sources
@@ -93,6 +94,7 @@ class Playground:
             "patch": self._patch,
             "skills": lambda question, body: skills(question),
             "continue": self._continue,
+            "tree": lambda question, body: next_tree(question, body, SAMPLER_FIELDS),
         }
         routes: dict[str, Route] = {
             f"/api/{name}": self._kept(
