@@ -10,7 +10,7 @@ BIN       := .venv/bin
 PIP       = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_FLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-timing test-machines test-versions test-arm64 learn lessons bench check clean
+.PHONY: help setup demo test test-slow test-timing test-machines test-versions test-arm64 learn lessons docs bench check clean
 
 help:            ## what make can do
 	@awk -F ' *## ' '/^[a-z0-9-]+:.*##/ { sub(":.*", "", $$1); printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,9 @@ learn: .venv/installed-lessons  ## open the course: lesson 0 in Jupyter
 lessons: setup   ## make and execute the notebooks from lessons/step*_*.py, with drawings and glossary
 	$(BIN)/python lessons/build.py
 
+docs: .venv/installed-docs  ## the site of lessons, guides and API: build/site/index.html
+	$(BIN)/python docs/website/build.py
+
 bench: setup     ## the measurements behind benchmarks/RESULTS.md
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
@@ -68,6 +71,10 @@ clean:           ## remove what make installed; runs/ stays
 
 .venv/installed-lessons: pyproject.toml constraints.txt | .venv/bin/python
 	$(PIP) -e ".[lessons]" jupyterlab
+	@touch $@ .venv/installed
+
+.venv/installed-docs: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e ".[docs]"
 	@touch $@ .venv/installed
 
 .venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python

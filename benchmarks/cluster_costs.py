@@ -22,9 +22,8 @@ STATE = WEIGHT + ADAMW  # what a checkpoint stores
 # bytes per token, layer and column of emb_dim: 16-bit products, attention that stores no scores
 ACTIVATIONS = 34
 BLOCK_INPUT = 4  # the same with activation checkpointing: only the block's input, in float32
-BACKWARD = (
-    2 / 3
-)  # share of a step that is backward pass, which overlaps the communication of gradients
+# share of a step that is backward pass, which overlaps the communication of gradients
+BACKWARD = 2 / 3
 
 
 @dataclass(frozen=True)
@@ -58,18 +57,14 @@ class Cluster:
     disk: float = 2e9
     """rate at which rank 0 writes and reads a checkpoint"""
     hours: float = 50_000
-    """between failures of one GPU with its share of network and machine:
-    419 in 54 days on 16,384
-    """
+    """hours between failures of a GPU, its network and machine: 419 in 54 days on 16,384"""
     start: float = 120
     """seconds from a failure until all processes run again, without reading the checkpoint"""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Costs of a step on `gpus` GPUs. Bytes are per GPU;
-    times are seconds per step unless stated otherwise.
-    """
+    """Costs of a step on `gpus` GPUs: bytes per GPU, seconds per step unless stated otherwise."""
 
     gpus: int
     rows: float
@@ -95,16 +90,12 @@ class Costs:
 
 
 def critical_batch_size(loss: float) -> float:
-    """Critical batch size in tokens at a loss in nats per token:
-    above it, larger batches save fewer steps.
-    """
+    """Critical batch size in tokens at a loss: above it, larger batches save fewer steps."""
     return 2e8 / loss ** (1 / 0.21)
 
 
 def activations(shape: Shape, rows: float, activation_checkpointing: bool = True) -> float:
-    """Bytes of activations for `rows` rows;
-    logits are computed in chunks (model/chunked_loss.py).
-    """
+    """Bytes of activations for `rows` rows; logits in chunks (model/chunked_loss.py)."""
     tokens_layer = rows * shape.context * shape.width
     if activation_checkpointing:
         return tokens_layer * (BLOCK_INPUT * shape.layers + ACTIVATIONS)

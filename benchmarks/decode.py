@@ -1,5 +1,4 @@
-"""How fast does a GPT write here,
-beside transformers' generate (and llama.cpp, where it is installed: llama.py)?
+"""How fast does a GPT write here, beside transformers' generate and llama.cpp (llama.py)?
 
     python benchmarks/decode.py [--rounds 5] [--new 200] [--run RUN]
 
@@ -35,23 +34,13 @@ CFG = {
     "drop_rate": 0.0,
     "qkv_bias": True,
 }
-READ = (
-    12 * 12 * 768 * 768 + 50257 * 768
-)  # numbers that are read for each token: the matrices of the blocks and the head
+# numbers that are read for each token: the matrices of the blocks and the head
+READ = 12 * 12 * 768 * 768 + 50257 * 768
 BYTES = {"fp32": 4, "bf16": 2, "int8": 1, "int4": 0.5625}
-ONE_ROW = (
-    "ours-fp32-compiled",
-    "ours-bf16-compiled",
-    "llama-f32",
-    "llama-q8_0",
-    "llama-q4_0",
-)  # measured for one row only
-COMPILED = (
-    "fp32-compiled",
-    "bf16-compiled",
-    "int8-compiled",
-    "int4-compiled",
-)  # model/compiled.py; compiled before the clock runs
+# measured for one row only
+ONE_ROW = ("ours-fp32-compiled", "ours-bf16-compiled", "llama-f32", "llama-q8_0", "llama-q4_0")
+# model/compiled.py; compiled before the clock runs
+COMPILED = ("fp32-compiled", "bf16-compiled", "int8-compiled", "int4-compiled")
 PAIRS = {  # key: slow, fast
     "fp32": ("hf-dynamic", "ours-fp32"),
     "fp32_static": ("hf-static", "ours-fp32"),
@@ -67,9 +56,7 @@ PAIRS = {  # key: slow, fast
 }
 
 Write = Callable[[Any, int], tuple[float, float, list[int]]]
-"""(ids [B, T], new tokens) -> seconds to the first token,
-seconds for the others, the first row's new ids
-"""
+"""(ids [B, T], new tokens) -> seconds to the first token and for the others, the first row's ids"""
 
 
 def the_model() -> Any:
@@ -204,9 +191,7 @@ def work(name: str) -> None:
 def measure(
     names: list[str], batch: int, prompt: int, new: int, rounds: int
 ) -> dict[str, dict[str, Any]]:
-    """The contenders in turn; for each its seconds of every round,
-    and of the reading of memory between them.
-    """
+    """The contenders in turn; for each its seconds and memory bandwidth by round."""
     import torch
 
     from llm_scratch.hardware.benchmark import best_time
@@ -227,9 +212,8 @@ def measure(
                 if turn:  # the first round warms up
                     row["first"].append(answer["first"])
                     row["others"].append(answer["others"])
-                    row["bandwidth"].append(
-                        (before + bandwidth()) / 2
-                    )  # neighbours change it from one second to the next
+                    # neighbours change it from one second to the next
+                    row["bandwidth"].append((before + bandwidth()) / 2)
                     if name.startswith("ours"):
                         row["forward"].append(ask(name, [batch, prompt, 0])["first"])
                 row |= {"peak": answer["peak"], "ids": answer["ids"]}
@@ -237,9 +221,7 @@ def measure(
 
 
 def loss_of_few_bits(run: str) -> dict[str, float]:
-    """How much larger a trained run's loss is on its held-out text in few bits
-    than in 32, as a share: ours and llama.cpp's.
-    """
+    """By how much the loss of a trained run is larger in few bits: ours and llama.cpp's."""
     from rich.console import Console
 
     from llm_scratch.cli.commands.evaluate import eval_spans
@@ -274,17 +256,15 @@ def show(case: str, found: dict[str, Any], batch: int, new: int, report: dict[st
     """One table, and the same numbers into the report."""
     bandwidths = [each / 1e9 for row in found.values() for each in row["bandwidth"]]
     print(
-        f"\n{case}: {new} new tokens; memory is read at {min(bandwidths):.0f} to"
-        f" {max(bandwidths):.0f} GB/s"
+        f"\n{case}: {new} new tokens;"
+        f" memory is read at {min(bandwidths):.0f} to {max(bandwidths):.0f} GB/s"
     )
     print(
         f"{'':18}{'tokens/s':>10}{'first token':>13}{'GB/s':>7}{'of bandwidth':>14}{'peak GB':>9}"
     )
     for name, row in found.items():
-        seconds, first = (
-            statistics.median(row["others"]) / (new - 1),
-            statistics.median(row["first"]),
-        )
+        seconds = statistics.median(row["others"]) / (new - 1)
+        first = statistics.median(row["first"])
         step = READ * BYTES.get(name.split("-")[1], 4)  # bytes
         share = statistics.median(
             step * (new - 1) / took / there for took, there in zip(row["others"], row["bandwidth"])
@@ -328,10 +308,8 @@ def summary(report: dict[str, Any]) -> None:
         for batch in (1, 8):
             plain = f"{key}_b{batch}" if key == "fp32" else key if batch == 1 else ""
             if plain and (value := report["ratios"].get(f"{key}_b{batch}_p16")):
-                report["ratios"][plain], report["spread"][plain] = (
-                    value,
-                    report["spread"][f"{key}_b{batch}_p16"],
-                )
+                report["ratios"][plain] = value
+                report["spread"][plain] = report["spread"][f"{key}_b{batch}_p16"]
     speed = report["tokens_per_s"]
     if "b1_p16" in speed and "b8_p16" in speed:
         report["b8_over_b1"] = {

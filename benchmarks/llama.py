@@ -1,5 +1,4 @@
-"""llama.cpp as a contender: our weights in its format,
-how fast it writes with them, and what its few bits cost.
+"""llama.cpp as a contender: our weights in its format, its speed, and the cost of its few bits.
 
 Where llama-cpp-python and gguf are installed:
 `pip install llama-cpp-python gguf` (it is compiled on the spot, some ten minutes).
@@ -13,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 SAYS = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
-SILENT = SAYS(
-    lambda level, text, data: None
-)  # kept here, because llama.cpp calls it as long as it lives
+# kept here, because llama.cpp calls it as long as it lives
+SILENT = SAYS(lambda level, text, data: None)
 KINDS = {"llama-f32": "F32", "llama-q8_0": "Q8_0", "llama-q4_0": "Q4_0"}
 
 
@@ -102,9 +100,7 @@ def opened(model: Any, kind: str, folder: Path, all_scores: bool = False) -> Any
 
 
 def nats(theirs: Any, rows: list[list[int]]) -> float:
-    """The summed cross-entropy of rows of ids,
-    each token but the first foretold from those before it.
-    """
+    """The summed cross-entropy of rows of ids, each token but the first from those before it."""
     import torch
 
     total = 0.0

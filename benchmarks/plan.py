@@ -1,5 +1,4 @@
-"""How good is a plan? Predicted memory and time of a step beside
-what training then takes, at three sizes.
+"""How good is a plan? Memory and time of a step, predicted and taken, at three sizes.
 
     python benchmarks/plan.py [--sizes 124M 6x384 4x128] [--rounds 3]
 
@@ -139,9 +138,7 @@ def main() -> None:
 
 
 def middle(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """The round in the middle by how far the prediction was off,
-    and the lowest and highest of them in words.
-    """
+    """The round in the middle by the error of the prediction, and the others' range in words."""
     found = sorted(found, key=lambda row: row["off"])
     return found[len(found) // 2] | {"range": f"[{found[0]['off']:+.0%}, {found[-1]['off']:+.0%}]"}
 

@@ -1,5 +1,4 @@
-"""How fast is the playground: bytes, first paint,
-a request, a slider, a hover, in headless Chromium.
+"""How fast is the playground: bytes, first paint, requests, sliders, hover, in headless Chromium.
 
 The model has 6 layers of 6 heads with random weights, and reads 128 tokens. Figures of the page are
 medians over 20 actions. Needs Chromium (apt install chromium).
@@ -33,7 +32,8 @@ from llm_scratch.tokenizers.chars import CharTokenizer
 LETTERS = "abcdefghijklmnopqrstuvwxyz .,"
 ACTIONS = 20
 FRAMES = """new Promise((done) => {
-  const grid = document.querySelector("[role=grid]"), box = grid.getBoundingClientRect(), times = [];
+  const grid = document.querySelector("[role=grid]"), box = grid.getBoundingClientRect();
+  const times = [];
   let number = 0;
   requestAnimationFrame(function frame(now) {
     times.push(now);
@@ -73,9 +73,7 @@ def server_of_a_large_model() -> LocalServer:
 
 
 def request_cost(server: LocalServer) -> dict[str, float]:
-    """Server time and bytes of everything that the attention
-    view asks about a new text of 128 tokens.
-    """
+    """Server time and bytes of the attention view for a new text of 128 tokens."""
     seconds = []
     for number in range(5):
         text = (LETTERS * 10)[number : number + 128]

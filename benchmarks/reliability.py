@@ -39,19 +39,26 @@ PARTS = {
 }
 HEAD = """# Reliability
 
-Each row is a test. `python benchmarks/reliability.py` runs them and writes this page with the measured values.
+Each row is a test. `python benchmarks/reliability.py` runs them and writes this page with the
+measured values.
 """
 LIMITS = """## Limits
 
-- Equal bits need the same type of processor, build of torch, dtype, number of threads and number of processes; on a GPU also
-  deterministic kernels. A run that is resumed with another torch or another number of threads prints a warning.
-- Full disk: after the third failed save the run ends, and unsaved steps are lost. Until then rows, samples and log lines wait in memory.
-- A killed process is not a power cut. Row R2 simulates power cuts, for disks that write what they report as flushed.
-- A checkpoint of more than 32 MiB is written from a copy while training continues. A crash during the write loses the steps since the
-  previous checkpoint, which can be more than `save_every`; with `--system.async-save no` training waits for the write.
+- Equal bits need the same type of processor, build of torch, dtype, number of threads and number of
+  processes; on a GPU also deterministic kernels. A run that is resumed with another torch or
+  another number of threads prints a warning.
+- Full disk: after the third failed save the run ends, and unsaved steps are lost. Until then rows,
+  samples and log lines wait in memory.
+- A killed process is not a power cut. Row R2 simulates power cuts, for disks that write what they
+  report as flushed.
+- A checkpoint of more than 32 MiB is written from a copy while training continues. A crash during
+  the write loses the steps since the previous checkpoint, which can be more than `save_every`; with
+  `--system.async-save no` training waits for the write.
 - If all cores are busy, a background save slows the steps down: its cost is spread, not removed.
-- A file lock ensures that one process writes into a run directory; a file system without locks gives a warning instead.
-- SHA-256 detects damage, not tampering: whoever can write a checkpoint can write its manifest too. Nothing in a checkpoint is executed.
+- A file lock ensures that one process writes into a run directory; a file system without locks
+  gives a warning instead.
+- SHA-256 detects damage, not tampering: whoever can write a checkpoint can write its manifest too.
+  Nothing in a checkpoint is executed.
 """
 
 
@@ -96,11 +103,10 @@ class Collector:
         """What a test measured; or that it failed, or why it was not run."""
         name = report.nodeid.rpartition("::")[2]
         named = NAMED.match(name)
-        row, words = (
-            (f"{named[1].upper()}{named[2]}", named[3])
-            if named
-            else ("", name.removeprefix("test_").partition("[")[0])
-        )
+        if named:
+            row, words = f"{named[1].upper()}{named[2]}", named[3]
+        else:
+            row, words = "", name.removeprefix("test_").partition("[")[0]
         said: list[tuple[str, str, str]] = []
         if report.failed:
             self.failed.append(report.nodeid)
@@ -109,7 +115,7 @@ class Collector:
             why = report.longrepr[2] if isinstance(report.longrepr, tuple) else "skipped"
             said = [(row, f"not run: {why.removeprefix('Skipped: ')}", "")]
         elif report.when == "call":
-            said = [value for key, value in report.user_properties if key == "measured"]  # type: ignore[misc]
+            said = [value for key, value in report.user_properties if key == "measured"]
         for row, reached, asked in said:
             if row[:1] in PARTS and row[1:].isdigit():
                 self.lines.append(
@@ -168,9 +174,8 @@ def main() -> int:
     collector, began = Collector(), time.time()
     markers = "not gpu and not network" + ("" if asked.slow else " and not slow")
     os.chdir(ROOT)
-    sys.path.remove(
-        str(Path(__file__).resolve().parent)
-    )  # where tests that say `import reliability` would find this file
+    # where tests that say `import reliability` would find this file
+    sys.path.remove(str(Path(__file__).resolve().parent))
     code = pytest.main(
         ["-q", "-p", "no:cacheprovider", "-m", markers, *(asked.paths or ["tests"])],
         plugins=[collector],
@@ -178,13 +183,11 @@ def main() -> int:
     where = environment()
     seconds = time.time() - began
     made = (
-        f"\nMade in {seconds:.0f} s from commit {where['commit']}: {where['cores']} cores,"
-        f" {where['machine']}, Python {where['python']}, "
+        f"\nMade in {seconds:.0f} s from commit {where['commit']}:"
+        f" {where['cores']} cores, {where['machine']}, Python {where['python']}, "
     )
-    made += (
-        "torch"
-        f" {where['torch']}{'' if asked.slow else '; the nightly numbers (`--slow`) are not among them'}.\n"
-    )
+    missing = "" if asked.slow else "; the nightly numbers (`--slow`) are not among them"
+    made += f"torch {where['torch']}{missing}.\n"
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         return int(code)  # the tests could not be run, or were stopped
     if asked.paths:

@@ -1,5 +1,6 @@
-"""What changes from 1 GPU to 1024? The tables of docs/scale.md, from the arithmetic of
-cluster_costs.py; nothing is measured.
+"""What changes from 1 GPU to 1024? The tables of docs/scale.md, by cluster_costs.py.
+
+Nothing is measured.
 
 python benchmarks/scale.py            # print them
 python benchmarks/scale.py --write    # put them into docs/scale.md
@@ -98,11 +99,15 @@ def growth(shape: Shape) -> str:
     rows = []
     for c in (costs(shape, gpus) for gpus in GPUS):
         fits = size(c.ddp) if c.ddp <= Cluster().memory else f"{size(c.ddp)}: too much"
-        travel = (
-            ["-"] * 4
-            if c.gpus == 1
-            else [size(c.passed), seconds(c.all_reduce), seconds(c.sharded), f"{c.efficiency:.0%}"]
-        )
+        if c.gpus == 1:
+            travel = ["-"] * 4
+        else:
+            travel = [
+                size(c.passed),
+                seconds(c.all_reduce),
+                seconds(c.sharded),
+                f"{c.efficiency:.0%}",
+            ]
         apart = "-" if c.gpus == 1 else size(c.fsdp)
         rows.append(
             [
@@ -115,8 +120,8 @@ def growth(shape: Shape) -> str:
             ]
         )
     tokens = (
-        f"{shape.tokens:,} tokens a step, {shape.tokens // shape.context:,} rows of"
-        f" {shape.context:,}"
+        f"{shape.tokens:,} tokens a step,"
+        f" {shape.tokens // shape.context:,} rows of {shape.context:,}"
     )
     return f"**{shape.name}**, {tokens}\n\n{table(head, rows)}"
 

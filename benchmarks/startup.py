@@ -44,8 +44,8 @@ def main() -> None:
     bare = medians["python -c pass"]
     for name, value in medians.items():
         print(
-            f"{name:28} best {best[name]:6.3f} s   median {value:6.3f} s   {value / bare:5.1f} x a"
-            " bare Python"
+            f"{name:28} best {best[name]:6.3f} s   median {value:6.3f} s  "
+            f" {value / bare:5.1f} x a bare Python"
         )
     git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     row = {

@@ -95,8 +95,9 @@ def in_turn(contenders: dict[str, Callable[[], object]], rounds: int) -> Times:
 
 
 def table(title: str, times: Times, base: str, n_bytes: int | None = None) -> dict[str, float]:
-    """Print medians and ratios to `base`; with `n_bytes` as MB/s,
-    where a ratio over 1 is faster. Returns the ratios.
+    """Print medians and ratios to `base`; returns the ratios.
+
+    With `n_bytes` as MB/s, where a ratio over 1 is faster.
     """
     print(
         f"\n{title}\n{'':34} {'median' if n_bytes is None else 'MB/s':>9} {'fastest':>9}"
@@ -115,8 +116,8 @@ def table(title: str, times: Times, base: str, n_bytes: int | None = None) -> di
         if n_bytes is not None:
             shown = [n_bytes / 1e6 / value for value in shown]
         print(
-            f"{name:34} {shown[0]:9.3f} {shown[1]:9.3f} {shown[2]:9.3f} {ratios[name]:7.2f}"
-            f" {cpu:7.3f}"
+            f"{name:34} {shown[0]:9.3f} {shown[1]:9.3f} {shown[2]:9.3f}"
+            f" {ratios[name]:7.2f} {cpu:7.3f}"
         )
     return {name: round(ratio, 3) for name, ratio in ratios.items()}
 
@@ -135,8 +136,8 @@ def training(name: str, text: str, vocab_size: int, rounds: int) -> dict[str, di
         if RUST:
             contenders["rustbpe"] = lambda texts=texts: rust_bpe(texts, vocab_size)
         title = (
-            f"training, {name}, {len(text.encode()) / 1e6:.2f} MB as {form}, vocabulary"
-            f" {vocab_size}: seconds"
+            f"training, {name}, {len(text.encode()) / 1e6:.2f} MB as {form},"
+            f" vocabulary {vocab_size}: seconds"
         )
         ratios[form] = table(title, in_turn(contenders, rounds), "tokenizers")
     return ratios
@@ -182,8 +183,9 @@ def encoding(
 def worst_inputs(
     ours: ByteBPE, library: tokenizers.Tokenizer, rust: object, n: int = 1_000_000
 ) -> dict[str, dict[str, float | str]]:
-    """Seconds of processor time for each; `growth`:
-    our Python path's over its time for half of the input.
+    """Seconds of processor time for each.
+
+    `growth`: our Python path's time over its time for half of the input.
     """
     rng = random.Random(2)
     units = {

@@ -182,8 +182,8 @@ def main() -> None:
         found = measure(size, shape, args.rounds, args.device)
         report["missing"] |= found.pop("missing")
         print(
-            f"\n{size}: context {shape[1]}, batch {shape[5]}, vocabulary {V}; matrix peak"
-            f" {peaks[0] / 1e9:.0f} GFLOP/s float32"
+            f"\n{size}: context {shape[1]}, batch {shape[5]}, vocabulary {V};"
+            f" matrix peak {peaks[0] / 1e9:.0f} GFLOP/s float32"
         )
         shares, memory = print_rows(found, shape, *peaks)
         report["peak_share"][size], report["peak_memory_gb"][size] = shares, memory
@@ -200,7 +200,7 @@ def main() -> None:
 def print_rows(
     found: dict[str, Any], shape: tuple[int, ...], rate: float, half_rate: float
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Print a row for each contender; returns the share of the matrix peak, and the memory in GB."""
+    """Print a row for each contender; returns shares of the matrix peak, and memory in GB."""
     tokens = shape[1] * shape[5]
     shares, memory = {}, {}
     print(f"{'':14}{'tokens/s':>10}{'GFLOP/s':>10}{'of peak':>9}{'peak GB':>9}  precision")

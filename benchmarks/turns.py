@@ -21,8 +21,9 @@ from typing import Any
 
 
 class Contenders:
-    """Processes that wait for questions. `names`:
-    those that run here; `missing`: the others, each with the reason.
+    """Processes that wait for questions.
+
+    `names`: those that run here; `missing`: the others, each with the reason.
     """
 
     def __init__(self) -> None:
@@ -68,7 +69,8 @@ class Contenders:
 
 @contextmanager
 def contenders(names: list[str], command: Callable[[str], list[str]]) -> Iterator[Contenders]:
-    """Start `python THIS_BENCHMARK command(name)` for each name;
+    """Start `python THIS_BENCHMARK command(name)` for each name.
+
     `ask(name, question)` sends a line of JSON and waits for one.
 
     A contender that cannot run here is named with the reason, and the others are measured.
@@ -83,9 +85,7 @@ def contenders(names: list[str], command: Callable[[str], list[str]]) -> Iterato
 
 
 def answering(answer: Callable[[Any], dict[str, Any]]) -> None:
-    """A contender's side, once it is warm:
-    each line of stdin is a question, each answer a line of stdout.
-    """
+    """A contender's side, once it is warm: a question a line of stdin, an answer of stdout."""
     print("{}", flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), flush=True)
@@ -107,11 +107,10 @@ def where(device: str = "cpu") -> dict[str, Any]:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True
     ).stdout.strip()
-    name = (
-        torch.cuda.get_device_name()
-        if device == "cuda"
-        else platform.processor() or platform.machine()
-    )
+    if device == "cuda":
+        name = torch.cuda.get_device_name()
+    else:
+        name = platform.processor() or platform.machine()
     versions = {
         "torch": torch.__version__,
         "transformers": version_of("transformers"),

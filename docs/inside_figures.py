@@ -1,5 +1,4 @@
-"""Measure what the heads of the quickstart do,
-draw the pictures of docs/inside.md, and write its tables.
+"""Measure the heads of the quickstart, draw the pictures of docs/inside.md, write its tables.
 
 python docs/inside_figures.py runs/inside
 
@@ -52,9 +51,7 @@ NO_CHOICE_BITS = 0.01
 
 
 class KeepCheckpoints(Callback):
-    """Copy every checkpoint of a run into its folder `film`;
-    the run itself keeps the newest ones only.
-    """
+    """Copy every checkpoint of a run into its folder `film`, as the run keeps the newest only."""
 
     def step(self, run: Any, row: dict[str, float]) -> None:
         """Copy those that are new."""
@@ -69,9 +66,7 @@ class KeepCheckpoints(Callback):
 
 
 def film(run: Path) -> dict[int, Path]:
-    """The checkpoints of a quickstart over its training:
-    step -> folder. Trains it if there are none.
-    """
+    """The checkpoints of a quickstart: step -> folder. Trains it if there are none."""
     if not (run / "film").is_dir():
         train(
             preset("quickstart").override([f"train.save_every={SAVE_EVERY}"]),
@@ -91,9 +86,7 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def skills_table(changes: list[SkillChange]) -> str:
-    """Change of each skill in points when a part is ablated;
-    bold where the 95% interval excludes 0.
-    """
+    """Change of each skill in points when a part is ablated; bold if the interval excludes 0."""
     by_part: dict[str, list[str]] = {}
     for change in changes:
         low, high = change.interval
@@ -123,9 +116,7 @@ def heads_table(model: Any, ids: torch.Tensor) -> str:
 
 
 def surprise_table(model: Any, tokenizer: Any) -> str:
-    """Where the model's surprise above the grammar's comes from:
-    tokens without a choice, and the others.
-    """
+    """Where the model's surprise exceeds the grammar's: tokens without a choice, and others."""
     n = {"no choice": 0, "choice": 0}
     bits = {"no choice": [0.0, 0.0], "choice": [0.0, 0.0]}
     for seed in range(HELD_OUT, HELD_OUT + N_FILM_STORIES):
@@ -148,9 +139,7 @@ def surprise_table(model: Any, tokenizer: Any) -> str:
 
 
 def count_table(model: Any, tokenizer: Any) -> str:
-    """Accuracy of counting by what is asked:
-    the numbers of a list, where the list ends, one more or one less.
-    """
+    """Accuracy of counting by kind: numbers of a list, its end, one more, one less."""
     probes = [
         probe
         for i in range(N_QUESTION_STORIES)
@@ -197,9 +186,7 @@ def mistakes_table(model: Any, tokenizer: Any) -> str:
 
 
 def lens_table(model: Any, tokenizer: Any) -> str:
-    """Distance of each layer's prediction to the final one,
-    through the logit lens and the Jacobian lens.
-    """
+    """Distance of each layer's prediction to the final one, through two lenses."""
     stories = [
         [model.start_id, *tokenizer.encode(generate_story(HELD_OUT + i).text)] for i in range(48)
     ]
@@ -226,9 +213,7 @@ def strongest(scores: torch.Tensor, n: int) -> list[Head]:
 
 
 def draw_history(checkpoints: dict[int, Path], lines: list[tuple[str, Head]]) -> None:
-    """Accuracy of every skill, and attention to the answer for the
-    skill and head of each line, over training.
-    """
+    """Accuracy of skills, and attention to the answer by each line's head, over training."""
     accuracy: dict[str, list[float]] = {skill: [] for skill in SKILLS}
     attention: list[list[float]] = [[] for _ in lines]
     for folder in checkpoints.values():

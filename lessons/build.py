@@ -1,10 +1,10 @@
-"""Make the notebooks from the lessons:
-lessons/stepN_name.py -> notebook/stepN.ipynb, executed, with its outputs.
+"""Make the notebooks from the lessons: stepN_name.py -> notebook/stepN.ipynb, with outputs.
 
 Run `python lessons/build.py` for all (that is `make lessons`), or `python lessons/build.py 1 2` for
 some. It also writes the drawings, notebook/drawings/*.svg, and docs/glossary.md. Cells tagged
 "setup", "check" or "plot" are folded in the notebook. The same lesson gives the same notebook, byte
-for byte, on the same machine: no times are kept, and a cell's id is the hash of its text. Tests:
+for byte, on the same machine: no times are kept, and a cell's id is the hash of its text. Terms are
+linked to the glossary where they are introduced (glossary_links.py). Tests:
 tests/lessons/test_lessons.py.
 """
 
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from drawings import write_drawings
+from glossary_links import link_terms
 
 from llm_scratch.errors import UserError, unknown
 from llm_scratch.extras import install_command
@@ -45,13 +46,14 @@ def is_folded(cell: Any) -> bool:
 
 
 def as_notebook(lesson: Path) -> Any:
-    """The lesson's cells as a notebook that has not been run;
-    cell ids depend on the cells' text alone.
-    """
+    """The lesson's cells as a notebook that has not been run; ids depend on the cells' text."""
     import jupytext
     from nbformat.v4 import new_notebook
 
     cells = jupytext.read(lesson).cells
+    prose = [cell for cell in cells if cell.cell_type == "markdown"]
+    for cell, text in zip(prose, link_terms([cell.source for cell in prose])):
+        cell.source = text
     seen: dict[str, int] = {}
     for cell in cells:
         mark = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
@@ -66,8 +68,9 @@ def as_notebook(lesson: Path) -> Any:
 
 
 def execute(notebook: Any) -> None:
-    """Run all cells in a fresh Python, in an empty folder;
-    outputs are put into `notebook`. Raises on the first cell that fails.
+    """Run all cells in a fresh Python in an empty folder, and put outputs into `notebook`.
+
+    Raises on the first cell that fails.
     """
     from nbclient import NotebookClient
     from traitlets.config import Config
@@ -75,9 +78,8 @@ def execute(notebook: Any) -> None:
     os.environ.pop("MPLBACKEND", None)  # the kernel's own choice puts pictures into the notebook
     os.environ[SEED_VARIABLE] = "0"
     with tempfile.TemporaryDirectory() as folder:
-        quiet = (
-            {} if sys.platform == "win32" else {"transport": "ipc", "ip": f"{folder}/kernel"}
-        )  # over TCP others could listen in
+        # over TCP others could listen in
+        quiet = {} if sys.platform == "win32" else {"transport": "ipc", "ip": f"{folder}/kernel"}
         config = Config({"KernelManager": quiet})
         client = NotebookClient(
             notebook,
@@ -87,9 +89,8 @@ def execute(notebook: Any) -> None:
             config=config,
         )
         client.execute(cwd=folder)
-    notebook.metadata["language_info"] = {
-        "name": "python"
-    }  # the kernel adds its version, which differs between machines
+    # the kernel adds its version, which differs between machines
+    notebook.metadata["language_info"] = {"name": "python"}
 
 
 def main(names: list[str]) -> None:

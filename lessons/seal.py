@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from llm_scratch.learn.sealed import FOLDER, seal, unseal
+from llm_scratch.storage.files import atomic_write
 
 SOLUTIONS = Path(__file__).parent / "solutions"
 
@@ -20,17 +21,11 @@ SOLUTIONS = Path(__file__).parent / "solutions"
 def main(open_them: bool, solutions: Path = SOLUTIONS, sealed: Path = FOLDER) -> None:
     """Open or seal all files."""
     if open_them:
-        solutions.mkdir(exist_ok=True)
         for path in sealed.glob("*.txt"):
-            (solutions / f"{path.stem}.py").write_text(
-                unseal(path.read_text(encoding="ascii")), encoding="utf-8"
-            )
+            atomic_write(solutions / f"{path.stem}.py", unseal(path.read_text(encoding="ascii")))
     else:
-        sealed.mkdir(exist_ok=True)
         for path in solutions.glob("*.py"):
-            (sealed / f"{path.stem}.txt").write_text(
-                seal(path.read_text(encoding="utf-8")), encoding="ascii"
-            )
+            atomic_write(sealed / f"{path.stem}.txt", seal(path.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

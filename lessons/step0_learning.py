@@ -9,10 +9,11 @@
 # %% [markdown]
 # # Step 0: how a program learns
 #
-# You know Python's functions and lists. That is all this lesson asks for. At its end
-# you have built a small language model three times: by counting, by rolling downhill
-# with a slope worked out by hand, and with a machine that works out the slopes itself.
-# All three give the same model, and the third is how every GPT is trained.
+# You know Python's functions, lists and dictionaries. That is all this lesson asks for; a
+# little school math helps. At its end you have built a small language model three times:
+# by counting, by going downhill with a slope worked out by hand, and with a program that
+# works out the slopes itself. All three give the same model, and the third is how every
+# GPT is trained.
 #
 # | step | new idea |
 # |---|---|
@@ -31,7 +32,8 @@
 # number the text claims is checked by code. Those checks, and the code that draws, are
 # folded away; open them when you are curious.
 #
-# It takes about ten seconds and needs no network.
+# Run it as a notebook or as `python lessons/step0_learning.py`. It takes about ten seconds
+# and needs no network.
 
 # %% tags=["setup"]
 import math
@@ -57,7 +59,7 @@ BLUE, ORANGE, GREEN, RED, PINK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#C
 
 # %% [markdown]
 # ## 0.1 Tensors: lists with a shape
-# A neural network eats numbers in rows and tables. A table in plain Python is a list of
+# A *neural network* eats numbers in rows and tables. A table in plain Python is a list of
 # lists. Its **shape** is how many rows it has, and how many numbers there are in a row.
 
 # %%
@@ -87,12 +89,13 @@ assert (x * 2).tolist() == [[2 * number for number in row] for row in table]
 # ![Four tensors: a number, a list of 4, a table of 3 rows and 4 columns, and a stack of
 # 2 such tables](drawings/tensor-shapes.svg)
 #
-# Square brackets pick along the first dimension; a colon means "all of them".
+# Square brackets pick along the first dimension, counted from 0; a colon means "all of
+# them".
 
 # %%
 print("row 1    :", x[1])
 print("column 1 :", x[:, 1])
-print("one entry:", x[1, 2])
+print("one entry:", x[1, 2], "as a Python number:", x[1, 2].item())
 
 # %% [markdown]
 # Sums go *along* a dimension, and that dimension disappears. Most mistakes with tensors
@@ -109,7 +112,8 @@ assert x.sum(dim=1).tolist() == [6, 15]
 # %% [markdown]
 # The workhorse of every neural network is the **matrix product**. Entry (row, column) of
 # the result multiplies a row of the first table with a column of the second, number by
-# number, and adds up. First as loops, so that nothing is hidden:
+# number, and adds up. First as loops, so that nothing is hidden. (`[f(x) for x in a]` is
+# the list of `f(x)` for all x of a; `sum` takes it without the brackets.)
 
 
 # %%
@@ -146,6 +150,9 @@ torch.testing.assert_close(torch.tensor(matrix_product(a.tolist(), b.tolist())),
 # its numbers are repeated. That is called **broadcasting**. Here each row is divided by
 # its own sum, so that it adds up to 1. `keepdim=True` keeps the summed dimension with
 # size 1, which lines the sums up with the rows.
+#
+# ![Broadcasting: a table of shape (2, 3) is divided by a column of shape (2, 1), which
+# is repeated three times](drawings/broadcasting.svg)
 
 # %%
 shares = x / x.sum(dim=1, keepdim=True)
@@ -176,8 +183,9 @@ print(len(TEXT), "letters,", len(SYMBOLS), "different:", SYMBOLS)
 print(TEXT[:6], "->", IDS[:6])
 
 # %% [markdown]
-# Go through the text and count: how often did letter *j* follow letter *i*? (Names in
-# capitals stay as they are for the rest of the lesson.)
+# Go through the text and count: how often did letter *j* follow letter *i*?
+# `zip(IDS, IDS[1:])` pairs every letter with the next one. (Names in capitals stay as they
+# are for the rest of the lesson.)
 
 # %%
 V = len(SYMBOLS)
@@ -225,9 +233,10 @@ show_table(ax, P, "The whole model: what follows what")
 plt.show()
 
 # %% [markdown]
-# To write, pick the next letter by chance, with these probabilities, then continue from
-# there. It is a poor writer: it knows one letter of context. A GPT does the same and
-# knows thousands.
+# To write, draw the next letter at random, with these probabilities, then continue from
+# there. (`choices` draws, and `weights` are the probabilities. A *seed* sets where the
+# random numbers begin: the same seed draws the same letters.) It is a poor writer, since
+# it sees one letter of context. A GPT does the same and sees thousands.
 
 
 # %%
@@ -254,6 +263,10 @@ assert set(zip(TEXT, TEXT[1:])) >= set(zip(write(P, 400, 1), write(P, 400, 1)[1:
 # gave the letter that came the probability $p$, its **surprise** is $-\ln p$: zero if it
 # was certain, and growing without end as $p$ goes to zero. ($\ln$ is the natural
 # logarithm: $\ln p$ is the power to which $e = 2.718...$ must be raised to give $p$.)
+#
+# Why a logarithm? The probability of a whole text is the *product* of the probabilities
+# of its letters, and the logarithm of a product is a sum. So surprises can be added.
+# (In an f-string, `{x:.2f}` prints x with two digits after the point.)
 
 # %%
 for p in (1.0, 0.5, 0.1, 0.01):
@@ -299,6 +312,9 @@ assert (
 # $$\mathrm{softmax}(z)_j = \frac{e^{z_j}}{\sum_k e^{z_k}}$$
 #
 # Numbers that go into softmax are called **logits**.
+#
+# ![Softmax: logits become powers of e, which are all positive, and then shares that add
+# up to 1](drawings/softmax.svg)
 
 
 # %%
@@ -308,7 +324,7 @@ def softmax(logits):
     return [power / sum(powers) for power in powers]
 
 
-print([round(p, 3) for p in softmax([0.0, 0.0, 0.0])])
+print([round(p, 3) for p in softmax([0.0, 0.0, 0.0])])  # nothing stands out
 print([round(p, 3) for p in softmax([2.0, 0.0, -1.0])])
 
 # %% tags=["check"]
@@ -404,8 +420,14 @@ torch.testing.assert_close(torch.tensor(at_counted), torch.zeros(V, V), rtol=0, 
 
 # %% [markdown]
 # ## 0.6 Gradient descent: a little downhill, again and again
-# The gradient says which way is *up*. So subtract a little of it from the parameters.
-# How much is the **learning rate**. One such turn of all parameters is a **step**.
+# The gradient says which way is *up*. So subtract a little of it from the parameters, and
+# do it again from there. That is **gradient descent**.
+# How much is the **learning rate**. One such turn of all parameters is a **step**. A good
+# rate is found by trying. Here it is large, 20, because the loss is a mean over 71 pairs of
+# letters, so each single slope is small.
+#
+# ![Three learning rates on one curve: too small creeps, a good one arrives, too large
+# jumps ever farther out](drawings/learning-rates.svg)
 
 
 # %%
@@ -440,9 +462,10 @@ axes[2].set(title="The loss falls", xlabel="step", ylabel="loss", ylim=(1, 2.3))
 plt.show()
 
 # %% [markdown]
-# This program does not count. It knows only how wrong it is, and which way is down; and
-# it arrives at the same table. This works for *any* model whose slopes can be
-# computed. Attention, GPT, everything that follows is this loop with a better model.
+# This program does not look up the answer in the counts, it only measures how wrong it is
+# and which way is down, and it arrives at the same table. This works for *any* model whose
+# slopes can be computed. Attention, GPT, everything that follows is this loop with a better
+# model.
 #
 # ![The training loop: batch, model, logits, loss; then gradients flow back, and the
 # optimizer turns the parameters](drawings/training-loop.svg)
@@ -450,7 +473,8 @@ plt.show()
 # ## 0.7 Autograd: slopes without doing the math
 # For this model the gradient was one line of calculus. For a GPT it would be pages. But
 # every computation is a chain of small operations, and the slope of each small operation
-# is known. So let every number *remember* where it came from.
+# is known. So let every number *remember* where it came from. Code that does this and finds
+# the slopes by itself is called **autograd**.
 #
 # For that a number needs room for more than itself. A **class** describes such an object.
 # `Number(3.0)` makes one: it calls `__init__`, where `self` is the new object, and what
@@ -536,13 +560,13 @@ assert abs(x.grad - (math.log(3) + 1)) < 1e-12
 # back and are added at x](drawings/backward.svg)
 #
 # That is all. With operators in place of functions, so that one can write `a * b`, it is
-# the class `Value` of the package: `src/llm_scratch/learn/autograd.py`, some 60 lines.
+# the class `Value` of the package: `src/llm_scratch/learn/autograd.py`, some 50 lines.
 # The loss again, with `Value`s as parameters. This time the gradient comes for free:
 
 
 # %%
 def loss_with_memory(table):
-    """The same loss as above, from a table of `Value`s."""
+    """The same loss as above, from a table of `Value`s, with which sums begin, too."""
     total = Value(0.0)
     for row, row_counts in zip(table, COUNTS):
         powers = sum((logit.exp() for logit in row), Value(0.0))
@@ -573,7 +597,9 @@ assert abs(v.grad - (6 + math.exp(3))) < 1e-12  # the package's class gives what
 # %% [markdown]
 # ## 0.8 The same in PyTorch
 # PyTorch does exactly this, for whole tensors at a time and on a GPU if there is one.
-# `requires_grad=True` marks the parameters. `backward()` fills in `.grad`.
+# `requires_grad=True` marks the parameters. `backward()` fills in `.grad`. `log_softmax` is
+# the logarithm of softmax. (`float64` are numbers with 16 digits, as Python's own, so that
+# the three ways can be compared to the ninth. PyTorch's usual numbers have 7.)
 
 # %%
 W = torch.zeros(V, V, dtype=torch.float64, requires_grad=True)
@@ -581,7 +607,7 @@ for _ in range(200):
     loss = -(C * W.log_softmax(dim=1)).sum() / C.sum()
     W.grad = None  # forget the last gradient; else the new one is added to it
     loss.backward()
-    with torch.no_grad():  # turning the parameters is no part of the computation
+    with torch.no_grad():  # this change is not to be remembered by autograd
         W -= 20.0 * W.grad
 print(f"loss {loss.item():.4f}")
 
@@ -680,7 +706,8 @@ def momentum(M, gradient, memory, rate=0.02, keep=0.9):
 # **AdamW** gives every parameter a step size of its own: the average gradient divided by
 # the typical size of that parameter's gradients. A steep direction and a flat one then
 # move about equally fast. (The two divisions by $1 - \text{keep}^n$ make up for averages
-# that start at zero.)
+# that start at zero. The W stands for *weight decay*, a small pull of every parameter
+# toward 0, which we leave out here.)
 
 
 # %%
@@ -804,13 +831,14 @@ assert max(distance(paths["Muon"], step) for step in range(15, 41)) > 0.6
 # - AdamW and Muon move by the *rate*, however steep it is. They get anywhere fast, then
 #   overshoot and circle. That is why the rate of a real run falls toward its end.
 #
-# Does it matter? In this package's quickstart, Muon trains the matrices and AdamW the
-# rest. On a toy as this, any of the four would do.
+# Does it matter? On a toy like this, any of the four would do. In this package's real
+# training run, which lesson 6 takes apart, Muon trains the matrices and AdamW the rest.
 #
 # ## 0.10 Modules: parameters with a name
 # A GPT has hundreds of parameter tensors. PyTorch keeps them in **modules**. A module is
-# a class with two parts: `__init__` makes the parameters, `forward` uses them. Our bigram
-# model as a module:
+# a class with two parts: `__init__` makes the parameters, `forward` uses them. `Bigram` is
+# built on PyTorch's own class, `nn.Module`, which keeps the list of parameters;
+# `super().__init__()` starts that class first. Our bigram model as a module:
 
 
 # %%
@@ -830,7 +858,8 @@ print({name: tuple(parameter.shape) for name, parameter in model.named_parameter
 
 # %% [markdown]
 # Call it like a function; that runs `forward`. The training loop is now the one that you
-# will meet in every PyTorch program:
+# will meet in every PyTorch program. `zero_grad` forgets the last gradients, `step` changes
+# all parameters, and `cross_entropy` takes logits, not probabilities: softmax is inside.
 
 # %%
 now, following = torch.tensor(IDS[:-1]), torch.tensor(IDS[1:])
@@ -848,8 +877,10 @@ assert abs(loss.item() - losses[-1]) < 1e-5
 
 # %% [markdown]
 # Looking up row number `id` of a learned table is so common that PyTorch has a module for
-# it, `nn.Embedding`. You will meet it again at the entrance of every GPT. And modules can
-# hold modules: that is how a GPT is put together, and how all its parameters are found.
+# it, `nn.Embedding`. You will meet it again at the entrance of every GPT. Another one is
+# `nn.Linear(n, m)`: a matrix that makes m numbers of n, and adds m more, the *bias*. And
+# modules can hold modules: that is how a GPT is put together, and how all its parameters
+# are found. `nn.Sequential` runs its modules one after the other.
 
 # %%
 twice = nn.Sequential(nn.Embedding(V, 4), nn.Linear(4, V))
@@ -865,7 +896,7 @@ assert twice(now).shape == (len(IDS) - 1, V)
 
 # %% [markdown]
 # Let the trained module write. It has learned the same table, so it writes the same
-# kind of text:
+# kind of text. (`detach` takes the numbers alone, without autograd's memory.)
 
 # %%
 probabilities = model.table.detach().softmax(dim=1)
@@ -924,12 +955,12 @@ ask("0.6")
 
 
 # %%
-def softmax(logits):
+def to_probabilities(logits):
     powers = [math.exp(number) for number in logits]
     return [power / sum(logits) for power in powers]
 
 
-check("0.6", softmax)
+check("0.6", to_probabilities)
 
 # %%
 ask("0.7")
@@ -942,7 +973,7 @@ ask("0.8")
 
 
 # %%
-def backward(nodes):
+def slopes_of_result(nodes):
     grads = [0.0] * len(nodes)
     grads[-1] = 1.0
     for position in reversed(range(len(nodes))):
@@ -952,18 +983,18 @@ def backward(nodes):
     return grads
 
 
-check("0.8", backward)
+check("0.8", slopes_of_result)
 
 # %%
 ask("0.9")
 
 
 # %%
-def momentum(start, slopes, rate, keep):
+def walk_with_momentum(start, slopes, rate, keep):
     return ...  # your code
 
 
-check("0.9", momentum)
+check("0.9", walk_with_momentum)
 
 # %%
 ask("0.10")

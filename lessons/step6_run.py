@@ -28,13 +28,18 @@
 # | 6.9 | to stop and to resume, bit for bit |
 # | 6.10 | what the skills ask |
 #
-# It takes about half a minute and needs no network.
+# Run it as a notebook or as `python lessons/step6_run.py`. It takes about ten seconds and
+# needs no network.
+#
+# From lesson 0 you need optimizers (0.9), from lesson 3 the parts of a model, from lesson 4
+# training, validation and bits per byte.
 
 # %% tags=["setup"]
 import contextlib
 import io
 import json
 import math
+import statistics  # noqa: F401  for the exercises
 import tempfile
 from pathlib import Path
 
@@ -66,8 +71,8 @@ BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 
 # %% [markdown]
 # ## 6.1 The recipe on one page
-# A run is one object with all its settings. Here is what the quickstart's says about
-# training:
+# A run is one object with all its settings, a *preset*. These are the quickstart's settings
+# for training; each has a section below. (`getattr(a, "lr")` is `a.lr`.)
 
 # %%
 RECIPE = PRESETS["quickstart"]()
@@ -77,8 +82,9 @@ print("order        ", RECIPE.data.order)
 print("init         ", RECIPE.model.init)
 
 # %% [markdown]
-# In this lesson a much smaller model stands in for it, so that each part can be tried in
-# seconds. Only sizes are changed; the recipe stays the same.
+# In this lesson a much smaller model takes its place, so that each part can be tried in
+# seconds. `override` is a copy with some settings changed. Only sizes are changed; the
+# recipe stays the same. (A *document* is a text that belongs together, here a story.)
 
 # %%
 SMALL = RECIPE.override(
@@ -125,8 +131,8 @@ by_hand = sum(s.bits for s in stories) / sum(len(s.text.encode()) for s in stori
 assert abs(by_hand - floor_bits_per_byte(200)) < 1e-12
 
 # %% [markdown]
-# A loss is in nats a token, so it has to be converted. A nat is $1/\ln 2$ bits, and a token
-# is a few bytes long. **Bits per byte** do not depend on the tokenizer.
+# A loss is in nats a token, so it has to be converted (lesson 4.2). A nat is $1/\ln 2$
+# bits, and a token is a few bytes long. Bits per byte do not depend on the tokenizer.
 
 
 # %%
@@ -157,7 +163,7 @@ assert abs(recorded[0] - no_idea) < 0.2 * no_idea
 # Lesson 1 cut a text into windows wherever they fell. A window then begins in the middle
 # of one story and ends in the middle of the next. The quickstart puts **one document in
 # each row**: it begins with the end-of-text token, and what is left of the row is ignored
-# by the loss.
+# by the loss. (A target of `IGNORE` has no surprise and is not counted.)
 #
 # ![Plain windows mix the end of one story with the beginning of the next; with one
 # document a row none is mixed](drawings/rows-by-document.svg)
@@ -230,8 +236,8 @@ assert len(set(one_epoch.tolist())) == len(one_epoch), "no story twice in an epo
 # To look back and repeat a name, a head must learn two things at once: *where* to look
 # (query and key), and *to pass on what is there* (value and output). Neither is of use
 # without the other, so both learn slowly. The recipe gives the second for free. `W_value`
-# starts as a rotation and `out_proj` as 0.3 times the way back. This is called **mimetic
-# initialization**.
+# starts as a rotation and `out_proj` as 0.3 times the way back, so the product of the two
+# is 0.3 times the matrix that changes nothing. This is called **mimetic initialization**.
 
 # %%
 torch.manual_seed(0)
@@ -270,6 +276,9 @@ assert diagonal < 0.1
 # map from vectors to vectors: in each step only the rows of the batch's tokens have a
 # gradient, and moving *all directions equally* would move rows at random. So the tables,
 # norms and biases get AdamW, and the matrices inside the blocks get Muon.
+#
+# ![Muon changes the matrices inside the blocks; AdamW changes tables, head, norms and
+# biases](drawings/two-optimizers.svg)
 
 # %%
 model = build(SMALL.model)
@@ -353,7 +362,7 @@ plt.show()
 # %% [markdown]
 # **The warm-up, taken away.** AdamW divides the average gradient by its typical size. In
 # the first step both come from a single batch, so the quotient is 1 or -1 for *every*
-# parameter, however small its gradient: a step of full size, on the word of one batch.
+# parameter, however small its gradient: a step of full size, judged from a single batch.
 # The warm-up keeps these blind steps short.
 
 # %%
@@ -395,8 +404,12 @@ assert falling[-1] < np.mean(constant[-30:]) / 100
 # %% [markdown]
 # ## 6.8 Clipping, and a guard
 # Now and then a batch is strange: a text in another language, a page of numbers. Its
-# gradient is long and points nowhere useful. **Clipping** shortens every gradient that is
+# gradient is long and points nowhere useful. (The *length* of a gradient is the root of the
+# sum of the squares of all its numbers.) **Clipping** shortens every gradient that is
 # longer than 1 to length 1. Its direction stays.
+#
+# ![Clipping: a gradient longer than 1 is shortened to length 1 in its own direction, a
+# shorter one stays as it is](drawings/clipping.svg)
 
 
 # %%
@@ -439,9 +452,10 @@ assert lengths[1] > 1.5 * lengths[0]
 
 # %% [markdown]
 # Clipping makes a bad step short. The **guard** does not make it at all: a step whose loss
-# is not a number, or far above the last 128 losses (six standard deviations), changes
-# nothing. After three such steps in a row, the run goes back to its last checkpoint and
-# continues with other stories.
+# is not a number, or far above the last 128 losses, changes nothing. Far means six
+# *standard deviations*: six times the usual distance of a loss from their mean. After
+# three such steps in a row, the run goes back to its last checkpoint and continues with
+# other stories.
 
 # %%
 guard = SpikeDetector(sigmas=6.0)
@@ -540,11 +554,11 @@ ask("6.2")
 
 
 # %%
-def learning_rate(step, total, peak, warmup):
+def plateau_rate(step, total, peak, warmup, fall):
     return ...  # your code
 
 
-check("6.2", learning_rate)
+check("6.2", plateau_rate)
 
 # %%
 ask("6.3")
@@ -564,6 +578,64 @@ ask("6.4")
 # %%
 check("6.4", ...)
 
+# %%
+ask("6.5")
+
+
+# %%
+def first_step_of(epoch, n_stories, batch_size):
+    return ...  # your code
+
+
+check("6.5", first_step_of)
+
+# %%
+ask("6.6")
+
+# %%
+check("6.6", ...)
+
+# %%
+ask("6.7")
+
+# %%
+check("6.7", ...)
+
+# %%
+ask("6.8")
+
+# %%
+check("6.8", ...)
+
+# %%
+ask("6.9")
+
+
+# %%
+def decisions(losses, memory, sigmas):
+    return ...  # your code
+
+
+check("6.9", decisions)
+
+# %%
+ask("6.10")
+
+
+# %%
+def interrupted(gradients, stop, rate, keep):
+    weight = velocity = 0.0
+    for step, gradient in enumerate(gradients):
+        if step == stop:
+            checkpoint = {"weight": weight}
+            weight, velocity = checkpoint["weight"], 0.0
+        velocity = keep * velocity + gradient
+        weight -= rate * velocity
+    return weight
+
+
+check("6.10", interrupted)
+
 # %% [markdown]
 # ## Summary
 # - Know the floor, and measure in bits per byte.
@@ -573,3 +645,13 @@ check("6.4", ...)
 # - A checkpoint is all that the next step depends on.
 #
 # What runs: `src/llm_scratch/presets.py` and `src/llm_scratch/training/`.
+
+# %% [markdown]
+# ## Your part in the real model
+# Every part that the lessons took apart can be yours: layer norm, attention, byte-pair
+# encoding, Muon, the schedule, the sampler. `llm-scratch learn template > my_parts.py`
+# writes a file to fill in, and `llm-scratch train quickstart --parts my_parts.py` compares
+# each part with the package's, values and gradients, before it trains with them. The curve
+# is drawn over that of the package: if they agree, you have written what runs here.
+# A part that is meant to be different: `--allow-different-parts`. More:
+# `docs/course_own_parts.md`.

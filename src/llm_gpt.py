@@ -1,5 +1,6 @@
-"""The module name under which the notebooks know the model of lesson 3. The code is in
-`llm_scratch`; importing this runs nothing.
+"""The module name under which the notebooks know the model of lesson 3.
+
+The code is in `llm_scratch`; importing this runs nothing.
 """
 
 from llm_scratch.generation.decode import (

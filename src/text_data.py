@@ -1,4 +1,5 @@
 """The notebooks' module `text_data`: text to batches.
+
 Everything stands in `llm_scratch.data.text`.
 """
 

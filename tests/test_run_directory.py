@@ -80,8 +80,8 @@ def test_new_run_has_no_metrics_samples_or_checkpoints(folder):
 
 def test_samples_are_in_order_and_a_text_cannot_begin_an_earlier_one(folder):
     headings = (
-        "# Samples\n\n## Step 10, 1,000 tokens\n\nOne\n\n## Step 5, 7 tokens\n\nstill one\n\n##"
-        " Step 20, 2,000 tokens\n\nTwo\n"
+        "# Samples\n\n## Step 10, 1,000 tokens\n\nOne\n\n## Step 5,"
+        " 7 tokens\n\nstill one\n\n## Step 20, 2,000 tokens\n\nTwo\n"
     )
     (folder / "samples.md").write_text(headings)
     assert open_run(folder).samples == [

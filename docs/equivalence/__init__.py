@@ -7,11 +7,19 @@ difference, decorated with `@row(...)`.
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from llm_scratch.interop.hf import to_config
+from llm_scratch.interop.hf_export import tensors
+from llm_scratch.model import LanguageModel
 
 CONFIG = {
     "vocab_size": 97,
@@ -51,9 +59,7 @@ ROWS: list[Row] = []
 def row(
     component: str, ours: str, reference: str, test: str, tolerance: float = 0.0, covers: str = ""
 ) -> Callable[[Callable[[], float]], Callable[[], float]]:
-    """Register a function that returns a difference as a row;
-    `covers`: registry entries, space-separated.
-    """
+    """Register a function that returns a difference as a row; `covers`: entries of registries."""
 
     def add(measure: Callable[[], float]) -> Callable[[], float]:
         ROWS.append(
@@ -70,9 +76,7 @@ def max_difference(a: Tensor, b: Tensor) -> float:
 
 
 def count_differences(a: object, b: object) -> float:
-    """The number of positions at which two sequences differ,
-    including those beyond the shorter one.
-    """
+    """The number of positions at which two sequences differ; those beyond the shorter one count."""
     a, b = list(a), list(b)  # type: ignore[call-overload]
     return float(sum(x != y for x, y in zip(a, b)) + abs(len(a) - len(b)))
 
@@ -108,21 +112,32 @@ def measure_difference(row: Row) -> float:
         torch.manual_seed(123)
         difference = float(row.measure())
     assert difference <= row.tolerance, (
-        f"{row.ours} and {row.reference} differ by {difference:g}; expected at most"
-        f" {row.tolerance:g}"
+        f"{row.ours} and {row.reference} differ by {difference:g};"
+        f" expected at most {row.tolerance:g}"
     )
     return difference
 
 
 def result(row: Row) -> str:
-    """What the page shows of a row:
-    "equal", its largest difference, or "not run" with the reason.
-    """
+    """What the page shows of a row: "equal", its largest difference, or "not run" and why."""
     try:
         difference = measure_difference(row)
     except NotRun as e:
         return f"not run: {e}"
     return f"{difference:.0e}" if difference else "equal"
+
+
+def transformers_twin(model: LanguageModel) -> nn.Module:
+    """The model of transformers that reads the files of ours, in eval mode."""
+    import transformers
+
+    with tempfile.TemporaryDirectory() as folder:
+        config = to_config(model.cfg, None, None)
+        (Path(folder) / "config.json").write_text(json.dumps(config))
+        weights = {name: tensor.contiguous() for name, tensor in tensors(model).items()}
+        save_file(weights, Path(folder) / "model.safetensors", {"format": "pt"})
+        kernels = {"attn_implementation": "eager", "experts_implementation": "eager"}
+        return transformers.AutoModelForCausalLM.from_pretrained(folder, **kernels).eval()
 
 
 def transformers_nanochat(model: nn.Module) -> nn.Module:
@@ -145,9 +160,7 @@ def transformers_nanochat(model: nn.Module) -> nn.Module:
     )
 
     def swap_halves(weight: Tensor) -> Tensor:
-        """Exchange the halves of every head:
-        transformers' NanoChat rotates in the other direction.
-        """
+        """Exchange the halves of every head: transformers' NanoChat rotates the other way."""
         return weight.unflatten(0, (H, 2, -1)).flip(1).reshape(weight.shape)
 
     names = {

@@ -48,9 +48,7 @@ against_transformers("eta_cutoff", "EtaLogitsWarper", 0.01)
 
 
 def penalty_against_transformers(name: str, processor: str, ours: object, theirs: object) -> None:
-    """A row for a penalty that transformers has too;
-    `ours` and `theirs` are the values that mean the same.
-    """
+    """A row for a penalty of transformers; `ours` and `theirs` are values that mean the same."""
 
     def measure() -> float:
         from transformers.generation import logits_process
@@ -79,9 +77,7 @@ penalty_against_transformers("no_repeat_ngram_size", "NoRepeatNGramLogitsProcess
 
 
 def penalty_against_formula(name: str, cost: str) -> None:
-    """A row for a penalty of OpenAI's:
-    `cost`, of n times that a token was said, is taken from its score.
-    """
+    """A row for a penalty of OpenAI's: a token said n times loses `cost` of n."""
 
     def measure() -> float:
         logits, ids = 3 * torch.randn(3, 97), torch.randint(0, 97, (3, 20))
@@ -158,11 +154,9 @@ def _beam() -> float:
     from llm_scratch.interop.gpt2_weight_map import HF
     from llm_scratch.interop.weight_map import expand
 
-    theirs, ours, ids = (
-        transformers_gpt2(),
-        GPTModel(CONFIG | {"tie_embeddings": True}).eval(),
-        torch.randint(1, 97, (1, 4)),
-    )
+    theirs = transformers_gpt2()
+    ours = GPTModel(CONFIG | {"tie_embeddings": True}).eval()
+    ids = torch.randint(1, 97, (1, 4))
     state = theirs.state_dict()
     for mapped in expand(HF, 2):
         for mine, part in mapped.split(state[mapped.theirs]).items():
@@ -217,11 +211,9 @@ def _contrastive() -> float:
     "generation/test_speculative.py::test_greedy_text_is_that_of_plain_greedy",
 )
 def _speculative() -> float:
-    ours, draft, ids = (
-        sharp_gpt(),
-        GPTModel(CONFIG | {"n_layers": 1}).eval(),
-        torch.randint(0, 97, (1, 5)),
-    )
+    ours = sharp_gpt()
+    draft = GPTModel(CONFIG | {"n_layers": 1}).eval()
+    ids = torch.randint(0, 97, (1, 5))
     steps = islice(speculate(ours, ids, DraftModel(draft, temperature=0), temperature=0), 20)
     return count_differences(
         torch.cat([ids, *(step.ids for step in steps)], 1)[0].tolist(),

@@ -17,6 +17,7 @@ from equivalence import (
     row,
     transformers_gpt2,
     transformers_nanochat,
+    transformers_twin,
 )
 from llm_scratch.config import ModelConfig
 from llm_scratch.hardware.packed_matmul import can_pack
@@ -58,11 +59,9 @@ def _attention() -> float:
     1e-5,
 )
 def _attention_of_torch() -> float:
-    x, att, theirs = (
-        torch.randn(2, 7, 24),
-        MultiHeadAttention(24, 24, 8, 0.0, 6),
-        nn.MultiheadAttention(24, 6, batch_first=True),
-    )
+    x = torch.randn(2, 7, 24)
+    att = MultiHeadAttention(24, 24, 8, 0.0, 6)
+    theirs = nn.MultiheadAttention(24, 6, batch_first=True)
     with torch.no_grad():
         theirs.in_proj_weight.copy_(
             torch.cat([att.W_query.weight, att.W_key.weight, att.W_value.weight])
@@ -116,9 +115,7 @@ def _feed_forward() -> float:
 
 
 def against_transformers_gpt2(ours: dict[str, Any], theirs_settings: dict[str, Any]) -> float:
-    """How far the logits of a model are from those of transformers'
-    GPT-2 with the same weights, which it saved.
-    """
+    """How far a model's logits are from those of transformers' GPT-2, which saved the weights."""
     theirs = transformers_gpt2(**theirs_settings)
     with tempfile.TemporaryDirectory() as folder:
         theirs.save_pretrained(folder)  # type: ignore[operator]
@@ -304,8 +301,9 @@ def _head() -> float:
 
 
 def steps_apart(bits: int) -> float:
-    """How far numbers are from what comes back, in steps of their scale: 0.5 by rounding. What lies
-    beyond the 7 of 4 bits counts as 7.
+    """How far numbers are from what comes back, in steps of their scale: 0.5 by rounding.
+
+    What lies beyond the 7 of 4 bits counts as 7.
     """
     weight = torch.randn(37, 96) * torch.logspace(-3, 3, 37)[:, None]
     numbers, scale = to_int8(weight) if bits == 8 else to_int4(weight)
@@ -355,3 +353,45 @@ def _few_bits() -> float:
         ((one(x) - F.linear(x, one.weight)).abs() / (x.abs() @ one.weight.abs().T)).max().item()
         for one in layers
     )
+
+
+def against_transformers(architecture: str, **settings: Any) -> float:
+    """The difference of a tiny model's logits from those of transformers, which reads its files."""
+    shape = {name: value for name, value in CONFIG.items() if name != "qkv_bias"}
+    ours = build(shape | {"architecture": architecture} | settings).eval()
+    for parameter in ours.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    ids = torch.randint(0, 97, (2, 32))
+    return max_difference(ours(ids), transformers_twin(ours)(ids).logits)
+
+
+@row(
+    "mixture of experts", "model/qwen_moe.QwenMoEModel", "transformers' Qwen3MoeForCausalLM",
+    "model/test_qwen_moe.py::test_equals_transformers", 1e-4, covers="ARCHITECTURES.qwen_moe",
+)  # fmt: skip
+def _qwen_moe() -> float:
+    return against_transformers("qwen_moe")
+
+
+@row(
+    "sinks and windows", "model/gpt_oss.GPTOSSModel", "transformers' GptOssForCausalLM",
+    "model/test_gpt_oss.py::test_equals_transformers", 1e-4, covers="ARCHITECTURES.gpt_oss",
+)  # fmt: skip
+def _gpt_oss() -> float:
+    return against_transformers("gpt_oss", window=9)
+
+
+@row(
+    "latent attention", "model/deepseek.DeepSeekModel", "transformers' DeepseekV3ForCausalLM",
+    "model/test_deepseek.py::test_equals_transformers", 1e-4, covers="ARCHITECTURES.deepseek",
+)  # fmt: skip
+def _deepseek() -> float:
+    return against_transformers("deepseek", query_latent_dim=10, n_groups=2, groups_per_token=1)
+
+
+@row(
+    "gated delta rule", "model/qwen_next.QwenNextModel", "transformers' Qwen3NextForCausalLM",
+    "model/test_qwen_next.py::test_equals_transformers", 1e-4, covers="ARCHITECTURES.qwen_next",
+)  # fmt: skip
+def _qwen_next() -> float:
+    return against_transformers("qwen_next", full_every=2)

@@ -40,18 +40,14 @@ def after_steps(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]
 def _adam() -> float:
     ours = nn.Linear(8, 5)
     mine = [p.detach().clone() for p in ours.parameters()]
-    moved, chance = (
-        after_steps(
-            adamw(ours, TrainConfig(lr=1e-2, weight_decay=0.1, betas=(0.9, 0.95))),
-            list(ours.parameters()),
-        ),
-        1,
+    moved = after_steps(
+        adamw(ours, TrainConfig(lr=1e-2, weight_decay=0.1, betas=(0.9, 0.95))),
+        list(ours.parameters()),
     )
-    generator, mean, square = (
-        torch.Generator().manual_seed(chance),
-        [0 * w for w in mine],
-        [0 * w for w in mine],
-    )
+    chance = 1
+    generator = torch.Generator().manual_seed(chance)
+    mean = [0 * w for w in mine]
+    square = [0 * w for w in mine]
     for t in range(1, 6):
         for i, w in enumerate(mine):
             g = torch.randn(w.shape, generator=generator)
@@ -102,8 +98,9 @@ def _adam_of_the_notebooks() -> float:
 
 
 def turned(shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """A gradient after `orthogonalize`, in the directions of its SVD; and, by the directions,
-    whether it had any length there.
+    """A gradient after `orthogonalize`, in the directions of its SVD.
+
+    And, by direction, whether it had any length there.
     """
     gradient = torch.randn(shape)
     u, sizes, v = torch.linalg.svd(gradient, full_matrices=False)
@@ -162,9 +159,7 @@ def _clipping() -> float:
 
 
 def schedule(name: str, test: str, formula: Callable[[float], float]) -> None:
-    """A row for a schedule: `formula` of the share of the way,
-    times what lies between the two rates.
-    """
+    """A row for a schedule: `formula` of the share done, times the range of the rates."""
 
     def measure() -> float:
         cfg = TrainConfig(lr=1.0, min_lr=0.1, warmup_steps=0, schedule=name)

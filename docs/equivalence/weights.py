@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from equivalence import CONFIG, TEXT, count_differences, max_difference, row, transformers_gpt2
 from llm_scratch.interop import (
     crc32c,
+    hf_compare,
     hf_export,
     litgpt,
     nanogpt,
@@ -27,9 +28,8 @@ from llm_scratch.storage.safetensors_writer import iter_bytes
 from llm_scratch.tokenizers import CharTokenizer
 from llm_scratch.tokenizers.bpe import ByteBPE
 
-TINY = (
-    Path(__file__).resolve().parents[2] / "tests" / "interop" / "tiny_gpt2"
-)  # what TensorFlow wrote
+# what TensorFlow wrote
+TINY = Path(__file__).resolve().parents[2] / "tests" / "interop" / "tiny_gpt2"
 
 
 @row(
@@ -120,9 +120,7 @@ def _notebooks() -> float:
 
 
 def weights_as_linear(theirs: nn.Module) -> dict[str, Tensor]:
-    """The weights of transformers' GPT-2 with matrices as nn.Linear keeps them,
-    which nanoGPT and litgpt use.
-    """
+    """The weights of transformers' GPT-2, matrices as in nn.Linear, nanoGPT and litgpt."""
     turned = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
     return {
         name: tensor.T.contiguous() if name.endswith(turned) else tensor
@@ -225,4 +223,4 @@ def exported() -> tuple[float, float]:
         [tokenizer.encode(text, allowed_special="all") for text in texts],
         their_tokenizer(texts, verbose=False)["input_ids"],
     )
-    return hf_export.logits_differ(model, theirs), wrong
+    return hf_compare.logits_differ(model, theirs), wrong

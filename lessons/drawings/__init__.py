@@ -1,5 +1,4 @@
-"""The drawings of the lessons, made by code:
-`python lessons/build.py` writes them into notebook/drawings/.
+"""The drawings of the lessons, made by code: `python lessons/build.py` writes them.
 
 Each is a function that returns a `Drawing`; its file is named after the function. To add one, write
 it, add it to its module's `DRAWINGS`, and show it in a lesson: `![its
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from drawings import attention, inference, learning, model, run, text, weights
 from drawings.svg import Drawing
+from llm_scratch.storage.files import atomic_write
 
 DRAWINGS: dict[str, Callable[[], Drawing]] = {
     draw.__name__.replace("_", "-"): draw
@@ -25,6 +25,5 @@ DRAWINGS: dict[str, Callable[[], Drawing]] = {
 
 def write_drawings(folder: Path) -> None:
     """Write every drawing as an SVG file."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name, draw in DRAWINGS.items():
-        (folder / f"{name}.svg").write_text(draw().svg(), encoding="utf-8")
+        atomic_write(folder / f"{name}.svg", draw().svg())

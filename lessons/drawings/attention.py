@@ -12,10 +12,8 @@ WORDS = ("the", "cup", "was", "wet")
 def look_weigh_mix() -> Drawing:
     """One query against all keys; the weights mix the values."""
     d = Drawing(
-        (
-            "Attention for one token: its query is compared with all keys, softmax makes weights,"
-            " the weights mix the values"
-        ),
+        "Attention for one token: its query is compared with all keys, softmax makes weights,"
+        " the weights mix the values",
         314,
     )
     weights = (0.05, 0.6, 0.1, 0.25)
@@ -47,10 +45,8 @@ def look_weigh_mix() -> Drawing:
 def causal_mask() -> Drawing:
     """Scores with minus infinity above the diagonal, and the weights that come out."""
     d = Drawing(
-        (
-            "The causal mask: scores above the diagonal become minus infinity,"
-            " so softmax gives later tokens a weight of 0"
-        ),
+        "The causal mask: scores above the diagonal become minus infinity,"
+        " so softmax gives later tokens a weight of 0",
         284,
     )
     scores = ((1.2,), (0.4, 0.9), (0.3, 1.5, 0.2), (0.1, 2.0, 0.6, 1.1))
@@ -75,10 +71,8 @@ def causal_mask() -> Drawing:
 def heads() -> Drawing:
     """One matrix product, cut into heads."""
     d = Drawing(
-        (
-            "Heads: one matrix makes all queries, each vector is cut into equal parts,"
-            " each head attends alone, parts are joined"
-        ),
+        "Heads: one matrix makes all queries, each vector is cut into equal parts,"
+        " each head attends alone, parts are joined",
         270,
     )
     d.text(52, 30, "x", 14, "middle", bold=True)

@@ -1,6 +1,8 @@
-"""Drawings of lesson 4: sampling and the key/value cache."""
+"""Drawings of lesson 4: perplexity, temperature, sampling, the key/value cache."""
 
 from __future__ import annotations
+
+import math
 
 from drawings.svg import Drawing
 
@@ -8,10 +10,8 @@ from drawings.svg import Drawing
 def sampling() -> Drawing:
     """A distribution, cut by top-k and by top-p."""
     d = Drawing(
-        (
-            "Sampling cuts a distribution: top-k keeps the k likeliest tokens,"
-            " top-p as many as together reach p"
-        ),
+        "Sampling cuts a distribution: top-k keeps the k likeliest tokens,"
+        " top-p as many as together reach p",
         292,
     )
     tokens = ("forward", "toward", "closer", "on", "inches", "pizza")
@@ -45,10 +45,8 @@ def sampling() -> Drawing:
 def kv_cache() -> Drawing:
     """Keys and values of earlier tokens are kept; each step computes one column."""
     d = Drawing(
-        (
-            "The key/value cache grows by one column a step:"
-            " earlier keys and values are kept, only the new token is computed"
-        ),
+        "The key/value cache grows by one column a step:"
+        " earlier keys and values are kept, only the new token is computed",
         284,
     )
     steps = (("prompt", 3, 3), ("step 1", 1, 4), ("step 2", 1, 5), ("step 3", 1, 6))
@@ -68,4 +66,53 @@ def kv_cache() -> Drawing:
     return d
 
 
-DRAWINGS = (sampling, kv_cache)
+def perplexity() -> Drawing:
+    """A loss as a number of equally likely choices."""
+    d = Drawing(
+        "Perplexity is a number of choices: a loss of 0 is one choice, 0.69 two equally likely"
+        " ones, 1.39 four, 2.08 eight",
+        262,
+    )
+    d.text(20, 28, "loss", 14, bold=True)
+    d.text(380, 28, "as unsure as a choice among", 14, "middle", bold=True)
+    d.text(700, 28, "perplexity", 14, "end", bold=True)
+    for row, n in enumerate((1, 2, 4, 8)):
+        y = 48 + row * 46
+        d.text(20, y + 17, f"{math.log(n):.2f}", 15, mono=True)
+        w = (480 - 4 * (n - 1)) / n
+        label = "1" if n == 1 else f"1/{n}"
+        d.cells(140, y, [label] * n, w, 34, "blue" if n > 1 else "green", size=14)
+        d.text(690, y + 17, str(n), 15, "end", mono=True)
+    d.caption(
+        "Perplexity is e to the power of the loss. No idea among 50,257 tokens: a loss of 10.82."
+    )
+    return d
+
+
+def temperature() -> Drawing:
+    """One set of logits at three temperatures."""
+    d = Drawing(
+        "Temperature: below 1 the likeliest token wins nearly always, at 1 the distribution is as"
+        " it is, above 1 it is flatter",
+        232,
+    )
+    logits = {"forward": 2.0, "toward": 1.2, "closer": 0.0, "pizza": -1.5}
+    panels = (
+        (20, 0.5, "blue", "sure"),
+        (258, 1.0, "green", "as it is"),
+        (496, 3.0, "orange", "daring"),
+    )
+    for x, t, color, word in panels:
+        d.text(x, 28, f"temperature {t:g}", 14, bold=True)
+        d.text(x + 140, 28, word, 13, color=f"{color}-text")
+        powers = [math.exp(logit / t) for logit in logits.values()]
+        for i, (token, power) in enumerate(zip(logits, powers)):
+            y, share = 52 + i * 34, power / sum(powers)
+            d.text(x + 62, y + 12, token, 13, "end")
+            d.box(x + 70, y, max(100 * share, 3), 24, color=color, corner=3)
+            d.text(x + 78 + max(100 * share, 3), y + 12, f"{share:.2f}".lstrip("0"), 12, mono=True)
+    d.caption("Logits are divided by the temperature before softmax. Their order never changes.")
+    return d
+
+
+DRAWINGS = (sampling, kv_cache, perplexity, temperature)

@@ -10,10 +10,8 @@ from drawings.svg import Drawing
 def tensor_shapes() -> Drawing:
     """Numbers, lists, tables and stacks of tables."""
     d = Drawing(
-        (
-            "Four tensors: a number, a list of 4, a table of 3 rows and 4 columns,"
-            " and a stack of 2 such tables"
-        ),
+        "Four tensors: a number, a list of 4, a table of 3 rows and 4 columns,"
+        " and a stack of 2 such tables",
         214,
     )
     top, cell = 66, 26
@@ -42,10 +40,8 @@ def tensor_shapes() -> Drawing:
 def matrix_product() -> Drawing:
     """One entry of a matrix product."""
     d = Drawing(
-        (
-            "One entry of a matrix product:"
-            " a row of the first matrix times a column of the second, added up"
-        ),
+        "One entry of a matrix product:"
+        " a row of the first matrix times a column of the second, added up",
         236,
     )
     first, second = [["1", "2", "3"], ["4", "5", "6"]], [["1", "0"], ["0", "1"], ["1", "1"]]
@@ -70,10 +66,8 @@ def matrix_product() -> Drawing:
 def training_loop() -> Drawing:
     """Batch, model, loss, gradient, step, and around again."""
     d = Drawing(
-        (
-            "The training loop: batch, model, logits, loss;"
-            " then gradients flow back, and the optimizer turns the parameters"
-        ),
+        "The training loop: batch, model, logits, loss;"
+        " then gradients flow back, and the optimizer turns the parameters",
         258,
     )
     for x, label, color in (
@@ -104,10 +98,8 @@ def training_loop() -> Drawing:
 def backward() -> Drawing:
     """The chain rule on a graph of three operations."""
     d = Drawing(
-        (
-            "The computation x times x plus e to the x as a graph:"
-            " values flow right, slopes flow back and are added at x"
-        ),
+        "The computation x times x plus e to the x as a graph:"
+        " values flow right, slopes flow back and are added at x",
         300,
     )
     d.circle(92, 138, 36, "x = 3", "blue", 16)
@@ -143,9 +135,7 @@ def backward() -> Drawing:
 
 
 def _paths() -> dict[str, list[tuple[float, float]]]:
-    """Ways of four optimizers down 0.5 (20 x^2 + y^2),
-    as lesson 0 has them; x is across the valley, y along it.
-    """
+    """Ways of four optimizers down 0.5 (20 x^2 + y^2), as in lesson 0; x across the valley."""
     steep, flat, start = 20.0, 1.0, (1.0, 2.0)
     paths: dict[str, list[tuple[float, float]]] = {
         "SGD": [start],
@@ -177,10 +167,8 @@ def _paths() -> dict[str, list[tuple[float, float]]]:
 def optimizers() -> Drawing:
     """A valley with the ways that two optimizers take through it."""
     d = Drawing(
-        (
-            "A long valley seen from above:"
-            " SGD bounces between its walls, Muon crosses it in a straight line"
-        ),
+        "A long valley seen from above:"
+        " SGD bounces between its walls, Muon crosses it in a straight line",
         300,
     )
 
@@ -216,4 +204,93 @@ def optimizers() -> Drawing:
     return d
 
 
-DRAWINGS = (tensor_shapes, matrix_product, training_loop, backward, optimizers)
+def broadcasting() -> Drawing:
+    """A table divided by a column, which is repeated."""
+    d = Drawing(
+        "Broadcasting: a table of shape (2, 3) is divided by a column of shape (2, 1), which is"
+        " repeated three times",
+        206,
+    )
+    table, sums = (("1", "2", "3"), ("4", "5", "6")), ("6", "15")
+    shares = ((".17", ".33", ".50"), (".27", ".33", ".40"))
+    for row in range(2):
+        y = 60 + row * 42
+        d.cells(40, y, table[row], 46, 38, "blue", size=15)
+        d.box(256, y, 46, 38, sums[row], "orange", 15, mono=True, corner=4)
+        d.cells(306, y, [sums[row]] * 2, 46, 38, "grey", size=15)
+        d.cells(480, y, shares[row], 56, 38, "green", size=15)
+    d.text(222, 100, "/", 22, "middle")
+    d.text(442, 100, "=", 20, "middle")
+    for x, shape in ((113, "(2, 3)"), (279, "(2, 1)"), (568, "(2, 3)")):
+        d.text(x, 34, shape, 14, "middle", "soft", mono=True)
+    d.text(354, 34, "repeated", 13, "middle", "soft")
+    d.caption("Sizes must be equal, or one of them 1. Where it is 1, its numbers are repeated.")
+    return d
+
+
+def softmax() -> Drawing:
+    """Three logits become powers, and the powers become shares."""
+    d = Drawing(
+        "Softmax: logits become powers of e, which are all positive, and then shares that add up"
+        " to 1",
+        232,
+    )
+    logits = (2.0, 0.0, -1.0)
+    powers = [math.exp(logit) for logit in logits]
+    shares = [power / sum(powers) for power in powers]
+    for x, title in ((30, "logits"), (266, "e to that power"), (502, "divided by the sum")):
+        d.text(x, 28, title, 14, bold=True)
+    for row, color in enumerate(("blue", "orange", "pink")):
+        y = 52 + row * 42
+        left, right = sorted((100.0, 100 + 30 * logits[row]))
+        d.box(left - 2, y, right - left + 4, 28, color=color, corner=3)
+        d.text(178, y + 14, f"{logits[row]:.0f}", 14, mono=True)
+        d.box(266, y, 14 * powers[row] + 3, 28, color=color, corner=3)
+        d.text(392, y + 14, f"{powers[row]:.2f}", 14, mono=True)
+        d.box(502, y, 110 * shares[row] + 3, 28, color=color, corner=3)
+        d.text(632, y + 14, f"{shares[row]:.2f}", 14, mono=True)
+    d.line((100, 44), (100, 172), dashed=True)
+    d.arrow((212, 108), (250, 108))
+    d.arrow((448, 108), (486, 108))
+    d.caption("The order stays. Differences of logits become ratios of probabilities.")
+    return d
+
+
+def learning_rates() -> Drawing:
+    """Gradient descent on a parabola with three learning rates."""
+    d = Drawing(
+        "Three learning rates on one curve: too small creeps, a good one arrives, too large jumps"
+        " ever farther out",
+        252,
+    )
+    panels = ((126, "too small", 0.04, "orange"), (360, "good", 0.35, "blue"))
+    for x, title, rate, color in (*panels, (594, "too large", 1.06, "red")):
+        d.text(x, 28, title, 15, "middle", bold=True)
+
+        def at(w: float, x: float = x) -> tuple[float, float]:
+            return x + 84 * w, 204 - 120 * w * w
+
+        d.line(*[at(i / 20 - 1.15) for i in range(47)])
+        w = -0.85 if rate < 1 else 0.64
+        for _ in range(4):
+            new = w - rate * 2 * w
+            d.arrow(at(w), at(new), color=color)
+            d.dot(*at(w), color, 4)
+            w = new
+        d.dot(*at(w), color, 4)
+    d.caption(
+        "Across: a parameter. Up: the loss. Across, a step is as long as the rate times the slope."
+    )
+    return d
+
+
+DRAWINGS = (
+    tensor_shapes,
+    matrix_product,
+    training_loop,
+    backward,
+    optimizers,
+    broadcasting,
+    softmax,
+    learning_rates,
+)

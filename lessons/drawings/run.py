@@ -8,10 +8,8 @@ from drawings.svg import Drawing
 def rows_by_document() -> Drawing:
     """Windows cut a text anywhere; documents begin a row each."""
     d = Drawing(
-        (
-            "Plain windows mix the end of one story with the beginning of the next;"
-            " with one document a row none is mixed"
-        ),
+        "Plain windows mix the end of one story with the beginning of the next;"
+        " with one document a row none is mixed",
         292,
     )
     stories = ((9, "blue"), (5, "orange"), (7, "green"), (6, "pink"), (5, "grey"))
@@ -38,10 +36,8 @@ def rows_by_document() -> Drawing:
 def resume() -> Drawing:
     """A run that is stopped and resumed ends like one that is not."""
     d = Drawing(
-        (
-            "A run that stops at a checkpoint and resumes takes the same steps as one that is"
-            " never interrupted"
-        ),
+        "A run that stops at a checkpoint and resumes takes the same steps as one that is"
+        " never interrupted",
         244,
     )
     for y, label in ((64, "uninterrupted"), (142, "stopped"), (182, "resumed")):
@@ -69,4 +65,56 @@ def resume() -> Drawing:
     return d
 
 
-DRAWINGS = (rows_by_document, resume)
+def two_optimizers() -> Drawing:
+    """Which parameters Muon changes, and which AdamW."""
+    d = Drawing(
+        "Muon changes the matrices inside the blocks; AdamW changes tables, head, norms and biases",
+        236,
+    )
+    d.box(20, 84, 110, 52, "token and|position table", "orange", 13)
+    d.arrow((130, 110), (156, 110))
+    d.box(156, 40, 396, 140, color="paper", corner=10)
+    d.text(172, 58, "each block", 13, bold=True)
+    for x, y, label in ((172, 76, "W_query"), (258, 76, "W_key"), (344, 76, "W_value")):
+        d.box(x, y, 80, 30, label, "blue", 13, mono=True)
+    d.box(430, 76, 100, 30, "out_proj", "blue", 13, mono=True)
+    d.box(172, 128, 166, 34, "feed-forward matrices", "blue", 13)
+    d.box(350, 128, 180, 34, "norms, biases", "orange", 13)
+    d.arrow((552, 110), (580, 110))
+    d.box(580, 84, 116, 52, "norm,|head", "orange", 13)
+    d.box(196, 192, 18, 14, color="blue", corner=3)
+    d.text(222, 199, "Muon", 13, color="blue-text", bold=True)
+    d.box(300, 192, 18, 14, color="orange", corner=3)
+    d.text(326, 199, "AdamW", 13, color="orange-text", bold=True)
+    d.text(392, 199, "tables move only where a token was", 13, color="soft")
+    return d
+
+
+def clipping() -> Drawing:
+    """A gradient longer than 1 is shortened, a shorter one stays."""
+    d = Drawing(
+        "Clipping: a gradient longer than 1 is shortened to length 1 in its own direction, a"
+        " shorter one stays as it is",
+        262,
+    )
+    for x, title, (dx, dy) in (
+        (180, "longer than 1", (168.0, -84.0)),
+        (520, "shorter than 1", (50.0, -34.0)),
+    ):
+        y = 150
+        d.text(x, 28, title, 14, "middle", bold=True)
+        d.circle(x, y, 80, color="grey")
+        d.text(x - 40, y + 44, "length 1", 12, "middle", "soft")
+        length = (dx * dx + dy * dy) ** 0.5
+        if length > 80:
+            d.arrow((x, y), (x + dx, y + dy), color="red", dashed=True)
+            d.text(x + dx - 4, y + dy - 14, "gradient", 13, "middle", "red-text")
+            dx, dy = dx * 80 / length, dy * 80 / length
+        d.arrow((x, y), (x + dx, y + dy), color="blue")
+        d.dot(x, y, "blue", 4)
+    d.text(214, 176, "clipped", 13, color="blue-text")
+    d.text(614, 112, "unchanged", 13, color="blue-text")
+    return d
+
+
+DRAWINGS = (rows_by_document, resume, two_optimizers, clipping)

@@ -63,9 +63,8 @@ def _style() -> str:
 
     def rules(palette: dict[str, str]) -> str:
         plain = [f".paper{{fill:{palette['paper']};stroke:{palette['edge']}}}"]
-        plain += [
-            f".halo{{stroke:{palette['paper']};stroke-width:5;paint-order:stroke;stroke-linejoin:round}}"
-        ]
+        halo = f"stroke:{palette['paper']};stroke-width:5"
+        plain += [f".halo{{{halo};paint-order:stroke;stroke-linejoin:round}}"]
         plain += [f".{name}{{fill:{palette[name]}}}" for name in ("ink", "soft")]
         plain += [f".line{{stroke:{palette['line']}}}", f".head{{fill:{palette['line']}}}"]
         for name in COLORS:
@@ -114,9 +113,8 @@ class Drawing:
     ) -> None:
         """A rectangle with a label in its middle; `|` in the label begins a new line."""
         self._inside(x, y, x + w, y + h)
-        self.parts.append(
-            f'<rect class="{color}" x="{_n(x)}" y="{_n(y)}" width="{_n(w)}" height="{_n(h)}" rx="{_n(corner)}"/>'
-        )
+        place = f'x="{_n(x)}" y="{_n(y)}" width="{_n(w)}" height="{_n(h)}" rx="{_n(corner)}"'
+        self.parts.append(f'<rect class="{color}" {place}/>')
         lines = label.split("|") if label else []
         for number, line in enumerate(lines):
             if text_width(line, size, mono) > w - 2:
@@ -247,25 +245,22 @@ class Drawing:
     def svg(self) -> str:
         """The whole file."""
         h = _n(self.height)
-        head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {h}" width="{WIDTH}" height="{h}" role="img">'
-        paper = f'<rect class="paper" x="0.5" y="0.5" width="{WIDTH - 1}" height="{_n(self.height - 1)}" rx="10"/>'
-        return "\n".join(
-            [
-                head,
-                f"<title>{escape(self.title)}</title>",
-                f"<style>{_style()}</style>",
-                paper,
-                *self.parts,
-                "</svg>\n",
-            ]
-        )
+        size = f'viewBox="0 0 {WIDTH} {h}" width="{WIDTH}" height="{h}"'
+        paper = f'x="0.5" y="0.5" width="{WIDTH - 1}" height="{_n(self.height - 1)}" rx="10"'
+        lines = [
+            f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">',
+            f"<title>{escape(self.title)}</title>",
+            f"<style>{_style()}</style>",
+            f'<rect class="paper" {paper}/>',
+            *self.parts,
+            "</svg>\n",
+        ]
+        return "\n".join(lines)
 
     def _inside(self, left: float, top: float, right: float, bottom: float) -> None:
         if left < 4 or top < 4 or right > WIDTH - 4 or bottom > self.height - 4:
-            raise ValueError(
-                f"{self.title}: {left:.0f},{top:.0f} to {right:.0f},{bottom:.0f} is not on the"
-                " paper"
-            )
+            place = f"{left:.0f},{top:.0f} to {right:.0f},{bottom:.0f}"
+            raise ValueError(f"{self.title}: {place} is not on the paper")
 
 
 def text_width(label: str, size: float, mono: bool = False) -> float:

@@ -8,10 +8,8 @@ from drawings.svg import Drawing
 def bpe_merges() -> Drawing:
     """Three merges on a few words."""
     d = Drawing(
-        (
-            "Byte-pair encoding: the most frequent pair of neighbors becomes one token,"
-            " three times in a row"
-        ),
+        "Byte-pair encoding: the most frequent pair of neighbors becomes one token,"
+        " three times in a row",
         268,
     )
     rows = (
@@ -78,10 +76,8 @@ def batch_windows() -> Drawing:
 def embedding() -> Drawing:
     """Token table and position table, added."""
     d = Drawing(
-        (
-            "Embedding: a token id picks a row of the token table,"
-            " its position a row of the position table; they are added"
-        ),
+        "Embedding: a token id picks a row of the token table,"
+        " its position a row of the position table; they are added",
         258,
     )
     d.text(60, 28, "ids", 14, "middle", bold=True)
@@ -106,4 +102,31 @@ def embedding() -> Drawing:
     return d
 
 
-DRAWINGS = (bpe_merges, batch_windows, embedding)
+def tokenizer() -> Drawing:
+    """Encode: text, tokens, ids; decode: the same way back."""
+    d = Drawing(
+        "A tokenizer works both ways: encode turns text into tokens and ids, decode turns ids back"
+        " into text",
+        260,
+    )
+    d.text(20, 44, "text", 14, bold=True)
+    d.box(120, 24, 420, 40, "the cat sat", "grey", 16, mono=True)
+    tokens, ids = ("the", "␣cat", "␣sat"), ("262", "3797", "3332")
+    d.text(20, 124, "tokens", 14, bold=True)
+    d.text(20, 200, "token ids", 14, bold=True)
+    for i, (token, number) in enumerate(zip(tokens, ids)):
+        x = 120 + i * 144
+        d.arrow((x + 66, 64), (x + 66, 104))
+        d.box(x, 104, 132, 40, token, "blue", 16, mono=True)
+        d.arrow((x + 66, 144), (x + 66, 180))
+        d.box(x, 180, 132, 40, number, "orange", 16, mono=True)
+    d.arrow((580, 44), (580, 200), color="blue")
+    d.text(592, 122, "encode", 14, color="blue-text", bold=True)
+    d.arrow((660, 200), (660, 44), color="green")
+    d.text(654, 224, "decode", 14, "middle", "green-text", bold=True)
+    d.text(20, 146, "pieces", 12, color="soft")
+    d.text(20, 222, "names", 12, color="soft")
+    return d
+
+
+DRAWINGS = (bpe_merges, batch_windows, embedding, tokenizer)

@@ -1,5 +1,4 @@
-"""LLM_Scratch: build, train, evaluate and inspect a GPT from scratch;
-the code that the lessons explain is the code that runs.
+"""LLM_Scratch: build, train, evaluate and inspect a GPT from scratch; lessons explain its code.
 
 The packages follow the data: text -> tokens -> batches -> model -> loss -> checkpoint -> text.
 The names below are imported on first use, so that `import llm_scratch` needs no torch.

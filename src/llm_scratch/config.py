@@ -1,5 +1,4 @@
-"""Configuration of a run: model, data, training and system settings;
-frozen, validated, to and from JSON and YAML.
+"""Configuration of a run: model, data, training, system; frozen, validated, as JSON or YAML.
 
 The command line, the YAML file and the JSON in every checkpoint are all made from these classes, so
 a setting has one name everywhere. The settings of a model are those of its architecture
@@ -69,13 +68,18 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_fields(self)
 
+    @property
+    def is_stories(self) -> bool:
+        """Whether the text is made of stories of the grammar, whose entropy is known."""
+        return self.source.partition(":")[0] == "stories"
+
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Optimizer, learning-rate schedule and intervals of the training."""
 
     steps: int = 1000
-    """number of optimizer steps; ignored if `epochs` is set"""
+    """number of optimizer steps, if `epochs` is None; setting it replaces the epochs of a preset"""
     epochs: int | None = None
     """passes over the training data; None: train for `steps`"""
     batch_size: int = 16
@@ -162,8 +166,9 @@ class SystemConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """All settings of a run; stored in every run directory and checkpoint. `llm-scratch train
-    PRESET --print-config` prints them.
+    """All settings of a run, stored in its directory and checkpoints.
+
+    `llm-scratch train PRESET --print-config` prints them.
     """
 
     model: ModelConfig = field(default_factory=GPTConfig)
@@ -174,10 +179,19 @@ class RunConfig:
     """a model to initialize weights and tokenizer from (`train --from`):
     gpt2, hf:org/name, a run, a folder; "": random weights
     """
+    parts: str = ""
+    """a learner's file that replaces parts of the package (`train --parts`):
+    its name and SHA-256; "": none
+    """
+    different_parts: str = ""
+    """names of the parts in the model that are not equal to the package's;
+    the model can only be loaded with the file
+    """
 
     def with_model(self, **changes: Any) -> Self:
-        """A copy with fields of the model changed;
-        with another `architecture`, fields that both have are kept.
+        """A copy with fields of the model changed.
+
+        With another `architecture`, fields that both have are kept.
         """
         return replace(self, model=from_dict(ModelConfig, changes, self.model, "model"))
 
@@ -201,14 +215,13 @@ class RunConfig:
                 raise UserError(
                     f"setting {setting!r}: has no value; give NAME=VALUE, such as train.lr=3e-4"
                 )
-            config = from_dict(RunConfig, _nested(name.strip(), text.strip(), config), config)
+            values = _nested(name.strip(), text.strip(), config)
+            config = from_dict(RunConfig, values, without_epochs(config, values))
         return config
 
 
 def _nested(name: str, text: str, config: RunConfig) -> dict[str, Any]:
-    """`train.lr` and `3e-4` as {"train": {"lr":
-    "3e-4"}}, the value read as YAML unless the setting is a text.
-    """
+    """`train.lr` and `3e-4` as {"train": {"lr": "3e-4"}}; the value is YAML unless it is a text."""
     part, _, field_name = name.partition(".")
     hints: Any = get_type_hints(RunConfig)
     if is_dataclass(hints.get(part)):
@@ -240,9 +253,7 @@ OBSERVATION_SETTINGS = frozenset(
 
 
 def resume_relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings (from `to_dict`) that affect what is learned:
-    runs that agree on them are the same run.
-    """
+    """The settings (from `to_dict`) that affect what is learned: runs that agree are the same."""
     kept = {part: values for part, values in settings.items() if part != "system" and values != ""}
     if "train" in kept:
         kept["train"] = {k: v for k, v in kept["train"].items() if k not in OBSERVATION_SETTINGS}
@@ -258,7 +269,15 @@ def load_config(path: str | Path, base: RunConfig | None = None) -> RunConfig:
         UserError: a missing file, invalid YAML, or an unknown key.
     """
     settings = upgrade_settings(read_yaml(path, USAGE))
-    return from_dict(RunConfig, settings, base or RunConfig())
+    return from_dict(RunConfig, settings, without_epochs(base or RunConfig(), settings))
+
+
+def without_epochs(base: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
+    """`base` for settings that give the steps of a run: its epochs would override them."""
+    train = settings.get("train")
+    if not isinstance(train, Mapping) or "steps" not in train or "epochs" in train:
+        return base
+    return replace(base, train=replace(base.train, epochs=None))
 
 
 def dump_config(config: RunConfig) -> str:

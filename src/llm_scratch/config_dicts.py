@@ -18,9 +18,7 @@ T = TypeVar("T")
 
 @runtime_checkable
 class HasVariants(Protocol):
-    """A base class of configs:
-    the settings themselves decide which of its subclasses they belong to.
-    """
+    """A base class of configs: the settings decide which of its subclasses they belong to."""
 
     def variant(self, values: Mapping[str, Any], base: Any, path: str) -> type:
         """The class for these settings; arguments as in `from_dict`."""
@@ -76,9 +74,7 @@ def _value(hint: Any, value: Any, base: Any, name: str) -> Any:
 
 
 def _validate_types(hint: Any, value: Any, name: str) -> Any:
-    """Convert `value`, from untrusted YAML or JSON,
-    to the type of the field, or raise a `UserError`.
-    """
+    """Convert `value`, from untrusted YAML or JSON, to the field's type, or raise a `UserError`."""
     options = getattr(hint, "__args__", (hint,))
     if getattr(hint, "__origin__", None) is tuple:
         if isinstance(value, (list, tuple)) and len(value) == len(options):

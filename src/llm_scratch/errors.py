@@ -65,9 +65,7 @@ def describe_error(error: BaseException, named: bool = False) -> str:
 
 
 class GenerationWarning(UserWarning):
-    """Generated text differs from the request:
-    the prompt did not fit into the context, or the text ended early.
-    """
+    """Generated text differs from the request: the prompt did not fit, or the text ended early."""
 
 
 def unknown(

@@ -30,6 +30,9 @@ EXTRAS: dict[str, Extra] = {
     "lessons": Extra(
         "`make lessons`: the notebooks", ("jupytext", "nbclient", "nbconvert", "ipykernel")
     ),
+    "docs": Extra("`make docs`: the site", ("sphinx", "furo", "myst-nb")),
+    "lens": Extra("`interop.transformer_lens`", ("transformer-lens",)),
+    "notebook": Extra("the playground in a notebook", ("anywidget",)),
     "track": Extra("`train --system.tensorboard`", ("tensorboard",)),
     "experiments": Extra("`compare` and `experiment`", ("scipy",)),
     "slurm": Extra("`experiment run --on`: several runs at once, Slurm", ("submitit",)),

@@ -20,9 +20,11 @@ MIN_DAYS = 2
 MIN_YEARS = 2
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Characters that a terminal interprets or that cannot be encoded: C0 and C1 controls except line
-breaks and tabs, the embeddings, overrides and isolates of bidirectional text (they reorder the text
-after them), and surrogates."""
+"""Characters that a terminal interprets or that cannot be encoded.
+
+C0 and C1 controls except line breaks and tabs, the embeddings, overrides and isolates of
+bidirectional text (they reorder the text after them), and surrogates.
+"""
 
 
 def format_duration(seconds: float) -> str:
@@ -86,9 +88,7 @@ def show_whitespace(piece: str) -> str:
 
 
 def shell_command(*words: str | Path) -> str:
-    """An `llm-scratch` command line to copy, quoted where needed:
-    `llm-scratch generate 'my runs/x'`.
-    """
+    """An `llm-scratch` command line to copy, quoted: `llm-scratch generate 'my runs/x'`."""
     return f"llm-scratch {quote(*words)}"
 
 

@@ -37,6 +37,7 @@ from llm_scratch.model import LanguageModel, build
 from llm_scratch.model.quantized import quantize
 from llm_scratch.ranges import OutOfRange
 from llm_scratch.storage import checkpoint
+from llm_scratch.storage.user_code import check_own_parts
 from llm_scratch.storage.user_folders import expand_user
 from llm_scratch.tokenizers import TOKENIZERS, Tokenizer, load_tokenizer
 from llm_scratch.tokenizers.special import end_of_text
@@ -165,8 +166,8 @@ def load_for_inference(
     on_cpu = torch.device(choice.name).type == "cpu"
     if compile and not on_cpu:
         raise UserError(
-            f"compile: only CPUs are supported, and this is {choice.name}; leave it out, or use the"
-            " device cpu"
+            f"compile: only CPUs are supported, and this is {choice.name};"
+            " leave it out, or use the device cpu"
         )
     loaded = read(where)
     if on_cpu:
@@ -215,10 +216,11 @@ def from_checkpoint(saved: checkpoint.Checkpoint) -> tuple[LanguageModel, Tokeni
     config = from_dict(RunConfig, saved.config)
     if "frozen_sha256" in saved.state:
         raise UserError(
-            f"{saved.folder}: holds only the trained part of a model with frozen weights; resume it"
-            " from Python",
+            f"{saved.folder}: holds only the trained part of a model with frozen weights;"
+            " resume it from Python",
             CHECKPOINT,
         )
+    check_own_parts(config.parts, config.different_parts, saved.folder)
     model = build(check_parameter_count(config.model, saved.weights, saved.folder))
     if saved.quantized:
         quantize(model, saved.quantized)
@@ -364,8 +366,8 @@ def load_for_training(where: str | Path, cfg: ModelConfig) -> tuple[LanguageMode
     own = model.cfg
     if (bits := bits_of(model)) is not None:
         raise UserError(
-            f"{where} is quantized to {bits} bits and cannot be trained; use the model that it was"
-            " made from"
+            f"{where} is quantized to {bits} bits and cannot be trained;"
+            " use the model that it was made from"
         )
     if cfg.context_length > own.context_length:
         raise UserError(
@@ -378,8 +380,8 @@ def load_for_training(where: str | Path, cfg: ModelConfig) -> tuple[LanguageMode
     ]:
         name = mismatches[0]
         raise UserError(
-            f"{where} has {name}={own[name]}, but the settings have {name}={cfg[name]}; leave it"
-            " out, or start from random weights"
+            f"{where} has {name}={own[name]}, but the settings have {name}={cfg[name]};"
+            " leave it out, or start from random weights"
         )
     model.crop_context(cfg.context_length)
     with torch.device("meta"):

@@ -1,4 +1,5 @@
 """Presets: named settings of whole runs.
+
 A preset is a function that returns a `RunConfig`; flags and files override settings.
 
 To add one, write a function, then `PRESETS["mine"] = mine` and run `llm-scratch train mine --import
@@ -22,9 +23,7 @@ from llm_scratch.errors import unknown
 
 
 def quickstart() -> RunConfig:
-    """Children's stories from a grammar with a known entropy:
-    a GPT that learns to write in two minutes on a laptop.
-    """
+    """Children's stories of a known entropy: a GPT learns to write in two minutes on a laptop."""
     return RunConfig(
         GPTConfig(
             vocab_size=1536,
@@ -56,9 +55,7 @@ def quickstart() -> RunConfig:
 
 
 def verdict() -> RunConfig:
-    """The notebooks' step 4: the 124M shape on a short story for ten epochs.
-    It memorizes the story, as the lesson explains.
-    """
+    """The notebooks' step 4: the 124M shape on a short story for ten epochs, which it memorizes."""
     return RunConfig(
         GPTConfig(context_length=256),
         DataConfig(
@@ -120,9 +117,7 @@ def shakespeare() -> RunConfig:
 
 
 def shakespeare_modern() -> RunConfig:
-    """The same text by the model of today (`model/nanochat.py`) and
-    the recipe that learns it soonest: a minute.
-    """
+    """The same text by the model of today, `model/nanochat.py`, in a minute: the fastest recipe."""
     return RunConfig(
         NanoChatConfig(
             vocab_size=66, context_length=64, emb_dim=128, n_heads=4, n_layers=4, drop_rate=0.0
@@ -146,9 +141,7 @@ def shakespeare_modern() -> RunConfig:
 
 
 def gpt2_small() -> RunConfig:
-    """GPT-2's 124M shape with its own choices,
-    for your own text: `--data.source file:books/*.txt`.
-    """
+    """GPT-2's 124M shape and choices, for your own text: `--data.source file:books/*.txt`."""
     return RunConfig(
         GPTConfig(qkv_bias=True, tie_embeddings=True, init="gpt2"),
         DataConfig(source="python-docs", tokenizer="gpt2"),

@@ -1,5 +1,4 @@
-"""Valid ranges of all numeric settings:
-one table for settings files, flags, chat's `/set`, and the Python functions.
+"""Valid ranges of all numeric settings: one table for files, flags, chat's `/set`, and Python.
 
 `check("temperature", value)` raises a one-line `UserError`: "temperature: nan is out of range; give
 0, or 1e-06 to 1e+06".
@@ -67,11 +66,10 @@ class Range:
             upper = f"{'below' if self.open_most else 'at most'} {most}"
             words = f"{zero}a number {lower} and {upper}"
         else:
-            words = (
-                f"{zero}a whole number from {least} to {most}"
-                if self.whole
-                else f"{zero}{least} to {most}"
-            )
+            if self.whole:
+                words = f"{zero}a whole number from {least} to {most}"
+            else:
+                words = f"{zero}{least} to {most}"
         return f"{words}{f', {self.hint}' if self.hint else ''}"
 
 
@@ -114,6 +112,45 @@ RANGES: dict[str, Range] = {
     "drop_rate": Range(0, 1, open_most=True),
     "ff_dim": count(most=2**26, hint="or None"),
     "norm_eps": Range(MIN_POSITIVE, 1),
+    "n_kv_heads": count(most=2**24, hint="or None"),
+    "head_dim": count(most=2**24, hint="or None"),
+    "rope_base": Range(1, 1e12, open_least=True),
+    "rope_factor": Range(1, MAX_FACTOR),
+    "rope_trained_context": count(hint="or None"),
+    "rope_low_freq": Range(MIN_POSITIVE, MAX_FACTOR),
+    "rope_high_freq": Range(MIN_POSITIVE, MAX_FACTOR),
+    "rope_beta_slow": Range(MIN_POSITIVE, MAX_FACTOR),
+    "rope_beta_fast": Range(MIN_POSITIVE, MAX_FACTOR),
+    "rope_attention_factor": Range(MIN_POSITIVE, MAX_FACTOR, hint="or None"),
+    "rope_local_base": Range(1, 1e12, open_least=True, hint="or None"),
+    "no_rope_every": count(hint="or None"),
+    "full_every": count(hint="or None"),
+    "window_from_layer": count(0),
+    "query_size": count(hint="or None"),
+    "attention_softcap": Range(MIN_POSITIVE, MAX_FACTOR, hint="or None"),
+    "logit_softcap": Range(MIN_POSITIVE, MAX_FACTOR, hint="or None"),
+    "n_experts": count(most=2**20),
+    "experts_per_token": count(most=2**20),
+    "expert_dim": count(most=2**26, hint="or None"),
+    "balance_loss": Range(0, MAX_FACTOR),
+    "balance_rate": Range(0, MAX_FACTOR),
+    "gate_limit": Range(MIN_POSITIVE, MAX_FACTOR),
+    "gate_slope": Range(MIN_POSITIVE, MAX_FACTOR),
+    "latent_dim": count(most=2**24, hint="or None"),
+    "query_latent_dim": count(most=2**24, hint="or None"),
+    "rotated_dim": count(most=2**24, hint="or None"),
+    "value_dim": count(most=2**24, hint="or None"),
+    "score_scale": Range(MIN_POSITIVE, MAX_FACTOR),
+    "n_dense_layers": count(0, 10_000),
+    "n_shared_experts": count(0, 2**20),
+    "n_groups": count(most=2**20),
+    "groups_per_token": count(most=2**20),
+    "weight_scale": Range(MIN_POSITIVE, MAX_FACTOR),
+    "n_key_heads": count(most=2**24, hint="or None"),
+    "n_value_heads": count(most=2**24, hint="or None"),
+    "key_dim": count(most=2**24, hint="or None"),
+    "conv_size": count(most=2**16),
+    "shared_dim": count(most=2**26, hint="or None"),
     # data
     "val_fraction": Range(0, 1, open_least=True, open_most=True),
     "tokenizer_sample": count(most=10**15, hint=LEAVE_OUT),
@@ -220,13 +257,10 @@ def check_in(name: str, value: Any, allowed: Range, shown: str = "") -> None:
     """
     if value is None:
         return
-    several = (
-        value.values()
-        if isinstance(value, Mapping)
-        else value
-        if isinstance(value, tuple)
-        else (value,)
-    )
+    if isinstance(value, Mapping):
+        several = tuple(value.values())
+    else:
+        several = value if isinstance(value, tuple) else (value,)
     for number in several:
         if number not in allowed:
             raise OutOfRange(name, number, allowed, shown)

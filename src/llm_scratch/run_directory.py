@@ -35,6 +35,7 @@ class Sample:
 @dataclass(frozen=True)
 class RunInfo:
     """A run directory as data, from `open_run`.
+
     Metrics and samples are read when they are first used.
     """
 
@@ -59,8 +60,7 @@ class RunInfo:
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl, oldest first:
-        `step`, and what was measured there; [] without the file.
+        """The rows of metrics.jsonl, oldest first: `step`, and measurements; [] without a file.
 
         Losses are in nats per token; docs/watching.md lists the keys.
         """
@@ -68,8 +68,9 @@ class RunInfo:
 
     @property
     def evaluations(self) -> list[dict[str, Any]]:
-        """The rows with a validation loss: `step`, `tokens`,
-        `train_loss`, `val_loss`, `val_bits_per_byte`.
+        """The rows with a validation loss.
+
+        They have `step`, `tokens`, `train_loss`, `val_loss` and, for text, `val_bits_per_byte`.
         """
         return [row for row in self.metrics if isinstance(row.get("val_loss"), (int, float))]
 
@@ -123,9 +124,7 @@ class RunInfo:
 
     @property
     def description(self) -> str:
-        """How a model was made that was not trained here:
-        "gpt2 quantized to 8 bits", "imported from model.pth"; else "".
-        """
+        """How a model that was not trained here was made: "gpt2 quantized to 8 bits"; else ""."""
         if self.bits != 32:
             return f"{self.origin or 'a model'} quantized to {self.bits} bits"
         return f"imported from {self.origin}" if self.origin and not self.step else ""
@@ -139,8 +138,8 @@ class RunInfo:
         if self.bits != 32:
             instead = self.origin or "the run that it was made from"
             raise UserError(
-                f"{self.path} is {self.description} and cannot be trained; train {instead}, then"
-                " quantize it",
+                f"{self.path} is {self.description} and cannot be trained;"
+                f" train {instead}, then quantize it",
                 CHECKPOINT,
             )
 
@@ -162,12 +161,12 @@ class RunInfo:
             return ""
         if self.bits != 32:
             return (
-                f"{self.path} is {self.description}; a quantized model is not trained, so it has no"
-                " training curve"
+                f"{self.path} is {self.description};"
+                " a quantized model is not trained, so it has no training curve"
             )
         return (
-            f"{self.path} is {self.description} and not trained here yet, so it has no training"
-            " curve"
+            f"{self.path} is {self.description} and not trained here yet,"
+            " so it has no training curve"
         )
 
     def check_has_curve(self, *command: str) -> None:
@@ -214,8 +213,8 @@ def open_run(path: str | Path) -> RunInfo:
     path = Path(path)
     if not (path / "config.yaml").is_file():
         raise UserError(
-            f"{path}: not a run directory (no config.yaml); list the runs with `llm-scratch runs"
-            " list`",
+            f"{path}: not a run directory (no config.yaml);"
+            " list the runs with `llm-scratch runs list`",
             CHECKPOINT,
         )
     config = load_config(path / "config.yaml")
@@ -246,9 +245,7 @@ def find_run(path: Path) -> RunInfo | None:
 
 
 def run_of(path: Path) -> RunInfo | None:
-    """The run in a folder, or the run that a checkpoint belongs to;
-    None for a model outside a run directory.
-    """
+    """The run in a folder, or that a checkpoint belongs to; None for another model."""
     return find_run(path) or find_run(path.resolve().parent.parent)
 
 

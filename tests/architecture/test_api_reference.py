@@ -52,8 +52,8 @@ def test_examples_of_the_api_page_are_python():
 
 def test_docstring_sections_become_lists_and_examples_code():
     text = (
-        "Add.\n\nArgs:\n    a, b: numbers,\n        finite.\nRaises:\n    ValueError: one is"
-        " not.\n\nExample:\n    add(1, 2)\nAfter."
+        "Add.\n\nArgs:\n    a, b: numbers,\n        finite.\nRaises:\n    ValueError:"
+        " one is not.\n\nExample:\n    add(1, 2)\nAfter."
     )
     assert list(api_reference.docstring(text)) == [
         "Add.",

@@ -177,8 +177,8 @@ def patches_of_time(tree: ast.AST) -> list[int]:
 
 def test_no_test_replaces_the_clock_of_the_whole_process():
     found = [
-        f"{path.relative_to(TESTS)}:{line}: replace the name that the module imported, as in"
-        " mine.sleep"
+        f"{path.relative_to(TESTS)}:{line}:"
+        " replace the name that the module imported, as in mine.sleep"
         for path in sorted(TESTS.rglob("*.py"))
         for line in patches_of_time(ast.parse(path.read_text(encoding="utf-8")))
     ]

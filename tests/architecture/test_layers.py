@@ -22,6 +22,7 @@ LAYERS = [
     ["planning"],
     ["reports"],
     ["finetuning", "experiments", "serving", "learn"],
+    ["own_parts"],
     ["cli"],
     ["__main__"],
 ]

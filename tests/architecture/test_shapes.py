@@ -24,6 +24,7 @@ import pytest
 import torch
 
 import llm_scratch
+from llm_scratch.architectures import setting_names
 from llm_scratch.config import GPTConfig
 from llm_scratch.data.loader import TokenLoader
 from llm_scratch.generation import decode
@@ -38,9 +39,12 @@ from llm_scratch.model import ARCHITECTURES, build, lesson_models
 from llm_scratch.model.attention import attention_weights
 from llm_scratch.model.blocked_attention import blocked_attention
 from llm_scratch.model.chunked_loss import head_loss
+from llm_scratch.model.delta_rule import recurrent_delta_rule
 from llm_scratch.model.fast_linear import _FastLinear
+from llm_scratch.model.grouped_attention import GroupedAttention
 from llm_scratch.model.quantized import QuantizedLinear, to_int4, to_int8
 from llm_scratch.model.quantized_kernels import GROUP, KERNELS, Expanded, usable
+from llm_scratch.model.rope import Rotary
 from llm_scratch.model.written_kernels import WRITTEN
 from llm_scratch.tokenizers import CharTokenizer
 
@@ -73,8 +77,8 @@ class Promise:
         """What is wrong with `value`, in words, or None."""
         if not isinstance(value, torch.Tensor):
             return (
-                f"{self.where} {name} is a {type(value).__name__}, the comment says"
-                f" {list(self.shape)}"
+                f"{self.where} {name} is a {type(value).__name__},"
+                f" the comment says {list(self.shape)}"
             )
         named = self.shape[1:] if self.shape[:1] == ("...",) else self.shape
         want = tuple(eval(size, {}, dict(sizes)) for size in named)  # a size may be None: any
@@ -195,15 +199,36 @@ def run_models(tracer):
         {"scale_attention_by_layer": True}
     ]
     for variant in variants:
-        model = build(cfg | variant)
-        with tracer.watching():
+        own = setting_names(ARCHITECTURES[variant.get("architecture", "gpt")].config)
+        sizes = {"n_kv_heads": 3, "ff_dim": 4 * C, "window": 4}
+        if "latent_dim" in own:  # its heads share a latent, and no keys
+            del sizes["n_kv_heads"]
+        model = build(cfg | variant | {name: sizes[name] for name in sizes if name in own})
+        G = model.cache_shape(1)[2]
+        with tracer.watching(G=G):
             logits = model(ids[:, :T])
         assert logits.shape == (B, T, V), variant
         cache = model.new_cache(B)
-        with tracer.watching(T=3, S=3):
+        with tracer.watching(T=3, S=3, G=G):
             model(ids[:, :3], cache)
-        with tracer.watching(T=T, S=8):
+        with tracer.watching(T=T, S=8, G=G):
             model(ids[:, 3:], cache)
+
+
+def run_grouped_attention(tracer):
+    x = torch.randn(B, T, C)
+    with tracer.watching(G=3):
+        for extra in ({"scale": 0.5, "softcap": 9.0, "sinks": True, "window": 3}, {"softcap": 9.0}):
+            GroupedAttention(C, H, 3, D, **extra)(x)
+    with tracer.watching():
+        for scaling in ("none", "llama3"):
+            Rotary(D, scaling=scaling).angles(torch.arange(T))
+
+
+def run_delta_rule(tracer):
+    q, k, v = torch.randn(3, B, H, T, D).unbind()
+    with tracer.watching():
+        recurrent_delta_rule(q, k, v, -q[..., 0].exp(), k[..., 0], torch.zeros(B, H, D, D))
 
 
 def run_lessons(tracer):
@@ -299,7 +324,16 @@ def run_loader(tracer):
 def test_shape_comments_equal_the_tensors():
     promised = [promise for path in FILES for promise in promises(path)]
     tracer = Tracer(promised)
-    for drive in (run_models, run_lessons, run_decoding, run_products, run_training, run_loader):
+    for drive in (
+        run_models,
+        run_grouped_attention,
+        run_delta_rule,
+        run_lessons,
+        run_decoding,
+        run_products,
+        run_training,
+        run_loader,
+    ):
         drive(tracer)
     assert not tracer.broken, "\n".join(dict.fromkeys(tracer.broken))
     never = sorted({promise.where for promise in promised} - tracer.kept)
@@ -354,5 +388,5 @@ def test_shape_comment_without_letters_is_rejected(tmp_path, line):
 def test_sizes_of_shape_letters_differ():
     letters = {
         k: v for k, v in SIZES.items() if k not in "SG"
-    }  # S differs from T with a cache; G is H until heads are grouped
+    }  # S differs from T with a cache; G is H unless heads are grouped
     assert len(set(letters.values())) == len(letters)

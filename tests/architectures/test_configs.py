@@ -45,9 +45,20 @@ def configs(draw, name):
         **{key: draw(size) for key, size in SIZES.items()},
     }
     hints = get_type_hints(cls)
+    fitting = {  # sizes that must fit others
+        "n_kv_heads": [None, *(n for n in range(1, heads + 1) if heads % n == 0)],
+        "head_dim": [None, 2, 6, 10],
+        "rotated_dim": [None, 2],
+        "n_key_heads": [None, 1, 2],
+        "n_value_heads": [None, 12],
+    }
+    if name == "deepseek":  # its heads share a latent, and no keys
+        fitting["n_kv_heads"] = [None]
     for field in fields(cls):
         hint = hints[field.name]
-        if hint is bool:
+        if field.name in fitting:
+            values[field.name] = draw(st.sampled_from(fitting[field.name]))
+        elif hint is bool:
             values[field.name] = draw(st.booleans())
         elif get_origin(hint) is Literal:
             values[field.name] = draw(st.sampled_from(get_args(hint)))
@@ -142,8 +153,8 @@ def test_config_class_without_n_params_says_so():
 
 def test_configs_of_all_architectures_need_no_torch():
     code = (
-        "import sys, llm_scratch.config; assert 'torch' not in sys.modules; from"
-        " llm_scratch.presets import *; "
+        "import sys, llm_scratch.config; assert 'torch' not in sys.modules;"
+        " from llm_scratch.presets import *; "
     )
     code += "[make() for make in PRESETS.values()]; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE_SECONDS)

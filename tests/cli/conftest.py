@@ -12,9 +12,10 @@ import pytest
 from llm_scratch.cli import main
 
 TINY = """
-    --data.tokenizer chars --data.val-fraction 0.2 --model.vocab-size 40 --model.context-length 16 --model.emb-dim 16 --model.n-heads 2
-    --model.n-layers 1 --train.steps 4 --train.batch-size 2 --train.eval-every 2 --train.eval-batches 2 --train.save-every 2
-    --train.sample-every 4 --train.warmup-steps 1 --train.log-every 1 --train.prompt the"""
+    --data.tokenizer chars --data.val-fraction 0.2 --model.vocab-size 40 --model.context-length 16
+    --model.emb-dim 16 --model.n-heads 2 --model.n-layers 1 --train.steps 4 --train.batch-size 2
+    --train.eval-every 2 --train.eval-batches 2 --train.save-every 2 --train.sample-every 4
+    --train.warmup-steps 1 --train.log-every 1 --train.prompt the"""
 
 
 @dataclass

@@ -38,9 +38,9 @@ def chinese(tmp_path) -> list[str]:
     """The words that train on 20 Chinese letters, which the default prompt does not have."""
     path = tmp_path / "chinese.txt"
     path.write_text(CHINESE * 40, encoding="utf-8")
-    words = """--data.tokenizer chars --model.vocab-size 21 --model.context-length 16 --model.emb-dim 16 --model.n-heads 2
-        --model.n-layers 1 --train.steps 4 --train.batch-size 2 --train.eval-every 2 --train.eval-batches 1
-        --train.sample-every 2 --train.warmup-steps 0"""
+    words = """--data.tokenizer chars --model.vocab-size 21 --model.context-length 16
+        --model.emb-dim 16 --model.n-heads 2 --model.n-layers 1 --train.steps 4 --train.batch-size 2
+        --train.eval-every 2 --train.eval-batches 1 --train.sample-every 2 --train.warmup-steps 0"""
     return ["train", "shakespeare", "--data.source", f"file:{path}", *words.split(), "--out", "x"]
 
 
@@ -49,8 +49,8 @@ def test_prompt_with_unknown_characters_gives_a_warning_before_step_1(llm, chine
     assert result.code == 0, result.err
     said = in_one_line(result.out)
     warning = (
-        "warning: samples cannot begin with 'ROMEO:': the character 'R' (U+0052) was not in the"
-        " training text"
+        "warning: samples cannot begin with 'ROMEO:':"
+        " the character 'R' (U+0052) was not in the training text"
     )
     assert said.index(warning) < said.index("step 0")
     assert f"using {CHINESE[:8]!r}, set another with --train.prompt" in said

@@ -25,8 +25,9 @@ from llm_scratch.model.gpt import GPTModel
 def trained(text_file, tmp_path_factory):
     """A tiny run whose tokenizer knows every character."""
     folder = tmp_path_factory.mktemp("talker") / "tiny run"
-    words = f"""--data.tokenizer bpe --data.val-fraction 0.2 --model.vocab-size 270 --model.context-length 32 --model.emb-dim 16
-        --model.n-heads 2 --model.n-layers 1 --train.steps 1 --train.batch-size 2 --train.prompt the --out {folder.parent}/run"""
+    words = f"""--data.tokenizer bpe --data.val-fraction 0.2 --model.vocab-size 270
+        --model.context-length 32 --model.emb-dim 16 --model.n-heads 2 --model.n-layers 1
+        --train.steps 1 --train.batch-size 2 --train.prompt the --out {folder.parent}/run"""
     assert main(["train", "shakespeare", "--data.source", f"file:{text_file}", *words.split()]) == 0
     return (folder.parent / "run").rename(folder)
 
@@ -75,10 +76,8 @@ def test_chat_prompt_without_a_transcript_is_the_last_input():
 
 
 def test_chat_of_a_base_model_equals_generate(say, llm, trained):
-    prompts, words = (
-        ("the hen", "a fox"),
-        ("--max-tokens", "12", "--seed", "5", "--temperature", "1.5"),
-    )
+    prompts = ("the hen", "a fox")
+    words = ("--max-tokens", "12", "--seed", "5", "--temperature", "1.5")
     result = say(*prompts, words=words)
     want = llm("generate", trained, *prompts, *words).out.removesuffix("\n").split("\n\n\n")
     assert result.code == 0

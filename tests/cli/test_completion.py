@@ -96,11 +96,9 @@ def test_completion_is_set_up_for_readline_and_libedit(about, binding, marked, m
     editor = types.ModuleType("readline", about)
     for name in ("set_completer", "set_completer_delims", "parse_and_bind"):
         setattr(editor, name, lambda value, name=name: calls.append((name, value)))
-    editor.get_line_buffer, editor.get_begidx, editor.get_endidx = (
-        (lambda: "/ret"),
-        (lambda: 0),
-        (lambda: 4),
-    )
+    editor.get_line_buffer = lambda: "/ret"
+    editor.get_begidx = lambda: 0
+    editor.get_endidx = lambda: 4
     monkeypatch.setitem(sys.modules, "readline", editor)
     assert enable_line_editing() is marked
     assert ("parse_and_bind", binding) in calls

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 
 import pytest
 import yaml
@@ -73,3 +74,21 @@ def test_errors_about_a_preset_name_all_of_them(words, llm):
     result = llm(*words)
     assert result.code == 2
     assert [name for name in PRESETS if name not in result.err] == []
+
+
+def test_steps_of_a_flag_or_a_file_replace_the_epochs_of_a_preset(llm, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("train: {steps: 7}\n")
+    Path("both.yaml").write_text("train: {steps: 7, epochs: 2}\n")
+
+    def length(*words):
+        train = yaml.safe_load(llm("train", "verdict", *words, "--print-config").out)["train"]
+        return train["steps"], train["epochs"]
+
+    assert length()[1] == 10
+    assert length("--train.steps", "7") == (7, None)
+    assert length("--config", "mine.yaml") == (7, None)
+    assert length("--config", "both.yaml") == (7, 2)
+    assert length("--train.steps", "7", "--train.epochs", "3") == (7, 3)
+    assert preset("verdict").override(["train.steps=7"]).train.epochs is None
+    assert preset("verdict").override(["train.lr=0.1"]).train.epochs == 10

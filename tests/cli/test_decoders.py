@@ -91,8 +91,8 @@ def test_contrastive_with_one_candidate_is_greedy(llm, trained):
         (
             ["--decoder", "contrastive", "--samples", "2"],
             (
-                "--samples has no effect with --decoder contrastive; it applies to sample, beam,"
-                " speculative, lookup"
+                "--samples has no effect with --decoder contrastive;"
+                " it applies to sample, beam, speculative, lookup"
             ),
         ),
         (["--decoder", "speculative"], "needs a draft model; add --draft RUN"),

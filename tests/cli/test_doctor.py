@@ -114,8 +114,8 @@ def test_doctor_shows_the_fallback_cache_when_there_is_no_home_folder(llm, monke
     result = llm("doctor")
     assert (result.code, result.err) == (0, "")
     said = (
-        f"{tmp_path}/llm-scratch-{os.getuid()} (this user has no home folder; set LLM_SCRATCH_CACHE"
-        " to choose another)"
+        f"{tmp_path}/llm-scratch-{os.getuid()} (this user has no home folder;"
+        " set LLM_SCRATCH_CACHE to choose another)"
     )
     assert said.replace(" ", "") in "".join(result.out.split())  # a long path wraps
     assert llm("data", "list").code == 0

@@ -125,11 +125,9 @@ def test_evaluate_and_training_agree_on_equal_text(llm, tiny, tmp_path):
     """
     run = tmp_path / "run"
     trained = llm(*tiny, "--out", run).out
-    shown, listed, evaluated = (
-        llm("runs", "show", run).out,
-        llm("runs", "list", tmp_path).out,
-        llm("evaluate", run).out,
-    )
+    shown = llm("runs", "show", run).out
+    listed = llm("runs", "list", tmp_path).out
+    evaluated = llm("evaluate", run).out
     last = open_run(run).metrics[-1]
     loss, bits = f"{last['val_loss']:.4f}", f"{last['val_bits_per_byte']:.4f}"
     assert f"validation loss {loss}  train loss" in trained

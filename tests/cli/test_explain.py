@@ -9,7 +9,7 @@ def test_explains_a_term(llm):
     result = llm("explain", "bits-per-byte")
     assert result.code == 0
     assert result.out.startswith("bits per byte (bits-per-byte): The surprise of a text in bits")
-    assert result.out.endswith("Introduced in lesson 4.10.\n")
+    assert result.out.endswith("Introduced in lesson 4.2.\n")
 
 
 def test_lists_all_terms(llm):

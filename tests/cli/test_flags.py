@@ -36,10 +36,8 @@ def test_preset_without_flags_is_unchanged():
 def test_flags_override_the_file_and_the_file_the_preset(tmp_path):
     file = tmp_path / "my settings.yaml"
     file.write_text("train: {lr: 0.5, seed: 7}\nmodel: {n_layers: 2}\n", encoding="utf-8")
-    got, base = (
-        train("quickstart", "--config", str(file), "--train.lr", "0.25"),
-        preset("quickstart"),
-    )
+    got = train("quickstart", "--config", str(file), "--train.lr", "0.25")
+    base = preset("quickstart")
     assert (got.train.lr, got.train.seed, got.model.n_layers) == (0.25, 7, 2)
     assert (got.train.steps, got.model.emb_dim) == (base.train.steps, base.model.emb_dim)
 
@@ -192,8 +190,8 @@ def test_path_fields_has_the_path_arguments_of_every_command(verb):
 
 def test_parse_error_is_one_line_without_tyros_colors():
     box = (
-        "╭─ Parsing error ──────────╮\n│ invalid choice 'int9' for  │\n│ argument '--dtype'.       "
-        " │\n╰──────────────────────────╯\n"
+        "╭─ Parsing error ──────────╮\n│ invalid choice 'int9' for  │\n│ argument '--dtype'."
+        "        │\n╰──────────────────────────╯\n"
     )
     colored = "\n".join(f"\x1b[31m{line}\x1b[0m" for line in box.splitlines())
     assert (

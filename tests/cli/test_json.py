@@ -53,6 +53,8 @@ CASES: dict[str, str] = {
     "runs show RUN": "runs show {run}",
     "learn list": "learn list",
     "learn check ID": "learn check 0.1 (1,)",
+    "learn parts FILE": "learn parts {parts}",
+    "learn handout FOLDER": "learn handout {new} anna",
     "learn grade FOLDER": "learn grade {runs}",
     "explain": "explain loss",
     "config": "config",
@@ -166,6 +168,8 @@ def fill(llm, tiny, trained, text_file, tmp_path, monkeypatch):
                 "experiment",
             )
             assert made.code == 0, made.err
+        if line.startswith("learn check"):
+            llm("learn", "next", "0.1")  # draws the numbers
         if "{sizes}" in line:
             write_sizes(Path("sizes.yaml"), trained)
         words = {
@@ -174,6 +178,7 @@ def fill(llm, tiny, trained, text_file, tmp_path, monkeypatch):
             "sizes": "sizes.yaml",
             "experiment": "experiment",
             "text": text_file,
+            "parts": DOC.with_name("own_parts_example.py"),
             "new": tmp_path / "new",
             "runs": tmp_path,
             "shards": "shards",

@@ -13,15 +13,15 @@ from llm_scratch.learn.sealed import open_sealed
 FILE = Path("exercises", "0_3_rows_that_add_up_to_1.py")
 SOLVED = "def row_shares(table):\n    return [[n / sum(row) for n in row] for row in table]\n"
 BY_COLUMNS = (
-    "def row_shares(table):\n    s = [sum(c) for c in zip(*table)]\n    return [[n / t for n, t in"
-    " zip(r, s)] for r in table]\n"
+    "def row_shares(table):\n    s = [sum(c) for c in zip(*table)]\n    return [[n / t for n,"
+    " t in zip(r, s)] for r in table]\n"
 )
 
 
 def test_next_check_and_list_lead_through_the_course(llm):
     shown = llm("learn", "next").out
     assert shown.startswith("Exercise 0.1: The shape of a sum (predict")
-    assert "check:  llm-scratch learn check 0.1 ANSWER" in shown
+    assert 'check:  llm-scratch learn check 0.1 "ANSWER"' in shown
     a, b, c, dim = (int(n) for n in re.search(r"\((\d+), (\d+), (\d+)\).*dim=(\d)", shown).groups())
     right = open_sealed("0.1").solve(a, b, c, dim)
     result = llm("learn", "check", "0.1", str(right))
@@ -39,7 +39,10 @@ def test_a_wrong_value_is_diagnosed_and_brings_new_numbers(llm):
         "exercise 0.1: That is the shape of x.sum() without dim, which adds up everything."
         in result.out
     )
-    assert "again, with other numbers:  llm-scratch learn next 0.1" in result.out
+    assert result.out.endswith(
+        "again, with other numbers:  llm-scratch learn next 0.1\n"
+        "hint:   llm-scratch learn hint 0.1\n"
+    )
     assert llm("learn", "next", "0.1").out != first
 
 
@@ -105,10 +108,18 @@ def test_folder_is_named_in_the_next_commands(llm):
         (["check", "0.3", "5"], "exercise 0.3: its answer is code in a file; leave ANSWER out"),
         (
             ["check", "0.1"],
-            "exercise 0.1: ANSWER is missing; write llm-scratch learn check 0.1 ANSWER",
+            'exercise 0.1: ANSWER is missing; write llm-scratch learn check 0.1 "ANSWER"',
         ),
-        (["check", "0.1", "--watch"], "--watch needs a file, and this exercise has none"),
-        (["next", "7.7"], "exercise 7.7: not found; list them with `llm-scratch learn list`"),
+        (
+            ["check", "0.1", "--watch"],
+            "exercise 0.1: it has no file to watch; write llm-scratch learn",
+        ),
+        (
+            ["check", "0.1", "5"],
+            "exercise 0.1: its numbers are not drawn yet; run llm-scratch learn",
+        ),
+        (["check", "(3, 4)"], "exercise '(3, 4)': not an id such as 0.3; list the exercises with"),
+        (["next", "7.7"], "unknown exercise '7.7'; did you mean"),
         (["nxt"], "unknown learn command 'nxt'; did you mean 'next'?"),
     ],
 )
@@ -142,6 +153,7 @@ def test_grade_reads_a_class(llm):
     llm("learn", "check", "0.1", "--folder", "class/anna", "()")
     before = {path: path.read_bytes() for path in Path("class").rglob("*") if path.is_file()}
     lines = llm("learn", "grade", "class").out.splitlines()
+    assert lines[0].split() == ["learner", *(f"L{n}" for n in range(7)), "solved"]
     assert [line.split()[0] for line in lines[1:]] == ["anna", "ben", "cleo"]
     assert [re.search(r"(\d+) of", line)[1] for line in lines[1:]] == ["1", "0", "0"]
     assert {

@@ -22,7 +22,8 @@ from llm_scratch.errors import EXIT_CODES, UserError
 HELP = """
 import contextlib, io, sys
 from llm_scratch.cli import COMMANDS, main
-for words in ([], ["--help"], ["--version"], ["data"], ["runs", "--help"], *([*verb.split(), "--help"] for verb in COMMANDS)):
+of_commands = [[*verb.split(), "--help"] for verb in COMMANDS]
+for words in ([], ["--help"], ["--version"], ["data"], ["runs", "--help"], *of_commands):
     with contextlib.redirect_stdout(io.StringIO()) as out:
         assert main(words) == 0, words
     assert out.getvalue().strip(), words

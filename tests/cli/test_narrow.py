@@ -54,8 +54,8 @@ def test_parse_error_is_equal_at_every_width(columns, llm, monkeypatch):
     value = "many" * 12
     result = llm("train", "quickstart", "--train.steps", value)
     want = (
-        f"llm-scratch: --train.steps is '{value}'; expected a whole number; see `llm-scratch train"
-        " --help`\n"
+        f"llm-scratch: --train.steps is '{value}'; expected a whole number;"
+        " see `llm-scratch train --help`\n"
     )
     assert (result.code, result.err) == (2, want)
 

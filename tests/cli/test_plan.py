@@ -201,8 +201,8 @@ def test_faults_are_named(llm, tmp_path):
         (
             1.0,
             (
-                "warning: other programs use 1.0 of 2 processors, so the time is uncertain; without"
-                " them about 1 s"
+                "warning: other programs use 1.0 of 2 processors, so the time is uncertain;"
+                " without them about 1 s"
             ),
         ),
         (1.98, "without them about 0.2 s"),

@@ -18,9 +18,10 @@ from llm_scratch.data.shards import ShardProgress
 from llm_scratch.errors import DATA, USAGE, UserError
 
 TRAIN = """
-    train shakespeare --data.source shards:out --data.val-fraction 0.2 --model.vocab-size 17 --model.context-length 16
-    --model.emb-dim 16 --model.n-heads 2 --model.n-layers 1 --train.steps 2 --train.batch-size 2 --train.eval-batches 1
-    --train.warmup-steps 1 --train.sample-every 0 --out run"""
+    train shakespeare --data.source shards:out --data.val-fraction 0.2 --model.vocab-size 17
+    --model.context-length 16 --model.emb-dim 16 --model.n-heads 2 --model.n-layers 1
+    --train.steps 2 --train.batch-size 2 --train.eval-batches 1 --train.warmup-steps 1
+    --train.sample-every 0 --out run"""
 
 
 @pytest.fixture(autouse=True)

@@ -147,7 +147,10 @@ def test_progress_bar_fits_80_columns(tmp_path):
         (5, ["10%"], ["loss", "10/100", "━"]),
     ],
 )
-def test_progress_bar_on_a_narrow_terminal_cuts_no_number(width, shown, left_out, tmp_path):
+def test_progress_bar_on_a_narrow_terminal_cuts_no_number(
+    width, shown, left_out, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("llm_scratch.cli.progress.perf_counter", lambda: 100.0)
     console = a_console(terminal=True, width=width)
     with ProgressDisplay(console, every=1e9) as watch:
         watch.started(a_run(tmp_path, 0), resumed=False)
@@ -165,10 +168,8 @@ def test_progress_bar_on_a_narrow_terminal_cuts_no_number(width, shown, left_out
     [(True, 20, False), (True, 80, False), (True, 100, True), (False, 20, True)],
 )
 def test_progress_wraps_prose_on_a_terminal(terminal, width, whole, tmp_path):
-    console, line = (
-        a_console(terminal, width),
-        "warning: the disk is slow and the checkpoints are large, see to it that there is room",
-    )
+    console = a_console(terminal, width)
+    line = "warning: the disk is slow and the checkpoints are large, see to it that there is room"
     with ProgressDisplay(console) as watch:
         watch.warn(line.removeprefix("warning: "))
     lines = [each.rstrip() for each in console.file.getvalue().splitlines()]
@@ -229,8 +230,8 @@ def test_finished_run_prints_how_to_extend_it(tmp_path):
     with ProgressDisplay(console) as watch:
         watch.started(a_run(tmp_path, 100), resumed=True)
     longer = (
-        f"llm-scratch train --resume {tmp_path} --train.steps 200 trains longer, --fresh --force"
-        " starts over"
+        f"llm-scratch train --resume {tmp_path} --train.steps 200 trains longer,"
+        " --fresh --force starts over"
     )
     assert f"all 100 steps are done already; {longer}" in console.file.getvalue()
 

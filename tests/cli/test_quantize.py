@@ -75,8 +75,8 @@ def test_compile_needs_a_cpu(trained, monkeypatch):
     with pytest.raises(
         UserError,
         match=(
-            "compile: only CPUs are supported, and this is cuda:1; leave it out, or use the"
-            " device cpu"
+            "compile: only CPUs are supported, and this is cuda:1;"
+            " leave it out, or use the device cpu"
         ),
     ):
         loading.load_for_inference(trained, "cuda:1", compile=True)

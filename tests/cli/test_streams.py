@@ -105,8 +105,8 @@ def test_output_to_a_closed_stream_is_not_written_into_a_later_file(tmp_path):
 @posix
 def test_child_process_has_open_streams():
     code = (
-        "import os, llm_scratch.cli.streams as s; s.open_standard_streams(); os._exit(not"
-        " all(map(os.get_inheritable, (0, 1, 2))))"
+        "import os, llm_scratch.cli.streams as s; s.open_standard_streams();"
+        " os._exit(not all(map(os.get_inheritable, (0, 1, 2))))"
     )
     assert shell(f"PY -c '{code}' >&- 2>&- <&-").returncode == 0
 

@@ -75,11 +75,10 @@ def test_each_style_is_readable_on_its_own_background(style):
 
 def test_commands_do_not_use_the_terminals_colors_for_text():
     """Their contrast is not known: yellow on white and dim on gray cannot be read."""
+    names = "dim|black|red|green|yellow|blue|magenta|cyan|white"
+    color = re.compile(rf"""["'](?:bold )?(?:bright_)?(?:{names})["']""")
     for path in Path(cli.__file__).parent.glob("*.py"):
-        found = re.findall(
-            r"""["'](?:bold )?(?:bright_)?(?:dim|black|red|green|yellow|blue|magenta|cyan|white)["']""",
-            path.read_text("utf-8"),
-        )
+        found = color.findall(path.read_text("utf-8"))
         assert not found, f"{path.name}: {found}; cli/styles.py has readable ones"
 
 

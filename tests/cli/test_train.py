@@ -216,8 +216,8 @@ def test_failure_of_the_skills_does_not_fail_the_training(llm, monkeypatch):
     result = llm("train", "quickstart", "--out", "tales", *words.split())
     assert (result.code, result.err) == (0, "")
     said = (
-        "warning: skills not measured: TypeError: Cannot convert a MPS Tensor to float64 dtype as"
-        " it has none; to try again:"
+        "warning: skills not measured: TypeError:"
+        " Cannot convert a MPS Tensor to float64 dtype as it has none; to try again:"
     )
     assert f"{said} llm-scratch evaluate tales --skills\n" in result.out
     assert "llm-scratch generate tales" in result.out, "what comes after is still said"
@@ -234,15 +234,15 @@ def test_failure_of_the_skills_does_not_fail_the_training(llm, monkeypatch):
         (
             "llm_scratch.reports.plot.plot_runs",
             (
-                "warning: cannot draw the loss plot (TypeError: {}); `llm-scratch plot x` draws it"
-                " later\n"
+                "warning: cannot draw the loss plot (TypeError: {});"
+                " `llm-scratch plot x` draws it later\n"
             ),
         ),
         (
             "llm_scratch.training.samples.stream",
             (
-                "warning: no sample at step 4 (TypeError: {}); `llm-scratch generate x` generates"
-                " one\n"
+                "warning: no sample at step 4 (TypeError: {});"
+                " `llm-scratch generate x` generates one\n"
             ),
         ),
     ],
@@ -293,8 +293,8 @@ def test_training_continues_when_the_reader_of_its_output_closes(tiny, tmp_path,
     done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120)
     os.close(writer)
     said = (
-        "llm-scratch: standard output cannot be written; the run continues, its log.txt has every"
-        " line\n"
+        "llm-scratch: standard output cannot be written;"
+        " the run continues, its log.txt has every line\n"
     )
     assert (done.returncode, done.stderr) == (0, said)
     end = "ckpt/step-00000004/model.safetensors"
@@ -481,8 +481,8 @@ def test_resume_of_a_run_continues_in_its_folder(llm, tiny, trained):
             ["--resume", "{run}/ckpt/step-00000002"],
             2,
             (
-                "a new run is needed, since {run} stays unchanged; --out must name a new or empty"
-                " folder"
+                "a new run is needed, since {run} stays unchanged;"
+                " --out must name a new or empty folder"
             ),
         ),
         (["--resume", "{run}/ckpt/step-00000002", "--out", "{run}"], 2, "a new run is needed"),

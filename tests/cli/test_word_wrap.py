@@ -10,8 +10,8 @@ from rich.cells import cell_len
 from llm_scratch.cli.word_wrap import MAX_HELD_COLUMNS, WordWrapper, breaks_between, wrap
 
 STORY = (
-    "The quick brown fox, whose name is Anna-Louise, jumps over the extraordinarily lazy dog again"
-    " and again.\n\n  It  sleeps."
+    "The quick brown fox, whose name is Anna-Louise,"
+    " jumps over the extraordinarily lazy dog again and again.\n\n  It  sleeps."
 )
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
 

@@ -96,8 +96,8 @@ def _no_semaphores(*_):
 
 def test_workers_know_what_the_users_file_adds(tmp_path):
     (tmp_path / "mine.py").write_text(
-        "from llm_scratch.tokenizers import MODEL_TYPES, CharTokenizer\nMODEL_TYPES['mine'] ="
-        " lambda data, path: CharTokenizer('xyz')\n"
+        "from llm_scratch.tokenizers import MODEL_TYPES,"
+        " CharTokenizer\nMODEL_TYPES['mine'] = lambda data, path: CharTokenizer('xyz')\n"
     )
     (tmp_path / "tokenizer.json").write_text('{"version": "1.0", "model": {"type": "mine"}}')
     found = encode_all(

@@ -86,10 +86,8 @@ def test_a_batch_becomes_vectors(verdict, gpt2):
         atol=5e-5,
     )
     inputs, _ = next(iter(create_dataloader_V1(verdict, 8, 50, 50, shuffle=False, tokenizer=gpt2)))
-    tokens, places = (
-        torch.nn.Embedding(50257, 256)(inputs),
-        torch.nn.Embedding(50, 256)(torch.arange(50)),
-    )
+    tokens = torch.nn.Embedding(50257, 256)(inputs)
+    places = torch.nn.Embedding(50, 256)(torch.arange(50))
     assert inputs.shape == (8, 50)  # cell 55
     assert tokens.shape == (tokens + places).shape == (8, 50, 256)  # cells 56, 60
     assert places.shape == (50, 256)  # cell 58

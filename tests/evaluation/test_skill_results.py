@@ -81,10 +81,8 @@ def test_answer_log_probability_is_the_sum_of_its_tokens(model_and_tokenizer):
     probe = example_probes()[0]
     found = answer_log_probs(model, tokenizer, [probe])[0]
     for answer, value in zip((probe.answer, *probe.others), found, strict=True):
-        prompt, ids = (
-            [tokenizer.eot_token, *tokenizer.encode(probe.prompt)],
-            tokenizer.encode(answer),
-        )
+        prompt = [tokenizer.eot_token, *tokenizer.encode(probe.prompt)]
+        ids = tokenizer.encode(answer)
         log_probs = model(torch.tensor([prompt + ids]))[0].double().log_softmax(-1)
         want = sum(log_probs[len(prompt) - 1 + i, token].item() for i, token in enumerate(ids))
         assert value == pytest.approx(want, rel=1e-5)

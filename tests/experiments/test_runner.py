@@ -117,10 +117,8 @@ def test_failed_run_is_tried_again_and_a_diverged_one_is_not(
 ):
     from llm_scratch.experiments import runner
 
-    fake, broken = (
-        runner.train,
-        {(0.01, 2): UserError("too large", DIVERGED), (0.01, 3): RuntimeError("a bug")},
-    )
+    fake = runner.train
+    broken = {(0.01, 2): UserError("too large", DIVERGED), (0.01, 3): RuntimeError("a bug")}
 
     def train(config, folder, **more):
         error = broken.get((config.train.lr, config.train.seed))

@@ -97,8 +97,8 @@ def test_best_value_at_the_edge_of_the_search_is_named(searching):
         for arm, lr in zip(arms, (0.02, 0.03), strict=True)
     ]
     assert edge_warnings(searching, best) == [
-        "b: the best train.lr, 0.03, is at the edge of the searched values; a better one may be"
-        " outside."
+        "b: the best train.lr, 0.03, is at the edge of the searched values;"
+        " a better one may be outside."
     ]
     assert (
         edge_warnings(replace(searching, search=(("train.schedule", ("linear", "cosine")),)), best)

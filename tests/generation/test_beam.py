@@ -69,10 +69,8 @@ def theirs_of(ours):
             got[f"{at}{name}.weight"], got[f"{at}{name}.bias"] = part.weight.T, part.bias
         for name, norm in (("ln_1", block.norm1), ("ln_2", block.norm2)):
             got[f"{at}{name}.weight"], got[f"{at}{name}.bias"] = norm.scale, norm.shift
-    got["transformer.ln_f.weight"], got["transformer.ln_f.bias"] = (
-        ours.final_norm.scale,
-        ours.final_norm.shift,
-    )
+    got["transformer.ln_f.weight"] = ours.final_norm.scale
+    got["transformer.ln_f.bias"] = ours.final_norm.shift
     missing, strange = theirs.load_state_dict(got, strict=False)
     assert not strange
     assert all(name.endswith(("attn.bias", "masked_bias")) for name in missing)

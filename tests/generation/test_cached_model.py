@@ -159,11 +159,9 @@ def test_scores_equal_those_of_each_row_alone(name, chunk):
 
 def test_cached_model_reads_only_new_tokens_after_a_rewind():
     """A guess of three tokens, two of them wrong."""
-    model, right, wrong = (
-        READY["gpt"],
-        torch.tensor([[1, 2, 3, 4, 9, 9]]),
-        torch.tensor([[1, 2, 3, 4, 5, 6]]),
-    )
+    model = READY["gpt"]
+    right = torch.tensor([[1, 2, 3, 4, 9, 9]])
+    wrong = torch.tensor([[1, 2, 3, 4, 5, 6]])
     reader = CachedModel(model)
     with torch.no_grad():
         torch.testing.assert_close(reader(wrong, 3), model(wrong)[:, -3:], rtol=1e-5, atol=1e-5)

@@ -66,14 +66,12 @@ def test_another_order_would_be_seen(theirs):
     """Two neighbours changed give other scores,
     but for those where one forbids or divides and the other does not see it.
     """
-    seen, commute = (
-        {},
-        {
-            ("repetition_penalty", "no_repeat_ngram_size"),
-            ("no_repeat_ngram_size", "temperature"),
-            ("temperature", "top_k"),
-        },
-    )
+    seen = {}
+    commute = {
+        ("repetition_penalty", "no_repeat_ngram_size"),
+        ("no_repeat_ngram_size", "temperature"),
+        ("temperature", "top_k"),
+    }
     for i, pair in enumerate(zip(SETTINGS, list(SETTINGS)[1:], strict=False)):
         swapped = type(theirs)([*theirs[:i], theirs[i + 1], theirs[i], *theirs[i + 2 :]])
         cases = map(random_scores, range(200))

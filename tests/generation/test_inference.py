@@ -55,8 +55,8 @@ def calls(monkeypatch):
             {"compile": True, "single_sequence": False},
             "packed",
             (
-                "float32 (as requested), not compiled: for several tokens at a time packed matrices"
-                " are faster here"
+                "float32 (as requested), not compiled:"
+                " for several tokens at a time packed matrices are faster here"
             ),
             [("pack", False), ("keep_freed_memory",)],
         ),

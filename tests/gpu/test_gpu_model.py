@@ -118,10 +118,8 @@ def test_engine_gives_the_ids_of_each_text_alone(device):
             for id, chunk in engine.step().items():
                 ids[id].append(chunk.id)
     for id, (prompt, config) in enumerate(zip(PROMPTS, configs, strict=True)):
-        idx, generator = (
-            torch.tensor([prompt], device=device),
-            torch.Generator(device).manual_seed(7),
-        )
+        idx = torch.tensor([prompt], device=device)
+        generator = torch.Generator(device).manual_seed(7)
         alone = generate(
             copied, idx, config.max_tokens, temperature=config.temperature, generator=generator
         )

@@ -15,8 +15,9 @@ from llm_scratch.tokenizers import CharTokenizer
 
 TEXT = "the hen sat on the red mat, and the fox ran off.\n" * 20
 V, T, C = len(set(TEXT)), 8, 12
-WORDS = """--data.val-fraction 0.2 --train.steps 2 --train.batch-size 2 --train.eval-every 2 --train.eval-batches 1
-    --train.sample-every 2 --train.prompt XYZ --train.warmup-steps 0 --device cpu"""
+WORDS = """--data.val-fraction 0.2 --train.steps 2 --train.batch-size 2 --train.eval-every 2
+    --train.eval-batches 1 --train.sample-every 2 --train.prompt XYZ --train.warmup-steps 0
+    --device cpu"""
 
 
 @pytest.fixture

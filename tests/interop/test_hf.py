@@ -152,7 +152,7 @@ def change(folder, **values):
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
-        ("model_type", "llama", "model_type is 'llama'; expected 'gpt2'"),
+        ("model_type", "bert", "model_type is 'bert'; expected one of gpt2, llama"),
         ("model_type", None, "model_type is 'None'"),
         ("vocab_size", "261", "vocab_size is '261'; expected a positive integer"),
         ("n_layer", 0, "n_layer is '0'; expected a positive integer"),
@@ -346,7 +346,7 @@ def test_to_config_rejects_unsupported_architecture():
         UserError,
         match=(
             "architecture 'nanochat': transformers has no such model; architectures that it"
-            " has: gpt"
+            " has: gpt, llama"
         ),
     ):
         to_config(NanoChatConfig(), None, None)

@@ -163,10 +163,8 @@ def test_exported_tokenizer_gives_equal_ids_and_texts(tmp_path, bpe, kind, reque
         "gpt2": lambda: request.getfixturevalue("gpt2"),
     }[kind]()
     hf_export.write_tokenizer(tokenizer, tmp_path, 24)
-    theirs, texts = (
-        transformers.AutoTokenizer.from_pretrained(tmp_path),
-        sample_texts(tokenizer, 1000),
-    )
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    texts = sample_texts(tokenizer, 1000)
     texts += (
         ["", "<|endoftext|>", "\n<|endoftext|> \n", " "]
         if kind != "chars"
@@ -334,15 +332,15 @@ def tiktoken_without_bytes():
         (
             Bytes,
             (
-                "the tokenizer 'my bytes' (Bytes) cannot be exported to transformers: it is neither"
-                " byte-level BPE nor characters"
+                "the tokenizer 'my bytes' (Bytes) cannot be exported to transformers:"
+                " it is neither byte-level BPE nor characters"
             ),
         ),
         (
             tiktoken_without_bytes,
             (
-                "the tokenizer 'strange' (Encoding) cannot be exported to transformers: its"
-                " vocabulary is not"
+                "the tokenizer 'strange' (Encoding) cannot be exported to transformers:"
+                " its vocabulary is not"
             ),
         ),
     ],

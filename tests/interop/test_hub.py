@@ -247,8 +247,8 @@ def test_a_hub_that_does_not_resolve_is_not_asked_and_its_cache_is_used(snapshot
     with pytest.raises(
         UserError,
         match=(
-            "the hub cannot be reached and it is not in the hub's cache; .*Without a network you"
-            " can use"
+            "the hub cannot be reached and it is not in the hub's cache;"
+            " .*Without a network you can use"
         ),
     ) as error:
         load("hf:org/other")

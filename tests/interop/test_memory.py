@@ -32,7 +32,8 @@ from pathlib import Path
 from llm_scratch.loading import load
 
 def resident(what):
-    return next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith(what))
+    lines = open("/proc/self/status")
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(what))
 
 load(sys.argv[1])                                    # everything is imported and warm
 Path("/proc/self/clear_refs").write_text("5")        # the high-water mark begins anew

@@ -139,11 +139,9 @@ def test_resumed_losses_equal_the_notebooks(tmp_path, trained):
     config = settings(loaded := read(path, HEADS), RunConfig(), "both.pth")
     ours = OPTIMIZERS[config.train.optimizer](loaded.model, config.train)
     restore_optimizer(loaded.model, ours, loaded.optimizer.items())
-    detector, model_with_loss, longest = (
-        SpikeDetector(config.train.spike_sigmas),
-        ModelWithLoss(loaded.model.eval()),
-        0.0,
-    )
+    detector = SpikeDetector(config.train.spike_sigmas)
+    model_with_loss = ModelWithLoss(loaded.model.eval())
+    longest = 0.0
     assert config.system.precision == "float32"
     for at, batch in enumerate(batches[3:]):
         for group in ours.param_groups:

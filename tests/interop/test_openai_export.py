@@ -70,8 +70,8 @@ def test_another_kind_of_model_is_refused(tmp_path, change):
     with pytest.raises(
         UserError,
         match=(
-            "OpenAI's release holds a model with (tie_embeddings=True|activation=gelu_tanh), and"
-            " this one has"
+            "OpenAI's release holds a model with (tie_embeddings=True|activation=gelu_tanh),"
+            " and this one has"
         ),
     ):
         save_gpt2(model, TOKENIZER, tmp_path / "new")

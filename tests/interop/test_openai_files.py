@@ -33,10 +33,8 @@ class Handler(BaseHTTPRequestHandler):
         if not self.path.startswith("/gpt-2/models/124M/") or not path.is_file():
             self.answer(404, b"")
             return
-        data, fault = (
-            path.read_bytes(),
-            self.server.faults.pop(0) if name == DATA_FILE and self.server.faults else None,
-        )
+        data = path.read_bytes()
+        fault = self.server.faults.pop(0) if name == DATA_FILE and self.server.faults else None
         start = int(self.headers.get("Range", "bytes=0-")[6:-1])
         span = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
         if isinstance(fault, int):

@@ -4,17 +4,30 @@ import pytest
 import torch
 from torch import nn
 
-from llm_scratch.architectures import GPTConfig, NanoChatConfig
+from llm_scratch.architectures import (
+    GemmaConfig,
+    GPTConfig,
+    LlamaConfig,
+    NanoChatConfig,
+    OlmoConfig,
+    QwenConfig,
+)
 from llm_scratch.model import build
 from llm_scratch.model.attention import MultiHeadAttention
 from llm_scratch.model.layers import FeedForward, LayerNorm
 
 SHAPE = {"vocab_size": 19, "context_length": 16, "emb_dim": 12, "n_heads": 3, "n_layers": 2}
 CFG = GPTConfig(**SHAPE)
+MODERN = {"n_kv_heads": 1, "head_dim": 4, "ff_dim": 48}
 CONFIGS = {
     "gpt": CFG,
     "gpt-exact-gelu": GPTConfig(**SHAPE, activation="gelu"),
     "nanochat": NanoChatConfig(**SHAPE),
+    "llama": LlamaConfig(**SHAPE, **MODERN),
+    "qwen": QwenConfig(**SHAPE, **MODERN),
+    "olmo": OlmoConfig(**SHAPE, **MODERN),
+    "gemma 2": GemmaConfig(**SHAPE, **MODERN, qk_norm=False, attention_softcap=2.0),
+    "gemma 3": GemmaConfig(**SHAPE, **MODERN),
 }
 
 

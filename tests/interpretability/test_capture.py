@@ -41,13 +41,17 @@ def test_activations_equal_the_formula(model, ids):
     for layer, block in enumerate(model.trf_blocks):
         act = {name.removeprefix(f"blocks.{layer}."): x for name, x in acts.items()}
         heads = [
-            W(act["ln1.hook_normalized"]).view(B, T, H, D)
+            W(act["ln1.hook_normalized"]).view(B, T, -1, D)
             for W in (block.att.W_query, block.att.W_key, block.att.W_value)
         ]
         for letter, x in zip("qkv", heads):
             assert torch.equal(act[f"attn.hook_{letter}"], x)
-        q, k = (act[f"attn.hook_rot_{letter}"].transpose(1, 2) for letter in "qk")
-        torch.testing.assert_close(act["attn.hook_pattern"], attention_weights(q, k))
+        heads = [x.expand(B, T, H, D) for x in heads]  # one key/value head, if it is shared
+        q, k = (
+            act[f"attn.hook_rot_{letter}"].expand(B, T, H, D).transpose(1, 2) for letter in "qk"
+        )
+        if getattr(block.att, "softcap", None) is None:
+            torch.testing.assert_close(act["attn.hook_pattern"], attention_weights(q, k))
         torch.testing.assert_close(
             act["attn.hook_attn_scores"].softmax(-1), act["attn.hook_pattern"]
         )
@@ -104,6 +108,20 @@ def test_pattern_with_a_cache_is_a_row_of_the_whole_pattern(kind, padded, ids):
     else:
         torch.testing.assert_close(pattern, whole["blocks.0.attn.hook_pattern"][:, :, -1:])
         torch.testing.assert_close(torch.cat(parts, 1), logits[:, 4:])
+
+
+@torch.inference_mode()
+def test_pattern_of_a_sliding_window_is_zero_outside_of_it(ids):
+    own = {"window": 3, "full_every": 2, "n_kv_heads": 1}
+    model = build({"architecture": "olmo"} | SHAPE | own).eval()
+    plain = model(ids)
+    with capture(model, "*.hook_pattern") as acts:
+        torch.testing.assert_close(model(ids), plain)
+    windowed, full = acts.values()
+    inside = torch.ones(T, T).tril().triu(-2).bool()
+    assert (windowed[..., inside] > 0).all()
+    assert not windowed[..., ~inside].any()
+    assert (full[..., torch.ones(T, T).tril().bool()] > 0).all()
 
 
 @torch.inference_mode()

@@ -46,12 +46,10 @@ class InductionModel(nn.Module):
     def __init__(self):
         super().__init__()
         size = V + T + V + V
-        token, place, previous, guess = (
-            slice(0, V),
-            slice(V, V + T),
-            slice(V + T, 2 * V + T),
-            slice(2 * V + T, size),
-        )
+        token = slice(0, V)
+        place = slice(V, V + T)
+        previous = slice(V + T, 2 * V + T)
+        guess = slice(2 * V + T, size)
         self.tok_emb, self.pos_emb = nn.Embedding(V, size), nn.Embedding(T, size)
         self.trf_blocks = nn.ModuleList(AttentionBlock(size, layer) for layer in range(2))
         self.final_norm, self.out_head = nn.Identity(), nn.Linear(size, V, bias=False)

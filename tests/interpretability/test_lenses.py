@@ -10,11 +10,11 @@ from llm_scratch.errors import UserError
 from llm_scratch.interpretability.lenses import (
     direct_logit_attribution,
     kl_to_final_bits,
-    linear_norm,
     logit_lens,
     residual_stream,
     surprise_bits,
 )
+from llm_scratch.interpretability.linear_norm import linear_norm
 from llm_scratch.interpretability.patching import ablate, head
 from llm_scratch.model.layers import LayerNorm, layer_norm
 from llm_scratch.model.nanochat import rms_norm

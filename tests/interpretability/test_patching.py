@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from torch.nn import Linear
 
 from llm_scratch.errors import UserError
 from llm_scratch.interpretability.capture import capture, patch
@@ -24,7 +25,7 @@ D = 4
 
 
 def narrow_of(block):
-    return block.ff.layers[-1] if hasattr(block, "ff") else block.down_proj
+    return [part for part in getattr(block, "ff", block).modules() if isinstance(part, Linear)][-1]
 
 
 def without_head(model, layer, number):

@@ -8,11 +8,21 @@ import re
 
 import pytest
 
-from llm_scratch.learn.exercise import KINDS, UNANSWERED, Exercise, Verdict, grade, same
+from llm_scratch.learn.exercise import (
+    KINDS,
+    TEXT_COLUMNS,
+    UNANSWERED,
+    Exercise,
+    Verdict,
+    grade,
+    same,
+    wrap_paragraphs,
+)
 from llm_scratch.learn.registry import EXERCISES
 from llm_scratch.learn.sealed import FOLDER, open_sealed
 
 SEEDS = range(12)
+LESSONS = sorted({name.split(".")[0] for name in EXERCISES})
 
 each_exercise = pytest.mark.parametrize("exercise", EXERCISES.values(), ids=EXERCISES)
 each_mistake = pytest.mark.parametrize(
@@ -40,15 +50,18 @@ def diagnosis(mistake) -> str:
 
 def test_ids_are_in_order_and_each_has_a_sealed_file():
     ids = list(EXERCISES)
-    assert len(ids) >= 30
-    for lesson in {name.split(".")[0] for name in ids}:
+    assert len(ids) >= 60
+    for lesson in LESSONS:
         numbers = [int(name.split(".")[1]) for name in ids if name.startswith(f"{lesson}.")]
         assert numbers == list(range(1, len(numbers) + 1))
     assert {path.stem for path in FOLDER.glob("*.txt")} == set(ids)
 
 
-def test_every_kind_is_there():
-    assert {exercise.kind for exercise in EXERCISES.values()} == set(KINDS)
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_lesson_has_exercises_of_every_kind(lesson):
+    kinds = [e.kind for e in EXERCISES.values() if e.id.startswith(f"{lesson}.")]
+    assert len(kinds) >= 8
+    assert set(kinds) == set(KINDS)
 
 
 @each_exercise
@@ -138,7 +151,9 @@ def test_question_shows_its_inputs_and_fits_a_terminal(exercise):
     assert (len(texts) == 1) == bool(exercise.function), "numbers must change with the seed"
     for text in texts:
         assert not re.search(r"\{\d\}", text)
-        assert all(len(line) <= 110 for line in text.splitlines())
+        assert all(len(line) <= TEXT_COLUMNS for line in text.splitlines())
+        if exercise.kind == "explain":
+            assert re.findall(r"^  ([a-d])\) ", text, re.MULTILINE) == list("abcd")
 
 
 @each_exercise
@@ -164,7 +179,8 @@ def raises(table):
     ("exercise", "given", "message"),
     [
         (FUNCTION, None, "not solved yet"),
-        (FUNCTION, lambda table: None, "not solved yet"),
+        (FUNCTION, lambda table: ..., "not solved yet"),
+        (FUNCTION, lambda table: None, "the function returns None; is its `return` missing?"),
         (
             FUNCTION,
             [1, 2],
@@ -196,6 +212,18 @@ def test_a_missing_return_on_one_path_is_diagnosed():
     )
 
 
+def test_what_an_answer_prints_is_shown_for_the_example_alone(capsys):
+    def talks(table):
+        print(f"table: {table}")
+        return table
+
+    verdict = grade(FUNCTION, talks, 0)
+    call, printed = verdict.example.splitlines()
+    assert call.startswith("  row_shares([[")
+    assert printed == f"  prints: table: {call[len('  row_shares(') : call.index(') gives')]}"
+    assert capsys.readouterr().out == ""
+
+
 def test_a_special_case_is_diagnosed():
     def square_only(table):
         return (
@@ -208,6 +236,36 @@ def test_a_special_case_is_diagnosed():
         grade(FUNCTION, square_only, 0).message
         == "not yet: right for some inputs and wrong for others; look for a special case"
     )
+
+
+def test_wrapping_joins_lines_and_keeps_lists():
+    text = "one\ntwo three\n  a) first option\n     continued\n  b) second\nlast\n\nparagraph"
+    assert wrap_paragraphs(text, 16).splitlines() == [
+        "one two three",
+        "  a) first",
+        "     option",
+        "     continued",
+        "  b) second",
+        "last",
+        "",
+        "paragraph",
+    ]
+
+
+def test_answer_in_float32_is_right():
+    """In a notebook, a learner computes with torch, whose numbers have seven digits."""
+    torch = pytest.importorskip("torch")
+
+    def probabilities(logits, temperature):
+        x = torch.tensor(logits)
+        return (x / temperature).softmax(0) if temperature else (x == x.max()).float()
+
+    def layer_norm(table, eps):
+        x = torch.tensor(table)
+        return torch.nn.functional.layer_norm(x, x.shape[1:], eps=eps)
+
+    assert grade(EXERCISES["4.9"], probabilities, 0).right
+    assert grade(EXERCISES["3.3"], layer_norm, 0).right
 
 
 def test_answers_may_be_tensors_and_do_not_change_the_inputs():
@@ -232,13 +290,13 @@ def test_grading_does_not_import_torch():
     import sys
 
     code = (
-        "import sys; from llm_scratch.learn.registry import EXERCISES; from"
-        " llm_scratch.learn.exercise import grade\n"
+        "import sys; from llm_scratch.learn.registry import EXERCISES;"
+        " from llm_scratch.learn.exercise import grade\n"
     )
     code += "from llm_scratch.learn.sealed import open_sealed\n"
     code += (
-        "assert all(grade(e, open_sealed(e.id).solve, 0).right for e in EXERCISES.values() if"
-        " e.function)\n"
+        "assert all(grade(e, open_sealed(e.id).solve,"
+        " 0).right for e in EXERCISES.values() if e.function)\n"
     )
     code += "assert not {'torch', 'numpy', 'matplotlib'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

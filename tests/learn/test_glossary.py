@@ -70,11 +70,37 @@ def test_no_lesson_uses_the_term_before_it_is_introduced(term):
     assert not found, "\n".join(found)
 
 
+STRESSED = {"before", "class", "instructions", "it", "one", "seed and step", "taken away", "text"}
+STRESSED |= {"what really came"}
+"""Bold words of the lessons that are no terms."""
+
+
+def marked(text: str) -> list[str]:
+    """Bold words of at most four words, without the sentences, and italics in a lesson's table."""
+    text = re.sub(r"`[^`]*`|\$[^$]*\$", " ", text)
+    bold = [" ".join(words.split()) for words in re.findall(r"\*\*([^*]+)\*\*", text)]
+    table = re.findall(r"^\| [\d.]+ \|.*?\*([^*]+)\*", text, re.MULTILINE)
+    return [w for w in bold if len(w.split()) <= 4 and not re.search(r"[.:?]$", w)] + table
+
+
+def test_terms_that_a_lesson_introduces_have_an_entry():
+    introduced = {word.lower() for text in SECTIONS.values() for word in marked(text)}
+    assert len(introduced) > 50
+    assert introduced >= STRESSED
+    missing = []
+    for word in sorted(introduced - STRESSED):
+        try:
+            find_term(word)
+        except UserError:
+            missing.append(word)
+    assert not missing, "add them to glossary.yaml, or stress them with *italics*"
+
+
 def test_terms_are_in_the_order_of_the_course():
     order = list(SECTIONS)
     places = [order.index(term.lesson) for term in terms().values()]
     assert places == sorted(places)
-    assert len(places) >= 60
+    assert len(places) >= 80
 
 
 @pytest.mark.parametrize(
@@ -88,6 +114,11 @@ def test_terms_are_in_the_order_of_the_course():
         ("kv-cache", "key/value cache"),
         ("heads", "head"),
         ("weight", "parameter"),
+        ("attention", "attention"),
+        ("activation", "activation"),
+        ("language-model", "language model"),
+        ("multi-head attention", "head"),
+        ("transformer", "transformer block"),
     ],
 )
 def test_term_is_found_by_any_of_its_names(name, term):

@@ -16,12 +16,14 @@ SESSION = Path(__file__).with_name("session.py")
 UNUSUAL = "the hen → the fox, 你好 ćevapi: "
 """Text with characters that cp1252 lacks."""
 
-STEPS = """--train.steps 20 --train.batch-size 4 --train.eval-every 10 --train.eval-batches 2 --train.save-every 5
-    --train.sample-every 10 --train.warmup-steps 2 --train.log-every 1 --model.n-heads 2 --model.n-layers 1"""
-QUICKSTART = f"""train quickstart --data.source stories:200 --data.tokenizer words --model.vocab-size 2000
-    --model.context-length 256 --model.emb-dim 32 {STEPS}"""
-TRAIN = f"""train shakespeare --data.source file:hens.txt --data.tokenizer chars --data.val-fraction 0.1
-    --model.vocab-size 60 --model.context-length 32 --train.prompt the {STEPS}"""
+STEPS = """--train.steps 20 --train.batch-size 4 --train.eval-every 10 --train.eval-batches 2
+    --train.save-every 5 --train.sample-every 10 --train.warmup-steps 2 --train.log-every 1
+    --model.n-heads 2 --model.n-layers 1"""
+QUICKSTART = f"""train quickstart --data.source stories:200 --data.tokenizer words
+    --model.vocab-size 2000 --model.context-length 256 --model.emb-dim 32 {STEPS}"""
+TRAIN = f"""train shakespeare --data.source file:hens.txt --data.tokenizer chars
+    --data.val-fraction 0.1 --model.vocab-size 60 --model.context-length 32 --train.prompt the
+    {STEPS}"""
 NARROW, WIDE = (f"{TRAIN} --model.emb-dim {width}" for width in (32, 512))
 """512 is the width from which `--dtype auto` may choose bfloat16,
 and from which matrices are packed.

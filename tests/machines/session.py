@@ -29,10 +29,12 @@ from typing import Any
 from llm_scratch.storage.user_folders import set_library_folders
 
 NEEDED = """
-    llm_scratch.cli.commands.chat llm_scratch.cli.chat_commands llm_scratch.cli.commands.doctor llm_scratch.cli.commands.evaluate
-    llm_scratch.cli.commands.export llm_scratch.cli.commands.generate llm_scratch.cli.commands.prepare_data llm_scratch.cli.progress
-    llm_scratch.cli.commands.quantize llm_scratch.cli.commands.train llm_scratch.training.loop matplotlib.pyplot
-    matplotlib.backends.backend_agg matplotlib.backends.backend_pdf torch._dynamo"""
+    llm_scratch.cli.commands.chat llm_scratch.cli.chat_commands llm_scratch.cli.commands.doctor
+    llm_scratch.cli.commands.evaluate llm_scratch.cli.commands.export
+    llm_scratch.cli.commands.generate llm_scratch.cli.commands.prepare_data llm_scratch.cli.progress
+    llm_scratch.cli.commands.quantize llm_scratch.cli.commands.train llm_scratch.training.loop
+    matplotlib.pyplot matplotlib.backends.backend_agg matplotlib.backends.backend_pdf
+    torch._dynamo"""
 END_OF_INPUT = b"\x04"
 
 

@@ -14,7 +14,8 @@ LOADER = """
 from llm_scratch.data.text import create_dataloader_V1
 from llm_scratch.tokenizers import TOKENIZERS
 text = "the hen sat on the mat. " * 20
-loader = create_dataloader_V1(text, 2, 8, 8, shuffle=False, num_workers=2, tokenizer=TOKENIZERS["chars"]([text], None))
+chars = TOKENIZERS["chars"]([text], None)
+loader = create_dataloader_V1(text, 2, 8, 8, shuffle=False, num_workers=2, tokenizer=chars)
 print(len(list(loader)), "batches")
 """
 

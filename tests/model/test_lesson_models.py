@@ -65,10 +65,8 @@ def test_self_attention_is_the_formula(x):
 
 
 def test_causal_attention_is_self_attention_of_what_was_seen(x):
-    v2, causal = (
-        SelfAttention_v2(D_IN, D_OUT, qkv_bias=True),
-        CausalAttention(D_IN, D_OUT, 9, qkv_bias=True),
-    )
+    v2 = SelfAttention_v2(D_IN, D_OUT, qkv_bias=True)
+    causal = CausalAttention(D_IN, D_OUT, 9, qkv_bias=True)
     copy_weights(causal, v2)
     for row in range(B):
         for t in range(T):

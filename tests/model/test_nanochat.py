@@ -99,8 +99,8 @@ def test_no_bias_and_no_weight_of_a_norm():
         (
             {"qkv_bias": True},
             (
-                "qkv_bias: architecture 'nanochat' has no such setting; of its own it has"
-                " tie_embeddings"
+                "qkv_bias: architecture 'nanochat' has no such setting;"
+                " of its own it has tie_embeddings"
             ),
         ),
         ({"init": "gpt2"}, "init: architecture 'nanochat' has no such setting"),

@@ -101,10 +101,8 @@ def test_the_kernel_is_the_formula(bits, with_bias, rows, weight):
     """The matrix as it is in effect times inputs that are rounded,
     as the kernel of this machine does.
     """
-    bias, x = (
-        torch.randn(37) if with_bias else None,
-        torch.randn(rows, 96) * torch.logspace(-2, 2, rows)[:, None],
-    )
+    bias = torch.randn(37) if with_bias else None
+    x = torch.randn(rows, 96) * torch.logspace(-2, 2, rows)[:, None]
     layer = QuantizedLinear(*WAYS[bits](weight), bias)
     rounded = rounded_inputs(layer.prepare().kernel, x)
     want = F.linear(

@@ -18,10 +18,12 @@ ROOT = Path(__file__).resolve().parents[2]
 FACES = {path.stem: path for path in (ROOT / "src").glob("*.py")}
 STATEMENTS = """
 from attention import MultiHeadAttention
-from attention import softmax_navie, SelfAttention_v1, SelfAttention_v2, CausalAttention, MultiHeadAttentionWrapper
+from attention import softmax_navie, SelfAttention_v1, SelfAttention_v2, CausalAttention
+from attention import MultiHeadAttentionWrapper
 from llm_gpt import GPTModel
 from llm_gpt import generate_text_simple
-from llm_gpt import DummyTransformerBlock, DummyLayerNorm, DummyGPTModel, LayerNorm, GELU, FeedForward, ExampleDeepNeuralNetwork
+from llm_gpt import DummyTransformerBlock, DummyLayerNorm, DummyGPTModel, LayerNorm, GELU
+from llm_gpt import FeedForward, ExampleDeepNeuralNetwork
 from llm_gpt import print_gradients, TransformerBlock
 from text_data import create_dataloader_V1, GPTDatasetV1
 from gpt_download import download_and_load_gpt2
@@ -68,7 +70,8 @@ import gc, sys, torch
 state = torch.get_rng_state()
 import {", ".join(FACES)}
 assert torch.equal(torch.get_rng_state(), state), "the seed was set"
-assert not any(issubclass(type(thing), torch.nn.Module) for thing in gc.get_objects()), "a model was built"
+kinds = {{type(thing) for thing in gc.get_objects()}}
+assert not any(issubclass(kind, torch.nn.Module) for kind in kinds), "a model was built"
 """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],

@@ -127,10 +127,8 @@ def test_cells_55_to_60_shapes(verdict, gpt2):
     inputs, _ = next(
         iter(create_dataloader_V1(verdict, batch_size=8, max_length=50, stride=50, shuffle=False))
     )
-    tokens, places = (
-        torch.nn.Embedding(50257, 256)(inputs),
-        torch.nn.Embedding(50, 256)(torch.arange(50)),
-    )
+    tokens = torch.nn.Embedding(50257, 256)(inputs)
+    places = torch.nn.Embedding(50, 256)(torch.arange(50))
     assert (inputs.shape, tokens.shape, places.shape, (tokens + places).shape) == (
         (8, 50),
         (8, 50, 256),

@@ -58,8 +58,8 @@ def test_run_too_large_is_refused_with_the_setting_to_change(free, settings, adv
     with pytest.raises(
         UserError,
         match=(
-            f"^memory: the run needs at least .* but only 488 MiB are free; {advice}, or"
-            " .*--ignore-memory$"
+            "^memory: the run needs at least .* but only 488 MiB are free;"
+            f" {advice}, or .*--ignore-memory$"
         ),
     ) as error:
         check_memory(run(**settings), CPU)

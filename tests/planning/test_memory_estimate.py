@@ -48,10 +48,8 @@ def peak_of(work):
     ],
 )
 def test_memory_estimate_equals_the_allocations_of_a_real_step(model):
-    counted, ids = (
-        estimate_memory(a_run(model)),
-        torch.zeros(8, model.context_length, dtype=torch.long),
-    )
+    counted = estimate_memory(a_run(model))
+    ids = torch.zeros(8, model.context_length, dtype=torch.long)
     model_with_loss = ModelWithLoss(build(model))
     assert peak_of(lambda: model_with_loss(ids, ids).backward()) == pytest.approx(
         counted.gradients + counted.step, rel=0.01
@@ -100,10 +98,8 @@ def test_memory_estimate_decreases_with_micro_batches():
 
 def test_memory_estimate_decreases_with_activation_checkpointing():
     config = a_run(replace(SMALL, n_layers=8))
-    kept, again = (
-        estimate_memory(config),
-        estimate_memory(replace(config, system=SystemConfig(activation_checkpointing=True))),
-    )
+    kept = estimate_memory(config)
+    again = estimate_memory(replace(config, system=SystemConfig(activation_checkpointing=True)))
     assert again.step < 0.4 * kept.step
     assert again.weights == kept.weights
 

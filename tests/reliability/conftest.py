@@ -34,10 +34,12 @@ from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS
 
 SAVE_EVERY, STEPS = 20, 200
 TRAIN = f"""
-    train shakespeare --data.tokenizer chars --data.val-fraction 0.2 --model.vocab-size 40 --model.context-length 16
-    --model.emb-dim 16 --model.n-heads 2 --model.n-layers 1 --model.drop-rate 0.1 --train.steps {STEPS} --train.batch-size 4
-    --train.micro-batches 2 --train.eval-every 40 --train.eval-batches 2 --train.save-every {SAVE_EVERY} --train.sample-every 100
-    --train.warmup-steps 20 --train.log-every 1 --train.prompt the --device cpu"""
+    train shakespeare --data.tokenizer chars --data.val-fraction 0.2 --model.vocab-size 40
+    --model.context-length 16 --model.emb-dim 16 --model.n-heads 2 --model.n-layers 1
+    --model.drop-rate 0.1 --train.steps {STEPS} --train.batch-size 4 --train.micro-batches 2
+    --train.eval-every 40 --train.eval-batches 2 --train.save-every {SAVE_EVERY}
+    --train.sample-every 100 --train.warmup-steps 20 --train.log-every 1 --train.prompt the
+    --device cpu"""
 
 
 class Process:

@@ -28,7 +28,8 @@ from llm_scratch.model import build
 from llm_scratch.storage import checkpoint, manifest
 from llm_scratch.tokenizers import TOKENIZERS, save_tokenizer
 
-LITGPT = b"""{padded_vocab_size: 9, block_size: 4, n_embd: 4, n_head: 1, n_layer: 1, rotary_percentage: 0, parallel_residual: false}"""
+LITGPT = b"""{padded_vocab_size: 9, block_size: 4, n_embd: 4, n_head: 1, n_layer: 1,
+    rotary_percentage: 0, parallel_residual: false}"""
 """Settings of litgpt's that are read, so that the weights are opened."""
 
 
@@ -158,6 +159,7 @@ def _folders(folder: Path, bomb: Calls, raw: bytes) -> dict[str, Path]:
         "n_head": 1,
         "n_layer": 1,
     }
+    victim = bomb.call[1][0]
     own_code = gpt2 | {"auto_map": {"AutoModelForCausalLM": "modeling.Mine"}}
     contents: dict[str, dict[str, bytes]] = {
         "transformers with pytorch_model.bin": {
@@ -176,7 +178,7 @@ def _folders(folder: Path, bomb: Calls, raw: bytes) -> dict[str, Path]:
             "lit_model.pth": _torch({"model": {"lm_head.weight": bomb}}),
         },
         "litgpt's settings": {
-            "model_config.yaml": f"name: !!python/object/apply:os.mkdir ['{bomb.call[1][0]}']".encode(),
+            "model_config.yaml": f"name: !!python/object/apply:os.mkdir ['{victim}']".encode(),
             "lit_model.pth": _torch({}),
         },
         "torch's distributed checkpoint": {".metadata": raw, "__0_0.distcp": raw},

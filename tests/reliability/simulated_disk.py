@@ -174,10 +174,8 @@ def _replay(
     for op in ops:
         if op.kind in ("create", "data"):
             content[op.path] = (content.get(op.path, b"") if op.kind == "data" else b"") + op.data
-    tree, last = (
-        dict(before),
-        {op.path: number for number, op in enumerate(ops) if op.kind == "append"},
-    )
+    tree = dict(before)
+    last = {op.path: number for number, op in enumerate(ops) if op.kind == "append"}
     for number, op in ((number, op) for number, op in enumerate(ops) if number not in lost):
         if op.kind == "create":
             data = content[op.path]

@@ -21,8 +21,9 @@ from llm_scratch.cli import main
 from llm_scratch.training import lock
 
 NEEDED = """
-    llm_scratch.cli.commands.train llm_scratch.hardware.device llm_scratch.cli.progress llm_scratch.training.loop torch._dynamo
-    matplotlib.pyplot matplotlib.backends.backend_agg matplotlib.backends.backend_pdf"""
+    llm_scratch.cli.commands.train llm_scratch.hardware.device llm_scratch.cli.progress
+    llm_scratch.training.loop torch._dynamo matplotlib.pyplot matplotlib.backends.backend_agg
+    matplotlib.backends.backend_pdf"""
 
 
 def note_locks() -> None:

@@ -12,9 +12,10 @@ from effort import PATIENCE_SECONDS
 SCRIPT = """
 import os, sys
 said = []
+calls = ("connect", "sendto", "getaddrinfo", "gethostbyname", "bind", "sendmsg")
 
 def hook(event, args):
-    if event in ("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname", "socket.bind", "socket.sendmsg"):
+    if event in [f"socket.{call}" for call in calls]:
         said.append(f"{event} {args[1:] if event != 'socket.getaddrinfo' else args[:2]}")
 
 sys.addaudithook(hook)
@@ -23,12 +24,15 @@ for name in dir(llm_scratch):
     getattr(llm_scratch, name)
 from llm_scratch.cli import COMMANDS, main
 
-codes = [main(["--help"]), main(["--version"]), main(["config"])] + [main([*verb.split(), "--help"]) for verb in COMMANDS]
+codes = [main(["--help"]), main(["--version"]), main(["config"])]
+codes += [main([*verb.split(), "--help"]) for verb in COMMANDS]
 text = "the hen sat on the red mat, and the fox ran off.\\n" * 60
 open("hens.txt", "w").write(text)
-tiny = "--data.tokenizer chars --model.vocab-size 40 --model.context-length 16 --model.emb-dim 16 --model.n-heads 2 --model.n-layers 1"
-often = "--train.steps 4 --train.batch-size 2 --train.eval-every 2 --train.sample-every 2 --train.save-every 2 --train.prompt the"
-codes.append(main(["train", "shakespeare", "--data.source", "file:hens.txt", *tiny.split(), *often.split(), "--out", "run"]))
+words = '''train shakespeare --data.source file:hens.txt --data.tokenizer chars --out run
+    --model.vocab-size 40 --model.context-length 16 --model.emb-dim 16 --model.n-heads 2
+    --model.n-layers 1 --train.steps 4 --train.batch-size 2 --train.eval-every 2
+    --train.sample-every 2 --train.save-every 2 --train.prompt the'''
+codes.append(main(words.split()))
 codes.append(main(["generate", "run", "the hen", "--max-tokens", "5"]))
 codes.append(main(["evaluate", "run"]))
 print("codes", set(codes), "talks", said)

@@ -14,9 +14,10 @@ import pytest
 from effort import PATIENCE_SECONDS
 
 TINY = """
-    --data.tokenizer chars --data.val-fraction 0.2 --model.vocab-size 40 --model.context-length 16 --model.emb-dim 16 --model.n-heads 2
-    --model.n-layers 1 --train.steps 4 --train.batch-size 2 --train.eval-every 2 --train.eval-batches 2 --train.save-every 2
-    --train.sample-every 4 --train.log-every 1 --train.prompt the --device cpu"""
+    --data.tokenizer chars --data.val-fraction 0.2 --model.vocab-size 40 --model.context-length 16
+    --model.emb-dim 16 --model.n-heads 2 --model.n-layers 1 --train.steps 4 --train.batch-size 2
+    --train.eval-every 2 --train.eval-batches 2 --train.save-every 2 --train.sample-every 4
+    --train.log-every 1 --train.prompt the --device cpu"""
 TEXT = "the hen sat on the red mat, and the fox — naïve, žluťoučký — ran off.\n" * 60
 PLACES = {
     "blanks": " a run  of mine ",

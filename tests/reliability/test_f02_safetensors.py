@@ -109,7 +109,8 @@ def refuse(folder):
         return error.code, str(error)
 
 def resident(what):
-    return next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith(what))
+    lines = open("/proc/self/status")
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(what))
 
 refuse(sys.argv[1])  # everything is imported now
 for folder in sys.argv[2:]:

@@ -8,7 +8,8 @@ import torch
 
 from llm_scratch.config import GPTConfig
 from llm_scratch.interop.gguf_export import export_gguf
-from llm_scratch.interop.hf_export import export_hf, logits_differ, sample_texts
+from llm_scratch.interop.hf_compare import logits_differ
+from llm_scratch.interop.hf_export import export_hf, sample_texts
 from llm_scratch.interop.hf_tokenizer import read_tokenizer, write_tokenizer
 from llm_scratch.loading import load
 from llm_scratch.model import build
@@ -78,11 +79,9 @@ def test_f10_ids_are_equal_on_ten_thousand_texts(tmp_path, data_dir, gpt2, measu
     of any letters, and on Shakespeare.
     """
     shakespeare = (data_dir / "tinyshakespeare.txt").read_text(encoding="utf-8")
-    trained, chars, full = (
-        ByteBPE.train([TEXT], 285),
-        CharTokenizer.train([shakespeare]),
-        ByteBPE.from_tiktoken(gpt2),
-    )
+    trained = ByteBPE.train([TEXT], 285)
+    chars = CharTokenizer.train([shakespeare])
+    full = ByteBPE.from_tiktoken(gpt2)
     shares = (
         (trained, sample_texts(trained, 2000) + slices(shakespeare, 1000, 1)),
         (chars, sample_texts(chars, 1000) + slices(shakespeare, 1000, 2)),

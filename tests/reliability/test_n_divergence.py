@@ -139,11 +139,9 @@ def test_n1_non_finite_loss_or_gradient_changes_no_weight(optimizer, monkeypatch
             "drop_rate": 0.0,
         }
     )
-    model_with_loss, mover, rng = (
-        ModelWithLoss(model),
-        OPTIMIZERS[optimizer](model, TrainConfig()),
-        np.random.default_rng(0),
-    )
+    model_with_loss = ModelWithLoss(model)
+    mover = OPTIMIZERS[optimizer](model, TrainConfig())
+    rng = np.random.default_rng(0)
     detector, tries = SpikeDetector(6.0), 100
     caught = 0
     for number in range(1, tries + 1):

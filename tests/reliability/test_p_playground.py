@@ -211,8 +211,8 @@ def test_p3_foreign_page_reaches_no_route(chromium, tmp_path, measured):
                     }
                 )
                 outcome = chromium.run(
-                    f"fetch({target}, {options}).then((answer) => answer.type + answer.status, ()"
-                    " => 'failed')"
+                    f"fetch({target}, {options}).then((answer) => answer.type + answer.status,"
+                    " () => 'failed')"
                 )
                 assert outcome in ("failed", "opaque0")
         assert reached == []

@@ -38,8 +38,8 @@ def stop_inside_a_save(process: Process, run: Path, before: set[Path], rng: rand
         if half_written(run) <= before:
             if time.monotonic() > end:
                 raise TimeoutError(
-                    "neither a save nor the end of the process; it is"
-                    f" {state.status()}:\n{process.stacks()}"
+                    "neither a save nor the end of the process;"
+                    f" it is {state.status()}:\n{process.stacks()}"
                 )
             continue
         time.sleep(rng.uniform(0, INSIDE))
@@ -118,8 +118,8 @@ def check(starter: Starter, whole: Whole, folder: Path, kills: int) -> str:
 
 
 ASKED = (
-    f"final bits and metrics identical, at most {SAVE_EVERY} steps (a save interval) lost; in the"
-    " background those of a save more"
+    f"final bits and metrics identical, at most {SAVE_EVERY} steps (a save interval) lost;"
+    " in the background those of a save more"
 )
 
 

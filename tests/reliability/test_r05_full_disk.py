@@ -94,13 +94,11 @@ class FillsUp(Callback):
     """The disk is full from some step on, and has room again from another."""
 
     def __init__(self, monkeypatch, full_from, free_from, room=3000):
-        self.monkeypatch, self.full_from, self.free_from, self.room, self.said = (
-            monkeypatch,
-            full_from,
-            free_from,
-            room,
-            [],
-        )
+        self.monkeypatch = monkeypatch
+        self.full_from = full_from
+        self.free_from = free_from
+        self.room = room
+        self.said = []
         self.under_way = []  # saves in the background
         begin = CheckpointWriter.submit
 

@@ -66,10 +66,8 @@ def test_r7_a_signal_at_30_random_steps(corpus, tmp_path, monkeypatch, measured)
     rng, most = random.Random(SEED), 0
     for number in range(30):
         name, moment = list(CODES)[number % 3], ("step", "evaluation", "save")[number // 3 % 3]
-        run, callback = (
-            tmp_path / str(number),
-            Signal(rng.randrange(1, 60 if moment == "step" else 40), name, moment),
-        )
+        run = tmp_path / str(number)
+        callback = Signal(rng.randrange(1, 60 if moment == "step" else 40), name, moment)
         monkeypatch.setattr(
             files, "filesystem", SignalDisk(callback) if moment == "save" else files.FileSystem()
         )

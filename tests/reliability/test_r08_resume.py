@@ -114,8 +114,8 @@ def test_r8_another_number_of_threads_or_torch_is_told(corpus, tmp_path, threads
     with pytest.raises(UserError, match="stopped at step 9"):
         train(tiny(), tmp_path / "run", corpus=corpus, callbacks=[callback])
     assert callback.said == [
-        "threads was 2 and is 1: sums may round differently, so the last bits may differ from"
-        " now on"
+        "threads was 2 and is 1:"
+        " sums may round differently, so the last bits may differ from now on"
     ]
     change_state(checkpoint.list_checkpoints(tmp_path / "run")[0], {"torch": "2.0.0"})
     callback = Stops()

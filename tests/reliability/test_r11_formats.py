@@ -23,10 +23,12 @@ from .conftest import learned_rows
 FORMATS = sorted((Path(__file__).parent / "formats").iterdir(), key=lambda path: int(path.name))
 TEXT = "the hen sat on the red mat, and the fox ran off.\n" * 55
 WORDS = """
-    train shakespeare --data.source file:hens.txt --data.tokenizer chars --data.val-fraction 0.2 --model.vocab-size 20
-    --model.context-length 8 --model.emb-dim 8 --model.n-heads 2 --model.n-layers 1 --model.drop-rate 0 --train.optimizer adamw
-    --train.steps 4 --train.batch-size 2 --train.eval-every 2 --train.eval-batches 2 --train.save-every 2 --train.sample-every 4
-    --train.warmup-steps 1 --train.log-every 1 --train.prompt the --out run --device cpu"""
+    train shakespeare --data.source file:hens.txt --data.tokenizer chars --data.val-fraction 0.2
+    --model.vocab-size 20 --model.context-length 8 --model.emb-dim 8 --model.n-heads 2
+    --model.n-layers 1 --model.drop-rate 0 --train.optimizer adamw --train.steps 4
+    --train.batch-size 2 --train.eval-every 2 --train.eval-batches 2 --train.save-every 2
+    --train.sample-every 4 --train.warmup-steps 1 --train.log-every 1 --train.prompt the --out run
+    --device cpu"""
 
 
 def test_r11_each_format_is_kept():

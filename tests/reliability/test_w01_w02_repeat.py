@@ -141,8 +141,8 @@ def test_w2_the_losses_are_the_stored_bits(losses, measured):
     here, cpu = torch.__version__.partition("+")[0], processor()
     if here != version or cpu not in want["cpus"]:
         pytest.skip(
-            f"the bits are those of torch {version} on {' or '.join(want['cpus'])}; this is torch"
-            f" {here} on {cpu}"
+            f"the bits are those of torch {version} on {' or '.join(want['cpus'])};"
+            f" this is torch {here} on {cpu}"
         )
     assert losses == want["losses"]
     measured(

@@ -64,12 +64,16 @@ def ids_of(said: list[dict[str, Any]]) -> dict[str, list[list[int]]]:
     return {step: sum((one["ids"][step] for one in said), []) for step in said[0]["ids"]}
 
 
-def test_w4_a_run_goes_on_with_another_number_of_processes(ranks, tmp_path, measured):
-    config = RunConfig(TINY, STORIES, TrainConfig(steps=100, eval_every=50, save_every=50, **OFTEN))
+@pytest.mark.parametrize("steps", [40, pytest.param(100, marks=pytest.mark.slow)])
+def test_w4_a_run_goes_on_with_another_number_of_processes(steps, ranks, tmp_path, measured):
+    half = steps // 2
+    config = RunConfig(
+        TINY, STORIES, TrainConfig(steps=steps, eval_every=half, save_every=half, **OFTEN)
+    )
     alone = ranks.train(1, config, tmp_path / "alone")
     assert_no_errors(alone)
     ids: dict[str, Any] = {}
-    for size, stop_at in ((1, 25), (2, 50), (4, 75), (1, 0)):
+    for size, stop_at in ((1, steps // 4), (2, half), (4, half + steps // 4), (1, 0)):
         said = ranks.train(size, config, tmp_path / "run", stop_at)
         for one in said:
             assert one.get("code", 0) == (143 if stop_at else 0), one.get("trace")
@@ -84,7 +88,7 @@ def test_w4_a_run_goes_on_with_another_number_of_processes(ranks, tmp_path, meas
     measured(
         "W4",
         f"order identical; loss within {reached:.1e}",
-        f"1, 2, 4, 1 processes: order identical, loss within {CLOSE:.0e} over 100 steps",
+        f"1, 2, 4, 1 processes: order identical, loss within {CLOSE:.0e} over {steps} steps",
     )
 
 
@@ -113,7 +117,7 @@ def test_w4_a_sharded_run_resumes_sharded_and_on_one_process(ranks, tmp_path, me
     )
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("parallel", [pytest.param("ddp", marks=pytest.mark.slow), "fsdp"])
 def test_w4_bfloat16_on_two_processes_goes_on_with_the_same_bits(
     parallel, ranks, tmp_path, measured
 ):

@@ -11,10 +11,11 @@ from playground_server import TEXT, hand_built
 
 from llm_scratch.config import GPTConfig
 from llm_scratch.data.stories import HELD_OUT, generate_story
+from llm_scratch.errors import UserError
 from llm_scratch.interpretability.capture import capture
 from llm_scratch.interpretability.jacobian_lens import fit_jacobian_lens
 from llm_scratch.interpretability.lenses import logit_lens
-from llm_scratch.interpretability.patching import ablate, feed_forward, head
+from llm_scratch.interpretability.patching import ablate, feed_forward, head, replace_parts
 from llm_scratch.model import build
 from llm_scratch.serving.model_library import ModelLibrary, NamedModel
 from llm_scratch.serving.playground import Playground
@@ -192,6 +193,55 @@ def test_continuation_is_greedy(ask, model, ids):
         for _ in range(5):
             row = torch.cat([row, model(row)[:, -1:].argmax(-1)], 1)
     assert text == "".join(LETTERS[token] for token in row[0, len(TEXT) :])
+
+
+def test_patching_equals_a_run_with_the_value_of_the_other_text(ask, model, ids):
+    other = ids.clone()
+    other[0, 3] = 10
+    with torch.no_grad(), capture(model, "*") as acts:
+        there = model(other)[0, 9]
+    candidate = int(there.argmin())
+    answer = ask("patch", other="abckefgabc", position=9, candidate=candidate)
+    best = int(there.argmax())
+    assert answer["answer"] == LETTERS[best]
+    assert answer["after"] == pytest.approx(float(there[best] - there[candidate]), abs=1e-3)
+    with torch.no_grad():
+        here = model(ids)[0, 9]
+    before = float(here[best] - here[candidate])
+    assert answer["before"] == pytest.approx(before, abs=1e-3)
+    parts = {"0.1": head(0, 1), "1.mlp": feed_forward(1)}
+    for name, part in parts.items():
+        value = part.read(acts[part.name])
+        with torch.no_grad(), replace_parts(model, [part], lambda part, x, value=value: value):
+            patched = model(ids)[0, 9]
+        row = next(row for row in answer["parts"] if row["part"] == name)
+        change = float(patched[best] - patched[candidate]) - before
+        assert row["change"] == pytest.approx(change, abs=1e-3)
+        assert row["share"] == pytest.approx(change / (answer["after"] - before), abs=1e-3)
+
+
+def test_patching_finds_the_head_that_carries_the_answer():
+    playground = Playground(ModelLibrary({"by hand": hand_built()}), [TEXT])
+    body = {"text": TEXT, "other": "abckefgabc", "position": 9, "candidate": 3}
+    answer = json.loads(playground.routes["/api/patch"](body))
+    shares = {row["part"]: row["share"] for row in answer["parts"]}
+    assert answer["answer"] == "k"
+    assert shares["1.0"] == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("other", "problem"),
+    [
+        ("abcd", "other: has 4 tokens and the text has 10"),
+        (TEXT, "other: the model continues it with 'd', too"),
+    ],
+)
+def test_patching_needs_texts_of_one_length_and_two_answers(other, problem):
+    playground = Playground(ModelLibrary({"by hand": hand_built()}), [TEXT])
+    with pytest.raises(UserError, match=problem):
+        playground.routes["/api/patch"](
+            {"text": TEXT, "other": other, "position": 9, "candidate": 3}
+        )
 
 
 def test_film_shows_when_the_head_appeared(tmp_path):

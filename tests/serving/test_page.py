@@ -71,8 +71,8 @@ def test_first_proof_head_is_found_ablated_and_missing_before_training(page):
     press(page, "s")
     press(page, "S", shift=True)
     page.run(
-        "document.querySelector('#bar input').value = 0; document.querySelector('#bar"
-        " input').dispatchEvent(new Event('input'))"
+        "document.querySelector('#bar input').value = 0;"
+        " document.querySelector('#bar input').dispatchEvent(new Event('input'))"
     )
     page.settle()
     assert recalled(page) < 15
@@ -85,6 +85,28 @@ def test_view_is_drawn_with_title_sentence_and_number(page, view):
     assert page.text(".sentence")
     assert page.text("#inspector .value")
     assert page.run("document.querySelector('#view').childElementCount") > 0
+
+
+def test_part_from_another_text_carries_its_answer(page):
+    show(page, "whatif")
+    page.run("document.querySelector('[data-other]').value = 'abckefgabc'")
+    page.click("[data-take]")
+    page.wait("document.querySelector('[data-patched=\"1.0\"]') !== null")
+    assert "With head 1.0 from the other text the model goes 100 % of the way" in page.text(
+        ".sentence"
+    )
+    assert "source=abckefgabc" in page.run("location.hash")
+    page.run("document.querySelector('[data-other]').value = 'abc'")
+    page.click("[data-take]")
+    page.wait("document.querySelector('#view [role=status]') !== null")
+    assert "has 3 tokens and the text has 10" in page.text("#view [role=status]")
+    page.events.clear()  # the refused request
+
+
+def test_tokenizers_stand_below_each_other(page):
+    show(page, "pieces")
+    assert "10 tokens, 1.0 bytes each" in page.text("[data-tokenizer='characters']")
+    assert "(11 in the vocabulary): 10 tokens" in page.text("[data-tokenizer='this model']")
 
 
 def test_link_restores_the_state(page):
@@ -191,8 +213,8 @@ def test_long_text_fills_the_context(page):
     page.wait("document.querySelectorAll('.chip').length === 15")
     page.run(f"location.hash = '#view=attention&text={'abcde' * 3}f'")
     page.wait(
-        "document.querySelector('.sentence').textContent.includes('has 16 tokens, and the model"
-        " reads 15')"
+        "document.querySelector('.sentence').textContent.includes('has 16 tokens,"
+        " and the model reads 15')"
     )
     assert page.text("h1").endswith("?")
     (problem,) = page.problems()  # the refused request

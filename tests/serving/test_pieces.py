@@ -1,6 +1,6 @@
 """Pieces and merges are what the tokenizer does."""
 
-from llm_scratch.serving.pieces import MAX_STEPS, merge_steps, pieces
+from llm_scratch.serving.pieces import MAX_STEPS, compare_tokenizers, merge_steps, pieces
 from llm_scratch.tokenizers.bpe import ByteBPE
 from llm_scratch.tokenizers.chars import CharTokenizer
 
@@ -24,6 +24,28 @@ def test_last_step_of_every_piece_is_its_tokens():
 
 def test_parts_of_a_character_are_shown_as_bytes():
     assert pieces(tokenizer(), "é")["pieces"][0]["steps"][0] == ["\\xc3", "\\xa9"]
+
+
+def test_tokenizers_are_compared_on_the_same_text(gpt2):
+    bpe = tokenizer()
+    own, other, characters = compare_tokenizers(bpe, TEXT)
+    assert [row["name"] for row in (own, other, characters)] == [
+        "this model",
+        "GPT-2",
+        "characters",
+    ]
+    assert len(own["tokens"]) == len(bpe.encode(TEXT))
+    assert [len(other["tokens"]), other["n_vocab"]] == [len(gpt2.encode(TEXT)), 50257]
+    assert "".join(other["tokens"]) == TEXT
+    assert characters["tokens"] == list(TEXT)
+    assert characters["n_vocab"] == len(set(TEXT))
+
+
+def test_gpt2_is_not_downloaded_for_a_comparison(monkeypatch, tmp_path):
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    _, other, _ = compare_tokenizers(tokenizer(), TEXT)
+    assert other["tokens"] is None
+    assert not list(tmp_path.iterdir())
 
 
 def test_characters_have_one_step():

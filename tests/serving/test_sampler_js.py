@@ -20,7 +20,9 @@ SCRIPT = """
 import { processLogits, softmax } from %s;
 import { readFileSync } from "node:fs";
 const cases = JSON.parse(readFileSync(0, "utf8"));
-console.log(JSON.stringify(cases.map(({ logits, settings, ids }) => Array.from(softmax(processLogits(logits, settings, ids).logits)))));
+const probabilities = ({ logits, settings, ids }) =>
+  Array.from(softmax(processLogits(logits, settings, ids).logits));
+console.log(JSON.stringify(cases.map(probabilities)));
 """
 
 

@@ -279,8 +279,9 @@ from pathlib import Path
 from llm_scratch.storage import checkpoint, files, manifest
 from llm_scratch.errors import UserError
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+weights = {"w": torch.zeros(10_000)}
 try:
-    checkpoint.save(Path(sys.argv[1]), 2, {}, {"w": torch.zeros(10_000)}, {}, {}, lambda folder: None)
+    checkpoint.save(Path(sys.argv[1]), 2, {}, weights, {}, {}, lambda folder: None)
 except UserError as e:
     print(e.code, e)
 """

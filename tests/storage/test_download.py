@@ -65,10 +65,8 @@ class Handler(BaseHTTPRequestHandler):
             {k.lower(): v for k, v in self.headers.items()} | {"path": self.path}
         )
         if self.server.folder is not None:
-            part, asked = (
-                self.server.folder / ".file.bin.part",
-                re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-")),
-            )
+            part = self.server.folder / ".file.bin.part"
+            asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))
             self.server.parts.append((int(asked[1]), part.stat().st_size))
         fault = self.server.faults.pop(0) if self.server.faults else Handler.good
         fault(self)

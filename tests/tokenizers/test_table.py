@@ -107,8 +107,8 @@ def gpt2_elsewhere(tmp_path, **environ: str) -> subprocess.CompletedProcess[str]
     so that no cache of this machine helps.
     """
     code = (
-        "from llm_scratch.tokenizers import TOKENIZERS; print(TOKENIZERS['gpt2']().encode('hello"
-        " world'))"
+        "from llm_scratch.tokenizers import TOKENIZERS;"
+        " print(TOKENIZERS['gpt2']().encode('hello world'))"
     )
     keep = {
         key: value

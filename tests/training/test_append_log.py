@@ -59,8 +59,8 @@ def test_log_buffers_lines_and_warns_once_when_the_disk_is_full(room, tmp_path, 
         log.append(f"{number}\n")
     assert (tmp_path / "page").read_text() == "1000\n1001\n1002\n"[:room], "what fits is written"
     assert warnings == [
-        f"cannot write {tmp_path / 'page'}: No space left on device; its lines are kept in memory"
-        " and written once that is possible"
+        f"cannot write {tmp_path / 'page'}: No space left on device;"
+        " its lines are kept in memory and written once that is possible"
     ]
     with pytest.raises(UserError, match="No space left") as error:
         log.flush()

@@ -81,6 +81,7 @@ def one_of_two(monkeypatch):
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: None)
 
 
 def test_init_distributed_rejects_devices_without_collectives(one_of_two, monkeypatch):
@@ -123,6 +124,17 @@ def test_waiting_rank_reports_whom_and_where(one_of_two, monkeypatch, capsys):
         "rank 0 of 2 is waiting for rank 1 to connect at 127.0.0.1:29499; unset RANK and WORLD_SIZE"
     )
     assert line.count("\n") == 1
+
+
+def test_rank_meets_the_others_before_it_continues(one_of_two, monkeypatch):
+    """Rank 0 keeps the addresses, so one that ended at once would leave the others without them."""
+    calls = []
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_: calls.append("joins"))
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: calls.append("meets"))
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    with init_distributed("cpu"):
+        calls.append("works")
+    assert calls == ["joins", "meets", "works"]
 
 
 def test_failed_group_shutdown_is_ignored(one_of_two, monkeypatch):

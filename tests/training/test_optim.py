@@ -96,10 +96,8 @@ def test_orthogonalize_does_not_depend_on_the_gradients_size():
 def test_muon_moves_matrices_by_orthogonalized_nesterov_momentum():
     shapes = [(6, 9), (6, 9), (12, 4), (5, 5)]
     params = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
-    theirs, momentum = (
-        [p.detach().clone() for p in params],
-        [torch.zeros(shape) for shape in shapes],
-    )
+    theirs = [p.detach().clone() for p in params]
+    momentum = [torch.zeros(shape) for shape in shapes]
     optimizer = Muon(
         [{"params": params, "matrix": True, "weight_decay": 0.1}],
         lr=0.02,

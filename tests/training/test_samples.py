@@ -63,8 +63,8 @@ def test_prompt_longer_than_the_context_is_reported_and_kept(model):
     chosen, warning = choose_prompt(model, tokenizer, prompt, np.array(tokenizer.encode(TEXT)))
     assert chosen == prompt
     assert warning.startswith(
-        f"the prompt of samples has {size + 3} tokens, but the context is {size}: the first 3 are"
-        " dropped"
+        f"the prompt of samples has {size + 3} tokens, but the context is {size}:"
+        " the first 3 are dropped"
     )
 
 

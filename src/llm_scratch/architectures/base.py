@@ -17,9 +17,7 @@ from llm_scratch.ranges import check_fields
 DEFAULT_ARCHITECTURE = "gpt"
 """The architecture of settings that name none, such as the notebooks' dict."""
 NOT_IN_WEIGHTS = frozenset({"context_length", "drop_rate", "init"})
-"""Settings that may differ from those that weights were trained with;
-a context may only be shorter.
-"""
+"""Settings that may differ from those of the weights; a context may only be shorter."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +61,8 @@ class ModelConfig(Mapping[str, Any]):
     def n_params(self) -> int:
         """Number of trainable parameters, by formula."""
         raise NotImplementedError(
-            f"{type(self).__name__} has no n_params; add the property, the number of trainable"
-            " parameters"
+            f"{type(self).__name__} has no n_params;"
+            " add the property, the number of trainable parameters"
         )
 
     @classmethod
@@ -86,22 +84,18 @@ class ModelConfig(Mapping[str, Any]):
     def variant(
         cls, values: Mapping[str, Any], base: ModelConfig | None, path: str
     ) -> type[ModelConfig]:
-        """The config class of the architecture that the settings name;
-        see `config_dicts.from_dict`.
-        """
-        own = (
-            DEFAULT_ARCHITECTURE
-            if cls is ModelConfig
-            else cls.__dataclass_fields__["architecture"].default
-        )
+        """The config class of the named architecture; see `config_dicts.from_dict`."""
+        own: Any = DEFAULT_ARCHITECTURE
+        if cls is not ModelConfig:
+            own = cls.__dataclass_fields__["architecture"].default
         name = values.get("architecture", own if base is None else base.architecture)
         if not isinstance(name, str):
             return cls  # the value is reported as one of a wrong type
         kind = config_class(name)
         if not issubclass(kind, cls):
             raise UserError(
-                f"architecture {name!r}: its settings are a {kind.__name__}; expected a"
-                f" {cls.__name__}"
+                f"architecture {name!r}: its settings are a {kind.__name__};"
+                f" expected a {cls.__name__}"
             )
         for key in values:
             check_setting(name, key, f"{path}.{key}".lstrip("."))
@@ -131,9 +125,7 @@ class Architecture:
 
 
 ARCHITECTURES: dict[str, Architecture] = {}
-"""Name of an architecture -> its classes;
-filled by `llm_scratch.architectures`, and by yourself.
-"""
+"""Name of an architecture -> its classes; filled by `llm_scratch.architectures`; add your own."""
 
 
 def architecture(name: str) -> Architecture:
@@ -163,14 +155,13 @@ def check_setting(name: str, setting: str, shown: str) -> None:
         UserError: names the settings that there are.
     """
     own = setting_names(config_class(name))
-    if setting in own or not any(
-        setting in setting_names(other.config) for other in ARCHITECTURES.values()
-    ):
+    of_others = (setting_names(other.config) for other in ARCHITECTURES.values())
+    if setting in own or not any(setting in names for names in of_others):
         return
     special = [field for field in own if field not in setting_names(ModelConfig)]
     raise UserError(
-        f"{shown}: architecture {name!r} has no such setting; of its own it has"
-        f" {', '.join(special) or 'none'}"
+        f"{shown}: architecture {name!r} has no such setting;"
+        f" of its own it has {', '.join(special) or 'none'}"
     )
 
 

@@ -103,6 +103,19 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "learn check": ("commands.learn.CheckAnswer", "check an answer, and diagnose what is wrong"),
     "learn hint": ("commands.learn.ShowHint", "show the next of three hints"),
     "learn solution": ("commands.learn.ShowSolution", "open the sealed solution of an exercise"),
+    "learn parts": (
+        "commands.learn_parts.CheckParts",
+        "compare your own parts of the model with the package's",
+    ),
+    "learn template": (
+        "commands.learn_parts.PrintTemplate",
+        "print a file to begin your own parts with",
+    ),
+    "learn handout": (
+        "commands.learn_class.WriteHandouts",
+        "write the pupils' copies of the exercises, without solutions",
+    ),
+    "learn key": ("commands.learn_class.PrintKey", "print the key to a pupil's copy"),
     "learn grade": ("commands.learn.GradeClass", "grade the folders of a class at once"),
     "explain": ("commands.explain.Explain", "explain a term of the lessons"),
     "doctor": ("commands.doctor.Doctor", "check this machine and the installation"),
@@ -165,9 +178,7 @@ def _code_after_output(code: int) -> int:
 
 
 def _process() -> str:
-    """The rank of this process in a distributed job,
-    for error messages; "" for a single process.
-    """
+    """The rank of this process in a distributed job, for error messages; "" for one process."""
     rank, size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
     return (
         f", process {rank} of {size}" if size.isdigit() and int(size) > 1 and rank.isdigit() else ""
@@ -200,35 +211,20 @@ def format_error(error: BaseException) -> tuple[str, int]:
         or type(error).__name__ == "OutOfMemoryError"
         or "can't allocate memory" in str(error)
     ):
-        return (
-            (
-                "out of memory; try a smaller --train.batch-size, more --train.micro-batches or a"
-                " smaller model"
-            ),
-            RESOURCES,
-        )
+        smaller = "a smaller --train.batch-size, more --train.micro-batches or a smaller model"
+        return f"out of memory; try {smaller}", RESOURCES
     if isinstance(error, OSError) and error.filename is not None:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return (
-            (
-                f"{error.filename}: {error.strerror}; check the path, its permissions and the free"
-                " space"
-            ),
-            RESOURCES if full else BUG,
-        )
+        problem = f"{error.filename}: {error.strerror}"
+        advice = "check the path, its permissions and the free space"
+        return f"{problem}; {advice}", RESOURCES if full else BUG
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{error.strerror}; free some space or choose another folder", RESOURCES
-    if isinstance(error, FileNotFoundError) and "temporary directory" in str(
-        error
-    ):  # of Python's tempfile
+    # of Python's tempfile
+    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):
         return f"{error.strerror or error}; set TMPDIR to a folder that can be written", RESOURCES
-    return (
-        (
-            f"unexpected {describe_error(error, named=True)}; this is a bug; run it again with"
-            " --debug and report the traceback"
-        ),
-        BUG,
-    )
+    problem = f"unexpected {describe_error(error, named=True)}; this is a bug"
+    return f"{problem}; run it again with --debug and report the traceback", BUG
 
 
 def _dispatch(words: list[str]) -> None:
@@ -240,9 +236,8 @@ def _dispatch(words: list[str]) -> None:
         print(f"llm-scratch {__version__}")
         return
     if words[0] == "--print-completion":
-        from llm_scratch.cli.completion_script import (
-            print_completion,
-        )  # here: it imports every command
+        # here: it imports every command
+        from llm_scratch.cli.completion_script import print_completion
 
         print_completion(words[1:], COMMANDS)
         return
@@ -256,9 +251,8 @@ def _dispatch(words: list[str]) -> None:
         raise UserError(
             "working directory: it no longer exists; change to an existing one", RESOURCES
         ) from e
-    from llm_scratch.storage.user_folders import (
-        set_library_folders,
-    )  # here: --help does not need it
+    # here: --help does not need it
+    from llm_scratch.storage.user_folders import set_library_folders
 
     set_library_folders()
     os.environ["MPLBACKEND"] = (
@@ -277,9 +271,7 @@ def _dispatch(words: list[str]) -> None:
 
 
 def _find_command(words: list[str]) -> tuple[str | None, list[str]]:
-    """The command at the start of `words`, and the rest;
-    None for the help of a group, such as `tokenizer --help`.
-    """
+    """The command at the start of `words`, and the rest; None for the help of a group."""
     first, rest = words[0], words[1:]
     if first in COMMANDS:
         return first, rest

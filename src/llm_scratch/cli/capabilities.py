@@ -1,5 +1,4 @@
-"""Matrix products of this processor as rows of a table:
-each kind is tried and timed; results are cached.
+"""Matrix products of this processor as rows of a table: each kind is tried, timed and cached.
 
 Tests: tests/cli/test_capabilities.py.
 """

@@ -31,11 +31,9 @@ def set_(session: ChatSession, argument: str) -> None:
     name, value = name.replace("-", "_"), value.strip()
     names = [*SamplingFlags.__dataclass_fields__, "max_tokens", "seed", "system"]
     if name not in names:
-        raise (
-            unknown("setting", name, names)
-            if name
-            else UserError(f"/set needs a name and a value; names: {', '.join(names)}")
-        )
+        if name:
+            raise unknown("setting", name, names)
+        raise UserError(f"/set needs a name and a value; names: {', '.join(names)}")
     if name == "system":
         session.conversation.system = value.strip('"')
         return
@@ -63,8 +61,8 @@ def _number(name: str, value: str) -> Any:
         return int(value) if RANGES[name].whole else float(value)
     except ValueError as e:
         raise UserError(
-            f"{name} is {value!r}; expected"
-            f" {'a whole number' if RANGES[name].whole else 'a number'}, or off"
+            f"{name} is {value!r};"
+            f" expected {'a whole number' if RANGES[name].whole else 'a number'}, or off"
         ) from e
 
 
@@ -169,7 +167,8 @@ def show_help(session: ChatSession, argument: str) -> None:
     grid = table("", "", left=2)
     grid.show_header = False
     for command in dict.fromkeys(COMMANDS.values()):
-        for usage, about in re.findall(r"`(.+?)`: ([^`]+?)(?:; (?=`)|\.$)", command.__doc__ or ""):
+        text = " ".join((command.__doc__ or "").split())
+        for usage, about in re.findall(r"`(.+?)`: ([^`]+?)(?:; (?=`)|\.$)", text):
             grid.add_row(usage, about)
     for usage, about in KEYS.items():
         grid.add_row(usage, about)

@@ -76,18 +76,16 @@ class ChatSession:
         """How the prompt is made, and the command that changes it."""
         if self.conversation.transcript:
             return (
-                "This is a base model: it continues text, so the chat is a transcript that it"
-                " extends; /transcript off turns that off."
+                "This is a base model: it continues text,"
+                " so the chat is a transcript that it extends; /transcript off turns that off."
             )
         return (
-            "This is a base model: it continues what you type, as `generate` does. "
-            "An empty line continues the last text; /transcript makes it a conversation."
+            "This is a base model: it continues what you type, as `generate` does."
+            " An empty line continues the last text; /transcript makes it a conversation."
         )
 
     def reply(self, text: str) -> None:
-        """Stream the answer to a user input. Ctrl-C stops it;
-        the part so far stays in the conversation.
-        """
+        """Stream the answer to a user input; after Ctrl-C the part so far stays in the chat."""
         self.conversation.turns.append((USER, text))
         self.retries = 0
         try:
@@ -157,25 +155,23 @@ class ChatSession:
         if (left_out := self.conversation.left_out) > before:
             turns = f"the first {left_out} turns are" if left_out > 1 else "the first turn is"
             print_error(f"warning: the context is full: {turns} left out")
+        seed = None if self.seed is None else self.seed + turn + RETRY_SEEDS * self.retries
         yield from stream_chunks(
             self.model,  # type: ignore[arg-type]
             self.tokenizer,
             prompt,
             max_new_tokens=self.max_tokens,
             stop=STOP_STRINGS if self.conversation.transcript else [],
-            seed=(
-                secrets.randbelow(2**31)
-                if self.seed is None
-                else self.seed + turn + RETRY_SEEDS * self.retries
-            ),
+            seed=secrets.randbelow(2**31) if seed is None else seed,
             top=0 if self.show_probs else None,
             cache=self.cache,
             **self.sampling.kwargs(),
         )
 
     def fits_context(self, text: str) -> bool:
-        """Whether the context has space for an answer after a transcript:
-        `max_tokens`, or half of the context if that is less.
+        """Whether the context has space for an answer after a transcript.
+
+        The space is `max_tokens`, or half of the context if that is less.
         """
         from llm_scratch.generation.decode import encode_prompt
         from llm_scratch.model.introspection import context_length

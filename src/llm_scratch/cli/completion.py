@@ -1,4 +1,5 @@
 """Tab completion in `chat`: commands, what follows them, and paths.
+
 Works with GNU readline and libedit; Windows has neither.
 
 Tests: tests/cli/test_completion.py.
@@ -63,8 +64,9 @@ def completions(line: str, begin: int) -> list[str]:
 
 
 def paths(beginning: str) -> list[str]:
-    """Files and folders whose path begins so;
-    a folder ends with a separator, hidden files only after a dot.
+    """Files and folders whose path begins so, hidden files only after a dot.
+
+    A folder ends with a separator.
     """
     folder, name = os.path.split(beginning)
     found: list[str] = []

@@ -1,4 +1,5 @@
 """Shell completion: `llm-scratch --print-completion bash`.
+
 tyro writes the script from the commands' flags.
 
 Tests: tests/cli/test_completion_script.py.

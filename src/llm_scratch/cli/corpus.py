@@ -26,8 +26,9 @@ def load_corpus(
     documents: list[str] | None = None,
     check: Callable[[TextFingerprint], None] | None = None,
 ) -> tuple[RunConfig, Corpus]:
-    """The text as token ids, and the settings with an order of rows that it allows;
-    a change is reported in a line.
+    """The text as token ids, and the settings with an order of rows that it allows.
+
+    A change of the order is reported in a line.
 
     Args:
         tokenizer, documents, check: as `data.corpus.read_corpus` takes them.
@@ -50,9 +51,7 @@ def load_corpus(
 
 
 def source_in_words(source: str) -> str:
-    """A source for a line on a terminal: `file:["a.txt",
-    ..., "z.txt"]` becomes `26 paths, a.txt to z.txt`.
-    """
+    """A source for a line on a terminal: `26 paths, a.txt to z.txt` for a list of files."""
     from llm_scratch.data.sources import path_list
 
     kind, _, argument = source.partition(":")

@@ -78,8 +78,8 @@ class DecodingFlags(SamplingFlags):
                 )
         if self.decoder == "speculative" and not self.draft:
             raise UserError(
-                "--decoder speculative needs a draft model; add --draft RUN, or use --decoder"
-                " lookup"
+                "--decoder speculative needs a draft model;"
+                " add --draft RUN, or use --decoder lookup"
             )
 
     def is_random(self) -> bool:
@@ -168,7 +168,7 @@ def _check_prompt_fits(model: nn.Module, tokenizer: Tokenizer, prompt: str) -> N
     size = context_length(model)
     if size is not None and n_prompt > size:
         raise UserError(
-            f"the prompt has {n_prompt} tokens, more than the context of {size}; shorten it, or"
-            " leave out --context-overflow stop",
+            f"the prompt has {n_prompt} tokens, more than the context of {size};"
+            " shorten it, or leave out --context-overflow stop",
             DATA,
         )

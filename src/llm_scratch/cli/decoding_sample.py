@@ -42,9 +42,7 @@ class DecodingSample:
 
 
 def repeated_texts(shown: Sequence[DecodingSample]) -> dict[tuple[int, int], str]:
-    """Texts that an earlier method or sample wrote already:
-    (number of the method, sample) -> where it occurred first.
-    """
+    """Texts that repeat an earlier one: (number of the method, sample) -> where it was."""
     first: dict[str, str] = {}
     repeated: dict[tuple[int, int], str] = {}
     for i, method in enumerate(shown):

@@ -1,5 +1,4 @@
-"""Output in any encoding: files and pipes get UTF-8,
-a terminal gets a lookalike for a character that it cannot show.
+"""Output in any encoding: UTF-8 to files and pipes, lookalikes where a terminal needs them.
 
 The system's encoding is not used for files and pipes:
 on Windows it is cp1252, in which most scripts would become "?".
@@ -17,9 +16,7 @@ LOOKALIKES = str.maketrans("✓✗→⏎≥─━│╭╮╰╯", "+x>$>--|++++
 
 
 def use_lookalikes() -> None:
-    """Print a lookalike, or "?", for characters that stdout or stderr cannot encode;
-    read a pipe as UTF-8.
-    """
+    """Print a lookalike, or "?", where stdout or stderr cannot encode; read a pipe as UTF-8."""
     codecs.register_error("lookalike", _lookalike)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -30,9 +27,7 @@ def use_lookalikes() -> None:
 
 
 def write_files_as_utf8() -> None:
-    """Write the output of a command to files and pipes as UTF-8;
-    help and errors keep the system's encoding.
-    """
+    """Write a command's output to files and pipes as UTF-8; not its help and errors."""
     with suppress(OSError, ValueError):  # closed
         if hasattr(sys.stdout, "reconfigure") and not sys.stdout.isatty():
             sys.stdout.reconfigure(encoding="utf-8", errors="lookalike")

@@ -1,5 +1,4 @@
-"""Run or plan an experiment from the command line,
-and print the outcome; `compare` and `experiment` share it.
+"""Run or plan an experiment from the command line, for `compare` and `experiment`.
 
 Tests: tests/cli/test_compare.py.
 """

@@ -1,5 +1,4 @@
-"""Show the progress of an experiment:
-a bar over all its steps on a terminal, and a line for each run.
+"""Show the progress of an experiment: a bar on a terminal, and a line for each run.
 
 Tests: tests/cli/test_compare.py.
 """
@@ -115,9 +114,7 @@ class StepProgress(Callback):
 
 
 def difference_so_far(comparison: Comparison) -> str:
-    """The difference of an arm with its interval:
-    "mimetic −0.0123 [−0.0201, −0.0045]"; "" without a pair.
-    """
+    """The difference of an arm with its interval: "mimetic −0.0123 [−0.0201, −0.0045]", or ""."""
     if comparison.mean is None:
         return ""
     mean = format_value(comparison.mean, signed=True)

@@ -1,5 +1,4 @@
-"""Parse a command line into the dataclass of a command:
-tyro parses, this file puts its errors into one line.
+"""Parse a command line into a command's dataclass: tyro parses, errors become one line.
 
 `--train.eval-every` and `--train.eval_every` are the same flag;
 the error for an unknown flag names the nearest one.
@@ -71,9 +70,7 @@ class Command:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportCommand(Command):
-    """Flags of every command that reports:
-    with `json` set, `run` passes its result to `output.print_json`.
-    """
+    """Flags of commands that report; with `json`, `run` calls `output.print_json`."""
 
     json: Flag = False
     """print the result as JSON (keys: docs/json.md)"""
@@ -102,12 +99,9 @@ def flag_arity(cls: type, prefix: str = "", chosen: Any = None) -> dict[str, int
             for kind in _classes(hint) if part is None else [type(part)]:
                 flags.update(flag_arity(kind, f"{name}.", part))
         elif hint is bool:
-            pair = (
-                ()
-                if tyro.conf.FlagCreatePairsOff in marks
-                else (f"--{prefix}no-{name.removeprefix(prefix)}",)
-            )
-            flags.update(dict.fromkeys((f"--{name}", *pair), 0))
+            flags[f"--{name}"] = 0
+            if tyro.conf.FlagCreatePairsOff not in marks:
+                flags[f"--{prefix}no-{name.removeprefix(prefix)}"] = 0
         elif _POSITIONAL not in marks:
             flags[f"--{name}"] = (
                 len(hint.__args__) if getattr(hint, "__origin__", None) is tuple else 1
@@ -117,11 +111,9 @@ def flag_arity(cls: type, prefix: str = "", chosen: Any = None) -> dict[str, int
 
 def _classes(hint: Any) -> list[type]:
     """The dataclasses that a field may hold: for a model, the settings of every architecture."""
-    return (
-        [architecture.config for architecture in ARCHITECTURES.values()]
-        if hint is ModelConfig
-        else [hint]
-    )
+    if hint is ModelConfig:
+        return [architecture.config for architecture in ARCHITECTURES.values()]
+    return [hint]
 
 
 def split_args(cls: type, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -169,8 +161,9 @@ def _unknown(flag: str, known: list[str]) -> UserError:
 
 
 def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
-    """Parse the words of a command into its dataclass; a class method `defaults(words, given,
-    asks)` gives the values before flags.
+    """Parse the words of a command into its dataclass.
+
+    A class method `defaults(words, given, asks)` gives the values before flags.
 
     Raises:
         UserError: an unknown flag, a value of the wrong type, a missing argument; one line.
@@ -178,9 +171,8 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
     """
     options = before_end_of_options(argv)
     if file := _value_of("--import", options):
-        import_user_file(
-            with_home(file)
-        )  # first: it may register an architecture, whose settings are flags
+        # first: it may register an architecture, whose settings are flags
+        import_user_file(with_home(file))
     words, given = split_args(cls, argv)
     flags = {f"--{path_field}" for path_field in path_fields(cls)}
     given = {flag: with_home(value) if flag in flags else value for flag, value in given.items()}
@@ -194,9 +186,8 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
     if start:
         _check_model_flags(cls, start["default"], given)
     complaint, narrow = io.StringIO(), asks and terminal_columns() < MIN_HELP_COLUMNS
-    boxes = io.TextIOWrapper(
-        io.BytesIO(), encoding="utf-8"
-    )  # tyro chooses its box characters by the encoding
+    # tyro chooses its box characters by the encoding
+    boxes = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     try:
         # tyro breaks words on a narrow terminal, and does not end on the narrowest
         with (
@@ -255,9 +246,7 @@ def before_end_of_options(argv: Sequence[str]) -> Sequence[str]:
 
 
 def path_fields(cls: type) -> dict[str, str]:
-    """Arguments that are paths: name of the flag -> field,
-    such as {"json-schema": "json_schema"}.
-    """
+    """Arguments that are paths: name of the flag -> field, {"json-schema": "json_schema"}."""
     found = {}
     for f in fields(cls):
         marks = getattr(get_type_hints(cls, include_extras=True)[f.name], "__metadata__", ())
@@ -296,11 +285,9 @@ def check_numbers(command: Any) -> None:
         OutOfRange: a number is not; names the setting.
     """
     for f in fields(command):
-        name = f.name.rstrip("_")
-        if range_of(name, type(command).__name__) is not None and not isinstance(
-            getattr(command, f.name), str
-        ):
-            check(name, getattr(command, f.name), owner=type(command).__name__)
+        name, value, owner = f.name.rstrip("_"), getattr(command, f.name), type(command).__name__
+        if range_of(name, owner) is not None and not isinstance(value, str):
+            check(name, value, owner=owner)
 
 
 def _flag_of(cls: type, name: str) -> str:
@@ -329,9 +316,8 @@ def _on_one_line(box: str) -> str:
     """Extract the message from an error box of tyro, without title and help."""
     box = re.sub(r"\x1b\[[0-9;]*m", "", box)
     lines = [line.strip("│ ") for line in box.splitlines()]
-    inside = (
-        lines[1:] if box.lstrip().startswith("╭") else lines[2:]
-    )  # without box characters, a rule follows the title
+    # without box characters, a rule follows the title
+    inside = lines[1:] if box.lstrip().startswith("╭") else lines[2:]
     rule = next(
         (i for i, line in enumerate(inside) if re.fullmatch(r"[─-]{3,}|╰.*", line)), len(inside)
     )

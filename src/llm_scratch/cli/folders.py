@@ -1,5 +1,4 @@
-"""Find run directories by name, list them,
-and choose one for a new run (contents: `run_directory.py`).
+"""Find run directories by name, list them, choose one for a new run (see `run_directory.py`).
 
 Tests: tests/cli/test_folders.py.
 """
@@ -20,8 +19,7 @@ RUNS_FOLDER = Path("runs")
 
 
 def with_order_of(old: RunConfig, new: RunConfig) -> RunConfig:
-    """The new settings with the row order that an existing run
-    changed to fit its text (see `data.fit`).
+    """The new settings with the row order of an existing run, changed to fit its text (`data.fit`).
 
     A text that is a single document cannot have one document a row;
     such a run has shuffled windows instead.
@@ -38,17 +36,15 @@ def same_settings(old: RunConfig, new: RunConfig) -> bool:
 
 def find_runs(root: Path = RUNS_FOLDER) -> list[RunInfo]:
     """The runs in a folder, the newest last."""
-    runs = (
-        [run for path in sorted(root.iterdir()) if path.is_dir() and (run := find_run(path))]
-        if root.is_dir()
-        else []
-    )
+    if root.is_dir():
+        runs = [run for path in sorted(root.iterdir()) if path.is_dir() and (run := find_run(path))]
+    else:
+        runs = []
     return sorted(runs, key=lambda run: run.changed)
 
 
 def unreadable_runs(root: Path, listed: Collection[Path]) -> Iterator[str]:
-    """Why runs in a folder are not among those of `find_runs`,
-    such as an architecture that no `--import` defines.
+    """Why runs in a folder are not among those of `find_runs`, such as an unknown architecture.
 
     Args:
         root: the folder.
@@ -63,8 +59,7 @@ def unreadable_runs(root: Path, listed: Collection[Path]) -> Iterator[str]:
 
 
 def resolve_model_path(name: str) -> Path:
-    """The path of a model: a path, a folder in runs/,
-    the newest run of a preset, or a name that `load` accepts.
+    """The path of a model: a path, a run in runs/, a preset's newest run, or a name for `load`.
 
     Raises:
         UserError: no such run (code 4).
@@ -83,8 +78,8 @@ def resolve_model_path(name: str) -> Path:
         return Path(name)
     others = f"{', '.join(GPT2)} or hf:org/name"
     raise UserError(
-        f"no run {name!r} here or in {RUNS_FOLDER}/; list the runs with `llm-scratch runs list`, or"
-        f" use {others}",
+        f"no run {name!r} here or in {RUNS_FOLDER}/;"
+        f" list the runs with `llm-scratch runs list`, or use {others}",
         CHECKPOINT,
     )
 
@@ -112,20 +107,17 @@ def check_can_write(path: Path, option: str = "--out") -> None:
 
 
 def choose_output_dir(config: RunConfig, name: str, today: str, fresh: bool) -> tuple[Path, str]:
-    """The folder of a run without `--out`, and a note:
-    an unfinished run with these settings, else a new folder for today.
+    """The folder of a run without `--out`, and a note about it.
+
+    It is that of an unfinished run with these settings, else a new folder for today.
     """
     if not fresh:
         for run in reversed(find_runs()):
             if run.preset == name and not run.finished and same_settings(run.config, config):
-                return (
-                    run.path,
-                    (
-                        f"resuming {run.path} at step {run.step}; --fresh starts a new run"
-                        if run.step
-                        else f"{run.path}"
-                    ),
-                )
+                if not run.step:
+                    return run.path, f"{run.path}"
+                note = f"resuming {run.path} at step {run.step}; --fresh starts a new run"
+                return run.path, note
     folder, number = RUNS_FOLDER / f"{today}-{name}", 1
     while folder.exists():
         number += 1

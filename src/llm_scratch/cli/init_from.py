@@ -1,5 +1,4 @@
-"""Initialize training from a model (`train PRESET --from gpt2`),
-a run or a checkpoint (`train --resume PATH`).
+"""Initialize training from a model (`--from gpt2`), a run or a checkpoint (`--resume PATH`).
 
 Tests: tests/cli/test_init_from.py.
 """
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_scratch.cli.folders import resolve_model_path
-from llm_scratch.config import RunConfig
+from llm_scratch.config import RunConfig, without_epochs
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 from llm_scratch.run_directory import find_run
 from llm_scratch.storage.files import atomic_folder, is_new_or_empty
@@ -55,16 +54,25 @@ def config_from_model(name: str, base: RunConfig, given: Mapping[str, str]) -> R
 
 
 def with_architecture(base: RunConfig, given: Mapping[str, str]) -> RunConfig:
-    """Settings of the architecture that `--model.architecture` names;
-    settings that both architectures have are kept.
+    """Settings of the architecture that `--model.architecture` names.
+
+    Settings that both architectures have are kept.
     """
     name = given.get("--model.architecture")
     return base if name is None else base.with_model(architecture=name)
 
 
+def with_length(base: RunConfig, given: Mapping[str, str]) -> RunConfig:
+    """Settings without epochs where a flag gives the steps of a new run."""
+    if "--train.steps" not in given or "--train.epochs" in given:
+        return base
+    return without_epochs(base, {"train": {"steps": given["--train.steps"]}})
+
+
 def with_tokenizer(base: RunConfig, given: Mapping[str, str]) -> RunConfig:
-    """Settings whose vocabulary is that of a ready-made tokenizer:
-    gpt2, or the file, folder or run that `--data.tokenizer` names.
+    """Settings with the vocabulary of a ready-made tokenizer.
+
+    It is gpt2, or the file, folder or run that `--data.tokenizer` names.
 
     Args:
         given: the flags of the command line; a `--model.vocab-size` among them stays.
@@ -84,8 +92,9 @@ def with_tokenizer(base: RunConfig, given: Mapping[str, str]) -> RunConfig:
 
 
 def load_initial_model(config: RunConfig, folder: Path) -> tuple[LanguageModel | None, Tokenizer]:
-    """The initial model of a run and its tokenizer;
-    for a run with a checkpoint, None and the tokenizer of the checkpoint.
+    """The initial model of a run and its tokenizer.
+
+    For a run with a checkpoint, None and the tokenizer of the checkpoint.
 
     Raises:
         UserError: the model cannot be loaded, does not match the settings,
@@ -120,15 +129,14 @@ def run_directory_of(path: Path) -> Path:
     Raises:
         UserError: PATH is neither (code 4).
     """
-    run = (
-        path.parent.parent
-        if (path / "manifest.json").is_file() and path.parent.name == "ckpt"
-        else path
-    )
+    if (path / "manifest.json").is_file() and path.parent.name == "ckpt":
+        run = path.parent.parent
+    else:
+        run = path
     if not (run / "ckpt").is_dir():
         raise UserError(
-            f"--resume {path}: not a run directory or checkpoint; use a path such as runs/x or"
-            " runs/x/ckpt/step-00000100",
+            f"--resume {path}: not a run directory or checkpoint;"
+            " use a path such as runs/x or runs/x/ckpt/step-00000100",
             CHECKPOINT,
         )
     return run
@@ -154,8 +162,8 @@ def fork_run(path: Path, out: str) -> Path:
         return run
     if not out or not is_new_or_empty(folder):
         raise UserError(
-            f"--resume {path}: a new run is needed, since {run} stays unchanged; --out must name a"
-            " new or empty folder",
+            f"--resume {path}: a new run is needed, since {run} stays unchanged;"
+            " --out must name a new or empty folder",
             USAGE,
         )
     if path == run:
@@ -171,11 +179,8 @@ def fork_run(path: Path, out: str) -> Path:
         )
     with atomic_folder(folder) as part:
         shutil.copytree(path, part / "ckpt" / path.name)
-        for name in (
-            "config.yaml",
-            "metrics.jsonl",
-            "samples.md",
-        ):  # training removes entries of later steps
+        # training removes entries of later steps
+        for name in ("config.yaml", "metrics.jsonl", "samples.md"):
             if (run / name).is_file():
                 shutil.copy(run / name, part)
     return folder

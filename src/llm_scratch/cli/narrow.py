@@ -36,9 +36,7 @@ def at_least_columns(least: int) -> Iterator[None]:
 
 
 def unboxed(text: str, columns: int) -> str:
-    """Convert tyro's boxes to plain paragraphs:
-    each option, with its indented description below.
-    """
+    """Convert tyro's boxes to paragraphs: each option, its indented description below."""
     lines: list[str] = []
     box: list[str] | None = None
     for line in text.splitlines():
@@ -79,9 +77,7 @@ CAPTURE_COLUMNS = 120
 
 
 def entries(names: dict[str, str], columns: int, width: int = 18) -> list[str]:
-    """Lines of names and descriptions:
-    side by side, or one below the other on a narrow terminal.
-    """
+    """Lines of names and descriptions: side by side, or one below the other if narrow."""
     side_by_side = [f"  {name:<{width}} {about}" for name, about in names.items()]
     if max(map(len, side_by_side)) <= columns:
         return side_by_side
@@ -93,8 +89,9 @@ def entries(names: dict[str, str], columns: int, width: int = 18) -> list[str]:
 
 
 def fold(text: str, columns: int, indent: str = "") -> str:
-    """Wrap a line between words;
-    all lines get `indent` (default: that of the line), except on the narrowest terminals.
+    """Wrap a line between words; all lines get `indent`, or that of the line.
+
+    The narrowest terminals get no indent.
     """
     body = text.lstrip()
     indent = indent or text[: len(text) - len(body)]

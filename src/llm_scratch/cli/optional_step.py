@@ -1,5 +1,6 @@
-"""Work that a command can do without:
-an error in it is a warning. Tests: tests/cli/test_train.py.
+"""Work that a command can do without: an error in it is a warning.
+
+Tests: tests/cli/test_train.py.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ from llm_scratch.errors import UserError, describe_error, one_line
 
 @contextmanager
 def optional_step(problem: str, again: str, screen: Console, debug: bool = False) -> Iterator[None]:
-    """Turn an error inside the block into one warning line,
-    as the work that it belongs to is done or can be done without it.
+    """Turn an error inside the block into a warning line: the command can do without it.
 
     Args:
         problem: what is missing after a failure, such as "skills not measured".

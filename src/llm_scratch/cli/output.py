@@ -1,8 +1,9 @@
 """What a command prints and where: `--json` and `--quiet`, for every command in one place.
 
 With `--json` a command prints JSON on stdout and nothing else: whatever else it prints goes to
-stderr. With `--quiet` it prints results, warnings and errors only. The keys of each command:
-docs/json.md. Tests: tests/cli/test_output.py.
+stderr. With `--quiet` it prints results, warnings and errors only. docs/json.md lists the keys of
+each command.
+Tests: tests/cli/test_output.py.
 """
 
 from __future__ import annotations
@@ -59,8 +60,7 @@ def is_quiet() -> bool:
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object on its own line on stdout;
-    call it only from a command that has `--json`.
+    """Print one JSON object on its own line on stdout, for a command that has `--json`.
 
     NaN and infinity, which JSON does not have, become null.
     """
@@ -72,9 +72,7 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 def to_json(value: Any) -> Any:
-    """A value as JSON has it: dataclasses as objects, paths as text,
-    numbers of numpy as Python's, NaN and infinity as None.
-    """
+    """A value as JSON has it: objects, text for paths, Python's numbers, None for NaN."""
     if is_dataclass(value) and not isinstance(value, type):
         return to_json(asdict(value))
     if isinstance(value, Mapping):

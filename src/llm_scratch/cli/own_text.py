@@ -1,5 +1,4 @@
-"""`llm-scratch train text PATH...`: train on your own text,
-with settings chosen for the text, the machine and the time.
+"""`llm-scratch train text PATH...`: train on your own text, with settings chosen for it.
 
 The choice is saved in the run directory as choice.json;
 the same command finds it there and resumes with the same settings.
@@ -57,11 +56,10 @@ def base_config(paths: Sequence[str], source: str) -> RunConfig:
         UserError: neither or both are set, or a path does not exist.
     """
     if bool(paths) == bool(source):
-        what = (
-            "PATH and --data.source exclude each other; leave one out"
-            if paths
-            else "PATH is missing; name files, a folder or a pattern"
-        )
+        if paths:
+            what = "PATH and --data.source exclude each other; leave one out"
+        else:
+            what = "PATH is missing; name files, a folder or a pattern"
         raise UserError(f"train text: {what}, as in `llm-scratch train text books/`", USAGE)
     return RunConfig(
         NanoChatConfig(
@@ -80,8 +78,7 @@ def base_config(paths: Sequence[str], source: str) -> RunConfig:
 
 
 def source_of(paths: Sequence[str]) -> str:
-    """The `data.source` for paths: files, folders, patterns or token shards;
-    a single word can also be the name of a source.
+    """The `data.source` for paths: files, folders, patterns, shards, or the name of a source.
 
     Raises:
         UserError: there is no such file, folder or source (code 3).
@@ -96,8 +93,8 @@ def source_of(paths: Sequence[str]) -> str:
     for path in paths:
         if not all(found.exists() for found in expand_pattern(path)):
             raise UserError(
-                f"{path}: no such file or folder; use text files, a folder, or a pattern such as"
-                " 'books/*.txt'",
+                f"{path}: no such file or folder;"
+                " use text files, a folder, or a pattern such as 'books/*.txt'",
                 DATA,
             )
     return f"file:{first if not others else json.dumps(list(paths), ensure_ascii=False)}"
@@ -109,15 +106,12 @@ def run_name(source: str) -> str:
     parts = [part for part in Path(argument).parts if not re.search(r"[*?\[]", part)]
     name = Path(parts[-1]).stem if parts and not argument.startswith("[") else ""
     name = re.sub(r"\W+", "-", name).strip("-_")[:40]
-    return (
-        re.sub(r"-(\d+)$", r"_\1", name) or PRESET
-    )  # a number at the end counts runs of the same day
+    # a number at the end counts runs of the same day
+    return re.sub(r"-(\d+)$", r"_\1", name) or PRESET
 
 
 def fixed_settings(given: Mapping[str, str], file: str, base: RunConfig) -> tuple[str, ...]:
-    """Names of the settings that are not chosen: those of flags and the file, such as
-    "model.n_layers", and of a model to start from.
-    """
+    """Names of the settings that are not chosen: of flags, a file and an initial model."""
     names = {
         flag.lstrip("-").replace("-", "_").replace(".no_", ".") for flag in given if "." in flag
     }
@@ -166,8 +160,7 @@ class OwnText:
         }
 
     def recover(self, out: str, resume: str, fresh: bool) -> Choice | None:
-        """The choice of an earlier run of this command:
-        in `out`, at `resume`, or unfinished in runs/; None for a new run.
+        """The choice of an earlier run: in `out`, at `resume`, or unfinished; None if new.
 
         Raises:
             UserError: the named run has another text, time or settings (code 4).
@@ -175,11 +168,10 @@ class OwnText:
         if fresh:
             return None
         named = run_directory_of(Path(resume)) if resume != "auto" else Path(out) if out else None
-        folders = (
-            [run.path for run in reversed(find_runs()) if not run.finished]
-            if named is None
-            else [named]
-        )
+        if named is None:
+            folders = [run.path for run in reversed(find_runs()) if not run.finished]
+        else:
+            folders = [named]
         found = [
             (folder, choice) for folder in folders if (choice := Choice.load(folder)) is not None
         ]
@@ -260,8 +252,8 @@ def read_again(choice: Choice, run: Path) -> list[str] | None:
     documents = read(choice.config.data.source)
     if TextFingerprint.of(documents).sha256 != choice.fingerprint:
         raise UserError(
-            f"{run}: the text has changed since this run began; restore it, or start a new run with"
-            " --fresh",
+            f"{run}: the text has changed since this run began;"
+            " restore it, or start a new run with --fresh",
             DATA,
         )
     return documents

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Preparation(Callback):
-    """Prepare settings, text and model of a run;
-    `training.loop.train` calls it with the run directory.
+    """Prepare settings, text and model of a run, when `training.loop.train` calls it.
 
     As a callback it saves the plan and the choice there.
 
@@ -124,7 +123,7 @@ def print_header(config: RunConfig, corpus: Corpus, screen: Console) -> None:
     )
     origin = f", from {config.init_from}" if config.init_from else ""
     screen.print(
-        f"model: {config.model.architecture}, {format_count(config.model.n_params)}"
-        f" parameters{origin}",
+        f"model: {config.model.architecture},"
+        f" {format_count(config.model.n_params)} parameters{origin}",
         soft_wrap=keeps_lines(screen),
     )

@@ -1,5 +1,4 @@
-"""Show the progress of training: a bar on a terminal,
-a line every few seconds elsewhere, and log.txt.
+"""Show the progress of training: a bar on a terminal, lines elsewhere, and log.txt.
 
 Tests: tests/cli/test_progress.py.
 """
@@ -113,14 +112,13 @@ class ProgressDisplay(Callback):
     def _how_to_extend(self, state: TrainState) -> str:
         """The command that trains a finished run longer."""
         cfg = state.config.train
-        longer = (
-            ("--train.steps", str(2 * state.steps))
-            if cfg.epochs is None
-            else ("--train.epochs", str(2 * cfg.epochs))
-        )
+        if cfg.epochs is None:
+            longer = ("--train.steps", str(2 * state.steps))
+        else:
+            longer = ("--train.epochs", str(2 * cfg.epochs))
         return (
-            f"{shell_command('train', '--resume', state.folder, *longer)} trains longer, --fresh"
-            " --force starts over"
+            f"{shell_command('train', '--resume', state.folder, *longer)} trains longer,"
+            " --fresh --force starts over"
         )
 
     def step(self, state: TrainState, row: dict[str, float]) -> None:
@@ -206,11 +204,12 @@ class ProgressDisplay(Callback):
     def _status(self, state: TrainState) -> list[str]:
         """The parts of the status line, most important first."""
         scores: Any = state.last_eval
-        validation = (
-            f"val {scores['val_loss']:.3f} = {scores['val_bits_per_byte']:.3f} bits/byte"
-            if scores
-            else ""
-        )
+        if scores:
+            validation = (
+                f"val {scores['val_loss']:.3f} = {scores['val_bits_per_byte']:.3f} bits/byte"
+            )
+        else:
+            validation = ""
         speed = f"{format_count(self._speed())} tok/s"
         return [
             f"loss {self._loss():.3f}",
@@ -222,9 +221,7 @@ class ProgressDisplay(Callback):
         ]
 
     def _line(self, state: TrainState, row: dict[str, float]) -> str:
-        """A line of the log: step, loss, learning rate,
-        gradient norm, time per step, speed, MFU, memory, tokens, time.
-        """
+        """A line of the log: step, losses, learning rate, norm, speed, memory, time."""
         width = len(str(state.steps))
         machine = "".join(f"{part} | " for part in (self._mfu(), self._memory()) if part)
         return (

@@ -1,5 +1,4 @@
-"""The results of commands as dicts for `--json`,
-one function per command. docs/json.md lists the keys.
+"""The results of commands as dicts for `--json`, a function each; docs/json.md lists the keys.
 
 Keys are snake_case, name their unit (`val_loss_nats`, `seconds`, `weights_bytes`),
 and are the same in every call of a command.
@@ -281,6 +280,7 @@ def text_json(
 
 def tokens_json(name: str, tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> dict[str, Any]:
     """The result of `tokenizer show`.
+
     A token's text is null if it is a part of a character; its bytes are hexadecimal.
     """
     tokens = []
@@ -365,17 +365,20 @@ def contribution_json(part: Contribution) -> dict[str, Any]:
 
 def ablation_json(ablation: Ablation, skills: Sequence[SkillChange] | None) -> dict[str, Any]:
     """The model with parts switched off; `skills` is null where they were not asked for."""
-    changes = skills and [
-        {
-            "skill": change.skill,
-            "accuracy": change.accuracy,
-            "accuracy_ablated": change.ablated,
-            "change_low": change.interval[0],
-            "change_high": change.interval[1],
-            "questions": change.n,
-        }
-        for change in skills
-    ]
+    if skills is None:
+        changes = None
+    else:
+        changes = [
+            {
+                "skill": change.skill,
+                "accuracy": change.accuracy,
+                "accuracy_ablated": change.ablated,
+                "change_low": change.interval[0],
+                "change_high": change.interval[1],
+                "questions": change.n,
+            }
+            for change in skills
+        ]
     return {
         "parts": ablation.parts,
         "bits_before": ablation.bits_before,

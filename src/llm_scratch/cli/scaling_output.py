@@ -86,8 +86,8 @@ def law_lines(outcome: ScalingOutcome) -> list[str]:
     for budget, (by_law, parabola) in outcome.best_sizes.items():
         other = "no minimum among the sizes" if parabola is None else format_count(parabola)
         lines.append(
-            f"Best size for {format_count(budget)}FLOP: {format_count(by_law)} parameters by the"
-            f" law; by a parabola: {other}."
+            f"Best size for {format_count(budget)}FLOP:"
+            f" {format_count(by_law)} parameters by the law; by a parabola: {other}."
         )
     prediction = outcome.prediction
     if prediction is not None and prediction.measured is not None:

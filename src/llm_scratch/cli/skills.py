@@ -1,5 +1,4 @@
-"""Print what a model of the stories can do:
-bits per byte and the grammar's entropy, skills and chance.
+"""Print what a model of the stories can do: bits per byte, skills, entropy and chance.
 
 Tests: tests/cli/test_train.py.
 """
@@ -41,8 +40,8 @@ def print_skills(
             f"{score.n:,}",
         )
     line = (
-        f"New stories: {bits:.4f} bits per byte, {bits / floor - 1:.1%} above the grammar's entropy"
-        f" of {floor:.4f}."
+        f"New stories: {bits:.4f} bits per byte,"
+        f" {bits / floor - 1:.1%} above the grammar's entropy of {floor:.4f}."
     )
     console.print(f"\n{line}\n", soft_wrap=keeps_lines(console))
     console.print(grid)

@@ -1,5 +1,4 @@
-"""Handle standard streams that are closed, missing or broken:
-`>&-`, pythonw, `| head -1`, a full disk.
+"""Handle standard streams that are closed, missing or broken: `>&-`, pythonw, `| head -1`.
 
 Tests: tests/cli/test_streams.py.
 """
@@ -34,6 +33,7 @@ def open_standard_streams() -> None:
 
 def flush_standard_streams() -> BaseException | None:
     """Flush stdout and stderr; returns the error of stdout, if any.
+
     A broken stream is redirected to the null device.
 
     Python flushes again at exit, and would then print a traceback and exit with code 120.

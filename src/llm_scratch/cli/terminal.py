@@ -1,5 +1,4 @@
-"""Output on a terminal: a console that respects NO_COLOR and pipes,
-tables that fit, notes and warnings.
+"""Output on a terminal: a console for NO_COLOR and pipes, tables that fit, notes, warnings.
 
 Tests: tests/cli/test_terminal.py.
 """
@@ -26,8 +25,7 @@ from llm_scratch.formatting import sanitize
 
 
 def console(stderr: bool = False, lenient: str = "") -> Console:
-    """A console on stdout (or stderr):
-    colors only on a terminal without NO_COLOR, no markup or emoji codes in the text.
+    """A console on stdout (or stderr): colors only on a terminal, no markup or emoji codes.
 
     Args:
         stderr: print on stderr instead of stdout.
@@ -49,8 +47,7 @@ class QuietConsole(Console):
 
 
 def print_note(text: str, screen: Console | None = None) -> None:
-    """Print a line that is not part of the result,
-    such as a hint or the speed; nothing with `--quiet`.
+    """Print a line that is not part of the result, such as a hint; nothing with `--quiet`.
 
     Args:
         screen: prints the line (default: stderr).
@@ -72,9 +69,7 @@ def print_warning(text: str, screen: Console) -> None:
 
 
 def keeps_lines(screen: Console) -> bool:
-    """Whether prose is printed unwrapped, as in files and pipes;
-    a terminal wraps it between words.
-    """
+    """Whether prose is printed unwrapped, as in files and pipes, not on a terminal."""
     return not screen.is_terminal
 
 
@@ -128,8 +123,7 @@ class FittingTable(Table):
                 yield Text(line, overflow="fold")
 
     def _share_out(self, needed: list[int], widest: list[int], max_width: int) -> None:
-        """Set the column widths if not every column gets the width of its widest cell;
-        those that need least are served first.
+        """Set the column widths if the table is too wide: those that need least come first.
 
         rich alone shrinks the widest column most,
         and breaks its words while others have space to spare.
@@ -162,15 +156,11 @@ class FittingTable(Table):
 MAX_NUMBER_WIDTH, MAX_WORD_WIDTH = 16, 32
 """Widest cell that counts as a number, and widest word that is not folded, in columns."""
 MIN_SHORTENED_WIDTH = 6
-"""Smallest width, in columns, to which cells with `overflow="ellipsis"`
-are shortened before the table becomes a list.
-"""
+"""Smallest width in columns of cells with `overflow="ellipsis"` before a table becomes a list."""
 
 
 def _cell_widths(column: Column) -> tuple[int, int]:
-    """Width of the widest cell and of the widest word,
-    in columns; long words count as `MAX_WORD_WIDTH`.
-    """
+    """Width of the widest cell and word in columns; words count up to `MAX_WORD_WIDTH`."""
     texts = [_plain(column.header), *map(_plain, column.cells)]
     words = [cell_len(word) for text in texts for word in text.split()]
     return max(map(cell_len, texts), default=0), min(max(words, default=0), MAX_WORD_WIDTH)
@@ -189,9 +179,7 @@ def table(*columns: str, left: int = 1) -> FittingTable:
 
 
 def boxed(text: str, title: str, width: int, style: str = "none") -> RenderableType:
-    """A text in a box of at most 88 columns;
-    on a terminal below 40 columns, title and text without a box.
-    """
+    """A text in a box of at most 88 columns; without a box on a terminal below 40."""
     if width < 40:
         return Text(f"{title}:\n{text}")
     return Panel(
@@ -206,9 +194,7 @@ def excerpt(text: str, n_characters: int) -> str:
 
 
 def truncate(text: str, width: int) -> Text:
-    """Shorten a text to one line of at most `width` characters,
-    with an ellipsis; no number is cut in two.
-    """
+    """Shorten a text to a line of `width` characters, with an ellipsis; never inside a number."""
     line = " ".join(sanitize(text).split())
     if len(line) > width:
         kept = line[: width - 1]

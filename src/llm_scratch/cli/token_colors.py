@@ -1,5 +1,4 @@
-"""Token probabilities as background colors:
-likely tokens stay plain, surprising ones are yellow to red.
+"""Token probabilities as background colors: likely tokens plain, surprising ones red.
 
 Each color has black text, so it is readable on a black, a white and a gray terminal.
 Tests: tests/cli/test_token_colors.py.
@@ -17,17 +16,13 @@ PROBABILITY_COLORS: tuple[tuple[float, int | None], ...] = (
     (0.01, 215),
     (0.0, 203),
 )
-"""(at least this probability, background among the 256 colors):
-none, light blue, light green, yellow, orange, red
-"""
+"""(at least this probability, background among the 256 colors), from none to red"""
 LETTERS = 16
 """Black, the text color on these backgrounds."""
 
 
 def style_of(logprob: float | None) -> str:
-    """The ANSI style of a token's log-probability [nats];
-    "" for a likely token, or without a probability.
-    """
+    """The ANSI style of a token's log-probability [nats]; "" if it is likely or unknown."""
     if logprob is None:
         return ""
     return _style(next(color for least, color in PROBABILITY_COLORS if exp(logprob) >= least))

@@ -59,11 +59,9 @@ class GenerationTimer:
             f"{self.tokens} tokens in {self.seconds:.1f} s,"
             f" {self.tokens / max(self.seconds, 1e-9):.0f} tokens/s"
         )
-        return (
-            speed
-            if self.time_to_first_token is None
-            else f"{speed}, the first after {self.time_to_first_token:.3f} s"
-        )
+        if self.time_to_first_token is None:
+            return speed
+        return f"{speed}, the first after {self.time_to_first_token:.3f} s"
 
 
 def print_samples(
@@ -74,8 +72,7 @@ def print_samples(
     probs: bool = False,
     gap: bool = False,
 ) -> None:
-    """Stream a prompt (bold on a terminal) and its first continuation,
-    then print the other samples.
+    """Stream a prompt (bold on a terminal) and a continuation, then print other samples.
 
     Args:
         rows: what to print, as `DecodingFlags.generate` gives it.
@@ -116,9 +113,7 @@ def print_samples(
 
 
 def word_wrapper() -> WordWrapper:
-    """A writer to stdout that wraps text between words on a terminal;
-    elsewhere the text is left unchanged.
-    """
+    """A writer to stdout that wraps text between words on a terminal, and nowhere else."""
     return WordWrapper(
         lambda text: print(text, end="", flush=True),
         lambda: terminal_columns() if on_terminal() else None,
@@ -137,9 +132,7 @@ def print_legend(stderr: bool = False) -> None:
 
 
 def sanitize_chunk(text: str) -> str:
-    """Replace control characters in text for a terminal;
-    text for a file or a pipe stays as it is.
-    """
+    """Replace control characters in text for a terminal; elsewhere it stays as it is."""
     return sanitize(text) if on_terminal() else text
 
 

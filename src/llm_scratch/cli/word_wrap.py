@@ -127,9 +127,7 @@ class WordWrapper:
 
 
 def breaks_between(previous: str, char: str) -> bool:
-    """Whether a line may be broken between two characters that are not spaces:
-    next to wide ones, but not inside joined ones.
-    """
+    """Whether a line may break between two characters: beside wide ones, not inside joined ones."""
     if (
         not previous
         or previous == ZERO_WIDTH_JOINER

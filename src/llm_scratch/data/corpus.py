@@ -31,9 +31,7 @@ N_SPANS = 64  # spans in a sample of a text
 
 @dataclass(frozen=True)
 class TextFingerprint:
-    """Identity of a text: SHA-256 over all documents,
-    and its size, for the error when it changed.
-    """
+    """Identity of a text, to notice that it changed: SHA-256 over all documents, and its size."""
 
     sha256: str
     documents: int
@@ -56,9 +54,7 @@ class TextFingerprint:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A tokenized text: `train` and `val` are token ids,
-    `val_bytes` the validation text in bytes.
-    """
+    """A tokenized text: training ids, validation ids, and the bytes of the validation text."""
 
     tokenizer: Tokenizer
     train: Tokens
@@ -139,9 +135,7 @@ def split_documents(documents: list[str], val_fraction: float) -> tuple[list[str
 
 
 def _read_prefix(documents: list[str], share: float) -> list[str]:
-    """The first `share` of all characters:
-    a tokenizer trained on them has not seen validation text.
-    """
+    """The first `share` of all characters, so that a tokenizer sees no validation text."""
     remaining = int(sum(map(len, documents)) * share)
     prefix = []
     for text in documents:
@@ -187,8 +181,8 @@ def start_id(data: DataConfig, tokenizer: Tokenizer) -> int | None:
         return None
     if (eot := end_of_text(tokenizer)) is None:
         raise UserError(
-            f"data.order 'documents': this tokenizer has no {END_OF_TEXT} to begin a row with; use"
-            " --data.order shuffled"
+            f"data.order 'documents': this tokenizer has no {END_OF_TEXT} to begin a row with;"
+            " use --data.order shuffled"
         )
     return eot
 

@@ -104,9 +104,7 @@ _assigned: tuple[Tokenizer, str]
 
 
 def _begin_worker(folder: Path, dtype: str, run_first: str) -> None:
-    """Initialize a worker: ignore Ctrl-C,
-    which the parent handles, and exit when the parent exits.
-    """
+    """Initialize a worker: ignore Ctrl-C, which the parent handles, and exit with the parent."""
     global _assigned
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -48,8 +48,8 @@ def check_fit(config: RunConfig, train: Tokens, val: Tokens, eot: int | None) ->
         reason = _no_document_rows(train, val, eot)
         if reason:
             raise UserError(
-                f"data.order='documents' makes a row of each document, but {reason}; set"
-                " --data.order shuffled",
+                f"data.order='documents' makes a row of each document, but {reason};"
+                " set --data.order shuffled",
                 DATA,
             )
         return
@@ -67,6 +67,7 @@ def check_fit(config: RunConfig, train: Tokens, val: Tokens, eot: int | None) ->
 
 def _no_document_rows(train: Tokens, val: Tokens, eot: int | None) -> str:
     """Why rows cannot be documents, or "".
+
     A whole document has an end-of-text token on both sides.
     """
     if eot is None:

@@ -1,5 +1,4 @@
-"""Batches of token windows whose order is a pure function of (seed, step),
-so resuming needs no state.
+"""Batches of token windows; their order is a function of (seed, step), so resuming needs no state.
 
 Tests: tests/data/test_loader.py (each window once an epoch, no
 state, the notebooks' loader as a special case).
@@ -92,8 +91,8 @@ class TokenLoader:
         needed = batch_size if order == "notebook" else 1
         if len(self.starts) < needed:
             raise UserError(
-                f"{len(ids)} tokens hold {len(self.starts)} windows of {T}, {needed} needed; use"
-                " more text or a smaller context_length",
+                f"{len(ids)} tokens hold {len(self.starts)} windows of {T}, {needed} needed;"
+                " use more text or a smaller context_length",
                 DATA,
             )
         self.whole_window_offsets = False

@@ -85,9 +85,7 @@ def is_blank(text: str) -> bool:
 
 
 def begins_as_text(head: bytes) -> bool:
-    """Whether the first bytes of a file decode as text;
-    a last character that is cut off is allowed.
-    """
+    """Whether the first bytes of a file decode as text; the last character may be cut off."""
     decoder = codecs.getincrementaldecoder(wide_encoding(head) or "utf-8")()
     try:
         return "\0" not in decoder.decode(head)

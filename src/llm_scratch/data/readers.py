@@ -35,16 +35,13 @@ ROWS_PER_READ = 32  # of a table
 OPEN_FILE_BYTES = 1000  # cost of opening a file, as bytes read in the same time
 _SOLID = r"[^\s\udc80-\udcff]"  # neither blank nor a byte of a character split by the window
 _CUT = re.compile(rf"(?<={_SOLID})(?:(?= {_SOLID})|\n(?={_SOLID}))")
-_CUT_IN_FILE = re.compile(
-    rf"(?<={_SOLID})(?:(?= {_SOLID})|(?:\r\n?|\n)(?={_SOLID}))"
-)  # where line ends are not \n yet
+# where line ends are not \n yet
+_CUT_IN_FILE = re.compile(rf"(?<={_SOLID})(?:(?= {_SOLID})|(?:\r\n?|\n)(?={_SOLID}))")
 
 
 @dataclass(frozen=True)
 class FileSpan:
-    """The bytes of a file from `begin` to `end`;
-    `field` is the key of the text in a .jsonl line.
-    """
+    """The bytes of a file from `begin` to `end`; `field` is the text's key in a .jsonl line."""
 
     path: Path
     begin: int
@@ -59,8 +56,7 @@ class FileSpan:
         return self.end - self.begin
 
     def texts(self) -> Iterator[tuple[bool, str]]:
-        """Read the span: (True, text) for the start of a document,
-        (False, text) for a continuation.
+        """Read the span: (True, text) at the start of a document, (False, text) for a continuation.
 
         Raises:
             UserError: not text, or not JSON; names the position (code 3).
@@ -68,8 +64,8 @@ class FileSpan:
         data = read_bytes(self.path, self.begin, self.end)
         if len(data) < self.size:
             raise UserError(
-                f"{self.path} was truncated while it was read; leave it unchanged and start over"
-                " with --fresh",
+                f"{self.path} was truncated while it was read;"
+                " leave it unchanged and start over with --fresh",
                 DATA,
             )
         text = decode_text(self.path, data, self.begin)
@@ -104,9 +100,7 @@ Chunk = tuple[Part, ...]
 
 @dataclass(frozen=True)
 class Source:
-    """An opened source: `metadata` identifies it,
-    `size` is in bytes, `parts()` iterates over it.
-    """
+    """An opened source: `metadata` identifies it, `size` is in bytes, `parts()` iterates."""
 
     metadata: dict[str, Any]
     size: int
@@ -219,9 +213,7 @@ def _file_spans(path: Path, size: int, field: str) -> Iterator[FileSpan]:
 
 
 def _after_word(file: BinaryIO, offset: int) -> int:
-    """First offset from `offset` on where splitting keeps the tokens;
-    if none is near, between two characters.
-    """
+    """First offset from `offset` on where splitting keeps the tokens, or else the characters."""
     for window in (CHUNK_BYTES >> 8, CHUNK_BYTES):
         file.seek(offset)
         data = file.read(window)
@@ -243,8 +235,8 @@ def _after_line(file: BinaryIO, offset: int) -> int:
         if read_so_far > MAX_LINE_BYTES:
             line = lines_before(Path(file.name), offset) + 1
             raise UserError(
-                f"{file.name} line {line} is longer than {MAX_LINE_BYTES >> 20} MiB, the most that"
-                " is held in memory; expected one document per line, so split it",
+                f"{file.name} line {line} is longer than {MAX_LINE_BYTES >> 20} MiB,"
+                " the most that is held in memory; expected one document per line, so split it",
                 DATA,
             )
     return offset + read_so_far
@@ -293,8 +285,8 @@ def _from_hub(where: str, argument: str, field: str) -> Source:
         rows = datasets.load_dataset(name, config or None, split="train")
     except Exception as e:  # the library raises many unrelated types
         raise UserError(
-            f"cannot load the dataset {argument!r}: {describe_error(e)}; expected hf:NAME or"
-            " hf:NAME:CONFIG",
+            f"cannot load the dataset {argument!r}: {describe_error(e)};"
+            " expected hf:NAME or hf:NAME:CONFIG",
             DATA,
         ) from e
     _check_column(where, field, rows.column_names)
@@ -326,8 +318,8 @@ def _rows(where: Path | str, field: str, values: list[Any], size: int) -> Texts:
     non_text = next((value for value in values if not isinstance(value, str | None)), None)
     if non_text is not None:
         raise UserError(
-            f"the column {field!r} of {where} holds {type(non_text).__name__}, such as"
-            f" {str(non_text)[:40]!r}; expected strings",
+            f"the column {field!r} of {where} holds {type(non_text).__name__},"
+            f" such as {str(non_text)[:40]!r}; expected strings",
             DATA,
         )
     return Texts(tuple(with_line_feeds(value or "") for value in values), size)

@@ -149,8 +149,8 @@ def _resume(folder: Path, settings: dict[str, Any], source: Source) -> ShardInde
         changed.append(f"source {name!r} had {n_bytes:,} bytes or other file names")
     if changed:
         raise UserError(
-            f"{folder} holds other shards: {changed[0]}; choose another folder, or --fresh to start"
-            " over",
+            f"{folder} holds other shards: {changed[0]};"
+            " choose another folder, or --fresh to start over",
             DATA,
         )
     if not index.shards and not (folder / "tokenizer.json").exists():  # interrupted before it
@@ -187,8 +187,8 @@ def _make_tokenizer(name: str, vocab_size: int | None, source: Source) -> Tokeni
         raise unknown("tokenizer", name, TOKENIZERS, extensible=True)
     if name == "words":
         raise UserError(
-            "tokenizer 'words' loses the white space between words, so token shards cannot be"
-            " decoded; use bpe, gpt2 or chars"
+            "tokenizer 'words' loses the white space between words,"
+            " so token shards cannot be decoded; use bpe, gpt2 or chars"
         )
     if name == "bpe":
         prefix = _read_prefix(source, min(MAX_SAMPLE_BYTES, source.size // 2))

@@ -64,9 +64,7 @@ class ShardProgress:
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """Index of a folder of shards;
-    `settings` and the `source` metadata determine every byte of it.
-    """
+    """Index of a folder of shards; `settings` and the `source` metadata determine all its bytes."""
 
     settings: dict[str, Any]
     source: dict[str, Any]
@@ -110,8 +108,8 @@ class ShardIndex:
                 return index
         except OSError as e:
             raise UserError(
-                f"no token shards in {folder} ({e.strerror}); expected a folder made by"
-                " `llm-scratch data prepare`",
+                f"no token shards in {folder} ({e.strerror});"
+                " expected a folder made by `llm-scratch data prepare`",
                 DATA,
             ) from e
         except (ValueError, KeyError, TypeError, AttributeError) as e:
@@ -165,8 +163,8 @@ class ShardedTokens:
         positions = np.asarray(positions)
         if positions.size and not (-len(self) <= positions.min() and positions.max() < len(self)):
             raise IndexError(
-                f"positions {positions.min()} to {positions.max()} are out of range for {len(self)}"
-                " tokens"
+                f"positions {positions.min()} to {positions.max()} are out of range for"
+                f" {len(self)} tokens"
             )
         number, within = np.divmod(self.begin + positions % max(1, len(self)), self.shard_tokens)
         ids = np.empty(positions.shape, self.dtype)
@@ -213,8 +211,8 @@ def open_shards(folder: str | Path) -> tuple[ShardedTokens, ShardIndex]:
     index = ShardIndex.load(folder)
     if not index.complete:
         raise UserError(
-            f"the shards in {folder} are not complete ({index.tokens:,} tokens so far); "
-            "run the same `llm-scratch data prepare` again to resume",
+            f"the shards in {folder} are not complete ({index.tokens:,} tokens so far);"
+            " run the same `llm-scratch data prepare` again to resume",
             DATA,
         )
     shards = [_map(folder, shard, index) for shard in index.shards]
@@ -254,8 +252,8 @@ def check_shards(folder: str | Path) -> Iterator[str]:
         actual = shard_sha256(folder / file)
         if actual != expected:
             raise UserError(
-                f"{folder / file} is damaged: its sha256 is {actual[:16]}…, expected"
-                f" {expected[:16]}…; {_REPREPARE_HINT}",
+                f"{folder / file} is damaged:"
+                f" its sha256 is {actual[:16]}…, expected {expected[:16]}…; {_REPREPARE_HINT}",
                 DATA,
             )
         yield file

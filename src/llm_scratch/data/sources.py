@@ -86,8 +86,8 @@ def stories(argument: str) -> list[str]:
 
     if not re.fullmatch("[0-9]{0,10}", argument) or not 0 < int(argument or 20_000) <= HELD_OUT:
         raise UserError(
-            f"stories:{argument}: not a number of stories; expected 1 to {HELD_OUT}, e.g."
-            " stories:20000"
+            f"stories:{argument}: not a number of stories;"
+            f" expected 1 to {HELD_OUT}, e.g. stories:20000"
         )
     return [generate_story(seed).text for seed in range(int(argument or 20_000))]
 
@@ -102,8 +102,8 @@ def python_docs(argument: str) -> list[str]:
         from pydoc_data.topics import topics
     except ImportError as e:
         raise UserError(
-            "this Python has no pydoc_data; install its full standard library or use another"
-            " source",
+            "this Python has no pydoc_data;"
+            " install its full standard library or use another source",
             DATA,
         ) from e
     seen: set[str] = set()
@@ -127,8 +127,7 @@ def _prose(topic: str) -> list[str]:
 
 
 def files(argument: str) -> list[str]:
-    """Your own text: a file, a folder,
-    a pattern like books/*.txt or books/**/*.txt, or a list of these.
+    """Your own text: a file, a folder, a pattern like books/*.txt or books/**/*.txt, or a list.
 
     The files of a folder or pattern are sorted by name.
     """
@@ -171,8 +170,8 @@ def expand_pattern(argument: str) -> list[Path]:
         n_skipped = len(candidates)
         skipped = f" (files of run directories are left out: {n_skipped:,})" if n_skipped else ""
         raise UserError(
-            f"no file matches {argument!r}{skipped}; expected at least one, relative to"
-            f" {Path.cwd()}",
+            f"no file matches {argument!r}{skipped};"
+            f" expected at least one, relative to {Path.cwd()}",
             DATA,
         )
     return paths
@@ -186,17 +185,13 @@ def _as_pattern(path: Path) -> str:
 
 
 def is_run_directory(folder: Path) -> bool:
-    """Whether a folder is a run of `llm-scratch train` or `import`,
-    possibly without a checkpoint yet.
-    """
+    """Whether a folder is a run of `llm-scratch train` or `import`, even without a checkpoint."""
     has_run_files = (folder / "ckpt").is_dir() or (folder / "env.json").is_file()
     return (folder / "config.yaml").is_file() and has_run_files
 
 
 def path_list(argument: str) -> list[str] | None:
-    """Parse a JSON list of paths such as `["a.txt", "b.txt"]`;
-    None for anything else, such as `[ab].txt`.
-    """
+    """Parse a JSON list of paths such as `["a.txt", "b.txt"]`; None for other text: `[ab].txt`."""
     try:
         values = json.loads(argument) if argument.startswith("[") else None
     except (ValueError, RecursionError):
@@ -233,8 +228,8 @@ def text_files(folder: Path, tables: bool = False) -> list[Path]:
     if not kept:
         expected = "UTF-8 text, .jsonl or .parquet" if tables else "UTF-8 text or .jsonl"
         raise UserError(
-            f"the folder {folder} holds no text files ({len(paths)} files in all); expected"
-            f" {expected}",
+            f"the folder {folder} holds no text files ({len(paths)} files in all);"
+            f" expected {expected}",
             DATA,
         )
     if skipped:
@@ -242,8 +237,8 @@ def text_files(folder: Path, tables: bool = False) -> list[Path]:
             len(skipped) > 3
         )
         warnings.warn(
-            f"{folder}: {len(skipped)} of {len(paths)} files are not text and are left out:"
-            f" {names}",
+            f"{folder}: {len(skipped)} of {len(paths)} files are not text"
+            f" and are left out: {names}",
             stacklevel=2,
         )
     return kept
@@ -310,9 +305,7 @@ DOWNLOADED = {"verdict": "the-verdict.txt", "shakespeare": "tinyshakespeare.txt"
 
 
 def on_this_machine(name: str) -> Path | None:
-    """Path of the local copy of a downloaded source,
-    checked by size; None if `read` would download it.
-    """
+    """Path of the local copy of a downloaded source, of the right size; None without one."""
     folders = [cache_folder()]
     if data_folder := os.environ.get("LLM_SCRATCH_DATA"):
         folders.insert(0, expand_user(data_folder))
@@ -337,6 +330,4 @@ SOURCES: dict[str, Callable[[str], list[str]]] = {
     "file": files,
     "shards": shards,
 }
-"""Name -> function of the text after the colon that returns the documents:
-`stories` of "stories:500" gets "500".
-"""
+"""Name -> function that returns the documents; `stories` of "stories:500" gets "500"."""

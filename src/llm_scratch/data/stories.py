@@ -58,9 +58,7 @@ class Story:
 
 
 def _beats(plan: str) -> Pieces:
-    """Compile "beat beat? beat": one sentence per beat;
-    a beat with "?" occurs in half of the stories.
-    """
+    """Compile "beat beat? beat": one sentence a beat; one with "?" is in half of the stories."""
     pieces: list[str | Pick] = []
     for beat in plan.split():
         patterns = {**BEATS, **SCENES}[beat.rstrip("?")]
@@ -69,9 +67,8 @@ def _beats(plan: str) -> Pieces:
     return tuple(pieces)
 
 
-_SHAPES = Pick(
-    tuple(_beats(plan)[1:] for plan in STORY_SHAPES.values())
-)  # no space before the first sentence
+# no space before the first sentence
+_SHAPES = Pick(tuple(_beats(plan)[1:] for plan in STORY_SHAPES.values()))
 
 
 def generate_story(seed: int) -> Story:
@@ -112,9 +109,7 @@ def parse(text: str) -> tuple[int, ...]:
 
 
 def begins(text: str) -> bool:
-    """Whether some story begins with this text,
-    that is, whether the grammar allows it as a prefix.
-    """
+    """Whether some story begins with this text: the grammar allows it as a prefix."""
     return any(True for _ in match((_SHAPES,), without_an(text), 0, {}, partial=True))
 
 
@@ -127,8 +122,9 @@ def bits(text: str) -> float:
 
 
 def prefix_bits(text: str) -> float:
-    """Exact information of a story's beginning:
-    -log2 of the probability that a story begins with it; inf if none does.
+    """Exact information of a story's beginning, in bits; inf if no story begins with it.
+
+    That is -log2 of the probability that a story begins with it.
 
     The difference between two prefixes is the surprise of the text between them, for someone who
     knows the grammar; the end of a whole story carries `bits(text) - prefix_bits(text)`.
@@ -149,9 +145,7 @@ def prefix_bits(text: str) -> float:
 
 
 def _pattern_probability(prefix: str) -> float:
-    """Probability that a story as the patterns write it begins with this:
-    the sum over its partial parses.
-    """
+    """Probability that a story as the patterns write it begins with this: all partial parses."""
     total = 0.0
     for choices in match((_SHAPES,), prefix, 0, {}, partial=True):
         made = iter(choices)
@@ -164,9 +158,7 @@ def _pattern_probability(prefix: str) -> float:
 
 @cache
 def entropy() -> float:
-    """Entropy in bits per story:
-    the exact mean of `Story.bits` over all stories, without sampling.
-    """
+    """Entropy in bits per story: the exact mean of `Story.bits`, without sampling."""
     return expected_bits((_SHAPES,))[0]
 
 

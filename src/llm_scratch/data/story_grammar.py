@@ -1,5 +1,4 @@
-"""Story grammar engine: compile sentence patterns,
-generate text from choices, parse text into choices.
+"""Story grammar engine: compile patterns, generate text from choices, parse text into choices.
 
 A pattern is plain English with three kinds of holes:
 
@@ -13,8 +12,8 @@ A pattern is plain English with three kinds of holes:
 
 Every choice is uniform and is made where its text appears, so a story's probability is the product
 of 1/options, and parsing from left to right recovers the choices. `StoryWriter.say` (choices to
-text) and `match` (text to choices) handle the same three cases. Tests (that they agree):
-tests/data/test_stories.py.
+text) and `match` (text to choices) handle the same three cases.
+Tests: tests/data/test_stories.py (both agree).
 """
 
 from __future__ import annotations
@@ -61,9 +60,7 @@ class Pick:
 
 @dataclass(frozen=True)
 class Recall:
-    """A remembered word: drawn from `WORDS[kind]` at its first use;
-    afterwards its `form` is written.
-    """
+    """A remembered word: drawn from `WORDS[kind]` at first, written as `form` afterwards."""
 
     role: str
     kind: str
@@ -149,9 +146,7 @@ COUNTED: dict[str, Callable[[int], tuple[str, ...]]] = {
 
 
 def skill_and_others(piece: Recall, part: str, memory: Memory) -> tuple[str, tuple[str, ...]]:
-    """The skill needed for a recalled part, and wrong answers:
-    first those that occur in the story.
-    """
+    """The skill needed for a recalled part, and wrong answers: those of the story come first."""
     if piece.form.lower() in PRONOUNS:
         pair = PRONOUNS[piece.form.lower()]
         wrong = pair[part.lower() == pair[0]]
@@ -182,9 +177,7 @@ def skill_and_others(piece: Recall, part: str, memory: Memory) -> tuple[str, tup
 
 
 class StoryWriter:
-    """State of a story being generated: text, choices,
-    and positions where a skill decided the next word.
-    """
+    """A story being generated: text, choices, and positions where a skill decides the word."""
 
     def __init__(self, choose: Callable[[int], int]) -> None:
         self.choose = choose  # n -> one of 0 .. n - 1

@@ -22,14 +22,8 @@ STORY_SHAPES = {
     "concert": "title_tune hero friend play put ask? answer find stop end",
 }
 TITLE = "The [story|tale] of {A}, {B} and the {thing} {near} the {spot}"
-THREE = {
-    "landmark": "",
-    "garment": "",
-    "color": " one",
-    "supply": "",
-    "beast": "",
-    "tune": "",
-}  # kind of a list of three -> noun after each word
+# kind of a list of three -> noun after each word
+THREE = {"landmark": "", "garment": "", "color": " one", "supply": "", "beast": "", "tune": ""}
 
 DEEDS = {  # kind -> (action on all three, its reversal)
     "landmark": ("path", "return"),

@@ -12,22 +12,32 @@ _LISTS = {
     "girl": "Lily Mia Anna Rosa Ella Nora Zoe Lucy Ruby Clara Eva Amy",
     "boy": "Tom Ben Max Sam Leo Jack Finn Omar Luke Hugo Theo Paul",
     "number": "three four five six seven eight nine",
-    "thing": """kite ball drum doll boat book bell whistle marble shell ring key coin map flute puppet robot train truck mirror ribbon
-        feather button crown mask clock lantern compass trumpet letter puzzle umbrella""",
+    "thing": (
+        "kite ball drum doll boat book bell whistle marble shell ring key coin map flute puppet "
+        "robot train truck mirror ribbon feather button crown mask clock lantern compass trumpet "
+        "letter puzzle umbrella"
+    ),
     "near": "under behind beside near",
-    "spot": "bench table chair stool ladder barrel cart wagon trunk swing tree bush log hedge tent stairs",
+    "spot": (
+        "bench table chair stool ladder barrel cart wagon trunk swing tree bush log hedge tent "
+        "stairs"
+    ),
     "garment": "hat scarf coat sweater jacket cap shawl belt apron robe",
     "landmark": "mill bridge well church barn tower bakery school gate inn",
     "color": "red blue green yellow purple orange pink white black brown",
     "supply": "plate bowl spoon napkin towel bottle jar cake melon jug",
     "beast": "cow pig goat hen horse sheep donkey goose ox lamb",
     "tune": "fiddle harp horn gong cello banjo tuba guitar organ viola",
-    "flock": "ducks geese swans frogs rabbits crows owls kittens ponies bees robins mice foxes turtles lambs butterflies",
+    "flock": (
+        "ducks geese swans frogs rabbits crows owls kittens ponies bees robins mice foxes turtles "
+        "lambs butterflies"
+    ),
     "treat": "plums pears apples cherries peaches nuts figs buns cookies muffins berries tarts",
     # children and pets
-    "kind": """kind clever cheerful curious brave gentle shy lively happy merry quiet polite funny jolly friendly helpful playful calm
-        dreamy
-        proud silly smart sweet wise""",
+    "kind": (
+        "kind clever cheerful curious brave gentle shy lively happy merry quiet polite funny jolly "
+        "friendly helpful playful calm dreamy proud silly smart sweet wise"
+    ),
     "friend": "friend cousin neighbor pal classmate playmate",
     "glad": "happy glad proud calm merry cozy cheerful thankful lucky brave peaceful hopeful",
     "sad": "sad lost lonely sorry worried puzzled",
@@ -39,9 +49,14 @@ _LISTS = {
     "pet": "cat dog kitten puppy rabbit parrot turtle mouse hen goat duckling pony",
     "small": "small tiny little big gray brown black white plump fluffy sleepy noisy",
     # things and places
-    "adj": """small big little tiny old new shiny pretty striped spotted painted dusty lovely plain bright funny fine fancy special splendid
-        charming large rare strange wonderful magic secret precious round square heavy polished""",
-    "dear": "lovely pretty fine special lucky splendid charming wonderful precious dear favorite magic",
+    "adj": (
+        "small big little tiny old new shiny pretty striped spotted painted dusty lovely plain "
+        "bright funny fine fancy special splendid charming large rare strange wonderful magic "
+        "secret precious round square heavy polished"
+    ),
+    "dear": (
+        "lovely pretty fine special lucky splendid charming wonderful precious dear favorite magic"
+    ),
     "red": "red blue green yellow purple orange pink white black brown golden gray",
     "old": "old big little tall broken wooden heavy wide dark dusty crooked lovely",
     "cozy": "cozy little small big old tall tidy pretty crooked quiet",
@@ -49,10 +64,19 @@ _LISTS = {
     "sea": "sea lake river forest road hill woods harbor meadow park",
     "field": "park garden meadow beach forest farm hill harbor village lake valley island",
     "box": "box basket drawer closet bucket pot jar bag sack crate",
-    "junk": "sock spider crumb string leaf glove stick twig cork pen comb penny brush nail beetle potato",
-    "food": "soup bread pie cake toast jam rice plums pears apples berries cherries nuts honey cheese pancakes cookies noodles figs salad",
+    "junk": (
+        "sock spider crumb string leaf glove stick twig cork pen comb penny brush nail beetle "
+        "potato"
+    ),
+    "food": (
+        "soup bread pie cake toast jam rice plums pears apples berries cherries nuts honey cheese "
+        "pancakes cookies noodles figs salad"
+    ),
     "tasty": "tasty fresh good warm sweet homemade",
-    "hobby": "painting singing dancing reading cooking running fishing skating music stories games puzzles stars birds horses dragons",
+    "hobby": (
+        "painting singing dancing reading cooking running fishing skating music stories games "
+        "puzzles stars birds horses dragons"
+    ),
     "robin": "robin sparrow crow dove owl finch lark gull goose duck",
     "roses": "roses honey bread rain mint pine apples hay flowers grass",
     # times and weather
@@ -72,15 +96,23 @@ _LISTS = {
     "lovely": "lovely good wonderful splendid fine busy happy quiet",
     "pirate": "pirate knight clown wizard dragon robot farmer captain king giant",
     # actions, and manners
-    "gently": """slowly quickly quietly happily gently softly carefully proudly gladly eagerly bravely calmly neatly merrily kindly
-        cheerfully""",
-    "softly": """softly kindly gently warmly quietly happily proudly politely brightly eagerly calmly sweetly shyly gladly merrily
-        cheerfully
-""",
+    "gently": (
+        "slowly quickly quietly happily gently softly carefully proudly gladly eagerly bravely "
+        "calmly neatly merrily kindly cheerfully"
+    ),
+    "softly": (
+        "softly kindly gently warmly quietly happily proudly politely brightly eagerly calmly "
+        "sweetly shyly gladly merrily cheerfully"
+    ),
     "said": "said cried called whispered sang cheered murmured laughed",
     "asked": "asked wondered whispered said",
-    "smiled": "smiled laughed grinned giggled clapped nodded cheered beamed waved hummed sang bowed",
-    "smiling": "smiling laughing nodding grinning giggling pointing beaming waving winking humming clapping jumping",
+    "smiled": (
+        "smiled laughed grinned giggled clapped nodded cheered beamed waved hummed sang bowed"
+    ),
+    "smiling": (
+        "smiling laughing nodding grinning giggling pointing beaming waving winking humming "
+        "clapping jumping"
+    ),
     "came": "came ran hurried raced rushed skipped",
     "went": "went walked ran skipped hurried wandered marched hopped raced rushed",
     "danced": "danced ran jumped hopped skipped climbed raced rolled tumbled marched",

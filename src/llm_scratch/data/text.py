@@ -1,5 +1,4 @@
-"""The notebooks' data loader: windows of tokens as inputs,
-the same windows one token later as targets.
+"""The notebooks' data loader: windows of tokens, and the same windows one token later as targets.
 
 `GPTDatasetV1` and `create_dataloader_V1` keep the notebooks'
 names and their batch order for a seed.

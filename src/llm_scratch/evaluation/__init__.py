@@ -1,3 +1,1 @@
-"""Evaluate models: `loss` measures the loss on a text,
-`skills` what was learned from the stories.
-"""
+"""Evaluate models: `loss` on a text, `skills` learned from the stories."""

@@ -1,5 +1,6 @@
-"""Metrics of generated text (perplexity, distinct n-grams, overlap with the
-training text), and trees of likely next tokens.
+"""Metrics of generated text: perplexity, distinct n-grams, overlap with the training text.
+
+Also trees of likely next tokens.
 
 No single metric tells which text is good: greedy text has the lowest perplexity and repeats itself,
 text at a high temperature has distinct tokens and makes no sense. Compared with the metrics of real
@@ -76,8 +77,7 @@ def score(ids: Ids, logprobs: Sequence[float], index: SuffixIndex | None) -> Tex
 def score_samples(
     ids: Sequence[Ids], logprobs: Sequence[Sequence[float]], index: SuffixIndex | None
 ) -> TextMetrics:
-    """The metrics of several texts of one strategy:
-    perplexity over all their tokens, means of the others.
+    """The metrics of several texts: perplexity over all their tokens, means of the others.
 
     Args:
         ids, logprobs, index: as for `score`, for each text.
@@ -103,8 +103,7 @@ def reference_metrics(
     samples: int = 32,
     seed: int = 0,
 ) -> TextMetrics:
-    """The metrics of real text that the model was not trained on:
-    means over passages of about `n_tokens` tokens.
+    """The metrics of real text that the model was not trained on: means over passages.
 
     Args:
         model: as `evaluate_tokens` takes it.
@@ -131,9 +130,7 @@ def reference_metrics(
 
 @dataclass(frozen=True)
 class Branch:
-    """A possible next token, its probability given the tokens before,
-    and its continuations, the most likely first.
-    """
+    """A possible next token with its probability and its continuations, the likeliest first."""
 
     id: int
     probability: float
@@ -149,8 +146,7 @@ def next_token_tree(
     min_probability: float = 0.01,
     eot: int | None = None,
 ) -> tuple[Branch, ...]:
-    """The most likely continuations of the next few tokens,
-    by the probabilities of the unmodified model.
+    """The most likely continuations of the next few tokens, by the unmodified model.
 
     Args:
         model: as `stream` takes it.
@@ -162,9 +158,8 @@ def next_token_tree(
     """
     start = encode_prompt(model, tokenizer, prompt)
     check_prompt(model, torch.tensor([start], dtype=torch.long, device=device_of(model)))
-    levels: list[
-        list[list[tuple[int, float]]]
-    ] = []  # for each step and text so far: (token, probability) of its branches
+    # for each step and text so far: (token, probability) of its branches
+    levels: list[list[list[tuple[int, float]]]] = []
     texts = [start]
     with eval_mode(model):
         for width in widths:

@@ -34,7 +34,7 @@ def loss_floor(config: RunConfig, rows: Iterable[Mapping[str, Any]]) -> Floor | 
         rows: of its metrics.jsonl; an evaluation has the loss in both units, which gives the bytes
             per token.
     """
-    if config.data.source.partition(":")[0] != "stories":
+    if not config.data.is_stories:
         return None
     nats_per_bit = next((ratio for row in rows if (ratio := _nats_per_bit(row)) is not None), None)
     if nats_per_bit is None:

@@ -1,5 +1,4 @@
-"""Which part of a model serves which skill:
-accuracy on the stories' probes with a head or network ablated.
+"""Which part of a model serves which skill: accuracy with a head or network ablated.
 
 The grammar knows the right answer of every probe. A skill that falls when a part is ablated needs
 that part (`skill_changes`). A head that attends to earlier mentions of the answer, where the answer
@@ -20,6 +19,7 @@ from llm_scratch.data.stories import HELD_OUT, SKILLS, generate_story
 from llm_scratch.errors import unknown
 from llm_scratch.evaluation.skills import score_choices
 from llm_scratch.interpretability.capture import capture
+from llm_scratch.interpretability.heads import stack_patterns
 from llm_scratch.interpretability.patching import Part, ablate, feed_forward, head
 from llm_scratch.model.introspection import device_of
 from llm_scratch.ranges import check
@@ -114,15 +114,8 @@ def skill_changes(
         for skill in SKILLS:
             asked = [i for i, probe in enumerate(probes) if probe.skill == skill]
             if asked:
-                changes.append(
-                    _change(
-                        name,
-                        skill,
-                        [before[i] for i in asked],
-                        [after[i] for i in asked],
-                        [story_of[i] for i in asked],
-                    )
-                )
+                old, new = [before[i] for i in asked], [after[i] for i in asked]
+                changes.append(_change(name, skill, old, new, [story_of[i] for i in asked]))
     return changes
 
 
@@ -140,8 +133,9 @@ def _change(
 
 @torch.no_grad()
 def answer_attention(model: Any, tokenizer: Any, n_stories: int = 40) -> dict[str, Tensor]:
-    """Attention of every head to the answer:
-    from the token before it to its earlier mentions, summed, [L, H] for each skill.
+    """Attention of every head to earlier mentions of the answer, summed, [L, H] for each skill.
+
+    It is measured from the token before the answer.
 
     Probes whose answer was not mentioned before, such as the next number, are left out, and so is a
     skill that has only such probes.
@@ -160,11 +154,10 @@ def answer_attention(model: Any, tokenizer: Any, n_stories: int = 40) -> dict[st
         )
         with capture(model, "*.hook_pattern") as acts:
             model(ids[None])
-        patterns = torch.stack([pattern[0] for pattern in acts.values()])  # [L, H, T, T]
+        patterns = stack_patterns(acts)[:, 0]  # [L, H, T, T]
         for probe in story.probes:
-            query = len(
-                tokenizer.encode(probe.prompt)
-            )  # the token before the answer, after the end-of-text token
+            # the token before the answer, after the end-of-text token
+            query = len(tokenizer.encode(probe.prompt))
             mentions = ids[: query + 1] == tokenizer.encode(probe.answer)[0]
             if mentions.any():
                 attended[probe.skill].append(

@@ -1,5 +1,6 @@
-"""What `llm-scratch inspect` shows of a model on one text, as data:
-surprise, logit lens, parts of a logit, heads, an ablation.
+"""What `llm-scratch inspect` shows of a model on one text, as data.
+
+That is: surprise, logit lens, parts of a logit, heads, an ablation.
 
 Each number comes from a tool of `interpretability`, whose docstring explains it.
 Tests: tests/evaluation/test_inspection.py.
@@ -26,6 +27,7 @@ from llm_scratch.interpretability.lenses import (
 )
 from llm_scratch.interpretability.patching import ablate
 from llm_scratch.model.introspection import check_ids, context_length, device_of
+from llm_scratch.tokenizers.token_text import token_text
 
 N_TOP = 3
 """Most probable tokens that are shown of a prediction."""
@@ -39,9 +41,7 @@ class Weighted(NamedTuple):
 
 
 class LensRow(NamedTuple):
-    """The prediction after a layer. `layer` is "embedding" or "block 0" ...;
-    `kl_bits` its distance to the last one.
-    """
+    """The prediction after a layer ("embedding", "block 0"); `kl_bits` from the last one."""
 
     layer: str
     top: tuple[Weighted, ...]
@@ -49,8 +49,7 @@ class LensRow(NamedTuple):
 
 
 class Contribution(NamedTuple):
-    """What a part adds to the logit of the first candidate,
-    minus what it adds to that of the second.
+    """What a part adds to the logit of the first candidate, less what it adds to the second's.
 
     `attends` is the token that a head attends to most from the last position; None for other parts.
     """
@@ -87,8 +86,9 @@ class Inspection(NamedTuple):
 
 
 def inspect_text(model: Any, tokenizer: Any, ids: list[int]) -> Inspection:
-    """Inspect a plain model in eval mode on a text of at least one token,
-    as from `decode.encode_prompt`.
+    """Inspect a plain model in eval mode on a text of at least one token.
+
+    The text is as from `decode.encode_prompt`.
 
     Raises:
         UserError: the text is empty or too long, or the model is packed, compiled or quantized.
@@ -96,11 +96,10 @@ def inspect_text(model: Any, tokenizer: Any, ids: list[int]) -> Inspection:
     row = as_row(model, ids)
     lens = logit_lens(model, row)[:, :, -1:]  # [L + 1, 1, 1, V]
     names = ["embedding", *(f"block {layer}" for layer in range(len(model.trf_blocks)))]
+    kls = kl_to_final_bits(lens)[:, 0, 0].tolist()
     layers = [
         LensRow(name, most_probable(logits, tokenizer), kl)
-        for name, logits, kl in zip(
-            names, lens[:, 0, 0], kl_to_final_bits(lens)[:, 0, 0].tolist(), strict=True
-        )
+        for name, logits, kl in zip(names, lens[:, 0, 0], kls, strict=True)
     ]
     heads = {
         score: ranked[0]
@@ -136,23 +135,15 @@ def most_probable(logits: Tensor, tokenizer: Any, n: int = N_TOP) -> tuple[Weigh
     )
 
 
-def token_text(tokenizer: Any, token: int) -> str:
-    """The text of one token; a part of a character becomes U+FFFD."""
-    return tokenizer.decode_bytes([token]).decode("utf-8", "replace")
-
-
 def contributions(model: Any, tokenizer: Any, row: Tensor) -> list[Contribution]:
-    """Why the most probable next token and not the second:
-    the parts of the difference of their logits.
-    """
+    """Why the most probable next token and not the second: parts of the logits' difference."""
     with torch.no_grad(), capture(model, "*.hook_pattern") as acts:
         first, second = model(row)[0, -1].topk(2).indices
     gains = direct_logit_attribution(model, row, torch.full_like(row, first))
     rivals = direct_logit_attribution(model, row, torch.full_like(row, second))
     found = []
-    for part, logits in zip(
-        gains.names, (gains.values - rivals.values)[:, 0, -1].tolist(), strict=True
-    ):
+    differences = (gains.values - rivals.values)[:, 0, -1].tolist()
+    for part, logits in zip(gains.names, differences, strict=True):
         layer, _, head = part.partition(".")
         attends = None
         if head.isdigit():

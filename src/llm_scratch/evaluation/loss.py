@@ -1,5 +1,6 @@
-"""Loss of a model on a text: nats per token, perplexity,
-and bits per byte, which compares models of different vocabularies.
+"""Loss of a model on a text: nats per token, perplexity, bits per byte.
+
+Bits per byte compare models of different vocabularies.
 
 Every token but the first is scored exactly once, including the last, shorter window.
 Tests: tests/evaluation/test_loss.py.
@@ -49,16 +50,12 @@ class Loss:
 
     @property
     def perplexity(self) -> float:
-        """Perplexity: e to the nats per token,
-        the number of equally likely tokens with the same loss.
-        """
+        """Perplexity: the number of equally likely tokens with this loss, e to nats per token."""
         return math.exp(self.nats_per_token) if self.nats_per_token < 709 else math.inf
 
     @property
     def bits_per_byte(self) -> float | None:
-        """Bits to store a byte of the text when the model is used for compression,
-        for any tokenizer; 8 saves nothing.
-        """
+        """Bits to store a byte of text compressed by the model, for any tokenizer; 8 saves none."""
         return self.nats / math.log(2) / self.n_bytes if self.n_bytes else None
 
     def __add__(self, other: Loss) -> Loss:
@@ -145,8 +142,9 @@ def evaluate_text(
     *,
     stride: int | None = None,
 ) -> Loss:
-    """The exact loss of a model on a text, every byte of it: the end-of-text token, if the
-    tokenizer has one, precedes the text.
+    """The exact loss of a model on a text, every byte of it.
+
+    The end-of-text token, if the tokenizer has one, precedes the text.
 
     A tokenizer that drops parts of a text (unknown words) makes bits per byte look better than they
     are.
@@ -168,23 +166,20 @@ def evaluate_text(
 
 
 def in_float64(x: Tensor) -> Tensor:
-    """`x` in float64: on its device,
-    or on the CPU if the device has no float64 (Apple's MPS). Any shape.
-    """
+    """`x` in float64: on its device, or on the CPU if it has none (Apple's MPS). Any shape."""
     try:
         return x.double()
-    except (
-        TypeError,
-        RuntimeError,
-    ):  # TypeError from MPS, RuntimeError from other devices without float64
+    except (TypeError, RuntimeError):
+        # TypeError from MPS, RuntimeError from other devices without float64
         return x.cpu().double()
 
 
 def _batches(
     ids: Sequence[int] | Tensor | np.ndarray, size: int, stride: int, batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Windows over the ids in order, (inputs [B, T], targets [B, T]); every target is scored in one
-    window and `IGNORE` in the others.
+    """Windows over the ids in order: (inputs [B, T], targets [B, T]).
+
+    Every target is scored in one window, and is `IGNORE` in the others.
     """
     last = max(len(ids) - 1 - size, 0)  # start of a window that reaches the end
     starts = range(0, last + stride, stride)

@@ -30,17 +30,14 @@ from llm_scratch.ranges import check
 
 WINDOW = 20  # tokens: longer runs are rarely shared by chance
 MAX_INDEX_TOKENS = 50_000_000  # of the training text, at 60 bytes of memory each
-END, SEPARATOR = (
-    -1,
-    -2,
-)  # after the last token, and between two rows: not tokens, and different from each other
+# after the last token, and between two rows: not tokens, and different from each other
+END, SEPARATOR = -1, -2
 BATCH = 32  # texts generated at once
 Ids = Sequence[int] | Tokens
 
 
 def suffix_array(ids: Ids) -> np.ndarray:
-    """The suffix array:
-    positions of a text in the lexicographic order of their suffixes. [n] -> [n].
+    """The suffix array: positions of a text in the order of their suffixes. [n] -> [n].
 
     Sorted by one token first, then by two, four, eight ...: the order of the second half is known
     from the round before.
@@ -80,8 +77,7 @@ class SuffixIndex:
         self.order = suffix_array(self.ids)
 
     def matches(self, rows: Sequence[Ids]) -> list[np.ndarray]:
-        """For each position of each row,
-        the length of the longest run from there that occurs in the text.
+        """The length of the longest run from each position of each row that occurs in the text.
 
         All positions are searched at once. Suffixes that begin with the same tokens are adjacent in
         `order`: each position keeps such a range, and every further token narrows it until it is
@@ -93,9 +89,8 @@ class SuffixIndex:
         alive = np.arange(len(tokens))
         depth = 0
         while len(alive):
-            token = tokens[
-                alive + depth
-            ]  # never past the end: the last one is a SEPARATOR, which matches nothing
+            # never past the end: the last one is a SEPARATOR, which matches nothing
+            token = tokens[alive + depth]
             low[alive], high[alive] = (
                 self._first(low[alive], high[alive], depth, token + offset) for offset in (0, 1)
             )
@@ -108,9 +103,7 @@ class SuffixIndex:
     def _first(
         self, low: np.ndarray, high: np.ndarray, depth: int, token: np.ndarray
     ) -> np.ndarray:
-        """Binary search in each range of `order` for the first suffix
-        whose token at `depth` is at least `token`.
-        """
+        """Search each range of `order` for the first suffix with a token >= `token` at `depth`."""
         while (open_ := low < high).any():
             middle = (low + high) // 2
             at = self.order[np.minimum(middle, self.n_tokens - 1)] + depth
@@ -221,8 +214,7 @@ def continuations(
     seed: int,
     n_vocab: int | None = None,
 ) -> list[list[int]]:
-    """Generate continuations of prompts of one length,
-    without the prompts, up to the end of the text.
+    """Generate continuations of prompts of one length, without the prompts, to the text's end.
 
     Args:
         model: as `generate` takes it.
@@ -236,9 +228,8 @@ def continuations(
     device = device_of(model)
     rows: list[list[int]] = []
     for first in range(0, len(prompts), BATCH):
-        idx = torch.tensor(
-            np.array(prompts[first : first + BATCH], dtype=np.int64), device=device
-        )  # [B, T]
+        batch = np.array(prompts[first : first + BATCH], dtype=np.int64)
+        idx = torch.tensor(batch, device=device)  # [B, T]
         generators = [seeded(seed + first + i, device) for i in range(len(idx))]
         options: dict[str, Any] = {
             "temperature": temperature,

@@ -1,5 +1,4 @@
-"""Measure what a model has learned from the stories:
-accuracy of each skill against chance, and distance to the entropy.
+"""Measure what a model has learned from the stories: each skill against chance, and the entropy.
 
 A probe is right if the true answer is more probable than every wrong answer of the same kind, for
 example " Lily" than " Tom" after "Where is the kite,". Stories with seeds from `HELD_OUT` on are
@@ -74,9 +73,8 @@ def measure_skills(
     right = dict.fromkeys(SKILLS, 0)
     chance = dict.fromkeys(SKILLS, 0.0)
     n = dict.fromkeys(SKILLS, 0)
-    for probe, is_right in zip(
-        probes, score_choices(model, tokenizer, probes, batch_size, device), strict=True
-    ):
+    answers = score_choices(model, tokenizer, probes, batch_size, device)
+    for probe, is_right in zip(probes, answers, strict=True):
         right[probe.skill] += is_right
         chance[probe.skill] += 1 / (1 + len(probe.others))
         n[probe.skill] += 1
@@ -115,18 +113,16 @@ def answer_log_probs(
     as a token does not see later ones.
     """
     eot = _end_of_text(tokenizer)
-    queries: list[
-        list[tuple[Row, int, Row]]
-    ] = []  # for each probe and answer: (row, length of the prompt, answer's ids)
+    # for each probe and answer: (row, length of the prompt, answer's ids)
+    queries: list[list[tuple[Row, int, Row]]] = []
     for probe in probes:
         prompt = (eot, *tokenizer.encode(probe.prompt))
         answers = [tuple(tokenizer.encode(answer)) for answer in (probe.answer, *probe.others)]
         queries.append([(prompt + answer[:-1], len(prompt), answer) for answer in answers])
     longest = longest_rows(row for answers_of_probe in queries for row, _, _ in answers_of_probe)
     rows = {row: number for number, row in enumerate(dict.fromkeys(longest.values()))}
-    targets: list[list[tuple[int, int, int]]] = [
-        [] for _ in rows
-    ]  # for each row: (index of the answer, position, token)
+    # for each row: (index of the answer, position, token)
+    targets: list[list[tuple[int, int, int]]] = [[] for _ in rows]
     n_answers = 0
     for answers_of_probe in queries:
         for row, start, answer in answers_of_probe:
@@ -214,8 +210,8 @@ def _end_of_text(tokenizer: Any) -> int:
     eot = end_of_text(tokenizer)
     if eot is None:
         raise UserError(
-            "stories begin with <|endoftext|>, which this tokenizer does not have; use one that was"
-            " trained on the stories",
+            "stories begin with <|endoftext|>, which this tokenizer does not have;"
+            " use one that was trained on the stories",
             DATA,
         )
     return eot
@@ -224,9 +220,7 @@ def _end_of_text(tokenizer: Any) -> int:
 def _logits(
     model: nn.Module, rows: Sequence[Row], batch_size: int, device: torch.device | str | None
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """Logits for rows of ids, longest rows first, padded on the right:
-    (indices of the rows, logits [B, T, V]).
-    """
+    """Logits for rows of ids, the longest first, padded: (row numbers, logits [B, T, V])."""
     check("batch_size", batch_size)
     device = device_of(model) if device is None else device
     order = sorted(range(len(rows)), key=lambda number: -len(rows[number]))
@@ -234,16 +228,15 @@ def _logits(
     limit = context_length(model)
     if limit is not None and longest > limit:
         raise UserError(
-            f"a story has {longest} tokens, but the model's context is {limit}; train with a larger"
-            " context_length or vocabulary"
+            f"a story has {longest} tokens, but the model's context is {limit};"
+            " train with a larger context_length or vocabulary"
         )
     with eval_mode(model), torch.inference_mode():
         while order:
             T = len(rows[order[0]])
             B = max(1, min(batch_size, MAX_LOGITS // (T * (vocab_size(model) or 1))))
             numbers, order = order[:B], order[B:]
-            ids = torch.tensor(
-                [[*rows[number], *[0] * (T - len(rows[number]))] for number in numbers]
-            )  # [B, T]
+            padded = [[*rows[number], *[0] * (T - len(rows[number]))] for number in numbers]
+            ids = torch.tensor(padded)  # [B, T]
             check_ids(model, ids)
             yield numbers, model(ids.to(device))

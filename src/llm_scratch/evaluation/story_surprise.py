@@ -15,6 +15,7 @@ from torch import nn
 from llm_scratch.data.stories import prefix_bits
 from llm_scratch.interpretability.lenses import surprise_bits
 from llm_scratch.model.introspection import check_ids, device_of
+from llm_scratch.tokenizers.token_text import token_text
 
 
 class TokenSurprise(NamedTuple):
@@ -52,13 +53,12 @@ def token_surprises(model: nn.Module, tokenizer: Any, ids: list[int]) -> list[To
     ]
     start = 1 if ids and ids[0] == getattr(model, "start_id", None) else 0
     of_grammar = grammar_bits(tokenizer, ids[start:])
-    texts = (tokenizer.decode_bytes([token]).decode("utf-8", "replace") for token in ids[start:])
+    texts = (token_text(tokenizer, token) for token in ids[start:])
     return [TokenSurprise(*row) for row in zip(texts, of_model[start:], of_grammar, strict=True)]
 
 
 def grammar_bits(tokenizer: Any, ids: list[int]) -> list[float | None]:
-    """Surprise of each token for the grammar, in bits;
-    None from where the text is not the beginning of a story.
+    """Surprise of each token for the grammar, in bits; None from where it is no story.
 
     Args:
         tokenizer: with `decode_bytes`.

@@ -1,5 +1,4 @@
-"""Resolve the arms of an experiment: settings of each,
-checked before the first run, with steps for the budget.
+"""Resolve the arms of an experiment: their settings, checked first, with steps for the budget.
 
 Tests: tests/experiments/test_arms.py.
 """
@@ -39,9 +38,7 @@ REGISTRIES: dict[str, dict[str, Any]] = {
 """Setting -> the table in which an arm's file registers what the setting names."""
 STEP_SETTINGS = ("train.steps", "train.epochs")
 SEED_SHIFT = 1_000_000
-"""Between the seeds of arms with the same settings:
-a comparison with itself then shows the noise of the seed.
-"""
+"""Between the seeds of arms with the same settings, to show the noise of the seed."""
 
 
 @dataclass(frozen=True)
@@ -101,16 +98,14 @@ def base_config(name: str) -> RunConfig:
     config = run.config if run is not None else preset(name)
     if config.init_from:
         raise UserError(
-            f"base {name}: starts from the weights of {config.init_from}; give a base that starts"
-            " from random weights"
+            f"base {name}: starts from the weights of {config.init_from};"
+            " give a base that starts from random weights"
         )
     return config
 
 
 def arm_config(base: RunConfig, arm: Arm) -> RunConfig:
-    """The settings of an arm;
-    what its Python file registers is used unless its settings say otherwise.
-    """
+    """The settings of an arm, with what its Python file registers unless they say otherwise."""
     chosen = _registered_by(arm) if arm.file else {}
     try:
         return base.override(
@@ -135,14 +130,14 @@ def _registered_by(arm: Arm) -> dict[str, str]:
     if not any(registered.values()):
         line = "ARCHITECTURES['mine'] = Architecture(MyConfig, MyModel)"
         raise UserError(
-            f"arm {arm.name}: {arm.file} registers no model, optimizer or schedule; add a line such"
-            f" as {line}"
+            f"arm {arm.name}: {arm.file} registers no model, optimizer or schedule;"
+            f" add a line such as {line}"
         )
     for setting, names in registered.items():
         if len(names) > 1 and not any(text.startswith(f"{setting}=") for text in arm.settings):
             raise UserError(
-                f"arm {arm.name}: {arm.file} registers {', '.join(names)}; choose one with the"
-                f" setting {setting}=NAME"
+                f"arm {arm.name}: {arm.file} registers {', '.join(names)};"
+                f" choose one with the setting {setting}=NAME"
             )
     return {setting: names[0] for setting, names in registered.items() if len(names) == 1}
 
@@ -153,13 +148,13 @@ def _check_not_ignored(arm: Arm, budget: Budget) -> None:
         name = setting.partition("=")[0].strip()
         if name == "train.seed":
             raise UserError(
-                f"arm {arm.name}: {setting} would be ignored, the experiment sets the seeds; leave"
-                " it out"
+                f"arm {arm.name}: {setting} would be ignored, the experiment sets the seeds;"
+                " leave it out"
             )
         if name in STEP_SETTINGS and budget.unit != "none":
             raise UserError(
-                f"arm {arm.name}: {setting} would be ignored, the budget sets the steps; leave it"
-                " out, or set `budget: none`"
+                f"arm {arm.name}: {setting} would be ignored, the budget sets the steps;"
+                " leave it out, or set `budget: none`"
             )
 
 
@@ -190,8 +185,8 @@ def with_budget(
     if budget.amount is None and reference.train.epochs is not None:
         if budget.unit != "tokens":
             raise UserError(
-                f"budget: {budget.unit} of a base that trains for epochs are unknown; give an"
-                " amount"
+                f"budget: {budget.unit} of a base that trains for epochs are unknown;"
+                " give an amount"
             )
         return replace(config, train=replace(config.train, epochs=reference.train.epochs))
     amount = budget.amount or reference.train.steps * cost_of_step(reference, budget.unit, device)
@@ -255,23 +250,22 @@ class Corpora:
 
 
 def validation_half(corpus: Corpus, first: bool) -> Corpus:
-    """A corpus whose validation text is the first or the second half of this one's,
-    cut between documents where possible.
+    """A corpus that validates on one half of this one's validation text.
+
+    The text is cut between documents where possible.
     """
     cut = len(corpus.val) // 2
     eot = end_of_text(corpus.tokenizer)
     if eot is not None:
         next_start = next((i for i in range(cut, len(corpus.val) - 1) if corpus.val[i] == eot), cut)
         cut = next_start if next_start < 3 * len(corpus.val) // 4 else cut
-    val = (
-        corpus.val[: cut + 1] if first else corpus.val[cut:]
-    )  # both halves have the separator between them
+    # both halves have the separator between them
+    val = corpus.val[: cut + 1] if first else corpus.val[cut:]
     return replace(corpus, val=val, val_bytes=count_bytes(val, corpus.tokenizer))
 
 
 def differing_settings(arms: list[ResolvedArm]) -> dict[str, list[Any]]:
-    """Setting -> its value in each arm,
-    for the settings that are not the same in all arms; the seed is left out.
+    """Setting -> its value in each arm, for settings that are not the same in all, but the seed.
 
     A setting that the architecture of an arm does not have is None there.
     """

@@ -1,5 +1,4 @@
-"""Charts of an experiment as inline SVGs that take their colors from the page:
-seeds, differences, curves.
+"""Charts of an experiment as inline SVGs in the colors of the page: seeds, differences, curves.
 
 Tests: tests/experiments/test_charts.py.
 """
@@ -21,9 +20,7 @@ LABEL_OFFSET = 16
 """Pixels from the label of a row down to its dots."""
 N_COLORS = 6
 HIDDEN_SHARE = 0.15
-"""Share of the evaluations, at the start,
-that do not set the height of the curves: the loss falls steeply there.
-"""
+"""Share of the first evaluations that do not set the height of the curves: the loss falls fast."""
 PIXELS_PER_LETTER = 7.6
 
 
@@ -37,9 +34,7 @@ class SeedValues:
 
 @dataclass(frozen=True)
 class ArmCurve:
-    """The validation loss of an arm over training:
-    mean and range over its seeds at each evaluation, all [n].
-    """
+    """Validation loss of an arm over training: mean and range over its seeds, all [n]."""
 
     arm: str
     tokens: np.ndarray
@@ -134,8 +129,7 @@ def _svg(parts: Sequence[Html], width: int, height: float, label: str, class_: s
 
 
 def seeds_chart(arms: Sequence[SeedValues], unit: str, width: int, class_: str = "") -> Html:
-    """A row of dots for each arm, one for each seed;
-    lines join the runs of a seed, a mark is the mean.
+    """A row of dots for each arm, one a seed; lines join the runs of a seed, a mark is the mean.
 
     Args:
         arms: the reference first; at least one has a value.
@@ -292,11 +286,16 @@ def arms_legend(names: Sequence[str]) -> Html:
 
 
 CHART_STYLE = """
-.tiles { grid-template-columns: repeat(auto-fill, minmax(10rem, 1fr)) } figcaption { margin-top: .5rem }
+.tiles { grid-template-columns: repeat(auto-fill, minmax(10rem, 1fr)) }
+figcaption { margin-top: .5rem }
 .numbers td { white-space: nowrap }
-svg .arm0 { --c: var(--floor) } svg .arm1 { --c: var(--val) } svg .arm2 { --c: var(--bar) } svg .arm3 { --c: var(--ok) }
+svg .arm0 { --c: var(--floor) }
+svg .arm1 { --c: var(--val) }
+svg .arm2 { --c: var(--bar) }
+svg .arm3 { --c: var(--ok) }
 svg .arm4 { --c: #b0579f } svg .arm5 { --c: #b58900 } svg .arm6 { --c: #2aa198 }
-svg .label { fill: var(--ink); font-weight: 600; font-size: 13px; paint-order: stroke; stroke: var(--paper); stroke-width: 4px }
+svg .label { fill: var(--ink); font-weight: 600; font-size: 13px; paint-order: stroke;
+  stroke: var(--paper); stroke-width: 4px }
 svg .dot { fill: var(--c); stroke: var(--paper); stroke-width: 1.2 }
 svg .ring { fill: var(--paper); stroke: var(--c); stroke-width: 1.4; opacity: .8 }
 svg .mean { stroke: var(--c); stroke-width: 2.5 }
@@ -306,7 +305,9 @@ svg .margin { fill: var(--track); opacity: .8 }
 svg .curve { fill: none; stroke: var(--c); stroke-width: 2.2; stroke-linejoin: round }
 svg .band { fill: var(--c); opacity: .16 }
 .verdicts { list-style: none; padding: 0; margin: 1rem 0 }
-.verdicts li { border-left: .3rem solid var(--line); padding: .15rem 0 .15rem .9rem; margin: .7rem 0; font-size: 1.06rem }
+.verdicts li { border-left: .3rem solid var(--line); padding: .15rem 0 .15rem .9rem;
+  margin: .7rem 0; font-size: 1.06rem }
 .verdicts li.better { border-color: var(--ok) } .verdicts li.worse { border-color: var(--problem) }
-.verdicts li.failures { border-color: var(--warning) } .verdicts li.equivalent { border-color: var(--bar) }
+.verdicts li.failures { border-color: var(--warning) }
+.verdicts li.equivalent { border-color: var(--bar) }
 """

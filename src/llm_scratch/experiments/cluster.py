@@ -11,7 +11,7 @@ Source: submitit, https://github.com/facebookincubator/submitit.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -78,7 +78,7 @@ class Cluster:
         if self.system == "slurm" and not submitit.SlurmExecutor.affinity() > 0:
             raise UserError("--on slurm: srun was not found; run it where Slurm is installed")
 
-    def __call__(self, session: Session, jobs: Sequence[Job]) -> Iterator[RunResult]:
+    def __call__(self, session: Session, jobs: Sequence[Job]) -> Generator[RunResult]:
         """Submit jobs, at most `at_once` at a time; yield each result when it is there.
 
         If the caller stops, the jobs that run are canceled.
@@ -88,7 +88,8 @@ class Cluster:
         """
         folder = session.folder / JOBS_FOLDER
         executor = self._executor(folder)
-        waiting, running = list(jobs), {}
+        waiting = list(jobs)
+        running: dict[Path, Any] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < self.at_once:
@@ -163,8 +164,8 @@ def parse_cluster(text: str, at_once: int, device: str) -> Cluster | None:
     for name, equals, value in pairs:
         if not (name and equals and value):
             raise UserError(
-                f"--on {text}: {name!r} is not an option with a value; give options such as"
-                " slurm:partition=gpu,time=60"
+                f"--on {text}: {name!r} is not an option with a value;"
+                " give options such as slurm:partition=gpu,time=60"
             )
     parsed = {name: parse_yaml_value(value, f"--on {system}: {name}") for name, _, value in pairs}
     return Cluster(system, at_once, device, parsed)
@@ -185,8 +186,8 @@ def read_result(place: Path, submitted: Any) -> RunResult:
     if not path.is_file():
         log = submitted.paths.stderr
         raise UserError(
-            f"the job of {place.name} ended without a result; see {log}, and run the same command"
-            " again",
+            f"the job of {place.name} ended without a result;"
+            f" see {log}, and run the same command again",
             RESOURCES,
         )
     values = read_json(path, DATA)

@@ -121,12 +121,9 @@ def collect(folder: str | Path) -> ExperimentReport:
 def _summary(name: str, results: Sequence[RunResult]) -> ArmSummary:
     runs = [result for result in results if result.arm == name]
     values = {result.seed: result.value for result in runs if result.value is not None}
+    finished = [result for result in runs if result.state == "finished"]
     costs = [
-        (
-            mean(getattr(result, field) for result in runs if result.state == "finished")
-            if values
-            else 0.0
-        )
+        mean(getattr(result, field) for result in finished) if values else 0.0
         for field in ("tokens", "flops", "seconds")
     ]
     return ArmSummary(

@@ -10,8 +10,7 @@
     budget: {tokens: 2000000}         # or flops, or seconds; default: the tokens of the reference
     metric: bits_per_byte
     smallest_effect: 0.005
-    search: {train.lr: [0.01, 0.02]}  # tuned for each arm,
-                                      on a part of the validation text of its own
+    search: {train.lr: [0.01, 0.02]}  # tuned for each arm, on validation text of its own
 
 Tests: tests/experiments/test_experiment.py.
 """
@@ -101,8 +100,8 @@ class Experiment:
             )
         if not 2 <= len(self.seeds) <= MAX_SEEDS or len(set(self.seeds)) < len(self.seeds):
             raise UserError(
-                f"seeds: {list(self.seeds)[:9]} do not work; give 2 to {MAX_SEEDS:,} different"
-                " seeds, such as 5"
+                f"seeds: {list(self.seeds)[:9]} do not work;"
+                f" give 2 to {MAX_SEEDS:,} different seeds, such as 5"
             )
         if self.smallest_effect is not None and not self.smallest_effect > 0:
             raise UserError(
@@ -126,8 +125,8 @@ def parse_seeds(value: Any) -> tuple[int, ...]:
         isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in whole
     ):
         raise UserError(
-            f"seeds: {value!r} is not a number of seeds; give a number such as 5, or a list of"
-            " whole numbers"
+            f"seeds: {value!r} is not a number of seeds;"
+            " give a number such as 5, or a list of whole numbers"
         )
     return tuple(range(1, value + 1)) if isinstance(value, int) else tuple(whole)
 
@@ -169,8 +168,7 @@ def compare_settings(base: str, arms: Sequence[str], seeds: int, **more: Any) ->
 
 
 def remove_each(base: str, recipe: str, seeds: int, **more: Any) -> Experiment:
-    """The experiment that undoes one change of a recipe at a time;
-    the whole recipe is the reference.
+    """The experiment that undoes one change of a recipe at a time; the recipe is the reference.
 
     Args:
         base: what the recipe changes: a preset or a run directory.
@@ -180,8 +178,8 @@ def remove_each(base: str, recipe: str, seeds: int, **more: Any) -> Experiment:
     settings = split_settings(recipe)
     if len(settings) < 2:
         raise UserError(
-            f"recipe {recipe!r}: has {len(settings)} setting; give at least two, of which one at a"
-            " time is removed"
+            f"recipe {recipe!r}: has {len(settings)} setting;"
+            " give at least two, of which one at a time is removed"
         )
     rest = [tuple(other for other in settings if other != setting) for setting in settings]
     arms = [
@@ -356,8 +354,8 @@ def _search(value: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
         isinstance(options, list) and options for options in value.values()
     ):
         raise UserError(
-            f"search: {value!r} is not a mapping of lists; give lines such as `train.lr: [0.01,"
-            " 0.02]`"
+            f"search: {value!r} is not a mapping of lists;"
+            " give lines such as `train.lr: [0.01, 0.02]`"
         )
     return tuple(
         (str(name), tuple(str(option) for option in options)) for name, options in value.items()

@@ -52,9 +52,7 @@ def bits_per_byte(argument: str) -> Metric:
 
 
 def skill(argument: str) -> Metric:
-    """Share of right answers of a skill on new stories,
-    such as skill:count; without a name, of all skills.
-    """
+    """Share of right answers of a skill on new stories: skill:count; without a name, of all."""
     from llm_scratch.data.stories import SKILLS
 
     if argument and argument not in SKILLS:
@@ -77,8 +75,9 @@ def skill(argument: str) -> Metric:
 
 
 def seconds_to_loss(argument: str) -> Metric:
-    """Seconds until the first evaluation with at most this validation
-    loss in nats per token: seconds_to_loss:1.8.
+    """Seconds until the first evaluation with this loss or less: seconds_to_loss:1.8.
+
+    The loss is the validation loss in nats per token.
     """
     try:
         target = float(argument)
@@ -86,8 +85,8 @@ def seconds_to_loss(argument: str) -> Metric:
         target = math.nan
     if not math.isfinite(target):
         raise UserError(
-            f"metric seconds_to_loss:{argument}: the loss is missing; write one such as"
-            " seconds_to_loss:1.8"
+            f"metric seconds_to_loss:{argument}: the loss is missing;"
+            " write one such as seconds_to_loss:1.8"
         )
 
     def measure(run: Path) -> float | None:

@@ -84,20 +84,14 @@ class ExperimentPlan:
 
     @property
     def detectable(self) -> float | None:
-        """The smallest true difference that the seeds show with
-        80 % probability; None without noise.
-        """
-        return (
-            None
-            if self.noise is None
-            else detectable_effect(self.noise.sd, self.n_seeds, self.n_arms)
-        )
+        """The smallest true difference that the seeds show with 80 % probability, or None."""
+        if self.noise is None:
+            return None
+        return detectable_effect(self.noise.sd, self.n_seeds, self.n_arms)
 
     @property
     def n_needed(self) -> int | None:
-        """Seeds that show the smallest difference that matters
-        with 80 % probability; None if unknown.
-        """
+        """Seeds that show the smallest difference that matters with 80 % probability, or None."""
         return None if self.noise is None else seeds_needed(self.margin, self.noise.sd, self.n_arms)
 
     @property
@@ -110,11 +104,10 @@ class ExperimentPlan:
                 " earlier one."
             )
         low, high = (detectable_effect(sd, self.n_seeds, self.n_arms) for sd in self.noise.range)
-        enough = (
-            f"the smallest that matters, {self.margin:g}, takes {self.n_needed:,}"
-            if self.n_needed
-            else "more than 100,000 are needed"
-        )
+        if self.n_needed:
+            enough = f"the smallest that matters, {self.margin:g}, takes {self.n_needed:,}"
+        else:
+            enough = "more than 100,000 are needed"
         return (
             f"{self.n_seeds} seeds show a difference of {self.detectable:.2g} {self.unit} with"
             f" {100 * POWER:.0f} % probability ({low:.2g} to {high:.2g}, as the noise is known from"
@@ -166,8 +159,7 @@ def plan_experiment(
 
 
 def estimate_noise(folder: Path) -> Noise | None:
-    """The noise of the differences in an experiment's folder,
-    pooled over its arms; None below two pairs.
+    """The noise of the differences in an experiment's folder, over all arms; None below two pairs.
 
     Raises:
         UserError: there is no experiment, or it has no results.

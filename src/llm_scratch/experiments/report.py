@@ -198,8 +198,8 @@ def _curves(report: ExperimentReport) -> Html:
         for width, height, kind in ((BROAD, 360, "broad"), (NARROW, 280, "narrow"))
     ]
     caption = (
-        "Validation bits per byte: the mean over seeds, and a band from the best to the worst of"
-        " them."
+        "Validation bits per byte:"
+        " the mean over seeds, and a band from the best to the worst of them."
     )
     legend = arms_legend([curve.arm for curve in report.curves])
     return element(
@@ -225,8 +225,8 @@ def _settings(report: ExperimentReport) -> Html:
     title = element("h2", "Settings that differ")
     if not report.differing:
         note = (
-            "None: the arms have the same settings, and each has seeds of its own, so their"
-            " difference is noise."
+            "None: the arms have the same settings, and each has seeds of its own,"
+            " so their difference is noise."
         )
         return element("section", title, element("p", note))
     header = ("setting", *(arm.name for arm in report.experiment.arms))

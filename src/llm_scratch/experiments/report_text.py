@@ -97,8 +97,8 @@ def method_paragraphs(report: ExperimentReport) -> list[str]:
     if report.experiment.search:
         names = ", ".join(name for name, _ in report.experiment.search)
         words.append(
-            f"{names} was tuned for every arm over the same values, with another seed and another"
-            " half of the validation text."
+            f"{names} was tuned for every arm over the same values,"
+            " with another seed and another half of the validation text."
         )
     words += report.search_warnings
     return words

@@ -4,8 +4,8 @@ All arms of a seed are trained before the next seed begins, so a stop leaves com
 whatever slows the machine down hits all arms alike. A run is resumed by `train` itself; a finished
 one is in results.json, which is replaced as a whole, so nothing is lost or counted twice.
 
-By default one run at a time: a run already uses all cores or the whole GPU. `experiments/cluster.py`
-runs several at once, in processes of their own or on a cluster.
+By default one run at a time: a run already uses all cores or the whole GPU. `cluster.py` runs
+several at once, in processes of their own or on a cluster.
 Tests: tests/experiments/test_runner.py.
 """
 
@@ -15,7 +15,7 @@ import gc
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,9 +51,7 @@ class ExperimentCallback:
     """Callbacks for an experiment; the base class does nothing."""
 
     def started(self, n_runs: int, n_done: int) -> None:
-        """Called once everything is checked,
-        with the number of runs and of those that are done already.
-        """
+        """Called once everything is checked, with the numbers of runs and of finished ones."""
 
     def run_started(self, arm: str, seed: int) -> Callback:
         """Called before a run; the returned callbacks watch its training."""
@@ -195,11 +193,11 @@ class Session:
             yield result
 
 
-RunJobs = Callable[[Session, Sequence[Job]], Iterator[RunResult]]
+RunJobs = Callable[[Session, Sequence[Job]], Generator[RunResult]]
 """Runs jobs, and yields the result of each as soon as it is known."""
 
 
-def one_by_one(session: Session, jobs: Sequence[Job]) -> Iterator[RunResult]:
+def one_by_one(session: Session, jobs: Sequence[Job]) -> Generator[RunResult]:
     """Run jobs one after the other in this process."""
     for job in jobs:
         yield session.run(job)
@@ -260,8 +258,8 @@ def prepare(experiment: Experiment) -> Metric:
         return replace(metric, smallest_effect=experiment.smallest_effect)
     if metric.smallest_effect is None:
         raise UserError(
-            f"metric {experiment.metric}: the smallest effect that matters is not set; set"
-            " smallest_effect"
+            f"metric {experiment.metric}: the smallest effect that matters is not set;"
+            " set smallest_effect"
         )
     return metric
 
@@ -273,9 +271,7 @@ def rotated(arms: Sequence[ResolvedArm], shift: int) -> list[ResolvedArm]:
 
 
 def folder_name(arm: str) -> str:
-    """The name of an arm's folders:
-    letters, digits and `.=+-` of its name; a hash ends a long one.
-    """
+    """The name of an arm's folders: letters, digits and `.=+-`; a hash ends a long one."""
     name = re.sub(r"[^\w.=+-]+", "_", arm).strip("._") or "arm"
     if len(name) <= MAX_NAME:
         return name
@@ -293,8 +289,8 @@ def check_folder_names(names: Iterable[str]) -> None:
         other = known.setdefault(folder_name(name).casefold(), name)
         if other != name:
             raise UserError(
-                f"arms {other!r} and {name!r}: would share the folder {folder_name(name)}; rename"
-                " one of them"
+                f"arms {other!r} and {name!r}: would share the folder {folder_name(name)};"
+                " rename one of them"
             )
 
 
@@ -357,8 +353,8 @@ def _claim(folder: Path, experiment: Experiment) -> None:
     if path.is_file():
         if not path.read_text(encoding="utf-8").startswith(heading):
             raise UserError(
-                f"{folder}: holds another experiment ({path}); more seeds or other arms are a new"
-                " one: choose another --out"
+                f"{folder}: holds another experiment ({path});"
+                " more seeds or other arms are a new one: choose another --out"
             )
         return
     if folder.is_dir() and any(folder.iterdir()):
@@ -373,9 +369,7 @@ def settings_file(folder: Path, arm: str) -> Path:
 
 
 def _settled(folder: Path, arm: ResolvedArm) -> ResolvedArm:
-    """The arm with the settings that its first runs had:
-    a budget in seconds is not measured twice.
-    """
+    """The arm with the settings of its first runs: a budget in seconds is measured once."""
     path = settings_file(folder, arm.name)
     if path.is_file():
         return replace(arm, config=load_config(path))

@@ -1,5 +1,4 @@
-"""Fit a scaling law to runs of several sizes and lengths,
-and predict a run larger than all of them.
+"""Fit a scaling law to runs of several sizes and lengths, and predict a larger run.
 
 The law is L = E + A / N^a + B / D^b: loss L, N parameters, D training tokens. For given exponents
 a and b it is linear in E, A and B, which are solved exactly (least squares with all three at least
@@ -51,8 +50,7 @@ class ScalingLaw:
         )
 
     def best_size(self, flops: float) -> tuple[float, float]:
-        """Parameters and tokens with the lowest loss for a budget of 6 N D FLOPs;
-        NaN if a term of the law is 0.
+        """Parameters and tokens with the lowest loss for 6 N D FLOPs; NaN if a term is 0.
 
         Source: Hoffmann et al. 2022, equation 4.
         """
@@ -82,9 +80,7 @@ class ScalingFit:
 
     @property
     def describes(self) -> bool:
-        """Whether the errors are small beside the differences between the runs:
-        else the law is not theirs.
-        """
+        """Whether the errors are small beside the differences between runs: the law is theirs."""
         return self.residual <= MAX_RESIDUAL * self.spread
 
     def interval(self, constant: str, level: float = LEVEL) -> tuple[float, float]:
@@ -195,8 +191,7 @@ def _quantiles(values: list[float], level: float) -> tuple[float, float]:
 
 
 def parabola_minimum(parameters: np.ndarray, losses: np.ndarray) -> float:
-    """The best size for one budget by the parabola method:
-    the minimum of a parabola through log N and loss.
+    """The best size for a budget: the minimum of a parabola through log N and loss.
 
     It is biased where the true curve is not symmetric about its minimum; `ScalingLaw.best_size` is
     not.

@@ -1,5 +1,4 @@
-"""Run a grid of sizes and budgets, fit a scaling law to it,
-predict a larger run, and train that to see how far off.
+"""Run a grid of sizes and budgets, fit a scaling law, predict a larger run, and train that.
 
     name: sizes
     base: quickstart
@@ -78,9 +77,7 @@ class ScalingExperiment:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The loss of a run that is larger than the grid,
-    with a 95 % interval, and what it turned out to be.
-    """
+    """The loss of a run larger than the grid, with a 95 % interval, and the measured one."""
 
     parameters: int
     tokens: int
@@ -215,7 +212,7 @@ def run_scaling(
             prediction = _predict(fit, predicted, filled, folder / PREDICTION_FILE)
             job = Job(PREDICTED, experiment.seed, predicted, folder / PREDICTED)
             prediction = replace(prediction, measured=_run(session, results, job).value)
-    is_stories = base_config(experiment.base).data.source.partition(":")[0] == "stories"
+    is_stories = base_config(experiment.base).data.is_stories
     floor = floor_bits_per_byte() if is_stories else None
     return ScalingOutcome(runs, fit, _best_sizes(experiment, fit, runs), prediction, floor)
 

@@ -1,5 +1,4 @@
-"""Tune every arm alike before a comparison:
-the same values, another seed, another part of the validation text.
+"""Tune every arm alike before a comparison: same values, another seed, other validation text.
 
 Tests: tests/experiments/test_search.py.
 """
@@ -93,8 +92,8 @@ def search(
                 scores[settings] = result.value if higher_is_better else -result.value
         if not scores:
             raise UserError(
-                f"arm {arm.name}: none of the candidates of the search finished; search other"
-                " values"
+                f"arm {arm.name}: none of the candidates of the search finished;"
+                " search other values"
             )
         chosen = max(scores, key=lambda settings: scores[settings])
         best.append(replace(arm, config=tuned[arm.name, chosen]))
@@ -102,9 +101,7 @@ def search(
 
 
 def edge_warnings(experiment: Experiment, arms: Sequence[ResolvedArm]) -> list[str]:
-    """A sentence for each arm whose best value is the smallest or largest that was searched:
-    a better one may be outside.
-    """
+    """A sentence for each arm whose best value is at the end of the range that was searched."""
     warnings = []
     for name, options in experiment.search:
         numbers = [value for option in options if (value := _number(option)) is not None]
@@ -112,8 +109,8 @@ def edge_warnings(experiment: Experiment, arms: Sequence[ResolvedArm]) -> list[s
             chosen = _number(flatten_settings(arm.config)[name])
             if len(numbers) == len(options) > 1 and chosen in (min(numbers), max(numbers)):
                 warnings.append(
-                    f"{arm.name}: the best {name}, {chosen:g}, is at the edge of the searched"
-                    " values; a better one may be outside."
+                    f"{arm.name}: the best {name}, {chosen:g},"
+                    " is at the edge of the searched values; a better one may be outside."
                 )
     return warnings
 

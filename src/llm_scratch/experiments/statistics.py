@@ -1,5 +1,4 @@
-"""Compare two settings over paired seeds: t interval,
-Holm's correction, equivalence test, power, early looks.
+"""Compare settings over paired seeds: t interval, Holm, equivalence test, power, early looks.
 
 Differences are arm minus reference, one for each seed, so what the seeds have in common cancels.
 All functions take arrays [..., n] and work along the last axis, so that tests can simulate
@@ -26,15 +25,11 @@ from llm_scratch.errors import UserError
 from llm_scratch.extras import install_command
 
 ALPHA = 0.05
-"""Probability that any difference is reported although there is none,
-all looks and arms together.
-"""
+"""Probability that a difference is reported although there is none, in all looks and arms."""
 INTERIM_ALPHA = 0.005
 """The part of `ALPHA` that all looks before the last share."""
 MIN_LOOK_SEEDS = 3
-"""Seeds from which a look before the last may end in a verdict:
-with 2, only an absurd effect could.
-"""
+"""Seeds from which an early look may end in a verdict: two show only absurd effects."""
 POWER = 0.8
 """Probability with which a plan promises to show an effect."""
 MAX_SEEDS = 100_000
@@ -60,9 +55,7 @@ def distributions() -> Any:
 
 
 def level_at(n: int, planned: int) -> float:
-    """The error probability that the look after `n` of `planned` seeds spends;
-    0: too early for a verdict.
-    """
+    """The error probability that the look after `n` of `planned` seeds spends; 0: too early."""
     if n >= planned:
         return ALPHA if planned <= MIN_LOOK_SEEDS else ALPHA - INTERIM_ALPHA
     return INTERIM_ALPHA / (planned - MIN_LOOK_SEEDS) if n >= MIN_LOOK_SEEDS else 0.0
@@ -75,9 +68,7 @@ def mean_and_stderr(differences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def interval(differences: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """The t interval of the mean of differences [...,
-    n], which misses the truth with probability `level`.
-    """
+    """The t interval of mean differences [..., n]; misses the truth with probability `level`."""
     mean, stderr = mean_and_stderr(differences)
     half = distributions().t.ppf(1 - level / 2, differences.shape[-1] - 1) * stderr
     return mean - half, mean + half
@@ -93,16 +84,15 @@ def difference_p(differences: np.ndarray) -> np.ndarray:
 
 
 def equivalence_p(differences: np.ndarray, margin: float) -> np.ndarray:
-    """p-value of the two one-sided t-tests that the mean of differences [...,
-    n] is within -margin to margin.
-    """
+    """p-value of two one-sided t-tests: the mean of [..., n] is within -margin to margin."""
     mean, stderr = mean_and_stderr(differences)
     return _tail(margin - np.abs(mean), stderr, differences.shape[-1] - 1, at_zero=1.0)
 
 
 def _tail(distance: np.ndarray, stderr: np.ndarray, df: int, at_zero: float) -> np.ndarray:
-    """P(T > distance / stderr) for Student's t;
-    without noise 0 or 1, and `at_zero` for a distance of 0.
+    """P(T > distance / stderr) for Student's t.
+
+    Without noise it is 0 or 1, and `at_zero` for a distance of 0.
     """
     has_noise = stderr > 0
     t = np.divide(
@@ -141,8 +131,7 @@ def power(effect: float, sd: float, n: int, level: float) -> float:
 
 
 def seeds_needed(effect: float, sd: float, arms: int = 1, promise: float = POWER) -> int | None:
-    """The fewest seeds that show a difference of `effect` with probability `promise`;
-    None for more than 100,000.
+    """The fewest seeds that show `effect` with probability `promise`; None above 100,000.
 
     Args:
         effect, sd: as in `power`.
@@ -187,9 +176,7 @@ def detectable_effect(sd: float, n: int, arms: int = 1, promise: float = POWER) 
 
 
 def sd_range(sd: float, n: int, level: float = 0.2) -> tuple[float, float]:
-    """The interval of a standard deviation that was estimated from `n` values, at least 2; it
-    misses with probability `level`.
-    """
+    """The interval of a standard deviation of `n` values, at least 2, that misses with `level`."""
     stats = distributions()
     lower, upper = stats.chi2.ppf([level / 2, 1 - level / 2], n - 1)
     return float(sd * np.sqrt((n - 1) / upper)), float(sd * np.sqrt((n - 1) / lower))

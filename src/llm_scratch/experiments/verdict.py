@@ -1,5 +1,4 @@
-"""Judge an experiment: compare each arm with the reference over paired seeds,
-and say the verdict in a sentence.
+"""Judge an experiment: compare each arm with the reference over paired seeds, in a sentence.
 
 A run that diverged or failed is never left out: its arm gets no verdict about the mean, since an
 arm that only finishes with lucky seeds would look better than it is.
@@ -153,11 +152,10 @@ def compare_arms(
             higher_is_better=metric.higher_is_better,
             unit=metric.name,
         )
-        n_needed = (
-            seeds_needed(margin, comparison.sd, len(others))
-            if comparison.sd is not None and margin
-            else None
-        )
+        if comparison.sd is not None and margin:
+            n_needed = seeds_needed(margin, comparison.sd, len(others))
+        else:
+            n_needed = None
         comparisons.append(replace(comparison, verdict=_verdict(comparison), n_needed=n_needed))
     return comparisons
 
@@ -188,9 +186,7 @@ def _differences(pairs: Sequence[tuple[RunResult, RunResult]]) -> dict[int, floa
 def _estimate(
     differences: Mapping[int, float], n_pairs: int, planned: int, margin: float, n_arms: int
 ) -> Estimate | None:
-    """The tests of an arm, p-values uncorrected;
-    None if it is too early for a verdict, or a run did not finish.
-    """
+    """The tests of an arm, p-values uncorrected; None if it is too early or a run is missing."""
     level = level_at(n_pairs, planned)
     if level == 0 or len(differences) < max(2, n_pairs):
         return None
@@ -206,9 +202,7 @@ def _estimate(
 
 
 def _corrected(estimates: Sequence[Estimate | None]) -> list[Estimate | None]:
-    """The estimates with p-values corrected for the number of arms;
-    an arm without an estimate counts too.
-    """
+    """The estimates with p-values corrected for the number of arms, those without one too."""
     p = holm(np.array([estimate.p if estimate else 1.0 for estimate in estimates]))
     p_equivalent = holm(
         np.array([estimate.p_equivalent if estimate else 1.0 for estimate in estimates])
@@ -256,8 +250,8 @@ def _shown(comparison: Comparison, mean: float, estimate: Estimate) -> str:
     )
     if max(abs(estimate.low), abs(estimate.high)) < comparison.margin:
         sentence += (
-            f" The difference is smaller than {comparison.margin:g}, the smallest that matters"
-            " here."
+            f" The difference is smaller than {comparison.margin:g},"
+            " the smallest that matters here."
         )
     return sentence
 
@@ -302,8 +296,8 @@ def _failures(comparison: Comparison) -> str:
             f" {comparison.unit}."
         )
     return (
-        f"No verdict: {listed} did not finish, and leaving that out would favor the arm that"
-        f" fails.{rest}"
+        f"No verdict: {listed} did not finish,"
+        f" and leaving that out would favor the arm that fails.{rest}"
     )
 
 

@@ -101,8 +101,8 @@ def _check_arguments(
     check("max_new_tokens", max_new_tokens)
     if n_texts != 1 or not 1 <= n_best <= beams:
         raise UserError(
-            f"beam search takes one text and 1 <= n_best <= beams; got {n_texts} texts,"
-            f" n_best={n_best}, beams={beams}"
+            "beam search takes one text and 1 <= n_best <= beams;"
+            f" got {n_texts} texts, n_best={n_best}, beams={beams}"
         )
 
 
@@ -116,8 +116,8 @@ def _max_length(prompt_length: int, max_new_tokens: int, context_size: int | Non
         return max_new_tokens
     if prompt_length > context_size:
         raise UserError(
-            f"the prompt has {prompt_length} tokens and the model sees {context_size}; a beam does"
-            " not slide, so shorten it",
+            f"the prompt has {prompt_length} tokens and the model sees {context_size};"
+            " a beam does not slide, so shorten it",
             DATA,
         )
     return min(max_new_tokens, context_size - prompt_length + 1)

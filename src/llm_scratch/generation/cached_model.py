@@ -64,9 +64,7 @@ class CachedModel:
         self._checked = False
 
     def __call__(self, idx: Tensor, n: int = 1) -> Tensor:
-        """Logits after the last n tokens of idx [B,
-        S], float32 [B, n, V]; n must fit the window.
-        """
+        """Logits after the last n tokens of idx [B, S], float32 [B, n, V]; n fits the window."""
         window = idx if self.size is None else idx[:, -self.size :]
         if not self.model.has_cache:
             return self._check_once(self._without_cache(window, n))
@@ -79,7 +77,7 @@ class CachedModel:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits of hidden states: [..., C] -> [..., V], in float32."""
-        return self._check_once(self.model.out_head(hidden).float())
+        return self._check_once(self.model.logits(hidden).float())
 
     def _check_once(self, logits: Tensor) -> Tensor:
         """Check the first logits of a text only: each check makes a GPU synchronize."""
@@ -94,8 +92,7 @@ class CachedModel:
             self.cache.select_rows(rows)
 
     def append(self, cache: KVCache, idx: Tensor) -> None:
-        """Use a cache of `model.new_cache`;
-        tokens that it shares with idx [B, S] are not read again.
+        """Use a cache of `model.new_cache`; what it shares with idx [B, S] is not read again.
 
         Raises:
             UserError: the model has no cache.
@@ -104,8 +101,8 @@ class CachedModel:
         self.model.check_cache()
         if len(idx) != cache.rows:
             raise ValueError(
-                f"cache: has {cache.rows} rows, the text {len(idx)}; create it with"
-                f" new_cache({len(idx)})"
+                f"cache: has {cache.rows} rows, the text {len(idx)};"
+                f" create it with new_cache({len(idx)})"
             )
         self.cache = cache
         self.size = cache.max_length if self.size is None else min(self.size, cache.max_length)

@@ -73,8 +73,8 @@ class GenerationConfig:
         check_fields(self)
         if self.mirostat is not None and self.temperature == 0:
             raise UserError(
-                "mirostat: has no effect at temperature=0, which is greedy; leave out one of"
-                " the two",
+                "mirostat: has no effect at temperature=0, which is greedy;"
+                " leave out one of the two",
             )
         if self.regex is not None and self.json_schema is not None:
             raise UserError(

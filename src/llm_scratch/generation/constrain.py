@@ -68,8 +68,8 @@ class Constraint:
         first.compute_logit_bias()
         if first.is_error():
             raise UserError(
-                "no token of this tokenizer can begin the form; use a model whose vocabulary has"
-                " its characters",
+                "no token of this tokenizer can begin the form;"
+                " use a model whose vocabulary has its characters",
                 DATA,
             )
 
@@ -120,8 +120,8 @@ def _wrapped(tokenizer: Any, llguidance: Any) -> Any:
         eot = tokenizer.eot_token
     except (AttributeError, KeyError, UserError) as e:
         raise UserError(
-            "this tokenizer has no end-of-text token, so a constrained text could not end; use"
-            " another model",
+            "this tokenizer has no end-of-text token, so a constrained text could not end;"
+            " use another model",
             DATA,
         ) from e
     tokens = [
@@ -131,8 +131,8 @@ def _wrapped(tokenizer: Any, llguidance: Any) -> Any:
     first, second = [token for token in range(tokenizer.n_vocab) if token != eot][:2]
     if tokenizer.decode_bytes([first, second]) != tokens[first] + tokens[second]:
         raise UserError(
-            "this tokenizer joins words with spaces, so its tokens have no bytes of their own; use"
-            " a model of bytes or BPE",
+            "this tokenizer joins words with spaces, so its tokens have no bytes of their own;"
+            " use a model of bytes or BPE",
             DATA,
         )
 

@@ -72,22 +72,17 @@ def contrastive(
         got = f"{len(idx)} texts, {type(model).__name__}"
         raise UserError(f"contrastive search: got {got}; pass one text and a model with `hidden`")
     cached_model = CachedModel(model, context_size, prefill_chunk)
+    size = cached_model.size
     with eval_mode(model):
         past = cached_model.hidden(idx)[0]
         logits = cached_model.logits(past[-1:])  # [B, V]
-        while (
-            context_overflow == "slide"
-            or cached_model.size is None
-            or idx.shape[1] <= cached_model.size
-        ):
-            probas, tokens = (
-                logits[0, :n_vocab].softmax(-1).topk(min(candidates, logits[0, :n_vocab].numel()))
-            )
+        while context_overflow == "slide" or size is None or idx.shape[1] <= size:
+            known = logits[0, :n_vocab]  # [V]
+            probas, tokens = known.softmax(-1).topk(min(candidates, known.numel()))
             longer = torch.cat([idx.expand(len(tokens), -1), tokens[:, None]], dim=1)
             cached_model.select_rows([0] * len(tokens))
-            hidden = cached_model.hidden(
-                longer
-            )  # of the new token; all tokens if the window slides
+            # hidden state of the new token; of all tokens if the window slides
+            hidden = cached_model.hidden(longer)
             best = int(contrastive_scores(probas, hidden[:, -1], past, alpha).argmax())
             yield Step(tokens[best : best + 1, None], logits)
             cached_model.select_rows([best])

@@ -338,7 +338,7 @@ def token_ids_to_text(token_ids: Tensor, tokenizer: Any) -> str:
     """Decode a batch of one row, [B, T], or one row, [T]."""
     if token_ids.dim() == 2 and len(token_ids) != 1:
         raise ValueError(
-            f"token_ids {tuple(token_ids.shape)} holds {len(token_ids)} rows; expected (1, T) or"
-            " (T,)"
+            f"token_ids {tuple(token_ids.shape)} holds {len(token_ids)} rows;"
+            " expected (1, T) or (T,)"
         )
     return tokenizer.decode(token_ids.flatten().tolist())

@@ -1,7 +1,8 @@
 """Streaming detokenizer: tokens to text, in whole characters and up to a stop string.
 
 A token may contain half a character, and a stop string may span several tokens, so undecided text
-is buffered. Tests: tests/generation/test_detokenizer.py (joined chunks equal the whole text).
+is buffered.
+Tests: tests/generation/test_detokenizer.py (joined chunks equal the whole text).
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from typing import Any, Literal
 from llm_scratch.errors import UserError
 
 StopReason = Literal["end_of_text", "stop", "length", "context", "excluded", "not_finite"]
-"""Why a text ended: the end-of-text token, a stop string, its maximum number of tokens, a full
-context, every token excluded by penalties or a constraint, or logits that are not finite."""
+"""Why a text ended.
+
+The end-of-text token, a stop string, its maximum number of tokens, a full context, every token
+excluded by penalties or a constraint, or logits that are not finite.
+"""
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,8 @@ def choose_dtype(model: nn.Module, wanted: Dtype = "auto") -> DtypeChoice:
     if (bits := bits_of(model)) is not None:
         if wanted in ("bfloat16", "float16"):
             raise UserError(
-                f"the weights are in {bits} bits already; leave out dtype={wanted}, or take the"
-                " model before it was quantized"
+                f"the weights are in {bits} bits already;"
+                f" leave out dtype={wanted}, or take the model before it was quantized"
             )
         reason = (
             "quantized" if device.type != "cpu" or not width else f"{choose_kernel(bits, width)}"

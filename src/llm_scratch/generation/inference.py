@@ -74,6 +74,9 @@ def prepare_for_inference(
     """
     model, choice = with_dtype(model, dtype)
     reason = ""
+    if compile and not as_language_model(model).has_static_steps:
+        compile = False
+        reason = "not compiled: the operations of a step depend on the token"
     if compile and not single_sequence and not _batches_compile(model, choice.bits):
         compile = False
         reason = "not compiled: for several tokens at a time packed matrices are faster here"
@@ -105,10 +108,8 @@ def _compile(
     model: nn.Module, long_generation: bool, single_sequence: bool, on_compile: Callable[[], None]
 ) -> None:
     """Compile the generation step; for a single sequence, at once instead of at the first token."""
-    from llm_scratch.model.compiled import (
-        MIN_CONTEXT,
-        compile_steps,
-    )  # imports torch's compiler: 2 s
+    # imports torch's compiler: 2 s
+    from llm_scratch.model.compiled import MIN_CONTEXT, compile_steps
 
     announced = False
 
@@ -120,8 +121,8 @@ def _compile(
         compiler = os.environ.get("CXX", "g++")
         if shutil.which(compiler) is None:
             raise UserError(
-                f"compiled steps need a C++ compiler, and {compiler} is not installed; install it"
-                " (apt install g++), or do not compile"
+                f"compiled steps need a C++ compiler, and {compiler} is not installed;"
+                " install it (apt install g++), or do not compile"
             )
         on_compile()
 

@@ -39,9 +39,7 @@ class Mirostat:
         self.surprise: Tensor | None = None
 
     def __call__(self, logits: Tensor, ids: Tensor) -> Tensor:
-        """Adjust the bound to the last token of `ids`,
-        then drop tokens above it, except the best.
-        """
+        """Adjust the bound to the last token of `ids`, then drop tokens above it, but the best."""
         if self.bound is None or self.surprise is None:
             self.bound = logits.new_full((len(logits), 1), 2 * self.target)
         else:

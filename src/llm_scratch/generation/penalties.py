@@ -49,14 +49,13 @@ def check_logit_bias(bias: Mapping[int, float], vocab_size: int) -> None:
     for token in bias:
         if not 0 <= token < vocab_size:
             raise UserError(
-                f"logit_bias: no token {token} in the vocabulary; use ids from 0 to"
-                f" {vocab_size - 1}"
+                f"logit_bias: no token {token} in the vocabulary;"
+                f" use ids from 0 to {vocab_size - 1}"
             )
 
 
 def repetition_penalty(logits: Tensor, penalty: float, ids: Tensor) -> Tensor:
-    """Divide positive logits of the text's tokens by `penalty`,
-    multiply negative. [B, V] -> [B, V].
+    """Divide positive logits of the text's tokens by `penalty`, multiply negative ones. [B, V].
 
     Small models fall into loops, and each round makes the next more likely. 1 has no effect; the
     paper uses 1.2.

@@ -151,9 +151,7 @@ def greedy(logits: Tensor) -> Tensor:
 
 
 def exhausted(logits: Tensor) -> Tensor:
-    """Rows without a valid token: all logits are -inf,
-    or one is NaN or +inf. [B, V] -> bool [B, 1].
-    """
+    """Rows without a valid token: all logits are -inf, or one is NaN or +inf. -> bool [B, 1]."""
     best = logits.amax(-1, keepdim=True)  # [B, 1]
     return ~((best > float("-inf")) & (best < float("inf")))  # NaN compares as false
 
@@ -221,9 +219,8 @@ def process_logits(logits: Tensor, ids: Tensor | None = None, **settings: Any) -
         if settings.get(name) is not None:
             logits = penalize(logits, settings[name], ids)  # [B, V]
     if settings.get("temperature") == 0:
-        value = torch.zeros_like(logits[..., :1]).masked_fill(
-            exhausted(logits), float("-inf")
-        )  # [B, 1]
+        value = torch.zeros_like(logits[..., :1])  # [B, 1]
+        value = value.masked_fill(exhausted(logits), float("-inf"))  # [B, 1]
         return torch.full_like(logits, float("-inf")).scatter(-1, greedy(logits), value)  # [B, V]
     for name, sampler in SAMPLERS.items():
         if settings.get(name) is not None:

@@ -203,12 +203,10 @@ class DraftModel:
         n_vocab: int | None = None,
         **settings: Any,
     ) -> None:
-        self.model, self.generator, self.n_vocab, self.settings = (
-            model,
-            generator,
-            n_vocab,
-            settings,
-        )
+        self.model = model
+        self.generator = generator
+        self.n_vocab = n_vocab
+        self.settings = settings
         self.cached_model = CachedModel(model)
 
     def __call__(self, idx: Tensor, n: int) -> tuple[Tensor, Tensor]:
@@ -238,8 +236,8 @@ def check_draft(model: nn.Module, draft: nn.Module) -> None:
     ours, theirs = vocab_size(model), vocab_size(draft)
     if ours != theirs:
         raise UserError(
-            f"the draft knows {theirs} tokens and the model {ours}; take a draft that was trained"
-            " with the same tokenizer",
+            f"the draft knows {theirs} tokens and the model {ours};"
+            " take a draft that was trained with the same tokenizer",
             DATA,
         )
 

@@ -113,7 +113,7 @@ def steps(
     if cache is not None:
         cached_model.append(cache, idx)
     size = cached_model.size if context_overflow == "stop" else None
-    left = None if size is None else _space_left(idx, size).repeat_interleave(samples, 0)  # [B, 1]
+    left = None if size is None else _space_left(idx, size).repeat_interleave(samples, 0)
     ended = torch.zeros(len(idx) * samples, 1, dtype=torch.bool, device=idx.device)  # [B, 1]
     full = stuck = ended
     with eval_mode(model):

@@ -1,5 +1,4 @@
-"""Keep freed memory in the process instead of returning it to the system,
-which saves page faults in every training step.
+"""Keep freed memory in the process, which saves page faults in every training step.
 
 Every step frees and allocates the same large tensors, and so does every prompt. By default glibc
 returns large blocks to the system at once, and the system hands them out again page by page,

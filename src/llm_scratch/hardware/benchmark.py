@@ -15,16 +15,14 @@ import torch
 
 from llm_scratch.hardware.matmul_backend import select_matmul_backend
 
-MATMUL_SIZE = {
-    "cpu": 1024,
-    "cuda": 8192,
-    "mps": 4096,
-}  # rows and columns of the matrices multiplied: large enough for full speed
+# rows and columns of the matrices multiplied: large enough for full speed
+MATMUL_SIZE = {"cpu": 1024, "cuda": 8192, "mps": 4096}
 
 
 def repeat_timings(work: Callable[[], object], device: torch.device, seconds: float) -> list[float]:
-    """Call `work` repeatedly for about `seconds` and return the seconds of each call:
-    at least two, after one warm-up call.
+    """Call `work` for about `seconds`; returns the seconds of each call, at least two.
+
+    One more call before them warms up.
     """
     times: list[float] = []
     began = perf_counter()
@@ -73,17 +71,15 @@ def _matmul_flops(
 
 
 def matmul_dtype(device: torch.device) -> torch.dtype:
-    """The dtype whose matrix rate an MFU is measured against:
-    bfloat16 on a GPU, as is usual, and float32 elsewhere.
-    """
+    """The dtype whose matrix rate an MFU is measured against: bfloat16 on a GPU, else float32."""
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 def read_bandwidth(device: torch.device, seconds: float = 0.15) -> float:
-    """Bytes per second that a sum over a large tensor reads:
-    the limit of everything that is not a matrix product.
+    """Bytes per second that a sum over a large tensor reads.
+
+    It limits everything that is not a matrix product.
     """
-    x = torch.ones(
-        2**30 if device.type == "cuda" else 2**25, device=device
-    )  # not zeros: untouched zeros share one page
+    # not zeros: untouched zeros share one page
+    x = torch.ones(2**30 if device.type == "cuda" else 2**25, device=device)
     return x.nbytes / best_time(x.sum, device, seconds)

@@ -47,8 +47,8 @@ def choose_device(requested: str = "auto") -> DeviceChoice:
     available = {"cpu": True, "cuda": cuda and index < torch.cuda.device_count(), "mps": mps}
     if not available.get(kind, False):
         raise UserError(
-            f"no device {name!r} here (torch {torch.__version__}); auto takes what there is,"
-            " `llm-scratch doctor` lists it"
+            f"no device {name!r} here (torch {torch.__version__});"
+            " auto takes what there is, `llm-scratch doctor` lists it"
         )
     if kind == "cpu":
         threads = torch.get_num_threads()

@@ -1,5 +1,4 @@
-"""Huge pages: weights in memory pages of 2 MiB instead of 4 KiB,
-so that reading all of them needs fewer address lookups.
+"""Huge pages: weights in pages of 2 MiB instead of 4 KiB need fewer address lookups.
 
 A program sees one long memory; the processor translates the address of each page, and its cache of
 translations (TLB) holds some thousand. 124M float32 weights are 120,000 small pages or 240 huge
@@ -19,8 +18,9 @@ MADV_COLLAPSE = 25  # from Linux's mman-common.h
 
 
 def collapse_huge_pages(ranges: Iterable[tuple[int, int]]) -> int:
-    """Move memory into huge pages. The contents and addresses stay;
-    neighbors within the same 2 MiB move too.
+    """Move memory into huge pages; contents and addresses stay.
+
+    Neighbors within the same 2 MiB move too.
 
     Args:
         ranges: (address, bytes) of memory that is read often.

@@ -90,9 +90,7 @@ def _is_float32(a: Tensor, b: Tensor) -> bool:
 
 
 def _onednn_gives_the_same_bits() -> bool:
-    """Whether every product of the trial is the same with either library:
-    then it is one library.
-    """
+    """Whether the products of the trial equal those of the other library: then they are one."""
     results: dict[str, list[Tensor]] = {}
     for backend in (default_backend(), ONEDNN):
         with _temporarily(backend):

@@ -13,9 +13,7 @@ import torch
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Peak memory of this process in bytes:
-    on a GPU what torch allocated, else resident memory; None if unknown.
-    """
+    """Peak memory of this process in bytes, on a GPU torch's; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return _status("VmHWM") or _getrusage()
@@ -44,8 +42,7 @@ def _getrusage() -> int | None:
 
 
 def free_memory(device: torch.device | None = None, root: Path = Path("/")) -> int | None:
-    """Memory available to a new program in bytes:
-    free memory, or less under a container limit; None if unknown.
+    """Memory available to a new program in bytes, also in a container; None if unknown.
 
     Args:
         device: a GPU, to ask for its own memory.
@@ -58,8 +55,7 @@ def free_memory(device: torch.device | None = None, root: Path = Path("/")) -> i
 
 
 def _left_in_containers(root: Path) -> list[int]:
-    """Bytes left under the limit of each control group of this
-    process (cgroup v2, and the memory tree of v1).
+    """Bytes left under the limit of each of this process's control groups (cgroup v2, v1).
 
     Page cache of files is reclaimed on demand, so it counts as available.
     """
@@ -75,36 +71,25 @@ def _left_in_containers(root: Path) -> list[int]:
         if kinds not in ("", "memory"):
             continue
         base = root / "sys/fs/cgroup" / kinds
-        limit, used = (
-            ("memory.limit_in_bytes", "memory.usage_in_bytes")
-            if kinds
-            else ("memory.max", "memory.current")
-        )
+        if kinds:
+            limit, used = "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            limit, used = "memory.max", "memory.current"
         here = base / path.lstrip("/")
         for folder in {base, here, *(p for p in here.parents if p.is_relative_to(base))}:
             room, taken = _number(folder / limit), _number(folder / used)
-            if (
-                room is not None and taken is not None
-            ):  # the root group has no limit, and "max" means none
-                left.append(
-                    max(
-                        0,
-                        room
-                        - taken
-                        + (
-                            _number(folder / "memory.stat", r"^(?:total_)?inactive_file (\d+)") or 0
-                        ),
-                    )
-                )
+            # the root group has no limit, and "max" means none
+            if room is not None and taken is not None:
+                cached = _number(folder / "memory.stat", r"^(?:total_)?inactive_file (\d+)") or 0
+                left.append(max(0, room - taken + cached))
     return left
 
 
 def _number(path: Path | str, pattern: str = r"^(\d+)$") -> int | None:
     """The number in a small file, or in the line that matches `pattern`; None if there is none."""
     try:
-        with open(
-            path, encoding="ascii"
-        ) as file:  # called after every step; pathlib takes twice as long
+        # called after every step; pathlib takes twice as long
+        with open(path, encoding="ascii") as file:
             found = re.search(pattern, file.read(), re.MULTILINE)
     except OSError:
         return None

@@ -12,9 +12,7 @@ from pathlib import Path
 
 STAT = Path("/proc/stat")
 TICKS = 100
-"""Linux counts the times in /proc/stat in hundredths of a second,
-whatever the kernel (proc(5), USER_HZ).
-"""
+"""Linux counts times in /proc/stat in hundredths of a second (proc(5), USER_HZ)."""
 
 
 class LoadMeter:

@@ -1,5 +1,4 @@
-"""Packed matrix products:
-the weight is stored in the order in which the processor reads it fastest.
+"""Packed matrix products: weights are stored in the order in which they are read fastest.
 
 A processor multiplies 8 to 32 rows at a time, so in a plain matrix it jumps between as many
 addresses. oneDNN has a layout for each processor. Whether it works for a data type is tested by a
@@ -20,9 +19,7 @@ from torch.nn import functional as F
 from llm_scratch.hardware.trials import PROMPT_ROWS, Seconds, Ways, remembered, text_seconds
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
-"""relative error of a packed product of 96 terms that counts as right,
-for each data type that is tried
-"""
+"""relative error of a packed product of 96 terms that counts as right, for each data type"""
 TRIAL_BYTES = 2**25  # of float32 weights in a trial: more than most caches hold
 MIN_GAIN = 1.05  # times as fast as the plain product, from which packing is used
 

@@ -18,8 +18,7 @@ SIZES = (48, 200)  # rows and columns: below and above what libraries treat as a
 
 @lru_cache
 def rounding_fingerprint(device: torch.device, matmul_backend: str) -> str:
-    """Eight hex digits of products, sums and GELU computed here;
-    different digits mean different rounding.
+    """Eight hex digits of products, sums and GELU here; other digits mean other rounding.
 
     Equal digits are not a proof, as a kernel for other shapes may still differ. Takes about 1 ms,
     once for each pair of arguments.

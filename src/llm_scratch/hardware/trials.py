@@ -64,9 +64,8 @@ def remembered(
         seconds = _read(path, key)
         if seconds is None:
             seconds = measure()
-            if min(seconds.values()) < float(
-                "inf"
-            ):  # else something may be missing only today, such as a compiler
+            # else something may be missing only today, such as a compiler
+            if min(seconds.values()) < float("inf"):
                 with suppress(UserError, OSError):  # the cache is optional
                     atomic_write(path, json.dumps({"key": key, "seconds": seconds}, indent=1))
         _answers[key] = seconds
@@ -149,8 +148,9 @@ def _shortest(calls: Sequence[Callable[[], object]]) -> float:
 
 
 def text_seconds(one_row: Ways, prompt: Ways) -> Seconds:
-    """Seconds that a typical text spends in a layer, for each way:
-    `PROMPT_ROWS` rows at once, `NEW_TOKENS` alone.
+    """Seconds that a typical text spends in a layer, for each way of computing it.
+
+    The text is `PROMPT_ROWS` rows at once, then `NEW_TOKENS` alone.
 
     Args:
         one_row, prompt: by name of a way, the product of one row, or of `PROMPT_ROWS` rows, with

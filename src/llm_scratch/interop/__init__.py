@@ -1,3 +1,1 @@
-"""Import and export of other formats:
-Hugging Face, OpenAI, nanoGPT, litgpt, the notebooks' files.
-"""
+"""Import and export of formats: Hugging Face, OpenAI, nanoGPT, litgpt, the notebooks' files."""

@@ -55,14 +55,11 @@ def _zeros(register: int, bits: int) -> int:
 
 
 def _start() -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Four bytes that turn a register of zeros into the initial
-    register of ones (the steps inverted).
-    """
+    """Four bytes that turn a register of zeros into the initial one of ones: steps inverted."""
     register = ONES
     for _ in range(32):
-        top = (
-            register >> 31
-        )  # the polynomial has the highest bit set, so this shows whether it was xor-ed
+        # the polynomial has the highest bit set, so this shows whether it was xor-ed
+        top = register >> 31
         register = ((register ^ POLYNOMIAL * top) << 1 | top) & ONES
     return np.frombuffer(register.to_bytes(4, "little"), np.uint8)
 

@@ -23,7 +23,8 @@ from llm_scratch.interop.gguf import GGUF_FAMILIES, load_gguf
 from llm_scratch.interop.gguf_family import EXTRA_PREFIX, GGUFFamily
 from llm_scratch.interop.gguf_file import GGUFFile
 from llm_scratch.interop.gguf_tokenizer import as_byte_bpe, tokenizer_metadata
-from llm_scratch.interop.hf_export import N_TEXTS, logits_differ, sample_texts
+from llm_scratch.interop.hf_compare import logits_differ
+from llm_scratch.interop.hf_export import N_TEXTS, sample_texts
 from llm_scratch.interop.weight_map import expand
 from llm_scratch.model import LanguageModel
 from llm_scratch.storage import files

@@ -3,10 +3,10 @@
 Three things differ: the names (`TABLE`), the fused query, key and value tensor that is three
 tensors here, and the layout of a matrix: OpenAI and Hugging Face store [in, out], PyTorch, nanoGPT
 and litgpt [out, in].
-Tests: tests/interop/test_gpt2_weight_map.py, test_openai.py,
-test_hf.py, test_import.py: bit-equal tensors, equal logits.
-Source: https://github.com/openai/gpt-2 (src/model.py) and the model
-files of transformers, nanoGPT and litgpt.
+Tests: tests/interop/test_gpt2_weight_map.py, test_openai.py, test_hf.py, test_import.py: bit-equal
+tensors, equal logits.
+Source: https://github.com/openai/gpt-2 (src/model.py) and the model files of transformers, nanoGPT
+and litgpt.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ import re
 from llm_scratch.interop.weight_map import SAME, TRANSPOSED, Rule, spelled_out
 
 TABLE = """
-    here                                         OpenAI            Hugging Face, nanoGPT   litgpt
-    tok_emb.weight                               wte               wte.weight              wte.weight
-    pos_emb.weight                               wpe               wpe.weight              -
-    trf_blocks.#.norm1.scale                     h#/ln_1/g         h.#.ln_1.weight         h.#.norm_1.weight
-    trf_blocks.#.norm1.shift                     h#/ln_1/b         h.#.ln_1.bias           h.#.norm_1.bias
-    trf_blocks.#.att.W_{query,key,value}.weight  h#/attn/c_attn/w  h.#.attn.c_attn.weight  h.#.attn.qkv.weight
-    trf_blocks.#.att.W_{query,key,value}.bias    h#/attn/c_attn/b  h.#.attn.c_attn.bias    h.#.attn.qkv.bias
-    trf_blocks.#.att.out_proj.weight             h#/attn/c_proj/w  h.#.attn.c_proj.weight  h.#.attn.proj.weight
-    trf_blocks.#.att.out_proj.bias               h#/attn/c_proj/b  h.#.attn.c_proj.bias    h.#.attn.proj.bias
-    trf_blocks.#.norm2.scale                     h#/ln_2/g         h.#.ln_2.weight         h.#.norm_2.weight
-    trf_blocks.#.norm2.shift                     h#/ln_2/b         h.#.ln_2.bias           h.#.norm_2.bias
-    trf_blocks.#.ff.layers.0.weight              h#/mlp/c_fc/w     h.#.mlp.c_fc.weight     h.#.mlp.fc.weight
-    trf_blocks.#.ff.layers.0.bias                h#/mlp/c_fc/b     h.#.mlp.c_fc.bias       h.#.mlp.fc.bias
-    trf_blocks.#.ff.layers.2.weight              h#/mlp/c_proj/w   h.#.mlp.c_proj.weight   h.#.mlp.proj.weight
-    trf_blocks.#.ff.layers.2.bias                h#/mlp/c_proj/b   h.#.mlp.c_proj.bias     h.#.mlp.proj.bias
-    final_norm.scale                             ln_f/g            ln_f.weight             ln_f.weight
-    final_norm.shift                             ln_f/b            ln_f.bias               ln_f.bias
-    out_head.weight                              -                 lm_head.weight          lm_head.weight
+    here                              OpenAI            Hugging Face, nanoGPT   litgpt
+    tok_emb.weight                    wte               wte.weight              wte.weight
+    pos_emb.weight                    wpe               wpe.weight              -
+    #.norm1.scale                     h#/ln_1/g         h.#.ln_1.weight         h.#.norm_1.weight
+    #.norm1.shift                     h#/ln_1/b         h.#.ln_1.bias           h.#.norm_1.bias
+    #.att.W_{query,key,value}.weight  h#/attn/c_attn/w  h.#.attn.c_attn.weight  h.#.attn.qkv.weight
+    #.att.W_{query,key,value}.bias    h#/attn/c_attn/b  h.#.attn.c_attn.bias    h.#.attn.qkv.bias
+    #.att.out_proj.weight             h#/attn/c_proj/w  h.#.attn.c_proj.weight  h.#.attn.proj.weight
+    #.att.out_proj.bias               h#/attn/c_proj/b  h.#.attn.c_proj.bias    h.#.attn.proj.bias
+    #.norm2.scale                     h#/ln_2/g         h.#.ln_2.weight         h.#.norm_2.weight
+    #.norm2.shift                     h#/ln_2/b         h.#.ln_2.bias           h.#.norm_2.bias
+    #.ff.layers.0.weight              h#/mlp/c_fc/w     h.#.mlp.c_fc.weight     h.#.mlp.fc.weight
+    #.ff.layers.0.bias                h#/mlp/c_fc/b     h.#.mlp.c_fc.bias       h.#.mlp.fc.bias
+    #.ff.layers.2.weight              h#/mlp/c_proj/w   h.#.mlp.c_proj.weight   h.#.mlp.proj.weight
+    #.ff.layers.2.bias                h#/mlp/c_proj/b   h.#.mlp.c_proj.bias     h.#.mlp.proj.bias
+    final_norm.scale                  ln_f/g            ln_f.weight             ln_f.weight
+    final_norm.shift                  ln_f/b            ln_f.bias               ln_f.bias
+    out_head.weight                   -                 lm_head.weight          lm_head.weight
 """
+"""Names of the tensors; # is the number of a layer, and `#.` of ours is `trf_blocks.#.`."""
 HEAD, EMBEDDING = "out_head.weight", "tok_emb.weight"
 
 
@@ -49,7 +50,8 @@ def _rules(column: int, transposed: bool, prefix: str = "") -> tuple[Rule, ...]:
     rules = []
     for line in TABLE.strip().splitlines()[1:]:
         row = re.split(r"\s{2,}", line.strip())
-        ours, theirs = row[0], row[column].removeprefix("-")
+        ours = row[0].replace("#.", "trf_blocks.#.")
+        theirs = row[column].removeprefix("-")
         of_block = ours.startswith("trf_blocks.") and ours.endswith("weight")
         name = theirs if ours == HEAD or not theirs else prefix + theirs
         rules.append(Rule(ours, name, TRANSPOSED if transposed and of_block else SAME))
@@ -58,12 +60,10 @@ def _rules(column: int, transposed: bool, prefix: str = "") -> tuple[Rule, ...]:
 
 HF_PREFIX = "transformer."
 """Before every name but the head's in a GPT2LMHeadModel; a GPT2Model has none."""
-OPENAI, HF, NANOGPT, LITGPT = (
-    _rules(1, True),
-    _rules(2, True, HF_PREFIX),
-    _rules(2, False),
-    _rules(3, False),
-)
+OPENAI = _rules(1, True)
+HF = _rules(2, True, HF_PREFIX)
+NANOGPT = _rules(2, False)
+LITGPT = _rules(3, False)
 
 
 def biases(with_shifts: bool) -> set[str]:

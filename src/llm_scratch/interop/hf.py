@@ -16,8 +16,16 @@ from typing import Any
 
 from llm_scratch.architectures import ModelConfig
 from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.interop.hf_deepseek import DEEPSEEK_V3
 from llm_scratch.interop.hf_family import EXTRA_KEY, Family, unsupported
+from llm_scratch.interop.hf_gemma import GEMMA2, GEMMA3
 from llm_scratch.interop.hf_gpt2 import GPT2
+from llm_scratch.interop.hf_gpt_oss import GPT_OSS
+from llm_scratch.interop.hf_llama import LLAMA, MISTRAL, SMOLLM3
+from llm_scratch.interop.hf_olmo import OLMO2, OLMO3
+from llm_scratch.interop.hf_qwen import QWEN2, QWEN3
+from llm_scratch.interop.hf_qwen_moe import QWEN3_MOE
+from llm_scratch.interop.hf_qwen_next import QWEN3_NEXT
 from llm_scratch.interop.hf_tokenizer import read_start_id, read_tokenizer
 from llm_scratch.interop.safetensors import INDEX, SINGLE, TensorFiles, files_of
 from llm_scratch.interop.torch_file import unwrapped_names
@@ -26,7 +34,22 @@ from llm_scratch.model import LanguageModel
 from llm_scratch.storage.safe_parse import read_json
 from llm_scratch.tokenizers import Tokenizer
 
-HF_FAMILIES: dict[str, Family] = {"gpt2": GPT2}
+HF_FAMILIES: dict[str, Family] = {
+    "gpt2": GPT2,
+    "llama": LLAMA,
+    "mistral": MISTRAL,
+    "smollm3": SMOLLM3,
+    "qwen2": QWEN2,
+    "qwen3": QWEN3,
+    "olmo2": OLMO2,
+    "olmo3": OLMO3,
+    "gemma2": GEMMA2,
+    "gemma3_text": GEMMA3,
+    "qwen3_moe": QWEN3_MOE,
+    "gpt_oss": GPT_OSS,
+    "deepseek_v3": DEEPSEEK_V3,
+    "qwen3_next": QWEN3_NEXT,
+}
 """model_type in config.json -> family; to add one, `HF_FAMILIES["theirs"] = Family(...)`."""
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
@@ -98,7 +121,7 @@ def load_weights(
         for name, entry in source.tensors.items()
         if not family.ignored.fullmatch(plain[name])
     }
-    rules = list(family.rules)
+    rules = list(family.rules_of(cfg))
     prefix = family.prefix
     if not any(name.startswith(prefix) for name in source.tensors):
         rules = [rule._replace(theirs=rule.theirs.removeprefix(prefix)) for rule in rules]
@@ -124,9 +147,9 @@ def config_of(config: Mapping[str, Any], path: Path) -> ModelConfig:
             config,
             path,
             "model_type",
-            f"{' or '.join(map(repr, HF_FAMILIES))}, the only supported type",
+            f"one of {', '.join(HF_FAMILIES)}, the supported types",
         )
-    cfg = family.config_from(config, path)
+    cfg = family.config_from({**family.defaults, **config}, path)
     if config.get("quantization_config"):
         raise unsupported(
             config, path, "quantization_config", "none: only unquantized weights are supported"
@@ -165,11 +188,21 @@ def family_of(cfg: ModelConfig) -> tuple[str, Family]:
     Raises:
         UserError: transformers has no such model (code 2).
     """
-    for model_type, family in HF_FAMILIES.items():
-        if family.architecture == cfg.architecture:
+    own = {
+        model_type: family
+        for model_type, family in HF_FAMILIES.items()
+        if family.architecture == cfg.architecture
+    }
+    for model_type, family in own.items():
+        if family.expresses(cfg):
             return model_type, family
-    known = ", ".join(family.architecture for family in HF_FAMILIES.values())
+    if own:
+        raise UserError(
+            f"architecture {cfg.architecture!r}: transformers has no model with all of these"
+            f" settings; its {' and '.join(own)} each have a part of them"
+        )
+    known = ", ".join(dict.fromkeys(family.architecture for family in HF_FAMILIES.values()))
     raise UserError(
-        f"architecture {cfg.architecture!r}: transformers has no such model; architectures that it"
-        f" has: {known}"
+        f"architecture {cfg.architecture!r}: transformers has no such model;"
+        f" architectures that it has: {known}"
     )

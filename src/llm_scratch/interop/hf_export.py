@@ -1,5 +1,4 @@
-"""Export a model to a transformers folder:
-written to a temporary folder, reloaded, compared, then renamed.
+"""Export a model to a transformers folder: write it, reload it, compare the two, then rename it.
 
 Biases of query, key and value, which GPT2LMHeadModel always has, are written as 0 if the model has
 none. Models that it cannot express are rejected with the reason.
@@ -20,9 +19,10 @@ from torch import Tensor
 
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.hf import family_of, to_config
+from llm_scratch.interop.hf_compare import TOLERANCE, check_logits, read_theirs
 from llm_scratch.interop.hf_tokenizer import check_exportable, write_tokenizer
 from llm_scratch.interop.safetensors import SINGLE
-from llm_scratch.interop.weight_map import expand
+from llm_scratch.interop.weight_map import expand, named_tensors
 from llm_scratch.model import LanguageModel
 from llm_scratch.model.introspection import device_of
 from llm_scratch.storage import files
@@ -30,11 +30,7 @@ from llm_scratch.storage.safetensors_writer import iter_bytes
 from llm_scratch.tokenizers import CharTokenizer, Tokenizer
 from llm_scratch.tokenizers.special import end_of_text
 
-TOLERANCE = 1e-4
-"""Largest allowed difference of logits, relative to the largest logit, in float32."""
 N_NEW_TOKENS = 8  # generated to compare a continuation
-N_ROWS = 2  # rows of tokens whose logits are compared
-MAX_ROW_LENGTH = 256  # tokens
 N_TEXTS = 1000  # texts whose ids are compared
 
 
@@ -69,33 +65,29 @@ def export_hf(model: LanguageModel, tokenizer: Tokenizer, folder: str | Path) ->
 
 
 def write(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write config.json, model.safetensors, tokenizer.json,
-    tokenizer_config.json and generation_config.json.
-    """
+    """Write config.json, generation_config.json, model.safetensors and the tokenizer's files."""
     eot = end_of_text(tokenizer)
     config = to_config(model.cfg, model.start_id, eot)
     write_tokenizer(tokenizer, folder, model.cfg.context_length, model.start_id)
     files.filesystem.write(folder / SINGLE, iter_bytes(tensors(model), {"format": "pt"}))
-    generation = {"bos_token_id": eot, "eos_token_id": eot, "do_sample": True}
+    special = {} if eot is None else {"bos_token_id": eot, "eos_token_id": eot}
+    generation = {**special, "do_sample": True}
     for name, content in (("config.json", config), ("generation_config.json", generation)):
-        files.atomic_write(
-            folder / name,
-            json.dumps(
-                {key: value for key, value in content.items() if value is not None}, indent=2
-            )
-            + "\n",
-        )
+        files.atomic_write(folder / name, json.dumps(content, indent=2) + "\n")
 
 
 def tensors(model: LanguageModel) -> dict[str, Tensor]:
     """Convert the weights to transformers' names and shapes; a tied head is stored once."""
     state = {
-        name: parameter.detach().to("cpu", torch.float32)
-        for name, parameter in model.named_parameters()
+        name: tensor.detach().to("cpu", torch.float32)
+        for name, tensor in named_tensors(model).items()
     }
-    mapped = expand(family_of(model.cfg)[1].rules, model.cfg.n_layers)
-    tied = "out_head.weight" if model.head_is_tied else None
-    return {each.theirs: each.join(state) for each in mapped if each.ours != (tied,)}
+    _, family = family_of(model.cfg)
+    return {
+        mapped.theirs: mapped.join(state)
+        for mapped in expand(family.rules_of(model.cfg), model.cfg.n_layers)
+        if mapped.ours[0] in state or (family.has_all_biases and mapped.ours[0].endswith(".bias"))
+    }
 
 
 def compare(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> Checked | None:
@@ -104,25 +96,13 @@ def compare(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> Checked
     Raises:
         UserError: they differ (code 4).
     """
-    try:
-        import transformers
-    except ImportError:
+    theirs = read_theirs(folder)
+    if theirs is None:
         return None
-    bar = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        theirs: Any = transformers.AutoModelForCausalLM.from_pretrained(folder).float().eval()
-        their_tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    finally:
-        if bar:
-            transformers.utils.logging.enable_progress_bar()
-    difference = logits_differ(model, theirs)
-    if not difference <= TOLERANCE:
-        raise UserError(
-            f"transformers reads another model: logits differ by {difference:.1e} of the largest,"
-            f" expected at most {TOLERANCE:g}",
-            CHECKPOINT,
-        )
+    import transformers
+
+    their_tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    difference = check_logits(model, theirs)
     texts = sample_texts(tokenizer, N_TEXTS)
     first = [] if model.start_id is None else [model.start_id]
     for text, ids in zip(texts, their_tokenizer(texts, verbose=False)["input_ids"]):
@@ -130,9 +110,10 @@ def compare(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> Checked
             raise UserError(
                 f"transformers reads another tokenizer: the ids of {text[:60]!r} differ", CHECKPOINT
             )
+    # on the CPU, not on the GPU that it would take
     pipeline = transformers.pipeline(
         "text-generation", model=theirs, tokenizer=their_tokenizer, device="cpu"
-    )  # not the GPU that it would take
+    )
     check_continuation(model, tokenizer, pipeline, texts)
     return Checked(difference, len(texts))
 
@@ -163,8 +144,8 @@ def check_continuation(
     start = len(first) + len(own)
     if ids[:start] != [*first, *own]:
         raise UserError(
-            f"transformers begins the prompt {prompt[:60]!r} with other ids: {ids[:4]}, expected"
-            f" {[*first, *own][:4]}",
+            f"transformers begins the prompt {prompt[:60]!r} with other ids:"
+            f" {ids[:4]}, expected {[*first, *own][:4]}",
             CHECKPOINT,
         )
     device = device_of(model)
@@ -177,30 +158,8 @@ def check_continuation(
         )
 
 
-@torch.inference_mode()
-def logits_differ(model: LanguageModel, theirs: Any) -> float:
-    """The largest difference between the logits of two models on
-    random tokens, relative to the largest.
-
-    Args:
-        model: ours.
-        theirs: a model of transformers, or another of ours, on the CPU.
-    """
-    cfg = model.cfg
-    draw = torch.Generator().manual_seed(0)
-    ids = torch.randint(
-        0, cfg.vocab_size, (N_ROWS, min(cfg.context_length, MAX_ROW_LENGTH)), generator=draw
-    )
-    device = device_of(model)
-    ours, output = model(ids.to(device)).float().cpu(), theirs(ids)  # [B, T, V]
-    want = (output if isinstance(output, Tensor) else output.logits).float()
-    return ((ours - want).abs().max() / want.abs().max()).item()
-
-
 def sample_texts(tokenizer: Tokenizer, n: int) -> list[str]:
-    """Deterministic texts to compare tokenizers:
-    random tokens and, except for characters, any Unicode.
-    """
+    """Deterministic texts to compare tokenizers: random tokens and, but for characters, Unicode."""
     draw, special = random.Random(0), end_of_text(tokenizer)
     known = [i for i in range(tokenizer.n_vocab) if i != special]
     texts = [tokenizer.decode(draw.choices(known, k=draw.randrange(1, 60))) for _ in range(n)]

@@ -1,5 +1,4 @@
-"""What is known of a model family of Hugging Face transformers:
-its settings and the names of its tensors.
+"""What is known of a model family of transformers: its settings and the names of its tensors.
 
 Tests: tests/interop/test_hf.py.
 """
@@ -27,21 +26,30 @@ class Family(NamedTuple):
     class_name: str
     """their class with the output head, such as "GPT2LMHeadModel" """
     config_from: Callable[[Mapping[str, Any], Path], ModelConfig]
-    """(config.json, its path for errors) -> our settings;
-    a UserError for one that is not supported (code 4)
-    """
+    """(config.json, its path for errors) -> our settings; UserError if unsupported (code 4)"""
     config_to: Callable[[Any], dict[str, Any]]
-    """our settings -> what is special to the family in config.json;
-    a UserError if it cannot express them (code 2)
+    """our settings -> what is special in config.json; UserError if it cannot be (code 2)"""
+    rules: Sequence[Rule] | Callable[[Any], Sequence[Rule]]
+    """names of tensors in a file of `class_name`; a function of our settings if they depend on
+    these, such as on the number of experts
     """
-    rules: Sequence[Rule]
-    """names of tensors in a file of `class_name`"""
     prefix: str = ""
-    """what begins their names, except the head's,
-    and is absent in a file of the model without a head
-    """
+    """what begins all names but the head's; absent in the file of a model without a head"""
     ignored: re.Pattern[str] = re.compile("(?!)")
     """tensors that are no parameters, such as masks in old files"""
+    defaults: Mapping[str, Any] = {}
+    """values of settings that config.json may lack, where they differ from most families'"""
+    expresses: Callable[[Any], bool] = lambda cfg: True
+    """whether it has all that these settings of ours ask for
+
+    Of several model types for one architecture, the first that does is written.
+    """
+    has_all_biases: bool = False
+    """whether a bias that our model lacks is written as 0; else it is left out"""
+
+    def rules_of(self, cfg: ModelConfig) -> Sequence[Rule]:
+        """The names of tensors for settings of ours."""
+        return self.rules(cfg) if callable(self.rules) else self.rules
 
 
 def unsupported(config: Mapping[str, Any], path: Path, name: str, expected: object) -> UserError:

@@ -104,7 +104,7 @@ GPT2 = Family(
     config_to,
     HF,
     HF_PREFIX,
-    ignored=re.compile(
-        r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias"
-    ),  # causal masks in old files
+    # causal masks in old files
+    ignored=re.compile(r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias"),
+    has_all_biases=True,
 )

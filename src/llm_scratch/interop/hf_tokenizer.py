@@ -39,8 +39,7 @@ if TYPE_CHECKING:
 
 
 def read_tokenizer(folder: str | Path) -> Tokenizer:
-    """Read the tokenizer of a folder: tokenizer.json,
-    or GPT-2's two files under transformers' names.
+    """Read the tokenizer of a folder: tokenizer.json, or GPT-2's two files as in transformers.
 
     Raises:
         UserError: missing, damaged, or of an unsupported type (code 3).
@@ -65,15 +64,14 @@ def check_exportable(tokenizer: Tokenizer) -> None:
         return
     if isinstance(tokenizer, SimpleTokenizerV1):
         raise UserError(
-            "transformers has no tokenizer of words that keeps spaces as ours does; train with"
-            " --data.tokenizer bpe or chars"
+            "transformers has no tokenizer of words that keeps spaces as ours does;"
+            " train with --data.tokenizer bpe or chars"
         )
     name, kind = getattr(tokenizer, "name", ""), type(tokenizer).__name__
-    what = (
-        f"the tokenizer {name!r} ({kind})"
-        if isinstance(name, str) and name
-        else f"a tokenizer of the class {kind}"
-    )
+    if isinstance(name, str) and name:
+        what = f"the tokenizer {name!r} ({kind})"
+    else:
+        what = f"a tokenizer of the class {kind}"
     reason = "it is neither byte-level BPE nor characters"
     if hasattr(tokenizer, "_mergeable_ranks"):
         try:
@@ -86,16 +84,15 @@ def check_exportable(tokenizer: Tokenizer) -> None:
         else:
             return
     raise UserError(
-        f"{what} cannot be exported to transformers: {reason}; train with --data.tokenizer bpe,"
-        " gpt2 or chars"
+        f"{what} cannot be exported to transformers: {reason};"
+        " train with --data.tokenizer bpe, gpt2 or chars"
     )
 
 
 def write_tokenizer(
     tokenizer: Tokenizer, folder: str | Path, context_length: int, start_id: int | None = None
 ) -> None:
-    """Write tokenizer.json and tokenizer_config.json,
-    so that AutoTokenizer reads the same tokenizer.
+    """Write tokenizer.json and tokenizer_config.json, which AutoTokenizer reads.
 
     Args:
         tokenizer: the tokenizer.

@@ -36,7 +36,7 @@ def from_hub(name: str) -> Path:
     # before importing the hub's client, which without a home folder creates one named "~"
     set_library_folders()
     try:
-        from huggingface_hub.constants import ENDPOINT
+        from huggingface_hub import constants
         from huggingface_hub.errors import (
             HfHubHTTPError,
             HFValidationError,
@@ -45,7 +45,7 @@ def from_hub(name: str) -> Path:
     except ImportError as e:
         raise UserError(f"hf:{name} needs the extra `hf`: {install_command('hf')}") from e
 
-    local = download.offline() or not http_client.resolves(ENDPOINT)
+    local = download.offline() or not http_client.resolves(constants.ENDPOINT)
     try:
         return HubModel(name, revision or None, local).folder()
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as e:
@@ -66,8 +66,8 @@ def from_hub(name: str) -> Path:
 def _check_revision(name: str, revision: str) -> None:
     if not re.fullmatch(r"\w[\w./-]{0,200}", revision, re.ASCII) or ".." in revision:
         raise UserError(
-            f"hf:{name[:80]}@{revision[:80]} is not a valid revision; expected a commit, branch or"
-            " tag: hf:org/name@main"
+            f"hf:{name[:80]}@{revision[:80]} is not a valid revision;"
+            " expected a commit, branch or tag: hf:org/name@main"
         )
 
 
@@ -75,8 +75,8 @@ def _check_name(name: str) -> None:
     is_name = re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name, re.ASCII)
     if not is_name or ".." in name or "--" in name or len(name) > 96:
         raise UserError(
-            f"hf:{name[:80]} is not a valid model name; expected hf:org/name, such as"
-            " hf:openai-community/gpt2"
+            f"hf:{name[:80]} is not a valid model name;"
+            " expected hf:org/name, such as hf:openai-community/gpt2"
         )
 
 

@@ -62,11 +62,10 @@ def load_litgpt(folder: Path) -> LanguageModel:
     config = read_yaml(path, CHECKPOINT)
     cfg = config_of(config, path)
     saved = read_torch(folder / MODEL)
-    state = (
-        saved["model"]
-        if isinstance(saved, dict) and isinstance(saved.get("model"), dict)
-        else saved
-    )
+    if isinstance(saved, dict) and isinstance(saved.get("model"), dict):
+        state = saved["model"]
+    else:
+        state = saved
     source = StateDictSource(state, folder / MODEL)
     source.tensors = {
         name.removeprefix("transformer."): tensor for name, tensor in source.tensors.items()
@@ -84,8 +83,8 @@ def config_of(config: dict[str, Any], path: Path) -> GPTConfig:
 
     def unsupported(name: str, expected: object) -> UserError:
         return UserError(
-            f"{path}: {name} is {config.get(name)!r:.60}; expected {expected}, the only supported"
-            " value",
+            f"{path}: {name} is {config.get(name)!r:.60};"
+            f" expected {expected}, the only supported value",
             CHECKPOINT,
         )
 

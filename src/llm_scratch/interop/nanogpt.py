@@ -47,15 +47,15 @@ def load_nanogpt(saved: dict[str, Any], path: Path) -> LanguageModel:
     )
     if unknown:
         raise UserError(
-            f"{path}: model_args has {unknown[0]}={args[unknown[0]]!r}, which nanoGPT's model does"
-            " not have",
+            f"{path}: model_args has {unknown[0]}={args[unknown[0]]!r},"
+            " which nanoGPT's model does not have",
             CHECKPOINT,
         )
     for key in SHAPE_FIELDS:
         if type(args.get(key)) is not int or args[key] < 1:
             raise UserError(
-                f"{path}: model_args[{key!r}] is {str(args.get(key))[:40]!r}; expected a positive"
-                " integer",
+                f"{path}: model_args[{key!r}] is {str(args.get(key))[:40]!r};"
+                " expected a positive integer",
                 CHECKPOINT,
             )
     if args["n_embd"] % args["n_head"]:
@@ -66,8 +66,8 @@ def load_nanogpt(saved: dict[str, Any], path: Path) -> LanguageModel:
     bias, drop = args.get("bias", True), args.get("dropout", 0.0)
     if type(bias) is not bool or not isinstance(drop, int | float) or not 0 <= drop < 1:
         raise UserError(
-            f"{path}: model_args has bias={bias!r}, dropout={drop!r}; expected true or false, and 0"
-            " <= dropout < 1",
+            f"{path}: model_args has bias={bias!r}, dropout={drop!r};"
+            " expected true or false, and 0 <= dropout < 1",
             CHECKPOINT,
         )
     shape = {ours: args[theirs] for theirs, ours in SHAPE_FIELDS.items()}
@@ -76,9 +76,10 @@ def load_nanogpt(saved: dict[str, Any], path: Path) -> LanguageModel:
     )
     source = StateDictSource(saved["model"], path)
     plain = {name.removeprefix("transformer."): tensor for name, tensor in source.tensors.items()}
+    # `attn.bias` are causal masks
     source.tensors = {
         name: tensor for name, tensor in plain.items() if not name.endswith(".attn.bias")
-    }  # causal masks
+    }
     return assemble(
         cfg,
         source,

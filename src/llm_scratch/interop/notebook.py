@@ -1,5 +1,4 @@
-"""Load the notebooks' files: `model.pth`, a state_dict,
-and `model_and_optimizer.pth`, with AdamW's state.
+"""Load the notebooks' files: `model.pth`, and `model_and_optimizer.pth` with AdamW's state.
 
 Names and layouts are ours; the causal masks in the files are dropped. AdamW numbers its state in
 the order in which the parameters were created, which is ours (contract), so training can resume
@@ -55,8 +54,8 @@ def weights_of(saved: Any, path: Path) -> dict[str, Tensor]:
     for name, tensor in weights.items():
         if not tensor.is_floating_point():
             raise UserError(
-                f"{path}: {name} holds {str(tensor.dtype).removeprefix('torch.')}; expected"
-                " float32",
+                f"{path}: {name} holds {str(tensor.dtype).removeprefix('torch.')};"
+                " expected float32",
                 CHECKPOINT,
             )
         if not torch.isfinite(tensor).all():
@@ -90,8 +89,8 @@ def config_of(
         ) from e
     if layers > len(weights):
         raise UserError(
-            f"{path}: its blocks are numbered up to {layers - 1:,}, and it has {len(weights)}"
-            " tensors",
+            f"{path}: its blocks are numbered up to {layers - 1:,},"
+            f" and it has {len(weights)} tensors",
             CHECKPOINT,
         )
     return GPTConfig(
@@ -113,9 +112,7 @@ def _is_tied(weights: dict[str, Tensor]) -> bool:
 
 
 def known_heads(cfg: GPTConfig) -> int | None:
-    """Attention heads of the GPT-2 with the same vocabulary,
-    width and depth; None for any other shape.
-    """
+    """Attention heads of the GPT-2 of the same vocabulary, width and depth, or None."""
     sizes = {
         (shape["emb_dim"], shape["n_layers"]): shape["n_heads"] for shape in model_configs.values()
     }
@@ -125,9 +122,7 @@ def known_heads(cfg: GPTConfig) -> int | None:
 
 
 def unknown_heads(path: Path, emb_dim: int) -> UserError:
-    """Make the error for an unknown number of heads:
-    a wrong number loads, but generates garbage.
-    """
+    """Make the error for an unknown number of heads: a wrong one loads, but generates garbage."""
     near = [
         n for n in range(1, emb_dim + 1) if emb_dim % n == 0 and emb_dim // n in (16, 32, 64, 128)
     ] or [1]
@@ -163,8 +158,8 @@ def optimizer_of(
             name for name, wanted in REQUIRED_DEFAULTS.items() if group.get(name, wanted) != wanted
         ]:
             raise ValueError(
-                f"its {odd[0]} is {group[odd[0]]!r:.40}, only {REQUIRED_DEFAULTS[odd[0]]} is"
-                " supported"
+                f"its {odd[0]} is {group[odd[0]]!r:.40},"
+                f" only {REQUIRED_DEFAULTS[odd[0]]} is supported"
             )
         state = {}
         for i, (name, parameter) in enumerate(params):
@@ -172,8 +167,8 @@ def optimizer_of(
                 value = StateDictSource({name: optimizer["state"][i][key]}, path).read(name)
                 if value.shape != parameter.shape or not torch.isfinite(value).all():
                     raise ValueError(
-                        f"{key} of {name} is not finite or is {tuple(value.shape)}, not"
-                        f" {tuple(parameter.shape)}"
+                        f"{key} of {name} is not finite or is {tuple(value.shape)},"
+                        f" not {tuple(parameter.shape)}"
                     )
                 state[f"{name}/{key}"] = value.float().clone()
             state[f"{name}/step"] = torch.tensor(float(optimizer["state"][i]["step"]))
@@ -192,8 +187,8 @@ def optimizer_of(
         settings |= {"grad_clip": None, "spike_sigmas": 0.0}
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise UserError(
-            f"{path}: its optimizer_state_dict does not fit: {describe_error(e)}; save the"
-            " state_dict alone",
+            f"{path}: its optimizer_state_dict does not fit: {describe_error(e)};"
+            " save the state_dict alone",
             CHECKPOINT,
         ) from e
     return state, settings

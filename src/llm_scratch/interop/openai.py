@@ -2,8 +2,7 @@
 
     settings, params = download_and_load_gpt2("124M", "gpt2")  # as the notebooks: a dict of arrays
     load_weights_into_gpt(gpt, params)                         # ... copied into a model
-    model, tokenizer = load_gpt2("gpt2/124M")                  #
-    one tensor at a time: half the memory
+    model, tokenizer = load_gpt2("gpt2/124M")                  # half the memory: tensor by tensor
 
 The release stores a matrix as [in, out], PyTorch as [out, in]; it has one matrix for query, key and
 value, we have three; its head is the token embedding. Weight map: interop/gpt2_weight_map.py.
@@ -94,8 +93,8 @@ def read_settings(folder: str | Path) -> dict[str, int]:
         ) from e
     except (ValueError, KeyError, TypeError, RecursionError) as e:
         raise UserError(
-            f"{path} is not a JSON object with {', '.join(KEYS)} ({type(e).__name__}); download it"
-            " again",
+            f"{path} is not a JSON object with {', '.join(KEYS)} ({type(e).__name__});"
+            " download it again",
             CHECKPOINT,
         ) from None
     for key, value in settings.items():
@@ -147,11 +146,10 @@ def assign(left: Tensor, right: Array | Tensor) -> nn.Parameter:
     """
     if left.shape != right.shape:
         raise ValueError(f"Shape mismatch. Left: {left.shape}, Right: {right.shape}")
-    values = (
-        right.detach().clone()
-        if isinstance(right, Tensor)
-        else torch.from_numpy(np.array(right, order="C"))
-    )
+    if isinstance(right, Tensor):
+        values = right.detach().clone()
+    else:
+        values = torch.from_numpy(np.array(right, order="C"))
     device = "cpu" if left.is_meta else left.device  # a "meta" tensor has no values
     return nn.Parameter(values.to(device, left.dtype))
 
@@ -166,14 +164,12 @@ def load_weights_into_gpt(gpt: nn.Module, params: Mapping[str, Any]) -> None:
         ValueError: a shape differs; names both shapes and the parameter.
         UserError: a missing tensor, or another number of layers (code 4).
     """
-    n_layers, n_blocks = (
-        len(list(gpt.get_submodule("trf_blocks").children())),
-        len(params.get("blocks", ())),
-    )
+    n_layers = len(list(gpt.get_submodule("trf_blocks").children()))
+    n_blocks = len(params.get("blocks", ()))
     if n_layers != n_blocks:
         raise UserError(
-            f"the weights have {n_blocks} layers and the model {n_layers}; build it with"
-            f" n_layers={n_blocks}",
+            f"the weights have {n_blocks} layers and the model {n_layers};"
+            f" build it with n_layers={n_blocks}",
             CHECKPOINT,
         )
     tied = gpt.get_parameter(HEAD) is gpt.get_parameter(EMBEDDING)
@@ -236,9 +232,7 @@ def config_of(settings: Mapping[str, int]) -> GPTConfig:
 
 
 class TFTensorSource:
-    """A TensorFlow checkpoint as a source of torch tensors;
-    a matrix, stored as [1, in, out], is [in, out].
-    """
+    """A TensorFlow checkpoint as a source of torch tensors; a matrix [1, in, out] is [in, out]."""
 
     def __init__(self, path: Path) -> None:
         self.file = TFCheckpointReader(path)
@@ -258,9 +252,7 @@ class TFTensorSource:
 
 
 def _tree_path(name: str) -> list[str | int]:
-    """Path of a tensor in `params`:
-    "h3/ln_1/g" -> ["blocks", 3, "ln_1", "g"], "ln_f/g" -> ["g"].
-    """
+    """Path of a tensor in `params`: "h3/ln_1/g" -> ["blocks", 3, "ln_1", "g"]."""
     if not name.startswith("h"):
         return [name.rpartition("/")[2]]
     layer, *rest = name.split("/")

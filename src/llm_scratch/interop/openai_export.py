@@ -54,17 +54,16 @@ def save_gpt2(model: LanguageModel, tokenizer: ByteBPE, folder: str | Path) -> N
         )
     if len(tokenizer.merges) + 256 + len(tokenizer.special_tokens) < tokenizer.n_vocab:
         raise UserError(
-            "OpenAI's release numbers its tokens without gaps, and the ids of this tokenizer have"
-            " some; use `llm-scratch export hf`"
+            "OpenAI's release numbers its tokens without gaps,"
+            " and the ids of this tokenizer have some; use `llm-scratch export hf`"
         )
     folder, state = Path(folder), model.state_dict()
     tensors = {}
     for mapped in expand(OPENAI, cfg.n_layers):
         if mapped.theirs:
             array = mapped.join(state).float().cpu().numpy()
-            tensors[PREFIX + mapped.theirs] = (
-                array[None] if mapped.theirs.endswith("/w") else array
-            )  # there a matrix is a convolution of width 1
+            # there a matrix is a convolution of width 1
+            tensors[PREFIX + mapped.theirs] = array[None] if mapped.theirs.endswith("/w") else array
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(
         folder / "hparams.json", json.dumps({key: cfg[name] for key, name in zip(KEYS, SHAPE)})

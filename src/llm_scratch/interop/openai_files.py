@@ -53,17 +53,16 @@ def find_or_download(model_size: str = "124M", models_dir: str | Path = "gpt2") 
             return candidate
     missing = [name for name in NEEDED if not (folder / name).is_file()]
     try:
-        for name in sorted(
-            missing, key=lambda name: name in WEIGHTS[1:]
-        ):  # index and data last: if both exist, all files do
+        # index and data last: if both exist, all files do
+        for name in sorted(missing, key=lambda name: name in WEIGHTS[1:]):
             row = f"gpt2/{model_size}/{name}"
             get(folder / name, FILES.get(row, Remote((f"{ADDRESS}/{model_size}/{name}",))))
     except RequestError as e:
         raise _not_here(model_size, folder, missing, e) from e
     except OSError as e:
         raise UserError(
-            f"cannot write into {folder}: {e.strerror or e}; free space, or choose another"
-            " models_dir",
+            f"cannot write into {folder}: {e.strerror or e};"
+            " free space, or choose another models_dir",
             RESOURCES,
         ) from e
     return folder

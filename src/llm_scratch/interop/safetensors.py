@@ -30,9 +30,8 @@ MAX_DIMS = 8
 DTYPES = {name: dtype for dtype, name in safetensors_writer.DTYPES.items()}
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-DEVICES = re.compile(
-    r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE
-)  # reserved names on Windows
+# reserved names on Windows
+DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 class Entry(NamedTuple):
@@ -120,8 +119,8 @@ def plain_name(name: str, where: str | Path) -> str:
         or DEVICES.fullmatch(name)
     ):
         raise UserError(
-            f"{where} names the file {name[:80]!r}; expected a plain name such as"
-            " model-00001-of-00002.safetensors",
+            f"{where} names the file {name[:80]!r};"
+            " expected a plain name such as model-00001-of-00002.safetensors",
             CHECKPOINT,
         )
     return name
@@ -156,13 +155,12 @@ def read_header(path: Path) -> dict[str, Entry]:
         raise UserError(
             f"cannot read {path}: {e.strerror}; check the path and its permissions", CHECKPOINT
         ) from None
-    if (
-        many := sum(map(text.count, (b",", b":", b"[", b"{")))
-    ) > MAX_PARTS:  # parsed, it takes 20 times the memory of the text
+    # parsed, it takes 20 times the memory of the text
+    if (many := sum(map(text.count, (b",", b":", b"[", b"{")))) > MAX_PARTS:
         raise _damaged(
             path,
-            f"its header has {many:,} parts; expected at most {MAX_PARTS:,}, enough for 3,000"
-            " matrices",
+            f"its header has {many:,} parts;"
+            f" expected at most {MAX_PARTS:,}, enough for 3,000 matrices",
         )
     head = parse_json(text, f"the header of {path}", CHECKPOINT)
     begin = 8 + length
@@ -173,8 +171,8 @@ def read_header(path: Path) -> dict[str, Entry]:
         if entry.start != end:
             raise _damaged(
                 path,
-                f"{name} begins at byte {entry.start - begin:,}, the one before ends at"
-                f" {end - begin:,}",
+                f"{name} begins at byte {entry.start - begin:,},"
+                f" the one before ends at {end - begin:,}",
             )
         end = entry.start + entry.size
     if end != size:
@@ -208,8 +206,8 @@ def _entry(path: Path, begin: int, name: str, fields: Any) -> Entry:
     if (want := math.prod(shape) * DTYPES[dtype].itemsize) != end - start:
         raise _damaged(
             path,
-            f"{name[:80]} is {dtype} {tuple(shape)}, which takes {want:,} bytes, and has"
-            f" {end - start:,}",
+            f"{name[:80]} is {dtype} {tuple(shape)}, which takes {want:,} bytes,"
+            f" and has {end - start:,}",
         )
     return Entry(DTYPES[dtype], tuple(shape), path, begin + start, end - start)
 

@@ -33,12 +33,8 @@ from llm_scratch.interop.crc32c import crc32c, masked
 MAGIC = 0xDB4775248B80FB57  # the last 8 bytes of a table
 FOOTER = 48  # bytes at the end of the table
 TRAILER = 5  # bytes after each block: 1 compression, 4 checksum
-MAX_INDEX, MAX_KEY, MAX_ROWS, MAX_DIMS = (
-    4 << 20,
-    1024,
-    10_000,
-    8,
-)  # GPT-2 XL: 20 kB, 25 letters, 581 rows, 3 dimensions
+# GPT-2 XL: 20 kB, 25 letters, 581 rows, 3 dimensions
+MAX_INDEX, MAX_KEY, MAX_ROWS, MAX_DIMS = 4 << 20, 1024, 10_000, 8
 MAX_DIM = (1 << 31) - 1
 NUMBERS = {
     1: "f4",
@@ -89,8 +85,8 @@ class TFCheckpointReader:
             size = path.stat().st_size
             if size > MAX_INDEX:
                 raise UserError(
-                    f"{path} has {size:,} bytes, expected at most {MAX_INDEX:,}: not the index of a"
-                    " checkpoint",
+                    f"{path} has {size:,} bytes, expected at most {MAX_INDEX:,}:"
+                    " not the index of a checkpoint",
                     CHECKPOINT,
                 )
             self.n_shards, self.variables = _index(path.read_bytes())
@@ -113,8 +109,8 @@ class TFCheckpointReader:
         variable = self.variables.get(name)
         if variable is None:
             raise UserError(
-                f"{self._file('index')} has no tensor {name}; expected it among its"
-                f" {len(self.variables)}",
+                f"{self._file('index')} has no tensor {name};"
+                f" expected it among its {len(self.variables)}",
                 CHECKPOINT,
             )
         if variable.dtype is None:
@@ -127,15 +123,15 @@ class TFCheckpointReader:
             there = path.stat().st_size
             if variable.offset + variable.size > there:
                 raise UserError(
-                    f"{path} ends before {name}: it has {there:,} bytes, expected"
-                    f" {variable.offset + variable.size:,}; download it again",
+                    f"{path} ends before {name}: it has {there:,} bytes,"
+                    f" expected {variable.offset + variable.size:,}; download it again",
                     CHECKPOINT,
                 )
             raw = np.fromfile(path, np.uint8, variable.size, offset=variable.offset)
         except OSError as e:
             raise UserError(
-                f"cannot read {name} from {path}: {e.strerror}; expected the data of the"
-                " checkpoint",
+                f"cannot read {name} from {path}: {e.strerror};"
+                " expected the data of the checkpoint",
                 CHECKPOINT,
             ) from e
         if len(raw) != variable.size or masked(crc32c(raw)) != variable.checksum:
@@ -162,9 +158,10 @@ def _index(table: bytes) -> tuple[int, dict[str, Variable]]:
         raise ValueError("its numbers are big-endian, which no checkpoint of GPT-2 is")
     variables = {key.decode(): _variable(key.decode(), value, n_shards) for key, value in rows}
     end, last = (0, 0), ""
-    for name, v in sorted(
+    by_position = sorted(
         variables.items(), key=lambda item: (item[1].shard, item[1].offset, item[1].size)
-    ):
+    )
+    for name, v in by_position:
         if v.size and (v.shard, v.offset) < end:
             raise ValueError(f"{name} and {last} share bytes")
         end, last = max(end, (v.shard, v.offset + v.size)), name
@@ -172,8 +169,9 @@ def _index(table: bytes) -> tuple[int, dict[str, Variable]]:
 
 
 def _variable(name: str, value: bytes, n_shards: int) -> Variable:
-    """Parse the value of a row, a BundleEntryProto {1 dtype, 2 shape {2 dim {1 size}}, 3 shard, 4
-    offset, 5 size, 6 crc32c, 7 slices}.
+    """Parse the value of a row, a BundleEntryProto.
+
+    Its fields: {1 dtype, 2 shape {2 dim {1 size}}, 3 shard, 4 offset, 5 size, 6 crc32c, 7 slices}.
     """
     entry = _message(value)
     dims = [dim for shape in _parts(entry, 2) for dim in _parts(_message(shape), 2)]
@@ -187,8 +185,8 @@ def _variable(name: str, value: bytes, n_shards: int) -> Variable:
         raise ValueError(f"{name} is in data file {variable.shard} of {n_shards}")
     if dtype is not None and variable.size != math.prod(shape) * dtype.itemsize:
         raise ValueError(
-            f"{name} has {variable.size:,} bytes, but {shape} of {dtype} is"
-            f" {math.prod(shape) * dtype.itemsize:,}"
+            f"{name} has {variable.size:,} bytes,"
+            f" but {shape} of {dtype} is {math.prod(shape) * dtype.itemsize:,}"
         )
     return variable
 
@@ -197,8 +195,9 @@ def _variable(name: str, value: bytes, n_shards: int) -> Variable:
 
 
 def _rows(table: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Every (key, value) of a table. Keys must ascend,
-    so no key is repeated and blocks form no cycle.
+    """Every (key, value) of a table.
+
+    Keys must ascend, so no key is repeated and blocks form no cycle.
     """
     if len(table) < FOOTER or struct.unpack("<Q", table[-8:])[0] != MAGIC:
         raise ValueError("it does not end as a table does")
@@ -256,6 +255,7 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
 
 def _message(data: bytes) -> dict[int, list[int | bytes]]:
     """Parse a message: field number -> values.
+
     A tag has the field number and, in its lowest 3 bits, the wire type.
     """
     fields: dict[int, list[int | bytes]] = {}
@@ -266,11 +266,10 @@ def _message(data: bytes) -> dict[int, list[int | bytes]]:
         if tag & 7 == 0:
             value, at = _varint(view, at)
         else:
-            size, at = (
-                _varint(view, at)
-                if tag & 7 == 2
-                else ({1: 8, 5: 4}.get(tag & 7, len(view) + 1), at)
-            )
+            if tag & 7 == 2:
+                size, at = _varint(view, at)
+            else:
+                size, at = {1: 8, 5: 4}.get(tag & 7, len(view) + 1), at
             if at + size > len(view):
                 raise ValueError("a message ends too early")
             value = bytes(view[at : at + size])
@@ -280,8 +279,9 @@ def _message(data: bytes) -> dict[int, list[int | bytes]]:
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """Read a varint and the position after it: 7 bits per byte,
-    lowest first; a set highest bit means that more bytes follow.
+    """Read a varint, 7 bits per byte, lowest first, and the position after it.
+
+    A set highest bit means that more bytes follow.
     """
     value = 0
     for n, byte in enumerate(data[at : at + 10]):
@@ -293,6 +293,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 
 def _number(fields: dict[int, list[int | bytes]], field: int) -> int:
     """The value of a numeric field; 0 if it is absent.
+
     A negative value appears as a very large one.
     """
     value = fields.get(field, [0])[-1]

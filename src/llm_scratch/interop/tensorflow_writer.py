@@ -59,8 +59,9 @@ def one_table(rows: Sequence[Row], per_block: int = PER_BLOCK) -> bytes:
 
 
 def table(blocks: Sequence[bytes], keys: Sequence[bytes]) -> bytes:
-    """The blocks, an empty block, the block about the blocks (each under
-    a key that none in it exceeds), the footer.
+    """The blocks, an empty block, the block about the blocks, the footer.
+
+    In the block about the blocks, each stands under a key that none in it exceeds.
     """
     out, handles = b"", []
     for data in [*blocks, block([])]:
@@ -72,9 +73,7 @@ def table(blocks: Sequence[bytes], keys: Sequence[bytes]) -> bytes:
 
 
 def block(rows: Sequence[Row], kind: int = 0, restart: int = RESTART) -> bytes:
-    """Rows, each key as what differs from the last one;
-    the places of those in full; the trailer.
-    """
+    """Rows, each key as its difference from the last; the places of whole keys; the trailer."""
     body, last, restarts = b"", b"", [0]
     for n, (key, value) in enumerate(rows):
         if n and n % restart == 0:
@@ -113,9 +112,7 @@ def header(n_shards: int = 1, endianness: int = 0) -> bytes:
 def entry(
     dtype: int, shape: Iterable[int], shard: int, offset: int, size: int, checksum: int
 ) -> bytes:
-    """BundleEntryProto: {1 dtype, 2 shape {2 dim {1 size}},
-    3 shard, 4 offset, 5 size, 6 crc32c}.
-    """
+    """BundleEntryProto: {1 dtype, 2 shape {2 dim {1 size}}, 3 shard, 4 offset, ... 6 crc32c}."""
     dims = b"".join(part(2, number(1, n)) for n in shape)
     return (
         number(1, dtype)

@@ -26,13 +26,9 @@ from llm_scratch.errors import CHECKPOINT, UserError, describe_error
 from llm_scratch.storage.safe_parse import first_duplicate_key
 
 SAFE_SINCE = (2, 10)
-"""First torch version whose weights-only loader has no known
-vulnerability (CVE-2025-32434, CVE-2026-24747).
-"""
-MAX_TABLE, MAX_MEMBERS = (
-    4 << 20,
-    10_000,
-)  # bytes of a zip's table of contents, and rows in it; GPT-2 XL: 60 kB, 600
+"""First torch version whose weights-only loader is safe (CVE-2025-32434, CVE-2026-24747)."""
+# bytes of a zip's table of contents, and rows in it; GPT-2 XL: 60 kB, 600
+MAX_TABLE, MAX_MEMBERS = 4 << 20, 10_000
 WRAPPERS = frozenset({"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 """Name components added by torch.compile, DDP, FSDP and activation checkpointing, at any depth."""
 FIX = "save only its state_dict, or convert it to safetensors on a machine that trusts it"
@@ -47,13 +43,10 @@ def read_torch(path: Path) -> Any:
     check_version(torch.__version__, path)
     try:
         _check_zip(path)
-        with (
-            torch.sparse.check_sparse_tensor_invariants(),
-            warnings.catch_warnings(),
-        ):  # torch does not check them by default
-            warnings.filterwarnings(
-                "ignore", "Validating sparse tensor invariants"
-            )  # torch 2.15 warns about its cost
+        # torch does not check them by default
+        with torch.sparse.check_sparse_tensor_invariants(), warnings.catch_warnings():
+            # torch 2.15 warns about its cost
+            warnings.filterwarnings("ignore", "Validating sparse tensor invariants")
             return torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
@@ -68,11 +61,9 @@ def _reason(error: Exception) -> str:
     if not isinstance(error, pickle.UnpicklingError):
         return describe_error(error)
     found = re.search(r"GLOBAL ([\w.]+)", str(error))
-    return (
-        f"it contains a Python object, {found[1]}"
-        if found
-        else "it contains more than tensors, or is damaged"
-    )
+    if found:
+        return f"it contains a Python object, {found[1]}"
+    return "it contains more than tensors, or is damaged"
 
 
 def check_version(version: str, path: Path) -> None:
@@ -84,8 +75,8 @@ def check_version(version: str, path: Path) -> None:
     if tuple(int(part) for part in version.split(".")[:2]) < SAFE_SINCE:
         need = ".".join(map(str, SAFE_SINCE))
         raise UserError(
-            f"{path}: torch {version} can be made to execute code in .pth and .pt files; "
-            f"update it with pip install -U 'torch>={need}', or use a safetensors file",
+            f"{path}: torch {version} can be made to execute code in .pth and .pt files;"
+            f" update it with pip install -U 'torch>={need}', or use a safetensors file",
             CHECKPOINT,
         )
 
@@ -120,9 +111,7 @@ def _check_zip(path: Path) -> None:
 
 
 def unwrapped_name(name: str) -> str:
-    """Remove wrappers from a tensor's name:
-    "module._orig_mod.out_head.weight" -> "out_head.weight".
-    """
+    """Remove wrappers from a name: "module._orig_mod.out_head.weight" -> "out_head.weight"."""
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from llm_scratch.errors import UserError
+from llm_scratch.extras import install_command
 from llm_scratch.interop.hf_export import export_hf
 from llm_scratch.model import as_language_model
 from llm_scratch.tokenizers import Tokenizer
@@ -34,7 +35,7 @@ def to_transformer_lens(model: nn.Module, tokenizer: Tokenizer) -> Any:
     try:
         bridge: Any = import_module("transformer_lens.model_bridge")
     except ImportError:
-        raise UserError("TransformerLens is not installed; pip install transformer-lens") from None
+        raise UserError(f"TransformerLens is not installed; {install_command('lens')}") from None
     with tempfile.TemporaryDirectory() as folder:
         export_hf(as_language_model(model), tokenizer, Path(folder) / "model")
         return bridge.TransformerBridge.boot_transformers(

@@ -32,7 +32,11 @@ class Transform(NamedTuple):
     """A difference of layout, in both directions; works on arrays of numpy too."""
 
     to_ours: Callable[[Any], Any]
-    to_theirs: Callable[[Any], Any]
+    to_theirs: Callable[..., Any]
+    splits: bool = False
+    """whether `to_ours` returns a tensor for each parameter of the rule, and `to_theirs` takes
+    them; else the parameters are equal parts of one tensor, one after the other
+    """
 
 
 SAME = Transform(lambda tensor: tensor, lambda tensor: tensor)
@@ -40,10 +44,25 @@ TRANSPOSED = Transform(lambda matrix: matrix.T, lambda matrix: matrix.T)
 """A matrix is [in, out] there."""
 
 
-class Rule(NamedTuple):
-    """A parameter here, the tensor there ("": the format has none),
-    and the difference of layout.
+def in_groups(groups: int, *sizes: int) -> Transform:
+    """Rows there are in groups, such as heads, each with some rows of every parameter.
+
+    Args:
+        groups: how many there are.
+        sizes: rows of each parameter in a group.
     """
+
+    def to_ours(tensor: Tensor) -> list[Tensor]:
+        return [part.flatten(0, 1) for part in tensor.unflatten(0, (groups, -1)).split(sizes, 1)]
+
+    def to_theirs(*parts: Tensor) -> Tensor:
+        return torch.cat([part.unflatten(0, (groups, -1)) for part in parts], 1).flatten(0, 1)
+
+    return Transform(to_ours, to_theirs, splits=True)
+
+
+class Rule(NamedTuple):
+    """A parameter here, the tensor there ("": the format has none), and how layouts differ."""
 
     ours: str
     theirs: str
@@ -60,17 +79,19 @@ class Mapped(NamedTuple):
     def split(self, tensor: Any) -> dict[str, Any]:
         """Split the tensor of the format into our parameters by name: views, not copies."""
         whole = self.transform.to_ours(tensor)
+        if self.transform.splits:
+            return dict(zip(self.ours, whole, strict=True))
         size = len(whole) // len(self.ours)
         return {name: whole[i * size : (i + 1) * size] for i, name in enumerate(self.ours)}
 
     def join(self, state: Mapping[str, Tensor]) -> Tensor:
-        """Concatenate our parameters to the tensor of the format;
-        a bias that we do not have is 0.
-        """
+        """Concatenate our parameters to the tensor of the format; a bias we do not have is 0."""
         parts = [
             state[name] if name in state else torch.zeros(_bias_length(name, state))
             for name in self.ours
         ]
+        if self.transform.splits:
+            return self.transform.to_theirs(*parts)
         return self.transform.to_theirs(parts[0] if len(parts) == 1 else torch.cat(parts))
 
 
@@ -80,9 +101,7 @@ def _bias_length(bias: str, state: Mapping[str, Tensor]) -> int:
 
 
 def expand(rules: Sequence[Rule], n_layers: int) -> Iterator[Mapped]:
-    """Apply rules to every layer, in the order of a model:
-    neighboring rules with `#` are one layer.
-    """
+    """Apply rules to every layer, in a model's order: neighboring rules with `#` are one layer."""
     for of_layers, group in groupby(rules, lambda rule: "#" in rule.ours):
         block = list(group)
         for layer in range(n_layers) if of_layers else [0]:
@@ -152,8 +171,7 @@ def assemble(
     absent: Collection[str] = (),
     prefix: str = "",
 ) -> LanguageModel:
-    """Build a model from a source of tensors:
-    check all names and shapes, then read tensor by tensor.
+    """Build a model from a source of tensors: check names and shapes, then read one by one.
 
     Args:
         cfg: the model's settings.
@@ -168,6 +186,7 @@ def assemble(
             of another shape or type, or not finite; names it (code 4).
     """
     model, todo = match_tensors(cfg, source.tensors, rules, origin, absent, prefix)
+    own = named_tensors(model).keys()
     for mapped in todo:
         if not mapped.theirs:
             set_parameters(
@@ -176,7 +195,7 @@ def assemble(
             continue
         tensor = read(source, mapped.theirs, origin)
         file = origin.of(source.tensors[mapped.theirs])
-        if mapped.ours[0] in dict(model.named_parameters()):
+        if mapped.ours[0] in own:
             set_parameters(model, mapped.split(tensor))
         elif (tied := _shared_parameter(model, mapped.ours[0])) is None:
             if tensor.any():
@@ -186,8 +205,8 @@ def assemble(
                 )
         elif not torch.equal(tensor, tied.to(tensor.dtype)):
             raise UserError(
-                f"{file}: {mapped.theirs} differs from the token embedding, but"
-                f" {origin.config_file} ties them",
+                f"{file}: {mapped.theirs} differs from the token embedding,"
+                f" but {origin.config_file} ties them",
                 CHECKPOINT,
             )
     return model
@@ -201,8 +220,7 @@ def match_tensors(
     absent: Collection[str] = (),
     prefix: str = "",
 ) -> tuple[LanguageModel, list[Mapped]]:
-    """Match the tensors of a source to our parameters,
-    and check that names and shapes are complete.
+    """Match the tensors of a source to our parameters; all names and shapes must be there.
 
     Returns:
         The model without memory, and what to read into it;
@@ -211,7 +229,7 @@ def match_tensors(
     _check_layers(cfg.n_layers, found, rules, origin, prefix)
     with torch.device("meta"):
         model = build(cfg)
-    own = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    own = {name: tuple(tensor.shape) for name, tensor in named_tensors(model).items()}
     todo, known = [], set()
     for mapped in expand(rules, cfg.n_layers):
         name = prefix + mapped.theirs if mapped.theirs else ""
@@ -272,10 +290,15 @@ def _check_tensor(
         )
 
 
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """What a file of a model holds: its parameters, a tied head only once, and saved buffers."""
+    saved = model.state_dict()
+    buffers = {name: buffer for name, buffer in model.named_buffers() if name in saved}
+    return dict(model.named_parameters()) | buffers
+
+
 def _shared_parameter(model: nn.Module, name: str) -> Tensor | None:
-    """A parameter that has another name too, such as a tied head;
-    None if there is no such parameter.
-    """
+    """A parameter that has another name too, such as a tied head, or None."""
     return dict(model.named_parameters(remove_duplicate=False)).get(name)
 
 
@@ -294,11 +317,11 @@ def set_parameters(model: LanguageModel, tensors: Mapping[str, Tensor]) -> None:
     tied = model.head_is_tied
     for name, tensor in tensors.items():
         values = tensor.to(torch.float32).contiguous()
-        if (
-            values.untyped_storage().nbytes() > values.nbytes
-        ):  # a view would keep all of its storage alive
+        # a view would keep all of its storage alive
+        if values.untyped_storage().nbytes() > values.nbytes:
             values = values.clone()
         module, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(module), leaf, nn.Parameter(values))
+        part = model.get_submodule(module)
+        setattr(part, leaf, values if leaf in part._buffers else nn.Parameter(values))
     if tied:
         model.out_head.weight = model.tok_emb.weight

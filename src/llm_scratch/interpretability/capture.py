@@ -1,5 +1,4 @@
-"""Capture and change activations by name:
-`with capture(model, "blocks.*.attn.hook_pattern") as acts`.
+"""Capture and change activations by name: `with capture(model, "blocks.*.hook_mlp_out") as acts`.
 
 An activation is a tensor that a model computes on its way from tokens to logits. Names are
 TransformerLens's; `activation_names(model)` lists them. C is the residual stream, which every block
@@ -9,9 +8,10 @@ reads and adds to:
     blocks.0.hook_resid_pre               residual stream before block 0, [B, T, C]
     blocks.0.ln1.hook_normalized          what attention reads, after the norm's scale and shift (in
                                           TransformerLens 4: ln1.hook_out), [B, T, C]
-    blocks.0.attn.hook_q, _k, _v          queries, keys, values, [B, T, H, D]
+    blocks.0.attn.hook_q, _k, _v          queries, keys, values, [B, T, H, D]; where query heads
+                                          share keys and values, these have G heads
     blocks.0.attn.hook_rot_q, _rot_k      queries and keys of the product, after rotary positions,
-                                          [B, T, H, D] and [B, S, H, D]
+                                          [B, T, H, D] and [B, S, H, D], or [B, S, G, D]
     blocks.0.attn.hook_attn_scores        q k^T / sqrt(D), -inf for later positions, [B, H, T, S]
     blocks.0.attn.hook_pattern            attention weights, rows sum to 1, [B, H, T, S]
     blocks.0.attn.hook_z                  values mixed by the weights, [B, T, H, D]
@@ -19,19 +19,21 @@ reads and adds to:
     blocks.0.hook_attn_out                what attention adds: the heads and a bias, [B, T, C]
     blocks.0.hook_resid_mid               hook_resid_pre + hook_attn_out, [B, T, C]
     blocks.0.ln2.hook_normalized          what the feed-forward network reads, [B, T, C]
-    blocks.0.mlp.hook_pre, _post          its hidden layer before and after the activation, [B, T,
-                                          F]
+    blocks.0.mlp.hook_pre, _post          its hidden layer around the activation, [B, T, F]
+    blocks.0.mlp.hook_router_logits       of a mixture of experts, instead: the router's logit of
+                                          every expert, [B, T, experts]
     blocks.0.hook_mlp_out                 what it adds, [B, T, C]
     blocks.0.hook_resid_post              residual stream after block 0, [B, T, C]
     ln_final.hook_normalized              what the output head reads, [B, T, C]
 
 Any model works whose modules have the package's names: `tok_emb`, `trf_blocks`, `out_head` (for
 `lenses`, `final_norm` too), and in a block `att` (`W_query`, `W_key`, `W_value`, `out_proj`,
-`dropout`) and `ff`. Activations are read by PyTorch's forward hooks, so one that is not captured
-costs nothing. The steps inside attention, from `rot_q` to `pattern`, exist only in the written-out
-formula, which is used while one of them is captured. It is what runs anyway for whole texts of up
-to 512 tokens on a CPU, so the logits are the same to the bit there; elsewhere they differ in the
-last bits. The hooks are on the model itself: while it is captured or patched, use it in one thread.
+`dropout`) and `ff`; where a norm follows a part, `post_norm1` and `post_norm2`. Activations are
+read by PyTorch's forward hooks, so one that is not captured costs nothing. The steps inside
+attention, from `rot_q` to `pattern`, exist only in the written-out formula, which is used while one
+of them is captured. It is what runs anyway for whole texts of up to 512 tokens on a CPU, so the
+logits are the same to the bit there; elsewhere they differ in the last bits. The hooks are on the
+model itself: while it is captured or patched, use it in one thread.
 Tests: tests/interpretability/test_capture.py (equal to transformers' attentions and hidden states),
 tests/interop/test_transformer_lens.py (every activation equals TransformerLens's).
 Source: names as in TransformerLens, Nanda and Bloom 2022,
@@ -49,6 +51,7 @@ import torch
 from torch import Tensor, nn
 
 from llm_scratch.errors import UserError, unknown
+from llm_scratch.interpretability.linear_norm import linear_norm
 from llm_scratch.model.packed import PackedLinear
 from llm_scratch.model.quantized import QuantizedLinear
 
@@ -127,8 +130,8 @@ def patch(model: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None]:
             for name in match_names(list(all_points), [pattern]):
                 if not all_points[name].editable:
                     raise UserError(
-                        f"{name}: computed from other activations, so it cannot be changed; change"
-                        " one of those"
+                        f"{name}: computed from other activations, so it cannot be changed;"
+                        " change one of those"
                     )
                 stack.callback(all_points[name].attach(edit))
         yield
@@ -185,8 +188,8 @@ def points(model: Any) -> dict[str, Point]:
         hasattr(block, "att") for block in model.trf_blocks
     ):
         raise UserError(
-            "activations cannot be captured: the model has no `trf_blocks` with `att` in each; name"
-            " its modules so"
+            "activations cannot be captured: the model has no `trf_blocks` with `att` in each;"
+            " name its modules so"
         )
     found = {"hook_embed": _output(model.tok_emb)}
     if hasattr(model, "pos_emb"):
@@ -200,8 +203,8 @@ def _block_points(block: Any) -> dict[str, Point]:
     """The activations of a block, in the order of computation."""
     att = block.att
     found = {"hook_resid_pre": _input(block), "ln1.hook_normalized": _input(att)}
-    for letter, part in zip("qkv", (att.W_query, att.W_key, att.W_value)):
-        found[f"attn.hook_{letter}"] = _output(part, att.head_dim)
+    for letter, (name, size) in _projections(att).items():
+        found[f"attn.hook_{letter}"] = _output(getattr(att, name), size)
     dropout = getattr(att, "dropout", None)
     if hasattr(dropout, "observers"):
         found |= {
@@ -210,20 +213,39 @@ def _block_points(block: Any) -> dict[str, Point]:
         }
     found |= {
         "attn.hook_z": _input(att.out_proj, att.head_dim),
-        "attn.hook_result": _per_head(att),
-        "hook_attn_out": _output(att),
+        "attn.hook_result": _per_head(att, getattr(block, "post_norm1", None)),
+        "hook_attn_out": _output(_attention_output(block)),
         "hook_resid_mid": _after_attention(block),
     }
     return found | _feed_forward_points(block) | {"hook_resid_post": _output(block)}
+
+
+def _projections(att: Any) -> dict[str, tuple[str, int]]:
+    """q, k and v -> the module that computes them, and the size of a head.
+
+    An attention whose names or sizes differ says so in its attribute `projections`.
+    """
+    usual = {letter: (f"W_{name}", att.head_dim) for letter, name in LETTERS.items()}
+    return getattr(att, "projections", usual)
+
+
+LETTERS = {"q": "query", "k": "key", "v": "value"}
 
 
 def _feed_forward_points(block: nn.Module) -> dict[str, Point]:
     """The activations of a block's feed-forward network; none for a block of attention alone.
 
     The network is the module `ff`, or the linear layers of the block itself. The first linear layer
-    widens (of a gated network it is the gate), the last one narrows.
+    widens (of a gated network it is the gate), the last one narrows. A mixture of experts has no
+    hidden layer that all tokens share, and a router.
     """
     ff = getattr(block, "ff", None)
+    if hasattr(ff, "router"):
+        return {
+            "ln2.hook_normalized": _input(ff),
+            "mlp.hook_router_logits": _output(ff.router.linear),
+            "hook_mlp_out": _output(getattr(block, "post_norm2", ff)),
+        }
     linears = [
         part
         for part in (block.children() if ff is None else ff.modules())
@@ -236,7 +258,7 @@ def _feed_forward_points(block: nn.Module) -> dict[str, Point]:
         "ln2.hook_normalized": _input(ff or widen),
         "mlp.hook_pre": _output(widen),
         "mlp.hook_post": _input(narrow),
-        "hook_mlp_out": _output(ff or narrow),
+        "hook_mlp_out": _output(getattr(block, "post_norm2", ff or narrow)),
     }
 
 
@@ -288,25 +310,33 @@ def _step(dropout: Any, step: str) -> Point:
     return Point(attach)
 
 
-def _per_head(att: Any) -> Point:
-    """What each head adds to the residual stream:
-    its part of z times its columns of the output matrix.
+def _attention_output(block: Any) -> nn.Module:
+    """The module whose output is what attention adds: a norm after it, or attention itself."""
+    return getattr(block, "post_norm1", block.att)
+
+
+def _per_head(att: Any, norm: nn.Module | None) -> Point:
+    """What each head adds to the residual stream: its part of z times its output columns.
+
+    It is scaled as a norm after it scales the sum.
     """
 
     def attach(edit: Edit) -> Callable[[], None]:
-        def before(module: Any, args: tuple[Tensor, ...]) -> None:
+        def after(module: Any, args: tuple[Tensor, ...], output: Tensor) -> None:
             z = _split(args[0], att.head_dim)
-            edit(torch.einsum("...hd,chd->...hc", z, _split(module.weight, att.head_dim)))
+            heads = torch.einsum("...hd,chd->...hc", z, _split(module.weight, att.head_dim))
+            if norm is not None and not isinstance(norm, nn.Identity):
+                plain = norm.forward  # without the hooks of other captures
+                heads = linear_norm(plain, output[..., None, :]).scaled(heads)
+            edit(heads)
 
-        return att.out_proj.register_forward_pre_hook(before).remove
+        return att.out_proj.register_forward_hook(after).remove
 
     return Point(attach, editable=False)
 
 
 def _after_attention(block: Any) -> Point:
-    """The residual stream after attention is added;
-    in eval mode, the very sum that the block computes.
-    """
+    """The residual stream after attention; in eval mode, the very sum of the block."""
 
     def attach(edit: Edit) -> Callable[[], None]:
         stream: list[Tensor] = []
@@ -319,7 +349,7 @@ def _after_attention(block: Any) -> Point:
 
         handles = [
             block.register_forward_pre_hook(enter),
-            block.att.register_forward_hook(attended),
+            _attention_output(block).register_forward_hook(attended),
         ]
 
         def detach() -> None:

@@ -18,12 +18,13 @@ https://transformer-circuits.pub/2021/framework/index.html.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from llm_scratch.errors import UserError
 from llm_scratch.interpretability.capture import capture
 from llm_scratch.model.introspection import context_length, device_of, vocab_size
 
@@ -78,7 +79,23 @@ def head_scores(model: nn.Module, ids: Tensor) -> dict[str, Tensor]:
     """
     with torch.no_grad(), capture(model, "*.hook_pattern") as acts:
         model(ids)
-    return pattern_scores(torch.stack(list(acts.values())), ids)
+    return pattern_scores(stack_patterns(acts), ids)
+
+
+def stack_patterns(acts: Mapping[str, Tensor]) -> Tensor:
+    """The captured attention patterns of all layers, [L, B, H, T, T].
+
+    Raises:
+        UserError: layers have different numbers of heads.
+    """
+    patterns = list(acts.values())
+    numbers = {pattern.shape[1] for pattern in patterns}
+    if len(numbers) > 1:
+        raise UserError(
+            f"heads: layers have {' or '.join(map(str, sorted(numbers)))} of them, and are compared"
+            " only if they have equally many; capture the layers one by one"
+        )
+    return torch.stack(patterns)
 
 
 def uniform_scores(ids: Tensor) -> dict[str, float]:
@@ -90,8 +107,9 @@ def uniform_scores(ids: Tensor) -> dict[str, float]:
 
 
 def repeated_tokens(model: nn.Module, length: int = 48, rows: int = 8, seed: int = 0) -> Tensor:
-    """Random tokens, then the same ones again, to test for induction:
-    [rows, 2 x length], at most the model's context.
+    """Random tokens, then the same ones again, to test for induction: [rows, 2 x length].
+
+    At most the model's context.
     """
     length = min(length, (context_length(model) or 2 * length) // 2)
     draw = torch.Generator().manual_seed(seed)

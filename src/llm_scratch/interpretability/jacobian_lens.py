@@ -27,9 +27,7 @@ from llm_scratch.interpretability.lenses import read_out, residual_stream
 from llm_scratch.model.introspection import device_of
 
 SKIPPED_POSITIONS = 16
-"""First positions of a text that are left out:
-attention has little to read there, so they are not typical.
-"""
+"""First positions of a text that are left out: attention has little to read there."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +44,7 @@ class JacobianLens:
     n_positions: int
 
     def __call__(self, model: nn.Module, ids: Tensor) -> Tensor:
-        """Logits of every layer through the lens:
-        [B, T] -> [L + 1, B, T, V], as from `logit_lens`.
-        """
+        """Logits of every layer through the lens: [B, T] -> [L + 1, B, T, V]."""
         stream = residual_stream(model, ids)  # [L + 1, B, T, C]
         return read_out(model, torch.einsum("lij,lbtj->lbti", self.jacobians.to(stream), stream))
 
@@ -56,8 +52,7 @@ class JacobianLens:
 def fit_jacobian_lens(
     model: Any, texts: Iterable[Sequence[int]], skip: int = SKIPPED_POSITIONS, batch_size: int = 16
 ) -> JacobianLens:
-    """Fit a Jacobian lens:
-    the mean over texts and positions of d(final stream) / d(layer's stream).
+    """Fit a Jacobian lens: the mean of d(final stream) / d(layer's stream) over texts.
 
     J = mean over positions t of the sum over t' >= t of d final[t'] / d layer[t]. The last position
     of a text, which predicts nothing, is left out too. A batch of texts takes C backward passes.
@@ -86,9 +81,8 @@ def fit_jacobian_lens(
 
 def _summed_jacobians(model: Any, rows: list[Tensor], skip: int) -> Tensor:
     """The sum over the valid positions of some texts, [L + 1, C, C]; see `fit_jacobian_lens`."""
-    ids = pad_sequence(rows, batch_first=True).to(
-        device_of(model)
-    )  # [B, T]; no token sees the padding after it
+    # no token sees the padding after it
+    ids = pad_sequence(rows, batch_first=True).to(device_of(model))  # [B, T]
     lengths = torch.tensor([len(row) for row in rows], device=ids.device)
     position = torch.arange(ids.shape[1], device=ids.device)
     valid = (position >= skip) & (position < lengths[:, None] - 1)  # [B, T]

@@ -1,5 +1,4 @@
-"""Lenses: what a model would predict if it stopped at a layer,
-and which parts a prediction is made of.
+"""Lenses: what a model would predict at a layer, and which parts a prediction is made of.
 
 A block only adds to the residual stream, so the stream of any layer can be read as if it were the
 last one (`logit_lens`), and a logit is the sum of what each head and each feed-forward network
@@ -19,15 +18,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from llm_scratch.errors import UserError
 from llm_scratch.interpretability.capture import activation_names, capture
+from llm_scratch.interpretability.linear_norm import linear_norm
+from llm_scratch.model.language_model import LanguageModel
 from llm_scratch.model.loss import next_token_loss
 
 
 def residual_stream(model: Any, ids: Tensor) -> Tensor:
-    """The residual stream before the first block and after each of the L blocks:
-    [B, T] -> [L + 1, B, T, C].
-    """
+    """The residual stream before the first block and after each one: [B, T] -> [L + 1, B, T, C]."""
     with (
         torch.no_grad(),
         capture(model, "blocks.0.hook_resid_pre", "blocks.*.hook_resid_post") as acts,
@@ -45,7 +43,8 @@ def read_out(model: Any, stream: Tensor, normalize: bool = True) -> Tensor:
         normalize: apply the final norm, as the model does; False: the output head alone.
     """
     with torch.no_grad():
-        return model.out_head(model.final_norm(stream) if normalize else stream)
+        final = model.final_norm(stream) if normalize else stream
+        return model.logits(final) if isinstance(model, LanguageModel) else model.out_head(final)
 
 
 def logit_lens(model: nn.Module, ids: Tensor, normalize: bool = True) -> Tensor:
@@ -62,8 +61,7 @@ def logit_lens(model: nn.Module, ids: Tensor, normalize: bool = True) -> Tensor:
 
 
 def kl_to_final_bits(logits: Tensor) -> Tensor:
-    """How far each layer's prediction is from the last one's:
-    KL(last || layer) in bits, 0 at the end.
+    """How far each layer's prediction is from the last: KL(last || layer) in bits, 0 at the end.
 
     [L + 1, B, T, V], as from `logit_lens`, -> [L + 1, B, T].
     """
@@ -95,8 +93,9 @@ class Attribution(NamedTuple):
 
 
 def direct_logit_attribution(model: Any, ids: Tensor, targets: Tensor) -> Attribution:
-    """Direct logit attribution: how much each head,
-    feed-forward network and embedding adds to a logit.
+    """Direct logit attribution: how much each part of the model adds to a logit.
+
+    The parts are heads, feed-forward networks and embeddings.
 
     The final norm divides by a scale that depends on the whole stream. The scale is taken as it is,
     and the rest is linear. Effects through later layers are not counted; ablation measures those
@@ -128,58 +127,3 @@ def direct_logit_attribution(model: Any, ids: Tensor, targets: Tensor) -> Attrib
     if model.out_head.bias is not None:
         bias = bias + model.out_head.bias.detach()[targets]
     return Attribution((*parts, "bias"), torch.stack([*values, bias]))
-
-
-class LinearNorm(NamedTuple):
-    """A norm at a fixed stream, as a linear map: norm(x) = scaled(x) + shift.
-
-    Attributes:
-        gain: [C], up to a factor that is in `scale`.
-        scale: [..., 1], for each position.
-        centers: whether the mean of a vector is subtracted first.
-        shift: [C].
-    """
-
-    gain: Tensor
-    scale: Tensor
-    centers: bool
-    shift: Tensor
-
-    def scaled(self, part: Tensor) -> Tensor:
-        """The share of a part of the stream in the normalized stream: [..., C] -> [..., C]."""
-        return _centered(part, self.centers) * self.gain * self.scale
-
-
-def linear_norm(norm: Any, stream: Tensor) -> LinearNorm:
-    """Find the linear map that a norm is at `stream`, [..., C], by applying it to three vectors.
-
-    Layer norm and RMS norm are norm(x) = gain * P(x) / s(x) + shift, where P subtracts the mean or
-    nothing and s is one value a vector. Zeros give the shift, ones tell P, alternating signs give
-    the gain up to a factor, and the stream itself gives s.
-
-    Raises:
-        UserError: the norm is not of this form.
-    """
-    with torch.no_grad():
-        zeros = torch.zeros_like(stream[..., :1, :].flatten(0, -2)[0])  # [C]
-        shift = norm(zeros)
-        centers = torch.allclose(norm(zeros + 1), shift, atol=1e-5)
-        signs = _centered(
-            1.0 - 2 * (torch.arange(len(zeros), device=zeros.device) % 2).to(zeros), centers
-        )
-        gain = (norm(signs) - shift) / signs
-        unscaled = _centered(stream, centers) * gain
-        output = norm(stream) - shift
-        scale = (output * unscaled).sum(-1, keepdim=True) / unscaled.square().sum(-1, keepdim=True)
-        if not torch.allclose(
-            unscaled * scale, output, rtol=1e-3, atol=1e-3 * output.abs().max().item()
-        ):
-            raise UserError(
-                "logits cannot be attributed: the final norm is not a scaled projection, as layer"
-                " norm and RMS norm are"
-            )
-    return LinearNorm(gain, scale, centers, shift)
-
-
-def _centered(x: Tensor, centers: bool) -> Tensor:
-    return x - x.mean(-1, keepdim=True) if centers else x

@@ -53,9 +53,7 @@ def feed_forward(layer: int) -> Part:
 
 
 def position(name: str, position: int) -> Part:
-    """One position of an activation [B, T, ...],
-    such as the residual stream `blocks.1.hook_resid_pre`.
-    """
+    """One position of an activation [B, T, ...], such as `blocks.1.hook_resid_pre`."""
     return _indexed(name, (slice(None), position))
 
 
@@ -120,9 +118,7 @@ def ablate(
 def replace_parts(
     model: nn.Module, parts: Sequence[Part], value: Callable[[Part, Tensor], Tensor]
 ) -> Iterator[None]:
-    """Replace parts in the forward passes inside the block;
-    `value` is (part, activation) -> its new value.
-    """
+    """Replace parts in the block's forward passes: `value` is (part, activation) -> new value."""
 
     def edit(name: str) -> Edit:
         def replace(x: Tensor) -> Tensor:
@@ -137,9 +133,7 @@ def replace_parts(
 
 
 def activations_of(model: nn.Module, ids: Tensor, parts: Sequence[Part]) -> Mapping[str, Tensor]:
-    """The activations that the parts belong to,
-    on a text [B, T]: name -> tensor without gradients.
-    """
+    """The activations of the parts on a text [B, T]: name -> tensor without gradients."""
     with torch.no_grad(), capture(model, *{part.name for part in parts}) as acts:
         model(ids)
     return acts
@@ -174,8 +168,7 @@ def activation_patching(
 def attribution_patching(
     model: nn.Module, ids: Tensor, source_ids: Tensor, parts: Sequence[Part], metric: Metric
 ) -> Tensor:
-    """Attribution patching: `activation_patching` to first order,
-    for all parts by one backward pass.
+    """Attribution patching: `activation_patching` to first order, by one backward pass.
 
     The estimate is the gradient of the metric times the change of the activation. It is good for
     small changes; softmax and norms make it poor for large ones, such as those of a whole layer.

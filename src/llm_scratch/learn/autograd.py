@@ -1,4 +1,4 @@
-"""Automatic differentiation in 60 lines: numbers that remember how they were computed.
+"""Automatic differentiation in 50 lines: numbers that remember how they were computed.
 
 Each operation stores its inputs and its slope with respect to each of them. `backward` walks from
 the result to the inputs and multiplies and adds slopes: the chain rule. Lesson 0 builds it step by
@@ -29,9 +29,8 @@ class Value:
     ) -> None:
         self.data, self.grad = float(data), 0.0
         self.parents, self.slopes = parents, slopes
-        self.number = next(
-            _next_number
-        )  # parents have smaller numbers than the values computed from them
+        # parents have smaller numbers than the values computed from them
+        self.number = next(_next_number)
 
     def __repr__(self) -> str:
         return f"Value({self.data:.4g}, grad={self.grad:.4g})"

@@ -11,8 +11,11 @@ from __future__ import annotations
 import copy
 import math
 import re
+import textwrap
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from random import Random
 from typing import Any
 
@@ -29,10 +32,13 @@ KINDS = {
 }
 TRIALS = 30
 """Random inputs on which a function is tried."""
-TYPED_TOLERANCE, COMPUTED_TOLERANCE = 0.006, 1e-6
-"""Relative (below 1: absolute) error allowed in a number that a person types,
-and in one that a function returns.
-"""
+TYPED_TOLERANCE, COMPUTED_TOLERANCE = 0.006, 1e-5
+"""Relative (below 1: absolute) error allowed in a person's number, and in a function's float32."""
+MAX_PRINTED_LINES = 5
+"""Lines shown of what a function prints for the example."""
+TEXT_COLUMNS = 76
+"""Width of a question: two fewer than a terminal has, since a file shows it as a comment."""
+_LIST_ITEM = re.compile(r" +(?:-|[a-f]\)) ")
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,8 @@ class Exercise:
         return self.draw(Random(f"{self.id} {seed}"))
 
     def text(self, seed: object) -> str:
-        """The question with its inputs."""
-        return self.question.strip("\n").format(*self.inputs(seed))
+        """The question with its inputs, in lines that fit a terminal."""
+        return wrap_paragraphs(self.question.strip("\n").format(*self.inputs(seed)))
 
 
 @dataclass(frozen=True)
@@ -132,10 +138,11 @@ def grade(exercise: Exercise, answer: Any, seed: object) -> Verdict:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What a function returned, or the exception that it raised."""
+    """What a function returned, or the exception that it raised, and what it printed."""
 
     value: Any = None
     error: BaseException | None = None
+    printed: str = ""
 
     def equals(self, other: _Outcome, tolerance: float) -> bool:
         if self.error or other.error:
@@ -144,11 +151,13 @@ class _Outcome:
 
 
 def _outcome(function: Callable[..., Any], inputs: Sequence[Any]) -> _Outcome:
-    """Call a function with copies of the inputs, so that it cannot change them for the others."""
-    try:
-        return _Outcome(function(*copy.deepcopy(inputs)))
-    except (Exception, SystemExit) as e:  # `exit()` in an answer must not end the grading
-        return _Outcome(error=e)
+    """Call a function with copies of the inputs, which it may change; keep what it prints."""
+    with redirect_stdout(StringIO()) as printed:
+        try:
+            value = function(*copy.deepcopy(inputs))
+        except (Exception, SystemExit) as e:  # `exit()` in an answer must not end the grading
+            return _Outcome(error=e, printed=printed.getvalue())
+    return _Outcome(value, printed=printed.getvalue())
 
 
 def _diagnose(
@@ -163,8 +172,10 @@ def _diagnose(
 
 def _general(got: list[_Outcome], expected: list[_Outcome], wrong: list[int]) -> str | None:
     """A diagnosis that needs no knowledge of the exercise; None if there is no answer yet."""
-    if all(outcome.value in (None, ...) and outcome.error is None for outcome in got):
+    if all(outcome.value is ... for outcome in got):
         return None
+    if all(outcome.value is None and outcome.error is None for outcome in got):
+        return "the function returns None; is its `return` missing?"
     first, want = got[wrong[0]], expected[wrong[0]].value
     if first.error is not None:
         return (
@@ -179,16 +190,14 @@ def _general(got: list[_Outcome], expected: list[_Outcome], wrong: list[int]) ->
         return f"the answer is {_kind(value)}, and {_kind(want)} is expected"
     if isinstance(value, (list, tuple)) and len(value) != len(want):
         return (
-            f"the answer has {len(value)} entries, which is too"
-            f" {'many' if len(value) > len(want) else 'few'}"
+            f"the answer has {len(value)} entries,"
+            f" which is too {'many' if len(value) > len(want) else 'few'}"
         )
     if len(wrong) < len(got):
         return "not yet: right for some inputs and wrong for others; look for a special case"
-    return (
-        "not yet: work this case out by hand, and compare"
-        if len(got) > 1
-        else "not yet; work it out once more"
-    )
+    if len(got) > 1:
+        return "not yet: work this case out by hand, and compare"
+    return "not yet; work it out once more"
 
 
 def _line(error: BaseException) -> str:
@@ -218,7 +227,9 @@ def _example(exercise: Exercise, inputs: list[Any], got: list[_Outcome], wrong: 
     shown = min(wrong, key=lambda n: len(repr(inputs[n])))
     outcome = got[shown]
     result = type(outcome.error).__name__ if outcome.error else repr(_rounded(outcome.value))
-    return f"  {exercise.function}({', '.join(map(repr, inputs[shown]))}) gives {result}"
+    printed = outcome.printed.splitlines()[:MAX_PRINTED_LINES]
+    call = f"  {exercise.function}({', '.join(map(repr, inputs[shown]))}) gives {result}"
+    return "\n".join([call, *(f"  prints: {line}" for line in printed)])
 
 
 def _rounded(value: Any) -> Any:
@@ -235,9 +246,7 @@ def plain(value: Any) -> Any:
 
 
 def same(got: Any, want: Any, tolerance: float) -> bool:
-    """Whether two answers are equal:
-    numbers within a tolerance, lists and tuples entry by entry.
-    """
+    """Whether two answers are equal: numbers within a tolerance, lists entry by entry."""
     got = plain(got)
     if isinstance(want, str) or isinstance(got, str):
         return (
@@ -263,10 +272,28 @@ def same(got: Any, want: Any, tolerance: float) -> bool:
     return bool(got == want)
 
 
+def wrap_paragraphs(text: str, columns: int = TEXT_COLUMNS) -> str:
+    """Wrap the paragraphs of a text; the items of an indented list, "- " or "a) ", stay apart."""
+    blocks: list[str] = []
+    for line in text.splitlines():
+        starts = not blocks or not line.strip() or not blocks[-1] or _LIST_ITEM.match(line)
+        if starts or line.startswith(" ") != blocks[-1].startswith(" "):
+            blocks.append(line.rstrip())
+        else:
+            blocks[-1] += f" {line.strip()}"
+    return "\n".join(_wrap_block(block, columns) for block in blocks)
+
+
+def _wrap_block(block: str, columns: int) -> str:
+    item = _LIST_ITEM.match(block)
+    indent = " " * len(item[0]) if item else ""
+    return textwrap.fill(
+        block, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
 def choices(rng: Random, *options: str) -> tuple[str]:
-    """Options in random order, one a line, lettered:
-    the input of an exercise of the kind "explain".
-    """
+    """Options in random order, one a line, lettered: for exercises of the kind "explain"."""
     shuffled = rng.sample(options, len(options))
     return ("\n".join(f"  {letter}) {option}" for letter, option in zip("abcdef", shuffled)),)
 

@@ -43,9 +43,7 @@ def _row_counts(rng: Random) -> tuple[Any, ...]:
 
 
 def _graph(rng: Random) -> tuple[Any, ...]:
-    """A computation as a list:
-    for each number (its parents' positions, its slopes with respect to them).
-    """
+    """A computation as a list: for each number (positions of its parents, its slopes)."""
     nodes: list[tuple[list[int], list[float]]] = [([], []), ([], [])]
     for n in range(2, rng.randint(4, 7)):
         parents = [rng.randrange(n - 1), n - 1]  # each number is used by the next, so all count
@@ -150,7 +148,7 @@ def count_pairs(ids, n_symbols):
         _probabilities,
         """
 A model read three letters. It had given them the probabilities {0}, {1} and {2}.
-What is its loss, in nats? Two digits after the point are enough; use a calculator.
+What is its loss? Two digits after the point are enough; use a calculator.
 """,
         (
             "The surprise of one letter is the negative natural logarithm of its probability.",
@@ -182,7 +180,7 @@ then find and fix the bug.
 import math
 
 
-def softmax(logits):
+def to_probabilities(logits):
     powers = [math.exp(number) for number in logits]
     return [power / sum(logits) for power in powers]
 """,
@@ -210,8 +208,9 @@ What is the gradient for these four logits? Answer with a list of four numbers.
         _graph,
         """
 `nodes` describes a computation, in the order in which it was done. Each entry is a pair of lists:
-the positions of its parents, and its slope with respect to each parent. The last entry is the result.
-The function should return the slope of the result with respect to every entry. It has one bug.
+the positions of its parents, and its slope with respect to each parent. The last entry is the
+result. The function should return the slope of the result with respect to every entry.
+It has one bug.
 """,
         (
             (
@@ -222,7 +221,7 @@ The function should return the slope of the result with respect to every entry. 
             "Look at what happens to a parent's slope when a second share arrives.",
         ),
         start="""
-def backward(nodes):
+def slopes_of_result(nodes):
     grads = [0.0] * len(nodes)
     grads[-1] = 1.0
     for position in reversed(range(len(nodes))):
@@ -238,9 +237,9 @@ def backward(nodes):
         "implement",
         _slopes,
         """
-Walk with momentum. A parameter starts at `start`. The gradient of step n is `slopes[n]`.
-In each step: velocity = keep * velocity + slope; then the parameter moves by rate * velocity, downhill.
-The velocity starts at 0. Return the parameter after each step, as a list.
+Walk with momentum. A parameter starts at `start`. The gradient of step n is `slopes[n]`. In each
+step: velocity = keep * velocity + slope; then the parameter moves by rate * velocity, downhill. The
+velocity starts at 0. Return the parameter after each step, as a list.
 """,
         (
             "Keep two variables between the steps: the parameter and the velocity.",
@@ -248,7 +247,7 @@ The velocity starts at 0. Return the parameter after each step, as a list.
             "Downhill means: subtract.",
         ),
         start="""
-def momentum(start, slopes, rate, keep):
+def walk_with_momentum(start, slopes, rate, keep):
     return ...  # your code
 """,
     ),
@@ -258,8 +257,8 @@ def momentum(start, slopes, rate, keep):
         "experiment",
         _steepness,
         """
-Write a loop that walks down f(w) = {0} / 2 * w * w from w = 1 by gradient descent: the slope is {0} * w.
-Try learning rates. Small ones reach 0. Above which learning rate does w grow without end?
+Write a loop that walks down f(w) = {0} / 2 * w * w from w = 1 by gradient descent: the slope is
+{0} * w. Try learning rates. Small ones reach 0. Above which learning rate does w grow without end?
 Two digits after the point are enough.
 """,
         (

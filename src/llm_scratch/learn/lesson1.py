@@ -67,6 +67,11 @@ def _embedding_sizes(rng: Random) -> tuple[Any, ...]:
     return tuple(rng.sample(range(3, 90), 4))
 
 
+def _letters(rng: Random) -> tuple[Any, ...]:
+    """A number whose binary form has at least three ones, so that doubling does not reach it."""
+    return (rng.choice([n for n in range(19, 900) if n.bit_count() >= 3]),)
+
+
 def _end_of_text(rng: Random) -> tuple[Any, ...]:
     return choices(
         rng,
@@ -104,13 +109,13 @@ def share_unknown(words, vocab):
         _window_sizes,
         """
 A text has `n` tokens. Windows of `max_length` tokens are cut from it; the first begins at token 0,
-each further one `stride` tokens later. Every token of a window needs the token after it as a target.
-How many windows are there? Give a formula, without a loop.
+each further one `stride` tokens later. Every token of a window needs the token after it as a
+target. How many windows are there? Give a formula, without a loop.
 """,
         (
             (
-                "Which is the last position at which a window may begin?"
-                " Its last target is the last token."
+                "Which is the last position at which a window may begin? Its last target is the"
+                " last token."
             ),
             "How many of the numbers 0, stride, 2 * stride ... are at most that position?",
             "`-(-a // b)` divides and rounds up.",
@@ -141,16 +146,16 @@ How many bytes does the text {0} take in UTF-8?
         "implement",
         _counted_words,
         """
-`words` is a dictionary: each key is a word as a tuple of token ids, its value says how often the word
-comes. Return the pair of neighbors that comes most often. Of equally frequent pairs, return the smallest
-(compared as tuples).
+`words` is a dictionary: each key is a word as a tuple of token ids, its value says how often the
+word comes. Return the pair of neighbors that comes most often. Of equally frequent pairs, return
+the smallest (compared as tuples).
 """,
         (
             "First count all pairs, then choose.",
             "A pair inside a word that comes five times comes five times.",
             (
-                "`min` with a key that is a tuple does both rules at once:"
-                " fewer is worse, then smaller is better."
+                "`min` with a key that is a tuple does both rules at once: fewer is worse, then"
+                " smaller is better."
             ),
         ),
         start="""
@@ -164,8 +169,8 @@ def most_frequent_pair(words):
         "implement",
         _word_and_pair,
         """
-Replace every `pair` of neighbors in `word` (a tuple of ids) by the single id `new`, from left to right.
-A token that has been joined cannot be joined again. Return a tuple.
+Replace every `pair` of neighbors in `word` (a tuple of ids) by the single id `new`, from left to
+right. A token that has been joined cannot be joined again. Return a tuple.
 """,
         (
             "Walk through the word with a position that moves by one or by two.",
@@ -183,8 +188,8 @@ def join_pair(word, pair, new):
         "implement",
         _ids_and_bytes,
         """
-A model reads and pays by the token. How many bytes does a token hold, on average? `token_bytes[i]` are
-the bytes of token i.
+A model reads and pays by the token. How many bytes does a token hold, on average? `token_bytes[i]`
+are the bytes of token i.
 """,
         (
             "`len(b'abc')` is the number of bytes.",
@@ -202,8 +207,8 @@ def bytes_per_token(ids, token_bytes):
         "bug",
         _text_to_cut,
         """
-Each window of inputs has a window of targets: for each input, the token after it. This function trains
-a model that learns nothing but to repeat its input. Find and fix the bug.
+Each window of inputs has a window of targets: for each input, the token after it. This function
+trains a model that learns nothing but to repeat its input. Find and fix the bug.
 """,
         (
             "Print one pair of inputs and targets.",
@@ -211,7 +216,7 @@ a model that learns nothing but to repeat its input. Find and fix the bug.
             "The targets are a slice of the same length that begins one position later.",
         ),
         start="""
-def windows(ids, length, stride):
+def cut_windows(ids, length, stride):
     pairs = []
     for start in range(0, len(ids) - length, stride):
         inputs = ids[start : start + length]
@@ -231,8 +236,8 @@ A batch of ids has shape ({0}, {1}). It goes through `nn.Embedding({2}, {3})`. W
         (
             "An embedding is a table. What is looked up for each id?",
             (
-                "The first number of `nn.Embedding` says how many rows the table has,"
-                " the second how long they are."
+                "The first number of `nn.Embedding` says how many rows the table has, the second"
+                " how long they are."
             ),
             "Every id is replaced by a row of the table; so one dimension is added.",
         ),
@@ -243,7 +248,8 @@ A batch of ids has shape ({0}, {1}). It goes through `nn.Embedding({2}, {3})`. W
         "explain",
         _end_of_text,
         """
-`encode` turns the text "<|endoftext|>" into the special token only where it is allowed explicitly. Why?
+`encode` turns the text "<|endoftext|>" into the special token only where it is allowed explicitly.
+Why?
 {0}
 Answer with the letter.
 """,
@@ -251,6 +257,22 @@ Answer with the letter.
             "Who writes the texts that a model is trained on, or that users send?",
             "What does the special token tell a model?",
             "Think of a comment on a web page that spells the token.",
+        ),
+    ),
+    Exercise(
+        "1.10",
+        "A text of one letter",
+        "experiment",
+        _letters,
+        """
+A text is the letter a, {0} times. Byte-pair encoding joins the most frequent pair of neighbors
+everywhere, again and again, until the whole text is a single token. How many merges does it take?
+Write a loop, or use exercises 1.4 and 1.5.
+""",
+        (
+            "Do it by hand for seven letters. After the first merge there are four tokens.",
+            "Each merge joins a pair wherever it occurs, from left to right.",
+            "Of equally frequent pairs take any: the number of merges comes out the same.",
         ),
     ),
 )

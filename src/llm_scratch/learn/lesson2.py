@@ -99,9 +99,9 @@ A query is {0}, a key is {1}. What is their score, as it goes into softmax?
         "implement",
         _window,
         """
-Some models let a token look back only `window` positions, itself included, to save work on long texts.
-Make the mask: a table of T rows and T columns, True where looking is *forbidden*. Row: the token that
-looks. Column: the token looked at.
+Some models let a token look back only `window` positions, itself included, to save work on long
+texts. Make the mask: a table of T rows and T columns, True where looking is *forbidden*. Row: the
+token that looks. Column: the token looked at.
 """,
         (
             "Two things are forbidden: the future, and what is too long ago.",
@@ -119,9 +119,9 @@ def window_mask(T, window):
         "implement",
         _weight_table,
         """
-A row of weights [0.5, 0.5, 0] looks at two tokens, [1, 0, 0] at one. In between, e to the power of the
-entropy counts them softly. The entropy of a row is the sum of -w * ln(w) over its weights; a weight of 0
-adds nothing. Return this number for each row of a table.
+A row of weights [0.5, 0.5, 0] looks at two tokens, [1, 0, 0] at one. In between, e to the power of
+the entropy counts them softly. The entropy of a row is the sum of -w * ln(w) over its weights; a
+weight of 0 adds nothing. Return this number for each row of a table.
 """,
         (
             "Do it for one row first. `math.log` is the natural logarithm.",
@@ -142,9 +142,9 @@ def looked_at(weights):
         "compute",
         _layer_sizes,
         """
-How many parameters does `MultiHeadAttention(d_in={0}, d_out={1}, num_heads={2}, qkv_bias=True)` have?
-`W_query`, `W_key` and `W_value` go from d_in to d_out and have a bias; `out_proj` goes from d_out to d_out
-and has one, too.
+How many parameters does `MultiHeadAttention(d_in={0}, d_out={1}, num_heads={2}, qkv_bias=True)`
+have? `W_query`, `W_key` and `W_value` go from d_in to d_out and have a bias; `out_proj` goes from
+d_out to d_out and has one, too.
 """,
         (
             "A linear layer from n to m has a matrix of n times m, and a bias of m.",
@@ -158,8 +158,8 @@ and has one, too.
         "implement",
         _lookup,
         """
-Write attention for a single query: compare the query with every key (scaled dot product), make weights
-with softmax, and return the mixture of the values: a list as long as one value.
+Write attention for a single query: compare the query with every key (scaled dot product), make
+weights with softmax, and return the mixture of the values: a list as long as one value.
 """,
         (
             "Three steps: scores, weights, mixture. Write each as a list.",
@@ -170,7 +170,7 @@ with softmax, and return the mixture of the values: a list as long as one value.
 import math
 
 
-def attend(query, keys, values):
+def attend_once(query, keys, values):
     return ...  # your code
 """,
     ),
@@ -180,8 +180,8 @@ def attend(query, keys, values):
         "bug",
         _score_table,
         """
-This function should give causal attention weights: no token looks ahead, and every row adds up to 1.
-Try it, then find and fix the bug.
+This function should give causal attention weights: no token looks ahead, and every row adds up
+to 1. Try it, then find and fix the bug.
 """,
         (
             "Add up each row of the result.",
@@ -225,8 +225,8 @@ def causal_weights(scores):
         "implement",
         _vector_and_heads,
         """
-Cut one token's vector (a list) into `n_heads` equal parts, as multi-head attention does: the first head
-gets the first part. Return a list of lists.
+Cut one token's vector (a list) into `n_heads` equal parts, as multi-head attention does: the first
+head gets the first part. Return a list of lists.
 """,
         (
             "How long is each part?",
@@ -244,8 +244,9 @@ def split_heads(vector, n_heads):
         "experiment",
         _length,
         """
-Draw two lists of {0} random numbers, each -1 or 1 with equal chance, and take their dot product. Do it a
-few thousand times. What is the standard deviation of the results? Give the exact value that you suspect.
+Draw two lists of {0} random numbers, each -1 or 1 with equal chance, and take their dot product. Do
+it a few thousand times. What is the standard deviation of the results? Give the exact value that
+you suspect.
 """,
         (
             (
@@ -262,7 +263,8 @@ few thousand times. What is the standard deviation of the results? Give the exac
         "explain",
         _changed,
         """
-A causal attention layer reads six tokens. The last one is replaced by another. Which outputs change?
+A causal attention layer reads six tokens. The last one is replaced by another. Which outputs
+change?
 {0}
 Answer with the letter.
 """,

@@ -1,5 +1,4 @@
-"""Exercises in a notebook: `ask("0.3")` shows one,
-`check("0.3", answer)` grades, `hint("0.3")` helps.
+"""Exercises in a notebook: `ask("0.3")` shows, `check("0.3", answer)` grades, `hint` helps.
 
 Each `ask` draws new numbers; `check` refers to the last ones that were shown.
 Tests: tests/learn/test_notebook.py.

@@ -19,6 +19,7 @@ from llm_scratch.errors import DATA, UserError, describe_error
 from llm_scratch.learn.exercise import KINDS, Exercise, Verdict, grade
 from llm_scratch.learn.registry import EXERCISES
 from llm_scratch.storage.files import atomic_write
+from llm_scratch.storage.safe_parse import read_json
 
 DEFAULT_FOLDER = "exercises"
 
@@ -46,14 +47,11 @@ class Progress:
         if not self.path.is_file():
             return
         try:
-            data = json.loads(self.path.read_text(encoding="utf-8"))
+            data = read_json(self.path, DATA)
             self.seed = str(data["seed"])
             self.records = {name: Record(**fields) for name, fields in data["exercises"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-            raise UserError(
-                f"{self.path}: not readable ({describe_error(e)}); move it away to start again",
-                DATA,
-            ) from e
+        except (UserError, KeyError, TypeError, AttributeError) as e:
+            raise UserError(f"{self.path}: not readable; move it away to start again", DATA) from e
 
     def save(self) -> None:
         """Write progress.json."""
@@ -70,7 +68,17 @@ class Progress:
 
     def next_exercise(self) -> Exercise | None:
         """The first exercise that is not solved; None after the last one."""
-        return next((e for e in EXERCISES.values() if not self.record(e).solved), None)
+        solved = {name for name, record in self.records.items() if record.solved}
+        return next((e for name, e in EXERCISES.items() if name not in solved), None)
+
+    def mark_shown(self, exercise: Exercise) -> None:
+        """Record that the question was shown, and keep the seed of its numbers."""
+        self.record(exercise)
+        self.save()
+
+    def was_shown(self, exercise: Exercise) -> bool:
+        """Whether the question was shown, so that its numbers are known."""
+        return exercise.id in self.records
 
     def question_seed(self, exercise: Exercise) -> str:
         """The seed of the numbers in a question: new ones after each wrong answer."""
@@ -121,16 +129,16 @@ class Progress:
         namespace: dict[str, Any] = {"__name__": path.stem}
         try:
             exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), namespace)
-        except (
-            Exception,
-            SystemExit,
-        ) as e:  # `exit()` in a learner's file must not end the grading
-            return Verdict(False, f"{path}, line {_line(e)}: {describe_error(e, named=True)}")
+        except (Exception, SystemExit) as e:
+            # `exit()` in a learner's file must not end the grading
+            # the message of a SyntaxError ends with file and line, too
+            shown = SyntaxError(e.msg) if isinstance(e, SyntaxError) else e
+            return Verdict(False, f"{path}, line {_line(e)}: {describe_error(shown, named=True)}")
         if exercise.function not in namespace:
             return Verdict(
                 False,
-                f"{path}: it has no function `{exercise.function}`; keep the name of the one it"
-                " began with",
+                f"{path}: it has no function `{exercise.function}`;"
+                " keep the name of the one it began with",
             )
         return grade(exercise, namespace[exercise.function], self.question_seed(exercise))
 

@@ -7,13 +7,24 @@ Tests: tests/learn/test_exercises.py.
 
 from __future__ import annotations
 
-from llm_scratch.errors import UserError
-from llm_scratch.learn import lesson0, lesson1, lesson2, lesson6
+import re
+
+from llm_scratch.errors import UserError, unknown
+from llm_scratch.learn import (
+    lesson0,
+    lesson1,
+    lesson2,
+    lesson3,
+    lesson4,
+    lesson4_decoding,
+    lesson5,
+    lesson6,
+)
 from llm_scratch.learn.exercise import Exercise
 
 EXERCISES: dict[str, Exercise] = {
     exercise.id: exercise
-    for lesson in (lesson0, lesson1, lesson2, lesson6)
+    for lesson in (lesson0, lesson1, lesson2, lesson3, lesson4, lesson4_decoding, lesson5, lesson6)
     for exercise in lesson.EXERCISES
 }
 """id -> exercise, in the order of the course."""
@@ -23,10 +34,13 @@ def find_exercise(exercise_id: str) -> Exercise:
     """The exercise with this id.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none; names the nearest.
     """
-    if exercise_id not in EXERCISES:
+    if not re.fullmatch(r"\d+\.\d+", exercise_id):
         raise UserError(
-            f"exercise {exercise_id}: not found; list them with `llm-scratch learn list`"
+            f"exercise {exercise_id!r}: not an id such as 0.3;"
+            " list the exercises with `llm-scratch learn list`"
         )
+    if exercise_id not in EXERCISES:
+        raise unknown("exercise", exercise_id, EXERCISES)
     return EXERCISES[exercise_id]

@@ -83,7 +83,7 @@ def decode_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Te
     """Attention of one new token, [B, H, 1, D], as a sum over k and a sum over v in float32."""
     scores = (k * (q.float() * q.shape[-1] ** -0.5)).sum(-1)  # [B, H, S]
     if mask is not None:
-        scores = scores.masked_fill(~mask[:, :, 0], float("-inf"))
+        scores = scores.masked_fill(~mask[..., 0, :], float("-inf"))
     return (v * scores.softmax(-1)[..., None]).sum(2, keepdim=True).type_as(q)  # [B, H, 1, D]
 
 
@@ -152,14 +152,14 @@ class MultiHeadAttention(nn.Module):
         super().__init__()
         if d_out % num_heads:
             raise ValueError(
-                f"attention: d_out={d_out} is not a multiple of num_heads={num_heads}; change one"
-                " of them"
+                f"attention: d_out={d_out} is not a multiple of num_heads={num_heads};"
+                " change one of them"
             )
         self.num_heads = num_heads
         self.head_dim = d_out // num_heads
         self.context_length = context_length
         self.layer = layer
-        self.scale_by_layer = scale_by_layer
+        self.score_divisor: float = layer + 1 if scale_by_layer else 1
         self.W_query = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.W_key = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.W_value = nn.Linear(d_in, d_out, bias=qkv_bias)
@@ -176,8 +176,8 @@ class MultiHeadAttention(nn.Module):
         """[B, T, d_in] -> [B, T, d_out]; with a cache, its tokens are attended to as well."""
         B, T, _ = x.shape
         q, k, v = qkv_projections(self, x)  # [B, H, T, D] each
-        if self.scale_by_layer:
-            q = q / (self.layer + 1)  # [B, H, T, D]
+        if self.score_divisor != 1:
+            q = q / self.score_divisor  # [B, H, T, D]
         mask = None
         if cache is not None:
             k, v = cache.append(self.layer, k, v)  # [B, H, S, D]

@@ -25,7 +25,7 @@ def blocked_attention(q: Tensor, k: Tensor, v: Tensor, p: float = 0.0) -> Tensor
     """softmax(q k^T / sqrt(D)) v with a causal mask and dropout on the weights.
 
     Args:
-        q, k, v: [B, H, T, D].
+        q, k, v: [B, H, T, D]; values may be of another size.
         p: dropout probability; the mask is `dropout_mask`.
     Returns:
         [B, H, T, D], in memory [B, T, H, D], as the output projection reads it.
@@ -38,7 +38,7 @@ class _BlockedAttention(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, p: float) -> Tensor:
         B, H, T, D = q.shape
         flat_q, flat_k, flat_v = (x.flatten(0, 1).contiguous() for x in (q, k, v))  # [B * H, T, D]
-        y = torch.empty(B, T, H, D, dtype=v.dtype, device=v.device)
+        y = torch.empty(B, T, H, v.shape[-1], dtype=v.dtype, device=v.device)
         tables = []
         for start, stop in blocks(T):
             future = _future(start, stop, q)
@@ -47,7 +47,7 @@ class _BlockedAttention(torch.autograd.Function):
             weights = scores.softmax(-1)
             kept = weights * dropout_mask(weights, p) if p else weights
             block_y = torch.bmm(kept, flat_v[:, :stop])  # [B * H, N, D]
-            y[:, start:stop] = block_y.view(B, H, -1, D).transpose(1, 2)
+            y[:, start:stop] = block_y.unflatten(0, (B, H)).transpose(1, 2)
             tables += [weights, kept] if p else [weights]
         ctx.save_for_backward(flat_q, flat_k, flat_v, y, *tables)
         ctx.dropped = p > 0
@@ -57,7 +57,8 @@ class _BlockedAttention(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         (dy,) = gradients
         flat_q, flat_k, flat_v, y, *tables = ctx.saved_tensors
-        B, H, T, D = dy.shape
+        B, H, T, _ = dy.shape
+        D = flat_q.shape[-1]
         dq = torch.empty(B, T, H, D, dtype=dy.dtype, device=dy.device)
         flat_dy = dy.flatten(0, 1).contiguous()  # [B * H, T, D]
         row_sums = (dy.transpose(1, 2) * y).sum(-1).transpose(1, 2).reshape(B * H, T, 1)
@@ -77,8 +78,8 @@ class _BlockedAttention(torch.autograd.Function):
             else:
                 dk[:, :stop] += block_dk
                 dv[:, :stop] += block_dv
-        dk = _rows_first(dk.view(B, H, T, D), D**-0.5)
-        return dq.transpose(1, 2), dk, _rows_first(dv.view(B, H, T, D), 1.0), None
+        dk = _rows_first(dk.unflatten(0, (B, H)), D**-0.5)
+        return dq.transpose(1, 2), dk, _rows_first(dv.unflatten(0, (B, H)), 1.0), None
 
 
 def blocks(n_rows: int) -> list[tuple[int, int]]:

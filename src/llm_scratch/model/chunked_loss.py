@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llm_scratch.model.language_model import as_language_model
+from llm_scratch.model.language_model import LanguageModel, as_language_model
 from llm_scratch.model.loss import IGNORE, next_token_loss
 
 MAX_LOGITS = {"cpu": 2**24, "cuda": 2**28}  # in memory at once; a GPU needs larger chunks
@@ -29,8 +29,8 @@ def total_loss(
 ) -> Tensor:
     """Sum of the loss over all targets of a batch, in nats: a scalar.
 
-    Chunked for a model with `hidden(ids) -> [B, T, C]` and an `out_head` without a bias, else
-    plain.
+    Chunked for a model with `hidden(ids) -> [B, T, C]` and an `out_head` without a bias, whose
+    output are the logits, else plain.
 
     Args:
         model: a language model.
@@ -40,7 +40,8 @@ def total_loss(
     """
     model = as_language_model(model)
     head = model.out_head
-    if not isinstance(head, nn.Linear) or head.bias is not None:
+    limited = type(model).logits is not LanguageModel.logits
+    if limited or not isinstance(head, nn.Linear) or head.bias is not None:
         return next_token_loss(model(inputs), targets, "sum")
     return head_loss(model.hidden(inputs), head.weight, targets, product)
 

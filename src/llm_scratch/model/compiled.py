@@ -33,6 +33,7 @@ from llm_scratch.errors import MAX_REASON, RESOURCES, UserError, one_line
 from llm_scratch.hardware.trials import processor
 from llm_scratch.model.introspection import device_of
 from llm_scratch.model.kv_cache import KVCache
+from llm_scratch.model.language_model import as_language_model
 from llm_scratch.model.packed import PackedLinear, pack
 from llm_scratch.model.quantized import QuantizedLinear
 from llm_scratch.model.written_kernels import COMPILE_OPTIONS
@@ -65,11 +66,13 @@ def compile_steps(
         on_compile: called before each compilation.
     Raises:
         ValueError: the model is packed or compiled already, or not on a CPU.
+        UserError: the operations of its steps depend on the token.
     """
     if device_of(model).type != "cpu":
         raise ValueError(f"the model is on {device_of(model)}; steps are compiled for a CPU")
     if any(isinstance(part, PackedLinear) for part in model.modules()) or "hidden" in vars(model):
         raise ValueError("the model is packed or compiled already; let compile_steps do both")
+    _check_static_steps(model)
     plain: Any = pack(model, huge_pages, blocks=False).hidden
     programs: dict[tuple[Any, ...], Program] = {}
     load = partial(load_or_compile, folder=folder, on_compile=on_compile)
@@ -98,6 +101,15 @@ def compile_steps(
 
     model.hidden = hidden  # type: ignore[assignment]
     return model
+
+
+def _check_static_steps(model: nn.Module) -> None:
+    """Check that a model's decoding steps are always the same operations."""
+    if not as_language_model(model).has_static_steps:
+        raise UserError(
+            f"compile: which operations a {type(model).__name__} runs depends on the token; leave"
+            " out --compile"
+        )
 
 
 def _is_step(in_idx: Tensor, cache: KVCache) -> bool:
@@ -162,7 +174,10 @@ def compile_step(
         is_batch: whether the program takes several rows.
         cache: an example; its sizes become part of the program.
         load: `load_or_compile`.
+    Raises:
+        UserError: as `compile_steps`.
     """
+    _check_static_steps(model)
     rows = torch.export.Dim("rows", min=2)
     length = torch.export.Dim("length", min=2, max=cache.max_length - 1)
     capacity = torch.export.Dim("capacity", min=3)
@@ -199,9 +214,7 @@ def compile_step(
 
 
 def _example(is_batch: bool, cache: KVCache) -> tuple[Any, ...]:
-    """Example inputs of a step, equal for all models of a shape;
-    the compiler plans threads by them.
-    """
+    """Example inputs of a step, equal for all models of a shape: they plan the threads."""
     B = 4 if is_batch else 1
     seen = min(cache.max_length - 1, 256)
     _, G, _, D = cache.keys[0].shape

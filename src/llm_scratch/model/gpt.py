@@ -106,9 +106,7 @@ class GPTModel(LanguageModel):
         return self.final_norm(x)  # [B, T, C]
 
     def crop_context(self, n: int) -> None:
-        """Shorten the context to its first `n` positions;
-        the embeddings of the others are dropped.
-        """
+        """Shorten the context to its first `n` positions, and drop the embeddings of the others."""
         super().crop_context(n)
         self.pos_emb = nn.Embedding.from_pretrained(
             self.pos_emb.weight.detach()[:n].clone(), freeze=False

@@ -52,7 +52,7 @@ def check_ids(model: nn.Module, ids: Tensor) -> None:
     if low < 0 or high >= size:
         outside = low if low < 0 else high
         raise UserError(
-            f"token id {outside} is outside the model's vocabulary of {size}; use the tokenizer"
-            " that the model was trained with",
+            f"token id {outside} is outside the model's vocabulary of {size};"
+            " use the tokenizer that the model was trained with",
             DATA,
         )

@@ -87,8 +87,8 @@ def choose_kernel(bits: Literal[8, 4], width: int) -> KernelChoice:
     best = next(candidate for candidate in total if total[candidate] <= MAX_EXCESS * fastest)
     if total[best] >= float32:
         slower = (
-            f"the fastest {bits}-bit product here, {best[0]}, has {float32 / total[best]:.1f} times"
-            " its speed"
+            f"the fastest {bits}-bit product here, {best[0]},"
+            f" has {float32 / total[best]:.1f} times its speed"
         )
         return KernelChoice(Expanded, f"expanded to float32: {slower}", None, None)
     return KernelChoice(KERNELS[best[0]][1], best[0], best[1], float32 / total[best])

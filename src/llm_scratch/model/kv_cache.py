@@ -22,6 +22,7 @@ class KVCache:
         shape: (layers, batch B, key/value heads G, maximum tokens S, head size D).
         dtype, device: of the keys and values.
         block: allocate memory for this many tokens at a time; None: for all of them at once.
+        value_size: head size of the values, if another than that of the keys.
     Attributes:
         keys, values: for each layer, [B, G, S, D].
         pos: number of cached tokens, padding included.
@@ -36,21 +37,30 @@ class KVCache:
         dtype: torch.dtype,
         device: torch.device,
         block: int | None = None,
+        value_size: int | None = None,
     ) -> None:
+        self.device = device
         self.max_length = shape[3]
         self.block = block or shape[3]
         self.pos = 0
         self.left_padding: Tensor | None = None
         self.ids: Tensor | None = None
-        empty = torch.zeros(*shape[1:3], 0, shape[4], dtype=dtype, device=device)
-        self.keys = [empty] * shape[0]
-        self.values = [empty] * shape[0]
+        sizes = shape[4], shape[4] if value_size is None else value_size
+        self.keys, self.values = (
+            [torch.zeros(*shape[1:3], 0, size, dtype=dtype, device=device)] * shape[0]
+            for size in sizes
+        )
         self.grow(min(self.block, self.max_length))
 
     @property
     def rows(self) -> int:
         """Number of sequences."""
         return len(self.keys[0])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its memory."""
+        return sum(stored.nbytes for stored in (*self.keys, *self.values))
 
     @property
     def remaining(self) -> int:
@@ -79,24 +89,34 @@ class KVCache:
 
     def positions(self, T: int) -> Tensor:
         """Positions of the T new tokens, from 0: [T], or [B, T] with left padding."""
-        positions = torch.arange(self.pos, self.pos + T, device=self.keys[0].device)  # [T]
+        positions = torch.arange(self.pos, self.pos + T, device=self.device)  # [T]
         if self.left_padding is None:
             return positions
         return (positions - self.left_padding[:, None]).clamp(min=0)
 
-    def mask(self, T: int) -> Tensor | None:
+    def mask(self, T: int, window: int | None = None) -> Tensor | None:
         """Attention mask, True where a new token may attend: [T, S], or [B, 1, T, S] with padding.
 
         None where no mask is needed: one new token attends to all, and the first tokens are causal.
+
+        Args:
+            T: number of new tokens.
+            window: attend only to the last `window` tokens, the new one included; None: to all.
         """
-        if self.left_padding is None and (T == 1 or self.pos == 0):
+        if window is not None and window >= self.max_length:
+            window = None
+        first = self.pos == 0 and (window is None or window >= T)
+        if self.left_padding is None and (first or (T == 1 and window is None)):
             return None
-        seen = torch.arange(self.pos + T, device=self.keys[0].device)  # [S]
+        seen = torch.arange(self.pos + T, device=self.device)  # [S]
         new = seen[self.pos :, None]
+        allowed = seen <= new  # [T, S]
+        if window is not None:
+            allowed = allowed & (seen > new - window)  # [T, S]
         if self.left_padding is None:
-            return seen <= new  # [T, S]
+            return allowed  # [T, S]
         text = seen >= self.left_padding[:, None, None, None]
-        return (seen <= new) & text | (seen == new)  # [B, 1, T, S]
+        return allowed & text | (seen == new)  # [B, 1, T, S]
 
     def advance(self, T: int) -> None:
         """Advance the position by T tokens; called by the model once, after the last layer."""
@@ -113,7 +133,7 @@ class KVCache:
         Afterwards each row has its own memory. Only rows that move are copied, and only their
         filled positions; if the number of rows stays the same and none moves, nothing is copied.
         """
-        index = torch.as_tensor(rows, device=self.keys[0].device)
+        index = torch.as_tensor(rows, device=self.device)
         B = self.rows
         if len(index) == B:
             moved = (index != torch.arange(B, device=index.device)).nonzero().flatten()
@@ -138,7 +158,7 @@ class KVCache:
         """Padded positions before each row: [B]."""
         if self.left_padding is not None:
             return self.left_padding
-        return torch.zeros(self.rows, dtype=torch.long, device=self.keys[0].device)
+        return torch.zeros(self.rows, dtype=torch.long, device=self.device)
 
     def _select(self, stored: Tensor, index: Tensor) -> Tensor:
         """Allocate memory of the same length for these rows and copy the filled positions."""
@@ -153,12 +173,11 @@ class KVCache:
         as that of the longer cache.
         """
         pos = max(self.pos, other.pos)
-        size = max(self.keys[0].shape[2], other.keys[0].shape[2])
         shift, other_shift = pos - self.pos, pos - other.pos
 
         def merged(stored: Tensor, added: Tensor) -> Tensor:
-            B, G, _, D = stored.shape
-            new = stored.new_zeros(B + len(added), G, size, D)
+            B, G, size, D = stored.shape
+            new = stored.new_zeros(B + len(added), G, max(size, added.shape[2]), D)
             new[:B, :, shift:pos] = stored[:, :, : self.pos]
             new[B:, :, other_shift:pos] = added[:, :, : other.pos]
             return new
@@ -172,14 +191,15 @@ class KVCache:
 
     def grow(self, tokens: int) -> None:
         """Enlarge the memory to `tokens` tokens; the contents stay."""
-        B, G, S, D = self.keys[0].shape
-        added = B, G, tokens - S, D
-        self._replace(lambda stored: torch.cat([stored, stored.new_zeros(added)], 2))
+
+        def grown(stored: Tensor) -> Tensor:
+            B, G, S, D = stored.shape
+            return torch.cat([stored, stored.new_zeros(B, G, tokens - S, D)], 2)
+
+        self._replace(grown)
 
     def _replace(self, new: Callable[[Tensor], Tensor]) -> None:
-        """Replace keys, then values, layer by layer,
-        so that no more than one layer exists twice.
-        """
+        """Replace keys, then values, layer by layer: no more than one layer exists twice."""
         for stored in (self.keys, self.values):
             for layer, tensor in enumerate(stored):
                 stored[layer] = new(tensor)

@@ -1,5 +1,4 @@
-"""What every language model offers: logits, hidden states,
-a key/value cache, a context that can be shortened.
+"""What every language model offers: logits, hidden states, a key/value cache, a context.
 
 `LanguageModel` is the base class of all architectures. A model of another class, such as one of the
 notebooks, is wrapped by `as_language_model` where it enters the package, and nowhere else is asked
@@ -26,7 +25,7 @@ class LanguageModel(nn.Module):
     """Base class of language models: token ids [B, T] in, logits of every next token [B, T, V] out.
 
     A subclass sets the attributes below and defines `hidden`; a model whose cache holds something
-    else than keys and values of every head overrides `cache_shape` or `new_cache`.
+    else than keys and values of every head overrides `cache_shape` or `make_cache`.
 
     Attributes:
         cfg: its settings.
@@ -38,6 +37,8 @@ class LanguageModel(nn.Module):
         has_cache: whether `new_cache` works; False only for wrapped models.
         has_hidden: whether `hidden` returns hidden states; else it returns logits, and the head is
             the identity. False only for wrapped models.
+        has_static_steps: whether every decoding step is the same operations on keys and values, so
+            that it can be compiled. Which experts of a mixture run depends on the token.
     """
 
     cfg: ModelConfig
@@ -47,6 +48,7 @@ class LanguageModel(nn.Module):
     start_id: int | None = None
     has_cache = True
     has_hidden = True
+    has_static_steps = True
 
     def forward(self, in_idx: Tensor, cache: KVCache | None = None) -> Tensor:
         """Token ids [B, T] -> logits [B, T, V]; with a cache, `in_idx` holds the new tokens only.
@@ -54,7 +56,11 @@ class LanguageModel(nn.Module):
         Raises:
             ValueError: more tokens than context_length.
         """
-        return self.out_head(self.hidden(in_idx, cache))  # [B, T, V]
+        return self.logits(self.hidden(in_idx, cache))  # [B, T, V]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states -> logits, [..., C] -> [..., V]; a family that limits them overrides it."""
+        return self.out_head(hidden)
 
     def hidden(self, in_idx: Tensor, cache: KVCache | None = None) -> Tensor:
         """Hidden states after the final norm, before the output head: [B, T] -> [B, T, C].
@@ -97,15 +103,17 @@ class LanguageModel(nn.Module):
         return torch.arange(T, device=in_idx.device) if cache is None else cache.positions(T)
 
     def cache_shape(self, batch_size: int) -> tuple[int, int, int, int, int]:
-        """Shape of the cache for `batch_size` full sequences:
-        (layers, B, G, S, D) as in `KVCache`.
-        """
+        """Shape of the cache for `batch_size` full sequences: (layers, B, G, S, D)."""
         cfg = self.cfg
         return cfg.n_layers, batch_size, cfg.n_heads, cfg.context_length, cfg.emb_dim // cfg.n_heads
 
     def new_cache(self, batch_size: int, block: int | None = 256) -> KVCache:
         """Create an empty cache for `batch_size` sequences; `block` as in `KVCache`."""
-        return KVCache(self.cache_shape(batch_size), self.dtype, device_of(self), block)
+        return self.make_cache(batch_size, block, device_of(self))
+
+    def make_cache(self, batch_size: int, block: int | None, device: torch.device) -> KVCache:
+        """Create a cache on a device; without contents on "meta", to count its bytes."""
+        return KVCache(self.cache_shape(batch_size), self.dtype, device, block)
 
     def check_cache(self) -> None:
         """Check that the model can use a cache.
@@ -121,9 +129,8 @@ class LanguageModel(nn.Module):
         return torch.float32 if weight is None else weight.dtype
 
     def cache_bytes(self, tokens: int) -> int:
-        """Bytes of the cache of one sequence of `tokens` tokens."""
-        layers, _, heads, longest, size = self.cache_shape(1)
-        return 2 * layers * heads * min(tokens, longest) * size * self.dtype.itemsize
+        """Bytes of the cache of one sequence of `tokens` tokens, at least one."""
+        return self.make_cache(1, max(tokens, 1), torch.device("meta")).nbytes
 
     def crop_context(self, n: int) -> None:
         """Shorten the context to its first `n` positions.

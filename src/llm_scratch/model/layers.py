@@ -75,6 +75,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,
 }
 """`GPTConfig.activation` -> module.
+
 "gelu" is x times P(Z < x) of a normal Z, which `gelu` differs from by up to 0.0005.
 """
 

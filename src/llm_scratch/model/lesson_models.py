@@ -1,5 +1,4 @@
-"""Small models of the lessons: attention step by step,
-the outline of a GPT, a deep network with shortcuts.
+"""Small models of the lessons: attention step by step, the outline of a GPT, a deep network.
 
 Lesson 2 builds `SelfAttention_v1`, `SelfAttention_v2`, `CausalAttention`,
 `MultiHeadAttentionWrapper` and then `attention.MultiHeadAttention`; lesson 3 begins with

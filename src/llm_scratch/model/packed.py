@@ -79,7 +79,8 @@ def pack(model: nn.Module, huge_pages: bool = False, blocks: bool = True) -> nn.
         return model
     for att in list(model.modules()):
         projections = [getattr(att, name, None) for name in QKV_NAMES]
-        if {type(part) for part in projections} in ({nn.Linear}, {QuantizedLinear}):
+        kinds = {type(part) for part in projections}
+        if hasattr(att, "fused_qkv") and kinds in ({nn.Linear}, {QuantizedLinear}):
             att.fused_qkv = fuse_linears(projections)
             for name in QKV_NAMES:
                 setattr(att, name, None)

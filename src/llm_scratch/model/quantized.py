@@ -121,11 +121,9 @@ class QuantizedLinear(nn.Module):
         """The product in a compiled step; see `prepare_for_export`."""
         one_row, batch = self._export_kernels
         kernel = batch if rows.shape[0] > 1 else one_row  # `len` would fix the number of rows
-        return (
-            F.linear(rows.float(), self.weight, self.bias)
-            if kernel is None
-            else kernel(rows, self.bias)
-        )
+        if kernel is None:
+            return F.linear(rows.float(), self.weight, self.bias)
+        return kernel(rows, self.bias)
 
     def prepare_for_export(self, on_compile: Callable[[], None] = lambda: None) -> bool:
         """Choose the kernels of a compiled step.

@@ -129,9 +129,8 @@ class FbgemmMatmul:
         before = torch.backends.quantized.engine
         try:
             torch.backends.quantized.engine = "fbgemm"
-            with warnings.catch_warnings(
-                action="ignore", category=UserWarning
-            ):  # deprecated in torch 2.13
+            # deprecated in torch 2.13
+            with warnings.catch_warnings(action="ignore", category=UserWarning):
                 zeros = torch.zeros(len(weight.scale), dtype=torch.long)
                 matrix = torch._make_per_channel_quantized_tensor(
                     weight.qweight, weight.scale.double(), zeros, 0
@@ -211,11 +210,9 @@ class Expanded:
     def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """As `Kernel`."""
         x = x.float()
-        return (
-            packed_matmul(x, self.matrix, bias)
-            if self.is_packed
-            else F.linear(x, self.matrix, bias)
-        )
+        if self.is_packed:
+            return packed_matmul(x, self.matrix, bias)
+        return F.linear(x, self.matrix, bias)
 
     def memory_ranges(self) -> list[tuple[int, int]]:
         """As `Kernel`."""

@@ -74,9 +74,8 @@ class WrittenInt4:
 
     def __init__(self, weight: QuantizedWeight) -> None:
         self.scale = weight.scale  # [N, K / 32]
-        digits = (
-            unpack_int4(weight.qweight).long().unflatten(1, (-1, WORDS, DIGITS))
-        )  # [N, K / 32, 4, 8]
+        digits = unpack_int4(weight.qweight).long()  # [N, K]
+        digits = digits.unflatten(1, (-1, WORDS, DIGITS))  # [N, K / 32, 4, 8]
         digits[..., -1] ^= 8  # the highest digit contains the sign bit, so it is stored signed
         places = torch.arange(DIGITS) * 4
         words = (digits << places).sum(-1)  # [N, K / 32, 4], from 0 to 2**32 - 1
@@ -162,19 +161,11 @@ def compiled_seconds(
         x = torch.full((1, width), 0.5)
         weight = trial_weight(bits, width)
         products = {"written": WRITTEN[bits](weight), "torch": theirs(weight)}
-        return time_in_turns(
-            {
-                name: (
-                    [
-                        partial(
-                            torch.compile(product, options=COMPILE_OPTIONS, dynamic=False), x, None
-                        )
-                    ]
-                    * n_copies
-                )
-                for name, product in products.items()
-            }
-        )
+        calls = {}
+        for name, product in products.items():
+            compiled = torch.compile(product, options=COMPILE_OPTIONS, dynamic=False)
+            calls[name] = [partial(compiled, x, None)] * n_copies
+        return time_in_turns(calls)
 
     with torch.no_grad():
         return remembered(

@@ -1,3 +1,1 @@
-"""Plan runs: predict memory and time,
-and choose settings for a text, a machine and a time budget.
-"""
+"""Plan runs: predict memory and time, and choose settings for a text, machine and time budget."""

@@ -1,5 +1,4 @@
-"""Choose the settings of a run for a text,
-this machine and a time budget: measure, then apply `rules.py`.
+"""Choose a run's settings for a text, this machine and a time budget: measure, apply `rules.py`.
 
 Tests: tests/planning/test_choose_run.py.
 """
@@ -71,9 +70,7 @@ class _Chooser:
         return from_dict(RunConfig, values, self.config)
 
     def _heads(self, model: Mapping[str, Any]) -> dict[str, int]:
-        """Fit the width to a fixed number of heads,
-        or the heads to the width; the head size is even.
-        """
+        """Fit the width to a fixed number of heads, or heads to the width, of an even head size."""
         if "emb_dim" not in model and "n_heads" not in model:
             return {}
         old = self.config.model
@@ -192,8 +189,8 @@ def _check_size(source: str, seconds: float) -> None:
         prepare = f"llm-scratch data prepare {source_argument} --out shards/mine"
         limit = "memory can hold" if large else "can be read in so few --minutes"
         raise UserError(
-            f"the text has {size / 1e9:.2g} GB, more than {limit}; make token shards of it once: "
-            f"`{prepare} --tokenizer bpe`, then `llm-scratch train text shards/mine`",
+            f"the text has {size / 1e9:.2g} GB, more than {limit}; make token shards of it once:"
+            f" `{prepare} --tokenizer bpe`, then `llm-scratch train text shards/mine`",
             DATA,
         )
 
@@ -216,15 +213,13 @@ def _encode(
         "split",
         rules.choose_split(facts.n_documents, facts.n_characters / (1 if by_characters else 3)),
     )
-    unlimited = (
-        chooser.config
-        if "model.vocab_size" in chooser.fixed
-        else _without_vocab_limit(chooser.config)
-    )
+    if "model.vocab_size" in chooser.fixed:
+        unlimited = chooser.config
+    else:
+        unlimited = _without_vocab_limit(chooser.config)
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=r"vocab_size=\d+: the text has pairs for"
-        )  # the vocabulary is as large as the text allows
+        # the vocabulary is as large as the text allows
+        warnings.filterwarnings("ignore", message=r"vocab_size=\d+: the text has pairs for")
         corpus = read_corpus(unlimited, tokenizer, documents)
     chooser.config = chooser.with_settings({"model.vocab_size": corpus.tokenizer.n_vocab})
     return corpus
@@ -308,8 +303,9 @@ def _choose_model(
 def _choose_steps(
     chooser: _Chooser, corpus: Corpus, seconds_left: Callable[[], float], device: torch.device
 ) -> Plan:
-    """Plan the chosen model with an initial number of steps,
-    then take as many as fit; returns the plan of the run.
+    """Take as many steps as fit into the time; returns the plan of the run.
+
+    The model is planned with an initial number of steps first.
     """
     is_fixed = bool({"train.steps", "train.epochs"} & chooser.fixed)
     n_train = len(corpus.train)
@@ -335,9 +331,8 @@ def _choose_steps(
     seconds = max(1.0, seconds_left() - saves - samples)
     step_seconds = plan.seconds_per_step + STEP_OVERHEAD
     eval_seconds = 0.0
-    for _ in range(
-        2
-    ):  # evaluation time depends on the steps, and the steps on the time that evaluation leaves
+    # evaluation time depends on the steps, and the steps on the time that evaluation leaves
+    for _ in range(2):
         left = max(0.5 * seconds, seconds - eval_seconds)
         decision = rules.choose_steps(left, step_seconds, plan.tokens_per_step, n_train, max_epochs)
         steps = plan.steps if is_fixed else chooser.with_settings(decision.settings).train.steps

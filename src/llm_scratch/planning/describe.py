@@ -32,8 +32,9 @@ def describe(
     n_val: int,
     left_out: int = 0,
 ) -> dict[str, str]:
-    """Five subjects (text, tokenizer, rows, model, training),
-    each with a sentence; a sixth if an epoch leaves tokens out.
+    """Sentences on text, tokenizer, rows, model and training.
+
+    A sixth, if an epoch leaves tokens out.
 
     Args:
         config: the chosen settings.
@@ -67,8 +68,9 @@ def _documents(count: int) -> str:
 
 
 def _tokenizer(config: RunConfig, facts: TextFacts, n_tokens: int, reason: str) -> str:
-    """Kind and vocabulary of the tokenizer, characters per token,
-    and the training sample if that is not all of the text.
+    """The tokenizer's kind, vocabulary and characters per token.
+
+    The text it was trained on is named if that is not all of it.
     """
     kind = config.data.tokenizer
     size = config.model.vocab_size
@@ -76,11 +78,9 @@ def _tokenizer(config: RunConfig, facts: TextFacts, n_tokens: int, reason: str) 
     if kind == "chars":
         return f"{size:,} characters; {reason}"
     summary = f"{kind}, {size:,} tokens of {facts.n_characters / n_tokens:.1f} characters"
-    return (
-        f"{summary}, learned from {sample / facts.n_characters:.0%} of the text"
-        if sample
-        else f"{summary}; {reason}"
-    )
+    if sample:
+        return f"{summary}, learned from {sample / facts.n_characters:.0%} of the text"
+    return f"{summary}; {reason}"
 
 
 def _epochs(epochs: float) -> str:

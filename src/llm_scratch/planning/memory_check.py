@@ -50,9 +50,7 @@ def check_memory(config: RunConfig, device: torch.device) -> None:
 
 
 def lower_bound(config: RunConfig) -> tuple[int, int]:
-    """Least bytes for the parameters, and for a batch:
-    token ids, and one vector per layer and token.
-    """
+    """Least bytes for the parameters, and for a batch (ids, a vector per layer and token)."""
     cfg = config.train
     model = config.model
     tokens = cfg.batch_size * model.context_length

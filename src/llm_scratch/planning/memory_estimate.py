@@ -1,5 +1,4 @@
-"""Estimate the memory of a run:
-trace one training step and one evaluation with tensors without content.
+"""Estimate the memory of a run: trace a training step and an evaluation without content.
 
 Nothing is computed or allocated, so a model of any size takes about a second on any machine. The
 model's own code runs, so everything it keeps for the backward pass is counted, for every
@@ -29,9 +28,7 @@ from llm_scratch.training.precision import Precision
 
 
 class AllocationTracker(TorchDispatchMode):
-    """Count the bytes of all tensors created inside the block,
-    from creation until they are freed.
-    """
+    """Count the bytes of all tensors created inside the block, until they are freed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,9 +66,7 @@ class AllocationTracker(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes of a run's tensors. The first three are permanent;
-    only the largest of the others exists at a time.
-    """
+    """Bytes of a run's tensors: three permanent parts, of the others only the largest at a time."""
 
     weights: int
     gradients: int

@@ -1,5 +1,4 @@
-"""Predict a run before it starts: parameters, FLOPs,
-memory and time on this machine, and what fits if it does not.
+"""Predict a run's parameters, FLOPs, memory and time on this machine, and what fits if it does not.
 
 Memory is estimated without allocating (memory_estimate.py); time is measured for about three
 seconds (step_timing.py).
@@ -26,19 +25,18 @@ from llm_scratch.hardware.memory import free_memory, resident_memory
 from llm_scratch.hardware.other_load import LoadMeter
 from llm_scratch.model.flops import flops_per_token, mfu
 from llm_scratch.planning.memory_estimate import MemoryEstimate, estimate_memory
-from llm_scratch.planning.step_timing import TYPICAL_MFU, estimate_step_time
+from llm_scratch.planning.step_timing import TYPICAL_MFU, StepTiming, estimate_step_time
 from llm_scratch.storage.files import atomic_write
 from llm_scratch.training.checkpoint_writer import should_save_async
-from llm_scratch.training.precision import choose_precision
+from llm_scratch.training.precision import Precision, choose_precision
 from llm_scratch.training.run_data import text_loaders, total_steps
 from llm_scratch.training.samples import SAMPLE_TOKENS
 
 Loaders = tuple[TokenLoader, TokenLoader]
 """Training and validation batches of a text."""
 
-HEAP_OVERHEAD = {
-    "cpu": 1.2
-}  # memory of the process over that of tensors: heap fragmentation (benchmarks/plan.py)
+# memory of the process over that of tensors: heap fragmentation (benchmarks/plan.py)
+HEAP_OVERHEAD = {"cpu": 1.2}
 LIBRARIES = {"cpu": 25 * 2**20}  # bytes that the kernels themselves take once they run
 MIN_OTHER_LOAD = (
     0.15  # share of our processors used by other programs, from which a timing is doubtful
@@ -158,37 +156,26 @@ def make_plan(
     """
     cfg = config.train
     T = config.model.context_length
-    device_type = device.type
     loaders = None if corpus is None else text_loaders(config, corpus)
     steps = _steps(cfg, loaders)
     width, n_targets = (T, cfg.batch_size * T) if loaders is None else _rows(loaders[0])
     precision = choose_precision(config.system.precision, config.model.emb_dim, device)
     memory = estimate_memory(config, device, precision)
-    before = (resident_memory() or 0) if device_type == "cpu" else 0
+    before = (resident_memory() or 0) if device.type == "cpu" else 0
     free = free_memory(device)
     available = None if free is None else free + before
 
     def peak_of(run: RunConfig, memory: MemoryEstimate) -> int:
-        peak = _process_memory(memory, before, device_type)
-        if device_type != "cpu":
-            return peak
-        return peak + _save_copy_bytes(
-            run, memory, steps, None if available is None else available - peak
-        )
+        return _peak_memory(run, memory, before, available, device.type, steps)
 
     parts, activation_checkpointing, fitting_peak = _fit(
         config, available, lambda run: peak_of(run, estimate_memory(run, device, precision))
     )
     rate = matmul_flops(device, matmul_dtype(device))
     bandwidth = read_bandwidth(device)
-    meter = LoadMeter()
-    timing = estimate_step_time(
-        config, device, matmul_flops(device, getattr(torch, precision.name)), seconds, width
-    )
-    other_load = meter.processors() if device_type == "cpu" else None
+    timing, other_load = _time_steps(config, device, precision, seconds, width)
     flops = flops_per_token(config.model)
-    evaluations = 1 + math.ceil(steps / cfg.eval_every)
-    samples = math.ceil(steps / cfg.sample_every) if cfg.sample_every else 0
+    evaluations, samples = _evaluations_and_samples(cfg, steps)
     return Plan(
         device=str(device),
         threads=torch.get_num_threads(),
@@ -214,6 +201,22 @@ def make_plan(
         precision=precision.name,
         other_load=other_load,
     )
+
+
+def _time_steps(
+    config: RunConfig, device: torch.device, precision: Precision, seconds: float, width: int
+) -> tuple[StepTiming, float | None]:
+    """The time of a step, and the processors that other programs kept busy meanwhile."""
+    meter = LoadMeter()
+    rate = matmul_flops(device, getattr(torch, precision.name))
+    timing = estimate_step_time(config, device, rate, seconds, width)
+    return timing, meter.processors() if device.type == "cpu" else None
+
+
+def _evaluations_and_samples(cfg: TrainConfig, steps: int) -> tuple[int, int]:
+    """How often a run evaluates and generates a sample."""
+    samples = math.ceil(steps / cfg.sample_every) if cfg.sample_every else 0
+    return 1 + math.ceil(steps / cfg.eval_every), samples
 
 
 def _steps(cfg: TrainConfig, loaders: Loaders | None) -> int:
@@ -247,12 +250,26 @@ def _process_memory(memory: MemoryEstimate, before: int, device_type: str) -> in
     )
 
 
+def _peak_memory(
+    run: RunConfig,
+    memory: MemoryEstimate,
+    before: int,
+    available: int | None,
+    device_type: str,
+    steps: int,
+) -> int:
+    """Peak memory of a run, on a CPU with the copy that background saves need."""
+    peak = _process_memory(memory, before, device_type)
+    if device_type != "cpu":
+        return peak
+    left = None if available is None else available - peak
+    return peak + _save_copy_bytes(run, memory, steps, left)
+
+
 def _save_copy_bytes(
     config: RunConfig, memory: MemoryEstimate, steps: int, free: int | None
 ) -> int:
-    """Bytes of the copy that background saves need,
-    or 0 if the run makes none; `free` remains beside the rest.
-    """
+    """Bytes of the copy that background saves need, or 0 without one; `free` remains for it."""
     size = memory.weights + memory.optimizer
     first_save = min(config.train.save_every, config.train.eval_every)
     is_async = first_save < steps and should_save_async(config.system.async_save, size, free)
@@ -262,8 +279,9 @@ def _save_copy_bytes(
 def _fit(
     config: RunConfig, available: int | None, peak_of: Callable[[RunConfig], int]
 ) -> tuple[int | None, bool, int]:
-    """How a run fits into memory:
-    micro-batches (None: not at all), activation checkpointing, and the peak.
+    """How a run fits into memory: micro-batches, activation checkpointing, and the peak.
+
+    Micro-batches are None if it does not fit at all.
 
     The fewest micro-batches are tried first, as they cost almost nothing; then activation
     checkpointing, which costs a third of the time.
@@ -272,9 +290,9 @@ def _fit(
     system = config.system
     peak = 0
     for activation_checkpointing in [True] if system.activation_checkpointing else [False, True]:
-        for parts in (
-            n for n in range(cfg.micro_batches, cfg.batch_size + 1) if cfg.batch_size % n == 0
-        ):
+        for parts in range(cfg.micro_batches, cfg.batch_size + 1):
+            if cfg.batch_size % parts:
+                continue
             tried = replace(
                 config,
                 train=replace(cfg, micro_batches=parts),
@@ -287,9 +305,7 @@ def _fit(
 
 
 def measured(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """What a run took according to its metrics.jsonl,
-    under the names of `Plan`; missing values are left out.
-    """
+    """What a run took according to its metrics.jsonl, by the names of `Plan`, where known."""
     steps = [row for row in rows if "seconds" in row]
     took: dict[str, float] = {}
     if steps:

@@ -1,5 +1,4 @@
-"""Rules that choose tokenizer, rows,
-model size and steps for a text and a time budget, each with its reason.
+"""Rules that choose tokenizer, rows, model and steps for a text and a time budget, with reasons.
 
 Each rule is a pure function of facts (of the text, and of the speed of this machine) and returns
 settings with the reason in words. `choose_run.py` measures the facts and applies the rules in
@@ -39,9 +38,7 @@ from llm_scratch.planning.text_facts import TextFacts
 SMALL_TEXT = 150_000
 """characters up to which a text is tokenized by character"""
 MANY_DISTINCT, MANY_BYTES = 500, 2.0
-"""distinct characters and mean bytes per character,
-above which a script has thousands of characters, such as Chinese
-"""
+"""distinct characters and bytes per character of scripts such as Chinese, at least"""
 MAX_ALPHABET = 8192
 """distinct characters up to which each can have its own token"""
 CHARACTERS_PER_TOKEN = 400
@@ -96,15 +93,14 @@ class Budget:
 
 
 def has_many_characters(facts: TextFacts) -> bool:
-    """Whether the script of a text has thousands of characters;
-    code with a few rare symbols does not count.
-    """
+    """Whether the script of a text has thousands of characters; a few rare ones do not count."""
     return facts.n_distinct > MANY_DISTINCT and facts.bytes_per_character > MANY_BYTES
 
 
 def choose_tokenizer(facts: TextFacts, budget: Budget, wanted: str = "") -> Decision:
-    """Characters for small texts, byte-pair encoding for larger ones,
-    with a vocabulary that fits text and time.
+    """Characters for small texts, byte-pair encoding for larger ones.
+
+    The vocabulary fits text and time.
 
     Args:
         facts: of the text.
@@ -130,8 +126,9 @@ def choose_tokenizer(facts: TextFacts, budget: Budget, wanted: str = "") -> Deci
 
 
 def choose_optimizer(optimizer: str, from_model: bool) -> Decision:
-    """Muon for new models; AdamW at a low learning rate for a pretrained model,
-    so that it keeps what it has learned.
+    """Muon for new models, AdamW for pretrained ones.
+
+    At a low learning rate the model keeps what it has learned.
     """
     if from_model:
         settings = {"train.optimizer": "adamw", "train.lr": 1e-4, "train.weight_decay": 0.1}
@@ -262,8 +259,9 @@ def choose_steps(
 
 
 def choose_intervals(steps: int) -> Decision:
-    """Intervals for evaluating, saving, sampling and logging,
-    so that evaluation costs `EVALUATION_SHARE` of the time.
+    """Intervals for evaluating, saving, sampling and logging.
+
+    Evaluations take `EVALUATION_SHARE` of the time.
     """
     every = max(1, math.ceil(steps / EVALUATIONS))
     batches = round(EVALUATION_SHARE * FORWARD_COST * steps / (2 * EVALUATIONS))
@@ -294,8 +292,8 @@ def advice(losses: Sequence[Mapping[str, float]], epochs: float, minutes: float)
     rising = lowest["step"] < 0.7 * last["step"]
     if rising or epochs >= 0.95 * MAX_EPOCHS:
         return [
-            f"more text: it has read this one {epochs:.0f} times, and longer training would only"
-            " repeat it"
+            f"more text: it has read this one {epochs:.0f} times,"
+            " and longer training would only repeat it"
         ]
     if epochs > 10 and gap > 0.25 * last["val_loss"]:
         return [

@@ -28,9 +28,7 @@ SLICE_VOCABULARY = 8192
 
 
 class StepCost(NamedTuple):
-    """Seconds of the parts of a step:
-    forward and backward pass, optimizer step; and of an evaluation.
-    """
+    """Seconds of a step's parts (forward and backward, optimizer), and of an evaluation."""
 
     forward_backward: float
     optimizer_step: float
@@ -83,8 +81,8 @@ def estimate_step_time(
     whole = StepCost(*(L * a + V * max(b - a, 0.0) for a, b in zip(layer, one)))
     scale = cfg.batch_size / rows
     method = (
-        f"1 and 2 of {L} layers, {rows} of {cfg.batch_size} rows, {part.model.vocab_size:,} of"
-        f" {config.model.vocab_size:,} tokens"
+        f"1 and 2 of {L} layers, {rows} of {cfg.batch_size} rows,"
+        f" {part.model.vocab_size:,} of {config.model.vocab_size:,} tokens"
     )
     return StepTiming(
         scale * whole.forward_backward + whole.optimizer_step, scale * whole.evaluation, method
@@ -97,8 +95,9 @@ def _work(config: RunConfig, rows: int, T: int) -> float:
 
 
 def _scaled_down(config: RunConfig, rows: int, T: int, flops: float) -> tuple[RunConfig, int]:
-    """A part of the model and the number of rows, at least one,
-    that can be timed with one and two layers in `flops`.
+    """A part of the model and rows, at least one, that can be timed in `flops`.
+
+    It is timed with one and with two layers.
     """
     part = config.with_model(vocab_size=min(config.model.vocab_size, SLICE_VOCABULARY))
     flops_per_row = sum(_work(part.with_model(n_layers=layers), 1, T) for layers in (1, 2))

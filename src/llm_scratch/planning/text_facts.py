@@ -1,5 +1,4 @@
-"""Measure a text before a model is chosen for it:
-bytes, characters, documents, lines; and extract prompts.
+"""Measure a text before choosing a model: bytes, characters, documents, lines; extract prompts.
 
 Tests: tests/planning/test_text_facts.py.
 """
@@ -52,8 +51,7 @@ def text_facts(documents: Sequence[str]) -> TextFacts:
 
 
 def beginnings(documents: Sequence[str], count: int) -> list[str]:
-    """Short prompts from a text:
-    beginnings of evenly spaced documents, or of lines of a single document.
+    """Short prompts from a text: beginnings of evenly spaced documents, or of lines of one.
 
     Args:
         documents: the text.
@@ -84,9 +82,7 @@ def _after_break(text: str) -> str:
 
 
 def _beginning(text: str) -> str:
-    """The first words of a text in one line of at most `MAX_PROMPT` characters;
-    cut anywhere if it has no spaces.
-    """
+    """The first words of a text in a line of at most `MAX_PROMPT` characters; cut if unspaced."""
     line = next((line.strip() for line in text[:2000].splitlines() if line.strip()), "")
     if len(line) <= MAX_PROMPT:
         return line

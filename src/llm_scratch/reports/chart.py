@@ -16,9 +16,7 @@ from llm_scratch.reports.html import Html, element
 MAX_POINTS = 600
 """Points of a line; more are indistinguishable."""
 HEADROOM = 1.1
-"""Height of the chart as a multiple of the first loss,
-so that outliers of single batches do not set the scale.
-"""
+"""Height of the chart as a multiple of the first loss: outliers do not set the scale."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +65,7 @@ def ticks(low: float, high: float, n: int) -> list[float]:
 
 
 def thin_out(line: np.ndarray, n: int = MAX_POINTS) -> np.ndarray:
-    """Downsample a line [2, m] to about `n` points,
-    each the mean of a stretch; the last point is kept.
-    """
+    """Downsample a line [2, m] to about `n` means of a stretch each; the last point is kept."""
     if line.shape[1] <= n:
         return line
     parts = np.array_split(line, n, axis=1)

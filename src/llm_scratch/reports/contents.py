@@ -139,8 +139,9 @@ def _state(run: RunInfo, rows: Sequence[dict[str, float]], step: int) -> State:
 
 
 def _lines(rows: Sequence[dict[str, float]], floor: Floor | None) -> LossLines:
-    """The lines of the loss chart;
-    without training losses at evaluations, the running mean of the batches is used.
+    """The lines of the loss chart.
+
+    Without training losses at evaluations, the running mean of the batches is used.
     """
     batch = series(rows, "step", "loss")
     train = series(rows, "step", "train_loss")

@@ -19,9 +19,7 @@ from llm_scratch.evaluation.skill_results import SkillResults
 
 @dataclass(frozen=True)
 class Curve:
-    """The metrics of a run. Steps and evaluations are separate arrays;
-    losses are in nats per token.
-    """
+    """The metrics of a run: arrays of steps and of evaluations; losses in nats per token."""
 
     config: RunConfig
     steps: np.ndarray
@@ -107,6 +105,7 @@ class Curve:
     @property
     def is_finished(self) -> bool:
         """Whether all steps of the run are done, according to the rows.
+
         A run of epochs counts as finished.
         """
         return self.config.train.epochs is not None or self.last_step >= self.config.train.steps
@@ -124,15 +123,14 @@ class Curve:
         return running_median(self.loss, max(3, self.loss.size // 20 | 1))
 
     def between(self, values: np.ndarray, low: float, high: float) -> np.ndarray:
-        """The values of the rows in a part of the run,
-        from `low` to `high` of its steps (0 to 1).
-        """
+        """The values of the rows from `low` to `high` of the run's steps (0 to 1)."""
         return values[(self.steps > low * self.last_step) & (self.steps <= high * self.last_step)]
 
 
 def _diverged_at(rows: Sequence[Mapping[str, Any]]) -> int | None:
-    """The step at which a run diverged:
-    recorded, or (older versions) its last evaluation is not finite.
+    """The step at which a run diverged.
+
+    It is recorded; in older versions, the last evaluation is not finite.
     """
     evaluations = [row for row in rows if "val_loss" in row]
     if evaluations and not _finite(evaluations[-1]["val_loss"]):

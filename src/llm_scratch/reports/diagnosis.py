@@ -25,9 +25,7 @@ MIN_POINTS = 6  # rows from which a trend is visible
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of a check: its severity, a summary,
-    the evidence in numbers, and what to try, if anything.
-    """
+    """The result of a check: severity, summary, evidence in numbers, and what to try."""
 
     state: Severity
     summary: str
@@ -42,8 +40,8 @@ def first_loss(curve: Curve) -> Finding | None:
     model = curve.config.model
     uniform = math.log(model.vocab_size)
     evidence = (
-        f"{initial:.2f} nats before training; chance level is ln {model.vocab_size:,} ="
-        f" {uniform:.2f}"
+        f"{initial:.2f} nats before training;"
+        f" chance level is ln {model.vocab_size:,} = {uniform:.2f}"
     )
     if initial > uniform + 1:
         tied = model.get("tie_embeddings") and model.get("init") == "torch"
@@ -52,8 +50,8 @@ def first_loss(curve: Curve) -> Finding | None:
         return Finding("problem", "the initial weights are too large", evidence, f"{cause}{flag}")
     if initial < uniform - 1:
         advice = (
-            "Expected for pretrained weights; otherwise check whether the inputs reveal the"
-            " targets."
+            "Expected for pretrained weights;"
+            " otherwise check whether the inputs reveal the targets."
         )
         return Finding("warning", "the initial loss is below chance level", evidence, advice)
     return Finding("ok", "the initial loss is at chance level", evidence)
@@ -83,9 +81,7 @@ def divergence(curve: Curve) -> Finding | None:
 
 
 def learning_rate(curve: Curve) -> Finding | None:
-    """With too high a learning rate the loss jumps,
-    ends above its minimum, or steps are skipped.
-    """
+    """Too high a learning rate: the loss jumps or ends above its minimum, or steps are skipped."""
     if curve.loss.size < MIN_POINTS:
         return None
     loss = curve.loss
@@ -141,17 +137,15 @@ def _jump_finding(curve: Curve, advice: str) -> Finding | None:
         at = val_jumps[0]
         before, jump = curve.val_loss[at - 1 : at + 1]
         evidence = (
-            f"validation loss {before:.2f} at one evaluation and {jump:.2f} at the next, step"
-            f" {curve.eval_steps[at]:,.0f}"
+            f"validation loss {before:.2f} at one evaluation and {jump:.2f} at the next,"
+            f" step {curve.eval_steps[at]:,.0f}"
         )
         return Finding("warning", "the validation loss jumps occasionally", evidence, again)
     return None
 
 
 def _jumps(loss: np.ndarray) -> np.ndarray:
-    """Rows whose loss is far above the rows before:
-    by six times the usual noise, and a tenth of the loss.
-    """
+    """Rows whose loss is above the rows before by six times the noise, and a tenth of it."""
     width = max(5, min(31, loss.size // 5))
     before = np.array([np.median(loss[max(0, i - width) : i]) for i in range(3, loss.size)])
     noise = 1.4826 * np.median(np.abs(np.diff(loss))) / math.sqrt(2)
@@ -181,8 +175,8 @@ def warmup(curve: Curve) -> Finding | None:
     if highest <= first + max(0.3, 0.05 * first):
         return Finding("ok", "the start is stable", evidence)
     advice = (
-        f"Try --train.warmup-steps {max(20, 2 * steps, curve.last_step // 20)}; if that does not"
-        " help, a lower --train.lr."
+        f"Try --train.warmup-steps {max(20, 2 * steps, curve.last_step // 20)};"
+        " if that does not help, a lower --train.lr."
     )
     return Finding(
         "problem", "the start is unstable" if steps else "warmup is missing", evidence, advice
@@ -196,8 +190,8 @@ def progress(curve: Curve) -> Finding | None:
     end = float(curve.smooth[-1])
     rate = float(np.nanmax(curve.rate))
     evidence = (
-        f"{first:.2f} nats at first, {end:.2f} after {curve.last_step:,} steps with lr up to"
-        f" {rate:.3g}"
+        f"{first:.2f} nats at first,"
+        f" {end:.2f} after {curve.last_step:,} steps with lr up to {rate:.3g}"
     )
     if end > 0.97 * first:
         if np.nanmedian(curve.norm) < 1e-6:
@@ -220,18 +214,17 @@ def overfitting(curve: Curve) -> Finding | None:
             continue
         step = curve.eval_steps[i]
         evidence = (
-            f"validation loss {val[i]:.2f} at step {step:,.0f}, {val[-1]:.2f} at the end; training"
-            f" loss {train[i]:.2f} and {train[-1]:.2f}"
+            f"validation loss {val[i]:.2f} at step {step:,.0f}, {val[-1]:.2f} at the end;"
+            f" training loss {train[i]:.2f} and {train[-1]:.2f}"
         )
         advice = (
-            "The `best` checkpoint is from before. Try more text, fewer steps, a smaller model or a"
-            " higher --model.drop-rate."
+            "The `best` checkpoint is from before."
+            " Try more text, fewer steps, a smaller model or a higher --model.drop-rate."
         )
-        effect = (
-            "the validation loss rises"
-            if val[-1] > 1.01 * val[i]
-            else "only the training loss falls"
-        )
+        if val[-1] > 1.01 * val[i]:
+            effect = "the validation loss rises"
+        else:
+            effect = "only the training loss falls"
         return Finding(
             "problem", f"overfitting from step {step:,.0f} on: {effect}", evidence, advice
         )
@@ -244,19 +237,17 @@ def overfitting(curve: Curve) -> Finding | None:
 
 def undertrained(curve: Curve) -> Finding | None:
     """A loss that still falls steeply at the end would fall further."""
-    steps, loss = (
-        (curve.eval_steps, curve.val_loss)
-        if curve.eval_steps.size >= 5
-        else (curve.steps, curve.smooth)
-    )
+    if curve.eval_steps.size >= 5:
+        steps, loss = curve.eval_steps, curve.val_loss
+    else:
+        steps, loss = curve.steps, curve.smooth
     if loss.size < MIN_POINTS - 1 or not curve.is_finished:
         return None
     before = float(np.interp(0.75 * steps[-1], steps, loss))
     end = float(loss[-1])
     evidence = f"{before:.2f} to {end:.2f} in the last quarter, {end / before - 1:+.0%}"
-    decayed = curve.rate.size and curve.rate[-1] < 0.2 * np.nanmax(
-        curve.rate
-    )  # a falling rate lowers the loss by itself
+    # a falling rate lowers the loss by itself
+    decayed = curve.rate.size and curve.rate[-1] < 0.2 * np.nanmax(curve.rate)
     if end < (0.9 if decayed else 0.95) * before:
         return Finding(
             "warning",
@@ -280,8 +271,8 @@ def data(curve: Curve) -> Finding | None:
     )
     if epochs > 3 and text < 0.1 * n_params:
         advice = (
-            "Try more text, a smaller model (--model.n-layers, --model.emb-dim), or pretrained"
-            " weights (--from)."
+            "Try more text, a smaller model (--model.n-layers, --model.emb-dim),"
+            " or pretrained weights (--from)."
         )
         return Finding("warning", "the text is small for this model", evidence, advice)
     return Finding("ok", "the text is large enough for this model", evidence)
@@ -307,8 +298,9 @@ def gradient(curve: Curve) -> Finding | None:
 
 
 MAX_ABOVE_FLOOR, PROBLEM_ABOVE_FLOOR = 0.15, 0.5
-"""Loss above its floor, as a share of the floor, from which a finished run is a warning, and a
-problem. The quickstart ends at 0.08.
+"""Share of the floor by which the loss of a finished run exceeds it: a warning, a problem.
+
+The quickstart ends at 0.08.
 """
 MAX_BELOW_FLOOR = 0.03
 """How far the loss of a validation text may be below the floor, which is an average."""
@@ -358,8 +350,8 @@ def skill_levels(curve: Curve) -> Finding | None:
         )
         return Finding("ok", "every skill is above chance", evidence)
     advice = (
-        f"Try --train.steps {2 * curve.last_step}, or a larger model: skills appear later than"
-        " fluent sentences."
+        f"Try --train.steps {2 * curve.last_step}, or a larger model:"
+        " skills appear later than fluent sentences."
     )
     parts = [f"below chance: {', '.join(below)}"] * bool(below) + [
         f"no better: {', '.join(undecided)}"

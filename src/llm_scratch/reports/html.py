@@ -24,6 +24,7 @@ class Html(str):
 
 def text(content: str | Html) -> Html:
     """Escape text: `<`, `>`, `&` and quotes, and replace control characters.
+
     An `Html` is returned unchanged.
     """
     return content if isinstance(content, Html) else Html(escape(sanitize(content)))
@@ -51,9 +52,7 @@ def element(tag: str, /, *content: str | Html, **attributes: str | float) -> Htm
 def table(
     header: tuple[str, ...], rows: Sequence[tuple[str | Html, ...]], class_: str = ""
 ) -> Html:
-    """A table that scrolls inside its own box if it is too wide;
-    the first column holds row headers.
-    """
+    """A table that scrolls in its own box if it is too wide; the first column heads the rows."""
     head = element("tr", *(element("th", name, scope="col") for name in header))
     body = [
         element(

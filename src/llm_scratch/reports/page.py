@@ -49,11 +49,10 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
 
 def render(report: RunReport) -> str:
     """The page of a report."""
-    training = (
-        []
-        if report.state in ("quantized", "imported")
-        else [_loss, _diagnosis, _samples, skills, plan, machine]
-    )
+    if report.state in ("quantized", "imported"):
+        training = []
+    else:
+        training = [_loss, _diagnosis, _samples, skills, plan, machine]
     sections = [make(report) for make in [_header, *training, settings, reproduction]]
     head = element(
         "head",
@@ -112,33 +111,30 @@ def _state_note(report: RunReport) -> str:
     resume = shell_command("train", "--resume", path)
     if report.state == "quantized":
         return (
-            "This model was not trained in this form, so it has no loss curve, samples or training"
-            " settings."
+            "This model was not trained in this form, so it has no loss curve,"
+            " samples or training settings."
         )
     if report.state == "imported":
         return "This model was not trained here, so it has no loss curve and no samples."
     if report.state == "running":
         return (
-            f"This page shows the first {report.step:,} of {steps} steps. Write it again when"
-            " training is done."
+            f"This page shows the first {report.step:,} of {steps} steps."
+            " Write it again when training is done."
         )
     if report.state == "stopped":
-        saved = (
-            f"; the last checkpoint is of step {report.run.step:,}"
-            if report.run.step
-            else "; no checkpoint was saved"
-        )
+        if report.run.step:
+            saved = f"; the last checkpoint is of step {report.run.step:,}"
+        else:
+            saved = "; no checkpoint was saved"
         return (
-            f"Training was stopped or killed at step {report.step:,} of {steps}{saved}. Resume it"
-            f" with: {resume}"
+            f"Training was stopped or killed at step {report.step:,} of {steps}{saved}."
+            f" Resume it with: {resume}"
         )
     if report.state == "diverged":
         return f"Losses or weights were not finite after step {report.step:,} of {steps}."
-    return (
-        ""
-        if report.state == "finished"
-        else "The run directory has settings, but no training step yet."
-    )
+    if report.state == "finished":
+        return ""
+    return "The run directory has settings, but no training step yet."
 
 
 def _tiles(report: RunReport) -> Html:
@@ -192,8 +188,8 @@ def _loss(report: RunReport) -> Html:
     ]
     n_vocab = report.run.config.model.vocab_size
     caption = (
-        f"Nats per token. Chance level for {n_vocab:,} tokens is ln {n_vocab:,} ="
-        f" {math.log(n_vocab):.2f}."
+        "Nats per token."
+        f" Chance level for {n_vocab:,} tokens is ln {n_vocab:,} = {math.log(n_vocab):.2f}."
     )
     figure = element("figure", *charts, legend(report.lines), element("figcaption", caption))
     return element("section", title, figure, _evaluations(report))
@@ -260,11 +256,10 @@ def _samples(report: RunReport) -> Html:
         reason = "train.sample_every is 0, or the first sample was not due yet"
         return element("section", title, element("p", f"No samples were generated ({reason})."))
     prompt = report.run.config.train.prompt
-    which = (
-        ""
-        if report.n_samples == len(report.samples)
-        else f" {len(report.samples)} of {report.n_samples} are shown."
-    )
+    if report.n_samples == len(report.samples):
+        which = ""
+    else:
+        which = f" {len(report.samples)} of {report.n_samples} are shown."
     about = f"The prompt is in bold; temperature 0.8.{which}"
     cards = [_sample(sample, prompt) for sample in report.samples]
     return element("section", title, element("p", about, class_="dim"), *cards, class_="samples")

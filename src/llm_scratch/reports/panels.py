@@ -1,5 +1,4 @@
-"""Plot loss, validation bits per byte,
-learning rate and gradient norm of one or more runs, a panel each.
+"""Plot loss, validation bits per byte, learning rate and gradient norm of runs, a panel each.
 
 Tests: tests/reports/test_panels.py.
 """
@@ -50,8 +49,8 @@ def panel_figure(
     """
     if not any(series(rows, x, y).size for rows in runs.values() for y in LOSSES):
         raise UserError(
-            f"no loss to draw yet in {', '.join(runs) or 'no run'}; let the run reach its first"
-            " evaluation",
+            f"no loss to draw yet in {', '.join(runs) or 'no run'};"
+            " let the run reach its first evaluation",
             DATA,
         )
     figure = Figure(figsize=(9.6, 6.8), dpi=150, layout="constrained")

@@ -36,11 +36,8 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = (
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 LOSSES = "val_loss", "train_loss", "loss"  # validation, training, a single batch; nats per token
 DASHED = (0, (4, 2))
-FORMATS = {
-    "pdf": {"CreationDate": None},
-    "png": {},
-    "svg": {"Date": None},
-}  # no dates: the same run gives the same file
+# no dates: the same run gives the same file
+FORMATS = {"pdf": {"CreationDate": None}, "png": {}, "svg": {"Date": None}}
 
 
 def series(rows: Iterable[Row], x: str, y: str) -> np.ndarray:
@@ -51,7 +48,11 @@ def series(rows: Iterable[Row], x: str, y: str) -> np.ndarray:
 
 
 def loss_figure(
-    runs: Mapping[str, Sequence[Row]], x: str = "step", *, floors: Mapping[str, float] | None = None
+    runs: Mapping[str, Sequence[Row]],
+    x: str = "step",
+    *,
+    floors: Mapping[str, float] | None = None,
+    behind: str = "",
 ) -> Figure:
     """Draw the training and validation loss of one or more runs.
 
@@ -61,13 +62,14 @@ def loss_figure(
         x: the key of the lower axis, "step", "tokens" or "elapsed"; the upper axis counts tokens.
             If the runs have different numbers of tokens per step, "step" becomes "tokens".
         floors: name of a run -> the lowest loss that a model can reach on its text, if it is known.
+        behind: name of a run that others may equal; its lines are wide and pale, below the others.
     Raises:
         UserError: no row has a loss (exit code 3).
     """
     if not any(series(rows, x, y).size for rows in runs.values() for y in LOSSES):
         raise UserError(
-            f"no loss to draw yet in {', '.join(runs) or 'no run'}; let the run reach its first"
-            " evaluation",
+            f"no loss to draw yet in {', '.join(runs) or 'no run'};"
+            " let the run reach its first evaluation",
             DATA,
         )
     scale = _tokens_per(x, runs.values())
@@ -81,7 +83,8 @@ def loss_figure(
     figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     for number, (name, rows) in enumerate(runs.items()):
-        _draw_run(axes, name if len(runs) > 1 else "", rows, x, COLORS[number % len(COLORS)])
+        color = COLORS[number % len(COLORS)]
+        _draw_run(axes, name if len(runs) > 1 else "", rows, x, color, wide=name == behind)
     if len(runs) > 1:
         axes.plot([], [], color="0.5", lw=1.2, ls=DASHED, label="training")
     draw_floors(axes, floors or {}, list(runs))
@@ -96,16 +99,13 @@ def loss_figure(
 
 DOTTED = (0, (1, 1.5))
 SAME_FLOOR = 0.005
-"""Relative difference below which the floors of several runs are drawn as one line:
-their evaluations round differently.
-"""
+"""Relative difference below which floors of several runs are one line: rounding differs."""
 
 
 def draw_floors(
     axes: Axes, floors: Mapping[str, float], runs: Sequence[str], labeled: bool = True
 ) -> None:
-    """Draw the floors of runs as dotted lines:
-    one gray line if they agree, else one in the color of each run.
+    """Draw the floors of runs as dotted lines: a gray one if they agree, else in their colors.
 
     Args:
         axes: of the losses.
@@ -132,8 +132,7 @@ def draw_floors(
 
 
 def label_x_axis(axes: Axes, x: str, n_columns: int = 1) -> None:
-    """Label the lower axis and put ticks at round numbers,
-    few enough that their labels do not overlap.
+    """Label the lower axis, with few enough ticks at round numbers that none overlap.
 
     Args:
         axes: with their lines drawn.
@@ -195,10 +194,15 @@ def style_axes(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def _draw_run(axes: Axes, name: str, rows: Sequence[Row], x: str, color: str) -> None:
-    """Draw one run: alone, training and validation differ in color;
-    among others, its training line is pale and dashed.
+def _draw_run(
+    axes: Axes, name: str, rows: Sequence[Row], x: str, color: str, wide: bool = False
+) -> None:
+    """Draw one run.
+
+    Alone, training and validation differ in color; among others, its training line is pale and
+    dashed.
     """
+    style: dict[str, Any] = {"lw": 6, "alpha": 0.35, "zorder": 1.5} if wide else {"lw": 2}
     val, train, steps = (series(rows, x, loss) for loss in LOSSES)
     if steps.size and not name:
         axes.plot(*steps, color=BLUE, lw=0.8, alpha=0.35, label="single steps")
@@ -213,16 +217,14 @@ def _draw_run(axes: Axes, name: str, rows: Sequence[Row], x: str, color: str) ->
         best = val[:, val[1].argmin()]
         position = _clock(best[0]) if x == "elapsed" else f"{x} {best[0]:,.1f}".removesuffix(".0")
         color, where = (color, "") if name else (VERMILION, f" at {position}")
-        axes.plot(
-            *val, color=color, lw=2, label=f"{name or 'validation'}, best {best[1]:.3g}{where}"
-        )
-        axes.plot(*best, "o", color=color, ms=6, mec="white", mew=1.2)
+        label = f"{name or 'validation'}, best {best[1]:.3g}{where}"
+        axes.plot(*val, color=color, label=label, **style)
+        if not wide:
+            axes.plot(*best, "o", color=color, ms=6, mec="white", mew=1.2)
 
 
 def running_mean(points: np.ndarray) -> np.ndarray:
-    """Running mean over 1/50 of the points, [2,
-    n] -> [2, fewer]; unchanged if there are few points.
-    """
+    """Running mean over 1/50 of the points, [2, n] -> [2, fewer]; few points stay unchanged."""
     width = points.shape[1] // 50
     if width < 2:
         return points
@@ -293,8 +295,7 @@ def plot_runs(
 
 
 class LossPlot(Callback):
-    """Draw the loss of a run when its training ends,
-    as loss-plot.pdf and loss-plot.png in its directory.
+    """Draw the loss of a run when training ends: loss-plot.pdf and .png in its directory.
 
     Args:
         warn: called with a message if drawing fails.
@@ -312,6 +313,6 @@ class LossPlot(Callback):
             if error is None:  # else that error is the more important one
                 problem = describe_error(e, named=True)
                 self._warn(
-                    f"cannot draw the loss plot ({problem}); `llm-scratch plot {folder}` draws it"
-                    " later"
+                    f"cannot draw the loss plot ({problem});"
+                    f" `llm-scratch plot {folder}` draws it later"
                 )

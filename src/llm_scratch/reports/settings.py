@@ -1,5 +1,4 @@
-"""Compare the settings of a run with the nearest preset,
-and build the command that trains the run again.
+"""Compare a run's settings with the nearest preset; build the command that trains it again.
 
 Tests: tests/reports/test_settings.py.
 """
@@ -25,9 +24,7 @@ class Change:
 
 
 def flatten(config: RunConfig) -> dict[str, Any]:
-    """All settings by the names of their flags,
-    such as "model.emb_dim"; `config.init_from` is "from".
-    """
+    """All settings by the names of their flags, such as "model.emb_dim" and "from"."""
     groups = to_dict(config)
     flat = {f"{group}.{name}": value for group in GROUPS for name, value in groups[group].items()}
     return flat | {"from": config.init_from}
@@ -47,17 +44,14 @@ def changes(config: RunConfig, base: RunConfig) -> list[Change]:
 
 
 def nearest_preset(config: RunConfig, name: str = "") -> str:
-    """The preset that a run differs from least;
-    `name` if that is a preset, as the folder is named after it.
-    """
+    """The preset that a run differs from least; `name` if it is one, as folders are named so."""
     if name in PRESETS:
         return name
     return min(PRESETS, key=lambda each: len(changes(config, PRESETS[each]())))
 
 
 def train_words(config: RunConfig, preset: str, out: str) -> list[str]:
-    """The arguments of `llm-scratch` that train a run with these
-    settings again, from its preset and flags.
+    """The arguments of `llm-scratch` that train a run again, from its preset and flags.
 
     Args:
         config: the settings of the run.
@@ -77,6 +71,8 @@ def train_words(config: RunConfig, preset: str, out: str) -> list[str]:
             "model.drop_rate",
         }
         wanted -= {"data.tokenizer"}  # shape and tokenizer come with the model
+    if config.parts:
+        words += ["--parts", config.parts.rpartition(" ")[0]]
     for name, value in here.items():
         if name in wanted and name != "from":
             words += _flag(name, value)

@@ -21,64 +21,80 @@ STYLE = f"""
 body {{ font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; color: var(--ink);
   background: var(--paper); max-width: 58rem; margin: 2.5rem auto; padding: 0 1.25rem }}
 h1 {{ font-size: 1.75rem; line-height: 1.25; margin: 0 0 .3rem; overflow-wrap: anywhere }}
-h2 {{ font-size: 1.2rem; margin: 2.6rem 0 .5rem; padding-bottom: .3rem; border-bottom: 1px solid var(--line) }}
+h2 {{ font-size: 1.2rem; margin: 2.6rem 0 .5rem; padding-bottom: .3rem;
+  border-bottom: 1px solid var(--line) }}
 h3 {{ font-size: 1rem; margin: 1.2rem 0 .4rem }}
 p {{ margin: .4rem 0 .8rem; overflow-wrap: anywhere }}
 .where {{ font-size: .85rem; margin: 0 0 .3rem }}
 .dim, figcaption {{ color: var(--dim) }} figcaption {{ font-size: .9rem }}
 figure {{ margin: .6rem 0 }}
-code, pre {{ font: .86em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere }}
-pre {{ background: var(--code); border-radius: .4rem; padding: .8rem 1rem; white-space: pre-wrap; margin: .5rem 0 }}
-.tiles {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(8.2rem, 1fr)); gap: .7rem; margin: 1.2rem 0; padding: 0 }}
-.tiles div {{ background: var(--panel); border: 1px solid var(--line); border-radius: .5rem; padding: .6rem .8rem }}
+code, pre {{ font: .86em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono",
+  monospace; overflow-wrap: anywhere }}
+pre {{ background: var(--code); border-radius: .4rem; padding: .8rem 1rem; white-space: pre-wrap;
+  margin: .5rem 0 }}
+.tiles {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(8.2rem, 1fr)); gap: .7rem;
+  margin: 1.2rem 0; padding: 0 }}
+.tiles div {{ background: var(--panel); border: 1px solid var(--line); border-radius: .5rem;
+  padding: .6rem .8rem }}
 .tiles dt {{ color: var(--dim); font-size: .82rem }}
 .tiles dd {{ margin: 0; font-size: 1.3rem; font-weight: 600; font-variant-numeric: tabular-nums }}
 .tiles small {{ display: block; font-size: .78rem; font-weight: 400; color: var(--dim) }}
-.status {{ display: inline-block; font-size: .85rem; font-weight: 600; border: 1px solid currentColor;
+.status {{ display: inline-block; font-size: .85rem; font-weight: 600;
+  border: 1px solid currentColor;
   border-radius: 1rem; padding: .05rem .7rem; margin: .2rem 0 .4rem }}
 .ok {{ color: var(--ok) }} .warning {{ color: var(--warning) }} .problem {{ color: var(--problem) }}
 .wide {{ overflow-x: auto }}
 .skills td {{ white-space: nowrap }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .94rem; min-width: 50% }}
-th, td {{ padding: .3rem 1.1rem .3rem 0; text-align: right; border-bottom: 1px solid var(--line); font-weight: 400; vertical-align: top }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .94rem;
+  min-width: 50% }}
+th, td {{ padding: .3rem 1.1rem .3rem 0; text-align: right; border-bottom: 1px solid var(--line);
+  font-weight: 400; vertical-align: top }}
 thead th {{ color: var(--dim); font-size: .86rem; vertical-align: bottom }}
 th:first-child {{ text-align: left }}
 table.words td, table.words th {{ text-align: left; overflow-wrap: anywhere }}
 table.words th:first-child {{ color: var(--dim); white-space: nowrap }}
 svg {{ display: block; width: 100%; height: auto }}
-svg text {{ fill: var(--dim); font: 12px system-ui, sans-serif; font-variant-numeric: tabular-nums }}
+svg text {{ fill: var(--dim); font: 12px system-ui, sans-serif;
+  font-variant-numeric: tabular-nums }}
 svg .grid {{ stroke: var(--line); stroke-width: 1 }}
 svg .axis {{ stroke: var(--dim); stroke-width: 1 }}
 svg .batch {{ fill: none; stroke: var(--train); stroke-width: 1; opacity: .65 }}
 svg .train {{ fill: none; stroke: var(--train); stroke-width: 2.2; stroke-linejoin: round }}
 svg .val {{ fill: none; stroke: var(--val); stroke-width: 2.2; stroke-linejoin: round }}
 svg .best {{ fill: var(--val); stroke: var(--paper); stroke-width: 1.5 }}
-svg .floor {{ stroke: var(--floor); stroke-width: 1.5; stroke-dasharray: 2 4; stroke-linecap: round }}
+svg .floor {{ stroke: var(--floor); stroke-width: 1.5; stroke-dasharray: 2 4;
+  stroke-linecap: round }}
 svg.narrow {{ display: none }}
-.legend {{ list-style: none; display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; padding: 0; margin: .4rem 0; font-size: .9rem }}
-.legend svg {{ display: inline-block; width: 26px; height: 10px; margin-right: .4rem; vertical-align: middle }}
+.legend {{ list-style: none; display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; padding: 0;
+  margin: .4rem 0; font-size: .9rem }}
+.legend svg {{ display: inline-block; width: 26px; height: 10px; margin-right: .4rem;
+  vertical-align: middle }}
 .findings {{ list-style: none; padding: 0; margin: .6rem 0 }}
-.findings li {{ display: grid; grid-template-columns: 5.2rem 1fr; gap: 0 .8rem; padding: .45rem 0; border-bottom: 1px solid var(--line) }}
+.findings li {{ display: grid; grid-template-columns: 5.2rem 1fr; gap: 0 .8rem; padding: .45rem 0;
+  border-bottom: 1px solid var(--line) }}
 .findings b {{ font-size: .85rem; line-height: 1.8 }}
 .findings p {{ margin: 0 }}
-.samples article, .skill {{ border: 1px solid var(--line); border-radius: .5rem; padding: .7rem .95rem;
-  margin: .7rem 0; background: var(--panel) }}
+.samples article, .skill {{ border: 1px solid var(--line); border-radius: .5rem;
+  padding: .7rem .95rem; margin: .7rem 0; background: var(--panel) }}
 .samples h3, .skill h3 {{ margin: 0 0 .3rem; font-size: .9rem }}
-.samples article p {{ white-space: pre-wrap; margin: 0; font-family: Georgia, "Times New Roman", "DejaVu Serif", serif }}
+.samples article p {{ white-space: pre-wrap; margin: 0;
+  font-family: Georgia, "Times New Roman", "DejaVu Serif", serif }}
 .samples .prompt {{ font-weight: 600 }}
-.meter {{ position: relative; display: inline-block; vertical-align: middle; width: 9rem; height: .7rem;
-  background: var(--track); border-radius: .2rem }}
+.meter {{ position: relative; display: inline-block; vertical-align: middle; width: 9rem;
+  height: .7rem; background: var(--track); border-radius: .2rem }}
 .meter i {{ position: absolute; inset: 0 auto 0 0; background: var(--bar); border-radius: .2rem }}
 .meter b {{ position: absolute; top: -.2rem; bottom: -.2rem; width: 2px; background: var(--ink) }}
 .skill p {{ margin: 0 0 .5rem }}
-.answers {{ display: grid; grid-template-columns: max-content max-content 1fr; gap: .1rem .9rem; align-items: center;
-  margin: 0; font-variant-numeric: tabular-nums }}
+.answers {{ display: grid; grid-template-columns: max-content max-content 1fr; gap: .1rem .9rem;
+  align-items: center; margin: 0; font-variant-numeric: tabular-nums }}
 .answers .true {{ font-weight: 700 }}
 .answers .meter {{ width: 100%; max-width: 14rem }}
 .settings {{ columns: 17rem; column-gap: 2rem; font-size: .84rem }}
 .settings section {{ break-inside: avoid }}
-.settings dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .05rem .8rem; margin: 0 0 1rem }}
-.settings dt {{ color: var(--dim) }} .settings dd {{ margin: 0; overflow-wrap: anywhere; text-align: right;
+.settings dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .05rem .8rem;
+  margin: 0 0 1rem }}
+.settings dt {{ color: var(--dim) }}
+.settings dd {{ margin: 0; overflow-wrap: anywhere; text-align: right;
   font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace }}
 .settings h3 {{ margin: .2rem 0; column-span: none }}
 @media (max-width: 40rem) {{
@@ -87,7 +103,9 @@ svg.narrow {{ display: none }}
   .tiles {{ grid-template-columns: 1fr 1fr }}
   svg.broad {{ display: none }} svg.narrow {{ display: block }}
   th, td {{ padding-right: .7rem }}
-  .meter {{ width: 3.5rem }} .skills td {{ white-space: normal }} .skills th:nth-child(5), .skills td:nth-child(5) {{ display: none }}
+  .meter {{ width: 3.5rem }}
+  .skills td {{ white-space: normal }}
+  .skills th:nth-child(5), .skills td:nth-child(5) {{ display: none }}
   .findings li {{ grid-template-columns: 1fr }}
 }}
 @media print {{

@@ -1,5 +1,4 @@
-"""Render the tables of a report: skills, plan, settings,
-machine, and the command that trains the run again.
+"""Render a report's tables: skills, plan, settings, machine, command.
 
 Tests: tests/reports/test_page.py.
 """
@@ -28,12 +27,10 @@ UNCERTAIN_SIGMAS = 2
 
 
 def skills(report: RunReport) -> Html:
-    """Each skill compared with chance, with an example question;
-    empty for a text without skills.
-    """
+    """Each skill compared with chance, with an example; empty for a text without skills."""
     title = element("h2", "Skills")
     if report.skills is None:
-        if report.run.config.data.source.partition(":")[0] != "stories":
+        if not report.run.config.data.is_stories:
             return Html()
         command = shell_command("evaluate", report.run.path, "--skills")
         note = element(

@@ -1,5 +1,4 @@
-"""Tensors as JSON: shape, data type and base64 of the bytes,
-which the page reads without parsing numbers.
+"""Tensors as JSON: shape, data type and base64 of the bytes, which needs no parsing of numbers.
 
 Tests: tests/serving/test_inspection.py.
 """

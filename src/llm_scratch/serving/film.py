@@ -8,24 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from llm_scratch.data.stories import HELD_OUT, SKILLS, generate_story
 from llm_scratch.evaluation.skills import score_choices
 from llm_scratch.interpretability.capture import capture
-from llm_scratch.interpretability.heads import pattern_scores
+from llm_scratch.interpretability.heads import pattern_scores, stack_patterns
 from llm_scratch.interpretability.lenses import surprise_bits
 from llm_scratch.serving.arrays import rounded
-from llm_scratch.serving.inspection import token_text
 from llm_scratch.serving.question import Question, integer
+from llm_scratch.tokenizers.token_text import token_text
 
 SKILL_STORIES = 8
 """Stories of a skill measurement in the page; each has about 11 probes."""
 
 
 def film(frames: Sequence[tuple[int, Question]], body: Mapping[str, Any]) -> dict[str, Any]:
-    """One row a snapshot: probability of the candidate,
-    most likely token, surprise of the text, head scores.
+    """One row a snapshot: probability of the candidate, best token, surprise, head scores.
 
     The score "look" is the attention of each head from the position to one key: that of the
     request, or the one at which a given head looks most in the last snapshot.
@@ -40,7 +37,7 @@ def film(frames: Sequence[tuple[int, Question]], body: Mapping[str, Any]) -> dic
     for step, question in frames:
         with question.changed() as model, capture(model, "*.hook_pattern") as acts:
             logits = model(question.ids)[0, position].float()
-            pattern = torch.stack(list(acts.values()))
+            pattern = stack_patterns(acts)
             bits = surprise_bits(model, question.ids).mean() if question.n_tokens > 1 else None
         probability = logits.softmax(-1)
         rows.append(
@@ -72,9 +69,7 @@ def _strongest_key(question: Question, position: int, body: Mapping[str, Any]) -
 
 
 def skills(question: Question) -> dict[str, Any]:
-    """How often the model is right on each skill of the stories,
-    whole and without the ablated parts.
-    """
+    """How often the model is right on each skill of the stories, whole and ablated."""
     probes = [
         probe
         for number in range(SKILL_STORIES)

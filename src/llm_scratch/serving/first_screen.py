@@ -1,5 +1,4 @@
-"""What the playground shows first:
-a text of the run's own kind, and the head that matters for its next token.
+"""What the playground shows first: a text of the run's kind, and the head that matters in it.
 
 Tests: tests/serving/test_first_screen.py.
 """
@@ -16,6 +15,7 @@ from llm_scratch.generation.decode import encode_prompt
 from llm_scratch.interpretability.capture import capture
 from llm_scratch.interpretability.lenses import direct_logit_attribution
 from llm_scratch.model.introspection import context_length, device_of
+from llm_scratch.tokenizers.token_text import token_text
 
 SEARCHED_STORIES = 60
 MIN_TOKENS, MAX_TOKENS = 20, 40
@@ -69,21 +69,13 @@ def first_screen(model: Any, tokenizer: Any, texts: Sequence[str]) -> FirstScree
                     or len(ids) > (context_length(model) or len(ids))
                 ):
                     continue
-                if (
-                    MIN_PROBABILITY
-                    <= float(
-                        model(torch.tensor([ids], device=device_of(model)))[0, -1].softmax(-1)[
-                            answer[0]
-                        ]
-                    )
-                    <= MAX_PROBABILITY
-                ):
+                logits = model(torch.tensor([ids], device=device_of(model)))[0, -1]  # [V]
+                if MIN_PROBABILITY <= float(logits.softmax(-1)[answer[0]]) <= MAX_PROBABILITY:
                     return _with_head(model, tokenizer, probe.prompt, ids, answer[0])
         text = _beginning(model, tokenizer, texts)
         ids = encode_prompt(model, tokenizer, text)
-        best = int(
-            model(torch.tensor([ids], device=device_of(model)))[0, -1, : tokenizer.n_vocab].argmax()
-        )
+        logits = model(torch.tensor([ids], device=device_of(model)))[0, -1]  # [V]
+        best = int(logits[: tokenizer.n_vocab].argmax())
         return _with_head(model, tokenizer, text, ids, best)
 
 
@@ -128,5 +120,5 @@ def _with_head(
     with capture(model, name) as acts:
         model(row)
     key = int(acts[name][0, number, -1].argmax())
-    answer = tokenizer.decode_bytes([candidate]).decode("utf-8", "replace")
+    answer = token_text(tokenizer, candidate)
     return FirstScreen(text, len(ids) - 1, candidate, answer, layer, number, key)

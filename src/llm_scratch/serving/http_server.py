@@ -91,7 +91,8 @@ class LocalServer(ThreadingHTTPServer):
     def url(self) -> str:
         """The address to open, with the secret."""
         host = str(self.server_address[0])
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.server_port}/?token={self.guard.secret}"
+        host = f"[{host}]" if ":" in host else host
+        return f"http://{host}:{self.server_port}/?token={self.guard.secret}"
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer a connection in a thread of its own."""
@@ -137,9 +138,7 @@ class Handler(BaseHTTPRequestHandler):
         )
 
     def do_GET(self) -> None:
-        """Answer with a static file;
-        the URL with the secret sets the cookie and leads to the page.
-        """
+        """Answer with a static file; the URL with the secret sets the cookie first."""
         self._answer(self._get)
 
     do_HEAD = do_GET
@@ -237,11 +236,10 @@ class Handler(BaseHTTPRequestHandler):
         except Exception as e:
             if not isinstance(e, UserError):
                 log.exception("stream failed")
-            message = (
-                str(e)
-                if isinstance(e, UserError)
-                else f"unexpected {describe_error(e, named=True)}; this is a bug"
-            )
+            if isinstance(e, UserError):
+                message = str(e)
+            else:
+                message = f"unexpected {describe_error(e, named=True)}; this is a bug"
             self._send_event({"error": error_body("generation_failed", message)})
         finally:
             events.close()

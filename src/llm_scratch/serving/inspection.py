@@ -14,29 +14,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from llm_scratch.errors import UserError
 from llm_scratch.evaluation.story_surprise import grammar_bits
 from llm_scratch.interpretability.capture import capture
-from llm_scratch.interpretability.heads import pattern_scores
+from llm_scratch.interpretability.heads import pattern_scores, stack_patterns
 from llm_scratch.interpretability.jacobian_lens import JacobianLens
 from llm_scratch.interpretability.lenses import (
     direct_logit_attribution,
     kl_to_final_bits,
     logit_lens,
 )
+from llm_scratch.interpretability.patching import activation_patching
 from llm_scratch.model.loss import next_token_loss
 from llm_scratch.serving.arrays import halves, rounded, shares
 from llm_scratch.serving.question import Question, ablatable_parts, integer
+from llm_scratch.tokenizers.token_text import token_text
 
 TOP = 20
 """Most likely tokens that are listed."""
-
-
-def token_text(tokenizer: Any, token: int) -> str:
-    """The text of a token; a part of a character becomes U+FFFD."""
-    try:
-        return tokenizer.decode_bytes([token]).decode("utf-8", "replace")
-    except (KeyError, ValueError):
-        return f"<{token}>"
 
 
 def inspect_text(question: Question) -> dict[str, Any]:
@@ -44,11 +39,10 @@ def inspect_text(question: Question) -> dict[str, Any]:
     ids = question.ids[0].tolist()
     with question.changed() as model, capture(model, "*.hook_pattern") as acts:
         logits = model(question.ids)  # [1, T, V]
-    bits = (
-        next_token_loss(logits[:, :-1], question.ids[:, 1:], "none")[0] / math.log(2)
-        if len(ids) > 1
-        else torch.empty(0)
-    )
+    if len(ids) > 1:
+        bits = next_token_loss(logits[:, :-1], question.ids[:, 1:], "none")[0] / math.log(2)
+    else:
+        bits = torch.empty(0)
     start = question.n_start
     columns = zip(
         ids,
@@ -65,7 +59,7 @@ def inspect_text(question: Question) -> dict[str, Any]:
         }
         for token, of_model, of_grammar in columns
     ]
-    pattern = torch.stack(list(acts.values()))  # [L, 1, H, T, T]
+    pattern = stack_patterns(acts)  # [L, 1, H, T, T]
     scores = pattern_scores(pattern, question.ids)  # name -> [L, H]
     return {
         "tokens": tokens,
@@ -153,9 +147,7 @@ def lens_cell(
 def lens_logits(
     question: Question, body: Mapping[str, Any], jacobian: JacobianLens | None
 ) -> Tensor:
-    """Logits of every layer through a lens:
-    "raw", "norm" (with the final norm) or "jacobian", [L + 1, T, V].
-    """
+    """Logits of every layer through a lens, "raw", "norm" or "jacobian": [L + 1, T, V]."""
     kind = body.get("kind", "norm")
     with question.changed() as model:
         if kind == "jacobian" and jacobian is not None:
@@ -174,8 +166,7 @@ def top_tokens(question: Question, logits: Tensor, n: int = TOP) -> list[dict[st
 
 
 def flow(question: Question, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The residual stream: its norm after each step,
-    and what each part adds to the logit of a token.
+    """The residual stream: its norm after each step, and what parts add to a logit.
 
     At the selected position the token is the candidate; elsewhere it is the one that follows.
     """
@@ -200,9 +191,7 @@ def flow(question: Question, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def ablations(question: Question, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The probability of a token when each head and
-    feed-forward network is ablated, one at a time.
-    """
+    """The probability of a token with each head and network ablated, one at a time."""
     position = integer(body, "position", question.n_tokens - 1)
     candidate = integer(body, "candidate", question.tokenizer.n_vocab - 1)
     rows = []
@@ -224,4 +213,50 @@ def ablations(question: Question, body: Mapping[str, Any]) -> dict[str, Any]:
         "logit": round(float(logits[candidate]), 4),
         "best": token_text(question.tokenizer, int(logits.argmax())),
         "parts": rows,
+    }
+
+
+def patching(question: Question, other: Question, body: Mapping[str, Any]) -> dict[str, Any]:
+    """How far each part's value on another text moves the prediction towards that text's answer.
+
+    The measure is the logit of the other text's most likely token minus that of the candidate; a
+    share of 0 is the text as it is, 1 the other text.
+
+    Raises:
+        UserError: the texts differ in length, or have the same answer.
+    """
+    if other.n_tokens != question.n_tokens:
+        raise UserError(
+            f"other: has {other.n_tokens} tokens and the text has {question.n_tokens}; change words"
+            " without changing the number of tokens"
+        )
+    position = integer(body, "position", question.n_tokens - 1)
+    candidate = integer(body, "candidate", question.tokenizer.n_vocab - 1)
+    there = other.logits()[position]
+    answer = int(there[: question.tokenizer.n_vocab].argmax())
+    if answer == candidate:
+        raise UserError(
+            f"other: the model continues it with {token_text(question.tokenizer, answer)!r}, too;"
+            " change a word that the answer depends on"
+        )
+
+    def preference(logits: Tensor) -> Tensor:
+        return logits[0, position, answer].float() - logits[0, position, candidate].float()
+
+    parts = ablatable_parts(question.model)
+    before, after = preference(question.logits()[None]), there[answer] - there[candidate]
+    with question.changed() as model:
+        changes = activation_patching(model, question.ids, other.ids, [*parts.values()], preference)
+    return {
+        "answer": token_text(question.tokenizer, answer),
+        "before": round(float(before), 4),
+        "after": round(float(after), 4),
+        "parts": [
+            {
+                "part": name,
+                "change": round(float(change), 4),
+                "share": round(float(change / (after - before)), 4),
+            }
+            for name, change in zip(parts, changes)
+        ],
     }

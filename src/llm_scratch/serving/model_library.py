@@ -1,8 +1,8 @@
-"""The models that the playground shows:
-a run, the snapshots of its training, and others to compare it with.
+"""The models of the playground: a run, the snapshots of its training, and others to compare.
 
 Models are keys of a table, never paths from a request. A few are kept in memory, the rest are
-loaded again when needed. Tests: tests/serving/test_model_library.py.
+loaded again when needed.
+Tests: tests/serving/test_model_library.py.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ class ModelLibrary:
         check_plain(model)
         if self._models and tokenizer.n_vocab != self.get().tokenizer.n_vocab:
             raise UserError(
-                f"{name}: has another vocabulary than {self.main}; compare runs with the same"
-                " tokenizer",
+                f"{name}: has another vocabulary than {self.main};"
+                " compare runs with the same tokenizer",
                 CHECKPOINT,
             )
         return NamedModel(model, tokenizer)

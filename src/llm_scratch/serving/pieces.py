@@ -1,4 +1,4 @@
-"""How a tokenizer cuts a text: pieces, bytes, and the merges that make tokens of them.
+"""How tokenizers cut a text: pieces, bytes, and the merges that make tokens of them.
 
 Tests: tests/serving/test_pieces.py (the last step of every piece is what the tokenizer returns).
 """
@@ -6,6 +6,8 @@ Tests: tests/serving/test_pieces.py (the last step of every piece is what the to
 from __future__ import annotations
 
 from typing import Any
+
+from llm_scratch.tokenizers.gpt2 import N_VOCAB, load_gpt2, on_this_machine
 
 MAX_STEPS = 40
 """Merges of a piece that are listed; a longer piece shows the last step only."""
@@ -17,14 +19,13 @@ def pieces(tokenizer: Any, text: str) -> dict[str, Any]:
     A tokenizer without merges (characters) has one step a piece.
     """
     if not hasattr(tokenizer, "merges") or not hasattr(tokenizer, "splitter"):
-        ids = tokenizer.encode(text, disallowed_special=())
         return {
             "pieces": [
                 {
                     "text": text,
                     "bytes": len(text.encode()),
-                    "steps": [[_shown(tokenizer.decode_bytes([i])) for i in ids]],
-                    "ids": ids,
+                    "steps": [_tokens(tokenizer, text)],
+                    "ids": tokenizer.encode(text, disallowed_special=()),
                 }
             ]
         }
@@ -48,15 +49,31 @@ def pieces(tokenizer: Any, text: str) -> dict[str, Any]:
     return {"pieces": found}
 
 
+def compare_tokenizers(tokenizer: Any, text: str) -> list[dict[str, Any]]:
+    """The tokens of a text by this tokenizer, by GPT-2's, and by one that has every character.
+
+    GPT-2's is used where it is on this machine; `tokens` is None elsewhere.
+    """
+    gpt2 = _tokens(load_gpt2(), text) if on_this_machine() else None
+    return [
+        {"name": "this model", "n_vocab": tokenizer.n_vocab, "tokens": _tokens(tokenizer, text)},
+        {"name": "GPT-2", "n_vocab": N_VOCAB, "tokens": gpt2},
+        {"name": "characters", "n_vocab": len(set(text)), "tokens": list(text)},
+    ]
+
+
+def _tokens(tokenizer: Any, text: str) -> list[str]:
+    ids = tokenizer.encode(text, disallowed_special=())
+    return [_shown(tokenizer.decode_bytes([i])) for i in ids]
+
+
 Ranks = dict[tuple[bytes, bytes], int]
 
 
 def merge_steps(
     data: bytes, ranks: Ranks
 ) -> tuple[list[list[bytes]], list[tuple[int, bytes, bytes]]]:
-    """Merge the pair that was learned first, again and again:
-    (the parts after each merge, the merges).
-    """
+    """Merge the pair that was learned first, again and again: (parts after each, merges)."""
     parts = [bytes([byte]) for byte in data]
     steps, merged = [parts], []
     while True:

@@ -34,10 +34,11 @@ from llm_scratch.serving.film import film, skills
 from llm_scratch.serving.first_screen import FirstScreen, first_screen, is_story_model
 from llm_scratch.serving.http_server import LocalServer, Route, encode
 from llm_scratch.serving.model_library import ModelLibrary, NamedModel
-from llm_scratch.serving.pieces import pieces
+from llm_scratch.serving.pieces import compare_tokenizers, pieces
 from llm_scratch.serving.question import Question, integer, read_question, string
 from llm_scratch.serving.source_lines import all_sources
 from llm_scratch.serving.static_files import static_files
+from llm_scratch.tokenizers.token_text import token_text
 
 DEFAULT_PORT = 8765
 MAX_KEPT_BYTES = 1 << 26
@@ -66,9 +67,8 @@ class Playground:
         self, library: ModelLibrary, texts: Sequence[str], curve: Sequence[Mapping[str, Any]] = ()
     ) -> None:
         self.library, self.texts, self.curve = library, list(texts), list(curve)
-        self._lock = (
-            threading.Lock()
-        )  # of the models: an ablation is in the model itself while it computes
+        # of the models: an ablation is in the model itself while it computes
+        self._lock = threading.Lock()
         self._slow_lock = threading.Lock()  # of work that takes seconds, on a copy of a model
         self._answers_lock = threading.Lock()
         self._answers: OrderedDict[bytes, bytes] = OrderedDict()
@@ -90,6 +90,7 @@ class Playground:
             ),
             "flow": inspection.flow,
             "ablate": inspection.ablations,
+            "patch": self._patch,
             "skills": lambda question, body: skills(question),
             "continue": self._continue,
         }
@@ -102,9 +103,7 @@ class Playground:
             for name, f in about_text.items()
         }
         routes["/api/start"] = self._kept("start", self.start)
-        routes["/api/tokenize"] = self._kept(
-            "tokenize", lambda body: pieces(self.library.get().tokenizer, string(body, "text"))
-        )
+        routes["/api/tokenize"] = self._kept("tokenize", self._tokenize)
         routes["/api/film"] = self._kept("film", self._film)
         routes["/api/head-skills"] = self._kept("head-skills", self._head_skills, self._slow_lock)
         routes["/api/ping"] = lambda body: {}
@@ -117,8 +116,9 @@ class Playground:
         lock: threading.Lock | None = None,
         prepare: Route | None = None,
     ) -> Route:
-        """A route whose answers are kept;
-        one request computes at a time, since ablations change the model.
+        """A route whose answers are kept.
+
+        One request computes at a time, since ablations change the model.
 
         Args:
             name: of the route.
@@ -161,9 +161,7 @@ class Playground:
         return string(body, "model"), None if step is None else integer(body, "step", 2**40)
 
     def _reference(self, body: Mapping[str, Any]) -> Tensor | None:
-        """Texts whose mean replaces an ablated part;
-        None for a model that was not trained on stories.
-        """
+        """Texts whose mean replaces an ablated part; None if not trained on stories."""
         model, tokenizer = self.library.get(*self._key(body))
         if not is_story_model(self.texts):
             return None
@@ -212,15 +210,21 @@ class Playground:
             "width": model.tok_emb.weight.shape[1],  # type: ignore[union-attr, index]
             "context": context_length(model),
             "parameters": sum(p.numel() for p in model.parameters()),
-            "vocabulary": [
-                inspection.token_text(tokenizer, token) for token in range(tokenizer.n_vocab)
-            ],
+            "vocabulary": [token_text(tokenizer, token) for token in range(tokenizer.n_vocab)],
             "curve": self.curve,
             "stories": is_story_model(self.texts),
             "lenses": ["norm", "raw", *(["jacobian"] if self.texts else [])],
             "first": self._start._asdict(),
             "sources": all_sources(),
         }
+
+    def _tokenize(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        tokenizer, text = self.library.get().tokenizer, string(body, "text")
+        return pieces(tokenizer, text) | {"tokenizers": compare_tokenizers(tokenizer, text)}
+
+    def _patch(self, question: Question, body: Mapping[str, Any]) -> dict[str, Any]:
+        other = self._question({**body, "text": string(body, "other"), "swap": []})
+        return inspection.patching(question, other, body)
 
     def _film(self, body: Mapping[str, Any]) -> dict[str, Any]:
         frames = [(step, self._question({**body, "step": step})) for step in self.library.steps]
@@ -252,17 +256,12 @@ class Playground:
         ids, size = question.ids, context_length(question.model)
         with question.changed() as model:
             for _ in range(count):
-                best = model(ids[:, -size:] if size else ids)[
-                    :, -1, : question.tokenizer.n_vocab
-                ].argmax(-1)
+                logits = model(ids[:, -size:] if size else ids)[:, -1]  # [1, V]
+                best = logits[:, : question.tokenizer.n_vocab].argmax(-1)  # [1]
                 ids = torch.cat([ids, best[None]], 1)
-        return {
-            "text": (
-                question.tokenizer.decode_bytes(ids[0, question.n_tokens :].tolist()).decode(
-                    "utf-8", "replace"
-                )
-            )
-        }
+        new = ids[0, question.n_tokens :].tolist()
+        text = question.tokenizer.decode_bytes(new).decode("utf-8", "replace")
+        return {"text": text}
 
     def complete(self, body: Mapping[str, Any]) -> Generator[dict[str, Any]]:
         """Continue a text as a stream of events; the generation ends when the reader goes away."""
@@ -317,8 +316,8 @@ def open_playground(
     """
     if host not in ("127.0.0.1", "::1", "localhost"):
         raise UserError(
-            f"--host {host}: other machines could reach it; use 127.0.0.1, or forward the port: ssh"
-            f" -L {port}:127.0.0.1:{port}"
+            f"--host {host}: other machines could reach it;"
+            f" use 127.0.0.1, or forward the port: ssh -L {port}:127.0.0.1:{port}"
         )
     playground = Playground(ModelLibrary(sources, snapshots), texts, curve)
     address = ("127.0.0.1" if host == "localhost" else host, port)

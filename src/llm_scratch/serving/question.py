@@ -86,9 +86,7 @@ class Question:
 
     @contextmanager
     def changed(self, *more: str) -> Iterator[nn.Module]:
-        """The model with `without` and further parts ablated
-        inside the block; gradients are off.
-        """
+        """The model with `without` and further parts ablated, inside the block; no gradients."""
         names = dict.fromkeys((*self.without, *more))
         with torch.no_grad(), self._without(*names) if names else nullcontext():
             yield self.model

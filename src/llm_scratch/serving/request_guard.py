@@ -49,9 +49,7 @@ class RequestGuard:
 
     @property
     def cookie_name(self) -> str:
-        """The cookie's name;
-        cookies of one host are shared by all its ports, so the port is in it.
-        """
+        """The cookie's name, with the port: all ports of a host share their cookies."""
         return f"llm-scratch-{self.port}"
 
     def check_host(self, headers: Message) -> None:

@@ -1,20 +1,44 @@
-"""Texts of the kind that a run was trained on, for the page to begin with. Tests:
-tests/serving/test_first_screen.py.
+"""What the page knows of a run beside its model: texts of its kind, and its loss curve.
+
+Tests: tests/serving/test_first_screen.py.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 
 from llm_scratch.config import RunConfig
 from llm_scratch.data.sources import read
 from llm_scratch.data.stories import HELD_OUT, generate_story
 from llm_scratch.errors import UserError
+from llm_scratch.run_directory import RunInfo
 
 log = logging.getLogger(__name__)
 
+N_TEXTS = 64
+"""Validation texts that the page begins with and fits its lens on."""
 MAX_CHARACTERS = 4000
 """Of each text; the page shows the beginning, and a lens needs no more."""
+
+
+def opening_texts(run: RunInfo | None) -> list[str]:
+    """Some validation texts of a run;
+    none for a model without a run, or whose text cannot be read any more.
+    """
+    if run is None or not run.config.data.source:
+        return []
+    return validation_texts(run.config, N_TEXTS)
+
+
+def loss_curve(run: RunInfo | None) -> list[dict[str, float]]:
+    """The validation losses of a run by step; JSON cannot express those that are not finite."""
+    rows = run.evaluations if run is not None else []
+    return [
+        {"step": row["step"], "val_loss": row["val_loss"]}
+        for row in rows
+        if math.isfinite(row["val_loss"])
+    ]
 
 
 def validation_texts(config: RunConfig, n: int) -> list[str]:
@@ -22,7 +46,7 @@ def validation_texts(config: RunConfig, n: int) -> list[str]:
 
     A source that cannot be read any more gives none: the page works without.
     """
-    if config.data.source.partition(":")[0] == "stories":
+    if config.data.is_stories:
         return [generate_story(HELD_OUT + number).text for number in range(n)]
     try:
         documents = read(config.data.source)

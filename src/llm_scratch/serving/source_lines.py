@@ -24,7 +24,7 @@ from llm_scratch.interpretability.lenses import (
     read_out,
     surprise_bits,
 )
-from llm_scratch.interpretability.patching import ablate
+from llm_scratch.interpretability.patching import ablate, activation_patching
 from llm_scratch.model.attention import observed_attention
 from llm_scratch.storage.snapshots import save_snapshot
 
@@ -38,6 +38,7 @@ SOURCES: dict[str, Callable[..., Any]] = {
     "read_out": read_out,
     "kl": kl_to_final_bits,
     "ablation": ablate,
+    "patching": activation_patching,
     "skills": skill_changes,
     "snapshot": save_snapshot,
     "generate": stream_chunks,

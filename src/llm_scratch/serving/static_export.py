@@ -1,5 +1,4 @@
-"""Write the playground as a folder that opens without a server:
-the page, and recorded answers for its first text.
+"""Write the playground as a folder that opens without a server: page and recorded answers.
 
 Browsers refuse ES modules from `file://`, so the modules are put into one script: each becomes a
 function, in the order of their imports. The answers are recorded by making the requests that the
@@ -13,6 +12,7 @@ import json
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ IMPORT = re.compile(
 EXPORT = re.compile(
     r"^export (?=(?:async )?(?:function\*?|const|class) (?P<name>\w+))", re.MULTILINE
 )
+SCRIPT_TAG = '<script type="module" src="main.js"></script>'
+"""What loads the modules in index.html."""
 Body = dict[str, Any]
 Ask = Callable[[str, Body], Any]
 
@@ -53,9 +55,9 @@ def export_playground(server: LocalServer, folder: Path) -> Path:
         if name.endswith(".js")
     }
     page = server.files["/index.html"].content.decode()
+    scripts = ("answers.js", "page.js")
     page = page.replace(
-        '<script type="module" src="main.js">',
-        '<script defer src="answers.js"></script>\n    <script defer src="page.js">',
+        SCRIPT_TAG, "\n    ".join(f'<script defer src="{name}"></script>' for name in scripts)
     )
     atomic_write(
         folder / "answers.js",
@@ -69,8 +71,7 @@ def export_playground(server: LocalServer, folder: Path) -> Path:
 
 
 def bundle(sources: Mapping[str, str]) -> str:
-    """One classic script of ES modules that use the import and
-    export forms of `IMPORT` and `EXPORT`.
+    """One classic script of ES modules, in the forms of `IMPORT` and `EXPORT`.
 
     Raises:
         ValueError: a module uses another form.
@@ -82,9 +83,7 @@ def bundle(sources: Mapping[str, str]) -> str:
     script = ['"use strict";', "const modules = {};"]
     for name in TopologicalSorter(graph).static_order():
         exported = EXPORT.findall(sources[name])
-        body = EXPORT.sub(
-            "", IMPORT.sub(lambda found, name=name: _as_constant(name, found), sources[name])
-        )  # type: ignore[misc]
+        body = EXPORT.sub("", IMPORT.sub(partial(_as_constant, name), sources[name]))
         if left := re.search(r"^(?:import|export)\b.*", body, re.MULTILINE):
             raise ValueError(f"{name}: cannot be bundled: {left[0]}")
         script.append(
@@ -104,9 +103,7 @@ def _as_constant(importer: str, found: re.Match[str]) -> str:
 
 
 def record(ask: Ask) -> None:
-    """Make the requests that the views make about the first text:
-    every token, every step, every part switched off.
-    """
+    """Make the requests of the views about the first text: every token, step and part."""
     facts = ask("start", {})
     text = facts["first"]["text"]
     n_tokens = len(ask("inspect", {"text": text})["tokens"])
@@ -129,9 +126,7 @@ def _moments(facts: Mapping[str, Any], text: str) -> Iterator[Body]:
 def _record_token(
     ask: Ask, facts: Mapping[str, Any], about: Body, position: int, everything: bool
 ) -> None:
-    """The requests about one token at one moment;
-    `everything` is recorded for the last token only, to keep the folder small.
-    """
+    """The requests about a token at a moment; `everything` only for the last, to keep it small."""
     inspect = ask("inspect", about)
     last = len(inspect["tokens"]) - 1
     if position < last:
@@ -162,11 +157,12 @@ def _record_others(
     ask: Ask, facts: Mapping[str, Any], about: Body, point: Body, position: int, everything: bool
 ) -> None:
     """The film, and the models to compare with."""
-    heads = (
-        [(layer, head) for layer, count in enumerate(facts["heads"]) for head in range(count)]
-        if everything
-        else [(facts["first"]["layer"], facts["first"]["head"])]
-    )
+    if everything:
+        heads = [
+            (layer, head) for layer, count in enumerate(facts["heads"]) for head in range(count)
+        ]
+    else:
+        heads = [(facts["first"]["layer"], facts["first"]["head"])]
     for layer, head in heads if facts["steps"] else []:
         ask("film", {**about, **point, "layer": layer, "head": head})
     for name in facts["models"][1:] if everything else []:

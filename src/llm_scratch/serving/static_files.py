@@ -1,5 +1,6 @@
-"""The files of the playground's page, read from the package: URL path -> content. Tests:
-tests/serving/test_http_server.py.
+"""The files of the playground's page, read from the package: URL path -> content.
+
+Tests: tests/serving/test_http_server.py.
 """
 
 from __future__ import annotations

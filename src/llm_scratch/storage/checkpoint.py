@@ -117,8 +117,8 @@ def save(
         need = sum(t.nbytes for t in (*weights.values(), *optimizer.values()))
         space = f"need {format_bytes(need)}, free {format_bytes(_free(run))}"
         fix = (
-            "free disk space or fix permissions, then run the same command again to resume from the"
-            " last checkpoint"
+            "free disk space or fix permissions,"
+            " then run the same command again to resume from the last checkpoint"
         )
         raise UserError(
             f"cannot save the checkpoint {folder}: {reason} ({space}); {fix}", RESOURCES
@@ -191,18 +191,14 @@ def read(folder: Path) -> Checkpoint:
         if format_of(folder) < FORMAT:
             config, state = upgrade_settings(config), upgrade_state(state)
             weights, optimizer = upgrade_tensors(weights), upgrade_tensors(optimizer)
-    except (
-        ValueError,
-        OSError,
-        SafetensorError,
-    ) as e:  # valid hash but malformed content: it was written that way
+    except (ValueError, OSError, SafetensorError) as e:
+        # valid hash but malformed content: it was written that way
         raise CorruptCheckpoint(folder, f"is damaged: {describe_error(e)}") from e
     for name, tensor in (*weights.items(), *optimizer.items()):
         if not all_finite(tensor):
             raise CorruptCheckpoint(folder, f"is unusable: {name} has values that are not finite")
-    if not math.isfinite(
-        float(state.get("last_eval", {}).get("val_loss", 0.0))
-    ):  # finite weights can still be too large
+    # finite weights can still be too large
+    if not math.isfinite(float(state.get("last_eval", {}).get("val_loss", 0.0))):
         raise CorruptCheckpoint(
             folder, "is unusable: its validation loss is not finite, because training diverged"
         )
@@ -214,9 +210,8 @@ def all_finite(tensor: Tensor) -> bool:
 
     The sum is not finite if a value is not, and is 20 times as fast as testing each value.
     """
-    return bool(tensor.sum().isfinite()) or bool(
-        tensor.isfinite().all()
-    )  # the sum itself may overflow
+    # the sum itself may overflow
+    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
 
 
 def load_latest(
@@ -246,8 +241,8 @@ def load_latest(
     if damaged:
         names = ", ".join(sorted(set(damaged)))
         raise UserError(
-            f"all checkpoints of {run} are damaged ({names}, now in {quarantine}); start over with"
-            " --fresh --force",
+            f"all checkpoints of {run} are damaged ({names}, now in {quarantine});"
+            " start over with --fresh --force",
             CHECKPOINT,
         )
     return None
@@ -273,7 +268,7 @@ def set_weights(model: nn.Module, weights: dict[str, Tensor], origin: str) -> No
     """
     own = model.state_dict()
     required = {name for name, _ in model.named_parameters()} | {
-        name for name, _ in model.named_buffers()
+        name for name, _ in model.named_buffers() if name in own
     }
     new = {name: tensor for name, tensor in weights.items() if not name.endswith("att.mask")}
     for name in sorted(required - set(new)):
@@ -283,8 +278,8 @@ def set_weights(model: nn.Module, weights: dict[str, Tensor], origin: str) -> No
             raise UserError(f"{origin}: unknown tensor {name}", CHECKPOINT)
         if tensor.shape != own[name].shape:
             raise UserError(
-                f"{origin}: {name} is {tuple(tensor.shape)}, the model has"
-                f" {tuple(own[name].shape)}",
+                f"{origin}: {name} is {tuple(tensor.shape)},"
+                f" the model has {tuple(own[name].shape)}",
                 CHECKPOINT,
             )
     model.load_state_dict(new, strict=False)

@@ -1,5 +1,4 @@
-"""Where the checkpoints of a run are:
-`ckpt/step-00001000/`, and the text files `latest` and `best`.
+"""Where checkpoints are: `ckpt/step-00001000/`, and the text files `latest` and `best`.
 
 Imports no torch, so that a run can be listed and described at once.
 Tests: tests/storage/test_checkpoint.py.

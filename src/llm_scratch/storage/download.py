@@ -100,8 +100,8 @@ FILES: dict[str, Remote] = {
 
 
 WITHOUT_NETWORK = (
-    "Without a network you can use: --data.source stories, your own texts (`train text FILE`), the"
-    " models in runs/."
+    "Without a network you can use:"
+    " --data.source stories, your own texts (`train text FILE`), the models in runs/."
 )
 
 
@@ -171,8 +171,8 @@ def fetch(
         raise DownloadError(name, e) from e
     except OSError as e:
         raise UserError(
-            f"cannot write {path}: {e.strerror or e}; free disk space, or set LLM_SCRATCH_CACHE to"
-            " another folder",
+            f"cannot write {path}: {e.strerror or e};"
+            " free disk space, or set LLM_SCRATCH_CACHE to another folder",
             RESOURCES,
         ) from e
 
@@ -253,9 +253,8 @@ def _download(path: Path, remote: Remote) -> None:
             furthest = max(furthest, _size(part))
             if not urls or attempts >= MAX_ATTEMPTS:
                 raise failed
-            pause = random.uniform(
-                1, min(30, 2 ** max(1, attempts))
-            )  # seconds; random, to spread out clients
+            # seconds; random, to spread out clients
+            pause = random.uniform(1, min(30, 2 ** max(1, attempts)))
             log.warning("%s: %s; retrying in %.0f s", path.name, failed, pause)
             sleep(pause)
 
@@ -273,11 +272,9 @@ def _size(path: Path) -> int:
 def _from_mirror(url: str) -> str:
     """Replace scheme and host of a URL by LLM_SCRATCH_MIRROR, if it is set."""
     mirror = os.environ.get("LLM_SCRATCH_MIRROR")
-    return (
-        mirror.rstrip("/") + urlsplit(url)._replace(scheme="", netloc="").geturl()
-        if mirror
-        else url
-    )
+    if mirror:
+        return mirror.rstrip("/") + urlsplit(url)._replace(scheme="", netloc="").geturl()
+    return url
 
 
 def _attempt(
@@ -288,9 +285,8 @@ def _attempt(
         if remote.size is None or file.tell() < remote.size:
             response, total = http_client.open_range(url, file.tell(), remote.size, etags)
             with response:
-                if (
-                    response.status == 200
-                ):  # from the first byte on: no range support, or a new version
+                # from the first byte on: no range support, or a new version
+                if response.status == 200:
                     file.truncate(file.seek(0))
                 _check_space(part, total - file.tell())
                 while piece := http_client.read_chunk(response):
@@ -308,9 +304,7 @@ def _attempt(
 
 @contextmanager
 def _progress(name: str) -> Iterator[Callable[[int, int], Any]]:
-    """Yield a function of (bytes done, bytes total) that draws a
-    bar on a terminal, else prints lines.
-    """
+    """Yield a function of (bytes done, bytes total) that draws a bar, or prints lines."""
     if sys.stderr is None or not SHOW_PROGRESS:  # None under pythonw
         yield lambda done, total: None
         return

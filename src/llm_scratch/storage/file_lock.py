@@ -17,9 +17,7 @@ if sys.platform == "win32":
     import msvcrt
 
     LOCKED_BYTE = 2**30
-    """Offset of the locked byte, far behind the content:
-    on Windows a locked byte cannot be read.
-    """
+    """Offset of the locked byte, far behind the content: Windows cannot read a locked byte."""
 
     def try_lock(number: int) -> None:
         """Lock the file with this descriptor.

@@ -26,9 +26,7 @@ class FileSystem:
         path.mkdir(parents=True, exist_ok=True)
 
     def write(self, path: Path, pieces: Iterable[bytes | memoryview]) -> None:
-        """Write and flush a new file:
-        its content is durable, its name once its folder is flushed.
-        """
+        """Write and flush a new file; its name is durable once its folder is flushed."""
         with path.open("wb") as file:
             for piece in pieces:
                 file.write(piece)
@@ -36,9 +34,7 @@ class FileSystem:
             os.fsync(file.fileno())
 
     def append(self, file: FileIO, offset: int, data: bytes) -> int:
-        """Write to an open file from `offset` on;
-        returns the bytes written, durable once flushed.
-        """
+        """Write to an open file at `offset`; returns the bytes written, durable once flushed."""
         file.seek(offset)
         return file.write(data)
 
@@ -53,9 +49,7 @@ class FileSystem:
             os.close(number)
 
     def rename(self, old: Path, new: Path) -> None:
-        """Rename a file or folder, replacing a file;
-        after a power cut it has one of the two names.
-        """
+        """Rename a file or folder, replacing a file; a power cut leaves one of the two names."""
         os.replace(old, new)
 
     def remove(self, path: Path) -> None:
@@ -72,8 +66,7 @@ filesystem = FileSystem()
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Context manager for an atomic write:
-    yields a temporary path that is renamed to `path` at the end.
+    """Context manager for an atomic write: yields a temporary path, renamed to `path` at the end.
 
     After an exception the temporary file is removed. The data is flushed before the rename, so a
     power cut leaves the old file or the new one.
@@ -92,8 +85,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Context manager for a folder that appears whole:
-    yields a temporary folder that is renamed to `path` at the end.
+    """Context manager for a folder that appears whole: yields a temporary one, renamed at the end.
 
     After an exception the temporary folder is removed. Files that must survive a power cut are
     flushed by the caller, as `FileSystem.write` does.
@@ -156,9 +148,7 @@ def _is_running(pid: int) -> bool:
 
 
 def is_new_or_empty(path: Path) -> bool:
-    """Whether a folder can be filled at `path` without touching anything:
-    nothing is there, or an empty folder.
-    """
+    """Whether a folder can be filled at `path` without touching anything: none, or an empty one."""
     return not path.exists() or (path.is_dir() and not any(path.iterdir()))
 
 

@@ -50,8 +50,7 @@ class RequestError(Exception):
 def open_range(
     url: str, start: int, size: int | None, etags: dict[str, str]
 ) -> tuple[http.client.HTTPResponse, int]:
-    """Request the bytes of a URL from `start` on;
-    returns the response and the size of the whole file.
+    """Request the bytes of a URL from `start` on; returns the response and the file's size.
 
     Args:
         url: the URL.
@@ -64,9 +63,8 @@ def open_range(
         RequestError: any other response, or no connection.
     """
     headers = {"User-Agent": "llm-scratch"} | ({"Range": f"bytes={start}-"} if start else {})
-    if start and etags.get(url, "").startswith(
-        '"'
-    ):  # not W/"...": a weak tag does not guarantee equal bytes
+    # not W/"...": a weak tag does not guarantee equal bytes
+    if start and etags.get(url, "").startswith('"'):
         headers["If-Range"] = etags[url]
     try:
         check_address(url)
@@ -104,9 +102,8 @@ def read_chunk(response: http.client.HTTPResponse) -> bytes:
     """Read the available bytes, at most a chunk; b"" at the end."""
     try:
         return response.read1(CHUNK)
-    except (
-        http.client.IncompleteRead
-    ) as e:  # newer versions of Python raise where older ones return b""
+    except http.client.IncompleteRead as e:
+        # newer versions of Python raise where older ones return b""
         return e.partial
     except (OSError, http.client.HTTPException, ValueError) as e:
         raise RequestError(_describe(e)) from e
@@ -117,11 +114,9 @@ def _describe(error: Exception) -> str:
     cause = getattr(error, "reason", error)  # of a URLError
     if isinstance(cause, socket.gaierror):
         return "the host name does not resolve"
-    return (
-        f"no data for {TIMEOUT:g} s"
-        if isinstance(cause, TimeoutError)
-        else str(cause) or type(cause).__name__
-    )
+    if isinstance(cause, TimeoutError):
+        return f"no data for {TIMEOUT:g} s"
+    return str(cause) or type(cause).__name__
 
 
 def is_unreachable(error: Exception) -> bool:
@@ -145,9 +140,7 @@ def resolves(url: str) -> bool:
 
 
 class Redirects(urllib.request.HTTPRedirectHandler):
-    """Follow redirects only to addresses that `check_address` accepts,
-    and not from https to http.
-    """
+    """Follow redirects only to addresses that `check_address` accepts, not from https to http."""
 
     def redirect_request(
         self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str

@@ -64,8 +64,7 @@ def format_of(folder: Path) -> int:
 
 
 def verify(folder: Path, skip: Collection[str] = ()) -> str | None:
-    """Verify a checkpoint folder against its manifest;
-    returns a description of the problem, or None.
+    """Verify a checkpoint folder against its manifest; returns the problem, or None.
 
     Args:
         folder: the checkpoint.
@@ -81,12 +80,12 @@ def verify(folder: Path, skip: Collection[str] = ()) -> str | None:
             return "manifest.json changed since it was written (its sha256 differs)"
         if manifest["format"] > FORMAT:
             newer = (
-                f"has format {manifest['format']}, which is newer than this program (it reads 1 to"
-                f" {FORMAT})"
+                f"has format {manifest['format']},"
+                f" which is newer than this program (it reads 1 to {FORMAT})"
             )
             raise UserError(
-                f"checkpoint {folder} {newer}; update this program: git pull, then pip install -e ."
-                " in its folder",
+                f"checkpoint {folder} {newer};"
+                " update this program: git pull, then pip install -e . in its folder",
                 CHECKPOINT,
             )
         if folder.name.startswith("step-") and folder.name != f"step-{manifest['step']:08d}":

@@ -78,9 +78,7 @@ def upgrade_state(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def upgrade_tensors(tensors: Mapping[str, T]) -> dict[str, T]:
-    """Rename the tensors of a checkpoint of format 1 or 2, such as
-    `trf_blocks.0.widen.weight/exp_avg`.
-    """
+    """Rename tensors of format 1 or 2, such as `trf_blocks.0.widen.weight/exp_avg`."""
     return {_tensor_name(name): tensor for name, tensor in tensors.items()}
 
 

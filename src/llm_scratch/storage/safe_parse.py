@@ -101,10 +101,8 @@ def parse_yaml_value(text: str, name: str) -> Any:
 def _load_yaml(text: str) -> Any:
     import yaml
 
-    if (
-        max(accumulate((letter in "[{") - (letter in "]}") for letter in text), default=0)
-        > MAX_DEPTH
-    ):
+    depths = accumulate((letter in "[{") - (letter in "]}") for letter in text)
+    if max(depths, default=0) > MAX_DEPTH:
         raise ValueError(f"more than {MAX_DEPTH} nested brackets")
     return yaml.load(text, _plain_loader())
 

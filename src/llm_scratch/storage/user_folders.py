@@ -46,8 +46,9 @@ def expand_user(path: str | Path) -> Path:
 
 
 def cache_folder() -> Path:
-    """The folder for downloads and compiled programs:
-    LLM_SCRATCH_CACHE, or `llm-scratch` in the system's cache folder.
+    """The folder for downloads and compiled programs.
+
+    It is LLM_SCRATCH_CACHE, or `llm-scratch` in the system's cache folder.
 
     Raises:
         UserError: as `find_cache_folder`.
@@ -81,9 +82,8 @@ def set_library_folders() -> None:
     if default is None:
         needed = set(LIBRARY_FOLDERS)
     elif not _usable(default):
-        needed = set(LIBRARY_FOLDERS) - {
-            "HF_HOME"
-        }  # models in a read-only home folder are still readable
+        # models in a read-only home folder are still readable
+        needed = set(LIBRARY_FOLDERS) - {"HF_HOME"}
     else:
         needed = set() if _has_user_name() else {"TORCHINDUCTOR_CACHE_DIR"}
     with suppress(UserError):  # without any folder the libraries use their own defaults
@@ -145,14 +145,14 @@ def _private_folder() -> Path:
         status = path.lstat()
     except OSError as e:
         raise UserError(
-            f"no folder for the cache ({describe_error(e)}); set LLM_SCRATCH_CACHE to a writable"
-            " folder",
+            f"no folder for the cache ({describe_error(e)});"
+            " set LLM_SCRATCH_CACHE to a writable folder",
             RESOURCES,
         ) from e
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise UserError(
-            f"{path}: not a private folder of this user; remove it, or set LLM_SCRATCH_CACHE to"
-            " another",
+            f"{path}: not a private folder of this user;"
+            " remove it, or set LLM_SCRATCH_CACHE to another",
             RESOURCES,
         )
     return path

@@ -1,5 +1,6 @@
-"""Start worker processes, or explain why none can start:
-no shared memory, or no main guard in a script.
+"""Start worker processes, or explain why none can start.
+
+Reasons are missing shared memory, or a script without a main guard.
 
 Tests: tests/storage/test_worker_processes.py.
 """
@@ -46,11 +47,8 @@ def worker_pool(
         pool = ProcessPoolExecutor(
             workers, multiprocessing.get_context("spawn"), initializer, initargs
         )
-    except (
-        OSError,
-        ImportError,
-        NotImplementedError,
-    ) as e:  # no semaphores, for example without /dev/shm
+    except (OSError, ImportError, NotImplementedError) as e:
+        # no semaphores, for example without /dev/shm
         _warn(describe_error(e, named=True))
         yield None
         return
@@ -63,8 +61,8 @@ def worker_pool(
     except BrokenProcessPool as e:
         pool.shutdown()  # waits for the exit codes
         raise UserError(
-            f"a worker {exit_description(processes)}; run the same command with fewer workers to"
-            " resume",
+            f"a worker {exit_description(processes)};"
+            " run the same command with fewer workers to resume",
             RESOURCES,
         ) from e
     finally:
@@ -72,9 +70,7 @@ def worker_pool(
 
 
 def can_have_workers() -> bool:
-    """Whether this system has the semaphores that worker processes need;
-    warns with the reason if not.
-    """
+    """Whether this system has the semaphores of worker processes; warns with the reason if not."""
     try:
         multiprocessing.get_context("spawn").Lock()
     except (OSError, ImportError) as e:

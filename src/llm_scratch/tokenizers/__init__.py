@@ -51,9 +51,7 @@ __all__ = [
 
 
 class Tokenizer(Protocol):
-    """Interface of a tokenizer for training,
-    decoding and evaluation; tiktoken's encodings match it.
-    """
+    """Interface of a tokenizer for training, decoding and evaluation; tiktoken's match it."""
 
     @property
     def n_vocab(self) -> int:
@@ -88,8 +86,8 @@ def _chars(texts: Iterable[str], vocab_size: int | None = None) -> Tokenizer:
     tokenizer = CharTokenizer.train(texts)
     if vocab_size not in (None, tokenizer.n_vocab):
         raise UserError(
-            f"vocab_size={vocab_size}: no effect with chars, whose size for this text is"
-            f" {tokenizer.n_vocab}; remove it"
+            f"vocab_size={vocab_size}:"
+            f" no effect with chars, whose size for this text is {tokenizer.n_vocab}; remove it"
         )
     return tokenizer
 
@@ -101,8 +99,8 @@ def _bpe(texts: Iterable[str], vocab_size: int | None = None) -> Tokenizer:
 def _gpt2(texts: Iterable[str] = (), vocab_size: int | None = None) -> Tokenizer:
     if vocab_size not in (None, N_VOCAB):
         raise UserError(
-            f"vocab_size={vocab_size}: no effect with gpt2, which has {N_VOCAB} tokens; remove it,"
-            " or use bpe"
+            f"vocab_size={vocab_size}: no effect with gpt2, which has {N_VOCAB} tokens;"
+            " remove it, or use bpe"
         )
     return load_gpt2()
 
@@ -113,9 +111,7 @@ TOKENIZERS: dict[str, Callable[..., Tokenizer]] = {
     "bpe": _bpe,
     "gpt2": _gpt2,
 }
-"""Name -> function of (texts, vocab_size) that makes a tokenizer;
-vocab_size None is its default.
-"""
+"""Name -> function of (texts, vocab_size or None) that makes a tokenizer."""
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from llm_scratch.errors import DATA, UserError, describe_error
 from llm_scratch.ranges import check_in, count
 from llm_scratch.tokenizers import bpe_files, tokenizer_json
-from llm_scratch.tokenizers.bpe_train import train_merges
+from llm_scratch.tokenizers.bpe_train import learn_merges, train_merges
 from llm_scratch.tokenizers.merging import PieceCache, merge_long, symbols
 from llm_scratch.tokenizers.pretokens import GPT2_PATTERN, Splitter, covering, long_whitespace
 from llm_scratch.tokenizers.special import (
@@ -64,6 +64,9 @@ class ByteBPE:
     Raises:
         UserError: invalid merges, or two tokens share an id (code 3).
     """
+
+    learn_merges = staticmethod(learn_merges)
+    """the algorithm of `train`"""
 
     def __init__(
         self,
@@ -120,25 +123,28 @@ class ByteBPE:
         """Train a vocabulary of `vocab_size` tokens: 256 bytes, merges, special tokens.
 
         Args:
-            texts: documents, read once. Their order does not matter;
-                `bpe_train.learn_merges` states how ties are broken.
-            vocab_size: number of ids.
-                A text too small for it gives a smaller vocabulary and a warning.
+            texts: documents, read once, in any order; `learn_merges` says how ties are broken.
+            vocab_size: number of ids; a text too small for it gives fewer, with a warning.
             progress: draw a progress bar.
-            processes: processes that count pieces; worthwhile from about 100 MB on. The merges are
-                the same. A script that uses several needs `if __name__ == "__main__":`, because
-                each process imports it.
+            processes: processes that count pieces, with the same merges; worthwhile from 100 MB
+                on. A script that uses several needs `if __name__ == "__main__":`.
         """
         least = 256 + len(special_tokens)
         check_in("vocab_size", vocab_size, count(least, MAX_VOCAB, "of which 256 are bytes"))
         check_names(special_tokens)
         merges = train_merges(
-            texts, vocab_size - least, Splitter(pattern), special_tokens, progress, processes
+            texts,
+            vocab_size - least,
+            Splitter(pattern),
+            special_tokens,
+            progress,
+            processes,
+            cls.learn_merges,
         )
         if (made := least + len(merges)) < vocab_size:
             warnings.warn(
-                f"vocab_size={vocab_size}: the text has pairs for only {made} tokens; use more"
-                " text",
+                f"vocab_size={vocab_size}: the text has pairs for only {made} tokens;"
+                " use more text",
                 stacklevel=2,
             )
         return cls(merges, special_tokens=special_tokens, pattern=pattern, name=f"bpe-{made}")
@@ -241,9 +247,7 @@ class ByteBPE:
         allowed_special: Literal["all"] | AbstractSet[str] = frozenset(),
         disallowed_special: Literal["all"] | Collection[str] = (),
     ) -> list[int]:
-        """Encode as `encode` does, in readable Python:
-        split into pieces, merge each, look up ids.
-        """
+        """Encode as `encode` does, in readable Python: split into pieces, merge, look up ids."""
         return self._around_special(
             text, allowed_special, disallowed_special, self._encode_in_python
         )
@@ -255,9 +259,8 @@ class ByteBPE:
             return self._encode_in_python(text)
         try:
             return self._engine.encode_ordinary(text)
-        except (
-            BaseException
-        ) as panic:  # Rust's own kind: with some patterns the engine overflows on a very long piece
+        except BaseException as panic:
+            # Rust's own kind: with some patterns the engine overflows on a very long piece
             if type(panic).__name__ != "PanicException":
                 raise
             return self._encode_in_python(text)
@@ -268,8 +271,9 @@ class ByteBPE:
         *,
         allowed_special: Literal["all"] | AbstractSet[str] = frozenset(),
     ) -> Iterator[int]:
-        """The ids of one text that comes in parts, such as the lines of a file: those of
-        `encode("".join(texts))`, in bounded memory.
+        """Encode one text that comes in parts, such as the lines of a file, in bounded memory.
+
+        The ids are those of `encode("".join(texts))`.
 
         A pattern other than GPT-2's has no safe place to cut the text,
         so the memory is that of the text.
@@ -331,11 +335,9 @@ class ByteBPE:
     def _encode_unit(self, unit: str) -> tuple[int, ...]:
         """Encode a unit, piece by piece."""
         pieces, known = self.splitter.pieces(unit), self._pieces
-        return (
-            known[unit]
-            if len(pieces) == 1
-            else tuple(chain.from_iterable(map(known.__getitem__, pieces)))
-        )
+        if len(pieces) == 1:
+            return known[unit]
+        return tuple(chain.from_iterable(map(known.__getitem__, pieces)))
 
     def _encode_piece(self, piece: str) -> tuple[int, ...]:
         """Encode a piece."""
@@ -380,16 +382,13 @@ class ByteBPE:
             )
         except ValueError as e:
             raise UserError(
-                f"tiktoken cannot parse the pattern {pattern!r}: {describe_error(e)}; use syntax"
-                " that regex and tiktoken share"
+                f"tiktoken cannot parse the pattern {pattern!r}: {describe_error(e)};"
+                " use syntax that regex and tiktoken share"
             ) from None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            key: value
-            for key, value in self.__dict__.items()
-            if key not in ("_engine", "_units", "_pieces")
-        }
+        caches = ("_engine", "_units", "_pieces")
+        return {key: value for key, value in self.__dict__.items() if key not in caches}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

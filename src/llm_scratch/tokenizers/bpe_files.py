@@ -68,8 +68,8 @@ def from_ranks(encoding: tiktoken.Encoding) -> dict[str, Any]:
         pair = merge_piece(symbols(token), vocabulary.joined, vocabulary.pair_of)
         if len(pair) != 2:
             raise bad_vocabulary(
-                f"the token {printable(token)!r} of {encoding.name!r} is not a pair of earlier"
-                " tokens"
+                f"the token {printable(token)!r} of {encoding.name!r} is not a pair"
+                " of earlier tokens"
             )
         vocabulary.add(tokens[ord(pair[0])], tokens[ord(pair[1])])
         tokens.append(token)

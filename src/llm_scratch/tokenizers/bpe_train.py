@@ -12,8 +12,8 @@ that recounts):
 4. A heap returns the most frequent pair. Decreased counts are not updated in the heap; a stale
    entry is corrected when it reaches the top. Counts never increase: new pairs contain the new
    token.
-5. A very long word is a `Chain` of tokens:
-   a merge touches the positions of its pair, not the whole word.
+5. A very long word is a `Chain` of tokens: a merge touches the positions of its pair, not the
+   whole word.
 
 Source: Sennrich et al. 2016, https://arxiv.org/abs/1508.07909, algorithm 1; on bytes: GPT-2
 (Radford et al. 2019), section 2.2.
@@ -32,6 +32,7 @@ from llm_scratch.tokenizers.merging import BYTES, FIRST_MERGE, Chain, pairs, sym
 from llm_scratch.tokenizers.pretokens import Splitter
 from llm_scratch.tokenizers.special import special_pattern
 
+LearnMerges = Callable[[Mapping[str, int], int, Callable[[], object]], list[str]]
 MIN_CHAIN = 128  # tokens of a word stored as a `Chain`; for shorter ones `str.replace` is faster
 MIN_BAR_COLUMNS = 70  # width of a progress bar with its name, percentage and time
 
@@ -43,9 +44,15 @@ def train_merges(
     special_tokens: Sequence[str] = (),
     progress: bool = False,
     processes: int = 1,
+    learn: LearnMerges | None = None,
 ) -> list[tuple[bytes, bytes]]:
     """Learn up to `n_merges` merges from texts; no merge crosses a special token in them.
 
+    Args:
+        texts, special_tokens, progress, processes: as for `ByteBPE.train`.
+        n_merges: number of merges.
+        splitter: cuts texts into pieces.
+        learn: the algorithm (default: `learn_merges`).
     Returns:
         The bytes of both halves of each merge, in learned order.
     """
@@ -53,7 +60,7 @@ def train_merges(
     with _bar("characters", size, progress) as tick:
         counts = splitter.count(_between(special_tokens, texts), processes, tick)
     with _bar("merges", n_merges, progress) as tick, _gc_paused():
-        learned = learn_merges(counts, n_merges, partial(tick, 1))
+        learned = (learn or learn_merges)(counts, n_merges, partial(tick, 1))
     tokens = [bytes([byte]) for byte in BYTES]
     merges: list[tuple[bytes, bytes]] = []
     for pair in learned:
@@ -137,9 +144,8 @@ def _merge(
     Returns the counts of the new pairs.
     """
     left, right = pair[0], pair[1]
-    in_chains: defaultdict[str, list[tuple[int, int]]] = defaultdict(
-        list
-    )  # new pair -> (word, occurrences)
+    # new pair -> (word, occurrences)
+    in_chains: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
     born: defaultdict[str, list[int]] = defaultdict(list)  # new pair -> word of each occurrence
     for i in where.pop(pair):
         parts = words[i].split(pair)
@@ -179,9 +185,7 @@ def _merge(
 
 @contextmanager
 def _gc_paused() -> Iterator[None]:
-    """Pause the garbage collector, which would scan all lists repeatedly;
-    nothing here is cyclic.
-    """
+    """Pause the garbage collector, which would scan all lists again; nothing here is cyclic."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -205,9 +209,7 @@ def _between(special_tokens: Sequence[str], texts: Iterable[str]) -> Iterator[st
 
 @contextmanager
 def _bar(what: str, total: int | None, draw: bool) -> Iterator[Callable[[int], object]]:
-    """A function that advances a progress bar by n,
-    if one is drawn; without a total the bar pulses.
-    """
+    """A function that advances a progress bar by n, if there is one; it pulses without a total."""
     if not draw:
         yield lambda n: None
         return

@@ -17,9 +17,7 @@ from llm_scratch.tokenizers.special import END_OF_TEXT
 from llm_scratch.tokenizers.tokenizer_json import added_token_rows, prefix_id
 
 IGNORED_FIELDS = ("version", "truncation", "padding", "post_processor")
-"""Fields that do not change the ids of a text;
-transformers saves its last truncation and padding.
-"""
+"""Fields that do not change the ids: transformers saves its last truncation and padding."""
 
 
 def word_level_json(tokenizer: CharTokenizer) -> dict[str, Any]:
@@ -48,8 +46,7 @@ def word_level_json(tokenizer: CharTokenizer) -> dict[str, Any]:
 
 
 def from_word_level(data: Mapping[str, Any], path: Path) -> CharTokenizer:
-    """Read a CharTokenizer from a `tokenizer.json` of `word_level_json`,
-    also if saved by transformers.
+    """Read a CharTokenizer from a `tokenizer.json`, also one that transformers saved.
 
     Raises:
         UserError: words longer than a character,
@@ -73,7 +70,7 @@ def from_word_level(data: Mapping[str, Any], path: Path) -> CharTokenizer:
             if expected.items() <= data.items():
                 return tokenizer
     raise UserError(
-        f"{path} is a WordLevel tokenizer, but not of single characters; use byte-level BPE or"
-        " characters",
+        f"{path} is a WordLevel tokenizer, but not of single characters;"
+        " use byte-level BPE or characters",
         DATA,
     )

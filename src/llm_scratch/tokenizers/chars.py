@@ -29,8 +29,8 @@ class CharTokenizer:
         self._id = {character: i for i, character in enumerate(self.characters)}
         if len(self._id) != len(self.characters):
             raise UserError(
-                f"{len(self.characters)} characters, only {len(self._id)} of them distinct; remove"
-                " the duplicates",
+                f"{len(self.characters)} characters, only {len(self._id)} of them distinct;"
+                " remove the duplicates",
                 DATA,
             )
         self.special_tokens = {END_OF_TEXT: len(self.characters)} if end_of_text else {}
@@ -53,8 +53,8 @@ class CharTokenizer:
         """The id of `<|endoftext|>`."""
         if not self.special_tokens:
             raise UserError(
-                f"this tokenizer of {len(self.characters)} characters has no {END_OF_TEXT}; use one"
-                " with it",
+                f"this tokenizer of {len(self.characters)} characters has no {END_OF_TEXT};"
+                " use one with it",
                 DATA,
             )
         return self.special_tokens[END_OF_TEXT]

@@ -58,8 +58,8 @@ def load_gpt2() -> tiktoken.Encoding:
         return tiktoken.get_encoding("gpt2")
     except OSError as e:
         raise UserError(
-            f"cannot read GPT-2's vocabulary in {folder}: {describe_error(e)}; set"
-            " TIKTOKEN_CACHE_DIR to a folder with its files",
+            f"cannot read GPT-2's vocabulary in {folder}: {describe_error(e)};"
+            " set TIKTOKEN_CACHE_DIR to a folder with its files",
             DATA,
         ) from e
     finally:

@@ -105,9 +105,7 @@ class Chain:
             self._note(pair, i)
 
     def merge(self, pair: str, new: str) -> dict[str, int]:
-        """Replace a pair by the token `new`, left to right;
-        returns the changes in the counts of pairs.
-        """
+        """Replace a pair by `new`, left to right; returns changes in the counts of pairs."""
         tokens, left, right = self.tokens, self.left, self.right
         first, second = pair[0], pair[1]
         end = len(tokens)

@@ -21,8 +21,10 @@ from llm_scratch.errors import UserError, describe_error
 GPT2_PATTERN = (
     r"""'(?:[stmd]|re|ve|ll)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 )
-"""A contraction; or letters, digits or marks after at most one space; or white space, without the
-space of the next word."""
+"""A contraction; letters, digits or marks, after a space or none; or white space.
+
+White space is without the space of the next word.
+"""
 
 # the same pattern for ASCII text, for which Python's own `re` is twice as fast
 _ASCII = re.compile(
@@ -110,8 +112,7 @@ class Splitter:
         return pieces
 
     def chunks(self, texts: Iterable[str], size: int = CHUNK) -> Iterator[str]:
-        """Regroup the parts of one text into chunks of about
-        `size` characters, split between units.
+        """Regroup the parts of one text into chunks of about `size` characters, between units.
 
         Only GPT-2's pattern has positions where a split is always safe;
         with another pattern the whole text is one chunk.
@@ -133,9 +134,8 @@ class Splitter:
                 else:
                     buffer = [whole]
                 length = len(buffer[0])
-                full = max(
-                    size, 2 * length
-                )  # search a word longer than a chunk again only once it has doubled
+                # search a word longer than a chunk again only once it has doubled
+                full = max(size, 2 * length)
         if length:
             yield "".join(buffer)
 

@@ -18,9 +18,7 @@ UNKNOWN = "<|unk|>"
 
 
 def special_pattern(names: Collection[str]) -> re.Pattern[str]:
-    """Compile a pattern for any of `names`, longest first;
-    its group keeps them in `pattern.split`.
-    """
+    """Compile a pattern for `names`, longest first; its group keeps them in `pattern.split`."""
     return re.compile(
         "("
         + "|".join(re.escape(name) for name in sorted(names, key=lambda name: (-len(name), name)))
@@ -64,15 +62,13 @@ def reject_special(text: str, names: Collection[str]) -> None:
     match = special_pattern(names).search(text) if names else None
     if match:
         raise ValueError(
-            f"the text contains the special token {match.group()!r} at character {match.start()}; "
-            "allow it with allowed_special, or encode it as plain text with disallowed_special=()"
+            f"the text contains the special token {match.group()!r} at character {match.start()};"
+            " allow it with allowed_special, or encode it as plain text with disallowed_special=()"
         )
 
 
 def end_of_text(tokenizer: Any) -> int | None:
-    """The id of the end-of-text token;
-    None for a vocabulary without one, such as nanoGPT's characters.
-    """
+    """The id of the end-of-text token; None without one, as for nanoGPT's characters."""
     try:
         return tokenizer.eot_token
     except (AttributeError, KeyError, UserError):

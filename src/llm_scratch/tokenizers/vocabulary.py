@@ -52,8 +52,8 @@ class Vocabulary:
         for half in (left, right):
             if half not in self.symbol:
                 raise bad_vocabulary(
-                    f"merge {n + 1} uses {printable(half)!r}, which is neither a byte nor the"
-                    " result of an earlier merge"
+                    f"merge {n + 1} uses {printable(half)!r},"
+                    " which is neither a byte nor the result of an earlier merge"
                 )
         if token in self.symbol:
             raise bad_vocabulary(f"merge {n + 1} makes {printable(token)!r}, which already exists")
@@ -152,7 +152,7 @@ def unprintable(name: str) -> bytes:
 def bad_vocabulary(reason: str) -> UserError:
     """Make the error for an invalid vocabulary."""
     return UserError(
-        f"damaged or unsupported vocabulary: {reason}; download the file again, or train a"
-        " tokenizer",
+        f"damaged or unsupported vocabulary: {reason};"
+        " download the file again, or train a tokenizer",
         DATA,
     )

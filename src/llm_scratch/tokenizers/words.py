@@ -57,8 +57,8 @@ class SimpleTokenizerV1:
     ) -> None:
         if unknown not in self.kinds:
             raise UserError(
-                f"unknown={unknown!r}: not supported by {type(self).__name__}; use one of"
-                f" {', '.join(self.kinds)}"
+                f"unknown={unknown!r}: not supported by {type(self).__name__};"
+                f" use one of {', '.join(self.kinds)}"
             )
         self.str_to_int = dict(vocab)
         self.int_to_str = {i: word for word, i in vocab.items()}
@@ -83,8 +83,8 @@ class SimpleTokenizerV1:
         """The id of `<|endoftext|>`."""
         if END_OF_TEXT not in self.str_to_int:
             raise UserError(
-                f"this vocabulary has no {END_OF_TEXT}; build it with specials=({END_OF_TEXT!r},"
-                f" {UNKNOWN!r})",
+                f"this vocabulary has no {END_OF_TEXT};"
+                f" build it with specials=({END_OF_TEXT!r}, {UNKNOWN!r})",
                 DATA,
             )
         return self.str_to_int[END_OF_TEXT]
@@ -105,19 +105,11 @@ class SimpleTokenizerV1:
         Raises:
             UserError: a word is not in the vocabulary and `unknown` is "raise".
         """
-        allowed = (
-            self.special_tokens.keys()
-            if allowed_special == "all"
-            else self.special_tokens.keys() & allowed_special
-        )
-        reject_special(
-            text,
-            (
-                self.special_tokens.keys() - allowed
-                if disallowed_special == "all"
-                else disallowed_special
-            ),
-        )
+        specials = self.special_tokens.keys()
+        allowed = specials if allowed_special == "all" else specials & allowed_special
+        if disallowed_special == "all":
+            disallowed_special = specials - allowed
+        reject_special(text, disallowed_special)
         if not allowed:
             return self._encode_words(split_words(text))
         ids: list[int] = []
@@ -189,8 +181,8 @@ class SimpleTokenizerV2(SimpleTokenizerV1):
         super().__init__(vocab, unknown)
         if unknown == "unk" and UNKNOWN not in vocab:
             raise UserError(
-                f"this vocabulary has no {UNKNOWN}; build it with specials=({END_OF_TEXT!r},"
-                f" {UNKNOWN!r})",
+                f"this vocabulary has no {UNKNOWN};"
+                f" build it with specials=({END_OF_TEXT!r}, {UNKNOWN!r})",
                 DATA,
             )
 
@@ -213,8 +205,8 @@ class SimpleTokenizerV2(SimpleTokenizerV1):
         if vocab_size is not None:
             if vocab_size <= len(specials):
                 raise UserError(
-                    f"vocab_size={vocab_size}: too small for words and the {len(specials)} special"
-                    " tokens; use a larger one"
+                    f"vocab_size={vocab_size}:"
+                    f" too small for words and the {len(specials)} special tokens; use a larger one"
                 )
             words = words[: vocab_size - len(specials)]
         return cls({word: i for i, word in enumerate([*sorted(words), *specials])})

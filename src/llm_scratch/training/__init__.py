@@ -1,5 +1,4 @@
-"""Training: `loop` runs it, `trainer` holds its state,
-`step` is one optimizer step, `optim` and `schedule` its parts.
+"""Training: `loop` runs it, `trainer` holds its state, `step` is one optimizer step.
 
 `recovery` skips bad steps, `checkpoint_writer` saves, `callbacks` reports; `simple` is the loop of
 lesson 4.

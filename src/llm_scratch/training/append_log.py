@@ -55,8 +55,8 @@ class DurableLog:
                 if not self._has_failed:
                     self._has_failed = True  # first: the warning may be appended to this very log
                     self._warn(
-                        f"cannot write {self.path}: {e.strerror}; its lines are kept in memory and"
-                        " written once that is possible"
+                        f"cannot write {self.path}: {e.strerror};"
+                        " its lines are kept in memory and written once that is possible"
                     )
                 return
         self.flush()
@@ -78,8 +78,8 @@ class DurableLog:
                 with self._state_lock:
                     self._written = 0
                 raise UserError(
-                    f"cannot write {self.path}: {e.strerror}; free some space or check its"
-                    " permissions",
+                    f"cannot write {self.path}: {e.strerror};"
+                    " free some space or check its permissions",
                     RESOURCES,
                 ) from e
             with self._state_lock:
@@ -101,9 +101,8 @@ class DurableLog:
     def _write(self) -> None:
         if self._file is None:
             self.path.touch()
-            self._file = FileIO(
-                self.path, "r+"
-            )  # unbuffered, so that `append` returns what was taken
+            # unbuffered, so that `append` returns what was taken
+            self._file = FileIO(self.path, "r+")
             self._synced = self.path.stat().st_size
         while self._written < len(self._buffer):
             offset = self._synced + self._written

@@ -47,15 +47,14 @@ class TrainState:
 
     @property
     def description(self) -> str:
-        """How the steps are computed: precision,
-        matmul library and compilation, with the reasons.
-        """
+        """How the steps are computed, and why: precision, matmul library and compilation."""
         return ""
 
 
 class Callback:
-    """Methods that are called at the events of a run;
-    all do nothing, except that messages are printed.
+    """Methods that are called at the events of a run.
+
+    All do nothing, except that messages are printed.
     """
 
     def started(self, state: TrainState, resumed: bool) -> None:
@@ -71,9 +70,7 @@ class Callback:
         """Called with a sample that the model generated."""
 
     def logged(self, state: TrainState, row: dict[str, float]) -> None:
-        """Called with each row of metrics.jsonl:
-        a step, an evaluation, a skipped step or a rollback.
-        """
+        """Called with each row of metrics.jsonl: a step, evaluation, skipped step or rollback."""
 
     def rolled_back(self, state: TrainState) -> None:
         """Called after a rollback to `state.step`: rows of later steps no longer count."""
@@ -128,9 +125,7 @@ class Callbacks:
             callback.warn(message)
 
     def _reporters(self, event: str) -> list[Callback]:
-        """The callbacks that override how a message is reported;
-        if there are none, one that prints it.
-        """
+        """The callbacks that report messages in their own way; if none does, one that prints."""
         own = [
             callback
             for callback in self.callbacks

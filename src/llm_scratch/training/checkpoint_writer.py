@@ -1,4 +1,5 @@
 """Write checkpoints, in a background thread where that pays.
+
 Up to two consecutive failures are tolerated.
 
 Training hands over `CheckpointData`, plain data, and waits only until weights and optimizer state
@@ -80,8 +81,9 @@ class CheckpointData:
 
 
 class CheckpointWriter:
-    """Write the checkpoints of a run on rank 0,
-    keep track of the best, and end the run after too many failures.
+    """Write the checkpoints of a run on rank 0, and keep track of the best.
+
+    Too many failed saves end the run.
 
     As a context manager it waits for the save in progress on exit. All methods are collective
     calls: every rank has a writer.
@@ -201,9 +203,7 @@ def should_save_async(wanted: str, size: int, free: int | None) -> bool:
 
 
 def _lower_priority() -> None:
-    """Lower the priority of this thread:
-    with all cores busy, a training step waited seconds for it.
-    """
+    """Lower the priority of this thread: with all cores busy, a step waited seconds for it."""
     if sys.platform == "linux":  # elsewhere threads have no priority of their own
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), THREAD_NICENESS)

@@ -78,22 +78,18 @@ class Distributed:
         return values[0]
 
     def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """Broadcast rank 0's tensors one at a time,
-        so each rank holds at most one full tensor it does not own.
-        """
+        """Broadcast rank 0's tensors one by one: a rank holds one at most that is not its own."""
         if self.size == 1:
             yield from tensors.items()
             return
         from torch import distributed
 
-        for name, shape, dtype in self.broadcast(
-            [(name, t.shape, t.dtype) for name, t in tensors.items()]
-        ):
-            tensor = (
-                tensors[name].to(self.device)
-                if self.is_main
-                else torch.empty(shape, dtype=dtype, device=self.device)
-            )
+        described = self.broadcast([(name, t.shape, t.dtype) for name, t in tensors.items()])
+        for name, shape, dtype in described:
+            if self.is_main:
+                tensor = tensors[name].to(self.device)
+            else:
+                tensor = torch.empty(shape, dtype=dtype, device=self.device)
             distributed.broadcast(tensor, src=0)
             yield name, tensor
 
@@ -121,6 +117,7 @@ def is_sharded(tensor: Tensor) -> bool:
 
 def full_tensor(tensor: Tensor) -> Tensor:
     """The unsharded tensor; a collective call.
+
     A tensor that is not sharded is returned as it is.
     """
     return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
@@ -132,22 +129,23 @@ def local_shard(tensor: Tensor) -> Tensor:
 
 
 def shard_like(mine: Tensor, full: Tensor) -> Tensor:
-    """This rank's shard of `full`, sharded as `mine` is;
-    `full` if `mine` is not sharded or has another shape.
+    """This rank's shard of `full`, sharded as `mine` is.
+
+    Returns `full` if `mine` is not sharded or has another shape.
     """
     if not is_sharded(mine) or mine.shape != full.shape:
         return full
     from torch.distributed.tensor import distribute_tensor
 
-    return distribute_tensor(
-        full.to(mine.device), mine.device_mesh, mine.placements, src_data_rank=None
-    )  # type: ignore[attr-defined]
+    mesh, placements = mine.device_mesh, mine.placements  # type: ignore[attr-defined]
+    return distribute_tensor(full.to(mine.device), mesh, placements, src_data_rank=None)
 
 
 @contextmanager
 def init_distributed(device: str | torch.device) -> Iterator[Distributed]:
-    """Join the process group of the torchrun job for the duration of the block;
-    nested blocks share it.
+    """Join the process group of the torchrun job for the duration of the block.
+
+    Nested blocks share it.
 
     Args:
         device: what to compute on; under torchrun "cuda" is the GPU with this process's local rank.
@@ -161,8 +159,8 @@ def init_distributed(device: str | torch.device) -> Iterator[Distributed]:
     where = torch.device(device)
     if size > 1 and where.type not in ("cpu", "cuda"):
         raise UserError(
-            f"several processes cannot train together on {where.type}; use --device cpu, or one"
-            " process"
+            f"several processes cannot train together on {where.type};"
+            " use --device cpu, or one process"
         )
     if size > 1 and where.type == "cuda" and where.index is None:
         where = torch.device("cuda", here.local_rank)
@@ -187,9 +185,8 @@ def init_distributed(device: str | torch.device) -> Iterator[Distributed]:
             f" ({describe_error(e)})",
             code=LOST_PROCESS,
         ) from e
-    if (
-        outermost
-    ):  # not after an error: other ranks may be gone, and leaving the group would wait for them
+    # not after an error: other ranks may be gone, and leaving the group would wait for them
+    if outermost:
         with suppress(RuntimeError):  # the work is done, whatever happened to the other ranks since
             distributed.destroy_process_group()
 
@@ -215,6 +212,8 @@ def _connect(device: torch.device, rank: int, size: int) -> None:
             distributed.init_process_group(
                 "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
             )
+            # the first rank keeps the addresses of all: it must not end before the others have them
+            distributed.all_reduce(torch.zeros(1))
         except Exception as e:
             errors.append(e)
 

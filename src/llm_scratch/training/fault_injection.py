@@ -29,16 +29,16 @@ VARIABLE = "LLM_SCRATCH_FAULT"
 KINDS = {
     "step": ("nan", "inf", "-inf", "spike"),  # the loss of a step
     "gradient": ("nan", "inf", "-inf"),  # one element of a step's gradient
-    "save": (
-        "kill",
-        "enospc",
-    ),  # while writing a checkpoint: the process is killed, or the disk is full
+    "save": ("kill", "enospc"),  # of the process, or a full disk, while a checkpoint is written
 }
 FACTORS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf, "spike": 1000.0}  # of a loss
 
 FaultHook = Callable[[int, nn.Module | None], AbstractContextManager[None]]
-"""Wraps what may fail at a step, counted from 1: its forward and backward pass by the module that
-returns the loss, or the writing of its checkpoint (None)."""
+"""Wraps what may fail at a step, counted from 1.
+
+That is its forward and backward pass by the module that returns the loss, or, with None, the
+writing of its checkpoint.
+"""
 
 
 def no_fault(step: int, model: nn.Module | None = None) -> AbstractContextManager[None]:
@@ -84,8 +84,9 @@ def _parse(fault: str) -> tuple[str, int, str, str]:
 
 @contextmanager
 def _bad_values(model: nn.Module, loss: str | None, gradient: str | None) -> Iterator[None]:
-    """Corrupt the loss that `model` returns,
-    or the gradient of its first parameter that has one; None: neither.
+    """Corrupt the loss that `model` returns, or the gradient of its first parameter that has one.
+
+    `None`: neither.
     """
     hooks = []
     if loss is not None:
@@ -112,9 +113,8 @@ class _Killed(files.FileSystem):
     """A file system that kills the process while it renames a file."""
 
     def rename(self, old: Path, new: Path) -> None:
-        os.kill(
-            os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM)
-        )  # Windows has no SIGKILL; SIGTERM kills there
+        # Windows has no SIGKILL; SIGTERM kills there
+        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
 class _Full(files.FileSystem):

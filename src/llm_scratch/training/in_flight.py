@@ -1,7 +1,7 @@
 """Steps in flight: a GPU computes them while the next ones are enqueued.
 
 Reading a value waits for the step that computes it, so batches and results are copied
-asynchronously, and a step is read after another one is enqueued. On a CPU each step is read at once.
+asynchronously, and a step is read after another one is enqueued. On a CPU a step is read at once.
 Tests: tests/training/test_in_flight.py, tests/training/test_trainer.py.
 """
 

@@ -1,5 +1,4 @@
-"""Rank and world size of this process,
-from the environment variables that torchrun sets; imports no torch.
+"""Rank and world size of this process, from torchrun's environment variables; imports no torch.
 
 Shells and job scripts may keep such variables after the job that set them. Values that cannot
 belong to a job are reported here, so that they neither silence a training nor make it wait for
@@ -42,15 +41,13 @@ class LaunchedRank:
 
     @property
     def notice(self) -> str:
-        """A line for the log: the process count,
-        or an ignored variable; "" for a single process.
-        """
+        """A line for the log: the process count, or an ignored variable; "" for one process."""
         if self.size > 1:
             return f"processes: {self.size}, as torchrun started them; rank 0 writes the run"
         if self.leftover:
             return (
-                f"warning: {self.leftover} is ignored: WORLD_SIZE is not above 1, so this is the"
-                " only process"
+                f"warning: {self.leftover} is ignored:"
+                " WORLD_SIZE is not above 1, so this is the only process"
             )
         return ""
 
@@ -101,9 +98,8 @@ def _number(name: str, default: int | None) -> int:
     try:
         return int(text)
     except ValueError:
-        problem = (
-            f"{name}={text!r} is not a whole number"
-            if text
-            else f"WORLD_SIZE={os.environ.get('WORLD_SIZE')} needs {name}"
-        )
+        if text:
+            problem = f"{name}={text!r} is not a whole number"
+        else:
+            problem = f"WORLD_SIZE={os.environ.get('WORLD_SIZE')} needs {name}"
         raise UserError(f"{problem}; {SINGLE_PROCESS_HINT}") from None

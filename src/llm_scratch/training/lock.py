@@ -45,8 +45,8 @@ class RunLock:
         """
         if not self.exists():
             raise UserError(
-                f"{self.folder}: removed or moved during training; checkpoints cannot be saved from"
-                " now on",
+                f"{self.folder}: removed or moved during training;"
+                " checkpoints cannot be saved from now on",
                 RESOURCES,
             )
 
@@ -95,8 +95,9 @@ def is_locked(folder: Path) -> bool:
 
 
 def _release(lock: RunLock) -> None:
-    """Remove `run.lock`, then unlock it:
-    a process that opens it in between sees that it was removed, and retries.
+    """Remove `run.lock`, then unlock it.
+
+    A process that opens it in between sees that it was removed, and retries.
     """
     path = lock.folder / NAME
     is_refused = False
@@ -122,14 +123,14 @@ def _take(folder: Path, warn: Callable[[str], None]) -> RunLock:
             os.close(descriptor)
             who = _holder(folder / NAME)
             raise UserError(
-                f"{folder} is in use: {who} trains there; wait for it, stop it, or choose another"
-                " --out",
+                f"{folder} is in use: {who} trains there;"
+                " wait for it, stop it, or choose another --out",
                 CHECKPOINT,
             ) from None
         except OSError:
             warn(
-                f"{folder}: file locking is not supported here; make sure that no other process"
-                " trains in this folder"
+                f"{folder}: file locking is not supported here;"
+                " make sure that no other process trains in this folder"
             )
         if lock.exists():
             return lock
@@ -137,9 +138,7 @@ def _take(folder: Path, warn: Callable[[str], None]) -> RunLock:
 
 
 def _holder(path: Path) -> str:
-    """Describe the process that holds a lock,
-    from the lock file, which it may be about to write.
-    """
+    """Describe the process that holds a lock, from a lock file that may not be written yet."""
     for _ in range(20):
         with suppress(OSError, ValueError, KeyError, TypeError):
             holder = json.loads(path.read_text(encoding="utf-8"))

@@ -170,9 +170,8 @@ def _train(run: Trainer, callbacks: Callbacks, writer: CheckpointWriter, stop: S
         if decision is Decision.ROLLBACK:
             _roll_back(run, callbacks, writer)
         signum = signum or run.distributed.all_reduce_max(stop.signum)  # a later signal: next step
-        if (
-            run.in_flight or decision is Decision.ROLLBACK
-        ):  # evaluate, sample and save only with no step in flight
+        # evaluate, sample and save only with no step in flight
+        if run.in_flight or decision is Decision.ROLLBACK:
             continue
 
         is_last = run.step == run.steps
@@ -199,8 +198,8 @@ def _train(run: Trainer, callbacks: Callbacks, writer: CheckpointWriter, stop: S
             _save(run, writer, is_last=ends)
         if signum and not is_last:
             raise UserError(
-                f"stopped at step {run.step}, saved in {run.folder}; run the same command to"
-                " resume",
+                f"stopped at step {run.step}, saved in {run.folder};"
+                " run the same command to resume",
                 128 + signum,
             )
 
@@ -215,8 +214,8 @@ def _step(run: Trainer, callbacks: Callbacks, until: int) -> Decision:
     else:
         _log(run, callbacks, row)
         callbacks.warn(
-            f"step {run.step} was skipped: {describe_bad_step(row)} ({run.recovery.counts.skipped}"
-            " skipped so far)"
+            f"step {run.step} was skipped:"
+            f" {describe_bad_step(row)} ({run.recovery.counts.skipped} skipped so far)"
         )
     return decision
 
@@ -241,8 +240,9 @@ def _evaluate(run: Trainer, callbacks: Callbacks) -> None:
 
 
 def _report_divergence(run: Trainer, callbacks: Callbacks, ends: bool) -> None:
-    """Report a non-finite evaluation. Its weights are never saved;
-    if training continues, bad steps cause a rollback.
+    """Report a non-finite evaluation, whose weights are never saved.
+
+    If training continues, bad steps cause a rollback.
 
     Raises:
         UserError: the run ends here (exit code 5).
@@ -267,8 +267,8 @@ def _sample(run: Trainer, callbacks: Callbacks) -> None:
     except Exception as e:
         problem = describe_error(e, named=True)
         callbacks.warn(
-            f"no sample at step {run.step} ({problem}); `llm-scratch generate {run.folder}`"
-            " generates one"
+            f"no sample at step {run.step} ({problem});"
+            f" `llm-scratch generate {run.folder}` generates one"
         )
         return
     callbacks.emit(Callback.sampled, run, text)
@@ -285,8 +285,8 @@ def _sample_prompt(run: Trainer, callbacks: Callbacks) -> str:
         return cfg.prompt
     if run.data.tokenizer is None:
         raise UserError(
-            "train.sample_every: samples need a tokenizer; pass tokenizer=, or set"
-            " train.sample_every to 0"
+            "train.sample_every: samples need a tokenizer;"
+            " pass tokenizer=, or set train.sample_every to 0"
         )
     prompt, problem = choose_prompt(
         run.model, run.data.tokenizer, cfg.prompt, run.data.first_tokens
@@ -297,9 +297,7 @@ def _sample_prompt(run: Trainer, callbacks: Callbacks) -> str:
 
 
 def _save(run: Trainer, writer: CheckpointWriter, is_last: bool) -> None:
-    """Write a checkpoint: in the background,
-    unless it is the last or memory has no room for a copy.
-    """
+    """Write a checkpoint: in the background, unless it is the last or memory is short."""
     run.check_finite(optimizer_tensors(run.model, run.optimizer))
     in_background = not is_last and should_save_async(
         run.config.system.async_save, run.checkpoint_bytes, free_memory()
@@ -311,6 +309,7 @@ def _save(run: Trainer, writer: CheckpointWriter, is_last: bool) -> None:
 
 def _log(run: Trainer, callbacks: Callbacks, row: dict[str, float]) -> None:
     """Log a row with the time of the run.
+
     Values that are not finite are left out: JSON cannot express them.
     """
     finite = {name: value for name, value in row.items() if math.isfinite(value)}
@@ -331,11 +330,10 @@ def _next_due(cfg: TrainConfig, step: int, steps: int) -> int:
 def _load_latest(run: Trainer, callbacks: Callbacks) -> checkpoint.Checkpoint | None:
     """The newest valid checkpoint, or None. Rank 0 reads it and broadcasts all but the tensors."""
     distributed = run.distributed
-    latest = (
-        checkpoint.load_latest(run.folder, callbacks.warn, prefer="latest")
-        if distributed.is_main
-        else None
-    )
+    if distributed.is_main:
+        latest = checkpoint.load_latest(run.folder, callbacks.warn, prefer="latest")
+    else:
+        latest = None
     message = latest
     if latest is not None and distributed.size > 1:
         message = replace(latest, weights={}, optimizer={})

@@ -1,5 +1,6 @@
-"""A model together with its loss, prepared for training on this machine:
-precision, matmul library, torch.compile.
+"""A model together with its loss, prepared for training on this machine.
+
+That is: precision, matmul library and torch.compile.
 
 `ModelWithLoss` is one module from token ids to loss, which is what wrappers (compilers, DDP, FSDP)
 need. Choices that were made by timing and change bits are stored in checkpoints
@@ -28,13 +29,12 @@ from llm_scratch.model.dropout import Dropout
 from llm_scratch.model.fast_linear import fast_product, large_shapes, set_products
 from llm_scratch.model.language_model import LanguageModel, as_language_model
 from llm_scratch.model.layers import GELU
+from llm_scratch.model.training_hooks import add_extra_loss
 from llm_scratch.training.precision import Precision, choose_precision, precision_of_run
 
 COMPILE_SECONDS = 60.0  # approximate time of torch.compile for a GPT
-COMPILE_SAVING = {
-    "cpu": 0.0,
-    "cuda": 0.3,
-}  # share of a step that it saves; on CPUs steps became 0 to 20% longer
+# share of a step that it saves; on CPUs steps became 0 to 20% longer
+COMPILE_SAVING = {"cpu": 0.0, "cuda": 0.3}
 TYPICAL_MFU = 0.4  # share of the matmul rate that an ordinary step reaches
 AS_STORED = "as in the run's checkpoint"
 REQUESTED = "as requested"
@@ -43,13 +43,16 @@ FLOAT32 = Precision("float32", REQUESTED)
 
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
-"""`loss(model, inputs, targets)`: a scalar, the sum over the targets that are not `IGNORE`. A step
-divides it by their number, so a loss per row is multiplied by the targets of the row."""
+"""`loss(model, inputs, targets)`: a scalar, the sum over the targets that are not `IGNORE`.
+
+A step divides it by their number, so a loss per row is multiplied by the targets of the row.
+"""
 
 
 class ModelWithLoss(nn.Module):
-    """A model and its loss: ids and targets [B, T] in,
-    the summed loss in nats out. Dropout uses its fast path.
+    """A model and its loss: ids and targets [B, T] in, the summed loss in nats out.
+
+    Dropout uses its fast path.
 
     Args:
         model: the model.
@@ -80,12 +83,16 @@ class ModelWithLoss(nn.Module):
                 part.fast = True
 
     def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """The summed loss; a scalar."""
+        """The summed loss; a scalar.
+        In training its gradient has the terms of the model's parts.
+        """
         with self.precision.products(inputs.device):
             if self.loss is not None:
-                return self.loss(self.model, inputs, targets)
-            product = fast_product if self.onednn_products else F.linear
-            return total_loss(self.model, inputs, targets, product)
+                loss = self.loss(self.model, inputs, targets)
+            else:
+                product = fast_product if self.onednn_products else F.linear
+                loss = total_loss(self.model, inputs, targets, product)
+            return add_extra_loss(loss, self.model) if self.training else loss
 
     @property
     def description(self) -> str:
@@ -157,8 +164,7 @@ def prepare_for_training(
     work: float = 0.0,
     loss: Loss | None = None,
 ) -> ModelWithLoss:
-    """Prepare a model for training on this machine;
-    `description` of the result explains the choices.
+    """Prepare a model for training on this machine; the result's `description` says how and why.
 
     Args:
         model: on its device.
@@ -189,6 +195,7 @@ def should_compile(
     wanted: str, work: float, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> tuple[bool, str]:
     """Whether to use torch.compile, and the reason.
+
     `wanted` and `work` as in `prepare_for_training`.
     """
     if wanted != "auto":
@@ -204,8 +211,7 @@ def should_compile(
 
 
 def compile_problem(device: torch.device) -> str:
-    """Why torch.compile does not work on a device,
-    for example a missing C++ compiler; "" if it works.
+    """Why torch.compile does not work on a device, such as a missing C++ compiler; "" if it works.
 
     Compiles a small function, which takes some seconds. Its size is random, since the compiler
     caches.

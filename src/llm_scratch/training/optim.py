@@ -21,9 +21,7 @@ from llm_scratch.training.distributed import full_tensor, shard_like
 
 
 def _parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Trainable matrices (2-D: linear layers and embeddings),
-    and the other trainable parameters (norms, biases).
-    """
+    """The trainable matrices (linear layers, embeddings), and the rest (norms, biases)."""
     matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
     return matrices, [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
 
@@ -45,8 +43,9 @@ def adamw(model: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
 
 
 def orthogonalize(gradient: Tensor, steps: int = 4) -> Tensor:
-    """The nearest matrix with all singular values near 1:
-    every direction of the gradient gets the same weight.
+    """The nearest matrix with all singular values near 1.
+
+    Every direction of the gradient gets the same weight.
 
     A Newton-Schulz iteration replaces x by p x with p = a + b g + c g^2 and g = x x^T. All of it is
     computed on the small square matrix g, which p turns into p g p; the product of the p of all
@@ -116,7 +115,7 @@ class Muon(torch.optim.Optimizer):
         for shape, same in by_shape.items():  # one batched product for equal shapes
             ahead = torch.stack(
                 [full_tensor(self._nesterov(p, group["momentum"], skip)) for p in same]
-            )  # unsharded
+            )
             scale = group["lr"] * max(1, shape[0] / shape[1]) ** 0.5
             for p, direction in zip(same, orthogonalize(ahead)):
                 new = p.mul(1 - group["lr"] * group["weight_decay"]).add_(
@@ -125,8 +124,9 @@ class Muon(torch.optim.Optimizer):
                 p.copy_(new if skip is None else torch.where(skip, p, new))
 
     def _nesterov(self, p: nn.Parameter, momentum: float, skip: Tensor | None) -> Tensor:
-        """Nesterov momentum: update the average gradient,
-        and step once more along it. A skipped gradient changes nothing.
+        """Nesterov momentum: update the average gradient, and step once more along it.
+
+        A skipped gradient changes nothing.
         """
         if "momentum" not in self.state[p]:
             self.state[p]["momentum"] = torch.zeros_like(p)

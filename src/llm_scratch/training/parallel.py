@@ -1,5 +1,6 @@
-"""Train one model on several processes:
-data parallel (DDP) or sharded (FSDP2), and activation checkpointing.
+"""Train one model on several processes: data parallel (DDP) or sharded (FSDP2).
+
+Also applies activation checkpointing.
 
 DDP: every rank holds the whole model, and gradients are averaged during the backward pass.
 FSDP2: every rank holds an equal shard of all weights, gradients and optimizer state. A block's
@@ -63,9 +64,8 @@ def parallelize(
         checkpoint_activations(model_with_loss.model)
     if distributed.size == 1:
         return model_with_loss
-    choices = distributed.broadcast(
-        model_with_loss.choices()
-    )  # timings on other ranks may choose differently
+    # timings on other ranks may choose differently
+    choices = distributed.broadcast(model_with_loss.choices())
     if not distributed.is_main:
         model_with_loss.restore_choices(choices, SystemConfig(), distributed.device)
     for part in model_with_loss.modules():
@@ -88,9 +88,7 @@ def parallelize(
 def gradient_sync(
     wrapped_model: nn.Module, last: bool, distributed: Distributed
 ) -> AbstractContextManager[object]:
-    """The context of a micro-batch:
-    gradients accumulate locally, and are reduced with the `last` one.
-    """
+    """The context of a micro-batch: gradients add up locally; the `last` one reduces them."""
     if distributed.size == 1:
         return nullcontext()
     if hasattr(wrapped_model, "set_requires_gradient_sync"):  # FSDP2
@@ -100,9 +98,7 @@ def gradient_sync(
 
 
 def reshard(wrapped_model: nn.Module) -> None:
-    """Free the gathered parameters:
-    after evaluation there is no backward pass to make FSDP2 do it.
-    """
+    """Free the gathered parameters: no backward pass after an evaluation makes FSDP2 do it."""
     if hasattr(wrapped_model, "reshard"):
         wrapped_model.reshard()  # type: ignore[operator]
 

@@ -1,5 +1,4 @@
-"""Choose float32 or bfloat16 for matrix products,
-by timing the model's own matrix shapes on this machine.
+"""Choose float32 or bfloat16 for matrix products, by timing the model's own shapes on this machine.
 
 A processor may multiply bfloat16 twice as fast as float32, or half as fast. Weights, optimizer
 state, norms and the sums inside every product stay float32.
@@ -35,11 +34,9 @@ class Precision:
 
     def products(self, device: torch.device) -> AbstractContextManager[object]:
         """The context for a forward pass: bfloat16 autocast, or nothing for float32."""
-        return (
-            torch.autocast(device.type, torch.bfloat16)
-            if self.name == "bfloat16"
-            else nullcontext()
-        )
+        if self.name == "bfloat16":
+            return torch.autocast(device.type, torch.bfloat16)
+        return nullcontext()
 
 
 def choose_precision(
@@ -56,8 +53,8 @@ def choose_precision(
     """
     if wanted == "bfloat16" and not can_multiply_bfloat16(device):
         raise UserError(
-            f"--system.precision bfloat16: {device} does not multiply in bfloat16 here; use auto or"
-            " float32"
+            f"--system.precision bfloat16: {device} does not multiply in bfloat16 here;"
+            " use auto or float32"
         )
     if wanted != "auto":
         return Precision(wanted, "as requested")
@@ -71,9 +68,7 @@ def choose_precision(
 
 
 def precision_of_run(name: Literal["float32", "bfloat16"], device: torch.device) -> Precision:
-    """The precision of a resumed run: the stored one,
-    or float32 if this device does not support bfloat16.
-    """
+    """The precision of a resumed run: the stored one, or float32 where there is no bfloat16."""
     if name == "bfloat16" and not can_multiply_bfloat16(device):
         return Precision(
             "float32", f"the run began in bfloat16, in which {device} does not multiply here"
@@ -86,9 +81,8 @@ def can_multiply_bfloat16(device: torch.device) -> bool:
     x = torch.ones(2, 2, device=device)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # older systems warn and stay in float32, which the dtype shows
+            # older systems warn and stay in float32, which the dtype shows
+            warnings.simplefilter("ignore")
             with Precision("bfloat16", "").products(device):
                 return F.linear(x, x).dtype == torch.bfloat16
     except (RuntimeError, TypeError):
@@ -97,8 +91,7 @@ def can_multiply_bfloat16(device: torch.device) -> bool:
 
 @lru_cache
 def bfloat16_speedup(emb_dim: int, device: torch.device) -> float:
-    """Speedup of bfloat16 over float32 for the first product of
-    a feed-forward block, casts included.
+    """Speedup of bfloat16 over float32, casts included, for a feed-forward block's first product.
 
     On a CPU it is timed on one thread, which is steady on a busy machine too. The result is cached,
     so that a plan and its run agree.
@@ -106,9 +99,8 @@ def bfloat16_speedup(emb_dim: int, device: torch.device) -> float:
     if device.type == "cpu":
         select_matmul_backend()
     rows = 512 if device.type == "cpu" else 8192
-    x, weight = (
-        torch.full((n, emb_dim), 0.5, device=device) for n in (rows, 4 * emb_dim)
-    )  # [N, C], [F, C]
+    x = torch.full((rows, emb_dim), 0.5, device=device)  # [N, C]
+    weight = torch.full((4 * emb_dim, emb_dim), 0.5, device=device)  # [F, C]
     with one_thread() if device.type == "cpu" else nullcontext():
         float32 = min(repeat_timings(lambda: F.linear(x, weight), device, 0.15))
         bfloat16 = min(

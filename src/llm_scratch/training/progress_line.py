@@ -1,5 +1,4 @@
-"""Progress of `train(..., progress=True)`:
-one line that is updated in place, in a notebook or on a terminal.
+"""Progress of `train(..., progress=True)`: a line that is updated in place, also in a notebook.
 
 Tests: tests/training/test_progress_line.py.
 """
@@ -51,9 +50,7 @@ class TerminalLine:
 
 
 class NotebookLine:
-    """An output of a notebook cell that is updated in place;
-    after `close` the next text is a new output.
-    """
+    """An output of a notebook cell that is updated in place, until it is closed."""
 
     def __init__(self, display: Any) -> None:
         self._display = display
@@ -73,9 +70,7 @@ class NotebookLine:
 
 
 def open_line() -> Line:
-    """The output line of the notebook or terminal that this code runs in;
-    does not import IPython itself.
-    """
+    """The output line of this notebook or terminal; does not import IPython itself."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     if shell is None or not hasattr(shell, "kernel"):
@@ -86,8 +81,7 @@ def open_line() -> Line:
 
 
 class ProgressLine(Callback):
-    """A callback of `train` that shows step, losses,
-    speed and time left in a line that is updated in place.
+    """A callback of `train` that shows step, losses, speed and time left in one line.
 
     Args:
         line: the display (default: the notebook cell or standard output).

@@ -58,9 +58,7 @@ class SpikeDetector:
         self.known = torch.zeros((), dtype=torch.int64, device=device)
 
     def accept(self, loss: Tensor, norm: Tensor) -> Tensor:
-        """Whether a step may change the weights:
-        a bool tensor. A good step enters the statistics.
-        """
+        """Whether a step may change the weights, a bool tensor; a good one is recorded."""
         good = is_finite(loss, norm)
         if self.sigmas:
             std, mean = torch.std_mean(self.losses)
@@ -107,9 +105,7 @@ class Recovery:
         self.counts = RecoveryState()
 
     def accept(self, loss: Tensor, norm: Tensor) -> Tensor:
-        """Whether an enqueued step may change the weights:
-        a bool tensor on the device of its loss.
-        """
+        """Whether an enqueued step may change the weights: a bool tensor on its loss's device."""
         return self.spikes.accept(loss, norm)
 
     def decide(self, accepted: bool) -> Decision:
@@ -123,11 +119,9 @@ class Recovery:
             self.counts = replace(now, consecutive_bad=0)
             return Decision.KEEP
         self.counts = replace(now, consecutive_bad=now.consecutive_bad + 1, skipped=now.skipped + 1)
-        return (
-            Decision.SKIP
-            if self.counts.consecutive_bad < MAX_CONSECUTIVE_BAD
-            else Decision.ROLLBACK
-        )
+        if self.counts.consecutive_bad < MAX_CONSECUTIVE_BAD:
+            return Decision.SKIP
+        return Decision.ROLLBACK
 
     def count_rollback(self, before: RecoveryState, failed_at: int, step: int) -> str:
         """Count a rollback, after the checkpoint is restored; returns what happened, in words.
@@ -147,8 +141,8 @@ class Recovery:
         )
         cause = _cause(before, failed_at)
         return (
-            f"{cause}: rolled back to step {step}, skipping the {batches} batches since (rollback"
-            f" {rollbacks} of {MAX_ROLLBACKS})"
+            f"{cause}: rolled back to step {step},"
+            f" skipping the {batches} batches since (rollback {rollbacks} of {MAX_ROLLBACKS})"
         )
 
     def forget_losses(self) -> None:
@@ -169,8 +163,8 @@ class Recovery:
 def diverged(counts: RecoveryState, failed_at: int, reason: str) -> UserError:
     """The error of a run that cannot roll back after bad steps (exit code 5)."""
     return UserError(
-        f"{_cause(counts, failed_at)}, and {reason}: training diverged; the last checkpoint is"
-        f" unchanged. {ADVICE}",
+        f"{_cause(counts, failed_at)}, and {reason}: training diverged;"
+        f" the last checkpoint is unchanged. {ADVICE}",
         DIVERGED,
     )
 
@@ -178,8 +172,8 @@ def diverged(counts: RecoveryState, failed_at: int, reason: str) -> UserError:
 def _cause(counts: RecoveryState, failed_at: int) -> str:
     first_bad = failed_at - counts.consecutive_bad + 1
     return (
-        f"steps {first_bad} to {failed_at} were bad (loss or gradient not finite, or far above the"
-        " usual)"
+        f"steps {first_bad} to {failed_at} were bad (loss or gradient not finite,"
+        " or far above the usual)"
     )
 
 

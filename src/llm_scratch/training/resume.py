@@ -1,5 +1,4 @@
-"""Resume a run from a checkpoint: check settings and text,
-restore the state, extend the run if it has more steps.
+"""Resume a run from a checkpoint: check settings and text, restore the state, extend the run.
 
 Tests: tests/cli/test_changed_runs.py.
 """
@@ -52,8 +51,8 @@ def resume(run: Trainer, saved: Checkpoint, warn: Callable[[str], None]) -> str:
     before, now = old.train.eval_batches, run.config.train.eval_batches
     if before != now and run.last_eval:
         warn(
-            f"validation losses now use {now or 'all'} batches; until step {run.step:,} they used"
-            f" {before or 'all'}"
+            f"validation losses now use {now or 'all'} batches;"
+            f" until step {run.step:,} they used {before or 'all'}"
         )
     return extend(run, old, planned) if 0 < planned < run.steps else ""
 

@@ -1,5 +1,4 @@
-"""The data of a run: its batches, and the text and tokenizer behind them,
-which must stay the same on resume.
+"""The data of a run: its batches, and the text and tokenizer, which stay the same on resume.
 
 A tokenizer trained again on a changed text has other ids, which mean nothing to the weights. So a
 checkpoint stores its tokenizer and a hash of the text, and both are used before anything is
@@ -81,9 +80,7 @@ class RunData:
 
     @property
     def first_tokens(self) -> Tokens:
-        """Tokens that a sample may begin with:
-        the training text, or the first row of other data, [N].
-        """
+        """Tokens that a sample may begin with, [N]: the training text, or a row of other data."""
         return np.asarray(self.train.batch(0)[0][0]) if self.corpus is None else self.corpus.train
 
 
@@ -93,9 +90,7 @@ def text_data(config: RunConfig, corpus: Corpus) -> RunData:
 
 
 def text_loaders(config: RunConfig, corpus: Corpus) -> tuple[TokenLoader, TokenLoader]:
-    """Training batches in the order that the settings name,
-    and validation batches from start to end.
-    """
+    """Training batches in the order that the settings name, and validation batches in sequence."""
     T, cfg, order = config.model.context_length, config.train, config.data.order
     eot = end_of_text(corpus.tokenizer)
     train = TokenLoader(corpus.train, T, cfg.batch_size, cfg.seed, order, eot)
@@ -111,8 +106,9 @@ def total_steps(cfg: TrainConfig, source: BatchSource) -> int:
 
 
 def prepare_for_run(config: RunConfig, folder: Path, tokenizer: Tokenizer | None = None) -> Corpus:
-    """The corpus of a run; if it has checkpoints,
-    encoded with their tokenizer after a check of the text.
+    """The corpus of a run, encoded with the tokenizer of its checkpoints.
+
+    If there are checkpoints, the text is checked first.
 
     Args:
         config: the run's settings.
@@ -127,22 +123,23 @@ def prepare_for_run(config: RunConfig, folder: Path, tokenizer: Tokenizer | None
 
 
 def tokenizer_of_run(config: RunConfig, folder: Path) -> Tokenizer | None:
-    """The tokenizer of a run's latest checkpoint;
-    None for a new run, or if the text does not determine the tokenizer.
+    """The tokenizer of a run's latest checkpoint, or None.
+
+    None for a new run, and if the text does not determine the tokenizer.
     """
     saved = newest_without_weights(folder)
     if saved is None or config.data.tokenizer == "gpt2" or config.data.source.startswith("shards:"):
         return None
-    with suppress(
-        UserError
-    ):  # a tokenizer class that is not registered: it is trained again from the same text
+    # a tokenizer class that is not registered: it is trained again from the same text
+    with suppress(UserError):
         return load_tokenizer(saved[0])
     return None
 
 
 def text_check(config: RunConfig, folder: Path) -> Callable[[TextFingerprint], None] | None:
-    """A check for `data.corpus.read_corpus` that the text is the one of the run's latest
-    checkpoint; None if there is none.
+    """A check for `data.corpus.read_corpus`: the text is that of the latest checkpoint.
+
+    None if there is no checkpoint.
     """
     saved = newest_without_weights(folder)
     if saved is None:
@@ -151,9 +148,7 @@ def text_check(config: RunConfig, folder: Path) -> Callable[[TextFingerprint], N
 
 
 def newest_without_weights(run: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The latest checkpoint of a run whose small files are valid,
-    and its state; None if there is none.
-    """
+    """The latest checkpoint whose small files are valid, and its state; None if there is none."""
     for folder in list_checkpoints(run):
         if verify(folder, TENSOR_FILES) is None:
             return folder, json.loads((folder / "state.json").read_text(encoding="utf-8"))
@@ -183,8 +178,7 @@ def check_text(
 
 
 def text_change(stored: Mapping[str, Any] | None, text: TextFingerprint | None) -> str:
-    """How `text` differs from the text that a run was trained on;
-    "" if it does not or this is unknown.
+    """How `text` differs from the text that a run was trained on; "" if it does not, or if unknown.
 
     Args:
         stored: the `text` of a checkpoint's state.

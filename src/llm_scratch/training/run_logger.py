@@ -31,9 +31,7 @@ from llm_scratch.training.append_log import DurableLog
 from llm_scratch.training.callbacks import Callback, TrainState
 
 NONDETERMINISTIC_FIELDS = ("seconds", "elapsed", "tokens_per_second", "mfu", "peak_memory_bytes")
-"""Keys of a row that depend on the machine and the moment
-(`elapsed`: seconds of the run so far).
-"""
+"""Keys of a row that depend on the machine and the moment; `elapsed`: seconds of the run so far."""
 
 
 def metrics_until(folder: Path, step: int) -> list[dict[str, Any]]:
@@ -103,8 +101,9 @@ class StepTimer:
 
 
 class RunLogger(Callback):
-    """Write the log files of a run. On resume,
-    rows after the checkpoint are removed, so no step appears twice.
+    """Write the log files of a run.
+
+    On resume, rows after the checkpoint are removed, so no step appears twice.
 
     Args:
         environment: of the run; written as env.json.

@@ -31,8 +31,8 @@ def check_same_run(folder: Path, old: RunConfig, new: RunConfig) -> None:
     )
     if differs := difference(old, same_length):
         raise UserError(
-            f"{folder} has a run with other settings ({differs}); choose another --out, or --fresh"
-            " --force, which deletes it",
+            f"{folder} has a run with other settings ({differs});"
+            " choose another --out, or --fresh --force, which deletes it",
             CHECKPOINT,
         )
     check_length(folder, old.train, new.train)
@@ -48,8 +48,8 @@ def check_length(folder: Path, old: TrainConfig, new: TrainConfig) -> None:
     """
     if old.epochs is not None and old.epochs == new.epochs and old.steps != new.steps:
         raise UserError(
-            f"{folder} is a run of {old.epochs} epochs, so --train.steps has no effect; use a"
-            " larger --train.epochs to extend it",
+            f"{folder} is a run of {old.epochs} epochs, so --train.steps has no effect;"
+            " use a larger --train.epochs to extend it",
             CHECKPOINT,
         )
     if (old.epochs is None) != (new.epochs is None):
@@ -75,14 +75,25 @@ def difference(old: RunConfig, new: RunConfig) -> str:
     """
     if old.init_from != new.init_from:
         return (
-            f"it starts from {old.init_from or 'random weights'} there, from"
-            f" {new.init_from or 'random weights'} here"
+            f"it starts from {old.init_from or 'random weights'} there,"
+            f" from {new.init_from or 'random weights'} here"
         )
+    if old.parts != new.parts:
+        return describe_parts(old.parts, new.parts)
     there, here = resume_relevant(to_dict(old)), resume_relevant(to_dict(new))
     pairs = [
         (f"{part}.{key}", there[part].get(key), here[part][key])
         for part in here
-        if part != "init_from"
+        if isinstance(here[part], dict)
         for key in here[part]
     ]
     return next((f"{name} is {a} there, {b} here" for name, a, b in pairs if a != b), "")
+
+
+def describe_parts(old: str, new: str) -> str:
+    """How the learner's files of two runs differ, in words."""
+    name, _, sha256 = new.rpartition(" ")
+    if old and new and old.startswith(f"{name} "):
+        return f"{name} has changed since, from {old[-64:][:8]} to {sha256[:8]}"
+    there, here = (parts.rpartition(" ")[0] or "the package's" for parts in (old, new))
+    return f"its parts are {there} there, {here} here"

@@ -28,13 +28,13 @@ SAMPLE_TEMPERATURE = 0.8
 
 def generate_sample(model: nn.Module, tokenizer: Any, prompt: str, seed: int) -> str:
     """A prompt with the model's continuation.
+
     The random generator is its own, so training does not change.
     """
     # The compiled trunk is for whole rows; with a cache it would be recompiled for each length.
     is_compiled = "hidden" in vars(model)
-    with warnings.catch_warnings(
-        action="ignore", category=GenerationWarning
-    ):  # reported by `choose_prompt`
+    # reported by `choose_prompt`
+    with warnings.catch_warnings(action="ignore", category=GenerationWarning):
         chunks = stream(
             model,
             tokenizer,
@@ -69,8 +69,8 @@ def _length_warning(model: nn.Module, tokenizer: Any, prompt: str) -> str:
     if size is None or length <= size:
         return ""
     return (
-        f"the prompt of samples has {length} tokens, but the context is {size}: "
-        f"the first {length - size} are dropped; set another with --train.prompt"
+        f"the prompt of samples has {length} tokens, but the context is {size}:"
+        f" the first {length - size} are dropped; set another with --train.prompt"
     )
 
 
@@ -97,7 +97,7 @@ def choose_prompt(model: nn.Module, tokenizer: Any, prompt: str, text: Tokens) -
     return (
         fallback,
         (
-            f"samples cannot begin with {prompt!r}: {problem}; using {start}, set another with"
-            " --train.prompt"
+            f"samples cannot begin with {prompt!r}: {problem};"
+            f" using {start}, set another with --train.prompt"
         ),
     )

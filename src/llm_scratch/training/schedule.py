@@ -26,8 +26,9 @@ def linear(done: float) -> float:
 
 
 def cosine(done: float) -> float:
-    """Fall like half a cosine wave. Source: Loshchilov and Hutter 2017,
-    https://arxiv.org/abs/1608.03983.
+    """Fall like half a cosine wave.
+
+    Source: Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983.
     """
     return 0.5 * (1 + math.cos(math.pi * done))
 
@@ -37,8 +38,12 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "linear": linear,
     "cosine": cosine,
 }
-"""Name -> function of the share of the run that is done,
-0 to 1, that gives the share of the highest learning rate.
+"""Name -> function: share of the run that is done, 0 to 1 -> share of the highest learning rate."""
+
+
+RATES: dict[str, Callable[[int, int, float, int], float]] = {}
+"""Name of a schedule -> function of (step, total, peak, warmup) that gives the learning rate of a
+step, the warmup included; it goes before `SCHEDULES`.
 """
 
 
@@ -50,6 +55,8 @@ def learning_rate(step: int, total: int, cfg: TrainConfig) -> float:
     """
     if cfg.schedule not in SCHEDULES:
         raise unknown("schedule", cfg.schedule, SCHEDULES, extensible=True)
+    if cfg.schedule in RATES:
+        return float(RATES[cfg.schedule](step, total, cfg.lr, cfg.warmup_steps))
     if step < cfg.warmup_steps:
         return cfg.lr * (step + 1) / cfg.warmup_steps
     done = (step - cfg.warmup_steps) / max(1, total - cfg.warmup_steps)

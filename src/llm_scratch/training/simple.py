@@ -29,6 +29,7 @@ def calc_loss_batch(
     input_batch: Tensor, target_batch: Tensor, model: nn.Module, device: torch.device | str
 ) -> Tensor:
     """The mean loss of one batch, in nats per token, ready for `backward`.
+
     input_batch, target_batch: [B, T] token ids.
     """
     return next_token_loss(model(input_batch.to(device)), target_batch.to(device))
@@ -41,8 +42,9 @@ def calc_loss_loader(
     device: torch.device | str,
     num_batches: int | None = None,
 ) -> float:
-    """The mean loss over a loader, in nats per token,
-    every token counting the same; nan for an empty loader.
+    """The mean loss over a loader, in nats per token; nan for an empty loader.
+
+    Every token counts the same.
 
     The notebooks took the mean of the batches' means. The two agree if all batches have the same
     size; a short last batch had too much weight there. The model stays in its mode.
@@ -69,9 +71,7 @@ def evaluate_model(
     device: torch.device | str,
     eval_iter: int | None,
 ) -> tuple[float, float]:
-    """(training loss, validation loss) over the first
-    `eval_iter` batches of each, without dropout.
-    """
+    """(training loss, validation loss) over the first `eval_iter` batches, without dropout."""
     with eval_mode(model):
         return calc_loss_loader(train_loader, model, device, eval_iter), calc_loss_loader(
             val_loader, model, device, eval_iter
@@ -136,8 +136,8 @@ def train_model_simple(
                 val_losses.append(val_loss)
                 track_tokens_seen.append(tokens_seen)
                 print(
-                    f"Ep {epoch} (Step {step:06d}): Train loss {train_loss:.3f}, Val loss"
-                    f" {val_loss:.3f}"
+                    f"Ep {epoch} (Step {step:06d}):"
+                    f" Train loss {train_loss:.3f}, Val loss {val_loss:.3f}"
                 )
             step += 1
         generate_and_print_sample(model, tokenizer, device, start_context)
@@ -152,8 +152,7 @@ def plot_losses(
     *,
     path: str | Path = "loss-plot.pdf",
 ) -> Figure:
-    """Plot both losses over epochs,
-    with a second axis for the tokens seen, and save the figure as `path`.
+    """Plot both losses over epochs, with a second axis for tokens, and save the figure as `path`.
 
     Raises:
         ValueError: the four sequences differ in length.

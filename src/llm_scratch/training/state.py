@@ -1,5 +1,4 @@
-"""Save and restore what the next step depends on:
-optimizer state, random state, numerics. Nothing is pickled.
+"""Save and restore what the next step depends on: optimizer, random state, numerics. No pickle.
 
 Tests: tests/training/test_loop.py (a resumed run ends with the same bits as an uninterrupted one).
 """
@@ -66,9 +65,8 @@ def rng_state() -> dict[str, Any]:
             "gauss": cached,
         },
     }
-    if (
-        torch.cuda.is_initialized()
-    ):  # a query would initialize it: half a gigabyte of GPU memory for a CPU run
+    # a query would initialize it: half a gigabyte of GPU memory for a CPU run
+    if torch.cuda.is_initialized():
         states["cuda"] = torch.cuda.get_rng_state().numpy().tobytes().hex()
     if torch.backends.mps.is_available():
         states["mps"] = torch.mps.get_rng_state().numpy().tobytes().hex()
@@ -76,9 +74,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def restore_random(states: dict[str, Any]) -> None:
-    """Restore the random generators from `rng_state`;
-    generators that are missing there keep their state.
-    """
+    """Restore the random generators from `rng_state`, except those that it does not contain."""
     torch.set_rng_state(_as_tensor(states["cpu"]))
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(_as_tensor(states["cuda"]))
@@ -94,9 +90,7 @@ def restore_random(states: dict[str, Any]) -> None:
 
 
 def numerics(model_with_loss: ModelWithLoss, device: torch.device) -> dict[str, Any]:
-    """What determines the rounding of a run, as JSON:
-    stored in checkpoints and compared on resume.
-    """
+    """What determines the rounding of a run, as JSON; stored, and compared on resume."""
     rounding = rounding_fingerprint(device, model_with_loss.matmul_backend)
     here: dict[str, Any] = {"torch": torch.__version__, "device": device.type, "rounding": rounding}
     if device.type == "cpu":
@@ -105,8 +99,7 @@ def numerics(model_with_loss: ModelWithLoss, device: torch.device) -> dict[str, 
 
 
 def environment_diff(stored: dict[str, Any], here: dict[str, Any]) -> str:
-    """How the numerics here differ from those of a checkpoint,
-    in words; "" if no difference is known.
+    """How the numerics here differ from a checkpoint's, in words; "" if no difference is known.
 
     Args:
         stored: the checkpoint's state; values that older versions did not store are not compared.
@@ -141,9 +134,7 @@ def _words(stored: dict[str, Any]) -> np.ndarray:
 
 
 def unique_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """The model's weights by name,
-    shared weights (a tied head) only once, as safetensors requires.
-    """
+    """The model's weights by name; shared weights (a tied head) once, as safetensors requires."""
     seen: set[int] = set()
     weights = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
@@ -154,9 +145,7 @@ def unique_state_dict(model: nn.Module) -> dict[str, Tensor]:
 
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """What training may change of a model, by name:
-    parameters that require gradients, and buffers.
-    """
+    """What training may change of a model, by name: parameters with gradients, and buffers."""
     frozen = {
         name
         for name, parameter in model.named_parameters(remove_duplicate=False)
@@ -166,9 +155,7 @@ def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def frozen_sha256(model: nn.Module) -> str:
-    """SHA-256 of the names and values of all parameters that require no gradients;
-    "" if there are none.
-    """
+    """SHA-256 of names and values of the parameters without gradients; "" if there are none."""
     frozen = [
         (name, parameter)
         for name, parameter in model.named_parameters()

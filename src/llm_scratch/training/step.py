@@ -1,4 +1,5 @@
 """One training step: forward pass, backward pass, optimizer step.
+
 And the loss without training: `mean_loss`.
 
 Tests: tests/training/test_step.py (micro-batches = one batch, processes = one process).
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 from llm_scratch.data.loader import BatchSource
 from llm_scratch.model.introspection import eval_mode
 from llm_scratch.model.loss import IGNORE
+from llm_scratch.model.training_hooks import after_step
 from llm_scratch.training.distributed import Distributed, full_tensor
 from llm_scratch.training.parallel import gradient_sync
 from llm_scratch.training.recovery import is_finite
@@ -26,9 +28,7 @@ SINGLE_PROCESS = Distributed()
 
 
 class StepResult(NamedTuple):
-    """Results of a step over all processes, as tensors,
-    so that the next step can be enqueued first.
-    """
+    """Results of a step over all processes: tensors, so the next step can be enqueued first."""
 
     loss: Tensor
     """nats per token"""
@@ -48,8 +48,7 @@ def train_step(
     accept: Callable[[Tensor, Tensor], Tensor] = is_finite,
     distributed: Distributed = SINGLE_PROCESS,
 ) -> StepResult:
-    """One optimizer step over micro-batches, weighted by their tokens:
-    N of them equal one large batch.
+    """One optimizer step over micro-batches, weighted by their tokens: N equal one large batch.
 
     So do the micro-batches of all processes: each process divides by the mean number of targets,
     and gradients are averaged.
@@ -82,6 +81,7 @@ def train_step(
     norm = distributed.all_reduce_mean(norm)
     good = accept(loss, norm)
     step_if(good, optimizer)
+    after_step(model_with_loss, good, distributed.all_reduce_mean)
     return StepResult(loss, norm, n_targets, good)
 
 
@@ -106,8 +106,9 @@ def mean_loss(
     parts: int = 1,
     distributed: Distributed = SINGLE_PROCESS,
 ) -> float:
-    """Mean loss in nats per token over a source of batches,
-    without dropout; every token has the same weight.
+    """Mean loss in nats per token over a source of batches, without dropout.
+
+    Every token has the same weight.
 
     Args:
         model_with_loss: `(inputs, targets) -> summed loss`.
@@ -135,9 +136,7 @@ def mean_loss(
 
 
 def _pad_to_multiple(batch: tuple[Tensor, Tensor], pieces: int) -> tuple[Tensor, Tensor]:
-    """Pad a batch with ignored rows until it divides evenly:
-    all processes need the same amount of work.
-    """
+    """Pad a batch with ignored rows until all processes can share it evenly."""
     inputs, targets = batch
     missing = -len(inputs) % pieces
     return F.pad(inputs, (0, 0, 0, missing)), F.pad(targets, (0, 0, 0, missing), value=IGNORE)

@@ -35,14 +35,14 @@ class StopRequest:
 
 @contextmanager
 def stop_signals() -> Iterator[StopRequest]:
-    """Catch Ctrl-C, SIGTERM and SIGHUP inside the block;
-    only possible in the main thread, a no-op elsewhere.
+    """Catch Ctrl-C, SIGTERM and SIGHUP inside the block.
+
+    Only the main thread can; elsewhere this does nothing.
     """
     stop = StopRequest()
     interrupts = 0
-    terminals = [
-        stream for stream in (1, 2) if os.isatty(stream)
-    ]  # before they go away, when isatty is False
+    # before they go away, when isatty is False
+    terminals = [stream for stream in (1, 2) if os.isatty(stream)]
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
@@ -69,9 +69,7 @@ def stop_signals() -> Iterator[StopRequest]:
 
 
 def _redirect_to_devnull(streams: list[int]) -> None:
-    """Send the output of a closed terminal to /dev/null:
-    printing to it would fail before the save.
-    """
+    """Send the output of a closed terminal to /dev/null, where printing does not fail."""
     for stream in streams:
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, stream)

@@ -1,6 +1,7 @@
 """Write the metrics of a run for TensorBoard (`tensorboard --logdir runs`).
 
-metrics.jsonl stays the primary log. Tests: tests/training/test_tensorboard.py.
+metrics.jsonl stays the primary log.
+Tests: tests/training/test_tensorboard.py.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class TensorBoardLogger(Callback):
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as e:
             raise UserError(
-                f"--system.tensorboard needs the extra `track`; run {install_command('track')}, or"
-                " leave the flag out"
+                "--system.tensorboard needs the extra `track`;"
+                f" run {install_command('track')}, or leave the flag out"
             ) from e
         self._open = SummaryWriter
         self._warn = warn

@@ -52,6 +52,7 @@ from llm_scratch.training.step import mean_loss, train_step
 @dataclass(kw_only=True)
 class Trainer(TrainState):
     """A training run: its parts and its progress.
+
     `step` counts the optimizer steps that are collected.
     """
 
@@ -79,9 +80,7 @@ class Trainer(TrainState):
 
     @property
     def description(self) -> str:
-        """How the steps are computed: precision,
-        matmul library and compilation, with the reasons.
-        """
+        """How the steps are computed, and why: precision, matmul library and compilation."""
         return self.model_with_loss.description
 
     @property
@@ -181,9 +180,7 @@ class Trainer(TrainState):
         }
 
     def evaluate(self) -> dict[str, float]:
-        """Training and validation loss in nats per token,
-        and for text the latter in bits per byte.
-        """
+        """Training and validation loss in nats per token; for text also val bits per byte."""
         cfg = self.config.train
         parts = micro_batches(cfg, self.distributed)
         measure = partial(
@@ -216,8 +213,7 @@ class Trainer(TrainState):
         return all(math.isfinite(value) for value in self.last_eval.values())
 
     def check_finite(self, tensors: dict[str, Tensor]) -> None:
-        """Check that weights or optimizer state are finite,
-        before they are evaluated, sampled or saved.
+        """Check that weights or optimizer state are finite, before an evaluation, sample or save.
 
         Raises:
             UserError: names the first tensor that is not (exit code 5).
@@ -227,13 +223,14 @@ class Trainer(TrainState):
         if self.distributed.all_reduce_max(int(bad_name is not None)):
             name = bad_name or "a weight of another process"
             raise UserError(
-                f"{name} has non-finite values after step {self.step}: training diverged; "
-                "the last checkpoint is unchanged. Try a lower --train.lr",
+                f"{name} has non-finite values after step {self.step}: training diverged;"
+                " the last checkpoint is unchanged. Try a lower --train.lr",
                 DIVERGED,
             )
 
     def gathered_model(self) -> nn.Module:
         """The whole model, for rank 0; a collective call.
+
         Without sharded weights it is the model itself.
         """
         if not any(is_sharded(p) for p in self.model.parameters()):
@@ -276,8 +273,9 @@ class Trainer(TrainState):
         )
 
     def state_tensors(self, copies: bool = False) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Unsharded trained weights and optimizer state, for rank 0;
-        a collective call. `copies` as for `gather`.
+        """Unsharded trained weights and optimizer state, for rank 0; a collective call.
+
+        `copies` as for `gather`.
         """
         collect = partial(self.distributed.gather, copies=copies)
         return collect(trained_tensors(self.model)), collect(
@@ -311,8 +309,9 @@ class Trainer(TrainState):
         }
 
     def roll_back(self, saved: checkpoint.Checkpoint | None) -> str:
-        """Restore a checkpoint after consecutive bad steps and
-        skip past their data; returns a message.
+        """Go back to a checkpoint after consecutive bad steps, and skip past their data.
+
+        Returns a message.
 
         Raises:
             UserError: there is no checkpoint, or too many rollbacks already (exit code 5).
@@ -359,8 +358,8 @@ def build_trainer(
     model = build(config.model) if model is None else model
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError(
-            "model: no parameter requires gradients, so there is nothing to train; set"
-            " requires_grad of those to train"
+            "model: no parameter requires gradients, so there is nothing to train;"
+            " set requires_grad of those to train"
         )
     if distributed.size == 1 or config.system.parallel == "ddp":
         model = model.to(distributed.device)  # FSDP moves a model block by block

@@ -1,5 +1,4 @@
-"""Check a run's settings before any text is read:
-registered names, and settings that exclude each other.
+"""Check a run's settings before any text is read: registered names, excluding settings.
 
 `train` and `train --print-config` both call `validate`, so they reject the same settings.
 Tests: tests/training/test_validate.py.
@@ -73,8 +72,8 @@ def _validate_data(config: RunConfig, has_checkpoint: bool) -> None:
         open_shards(argument)
         if config.data.split != "tokens":
             raise UserError(
-                f"{config.data.source} holds tokens, and data.split is {config.data.split!r}; set"
-                " --data.split tokens"
+                f"{config.data.source} holds tokens, and data.split is {config.data.split!r};"
+                " set --data.split tokens"
             )
 
 
@@ -89,8 +88,8 @@ def _validate_tokenizer(config: RunConfig) -> None:
         raise UserError(f"{config.data.source} has its own tokenizer; leave --data.tokenizer out")
     if (n := open_tokenizer(name).n_vocab) > config.model.vocab_size:
         raise UserError(
-            f"the tokenizer {name!r} has {n} tokens, but"
-            f" model.vocab_size={config.model.vocab_size}; set --model.vocab-size {n}"
+            f"the tokenizer {name!r} has {n} tokens,"
+            f" but model.vocab_size={config.model.vocab_size}; set --model.vocab-size {n}"
         )
 
 

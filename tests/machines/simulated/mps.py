@@ -20,8 +20,8 @@ TWO_DEVICES = (
 )
 PINNED = "Attempted to set the storage of a tensor on device mps to pinned memory"
 NUMPY = (
-    "can't convert mps:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host"
-    " memory first."
+    "can't convert mps:0 device type tensor to numpy."
+    " Use Tensor.cpu() to copy the tensor to host memory first."
 )
 
 

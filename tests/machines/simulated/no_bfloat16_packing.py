@@ -7,8 +7,8 @@ from typing import Any
 from hooks import after_import
 
 MESSAGE = (
-    "mkldnn_reorder_linear_weight: bf16 path needs the cpu support avx_ne_convert or avx512bw,"
-    " avx512vl and avx512dq"
+    "mkldnn_reorder_linear_weight:"
+    " bf16 path needs the cpu support avx_ne_convert or avx512bw, avx512vl and avx512dq"
 )
 
 

@@ -14,8 +14,8 @@ def refuse(*args: Any, **options: Any) -> Any:
 def change(torch: Any) -> None:
     def refuse_tensor(*args: Any, **options: Any) -> Any:
         raise RuntimeError(
-            "unable to open shared memory object </torch_1_2_3> in read-write mode: No such file or"
-            " directory (2)"
+            "unable to open shared memory object </torch_1_2_3> in read-write mode:"
+            " No such file or directory (2)"
         )
 
     torch.UntypedStorage._share_fd_cpu_ = refuse_tensor

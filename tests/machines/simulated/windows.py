@@ -16,15 +16,16 @@ from open_files import protect_open_files
 from text_files import change_open
 
 MISSING_IN_OS = """
-    O_CLOEXEC O_DIRECTORY O_NOFOLLOW O_NONBLOCK O_SYNC PRIO_PROCESS SCHED_OTHER WNOHANG chown chroot confstr
-    ctermid fchdir fchmod fchown fdatasync fork forkpty fpathconf fstatvfs getegid geteuid getgid getgroups
-    getloadavg getpgid getpgrp getpriority getresuid getsid getuid killpg lchown lockf mkfifo mknod nice openpty
-    pathconf pipe2 posix_fadvise posix_fallocate posix_spawn pread preadv pwrite pwritev readv register_at_fork
-    sched_getaffinity sched_setaffinity sched_yield sendfile setegid seteuid setgid setpgid setpriority setsid
-    setuid statvfs sync sysconf tcgetpgrp uname wait wait3 wait4 writev"""
+    O_CLOEXEC O_DIRECTORY O_NOFOLLOW O_NONBLOCK O_SYNC PRIO_PROCESS SCHED_OTHER WNOHANG chown chroot
+    confstr ctermid fchdir fchmod fchown fdatasync fork forkpty fpathconf fstatvfs getegid geteuid
+    getgid getgroups getloadavg getpgid getpgrp getpriority getresuid getsid getuid killpg lchown
+    lockf mkfifo mknod nice openpty pathconf pipe2 posix_fadvise posix_fallocate posix_spawn pread
+    preadv pwrite pwritev readv register_at_fork sched_getaffinity sched_setaffinity sched_yield
+    sendfile setegid seteuid setgid setpgid setpriority setsid setuid statvfs sync sysconf tcgetpgrp
+    uname wait wait3 wait4 writev"""
 MISSING_IN_SIGNAL = """
-    SIGALRM SIGCHLD SIGCONT SIGHUP SIGKILL SIGPIPE SIGQUIT SIGSTOP SIGTSTP SIGTTIN SIGTTOU SIGUSR1 SIGUSR2 SIGWINCH
-    alarm pause pthread_kill setitimer siginterrupt sigwait"""
+    SIGALRM SIGCHLD SIGCONT SIGHUP SIGKILL SIGPIPE SIGQUIT SIGSTOP SIGTSTP SIGTTIN SIGTTOU SIGUSR1
+    SIGUSR2 SIGWINCH alarm pause pthread_kill setitimer siginterrupt sigwait"""
 
 real_open, real_kill, real_fsync = os.open, os.kill, os.fsync
 

@@ -96,6 +96,7 @@ class Chat(Command, SamplingFlags):
 
 def read_input(marked: bool = False) -> str | None:
     """Read one input: a line, or `/say` with the lines between two \\"\\"\\".
+
     None at the end of input.
 
     Args:

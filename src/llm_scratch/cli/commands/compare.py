@@ -76,8 +76,8 @@ class Compare(ReportCommand):
             return
         if self.pilot or self.noise_from:
             raise UserError(
-                "--pilot and --noise-from have no effect without --plan; add --plan, or leave"
-                " them out"
+                "--pilot and --noise-from have no effect without --plan;"
+                " add --plan, or leave them out"
             )
         run_and_print(experiment, self.out, self.device, self.json, on=self.on, jobs=self.jobs)
 
@@ -98,7 +98,7 @@ class Compare(ReportCommand):
             return compare_settings(self.base, self.arms, self.seeds, **more)
         if len(self.arms) > 1:
             raise UserError(
-                f"--remove-each: {len(self.arms)} recipes; put all settings of one recipe into one"
-                " word, in quotes"
+                f"--remove-each: {len(self.arms)} recipes;"
+                " put all settings of one recipe into one word, in quotes"
             )
         return remove_each(self.base, self.arms[0], self.seeds, **more)

@@ -177,17 +177,14 @@ class CompareDecoding(ReportCommand):
     def samples_of_methods(
         self, model: Any, tokenizer: Any, prompt: str, index: SuffixIndex | None
     ) -> Iterator[DecodingSample]:
-        """The texts of each method,
-        generated one after the other and timed from the prompt to the last token.
-        """
+        """The texts of each method, generated one after the other and timed to the last token."""
         from llm_scratch.evaluation.decoding_metrics import score_samples
         from llm_scratch.tokenizers.special import end_of_text
 
-        methods = DECODING_PRESETS | (
-            {"speculative": {"decoder": "speculative", "draft": self.draft, "temperature": 0.0}}
-            if self.draft
-            else {}
-        )
+        methods = dict(DECODING_PRESETS)
+        if self.draft:
+            speculative = {"decoder": "speculative", "draft": self.draft, "temperature": 0.0}
+            methods["speculative"] = speculative
         eot = end_of_text(tokenizer)
         for turn, (name, settings) in enumerate([next(iter(methods.items())), *methods.items()]):
             n = self.samples if is_random(settings) else 1
@@ -229,9 +226,7 @@ class CompareDecoding(ReportCommand):
     def _training_text(
         self, path: Path, model: Any, tokenizer: Any
     ) -> tuple[SuffixIndex | None, TextMetrics | None]:
-        """The index of the training text, and the metrics of validation text;
-        None where RUN records no text.
-        """
+        """The index of the training text, and the metrics of validation text, where recorded."""
         from llm_scratch.cli.run_text import prepare_text_of
         from llm_scratch.evaluation.decoding_metrics import reference_metrics
         from llm_scratch.evaluation.memorization import SuffixIndex
@@ -273,11 +268,10 @@ class CompareDecoding(ReportCommand):
             "--out",
             self.out,
         ]
-        seeds = (
-            f"{self.seed}"
-            if self.samples == 1
-            else f"{self.seed} to {self.seed + self.samples - 1}, one for each text"
-        )
+        if self.samples == 1:
+            seeds = f"{self.seed}"
+        else:
+            seeds = f"{self.seed} to {self.seed + self.samples - 1}, one for each text"
         return facts | {
             "seed": seeds,
             "tokens": f"{self.max_tokens} at most",
@@ -300,11 +294,10 @@ def show_texts(screen: Console, prompt: str, shown: list[DecodingSample]) -> Non
     screen.print(Text.assemble((method.name, "bold"), f"  {method.flags}"))
     for sample, text in enumerate(method.texts):
         before = repeated.get((len(shown) - 1, sample))
-        screen.print(
-            Text.assemble((sanitize(prompt), "bold"), sanitize(text))
-            if before is None
-            else Text(f"(the text of {before})")
-        )
+        if before is None:
+            screen.print(Text.assemble((sanitize(prompt), "bold"), sanitize(text)))
+        else:
+            screen.print(Text(f"(the text of {before})"))
     screen.print()
 
 

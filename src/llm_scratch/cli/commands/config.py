@@ -35,11 +35,10 @@ class Config(ReportCommand):
     def run(self) -> None:
         """Print the list, or the YAML."""
         if self.json:
-            print_json(
-                {"preset": self.preset, "config": to_dict(preset(self.preset))}
-                if self.preset
-                else {"presets": _presets_json()}
-            )
+            if self.preset:
+                print_json({"preset": self.preset, "config": to_dict(preset(self.preset))})
+            else:
+                print_json({"presets": _presets_json()})
             return
         if self.preset:
             print(commented_yaml(self.preset), end="")
@@ -69,13 +68,14 @@ def _presets_json() -> list[dict[str, Any]]:
 
 
 def commented_yaml(name: str) -> str:
-    """The settings of a preset as YAML, with description,
-    type and default of each setting as a comment.
-    """
+    """The settings of a preset as YAML, each with description, type and default as a comment."""
     config = preset(name)
     about = descriptions(config)
     section = ""
-    lines = [f"# {name}: {inspect.getdoc(PRESETS[name]) or ''}" if name in PRESETS else ""]
+    about_preset = (
+        " ".join((inspect.getdoc(PRESETS[name]) or "").split()) if name in PRESETS else ""
+    )
+    lines = [f"# {name}: {about_preset}" if about_preset else ""]
     for line in dump_config(config).splitlines():
         key = line.strip().partition(":")[0]
         if not line.startswith(" "):
@@ -86,9 +86,7 @@ def commented_yaml(name: str) -> str:
 
 
 def descriptions(config: Any, prefix: str = "") -> dict[str, str]:
-    """Name of each setting -> description, type and default:
-    "train.lr" -> "peak learning rate (float, 0.001)".
-    """
+    """Name of each setting -> description, type and default: "peak learning rate (float, 0.01)"."""
     notes: dict[str, str] = {}
     hints, texts = get_type_hints(type(config)), _texts(type(config))
     for setting in fields(config):
@@ -118,9 +116,7 @@ def kind_of(hint: Any) -> str:
 
 
 def _texts(cls: type) -> dict[str, str]:
-    """The docstring below each field of a dataclass,
-    read from the source because Python discards it.
-    """
+    """The docstring below each field of a dataclass, from the source: Python discards it."""
     inherited = {
         name: text
         for base in cls.__bases__

@@ -60,9 +60,7 @@ def _about(source: object) -> str:
 
 
 def _source_json(name: str) -> dict[str, Any]:
-    """A source of `data list --json`;
-    its path is null if it needs no download, or is not downloaded yet.
-    """
+    """A source of `data list --json`; its path is null if there is no local copy."""
     from llm_scratch.data.sources import DOWNLOADED, SOURCES, on_this_machine
 
     path = on_this_machine(name) if name in DOWNLOADED else None
@@ -146,11 +144,10 @@ class ShowSource(ReportCommand):
             documents = read(self.source)
         text = documents[0]
         if self.json:
-            floor = (
-                story_entropy_floor(min(len(documents), FLOOR_STORIES))
-                if kind == "stories"
-                else None
-            )
+            if kind == "stories":
+                floor = story_entropy_floor(min(len(documents), FLOOR_STORIES))
+            else:
+                floor = None
             print_json(text_json(self.source, documents, floor, text[:SAMPLE_CHARACTERS]))
             return
         grid = table("", "")

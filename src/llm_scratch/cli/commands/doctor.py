@@ -109,8 +109,8 @@ class Doctor(ReportCommand):
                 grid.add_row("", "", Text(f"→ {row.fix}", "bold"))
         missing = sum(bool(row.fix) for row in rows)
         optional = (
-            f"{missing} thing{'s' * (missing != 1)} could be better; `llm-scratch train quickstart`"
-            " needs none of them."
+            f"{missing} thing{'s' * (missing != 1)} could be better;"
+            " `llm-scratch train quickstart` needs none of them."
         )
         screen = console()
         screen.print(grid)
@@ -134,8 +134,8 @@ class Doctor(ReportCommand):
             for each in capabilities():
                 grid.add_row(each.name, each.works, each.speed, each.used)
         screen.print(
-            f"\nMeasured for a model {WIDTH} wide, a prompt and its continuation; speed as a"
-            " multiple of plain float32:"
+            f"\nMeasured for a model {WIDTH} wide, a prompt and its continuation;"
+            " speed as a multiple of plain float32:"
         )
         screen.print(grid)
 
@@ -165,13 +165,10 @@ def _python() -> Iterator[Row]:
 def _torch() -> Iterator[Row]:
     import torch
 
-    build = (
-        f"CUDA {torch.version.cuda}"
-        if torch.version.cuda
-        else "CPU build"
-        if not torch.backends.mps.is_built()
-        else "MPS build"
-    )
+    if torch.version.cuda:
+        build = f"CUDA {torch.version.cuda}"
+    else:
+        build = "MPS build" if torch.backends.mps.is_built() else "CPU build"
     yield Row("torch", f"{torch.__version__} ({build})")
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):

@@ -20,6 +20,7 @@ from llm_scratch.cli.device import load_model
 from llm_scratch.cli.flags import Flag, ReportCommand, option
 from llm_scratch.cli.folders import resolve_model_path
 from llm_scratch.cli.output import is_quiet, print_json
+from llm_scratch.cli.own_parts import parts_to_load
 from llm_scratch.cli.result_json import evaluation_json
 from llm_scratch.cli.run_text import sample_in_words
 from llm_scratch.cli.terminal import console, table
@@ -61,11 +62,17 @@ class Evaluate(ReportCommand):
     """also measure the skills of a model of the stories:
     recalling names, pronoun agreement, counting ...
     """
+    parts: Annotated[str, option("FILE")] = ""
+    """a file of your own parts, for a run that trained with them (docs/course_own_parts.md)"""
     device: str = "auto"
     """auto, cpu, cuda, mps"""
 
     def run(self) -> None:
         """Evaluate and print a table."""
+        with parts_to_load(self.parts):
+            self._evaluate()
+
+    def _evaluate(self) -> None:
         if self.text and self.source:
             raise UserError("--text and --source exclude each other; leave one out")
         path, screen = resolve_model_path(self.run_), console()
@@ -75,11 +82,10 @@ class Evaluate(ReportCommand):
         loss, error = evaluate_with_stderr(model, tokenizer, ids, screen)
         last = self._scores_while_training(path)
         if self.json:
-            skills = (
-                measure_and_print_skills(Console(quiet=True), model, tokenizer)
-                if self.skills
-                else None
-            )
+            if self.skills:
+                skills = measure_and_print_skills(Console(quiet=True), model, tokenizer)
+            else:
+                skills = None
             print_json(evaluation_json(path, description, name, loss, error, last, skills))
             return
         self._print_table(path, description, name, loss, error, last, screen)

@@ -60,8 +60,8 @@ class ExportHF(ReportCommand):
             return
         size = format_count(n_params)
         screen.print(
-            f"{self.folder}: {size} parameters, for AutoModelForCausalLM and"
-            " AutoTokenizer.from_pretrained",
+            f"{self.folder}: {size} parameters,"
+            " for AutoModelForCausalLM and AutoTokenizer.from_pretrained",
             soft_wrap=keeps_lines(screen),
         )
         if checked is None:

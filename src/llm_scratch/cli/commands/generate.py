@@ -16,6 +16,7 @@ from llm_scratch.cli.device import Dtype, load_model
 from llm_scratch.cli.flags import Flag, ReportCommand, option
 from llm_scratch.cli.folders import resolve_model_path
 from llm_scratch.cli.generated_json import print_sample_objects
+from llm_scratch.cli.own_parts import parts_to_load
 from llm_scratch.cli.prompts import read_text_argument
 from llm_scratch.cli.terminal import print_line
 from llm_scratch.cli.token_printer import (
@@ -65,6 +66,8 @@ class Generate(ReportCommand, DecodingFlags):
     """
     show_probs: Flag = False
     """color each token by its probability under the model"""
+    parts: Annotated[str, option("FILE")] = ""
+    """use your own parts, such as temperature or top_k (docs/course_own_parts.md)"""
     device: str = "auto"
     """auto, cpu, cuda, mps"""
     dtype: Dtype = "auto"
@@ -76,6 +79,10 @@ class Generate(ReportCommand, DecodingFlags):
 
     def run(self) -> None:
         """Load the model once, then generate every sample of every prompt."""
+        with parts_to_load(self.parts):
+            self._generate()
+
+    def _generate(self) -> None:
         if self.json and self.show_probs:
             raise UserError("--show-probs: has no effect with --json; leave out one of them", USAGE)
         path = resolve_model_path(self.run_)

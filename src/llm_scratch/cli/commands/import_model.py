@@ -77,6 +77,7 @@ class Import(Command):
         with screen.status("reading …"):
             tokenizer = tokenizer_named(self.tokenizer) if self.tokenizer else None
             loaded = read(where, Options(tokenizer, self.heads, self.drop_rate))
+            compared = compare_with_transformers(loaded, where)
         config = settings(loaded, base, str(where))
         save(loaded, config, folder)
         memory = ", with optimizer state" if loaded.optimizer else ""
@@ -84,11 +85,17 @@ class Import(Command):
             f"{folder}: {format_count(config.model.n_params)} parameters from {where}{memory}",
             soft_wrap=keeps_lines(screen),
         )
+        if compared is not None:
+            screen.print(
+                "transformers computes the same: logits differ by at most"
+                f" {compared:.0e} of the largest",
+                soft_wrap=keeps_lines(screen),
+            )
         if loaded.assumed:
             assumed = ", ".join(f"{name} {value}" for name, value in loaded.assumed.items())
             screen.print(
-                f"not in the file, assumed as in the notebooks: {assumed} (--drop-rate sets the"
-                " dropout)",
+                "not in the file, assumed as in the notebooks:"
+                f" {assumed} (--drop-rate sets the dropout)",
                 soft_wrap=keeps_lines(screen),
             )
         if self.quiet:
@@ -97,6 +104,21 @@ class Import(Command):
         resume = shell_command("train", "--config", folder / "config.yaml", "--out", folder)
         for what, words in (("next", shell_command("generate", folder, *prompt)), ("", resume)):
             screen.print(f"{what:>8}  {words}", soft_wrap=True)
+
+
+def compare_with_transformers(loaded: Loaded, where: Path) -> float | None:
+    """The largest difference to the logits of transformers; None if it cannot be compared.
+
+    It needs a folder of transformers, and transformers itself.
+
+    Raises:
+        UserError: they differ; names the first part that does (code 4).
+    """
+    from llm_scratch.interop.hf import is_folder
+    from llm_scratch.interop.hf_compare import check_logits, read_theirs
+
+    theirs = read_theirs(where) if is_folder(where) else None
+    return None if theirs is None else check_logits(loaded.model, theirs)
 
 
 def tokenizer_named(words: str) -> Tokenizer:
@@ -119,9 +141,7 @@ def tokenizer_named(words: str) -> Tokenizer:
 
 
 def settings(loaded: Loaded, base: RunConfig, source: str) -> RunConfig:
-    """The settings of the run: those of the model and its optimizer,
-    in float32 as it was trained; `base` for the rest.
-    """
+    """The settings of the run: the model's and its optimizer's, in float32; `base` for the rest."""
     system = replace(base.system, precision="float32") if loaded.train else base.system
     data = replace(base.data, tokenizer=tokenizer_name(loaded.tokenizer))
     return replace(

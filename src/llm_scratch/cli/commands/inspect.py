@@ -1,5 +1,4 @@
-"""`inspect`: see what each token,
-layer and head of a model does on a text, and what changes without a part.
+"""`inspect`: what tokens, layers and heads of a model do on a text, and changes without a part.
 
 Tests: tests/cli/test_inspect.py.
 """
@@ -76,8 +75,8 @@ class Inspect(ReportCommand):
 
         if self.skills and not self.ablate:
             raise UserError(
-                "--skills: has no effect without --ablate; add --ablate PARTS, or use `llm-scratch"
-                " evaluate --skills`",
+                "--skills: has no effect without --ablate;"
+                " add --ablate PARTS, or use `llm-scratch evaluate --skills`",
                 USAGE,
             )
         path, screen = resolve_model_path(self.run_), console()
@@ -92,11 +91,10 @@ class Inspect(ReportCommand):
         inspection = inspect_text(model, tokenizer, ids)
         ablation = inspect_ablation(model, tokenizer, ids, self.ablate) if self.ablate else None
         with screen.status("measuring skills …"):
-            changes = (
-                skill_changes(model, tokenizer, [self.ablate], N_STORIES, by="zero")
-                if self.skills
-                else None
-            )
+            if self.skills:
+                changes = skill_changes(model, tokenizer, [self.ablate], N_STORIES, by="zero")
+            else:
+                changes = None
         if self.json:
             print_json(inspection_json(path, description, prompt, inspection, ablation, changes))
             return
@@ -118,13 +116,11 @@ class Inspect(ReportCommand):
 
 def of_stories(run: RunInfo | None) -> bool:
     """Whether a run was trained on the stories, whose probabilities are known."""
-    return run is not None and run.config.data.source.partition(":")[0] == "stories"
+    return run is not None and run.config.data.is_stories
 
 
 def default_prompt(run: RunInfo | None) -> str:
-    """A story that was never trained on, up to a name that it recalls;
-    for other runs, the prompt of their samples.
-    """
+    """A story that was never trained on, up to a name, or the prompt of the run's samples."""
     from llm_scratch.data.stories import example_probes
 
     if run is None:
@@ -139,8 +135,8 @@ def print_inspection(screen: Console, inspection: Inspection, has_truth: bool) -
         print_surprises(screen, known, has_truth)
     print_title(
         screen,
-        "What would come next if it stopped there (logit lens), and the distance to the end in"
-        " bits",
+        "What would come next if it stopped there (logit lens),"
+        " and the distance to the end in bits",
     )
     grid = table("after", "most probable", "bits", left=2)
     for layer in inspection.lens:
@@ -175,8 +171,8 @@ def print_surprises(screen: Console, known: Sequence[TokenSurprise], has_truth: 
     )
     if has_truth and all(row.grammar_bits is not None for row in known):
         title += (
-            f"; {mean_of(row.grammar_bits for row in known):.2f} for the grammar, which knows the"
-            " truth"
+            f"; {mean_of(row.grammar_bits for row in known):.2f} for the grammar,"
+            " which knows the truth"
         )
     print_title(screen, title)
     top = sorted(range(len(known)), key=lambda i: -(known[i].model_bits or 0))[:MAX_TOKENS]
@@ -205,8 +201,9 @@ def print_title(screen: Console, text: str) -> None:
 
 
 def in_words(screen: Console, tokens: Sequence[Weighted]) -> str:
-    """Tokens with their shares, "·Anna 97%, ·Tom 1%",
-    one a line on a narrow terminal; without those that round to 0%.
+    """Tokens with their shares, "·Anna 97%, ·Tom 1%", without those that round to 0%.
+
+    On a narrow terminal, one a line.
     """
     shown = [
         f"{show_whitespace(token.text)} {token.share:.0%}"
@@ -219,13 +216,13 @@ def in_words(screen: Console, tokens: Sequence[Weighted]) -> str:
 def print_ablation(screen: Console, ablation: Ablation) -> None:
     """Print what changes without some parts."""
     change = (
-        f"{ablation.bits_before:.2f} bits of surprise a token become {ablation.bits_after:.2f},"
-        " and "
+        f"{ablation.bits_before:.2f} bits of surprise a token become"
+        f" {ablation.bits_after:.2f}, and "
     )
     print_title(
         screen,
-        f"Without {ablation.parts}: {'' if math.isnan(ablation.bits_before) else change}next would"
-        " come",
+        f"Without {ablation.parts}:"
+        f" {'' if math.isnan(ablation.bits_before) else change}next would come",
     )
     grid = table("", "most probable", left=2)
     for name, top in (("with", ablation.before), ("without", ablation.after)):
@@ -234,14 +231,12 @@ def print_ablation(screen: Console, ablation: Ablation) -> None:
 
 
 def print_skill_changes(screen: Console, changes: Sequence[SkillChange]) -> None:
-    """Print the accuracy of each skill with and without some parts,
-    and the 95% interval of the change.
-    """
+    """Print the accuracy of each skill with and without some parts, and the 95% interval."""
     n_probes = sum(change.n for change in changes)
     print_title(
         screen,
-        f"Skills with and without {changes[0].part}, in {n_probes:,} questions of {N_STORIES} new"
-        " stories",
+        f"Skills with and without {changes[0].part},"
+        f" in {n_probes:,} questions of {N_STORIES} new stories",
     )
     grid = table("skill", "with", "without", "change, 95%")
     for change in changes:

@@ -1,5 +1,4 @@
-"""`learn list`, `next`, `check`, `hint`, `solution` and `grade`:
-the exercises of the course in a terminal.
+"""`learn list`, `next`, `check`, `hint`, `solution`, `grade`: the course's exercises.
 
 Tests: tests/cli/test_learn.py.
 """
@@ -16,10 +15,11 @@ from tyro.conf import Positional
 
 from llm_scratch.cli.flags import Command, Flag, ReportCommand, option
 from llm_scratch.cli.output import print_json
-from llm_scratch.cli.terminal import console, print_note, table
+from llm_scratch.cli.terminal import console, print_line, print_note, table
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.formatting import sanitize, shell_command
 from llm_scratch.learn.exercise import KINDS, Exercise, Verdict
+from llm_scratch.learn.handout import is_pupils_copy
 from llm_scratch.learn.progress import DEFAULT_FOLDER, Progress
 from llm_scratch.learn.registry import EXERCISES, find_exercise
 from llm_scratch.learn.sealed import open_sealed
@@ -43,6 +43,11 @@ class _InFolder:
     def command(self, *words: str) -> str:
         """A `learn` command line for the same folder."""
         return shell_command("learn", *words, *(["--folder", self.folder] if self.folder else []))
+
+    def check_command(self, exercise: Exercise) -> str:
+        """The command line that checks an exercise; the quotes keep a shape from the shell."""
+        answer = "" if exercise.function else ' "ANSWER"'
+        return f"{self.command('check', exercise.id)}{answer}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,19 +122,17 @@ class NextExercise(_OneExercise, Command):
         """Print the question and how to answer."""
         progress = self.progress
         exercise = self.chosen(progress)
-        print(
-            f"Exercise {exercise.id}: {exercise.title} ({exercise.kind}: {KINDS[exercise.kind]})\n"
-        )
-        print(exercise.text(progress.question_seed(exercise)))
+        kind = f"{exercise.kind}: {KINDS[exercise.kind]}"
+        print_line(f"Exercise {exercise.id}: {exercise.title} ({kind})\n")
+        print_line(exercise.text(progress.question_seed(exercise)))
         if exercise.function:
-            print(f"\nWrite your code in {progress.begin(exercise)}")
-        answer = [] if exercise.function else ["ANSWER"]
-        progress.save()  # keeps the seed, so that the answer is checked with the same numbers
+            print_line(f"\nWrite your code in {progress.begin(exercise)}")
+        progress.mark_shown(exercise)
         if not self.quiet:
-            print(
-                f"\ncheck:  {self.command('check', exercise.id, *answer)}\nhint:  "
-                f" {self.command('hint', exercise.id)}"
-            )
+            print_line(f"\ncheck:  {self.check_command(exercise)}")
+            if exercise.function:
+                print_line(f"        {self.check_command(exercise)} --watch  (at each save)")
+            print_line(f"hint:   {self.command('hint', exercise.id)}")
 
 
 @dataclass(frozen=True)
@@ -151,37 +154,38 @@ class CheckAnswer(_OneExercise, ReportCommand):
         """Print the verdict."""
         progress = self.progress
         exercise = self.chosen(progress)
-        if exercise.function and self.answer:
-            raise UserError(
-                f"exercise {exercise.id}: its answer is code in a file; leave ANSWER out"
-            )
-        if not exercise.function and (self.watch or not self.answer):
-            problem = (
-                "--watch needs a file, and this exercise has none"
-                if self.watch
-                else "ANSWER is missing"
-            )
-            raise UserError(
-                f"exercise {exercise.id}: {problem}; write"
-                f" {shell_command('learn', 'check', exercise.id, 'ANSWER')}"
-            )
+        self._validate(progress, exercise)
         if self.watch:
             self._watch(progress, exercise)
-            return
-        verdict = (
-            progress.grade_file(exercise)
-            if exercise.function
-            else progress.grade(exercise, parse_answer(self.answer))
-        )
-        self._report(progress, exercise, verdict)
+        elif exercise.function:
+            self._report(progress, exercise, progress.grade_file(exercise))
+        else:
+            verdict = progress.grade(exercise, parse_answer(self.answer))
+            self._report(progress, exercise, verdict)
+
+    def _validate(self, progress: Progress, exercise: Exercise) -> None:
+        """Raise an error for arguments that do not fit the exercise."""
+        problem = ""
+        if exercise.function and self.answer:
+            problem = "its answer is code in a file; leave ANSWER out"
+        elif not exercise.function and self.watch:
+            problem = f"it has no file to watch; write {self.check_command(exercise)}"
+        elif not exercise.function and not self.answer:
+            problem = f"ANSWER is missing; write {self.check_command(exercise)}"
+        elif not exercise.function and not progress.was_shown(exercise):
+            problem = f"its numbers are not drawn yet; run {self.command('next', exercise.id)}"
+        if problem:
+            raise UserError(f"exercise {exercise.id}: {problem}")
 
     def _watch(self, progress: Progress, exercise: Exercise) -> None:
         path, seen = progress.begin(exercise), 0
+        print_note(f"Checking {path} whenever it is saved; Ctrl+C ends.")
         while True:
-            changed = (
-                path.stat().st_mtime_ns if path.is_file() else seen
-            )  # an editor may save by renaming
+            # an editor may save by renaming
+            changed = path.stat().st_mtime_ns if path.is_file() else seen
             if changed != seen:
+                if seen and not self.json:
+                    print()  # sets the verdicts apart
                 seen, verdict = changed, progress.grade_file(exercise)
                 self._report(progress, exercise, verdict)
                 if verdict.right:
@@ -199,13 +203,16 @@ class CheckAnswer(_OneExercise, ReportCommand):
                 }
             )
             return
-        print(f"exercise {exercise.id}: {verdict}", flush=True)
-        if self.quiet:
+        print_line(f"exercise {exercise.id}: {verdict}")
+        if self.quiet or not verdict.answered:
             return
-        if verdict.right and progress.next_exercise():
-            print(f"next:   {self.command('next')}")
-        elif verdict.answered and not verdict.right and not exercise.function:
-            print(f"again, with other numbers:  {self.command('next', exercise.id)}")
+        if not verdict.right:
+            if not exercise.function:
+                print_line(f"again, with other numbers:  {self.command('next', exercise.id)}")
+            if not self.watch:
+                print_line(f"hint:   {self.command('hint', exercise.id)}")
+        elif progress.next_exercise():
+            print_line(f"next:   {self.command('next')}")
 
 
 def parse_answer(text: str) -> object:
@@ -233,7 +240,7 @@ class ShowHint(_OneExercise, Command):
         record.hints = min(record.hints + 1, len(exercise.hints))
         progress.save()
         for number, text in enumerate(exercise.hints[: record.hints], 1):
-            print(f"hint {number} of {len(exercise.hints)}: {text}")
+            print_line(f"hint {number} of {len(exercise.hints)}: {text}")
 
 
 @dataclass(frozen=True)
@@ -250,6 +257,11 @@ class ShowSolution(_OneExercise, Command):
         if not self.exercise:
             raise UserError("ID is missing; name the exercise whose solution you want to see")
         exercise = find_exercise(self.exercise)
+        if is_pupils_copy(self.progress.folder):
+            raise UserError(
+                f"{self.progress.folder}: a pupil's copy has no solutions; ask your teacher, or"
+                f" open a hint: {self.command('hint', exercise.id)}"
+            )
         solution = open_sealed(exercise.id).solution
         print(solution.replace("def solve(", f"def {exercise.function or 'answer'}("))
 
@@ -288,7 +300,7 @@ class GradeClass(ReportCommand):
             print(f"{root}: no folder of answers in it")
             return
         lessons = sorted({name.split(".")[0] for name in EXERCISES})
-        grid = table("learner", *(f"lesson {lesson}" for lesson in lessons), "solved")
+        grid = table("learner", *(f"L{lesson}" for lesson in lessons), "solved")
         for name, solved in learners.items():
             counts = [str(sum(e.startswith(f"{lesson}.") for e in solved)) for lesson in lessons]
             grid.add_row(sanitize(name), *counts, f"{len(solved)} of {len(EXERCISES)}")
@@ -296,9 +308,7 @@ class GradeClass(ReportCommand):
 
 
 def _solved_or_none(folder: Path) -> list[str]:
-    """The exercises that a learner's folder solves;
-    none, with a note, if its progress is damaged.
-    """
+    """The exercises that a learner's folder solves; none, with a note, if it is damaged."""
     try:
         return solved_exercises(folder)
     except UserError as e:

@@ -67,15 +67,15 @@ class Memorization(ReportCommand):
         """Generate, search the training text, and print a table."""
         if self.max_tokens < self.window:
             raise UserError(
-                f"--max-tokens={self.max_tokens} is shorter than --window={self.window}; give"
-                f" --max-tokens {self.window} or more"
+                f"--max-tokens={self.max_tokens} is shorter than --window={self.window};"
+                f" give --max-tokens {self.window} or more"
             )
         path, screen = resolve_model_path(self.run_), console()
         run = run_of(path)
         if run is None:
             raise UserError(
-                f"{self.run_}: its training text is not recorded; use a run directory of"
-                " `llm-scratch train`",
+                f"{self.run_}: its training text is not recorded;"
+                " use a run directory of `llm-scratch train`",
                 USAGE,
             )
         from llm_scratch.cli.run_text import prepare_text_of
@@ -100,11 +100,10 @@ class Memorization(ReportCommand):
             share = f"{row.share:.1%} ± {row.stderr:.1%}" if row.n_windows else "–"
             grid.add_row(name, f"{texts}", f"{row.longest} tokens", f"{row.n_windows:,}", share)
         screen.print(grid)
-        read = (
-            f"{n_tokens:,}"
-            if n_tokens == len(corpus.train)
-            else f"the first {n_tokens:,} of {len(corpus.train):,}"
-        )
+        if n_tokens == len(corpus.train):
+            read = f"{n_tokens:,}"
+        else:
+            read = f"the first {n_tokens:,} of {len(corpus.train):,}"
         screen.print(f"\ntraining text: {source}, {read} tokens")
         screen.print(
             "longest repeated run:", truncate(longest_text, 400), soft_wrap=keeps_lines(screen)
@@ -115,9 +114,7 @@ class Memorization(ReportCommand):
     def _measure(
         self, model: LanguageModel, corpus: Corpus
     ) -> tuple[list[tuple[str, int, Overlap]], int]:
-        """(name, number of texts, overlap) of each row,
-        and the number of training tokens that were searched.
-        """
+        """(name, number of texts, overlap) of each row, and the number of tokens searched."""
         from llm_scratch.evaluation.memorization import (
             SuffixIndex,
             continuations,
@@ -185,6 +182,6 @@ def summary(rows: Sequence[Overlap]) -> str:
             f" the baseline is {baseline.longest}."
         )
     return (
-        "No memorization: the output has no more in common with the training text than validation"
-        " text has."
+        "No memorization:"
+        " the output has no more in common with the training text than validation text has."
     )

@@ -17,7 +17,7 @@ from tyro.conf import Positional
 from llm_scratch.cli.corpus import load_corpus
 from llm_scratch.cli.flags import ReportCommand, option
 from llm_scratch.cli.folders import resolve_model_path
-from llm_scratch.cli.init_from import with_architecture, with_tokenizer
+from llm_scratch.cli.init_from import with_architecture, with_length, with_tokenizer
 from llm_scratch.cli.output import is_quiet, print_json
 from llm_scratch.cli.result_json import plan_comparison_json, plan_json
 from llm_scratch.cli.terminal import console, keeps_lines, print_warning, table
@@ -70,21 +70,20 @@ class Plan(ReportCommand):
         """The settings before flags: those of the preset or the run, overridden by the file."""
         if not words and "--config" not in given and not asks:
             raise UserError(
-                f"PRESET or RUN is missing; presets: {', '.join(PRESETS)}; `llm-scratch runs list`"
-                " lists the runs",
+                f"PRESET or RUN is missing; presets: {', '.join(PRESETS)};"
+                " `llm-scratch runs list` lists the runs",
                 USAGE,
             )
         base = RunConfig()
         if words:
             with suppress(UserError):  # `run` reports an unknown name
-                base = (
-                    preset(words[0])
-                    if words[0] in PRESETS
-                    else load_config(_run(words[0]) / "config.yaml")
-                )
+                if words[0] in PRESETS:
+                    base = preset(words[0])
+                else:
+                    base = load_config(_run(words[0]) / "config.yaml")
         if given.get("--config"):
             base = load_config(given["--config"], base)
-        base = with_tokenizer(with_architecture(base, given), given)
+        base = with_length(with_tokenizer(with_architecture(base, given), given), given)
         return cls(model=base.model, data=base.data, train=base.train, system=base.system)
 
     def run(self) -> None:
@@ -128,15 +127,16 @@ def _run(name: str) -> Path:
         ) from e
     if not (folder / "config.yaml").is_file():
         raise UserError(
-            f"{folder}: not a run directory (no config.yaml); use a preset ({', '.join(PRESETS)})"
-            " or a run"
+            f"{folder}: not a run directory (no config.yaml);"
+            f" use a preset ({', '.join(PRESETS)}) or a run"
         )
     return folder
 
 
 def make_prediction(config: RunConfig, requested: str, screen: Console) -> Prediction:
-    """Predict a run: read the text, estimate memory,
-    time a few steps. An unreadable text is left out.
+    """Predict a run: read the text, estimate memory, time a few steps.
+
+    A text that cannot be read is left out.
     """
     import torch
 
@@ -158,8 +158,9 @@ def make_prediction(config: RunConfig, requested: str, screen: Console) -> Predi
 def print_plan(
     config: RunConfig, folder: Path, device: str, corpus: Corpus, screen: Console
 ) -> Prediction | None:
-    """Print the plan of a new run in one line;
-    None for a resumed run, or one shorter than its planning.
+    """Print the plan of a new run in one line.
+
+    Returns None for a resumed run, and for one shorter than its planning.
     """
     import torch
 
@@ -187,8 +188,8 @@ def warn_of_load(plan: Prediction, screen: Console) -> None:
     if alone is None:
         return
     print_warning(
-        f"other programs use {plan.other_load:.1f} of {plan.threads} processors, so the time is"
-        f" uncertain; without them about {format_duration(alone)}",
+        f"other programs use {plan.other_load:.1f} of {plan.threads} processors,"
+        f" so the time is uncertain; without them about {format_duration(alone)}",
         screen,
     )
 
@@ -230,9 +231,7 @@ def check_fits(
 
 
 def compare_with_plan(folder: Path) -> str | None:
-    """Predicted and measured memory and time of a run in one line;
-    None for a run without a plan.
-    """
+    """Predicted and measured memory and time of a run in one line; None without a plan."""
     from llm_scratch.planning.plan import measured, read_plan
 
     plan, result = read_plan(folder), measured(open_run(folder).metrics)
@@ -260,33 +259,23 @@ def print_table(plan: Prediction, config: RunConfig, screen: Console) -> None:
     parts = ", ".join(f"{name} {format_duration(each)}" for name, each in seconds.items())
     shape = f"{model.n_layers} layers of {model.emb_dim}, context {model.context_length:,}"
     rates = f"{format_count(plan.matrix_rate)}FLOP/s, {format_bytes(plan.read_bandwidth)}/s read"
-    gradients, optimizer = format_bytes(memory.gradients), format_bytes(memory.optimizer)
+    flops = format_count(plan.flops_per_token)
+    flops_a_step = format_count(plan.flops_per_token * plan.tokens_per_step)
+    tokens = f"{plan.tokens_per_step:,} a step, {format_count(plan.tokens)} in {plan.steps:,} steps"
+    weights, gradients = format_bytes(memory.weights), format_bytes(memory.gradients)
+    optimizer, activations = format_bytes(memory.optimizer), format_bytes(memory.step)
+    speed = f"{plan.seconds_per_step:.3g} s a step, {plan.mfu:.0%} MFU"
     grid = table("", "", left=2)
     grid.show_header = False
     for name, value in (
         ("machine", f"{plan.device}, threads: {plan.threads}; {rates}"),
         ("model", f"{format_count(plan.parameters)} parameters, {shape}"),
-        (
-            "FLOPs",
-            f"{format_count(plan.flops_per_token)} a token, {format_count(plan.flops_per_token * plan.tokens_per_step)} a step",
-        ),
-        (
-            "tokens",
-            f"{plan.tokens_per_step:,} a step, {format_count(plan.tokens)} in {plan.steps:,} steps{epochs}",
-        ),
+        ("FLOPs", f"{flops} a token, {flops_a_step} a step"),
+        ("tokens", f"{tokens}{epochs}"),
         ("memory", f"{format_bytes(plan.peak_memory)}{free}"),
-        (
-            "",
-            f"weights {format_bytes(memory.weights)}, gradients {gradients}, optimizer {optimizer},",
-        ),
-        (
-            "",
-            f"activations {format_bytes(memory.step)}, program and text {format_bytes(plan.before)}",
-        ),
-        (
-            "time",
-            f"{format_duration(plan.seconds)}: {plan.seconds_per_step:.3g} s a step, {plan.mfu:.0%} MFU",
-        ),
+        ("", f"weights {weights}, gradients {gradients}, optimizer {optimizer},"),
+        ("", f"activations {activations}, program and text {format_bytes(plan.before)}"),
+        ("time", f"{format_duration(plan.seconds)}: {speed}"),
         ("", f"{parts}; saving not counted"),
         ("method", f"{plan.trial}; matrix products in {plan.precision}"),
     ):
@@ -319,26 +308,23 @@ def _does_not_fit(plan: Prediction, config: RunConfig) -> list[str]:
         flags += ["--system.activation-checkpointing"] * (
             plan.activation_checkpointing and not config.system.activation_checkpointing
         )
-        cost = (
-            ", a third slower"
-            if plan.activation_checkpointing and not config.system.activation_checkpointing
-            else ""
-        )
+        if plan.activation_checkpointing and not config.system.activation_checkpointing:
+            cost = ", a third slower"
+        else:
+            cost = ""
         lines.append(
             f"{' '.join(flags)} takes {format_bytes(plan.fitting_peak)} with the same result{cost}."
         )
     else:
         kept = plan.before + plan.memory.weights + plan.memory.gradients + plan.memory.optimizer
-        reason = (
-            "weights, gradients and optimizer alone are too large"
-            if kept > plan.free_memory
-            else "one row is too long"
-        )
-        smaller = (
-            "a smaller --model.emb-dim or --model.n-layers"
-            if kept > plan.free_memory
-            else "a smaller --model.context-length"
-        )
+        if kept > plan.free_memory:
+            reason = "weights, gradients and optimizer alone are too large"
+        else:
+            reason = "one row is too long"
+        if kept > plan.free_memory:
+            smaller = "a smaller --model.emb-dim or --model.n-layers"
+        else:
+            smaller = "a smaller --model.context-length"
         lines.append(
             "Even one row at a time with activation checkpointing takes"
             f" {format_bytes(plan.fitting_peak)}: {reason}; try {smaller}."

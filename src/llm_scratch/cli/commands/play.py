@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import webbrowser
 from contextlib import suppress
@@ -17,10 +16,7 @@ from llm_scratch.cli.flags import Flag, ReportCommand, option
 from llm_scratch.cli.folders import check_can_write, resolve_model_path
 from llm_scratch.cli.output import print_json
 from llm_scratch.cli.terminal import console
-from llm_scratch.run_directory import RunInfo, run_of
-
-N_TEXTS = 64
-"""Validation texts that the page begins with and fits its lens on."""
+from llm_scratch.run_directory import run_of
 
 
 @dataclass(frozen=True)
@@ -64,11 +60,12 @@ class Play(ReportCommand):
         if self.export:
             check_can_write(Path(self.export), "--export")
         from llm_scratch.serving.playground import open_playground
+        from llm_scratch.serving.run_texts import loss_curve, opening_texts
 
         screen = console()
         with screen.status("loading the model …"):
             run = run_of(path)
-            texts, curve = _texts_of(run), _curve_of(run)
+            texts, curve = opening_texts(run), loss_curve(run)
             server = open_playground(
                 paths, texts, curve, self.host, 0 if self.export else self.port
             )
@@ -96,24 +93,3 @@ class Play(ReportCommand):
             webbrowser.open(server.url)
         with suppress(KeyboardInterrupt):  # the way to end it
             server.serve_forever()
-
-
-def _texts_of(run: RunInfo | None) -> list[str]:
-    """Some validation texts of a run;
-    none for a model without a run, or whose text cannot be read any more.
-    """
-    if run is None or not run.config.data.source:
-        return []
-    from llm_scratch.serving.run_texts import validation_texts
-
-    return validation_texts(run.config, N_TEXTS)
-
-
-def _curve_of(run: RunInfo | None) -> list[dict[str, float]]:
-    """The validation losses of a run by step; JSON cannot express those that are not finite."""
-    rows = run.evaluations if run is not None else []
-    return [
-        {"step": row["step"], "val_loss": row["val_loss"]}
-        for row in rows
-        if math.isfinite(row["val_loss"])
-    ]

@@ -49,11 +49,10 @@ class Plot(ReportCommand):
             run.check_has_curve("plot")
         name = "panels" if self.panels else "loss-plot"
         default = runs[0].path / name if len(runs) == 1 else Path("loss-compare")
-        paths = (
-            [Path(self.out)]
-            if self.out
-            else [default.with_name(f"{default.name}.{kind}") for kind in ("png", "svg")]
-        )
+        if self.out:
+            paths = [Path(self.out)]
+        else:
+            paths = [default.with_name(f"{default.name}.{kind}") for kind in ("png", "svg")]
         for path in paths:
             check_can_write(path)
         draw(runs, paths, {"time": "elapsed"}.get(self.x, self.x), self.panels)
@@ -90,10 +89,9 @@ def draw(runs: list[RunInfo], paths: list[Path], x: str = "step", panels: bool =
         {name: getattr(floor, unit) for name, floor in known.items()}
         for unit in ("nats_per_token", "bits_per_byte")
     )
-    figure = (
-        panel_figure(curves, x, floors={"loss": nats, "val_bits_per_byte": bits})
-        if panels
-        else loss_figure(curves, x, floors=nats)
-    )
+    if panels:
+        figure = panel_figure(curves, x, floors={"loss": nats, "val_bits_per_byte": bits})
+    else:
+        figure = loss_figure(curves, x, floors=nats)
     for path in paths:
         save_figure(figure, path)

@@ -226,15 +226,16 @@ def remove_shards(folder: Path, screen: Console) -> None:
     if not folder.exists():
         return
     shard_files = re.compile(r"index\.json|tokenizer\.json|shard-\d{5,}\.bin|\..*\.part")
-    others = (
-        sorted(path.name for path in folder.iterdir() if not shard_files.fullmatch(path.name))
-        if folder.is_dir()
-        else [folder.name]
-    )
+    if folder.is_dir():
+        others = sorted(
+            path.name for path in folder.iterdir() if not shard_files.fullmatch(path.name)
+        )
+    else:
+        others = [folder.name]
     if others:
         raise UserError(
-            f"--fresh: {folder} holds more than shards, such as {others[0]!r}; remove it yourself"
-            " or choose another --out",
+            f"--fresh: {folder} holds more than shards, such as {others[0]!r};"
+            " remove it yourself or choose another --out",
             DATA,
         )
     if any(folder.iterdir()):
@@ -256,8 +257,8 @@ def _print_summary(index: ShardIndex, out: str, screen: Console, seconds: float 
         screen.print("nothing to do: the shards are complete; --fresh starts over")
     else:
         screen.print(
-            f"{format_duration(seconds)}, {format_bytes(done.text_bytes / max(seconds, 1e-9))} of"
-            " text a second"
+            f"{format_duration(seconds)},"
+            f" {format_bytes(done.text_bytes / max(seconds, 1e-9))} of text a second"
         )
     words = [
         "train",

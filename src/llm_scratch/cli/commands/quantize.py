@@ -70,8 +70,8 @@ class Quantize(ReportCommand):
         model, tokenizer = load(where)
         if (bits := bits_of(model)) is not None:
             raise UserError(
-                f"{where}: the model is already quantized to {bits} bits; use the run it was made"
-                " from",
+                f"{where}: the model is already quantized to {bits} bits;"
+                " use the run it was made from",
                 CHECKPOINT,
             )
         run = find_run(where)

@@ -56,9 +56,8 @@ class ListRuns(ReportCommand):
             return
         grid = table("run", "params", "source", "step", "loss", "bits/byte", "date")
         for column in grid.columns:
-            column.no_wrap = (
-                column.header != "source"
-            )  # the column that is shortened on a narrow terminal
+            # the column that is shortened on a narrow terminal
+            column.no_wrap = column.header != "source"
         grid.columns[2].justify, grid.columns[2].overflow = "left", "ellipsis"
         for run in runs:
             loss, bits = run.scores.get("val_loss"), run.scores.get("val_bits_per_byte")
@@ -78,13 +77,7 @@ def _progress(run: RunInfo) -> str:
     """Steps in the last checkpoint of a run; for a quantized model, its bits."""
     if run.bits != 32:
         return f"{run.bits} bits"
-    return (
-        f"{run.step:,}"
-        if run.finished
-        else f"{run.step:,}/{run.steps:,}"
-        if run.steps
-        else f"{run.step:,}"
-    )
+    return f"{run.step:,}" if run.finished or not run.steps else f"{run.step:,}/{run.steps:,}"
 
 
 @dataclass(frozen=True)
@@ -158,8 +151,8 @@ def _state(run: RunInfo) -> str:
         return f"{run.description}; it cannot be trained"
     if run.description:
         return (
-            f"{run.description}, not trained here yet; to train it: llm-scratch train text PATH"
-            f" --from {quote(run.path)}"
+            f"{run.description}, not trained here yet;"
+            f" to train it: llm-scratch train text PATH --from {quote(run.path)}"
         )
     return f"{_progress(run)} saved" + (
         "" if run.checkpoints else "; the same train command starts it"

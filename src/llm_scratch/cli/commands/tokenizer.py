@@ -78,11 +78,10 @@ class TrainTokenizer(Command):
             f"{tokenizer.n_vocab:,} tokens trained in {seconds:.1f} s from {size:,} bytes;"
             f" {size / tokens:.2f} bytes a token"
         )
-        hint = (
-            ""
-            if self.quiet
-            else f"; try it: {shell_command('tokenizer', 'show', out, documents[0].split()[0])}"
-        )
+        if self.quiet:
+            hint = ""
+        else:
+            hint = f"; try it: {shell_command('tokenizer', 'show', out, documents[0].split()[0])}"
         screen.print(f"written to {out}{hint}", soft_wrap=keeps_lines(screen))
 
 
@@ -134,8 +133,8 @@ def resolve_tokenizer(name: str) -> Tokenizer:
         return TOKENIZERS["gpt2"]([], None)
     if name in TOKENIZERS:
         raise UserError(
-            f"tokenizer {name!r} has to be trained first; run `llm-scratch tokenizer train`, then"
-            " use its file",
+            f"tokenizer {name!r} has to be trained first;"
+            " run `llm-scratch tokenizer train`, then use its file",
             USAGE,
         )
     try:
@@ -230,8 +229,8 @@ class CompareTokenizers(ReportCommand):
             )
             return
         screen.print(
-            f"{'your text' if self.text else self.source}: {size:,} bytes; bpe, words and chars"
-            f" trained on {self.source}\n"
+            f"{'your text' if self.text else self.source}: {size:,} bytes;"
+            f" bpe, words and chars trained on {self.source}\n"
         )
         screen.print(grid)
         for note in notes:

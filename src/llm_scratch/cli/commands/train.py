@@ -26,9 +26,11 @@ from llm_scratch.cli.init_from import (
     fork_run,
     run_directory_of,
     with_architecture,
+    with_length,
     with_tokenizer,
 )
 from llm_scratch.cli.optional_step import optional_step
+from llm_scratch.cli.own_parts import OwnParts, parts_of_run, show_curves
 from llm_scratch.cli.preparation import Preparation
 from llm_scratch.cli.run_text import sample_in_words
 from llm_scratch.cli.terminal import console, keeps_lines
@@ -95,6 +97,12 @@ class Train(Command):
     resume: Annotated[str, option("auto|PATH")] = "auto"
     """auto: resume the run in --out if its settings are the same; a run: resume it, without PRESET,
     also with more --train.steps; a checkpoint: continue from it in a new --out"""
+    parts: Annotated[str, option("FILE")] = ""
+    """train with your own parts, such as LayerNorm or muon, after a check that each equals the
+    package's; `llm-scratch learn template` prints a file to begin with (docs/course_own_parts.md)
+    """
+    allow_different_parts: Flag = False
+    """train with parts that differ from the package's"""
     fresh: Flag = False
     """start a new run; an existing run in --out is an error without --force"""
     force: Flag = False
@@ -113,9 +121,7 @@ class Train(Command):
 
     @classmethod
     def defaults(cls, words: Sequence[str], given: Mapping[str, str], asks: bool) -> Train:
-        """The settings before flags:
-        those of the preset or the resumed run, overridden by the file.
-        """
+        """The settings before flags: the preset's or the resumed run's, overridden by the file."""
         resumed = given.get("--resume", "auto")
         is_resume = not words and "--config" not in given and resumed != "auto"
         if not words and "--config" not in given and not is_resume and not asks:
@@ -132,9 +138,13 @@ class Train(Command):
             base = preset(words[0]) if words and words[0] != own_text.PRESET else RunConfig()
         if given.get("--config"):
             base = load_config(given["--config"], base)
+        if base.parts and "--parts" not in given:
+            name = base.parts.rpartition(" ")[0]
+            raise UserError(f"the run trains with parts of {name}; add --parts {name}")
         if given.get("--from"):
             base = config_from_model(given["--from"], base, given)
         base = with_tokenizer(with_architecture(base, given), given)
+        base = base if is_resume else with_length(base, given)
         fixed = own_text.fixed_settings(given, given.get("--config", ""), base) if chosen else ()
         return cls(
             from_=base.init_from,
@@ -149,6 +159,16 @@ class Train(Command):
         """Train, then print a summary."""
         config = RunConfig(self.model, self.data, self.train, self.system, self.from_)
         self._check_flags()
+        if not self.parts:
+            self._train(config)
+            return
+        screen = console(stderr=self.print_config)
+        screen.quiet = self.quiet or not launched_rank().is_main
+        with parts_of_run(self.parts, config, self.allow_different_parts, screen) as parts:
+            self._train(parts.config, parts)
+
+    def _train(self, config: RunConfig, parts: OwnParts | None = None) -> None:
+        """Train with these settings, and with a learner's parts if there are some."""
         own = (
             own_text.own_text(config, self.fixed, self.minutes)
             if self.preset == own_text.PRESET
@@ -180,7 +200,7 @@ class Train(Command):
             config, device, screen, own, choice, self.ignore_memory, self.debug
         )
         with ProgressDisplay(screen) as display:
-            callbacks = [preparation, display, LossPlot(display.warn)]
+            callbacks = [preparation, display, LossPlot(display.warn), *([parts] if parts else [])]
             run = train(
                 config,
                 folder,
@@ -201,24 +221,31 @@ class Train(Command):
                 time.perf_counter() - (own.began if own else preparation.ready_at),
                 self.debug,
             )
+        if first and parts:
+            show_curves(parts, run.folder, screen, self.debug)
         if own:
             own_text.show_advice(run, own.minutes, screen)
 
     def _check_flags(self) -> None:
         """Check for arguments that exclude each other or would be ignored."""
         if self.preset != own_text.PRESET and (self.paths or self.minutes is not None):
-            what = (
-                f"unexpected {' '.join(self.paths)}"
-                if self.paths
-                else f"--minutes {self.minutes:g} would be ignored"
-            )
+            if self.paths:
+                what = f"unexpected {' '.join(self.paths)}"
+            else:
+                what = f"--minutes {self.minutes:g} would be ignored"
             raise UserError(
                 f"{what}; paths and --minutes belong to `llm-scratch train text PATH`", USAGE
             )
+        if self.parts and self.preset == own_text.PRESET:
+            raise UserError(
+                "--parts: it has no effect on `train text`; use a preset, such as quickstart", USAGE
+            )
+        if self.allow_different_parts and not self.parts:
+            raise UserError("--allow-different-parts has no effect without --parts FILE", USAGE)
         if self.force and not self.fresh:
             raise UserError(
-                "--force has no effect without --fresh; --fresh --force removes the existing run in"
-                " --out",
+                "--force has no effect without --fresh;"
+                " --fresh --force removes the existing run in --out",
                 USAGE,
             )
         if self.resume != "auto" and self.fresh:
@@ -227,8 +254,7 @@ class Train(Command):
     def _print_config(
         self, config: RunConfig, own: own_text.OwnText | None, choice: Choice | None
     ) -> None:
-        """Print the settings as YAML; for `train text`,
-        with the reasons for the chosen ones as comments.
+        """Print the settings as YAML; for `train text`, with the reasons as comments.
 
         Raises:
             UserError: the settings are invalid, as in training.
@@ -270,7 +296,8 @@ class Train(Command):
 def _check_output_dir(
     folder: Path, config: RunConfig, fresh: bool, force: bool, screen: Console
 ) -> None:
-    """Check that a folder is new, empty or a run with the same settings;
+    """Check that a folder is new, empty or a run with the same settings.
+
     `fresh` and `force` remove an existing run.
 
     Raises:
@@ -288,8 +315,8 @@ def _check_output_dir(
             f"a run of {old.step:,} steps" if (old := find_run(folder)) is not None else "a run"
         )
         raise UserError(
-            f"--out {folder}: it holds {existing}; --fresh --force removes it, or choose another"
-            " --out",
+            f"--out {folder}: it holds {existing};"
+            " --fresh --force removes it, or choose another --out",
             CHECKPOINT,
         )
     if fresh and is_run:
@@ -308,15 +335,13 @@ def _check_output_dir(
         and any(path.name != NAME for path in folder.iterdir())
     ):
         raise UserError(
-            f"--out {folder}: it holds files that are not of a run; use a run directory, an empty"
-            " folder or a new name"
+            f"--out {folder}: it holds files that are not of a run;"
+            " use a run directory, an empty folder or a new name"
         )
 
 
 def _print_summary(run: Trainer, screen: Console, seconds: float, debug: bool = False) -> None:
-    """Print the final loss, the files of the run and the next commands;
-    a failure here is only a warning.
-    """
+    """Print the final loss, files and next commands; a failure here is only a warning."""
     from llm_scratch.cli.commands.plan import compare_with_plan
 
     folder, best = run.folder, run.best
@@ -330,19 +355,21 @@ def _print_summary(run: Trainer, screen: Console, seconds: float, debug: bool = 
     with optional_step("plan not compared", shell_command("plan", folder), screen, debug):
         if (comparison := compare_with_plan(folder)) is not None:
             screen.print(f"Plan and result: {comparison}", soft_wrap=keeps_lines(screen))
-    if run.config.data.source.partition(":")[0] == "stories":
+    if run.config.data.is_stories:
         with optional_step(
             "skills not measured", shell_command("evaluate", folder, "--skills"), screen, debug
         ):
             _measure_skills(run, screen)
     prompt = [run.prompt] if run.prompt else []
+    config = run.config
+    parts = ["--parts", config.parts.rpartition(" ")[0]] if config.different_parts else []
     for what, where in (
         ("model", folder),
         ("loss", folder / "loss-plot.png"),
         ("samples", folder / "samples.md"),
         ("log", folder / "log.txt"),
-        ("next", shell_command("generate", folder, *prompt)),
-        ("", shell_command("evaluate", folder)),
+        ("next", shell_command("generate", folder, *prompt, *parts)),
+        ("", shell_command("evaluate", folder, *parts)),
         ("", shell_command("plot", folder)),
     ):
         line = f"{what:>8}  {where}" if keeps_lines(screen) else f"{what or 'or'}: {where}"
@@ -350,8 +377,9 @@ def _print_summary(run: Trainer, screen: Console, seconds: float, debug: bool = 
 
 
 def _measure_skills(run: Trainer, screen: Console) -> None:
-    """Print the skills of a model of the stories,
-    save them as skills.json, and redraw the loss with the entropy floor.
+    """Print the skills of a model of the stories, save them, and redraw the loss with its floor.
+
+    They are saved as skills.json; the floor is the entropy of the stories.
     """
     from llm_scratch.cli.skills import print_skills
     from llm_scratch.loading import load

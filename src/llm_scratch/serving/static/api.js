@@ -11,6 +11,9 @@ const report = (status) => listeners.forEach((listener) => listener(status));
 /** Whether the page was exported, and has no server. */
 export const isExport = () => globalThis.RECORDED !== undefined;
 
+/** Whether the page is in a notebook, whose kernel answers: `ASK` is set by notebook.js. */
+export const isInNotebook = () => globalThis.ASK !== undefined;
+
 /** The name of a request: the same for equal bodies, whatever the order of their fields. */
 export function nameOf(path, body) {
   return `${path} ${JSON.stringify(body, Object.keys(body).sort())}`;
@@ -20,7 +23,7 @@ export function nameOf(path, body) {
 export function request(path, body = {}) {
   const name = nameOf(path, body);
   if (!answers.has(name)) {
-    const answer = isExport() ? recorded(name) : post(path, body);
+    const answer = isExport() ? recorded(name) : isInNotebook() ? globalThis.ASK(path, body) : post(path, body);
     answers.set(name, answer);
     answer.catch(() => answers.delete(name));
     if (answers.size > MAX_ANSWERS) answers.delete(answers.keys().next().value);
@@ -58,6 +61,10 @@ async function send(path, body, signal) {
 
 /** Read the events of a stream one by one. */
 export async function* stream(path, body, signal) {
+  if (isInNotebook()) {
+    yield* await globalThis.ASK(path, body);
+    return;
+  }
   const answer = await send(path, body, signal);
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -72,6 +79,6 @@ export async function* stream(path, body, signal) {
 
 /** Ask now and then whether the server is there. */
 export function watch(seconds = 1) {
-  if (isExport()) return;
+  if (isExport() || isInNotebook()) return;
   setInterval(() => post("ping", {}).catch(() => {}), 1000 * seconds);
 }

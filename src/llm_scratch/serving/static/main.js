@@ -1,6 +1,6 @@
 // The page: loads what the current view needs, draws the four zones, and answers the keyboard.
 
-import { isExport, onConnection, request, watch } from "./api.js";
+import { isExport, isInNotebook, onConnection, request, watch } from "./api.js";
 import { renderBar } from "./bar.js";
 import { decode, fill, h } from "./dom.js";
 import { renderInspector, saveTable } from "./inspector.js";
@@ -39,7 +39,7 @@ function set(changes) {
   else if (state.token !== before.token && !("candidate" in changes)) state.candidate = -1;
   if (state.token !== before.token && !("key" in changes)) state.key = -1;
   const hash = formatHash(state);
-  if (hash !== location.hash) history.replaceState(null, "", hash);
+  if (hash !== location.hash && !isInNotebook()) history.replaceState(null, "", hash);
   update();
 }
 
@@ -76,9 +76,17 @@ async function load() {
   if (state.candidate < 0 || state.candidate >= logits.length) state.candidate = state.token < last ? inspect.tokens[state.token + 1].id : logits.indexOf(Math.max(...logits));
   const data = { facts, inspect, logits, probability: softmax(logits)[state.candidate], name: facts.vocabulary[state.candidate] };
   const needs = (VIEWS[state.view] ?? help).needs?.(state, facts) ?? {};
-  // an exported page has answers for the head at which the tour looks; what it lacks is left out
-  const answers = await Promise.all(Object.values(needs).map(([path, extra, optional]) => (optional ? request(path, extra).catch(() => undefined) : request(path, extra))));
-  Object.keys(needs).forEach((name, i) => (data[name] = answers[i]));
+  // an optional answer may be missing, with the reason in `problems`: an exported page has few of them
+  data.problems = {};
+  const answers = Object.entries(needs).map(async ([name, [path, extra, optional]]) => {
+    try {
+      data[name] = await request(path, extra);
+    } catch (error) {
+      if (!optional) throw error;
+      data.problems[name] = error.message;
+    }
+  });
+  await Promise.all(answers);
   return data;
 }
 
@@ -158,7 +166,7 @@ async function start() {
   facts = await request("start", {});
   const { first } = facts;
   const opening = { text: first.text, token: first.position, candidate: first.candidate, layer: first.layer, head: first.head };
-  const fromHash = parseHash(location.hash);
+  const fromHash = parseHash(globalThis.OPENING ?? location.hash);
   state = { ...DEFAULTS, ...(fromHash.text === undefined ? opening : {}), ...fromHash };
   addEventListener("hashchange", () => {
     state = { ...DEFAULTS, ...(parseHash(location.hash).text === undefined ? opening : {}), ...parseHash(location.hash) };

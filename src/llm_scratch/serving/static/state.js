@@ -11,6 +11,7 @@ export const DEFAULTS = {
   candidate: -1,
   step: -1,
   without: [],
+  source: "",
   sort: "layer",
   from: "query",
   lens: "norm",

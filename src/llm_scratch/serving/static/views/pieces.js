@@ -6,6 +6,8 @@ import { shadeChips } from "../text.js";
 export const label = "Pieces";
 export const title = "What are the pieces?";
 
+const MOST_SHOWN = 200;
+
 export const needs = (state) => ({ pieces: ["tokenize", { text: state.text }] });
 
 /** The piece that the selected token is in, and the number of tokens before the piece. */
@@ -54,7 +56,7 @@ export function render(el, data, state) {
   });
   fill(
     el,
-    h("p", { class: "small muted" }, `The text is cut into ${words.length} pieces first; no token crosses a cut.`),
+    h("p", { class: "small muted" }, `The text is cut into ${words.length === 1 ? "one piece" : `${words.length} pieces`} first; no token crosses a cut.`),
     h("div", { class: "small", style: { margin: "0.5rem 0 1.5rem", "max-width": "60rem" } }, words),
     piece
       ? [
@@ -82,5 +84,22 @@ export function render(el, data, state) {
           h("p", { class: "small muted", style: { "margin-top": "0.75rem" } }, `ids ${piece.ids.join(", ")}, at position ${before}`),
         ]
       : null,
+    comparison(data),
   );
+}
+
+/** The same text by several tokenizers, a row each. */
+function comparison(data) {
+  const bytes = new TextEncoder().encode(data.pieces.pieces.map(({ text }) => text).join("")).length;
+  return [
+    h("h2", { style: { "margin-top": "2rem" } }, "The same text by other tokenizers"),
+    data.pieces.tokenizers.map(({ name, n_vocab, tokens }) =>
+      h(
+        "section",
+        { "aria-label": name, "data-tokenizer": name, style: { "margin-top": "0.9rem", "max-width": "60rem" } },
+        h("p", { class: "small" }, h("strong", {}, name), h("span", { class: "muted" }, tokens === null ? ": not on this machine; llm-scratch tokenizer show gpt2 \"Hello\" downloads it" : ` (${n_vocab} in the vocabulary): ${tokens.length} tokens, ${fixed(bytes / Math.max(1, tokens.length), 1)} bytes each`)),
+        tokens === null ? null : h("p", { class: "cuts" }, tokens.slice(0, MOST_SHOWN).map((text) => token(text)), tokens.length > MOST_SHOWN ? ` and ${tokens.length - MOST_SHOWN} more` : null),
+      ),
+    ),
+  ];
 }

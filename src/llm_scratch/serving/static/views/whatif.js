@@ -1,6 +1,6 @@
-// What if: switch parts of the model off, or put another token in, and see what follows.
+// What if: switch parts of the model off, put another token in, or take a part from another text, and see what follows.
 
-import { fill, h, percent, token, visible } from "../dom.js";
+import { fill, fixed, h, percent, token, visible } from "../dom.js";
 import { about } from "../state.js";
 import { shadeChips } from "../text.js";
 
@@ -17,6 +17,7 @@ export function needs(state, facts) {
     text: ["continue", about(state)],
     textBefore: ["continue", clean(whole(state))],
   };
+  if (state.source) found.patch = ["patch", clean({ ...whole(state), ...point, other: state.source }), true];
   if (state.without.length && facts.stories) found.skills = ["skills", about(state)];
   return found;
 }
@@ -27,6 +28,7 @@ const clean = (body) => Object.fromEntries(Object.entries(body).filter(([, value
 const nameOf = (part) => (part.endsWith("mlp") ? `feed-forward ${part.split(".")[0]}` : `head ${part}`);
 
 export function reading(data, state) {
+  if (data.patch) return patchReading(data);
   const { now, before } = data;
   const rows = before.parts.map(({ part, probability, logit, best }) => [nameOf(part), probability, Number((logit - before.logit).toFixed(3)), best]);
   const worst = before.parts.reduce((least, part) => (part.probability < least.probability ? part : least));
@@ -43,6 +45,20 @@ export function reading(data, state) {
     formula: "The part's output is replaced: by its mean over\nother stories for a model of the stories, else\nby zero. Everything after it is computed again.",
     source: "ablation",
     table: { columns: ["without", `probability of ${data.name}`, "change of the logit", "would say"], rows },
+  };
+}
+
+function patchReading(data) {
+  const { parts, answer, before, after } = data.patch;
+  const most = parts.reduce((best, part) => (part.share > best.share ? part : best));
+  return {
+    sentence: ["With ", h("b", {}, nameOf(most.part)), " from the other text the model goes ", h("b", {}, share(most)), " of the way from ", token(data.name), " to ", token(answer), "."],
+    label: `share of the way to ${visible(answer)}`,
+    value: share(most),
+    note: `${nameOf(most.part)} takes its value from the other text`,
+    formula: "m = logit of the other answer − logit of this one\nshare = (m patched − m here) / (m there − m here)",
+    source: "patching",
+    table: { columns: ["part from the other text", "change of m", "share of the way"], rows: [...parts.map(({ part, change, share }) => [nameOf(part), change, share]), ["nothing: m here", before, 0], ["everything: m there", after, 1]] },
   };
 }
 
@@ -80,6 +96,7 @@ export function render(el, data, state) {
         state.token >= data.inspect.n_start
           ? [h("h2", { style: { "margin-top": "1.5rem" } }, "Another token here"), h("p", { class: "small", style: { "margin-top": "0.4rem" } }, swap, " ", h("button", { type: "button", onclick: put }, "Put it in"))]
           : null,
+        patching(data, state),
         data.facts.stories ? skills(data, state) : null,
       ),
     ),
@@ -96,6 +113,31 @@ function row({ part, probability }, before, state) {
     h("span", { class: "token" }, `${nameOf(part)}${off ? ", off" : ""}`),
     h("span", { class: "track" }, h("span", { class: "fill", style: { width: `${100 * probability}%` } }), h("span", { class: "before", style: { width: `${100 * before.probability}%` } })),
     h("span", { class: "number" }, percent(probability)),
+  );
+}
+
+/** Another text, and how much of its answer each part carries. */
+function patching(data, state) {
+  const other = h("textarea", { "aria-label": "Another text", rows: "2", class: "wide", "data-other": "" }, state.source || state.text);
+  const take = () => state.set({ source: other.value === state.text ? "" : other.value });
+  return [
+    h("h2", { style: { "margin-top": "1.5rem" } }, "A part from another text"),
+    h("p", { class: "small muted", style: { "margin-top": "0.4rem" } }, "Change a word, keep the number of tokens: which part carries what the texts differ in?"),
+    h("p", { class: "small", style: { "margin-top": "0.4rem" } }, other, h("button", { type: "button", "data-take": "", onclick: take }, "Take each part from it")),
+    data.problems.patch ? h("p", { class: "small accent", role: "status" }, data.problems.patch) : null,
+    data.patch ? h("div", { class: "bars", style: { "margin-top": "0.5rem" } }, data.patch.parts.map((part) => patchRow(part))) : null,
+  ];
+}
+
+const share = (part) => `${fixed(100 * part.share, 0)} %`;
+
+function patchRow(part) {
+  return h(
+    "div",
+    { class: "row", "data-patched": part.part },
+    h("span", { class: "token" }, nameOf(part.part)),
+    h("span", { class: "track" }, h("span", { class: "fill", style: { width: `${100 * Math.min(1, Math.max(0, part.share))}%` } }), h("span", { class: "before", style: { width: "100%" } })),
+    h("span", { class: "number" }, share(part)),
   );
 }
 

@@ -1,0 +1,56 @@
+"""What a part of a model may add to training: a term of the loss, and a change after each step.
+
+A part sets `extra_loss` in its forward pass while it trains, and may define `after_step`. The
+trainer knows neither mixtures of experts nor any other part: it adds up the terms that it finds and
+calls the method of each part.
+Tests: tests/model/test_training_hooks.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+
+class TrainingHooks(nn.Module):
+    """Base class of parts with a loss of their own or a change without a gradient.
+
+    Attributes:
+        extra_loss: the term of the last forward pass in training, a scalar summed over its tokens;
+            None: no term.
+    """
+
+    extra_loss: Tensor | None = None
+
+    def after_step(self, good: Tensor, all_reduce_mean: Callable[[Tensor], Tensor]) -> None:
+        """Change what has no gradient, after the optimizer's step.
+
+        Args:
+            good: whether the step changed the weights, as a tensor on their device.
+            all_reduce_mean: averages a tensor over all processes, which must all call it.
+        """
+
+
+def add_extra_loss(loss: Tensor, model: nn.Module) -> Tensor:
+    """Let the gradient of a loss include the terms of the model's parts.
+
+    The value stays the loss itself, so that models with and without such terms can be compared.
+    Each term is used once.
+
+    Args:
+        loss: of the last forward pass; a scalar, the sum over its targets.
+        model: its parts may have set `extra_loss` in that pass.
+    """
+    for part in model.modules():
+        if isinstance(part, TrainingHooks) and part.extra_loss is not None:
+            loss = loss + (part.extra_loss - part.extra_loss.detach())
+            part.extra_loss = None
+    return loss
+
+
+def after_step(model: nn.Module, good: Tensor, all_reduce_mean: Callable[[Tensor], Tensor]) -> None:
+    """Call `TrainingHooks.after_step` of every part of a model."""
+    for part in model.modules():
+        if isinstance(part, TrainingHooks):
+            part.after_step(good, all_reduce_mean)

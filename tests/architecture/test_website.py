@@ -1,0 +1,161 @@
+"""The site: every page is in its navigation, every link leads somewhere, no other host is asked."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from browser import CHROMIUM, Browser
+from website.build import HERE, build, run_sphinx, stage, with_folds
+
+from llm_scratch.errors import UserError
+from llm_scratch.learn.glossary import terms
+
+TOCTREE = re.compile(r"```\{toctree\}\n(.*?)```", re.S)
+HAS_SPHINX = all(find_spec(name) for name in ("sphinx", "furo", "myst_nb"))
+needs_sphinx = pytest.mark.skipif(
+    not HAS_SPHINX, reason="the site's generator is not installed: pip install -e '.[docs]'"
+)
+needs_browser = pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")
+
+
+class Page(HTMLParser):
+    """The ids, links, loaded addresses and terms of a page."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.ids, self.links, self.loaded, self.terms = set(), [], [], []
+        self.open: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.ids.add(found.get("id"))
+        if tag == "a" and found.get("href"):
+            self.links.append(found["href"])
+        elif tag == "link" and found.get("rel") not in ("canonical", "author"):
+            self.loaded.append(found["href"])
+        elif found.get("src"):
+            self.loaded.append(found["src"])
+        if found.get("class") == "term":
+            self.terms.append((found["popovertarget"], list(self.open)))
+        if tag not in ("meta", "link", "img", "input", "br", "hr", "col", "source"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        while self.open and self.open.pop() != tag:
+            pass
+
+
+def navigation() -> list[str]:
+    """The pages of the navigation, without the titles that it gives them."""
+    index = (HERE / "index.md").read_text(encoding="utf-8")
+    lines = [line for block in TOCTREE.findall(index) for line in block.splitlines()]
+    return [re.sub(r".*<(.*)>", r"\1", line) for line in lines if line and not line.startswith(":")]
+
+
+def test_navigation_has_every_page_once(tmp_path):
+    stage(tmp_path)
+    pages = [path for path in tmp_path.rglob("*") if path.suffix in (".md", ".ipynb")]
+    names = {path.relative_to(tmp_path).with_suffix("").as_posix() for path in pages}
+    assert "notebook/step0" in names
+    assert "docs/api" in names
+    assert sorted(navigation()) == sorted(names - {"index"})
+
+
+def test_folded_cells_stay_folded():
+    cells = [{"metadata": {"jupyter": {"source_hidden": True}, "tags": ["check"]}}]
+    cells.append({"metadata": {}})
+    staged = json.loads(with_folds(json.dumps({"cells": cells})))["cells"]
+    assert staged[0]["metadata"]["tags"] == ["check", "hide-input"]
+    assert staged[1]["metadata"] == {}
+
+
+@pytest.mark.skipif(HAS_SPHINX, reason="Sphinx is installed")
+def test_error_names_the_packages_when_sphinx_is_missing(tmp_path):
+    with pytest.raises(UserError, match="install it with: pip install sphinx furo myst-nb"):
+        run_sphinx(tmp_path, tmp_path / "html")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """The folder of the built site."""
+    return build(tmp_path_factory.mktemp("site") / "html").parent
+
+
+@pytest.fixture(scope="module")
+def pages(site) -> dict[Path, Page]:
+    """Every page of the built site by its path."""
+    return {path: Page(path) for path in site.rglob("*.html")}
+
+
+@needs_sphinx
+def test_every_local_link_leads_to_a_page_and_a_place_on_it(site, pages):
+    broken = []
+    for path, page in pages.items():
+        for link in page.links:
+            url = urlsplit(link)
+            if url.scheme:
+                continue
+            target = (path.parent / unquote(url.path)).resolve() if url.path else path
+            there = pages[target].ids if target in pages else {""}
+            if not target.exists() or (target in pages and url.fragment not in there | {""}):
+                broken.append(f"{path.relative_to(site)}: {link}")
+    assert len(pages) > 30
+    assert not broken
+
+
+@needs_sphinx
+def test_nothing_is_loaded_from_another_host(site, pages):
+    loaded = {address for page in pages.values() for address in page.loaded}
+    for sheet in site.rglob("*.css"):
+        found = re.findall(r"(?:@import\s+|url\()[\"']?([^\"')\s]+)", sheet.read_text("utf-8"))
+        loaded.update(address for address in found if not address.startswith(("data:", "#")))
+    assert any(address.endswith("site.css") or "site.css?" in address for address in loaded)
+    assert not [address for address in loaded if re.match(r"(\w+:)?//", address)]
+
+
+@needs_sphinx
+def test_first_use_of_a_term_opens_its_explanation(pages):
+    by_name = {path.parent.name + "/" + path.stem: page for path, page in pages.items()}
+    lesson = by_name["notebook/step2"]
+    targets = [target for target, _ in lesson.terms]
+    assert {"term-query", "term-softmax", "term-causal-mask"} <= set(targets)
+    assert len(targets) == len(set(targets))
+    for name, page in by_name.items():
+        for target, parents in page.terms:
+            assert target in page.ids, name
+            assert not {"a", "code", "pre", "h1", "h2", "h3", "button"} & set(parents), name
+    assert not by_name["docs/glossary"].terms
+    explained = {target for page in pages.values() for target, _ in page.terms}
+    assert len(explained) >= len(terms()) - 5
+
+
+@needs_sphinx
+def test_broken_link_fails_the_build(tmp_path, capfd):
+    (tmp_path / "index.md").write_text("# Site\n\n[away](nowhere.md)\n")
+    with pytest.raises(UserError, match="Sphinx reports the problems above"):
+        run_sphinx(tmp_path, tmp_path / "html")
+    assert "nowhere.md" in capfd.readouterr().err
+
+
+@needs_sphinx
+@needs_browser
+def test_browser_asks_no_other_host_and_no_page_is_wider_than_a_phone(site):
+    pages = ["index", "notebook/step2", "docs/api", "docs/json", "benchmarks/RESULTS"]
+    with Browser(width=360, height=800) as browser:
+        for name in pages:
+            browser.call("Page.navigate", url=(site / f"{name}.html").as_uri())
+            browser.wait("document.readyState === 'complete'")
+            assert browser.run("document.documentElement.scrollWidth") == 360, name
+        browser.call("Page.navigate", url=(site / "search.html").as_uri() + "?q=perplexity")
+        browser.wait("document.querySelector('#search-results li a') !== null")
+        requested = browser.requested()
+        assert len(requested) > 20
+        assert not [url for url in requested if urlsplit(url).scheme not in ("file", "data")]
+        assert not browser.problems()

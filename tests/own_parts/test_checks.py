@@ -1,0 +1,189 @@
+"""Every part: the right one is equal; each known mistake, and each trouble, has its diagnosis."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from llm_scratch.learn.sealed import open_sealed
+from llm_scratch.model.attention import MultiHeadAttention
+from llm_scratch.model.layers import GELU, FeedForward, LayerNorm
+from llm_scratch.own_parts import (
+    attention_part,
+    layer_parts,
+    optimizer_parts,
+    sampler_parts,
+    schedule_part,
+    tokenizer_parts,
+)
+from llm_scratch.own_parts.parts import PARTS, check_parts, open_parts
+from llm_scratch.presets import preset
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "own_parts_example.py"
+QUICKSTART = preset("quickstart")
+MODULES: list[tuple[str, type[nn.Module], tuple[Callable, ...]]] = [
+    ("LayerNorm", LayerNorm, layer_parts.NORM_MISTAKES),
+    ("GELU", GELU, layer_parts.GELU_MISTAKES),
+    ("FeedForward", FeedForward, layer_parts.FEED_FORWARD_MISTAKES),
+    ("MultiHeadAttention", MultiHeadAttention, attention_part.MISTAKES),
+]
+FUNCTIONS: list[tuple[str, tuple[Callable, ...]]] = [
+    ("temperature", sampler_parts.TEMPERATURE_MISTAKES),
+    ("top_k", sampler_parts.TOP_K_MISTAKES),
+    ("top_p", sampler_parts.TOP_P_MISTAKES),
+    ("adamw", optimizer_parts.ADAMW_MISTAKES),
+    ("muon", optimizer_parts.MUON_MISTAKES),
+    ("encode_word", tokenizer_parts.ENCODE_MISTAKES),
+]
+
+
+def check(name, part):
+    return PARTS[name].check(part, QUICKSTART)
+
+
+def diagnosis(mistake):
+    return " ".join(mistake.__doc__.split())
+
+
+def mistaken(base, mistake):
+    """A learner's module that makes a mistake."""
+
+    class Wrong(base):
+        def forward(self, x):
+            package = copy.copy(self)
+            package.__class__ = base
+            return mistake(package, x)
+
+    return Wrong
+
+
+def test_every_part_of_the_example_is_equal():
+    file = open_parts(EXAMPLE, "example")
+    assert list(file.values) == list(PARTS)
+    verdicts = check_parts(file, QUICKSTART)
+    assert [verdict.state for verdict in verdicts] == ["equal"] * len(PARTS)
+    assert all(verdict.largest_difference < 1e-5 for verdict in verdicts)
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "mistake"),
+    [(name, base, mistake) for name, base, mistakes in MODULES for mistake in mistakes],
+)
+def test_mistake_in_a_module_is_diagnosed(name, base, mistake):
+    verdict = check(name, mistaken(base, mistake))
+    assert verdict.state == "different"
+    assert verdict.message == diagnosis(mistake)
+    assert verdict.where.startswith("output [")
+
+
+@pytest.mark.parametrize(
+    ("name", "mistake"), [(name, mistake) for name, mistakes in FUNCTIONS for mistake in mistakes]
+)
+def test_mistake_in_a_function_is_diagnosed(name, mistake):
+    verdict = check(name, mistake)
+    assert (verdict.state, verdict.message) == ("different", diagnosis(mistake))
+
+
+@pytest.mark.parametrize("mistake", schedule_part.MISTAKES)
+def test_mistake_in_the_schedule_is_diagnosed(mistake):
+    wrong = schedule_part._wrong(mistake, schedule_part._scheduled("linear"))
+    assert check("learning_rate", wrong).message == diagnosis(mistake)
+
+
+def test_another_schedule_of_the_package_is_named():
+    verdict = check("learning_rate", schedule_part._scheduled("cosine"))
+    assert verdict.message == "It is the cosine schedule; this run has train.schedule=linear."
+
+
+@pytest.mark.parametrize(
+    ("exercise", "name"),
+    [
+        (exercise, mistake.__name__)
+        for exercise in ("1.4", "1.5")
+        for mistake in open_sealed(exercise).mistakes
+    ],
+)
+def test_mistake_in_learning_merges_is_diagnosed_or_stops(exercise, name):
+    choose, join = (open_sealed(each).solve for each in ("1.4", "1.5"))
+    wrong = next(m for m in open_sealed(exercise).mistakes if m.__name__ == name)
+    choose, join = (wrong, join) if exercise == "1.4" else (choose, wrong)
+
+    def learn_merges(words, n_merges):
+        merges = []
+        for new in range(256, 256 + n_merges):
+            merges.append(choose(words))
+            words = {join(word, merges[-1], new): n for word, n in words.items()}
+        return merges
+
+    verdict = check("learn_merges", learn_merges)
+    assert verdict.state == "different"
+    unclear = "it stops with ", "it gives ", tokenizer_parts.NEVER_JOINED
+    assert verdict.message == diagnosis(wrong) or verdict.message.startswith(unclear)
+
+
+def test_numbers_say_where_and_how_far():
+    verdict = check("temperature", lambda logits, t: logits / t + (torch.arange(11) == 4))
+    assert verdict.message == "its output is another one; work one value out by hand, and compare"
+    assert verdict.where.startswith("output [")
+    assert verdict.where.endswith(", 4] of shape (3, 11)")
+    assert verdict.yours == pytest.approx(verdict.expected + 1)
+    assert verdict.largest_difference == pytest.approx(1)
+    assert "; largest difference 1" in verdict.numbers
+
+
+def test_a_missing_gradient_is_told_from_a_wrong_output():
+    class Detached(LayerNorm):
+        def forward(self, x):
+            return super().forward(x.detach())
+
+    verdict = check("LayerNorm", Detached)
+    assert verdict.message.startswith(
+        "its output is right and a gradient is wrong; look for detach"
+    )
+    assert verdict.where.startswith("gradient of x [")
+
+
+def test_other_names_of_weights_are_listed():
+    class Renamed(nn.Module):
+        def __init__(self, emb_dim):
+            super().__init__()
+            self.gamma = nn.Parameter(torch.ones(emb_dim))
+
+        def forward(self, x):
+            return x * self.gamma
+
+    message = check("LayerNorm", Renamed).message
+    assert message == (
+        "its weights are gamma (12,); expected, in any order: scale (12,), shift (12,)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (lambda logits, t: logits[0], "it gives the shape (11,); the package's gives (3, 11)"),
+        (lambda logits, t: "hot", "it gives 'hot'; the package's gives tensor("),
+        (lambda logits: logits, "it stops with TypeError: "),
+        (lambda logits, t: 1 / 0, "it stops with ZeroDivisionError: division by zero"),
+        (lambda logits, t: logits * torch.nan, "its output is another one"),
+    ],
+)
+def test_other_trouble_is_said(part, message):
+    assert check("temperature", part).message.startswith(message)
+
+
+def test_error_in_a_file_has_its_line(tmp_path):
+    path = tmp_path / "wrong.py"
+    path.write_text("def temperature(logits, t):\n    x = 1\n    return logits / missing\n")
+    (verdict,) = check_parts(open_parts(path, "wrong.py"), QUICKSTART)
+    assert verdict.message == ("it stops with NameError: name 'missing' is not defined, line 3")
+
+
+@pytest.mark.parametrize("name", ["top_k", "adamw", "learning_rate", "encode_word"])
+def test_a_part_without_code_is_unfinished(name):
+    assert check(name, lambda *arguments: ...).state == "unfinished"
