@@ -80,7 +80,9 @@ CONFIGS = {
         "metric_list": [{"metric": "bits_per_byte"}],
     },
     "short": {
-        "output_type": "loglikelihood_rolling", "doc_to_text": "", "doc_to_target": "{{text}}",
+        "output_type": "loglikelihood_rolling",
+        "doc_to_text": "",
+        "doc_to_target": "{{text}}",
         "metric_list": [{"metric": "bits_per_byte"}],
     },
     "written": {
