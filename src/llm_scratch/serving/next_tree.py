@@ -1,7 +1,7 @@
 """The next few tokens as a tree: what beam search keeps and drops, or where samples part.
 
-Tests: tests/serving/test_next_tree.py (the best path is what `beam_search` returns; a sample is what
-the sampler draws).
+Tests: tests/serving/test_next_tree.py (the best path is what `beam_search`
+returns; a sample is what the sampler draws).
 """
 
 from __future__ import annotations
