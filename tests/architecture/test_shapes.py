@@ -213,6 +213,10 @@ def run_models(tracer):
             model(ids[:, :3], cache)
         with tracer.watching(T=T, S=8, G=G):
             model(ids[:, 3:], cache)
+        model.eval()
+        cache.left_padding = torch.tensor([0, 2])
+        with tracer.watching(T=1, S=9, G=G):
+            model(ids[:, :1], cache)
 
 
 def run_grouped_attention(tracer):
