@@ -12,7 +12,7 @@ sys.path.insert(0, str(HERE))
 
 project = "LLM_Scratch"
 root_doc = "index"
-extensions = ["myst_nb", "mathml", "popovers"]
+extensions = ["myst_nb", "mathml", "popovers", "accessible"]
 exclude_patterns = ["src", "tests", "benchmarks/*.py"]
 suppress_warnings = ["myst.header"]  # lessons and README choose their levels of headings
 
