@@ -73,15 +73,18 @@ def write(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
     config = to_config(model.cfg, model.start_id, eot)
     write_tokenizer(tokenizer, folder, model.cfg.context_length, model.start_id)
     files.filesystem.write(folder / SINGLE, iter_bytes(tensors(model), {"format": "pt"}))
-    generation = {"bos_token_id": eot, "eos_token_id": eot, "do_sample": True}
+    generation = (
+        {"do_sample": True}
+        if eot is None
+        else {
+            "bos_token_id": eot,
+            "eos_token_id": eot,
+            "do_sample": True,
+        }
+    )
+    # A null in config.json is not the same as nothing, which stands for a default.
     for name, content in (("config.json", config), ("generation_config.json", generation)):
-        files.atomic_write(
-            folder / name,
-            json.dumps(
-                {key: value for key, value in content.items() if value is not None}, indent=2
-            )
-            + "\n",
-        )
+        files.atomic_write(folder / name, json.dumps(content, indent=2) + "\n")
 
 
 def tensors(model: LanguageModel) -> dict[str, Tensor]:
