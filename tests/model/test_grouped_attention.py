@@ -1,4 +1,6 @@
-"""Grouped-query attention: multi-head attention where heads are not shared, and each extra a formula."""
+"""Grouped-query attention:
+multi-head attention where heads are not shared, and each extra a formula.
+"""
 
 import pytest
 import torch
