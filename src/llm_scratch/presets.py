@@ -147,8 +147,14 @@ def llama_tiny() -> RunConfig:
     two query heads for each key head.
     """
     model = LlamaConfig(
-        vocab_size=1536, context_length=256, emb_dim=128, n_heads=4, n_kv_heads=2, n_layers=3, tie_embeddings=True
-    )  # fmt: skip
+        vocab_size=1536,
+        context_length=256,
+        emb_dim=128,
+        n_heads=4,
+        n_kv_heads=2,
+        n_layers=3,
+        tie_embeddings=True,
+    )
     return replace(quickstart(), model=model)
 
 
@@ -157,8 +163,14 @@ def qwen3_tiny() -> RunConfig:
     and keys.
     """
     model = QwenConfig(
-        vocab_size=1536, context_length=256, emb_dim=128, n_heads=4, n_kv_heads=2, n_layers=3, tie_embeddings=True
-    )  # fmt: skip
+        vocab_size=1536,
+        context_length=256,
+        emb_dim=128,
+        n_heads=4,
+        n_kv_heads=2,
+        n_layers=3,
+        tie_embeddings=True,
+    )
     return replace(quickstart(), model=model)
 
 
