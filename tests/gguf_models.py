@@ -8,7 +8,10 @@ from typing import Any
 import torch
 from gguf_bytes import T, gguf_bytes
 
-from llm_scratch.config import GPTConfig
+from llm_scratch.architectures import GPTConfig, ModelConfig
+from llm_scratch.architectures.gemma import GemmaConfig
+from llm_scratch.architectures.llama import LlamaConfig
+from llm_scratch.architectures.qwen import QwenConfig
 from llm_scratch.interop.gguf_gpt2 import GPT2
 from llm_scratch.interop.gguf_tokenizer import tokenizer_metadata
 from llm_scratch.interop.weight_map import expand
@@ -20,8 +23,29 @@ CFG = GPTConfig(
     vocab_size=290, context_length=16, emb_dim=8, n_heads=2, n_layers=1, drop_rate=0.0, ff_dim=24
 )
 
+SIZES: dict[str, Any] = {
+    "vocab_size": 290, "context_length": 128, "emb_dim": 64, "n_heads": 4, "n_layers": 3,
+    "ff_dim": 96,
+}  # fmt: skip
+FAMILIES = {
+    "llama": LlamaConfig(**SIZES, n_kv_heads=2),
+    "llama, tied, wide heads, biases": LlamaConfig(
+        **SIZES, head_dim=32, tie_embeddings=True, attention_bias=True, rope_base=500_000.0
+    ),
+    "llama, linear scaling": LlamaConfig(**SIZES, rope_scaling="linear", rope_factor=4.0),
+    "qwen2": QwenConfig(**SIZES, n_kv_heads=2, qk_norm=False, qkv_bias=True),
+    "qwen3": QwenConfig(**SIZES, n_kv_heads=2, head_dim=32, tie_embeddings=True),
+    "gemma2": GemmaConfig(
+        **SIZES, n_kv_heads=2, qk_norm=False, rope_local_base=None, window=8, full_every=2,
+        attention_softcap=50.0, logit_softcap=30.0,
+    ),
+    "gemma3": GemmaConfig(**SIZES, n_kv_heads=2, head_dim=32, window=8, full_every=3),
+    "gemma3, no window": GemmaConfig(**SIZES),
+}  # fmt: skip
+"""Small models of each family that llama.cpp has."""
 
-def random_model(cfg: GPTConfig) -> Any:
+
+def random_model(cfg: ModelConfig) -> Any:
     """A model whose biases and norms are random too."""
     torch.manual_seed(11)
     model = build(cfg).eval()

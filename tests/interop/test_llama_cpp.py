@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from gguf_models import CFG, TEXT, random_model
+from gguf_models import CFG, FAMILIES, TEXT, random_model
 
 from llm_scratch.generation.decode import generate
 from llm_scratch.interop.gguf_export import export_gguf
@@ -54,8 +54,21 @@ def test_llama_cpp_reads_the_same_model(format, tokenizer, tmp_path):
     )
 
 
-def test_llama_cpp_writes_the_same_64_ids(tokenizer, tmp_path):
-    model, path = random_model(WIDE), tmp_path / "out.gguf"
+@pytest.mark.parametrize("name", FAMILIES)
+def test_llama_cpp_computes_the_same_logits_in_every_family(name, tokenizer, tmp_path):
+    """Past two sliding windows."""
+    model, path = random_model(FAMILIES[name]), tmp_path / "out.gguf"
+    export_gguf(model, tokenizer, path, "f32")
+    theirs, ids = theirs_of(path), torch.randint(290, (40,)).tolist()
+    theirs.eval(ids)
+    want = np.array(theirs.scores[: len(ids)])
+    got = model(torch.tensor([ids]))[0].detach().numpy()
+    assert np.abs(got - want).max() / np.abs(want).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("cfg", [WIDE, FAMILIES["llama"], FAMILIES["qwen3"]])
+def test_llama_cpp_writes_the_same_64_ids(cfg, tokenizer, tmp_path):
+    model, path = random_model(cfg), tmp_path / "out.gguf"
     with torch.no_grad():
         model.out_head.weight.mul_(8)  # clear winners, so that rounding decides nothing
     export_gguf(model, tokenizer, path, "f32")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from llm_scratch.evaluation.loss import Loss
     from llm_scratch.evaluation.memorization import Overlap
     from llm_scratch.evaluation.skill_results import SkillResults
+    from llm_scratch.evaluation.tasks import TaskScore
     from llm_scratch.planning.plan import Plan
     from llm_scratch.run_directory import RunInfo
     from llm_scratch.tokenizers import Tokenizer
@@ -63,7 +65,18 @@ def evaluation_json(
             {key: training.get(name) for key, name in recorded.items()} if training else None
         ),
         "skills": None if skills is None else skills_json(skills),
+        "tasks": None,
     }
+
+
+def tasks_json(model: Path, device: str, scores: Sequence[TaskScore]) -> dict[str, Any]:
+    """The result of `evaluate --tasks`, which measures no text."""
+    of_text = (
+        "text", "tokens", "bytes", "loss_nats", "perplexity", "bits_per_byte",
+        "bits_per_byte_stderr", "training", "skills",
+    )  # fmt: skip
+    rows = [asdict(score) for score in scores]
+    return {"model": model, "device": device, **dict.fromkeys(of_text), "tasks": rows}
 
 
 def skills_json(results: SkillResults) -> dict[str, Any]:

@@ -12,13 +12,23 @@ from pathlib import Path
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.gguf_family import GGUFFamily, GGUFSettings
 from llm_scratch.interop.gguf_file import MAGIC, GGUFFile
+from llm_scratch.interop.gguf_gemma import GEMMA2, GEMMA3
 from llm_scratch.interop.gguf_gpt2 import GPT2
+from llm_scratch.interop.gguf_llama import LLAMA
+from llm_scratch.interop.gguf_qwen import QWEN2, QWEN3
 from llm_scratch.interop.gguf_tokenizer import start_id_from, tokenizer_from
 from llm_scratch.interop.weight_map import Origin, assemble
 from llm_scratch.model import LanguageModel
 from llm_scratch.tokenizers import Tokenizer
 
-GGUF_FAMILIES: dict[str, GGUFFamily] = {"gpt2": GPT2}
+GGUF_FAMILIES: dict[str, GGUFFamily] = {
+    "gpt2": GPT2,
+    "llama": LLAMA,
+    "qwen2": QWEN2,
+    "qwen3": QWEN3,
+    "gemma2": GEMMA2,
+    "gemma3": GEMMA3,
+}
 """general.architecture -> family; to add one, `GGUF_FAMILIES["theirs"] = GGUFFamily(...)`."""
 
 

@@ -111,13 +111,21 @@ def family_of(model: LanguageModel) -> tuple[str, GGUFFamily]:
     Raises:
         UserError: llama.cpp has no such model (code 2).
     """
+    known = []
     for name, family in GGUF_FAMILIES.items():
         if family.architecture == model.cfg.architecture:
-            return name, family
-    known = ", ".join(family.architecture for family in GGUF_FAMILIES.values())
+            if family.expresses(model.cfg):
+                return name, family
+            known.append(name)
+    problem = (
+        f"{' and '.join(known)} of llama.cpp have no such settings"
+        if known
+        else "architectures that can: "
+        + ", ".join(sorted({family.architecture for family in GGUF_FAMILIES.values()}))
+    )
     raise UserError(
-        f"architecture {model.cfg.architecture!r} cannot be exported to GGUF;"
-        f" architectures that can: {known}"
+        f"architecture {model.cfg.architecture!r} cannot be exported to GGUF: {problem}; use"
+        " `llm-scratch export hf`"
     )
 
 
@@ -128,7 +136,7 @@ def tensors(model: LanguageModel, family: GGUFFamily) -> Iterator[tuple[str, Ten
         for name, parameter in model.named_parameters()
     }
     for each in expand(family.rules(model.cfg), model.cfg.n_layers):
-        if each.theirs and any(name.endswith("bias") or name in state for name in each.ours):
+        if each.ours[0] in state or (family.has_all_biases and each.ours[0].endswith(".bias")):
             yield each.theirs, each.join(state).contiguous()
 
 

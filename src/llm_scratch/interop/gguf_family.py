@@ -33,6 +33,10 @@ class GGUFFamily(NamedTuple):
     """
     rules: Callable[[Any], Sequence[Rule]]
     """our settings -> the names of the tensors"""
+    expresses: Callable[[Any], bool] = lambda cfg: True
+    """whether llama.cpp computes what these settings of ours ask for"""
+    has_all_biases: bool = False
+    """whether a bias that our model lacks is written as 0; else it is left out"""
 
 
 class GGUFSettings:
@@ -66,12 +70,23 @@ class GGUFSettings:
             raise self.unsupported(key, "a number of at least 0")
         return float(str(np.float32(value)))
 
+    def text(self, key: str, default: str) -> str:
+        """A text; errors as in `count`."""
+        value = self._value(key, default)
+        if not isinstance(value, str):
+            raise self.unsupported(key, "a text")
+        return value
+
     def flag(self, key: str, default: bool) -> bool:
         """True or false; errors as in `count`."""
         value = self._value(key, default)
         if type(value) is not bool:
             raise self.unsupported(key, "true or false")
         return value
+
+    def has_tensor(self, name: str) -> bool:
+        """Whether the file has a tensor."""
+        return name in self.file.tensors
 
     @property
     def n_tokens(self) -> int:
@@ -81,7 +96,7 @@ class GGUFSettings:
     @property
     def head_is_tied(self) -> bool:
         """Whether the output head is the token embedding: the file has no other."""
-        return HEAD not in self.file.tensors
+        return not self.has_tensor(HEAD)
 
     def unsupported(self, key: str, expected: str) -> UserError:
         """The error for a setting that our model does not have."""

@@ -80,4 +80,4 @@ def config_to(cfg: GPTConfig) -> dict[str, Any]:
     }
 
 
-GPT2 = GGUFFamily("gpt", config_from, config_to, lambda cfg: RULES)
+GPT2 = GGUFFamily("gpt", config_from, config_to, lambda cfg: RULES, has_all_biases=True)

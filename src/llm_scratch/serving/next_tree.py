@@ -17,7 +17,7 @@ from llm_scratch.errors import UserError
 from llm_scratch.generation.steps import build_sampler
 from llm_scratch.model.introspection import context_length
 from llm_scratch.serving.inspection import token_text
-from llm_scratch.serving.question import Question, integer, string
+from llm_scratch.serving.question import Question, integer, sampler_settings, string
 
 STEPS, BEAMS, SAMPLES = 5, 3, 8
 LogitsAfter = Callable[[Sequence[Sequence[int]]], Tensor]
@@ -97,8 +97,8 @@ def sample_tree(
     return root
 
 
-def next_tree(question: Question, body: Mapping[str, Any], samplers: Sequence[str]) -> Any:
-    """The tree after a position, of the kind "beam" or "sample"; `samplers` may be set.
+def next_tree(question: Question, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree after a position, of the kind "beam" or "sample".
 
     Raises:
         UserError: another kind, or a setting out of range.
@@ -119,8 +119,8 @@ def next_tree(question: Question, body: Mapping[str, Any], samplers: Sequence[st
         if kind == "beam":
             root = beam_tree(logits_after)
         else:
-            settings = {name: body[name] for name in samplers if body.get(name) is not None}
-            root = sample_tree(logits_after, prompt, settings, integer(body, "seed", 2**53, 0))
+            seed = integer(body, "seed", 2**53, 0)
+            root = sample_tree(logits_after, prompt, sampler_settings(body), seed)
     return _as_json(root, question.tokenizer)
 
 

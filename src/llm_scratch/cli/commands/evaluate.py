@@ -21,8 +21,9 @@ from llm_scratch.cli.flags import Flag, ReportCommand, option
 from llm_scratch.cli.folders import resolve_model_path
 from llm_scratch.cli.output import is_quiet, print_json
 from llm_scratch.cli.own_parts import parts_to_load
-from llm_scratch.cli.result_json import evaluation_json
+from llm_scratch.cli.result_json import evaluation_json, tasks_json
 from llm_scratch.cli.run_text import sample_in_words
+from llm_scratch.cli.tasks import measure_tasks, print_tasks
 from llm_scratch.cli.terminal import console, table
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 from llm_scratch.run_directory import find_run
@@ -41,13 +42,14 @@ N_GROUPS = 64
 
 @dataclass(frozen=True)
 class Evaluate(ReportCommand):
-    """Evaluate the model in RUN on its validation text, or on another text.
+    """Evaluate the model in RUN on its validation text, on another text, or on tasks.
 
     Bits per byte compares models with different tokenizers; ± is a standard error.
 
     examples:
       llm-scratch evaluate quickstart --skills
       llm-scratch evaluate runs/bard --text my-play.txt
+      llm-scratch evaluate gpt2 --tasks questions.jsonl
     """
 
     run_: Positional[Annotated[str, arg(name="run", metavar="RUN")]]
@@ -62,6 +64,10 @@ class Evaluate(ReportCommand):
     """also measure the skills of a model of the stories:
     recalling names, pronoun agreement, counting ...
     """
+    tasks: Annotated[str, option("TASKS")] = ""
+    """tasks to measure instead of a text, separated by commas: .jsonl files of questions
+    (docs/evaluation.md), or names and .yaml files of lm-evaluation-harness
+    """
     parts: Annotated[str, option("FILE")] = ""
     """a file of your own parts, for a run that trained with them (docs/course_own_parts.md)"""
     device: str = "auto"
@@ -75,8 +81,17 @@ class Evaluate(ReportCommand):
     def _evaluate(self) -> None:
         if self.text and self.source:
             raise UserError("--text and --source exclude each other; leave one out")
+        if self.tasks and (self.text or self.source or self.skills):
+            raise UserError("--tasks measures no text; leave out --text, --source and --skills")
         path, screen = resolve_model_path(self.run_), console()
         model, tokenizer, description = load_model(path, self.device, generates=False)
+        if self.tasks:
+            scores = measure_tasks(model, tokenizer, self.tasks, screen)
+            if self.json:
+                print_json(tasks_json(path, description, scores))
+            else:
+                print_tasks(path, description, scores, screen)
+            return
         with screen.status("reading the text …"):
             name, ids = self._text(tokenizer)
         loss, error = evaluate_with_stderr(model, tokenizer, ids, screen)

@@ -1,0 +1,141 @@
+"""What the families after GPT-2 share in GGUF files: settings, and names of tensors.
+
+Tests: tests/interop/test_gguf_families.py, tests/interop/test_llama_cpp.py.
+Source: https://github.com/ggml-org/llama.cpp (src/models, conversion).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llm_scratch.architectures.decoder import DecoderConfig
+from llm_scratch.errors import UserError
+from llm_scratch.interop.gguf_family import GGUFSettings
+from llm_scratch.interop.weight_map import SAME, Rule, Transform
+
+COUNTS = {
+    "context_length": "context_length",
+    "embedding_length": "emb_dim",
+    "block_count": "n_layers",
+    "attention.head_count": "n_heads",
+    "feed_forward_length": "ff_dim",
+}
+"""Name in a file -> field of DecoderConfig."""
+PRE_NORMS = {"norm1": "attn_norm", "norm2": "ffn_norm"}
+"""Norm of a block with norms before its parts -> its name in a file."""
+SCALINGS = ("none", "linear")
+"""Values of rope_scaling that a file can have."""
+
+
+def read_decoder(settings: GGUFSettings) -> dict[str, Any]:
+    """The settings of a `DecoderConfig`.
+
+    Raises:
+        UserError: one is missing or not supported; names it (code 4).
+    """
+    values: dict[str, Any] = {ours: settings.count(theirs) for theirs, ours in COUNTS.items()}
+    head_dim = settings.count(
+        "attention.key_length", max(values["emb_dim"] // values["n_heads"], 1)
+    )
+    for key in ("attention.value_length", "rope.dimension_count"):
+        if settings.count(key, head_dim) != head_dim:
+            raise settings.unsupported(key, f"{head_dim}, the size of a head")
+    if settings.number("expert_count", 0) != 0:
+        raise settings.unsupported("expert_count", "0: a mixture of experts is not supported")
+    scaling = settings.text("rope.scaling.type", "none")
+    if scaling not in SCALINGS:
+        raise settings.unsupported("rope.scaling.type", " or ".join(SCALINGS))
+    return values | {
+        "vocab_size": settings.n_tokens,
+        "n_kv_heads": settings.count("attention.head_count_kv", values["n_heads"]),
+        "head_dim": head_dim,
+        "norm_eps": settings.number("attention.layer_norm_rms_epsilon"),
+        "rope_base": settings.number("rope.freq_base", 10_000.0),
+        "rope_scaling": scaling,
+        "rope_factor": settings.number("rope.scaling.factor", 1.0) if scaling != "none" else 1.0,
+        "tie_embeddings": settings.head_is_tied,
+    }
+
+
+def written_decoder(cfg: DecoderConfig) -> dict[str, Any]:
+    """The metadata of a `DecoderConfig`.
+
+    Raises:
+        UserError: a scaling of rotary positions that a file cannot have (code 2).
+    """
+    if cfg.rope_scaling not in SCALINGS:
+        raise UserError(
+            f"rope_scaling={cfg.rope_scaling} cannot be exported to GGUF; only"
+            f" {' and '.join(SCALINGS)} can: use `llm-scratch export hf`"
+        )
+    scaled = {"rope.scaling.type": cfg.rope_scaling, "rope.scaling.factor": cfg.rope_factor}
+    return {
+        **{theirs: cfg[ours] for theirs, ours in COUNTS.items()},
+        "feed_forward_length": cfg.ff_size,
+        "attention.head_count_kv": cfg.kv_heads,
+        "attention.key_length": cfg.head_size,
+        "attention.value_length": cfg.head_size,
+        "attention.layer_norm_rms_epsilon": cfg.norm_eps,
+        "rope.dimension_count": cfg.head_size,
+        "rope.freq_base": cfg.rope_base,
+        **({} if cfg.rope_scaling == "none" else scaled),
+    }
+
+
+def decoder_rules(
+    norms: Mapping[str, str] = PRE_NORMS,
+    *,
+    qk_norm: bool = False,
+    query: Transform = SAME,
+    key: Transform = SAME,
+    norm: Transform = SAME,
+) -> list[Rule]:
+    """The names of all tensors of a family.
+
+    Args:
+        norms: norm of a block -> its name in a file.
+        qk_norm: whether queries and keys have norms.
+        query, key: how the rows of these projections differ.
+        norm: how the weights of norms differ.
+    """
+    projections = {
+        "att.W_query": ("attn_q", query),
+        "att.W_key": ("attn_k", key),
+        "att.W_value": ("attn_v", SAME),
+        "att.out_proj": ("attn_output", SAME),
+        "ff.gate_proj": ("ffn_gate", SAME),
+        "ff.up_proj": ("ffn_up", SAME),
+        "ff.down_proj": ("ffn_down", SAME),
+    }
+    of_heads = {"att.q_norm": "attn_q_norm", "att.k_norm": "attn_k_norm"} if qk_norm else {}
+    return [
+        Rule("tok_emb.weight", "token_embd.weight"),
+        *(
+            Rule(f"trf_blocks.#.{ours}.{kind}", f"blk.#.{theirs}.{kind}", transform)
+            for ours, (theirs, transform) in projections.items()
+            for kind in ("weight", "bias")
+        ),
+        *(
+            Rule(f"trf_blocks.#.{ours}.weight", f"blk.#.{theirs}.weight", norm)
+            for ours, theirs in {**norms, **of_heads}.items()
+        ),
+        Rule("final_norm.weight", "output_norm.weight", norm),
+        Rule("out_head.weight", "output.weight"),
+    ]
+
+
+def interleaved(n_heads: int) -> Transform:
+    """Rows of a projection in the order of rotary pairs: here the first half of a head turns with
+    the second, in llama.cpp's Llama each row with the next one.
+    """
+
+    def to_theirs(rows: Any) -> Any:
+        halves = rows.unflatten(0, (n_heads, 2, -1))  # [H, 2, D/2, ...]
+        return halves.transpose(1, 2).flatten(0, 2)
+
+    def to_ours(rows: Any) -> Any:
+        pairs = rows.unflatten(0, (n_heads, -1, 2))  # [H, D/2, 2, ...]
+        return pairs.transpose(1, 2).flatten(0, 2)
+
+    return Transform(to_ours, to_theirs)

@@ -1,0 +1,101 @@
+"""Every family that llama.cpp has comes back from a GGUF file; other settings are named."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from gguf_bytes import gguf_bytes
+from gguf_models import FAMILIES, TEXT, random_model
+
+from llm_scratch.errors import CHECKPOINT, USAGE, UserError
+from llm_scratch.interop.gguf import GGUF_FAMILIES
+from llm_scratch.interop.gguf_decoder import interleaved
+from llm_scratch.interop.gguf_export import export_gguf, family_of
+from llm_scratch.interop.gguf_file import GGUFFile
+from llm_scratch.loading import load
+from llm_scratch.tokenizers.bpe import ByteBPE
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return ByteBPE.train([TEXT], 280)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_model_comes_back(name, tokenizer, tmp_path):
+    pytest.importorskip("gguf", reason="writes the files; install the gguf extra")
+    model, path = random_model(FAMILIES[name]), tmp_path / "out.gguf"
+    checked = export_gguf(model, tokenizer, path, "f32")
+    assert checked.weight_error == 0
+    assert checked.logits_difference < 1e-5
+    back, _ = load(path)
+    assert back.cfg == model.cfg
+    assert GGUFFile(path).metadata["general.architecture"] == name.partition(",")[0]
+    own = dict(back.named_parameters())
+    for key, value in model.named_parameters():
+        stored = 1 if "gemma" in name and "norm" in key else 0  # files have 1 more, rounded
+        assert torch.equal(own[key] + stored, value + stored), key
+
+
+def test_every_family_is_tried():
+    assert {name.partition(",")[0] for name in FAMILIES} | {"gpt2"} == set(GGUF_FAMILIES)
+
+
+def test_rows_of_rotary_pairs_move_and_come_back():
+    rows = torch.arange(12)
+    theirs = interleaved(2).to_theirs(rows)
+    assert theirs.tolist() == [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]
+    assert torch.equal(interleaved(2).to_ours(theirs), rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "why"),
+    [
+        ("llama", {"window": 8}, "llama of llama.cpp have no such settings"),
+        ("llama", {"no_rope_every": 2}, "no such settings"),
+        ("qwen3", {"qkv_bias": True}, "qwen2 and qwen3 of llama.cpp have no such settings"),
+        ("gemma3", {"attention_softcap": 9.0}, "gemma2 and gemma3 of llama.cpp"),
+    ],
+)
+def test_what_llama_cpp_has_not_is_refused(name, change, why):
+    with pytest.raises(UserError, match=why) as caught:
+        family_of(random_model(replace(FAMILIES[name], **change)))
+    assert caught.value.code == USAGE
+
+
+def test_a_scaling_that_files_do_not_have_is_refused():
+    cfg = replace(FAMILIES["llama"], rope_scaling="yarn", rope_factor=2.0)
+    with pytest.raises(UserError, match="rope_scaling=yarn cannot be exported to GGUF"):
+        GGUF_FAMILIES["llama"].config_to(cfg)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("llama.expert_count", 8, "llama.expert_count is '8'; expected 0"),
+        ("llama.rope.dimension_count", 8, "rope.dimension_count is '8'; expected 16"),
+        ("llama.rope.scaling.type", "yarn", "rope.scaling.type is 'yarn'; expected none or linear"),
+        ("llama.attention.head_count_kv", 3, "n_kv_heads=3 does not divide n_heads=4"),
+        (
+            "llama.attention.head_count_kv",
+            [2, 4],
+            r"head_count_kv is '\[2, 4\]'; expected a positive",
+        ),
+        ("llama.rope.freq_base", -1.0, "rope.freq_base is '-1.0'; expected a number of at least 0"),
+    ],
+)
+def test_settings_that_ours_does_not_have_are_refused(key, value, why, tmp_path):
+    from gguf_bytes import T
+
+    cfg = FAMILIES["llama"]
+    metadata = {
+        f"llama.{name}": item for name, item in GGUF_FAMILIES["llama"].config_to(cfg).items()
+    }
+    metadata |= {"general.architecture": "llama", key: value}
+    path = tmp_path / "other.gguf"
+    path.write_bytes(
+        gguf_bytes(metadata, [T("token_embd.weight", (290, 64), data=bytes(290 * 256))])
+    )
+    with pytest.raises(UserError, match=why) as caught:
+        load(path)
+    assert caught.value.code == CHECKPOINT
