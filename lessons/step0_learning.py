@@ -521,7 +521,9 @@ def log(a):
 # Now walk *backward*, from the result to what it was made of. If the result changes by
 # `grad` for each unit of a number, and that number by `slope` for each unit of a parent,
 # then the result changes by `slope * grad` for each unit of the parent. That is the
-# **chain rule**. A number used twice gets a share from each use, so shares are *added*.
+# **chain rule**. A number used twice gets a share from each use, so shares are *added*. All
+# shares must be there before a number passes them on, so we go through the numbers in
+# reverse order. (`in_order` calls itself for each parent; a function may do that.)
 
 
 # %%

@@ -388,13 +388,16 @@ for left, right in merges:
 print([token.decode("utf-8", "replace") for token in token_bytes[256:271]])
 
 # %% [markdown]
-# *he*, then a space and *t*, then a space and *the*: English appears, although the program
-# does not know what a word is. The package learns the same merges, much faster, since it
-# does not count everything again for each join (`tokenizers/bpe_train.py` says how).
+# First a space and *t*, then *he*; the ninth joins these two to a space and *the*. English
+# appears, although the program does not know what a word is. The package learns the same
+# merges, much faster, since it does not count everything again for each join
+# (`tokenizers/bpe_train.py` says how).
 
 # %% tags=["check"]
 bpe = ByteBPE.train([text], 256 + N_MERGES, special_tokens=())
 assert [bpe.token_bytes(i) for i in range(bpe.n_vocab)] == token_bytes
+expect([token_bytes[i] for i in (256, 257, 264)], [b" t", b"he", b" the"], on_verdict)
+expect(merges[8], (256, 257), on_verdict)
 
 # %% [markdown]
 # Encoding a new text repeats the joins in the order in which they were learned: of all
@@ -428,7 +431,7 @@ assert bpe.decode(bpe.encode("pribe, 猫 and 🐈")) == "pribe, 猫 and 🐈"
 
 # %%
 try:
-    gpt2, on_gpt2 = TOKENIZERS["gpt2"]([], None), True
+    gpt2, on_gpt2 = TOKENIZERS["gpt2"]([], None), True  # [] is: no text to learn from
 except UserError:
     gpt2, on_gpt2 = ByteBPE.train([text], 1024), False
     print("Continuing with 768 joins of our own, without the checks of GPT-2's ids")
@@ -496,7 +499,7 @@ plt.show()
 # %% [markdown]
 # Each join makes the text shorter, the first ones most. (Mind the axis: each mark to the
 # right is ten times as many joins.) More joins mean shorter rows, but a larger table of
-# vectors to learn. Vocabularies of today's models have 30,000 to 250,000 tokens.
+# vectors to learn (1.7). Vocabularies of today's models have 30,000 to 250,000 tokens.
 
 # %%
 n_bytes = len(text.encode("utf-8"))

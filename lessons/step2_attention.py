@@ -312,7 +312,8 @@ for D in sizes:
     q, k = torch.randn(400, 1, D), torch.randn(400, 10, D)
     raw = (q @ k.transpose(1, 2)).squeeze(1)  # [400, 10]: scores of 400 queries
     for name, scale in zip(largest, (1.0, D**0.5)):
-        largest[name].append((raw / scale).softmax(-1).amax(-1).mean().item())
+        strongest = (raw / scale).softmax(-1).amax(-1)  # [400]: the largest shares
+        largest[name].append(strongest.mean().item())
 print({name: round(shares[-1], 2) for name, shares in largest.items()}, "at D = 1024")
 
 # %% tags=["plot"]
@@ -410,7 +411,8 @@ torch.testing.assert_close(sa_v2(inputs), lesson_models.SelfAttention_v2(d_in, d
 
 # %% [markdown]
 # `nn.Linear` stores its matrix turned over, `[d_out, d_in]`. So to give both versions the
-# same matrices, we have to turn them over, and then the two agree:
+# same matrices, we have to turn them over, and then the two agree. (In PyTorch, a name that
+# ends in `_`, such as `copy_`, changes the tensor itself.)
 
 # %%
 twin = SelfAttention_v1(d_in, d_out)
@@ -570,8 +572,10 @@ plt.show()
 
 # %% [markdown]
 # ## 2.7 Many sequences at once
-# Training reads many texts at a time: `x` becomes `[B, T, d_in]`. Three things are new in
-# the class below, which inherits its three matrices from `SelfAttention_v2`:
+# Training reads many texts at a time: `x` becomes `[B, T, d_in]`. (`torch.stack` lays
+# tensors of equal shape on top of each other, as in the first drawing of lesson 0;
+# `torch.cat` joins them end to end.) Three things are new in the class below, which inherits
+# its three matrices from `SelfAttention_v2`:
 #
 # - `transpose(1, 2)` turns over the *last two* of three dimensions, as `.T` does for two;
 # - the mask is made once, as large as it may ever be, and cut to the length that came;

@@ -353,11 +353,13 @@ def linear_gelu(n_in, n_out):
     return nn.Sequential(nn.Linear(n_in, n_out), GELU())
 
 
+# %%
 class DeepNetwork(nn.Module):
     def __init__(self, sizes, use_shortcut):
         super().__init__()
         self.use_shortcut = use_shortcut
-        self.layers = nn.ModuleList(map(linear_gelu, sizes, sizes[1:]))
+        pairs = zip(sizes, sizes[1:])
+        self.layers = nn.ModuleList([linear_gelu(*pair) for pair in pairs])
 
     def forward(self, x):
         for layer in self.layers:
@@ -407,8 +409,8 @@ deep_sizes = {}
 for name, use_shortcut in (("with shortcuts", True), ("without shortcuts", False)):
     torch.manual_seed(123)
     network = DeepNetwork([WIDTH] * (DEPTH + 1), use_shortcut)
-    first, *_, last = deep_sizes[name] = gradient_sizes(network, torch.randn(16, WIDTH))
-    print(f"{name}: first layer {first:.0e}, last layer {last:.0e}")
+    found = deep_sizes[name] = gradient_sizes(network, torch.randn(16, WIDTH))
+    print(f"{name}: first layer {found[0]:.0e}, last layer {found[-1]:.0e}")
 
 # %% tags=["plot"]
 fig, ax = plt.subplots(figsize=(6.8, 3.2))

@@ -85,6 +85,10 @@ print("init         ", RECIPE.model.init)
 # In this lesson a much smaller model takes its place, so that each part can be tried in
 # seconds. `override` is a copy with some settings changed. Only sizes are changed; the
 # recipe stays the same. (A *document* is a text that belongs together, here a story.)
+#
+# Two helpers are in the folded cell: `CORPUS` has the stories as token ids, and
+# `losses_of(settings, name)` trains with some settings changed and returns the bits per byte
+# on validation stories, at each evaluation.
 
 # %%
 SMALL = RECIPE.override(
@@ -117,7 +121,8 @@ def losses_of(settings, name):
 # The quickstart reads stories from a grammar: a program that writes children's stories by
 # throwing dice. We know each die, so we know how surprising each story is, in bits. No
 # model can be less surprised than the program that wrote it, on average. Divided by the
-# bytes of the text, that is the **entropy floor**.
+# bytes of the text, that is the **entropy floor**. (Stories have numbers; from `HELD_OUT` on
+# they are never trained on.)
 
 # %%
 story = generate_story(HELD_OUT)
@@ -205,7 +210,8 @@ assert begin < 0.05
 # Stories are shuffled in every epoch. Which ones are in the batch of step 1000? If the
 # order comes from a generator that was set once, only a count of all earlier steps
 # tells. Here it is a function of **seed and step** alone: the epoch follows from the step,
-# and the seed and the epoch give the shuffle.
+# and the seed and the epoch give the shuffle. (`starts` is where the documents begin in the
+# text; `divmod(a, b)` is how often b is in a, and the rest.)
 
 
 # %%
@@ -275,7 +281,9 @@ assert diagonal < 0.1
 # Lesson 0 showed Muon on one matrix. A GPT has other parameters, too. A token table is no
 # map from vectors to vectors: in each step only the rows of the batch's tokens have a
 # gradient, and moving *all directions equally* would move rows at random. So the tables,
-# norms and biases get AdamW, and the matrices inside the blocks get Muon.
+# norms and biases get AdamW, and the matrices inside the blocks get Muon. (An optimizer may
+# have several groups of parameters, each with its own rule. `id(x)` is a number that only
+# the object x has.)
 #
 # ![Muon changes the matrices inside the blocks; AdamW changes tables, head, norms and
 # biases](drawings/two-optimizers.svg)

@@ -366,32 +366,48 @@ def against_transformers(architecture: str, **settings: Any) -> float:
 
 
 @row(
-    "mixture of experts", "model/qwen_moe.QwenMoEModel", "transformers' Qwen3MoeForCausalLM",
-    "model/test_qwen_moe.py::test_equals_transformers", 1e-4, covers="ARCHITECTURES.qwen_moe",
-)  # fmt: skip
+    "mixture of experts",
+    "model/qwen_moe.QwenMoEModel",
+    "transformers' Qwen3MoeForCausalLM",
+    "model/test_qwen_moe.py::test_equals_transformers",
+    1e-4,
+    covers="ARCHITECTURES.qwen_moe",
+)
 def _qwen_moe() -> float:
     return against_transformers("qwen_moe")
 
 
 @row(
-    "sinks and windows", "model/gpt_oss.GPTOSSModel", "transformers' GptOssForCausalLM",
-    "model/test_gpt_oss.py::test_equals_transformers", 1e-4, covers="ARCHITECTURES.gpt_oss",
-)  # fmt: skip
+    "sinks and windows",
+    "model/gpt_oss.GPTOSSModel",
+    "transformers' GptOssForCausalLM",
+    "model/test_gpt_oss.py::test_equals_transformers",
+    1e-4,
+    covers="ARCHITECTURES.gpt_oss",
+)
 def _gpt_oss() -> float:
     return against_transformers("gpt_oss", window=9)
 
 
 @row(
-    "latent attention", "model/deepseek.DeepSeekModel", "transformers' DeepseekV3ForCausalLM",
-    "model/test_deepseek.py::test_equals_transformers", 1e-4, covers="ARCHITECTURES.deepseek",
-)  # fmt: skip
+    "latent attention",
+    "model/deepseek.DeepSeekModel",
+    "transformers' DeepseekV3ForCausalLM",
+    "model/test_deepseek.py::test_equals_transformers",
+    1e-4,
+    covers="ARCHITECTURES.deepseek",
+)
 def _deepseek() -> float:
     return against_transformers("deepseek", query_latent_dim=10, n_groups=2, groups_per_token=1)
 
 
 @row(
-    "gated delta rule", "model/qwen_next.QwenNextModel", "transformers' Qwen3NextForCausalLM",
-    "model/test_qwen_next.py::test_equals_transformers", 1e-4, covers="ARCHITECTURES.qwen_next",
-)  # fmt: skip
+    "gated delta rule",
+    "model/qwen_next.QwenNextModel",
+    "transformers' Qwen3NextForCausalLM",
+    "model/test_qwen_next.py::test_equals_transformers",
+    1e-4,
+    covers="ARCHITECTURES.qwen_next",
+)
 def _qwen_next() -> float:
     return against_transformers("qwen_next", full_every=2)

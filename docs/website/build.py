@@ -7,7 +7,6 @@ Tests: tests/architecture/test_website.py.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -69,7 +68,7 @@ def run_sphinx(sources: Path, folder: Path) -> None:
 
 
 def build(folder: Path) -> Path:
-    """Build the site in `folder`; returns its first page."""
+    """Build the site in `folder`, which is emptied first; returns its first page."""
     shutil.rmtree(folder, ignore_errors=True)
     with TemporaryDirectory() as sources:
         stage(Path(sources))
@@ -77,18 +76,9 @@ def build(folder: Path) -> Path:
     return folder / "index.html"
 
 
-def main() -> None:
-    """Build the site and print where it is."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--out", type=Path, default=ROOT / "build" / "site", help="folder (default: %(default)s)"
-    )
-    print(build(parser.parse_args().out))
-
-
 if __name__ == "__main__":
     try:
-        main()
+        print(build(ROOT / "build" / "site"))
     except UserError as e:
         print(f"docs/website/build.py: {e}", file=sys.stderr)
         sys.exit(e.code)

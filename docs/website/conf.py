@@ -12,14 +12,16 @@ sys.path.insert(0, str(HERE))
 
 project = "LLM_Scratch"
 root_doc = "index"
-extensions = ["myst_nb", "mathml", "popovers"]
+extensions = ["myst_nb", "mathml", "popovers", "accessible"]
 exclude_patterns = ["src", "tests", "benchmarks/*.py"]
 suppress_warnings = ["myst.header"]  # lessons and README choose their levels of headings
+smartquotes = False  # it would make a dash of the two hyphens of a flag
 
 html_theme = "furo"
 html_title = "LLM_Scratch"
 html_static_path = [str(HERE / "static")]
 html_css_files = ["site.css"]
+html_use_index = False
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False

@@ -21,7 +21,8 @@ PLAIN = (nodes.title, nodes.reference, nodes.literal, nodes.literal_block, nodes
 """Nodes in which no word becomes a button."""
 BY_WORD = {word.lower(): term for term in terms().values() for word in (term.name, *term.also)}
 LONGEST_FIRST = "|".join(re.escape(word) for word in sorted(BY_WORD, key=len, reverse=True))
-WORDS = re.compile(rf"\b({LONGEST_FIRST})\b", re.IGNORECASE)
+# not in model.safetensors, --tokenizer or "module:Class"
+WORDS = re.compile(rf"(?<![\w./-])({LONGEST_FIRST})(?![\w/-]|[.:]\w)", re.IGNORECASE)
 
 
 class TermUse(nodes.Inline, nodes.TextElement):

@@ -112,8 +112,8 @@ def clipping() -> Drawing:
             dx, dy = dx * 80 / length, dy * 80 / length
         d.arrow((x, y), (x + dx, y + dy), color="blue")
         d.dot(x, y, "blue", 4)
-    d.text(214, 176, "clipped", 13, color="blue-text")
-    d.text(614, 112, "unchanged", 13, color="blue-text")
+    d.text(196, 172, "clipped", 13, color="blue-text")
+    d.text(528, 168, "unchanged", 13, color="blue-text")
     return d
 
 

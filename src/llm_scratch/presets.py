@@ -10,7 +10,9 @@ Tests: tests/test_presets.py.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+from llm_scratch.architectures import LlamaConfig, QwenConfig
 from llm_scratch.config import (
     DataConfig,
     GPTConfig,
@@ -140,6 +142,38 @@ def shakespeare_modern() -> RunConfig:
     )
 
 
+def llama_tiny() -> RunConfig:
+    """The stories of `quickstart` by a Llama (`model/llama.py`): rotary positions, SwiGLU,
+    two query heads for each key head.
+    """
+    model = LlamaConfig(
+        vocab_size=1536,
+        context_length=256,
+        emb_dim=128,
+        n_heads=4,
+        n_kv_heads=2,
+        n_layers=3,
+        tie_embeddings=True,
+    )
+    return replace(quickstart(), model=model)
+
+
+def qwen3_tiny() -> RunConfig:
+    """The stories of `quickstart` by a Qwen3 (`model/qwen.py`): a Llama with normalized queries
+    and keys.
+    """
+    model = QwenConfig(
+        vocab_size=1536,
+        context_length=256,
+        emb_dim=128,
+        n_heads=4,
+        n_kv_heads=2,
+        n_layers=3,
+        tie_embeddings=True,
+    )
+    return replace(quickstart(), model=model)
+
+
 def gpt2_small() -> RunConfig:
     """GPT-2's 124M shape and choices, for your own text: `--data.source file:books/*.txt`."""
     return RunConfig(
@@ -163,6 +197,8 @@ PRESETS: dict[str, Callable[[], RunConfig]] = {
     "verdict": verdict,
     "shakespeare": shakespeare,
     "shakespeare-modern": shakespeare_modern,
+    "llama-tiny": llama_tiny,
+    "qwen3-tiny": qwen3_tiny,
     "gpt2-small": gpt2_small,
 }
 """Name -> function without arguments that makes the settings of a run."""

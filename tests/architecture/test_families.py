@@ -12,15 +12,14 @@ from llm_scratch.architectures import ARCHITECTURES
 
 pytest.importorskip("transformers", reason="a cell exports to transformers; install the hf extra")
 families_table = import_module("families_table")
-SLOW = {"compile", "export hf and back", "play, inspect"}
-"""Take a second or more each; for one architecture they are tried by default."""
-DEFAULT = "gemma"
+DEFAULT = {"llama", "gemma"}
+"""Tried by default, except for compiling; the others by `make test-slow`, half a second a cell."""
 CELLS = [
     pytest.param(
         name,
         feature,
         id=f"{name}: {feature}",
-        marks=[pytest.mark.slow] if feature in SLOW and name != DEFAULT else [],
+        marks=[] if name in DEFAULT and feature != "compile" else [pytest.mark.slow],
     )
     for name in ARCHITECTURES
     for feature in families_table.FEATURES

@@ -17,7 +17,7 @@ LAYERS = [
     ["architectures"],  # settings of models, without torch
     ["config"],
     ["tokenizers", "model", "presets", "run_directory"],
-    ["data", "generation", "interop", "interpretability"],
+    ["data", "generation", "interop", "interpretability", "checkpoint_model"],
     ["loading", "training", "evaluation"],
     ["planning"],
     ["reports"],

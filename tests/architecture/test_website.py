@@ -11,12 +11,13 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from browser import CHROMIUM, Browser
-from website.build import HERE, build, run_sphinx, stage, with_folds
+from website.build import HERE, ROOT, build, run_sphinx, stage, with_folds
 
 from llm_scratch.errors import UserError
 from llm_scratch.learn.glossary import terms
 
 TOCTREE = re.compile(r"```\{toctree\}\n(.*?)```", re.S)
+AXE = ROOT / "node_modules/axe-core/axe.min.js"
 HAS_SPHINX = all(find_spec(name) for name in ("sphinx", "furo", "myst_nb"))
 needs_sphinx = pytest.mark.skipif(
     not HAS_SPHINX, reason="the site's generator is not installed: pip install -e '.[docs]'"
@@ -114,7 +115,8 @@ def test_every_local_link_leads_to_a_page_and_a_place_on_it(site, pages):
 def test_nothing_is_loaded_from_another_host(site, pages):
     loaded = {address for page in pages.values() for address in page.loaded}
     for sheet in site.rglob("*.css"):
-        found = re.findall(r"(?:@import\s+|url\()[\"']?([^\"')\s]+)", sheet.read_text("utf-8"))
+        style = sheet.read_text("utf-8")
+        found = re.findall(r"""(?:@import\s+["']|url\(["']?)([^"')]+)""", style)
         loaded.update(address for address in found if not address.startswith(("data:", "#")))
     assert any(address.endswith("site.css") or "site.css?" in address for address in loaded)
     assert not [address for address in loaded if re.match(r"(\w+:)?//", address)]
@@ -132,6 +134,9 @@ def test_first_use_of_a_term_opens_its_explanation(pages):
             assert target in page.ids, name
             assert not {"a", "code", "pre", "h1", "h2", "h3", "button"} & set(parents), name
     assert not by_name["docs/glossary"].terms
+    weights = [target for target, _ in by_name["docs/weights"].terms]  # vocab.bpe is a file
+    assert "term-optimizer" in weights
+    assert "term-byte-pair-encoding" not in weights
     explained = {target for page in pages.values() for target, _ in page.terms}
     assert len(explained) >= len(terms()) - 5
 
@@ -159,3 +164,24 @@ def test_browser_asks_no_other_host_and_no_page_is_wider_than_a_phone(site):
         assert len(requested) > 20
         assert not [url for url in requested if urlsplit(url).scheme not in ("file", "data")]
         assert not browser.problems()
+
+
+@needs_sphinx
+@needs_browser
+@pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not installed: npm install axe-core")
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious(site, theme):
+    found = []
+    with Browser() as browser:
+        browser.media(prefers_color_scheme=theme, prefers_reduced_motion="reduce")
+        for name in ["index", "notebook/step2", "docs/api"]:
+            browser.call("Page.navigate", url=(site / f"{name}.html").as_uri())
+            browser.wait("document.readyState === 'complete'")
+            browser.run("document.querySelector('.term')?.click()")
+            browser.run(AXE.read_text("utf-8") + "; true")
+            violations = browser.run(
+                "axe.run(document, {resultTypes: ['violations']}).then((found) => found.violations)"
+            )
+            serious = [each for each in violations if each["impact"] in ("serious", "critical")]
+            found += [f"{name}: {each['id']}: {each['nodes'][0]['html'][:150]}" for each in serious]
+    assert not found, "\n".join(found)

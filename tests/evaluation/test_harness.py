@@ -59,29 +59,40 @@ def questions(kind, n=40):
 
 CONFIGS = {
     "choices": {
-        "output_type": "multiple_choice", "doc_to_text": "{{context}}", "doc_to_choice": "choices",
-        "doc_to_target": "answer", "target_delimiter": "",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{context}}",
+        "doc_to_choice": "choices",
+        "doc_to_target": "answer",
+        "target_delimiter": "",
         "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
     },
     "cloze": {
-        "output_type": "loglikelihood", "doc_to_text": "{{context}}", "doc_to_target": "{{target}}",
-        "target_delimiter": "", "metric_list": [{"metric": "acc"}, {"metric": "perplexity"}],
+        "output_type": "loglikelihood",
+        "doc_to_text": "{{context}}",
+        "doc_to_target": "{{target}}",
+        "target_delimiter": "",
+        "metric_list": [{"metric": "acc"}, {"metric": "perplexity"}],
     },
     "text": {
-        "output_type": "loglikelihood_rolling", "doc_to_text": "", "doc_to_target": "{{text}}",
+        "output_type": "loglikelihood_rolling",
+        "doc_to_text": "",
+        "doc_to_target": "{{text}}",
         "metric_list": [{"metric": "bits_per_byte"}],
     },
     "short": {
-        "output_type": "loglikelihood_rolling", "doc_to_text": "", "doc_to_target": "{{text}}",
+        "output_type": "loglikelihood_rolling",
+        "doc_to_text": "",
+        "doc_to_target": "{{text}}",
         "metric_list": [{"metric": "bits_per_byte"}],
     },
     "written": {
-        "output_type": "generate_until", "doc_to_text": "{{context}}",
+        "output_type": "generate_until",
+        "doc_to_text": "{{context}}",
         "doc_to_target": "{{target}}",
         "generation_kwargs": {"until": ["\n"], "max_gen_toks": 4, "do_sample": False},
         "metric_list": [{"metric": "exact_match"}],
     },
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")

@@ -47,51 +47,78 @@ def test_a_file_is_known_by_its_beginning_or_its_name(tmp_path):
     (tmp_path / "x.gguf").write_bytes(b"nothing")
     (tmp_path / "x.pth").write_bytes(b"nothing")
     assert [is_gguf(tmp_path / name) for name in ("blob", "x.gguf", "x.pth", "none.gguf")] == [
-        True, True, False, False,
-    ]  # fmt: skip
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 REFUSED = {
     "another architecture": (
-        {"general.architecture": "mamba"}, "",
-        "general.architecture is 'mamba'; supported are gpt2", CHECKPOINT,
+        {"general.architecture": "mamba"},
+        "",
+        "general.architecture is 'mamba'; supported are gpt2",
+        CHECKPOINT,
     ),
     "no architecture": ({"general.architecture": None}, "", "architecture is 'None'", CHECKPOINT),
     "no heads": (
-        {"gpt2.attention.head_count": None}, "",
-        "gpt2.attention.head_count is 'missing'; expected a positive integer", CHECKPOINT,
+        {"gpt2.attention.head_count": None},
+        "",
+        "gpt2.attention.head_count is 'missing'; expected a positive integer",
+        CHECKPOINT,
     ),
     "three heads": ({"gpt2.attention.head_count": 3}, "", "embedding_length is '8'", CHECKPOINT),
     "an eps that is not a number": (
-        {"gpt2.attention.layer_norm_epsilon": float("nan")}, "",
-        "layer_norm_epsilon is 'nan'; expected a number", CHECKPOINT,
+        {"gpt2.attention.layer_norm_epsilon": float("nan")},
+        "",
+        "layer_norm_epsilon is 'nan'; expected a number",
+        CHECKPOINT,
     ),
     "a billion layers": (
-        {"gpt2.block_count": 10**9}, "", "n_layers: 1000000000 is out of range", CHECKPOINT,
+        {"gpt2.block_count": 10**9},
+        "",
+        "n_layers: 1000000000 is out of range",
+        CHECKPOINT,
     ),
     "a layer too many": (
-        {"gpt2.block_count": 2}, "", "blk.1.attn_norm.weight is missing", CHECKPOINT,
+        {"gpt2.block_count": 2},
+        "",
+        "blk.1.attn_norm.weight is missing",
+        CHECKPOINT,
     ),
     "a wide feed-forward network": (
-        {"gpt2.feed_forward_length": 2**20}, "", r"blk.0.ffn_up.weight is \(24, 8\)", CHECKPOINT,
+        {"gpt2.feed_forward_length": 2**20},
+        "",
+        r"blk.0.ffn_up.weight is \(24, 8\)",
+        CHECKPOINT,
     ),
     "a long context": (
-        {"gpt2.context_length": 2**30}, "", "position_embd.weight is", CHECKPOINT,
+        {"gpt2.context_length": 2**30},
+        "",
+        "position_embd.weight is",
+        CHECKPOINT,
     ),
     "a missing tensor": ({}, "blk.0.ffn_up.bias", "blk.0.ffn_up.bias is missing", CHECKPOINT),
     "no embedding": ({}, "token_embd.weight", "token_embd.weight is missing", CHECKPOINT),
     "another tokenizer": (
-        {"tokenizer.ggml.model": "rwkv"}, "", "tokenizer.ggml.model is 'rwkv'", DATA,
+        {"tokenizer.ggml.model": "rwkv"},
+        "",
+        "tokenizer.ggml.model is 'rwkv'",
+        DATA,
     ),
     "an unknown pattern": (
-        {"tokenizer.ggml.pre": "gpt-3"}, "", "'gpt-3'; did you mean 'gpt-2'", DATA,
+        {"tokenizer.ggml.pre": "gpt-3"},
+        "",
+        "'gpt-3'; did you mean 'gpt-2'",
+        DATA,
     ),
     "no tokens": ({"tokenizer.ggml.tokens": None}, "", "tokens is missing", DATA),
     "tokens that are numbers": ({"tokenizer.ggml.tokens": [1]}, "", "not a list of str", DATA),
     "too few kinds": ({"tokenizer.ggml.token_type": [1]}, "", "token_type has 1 elements", DATA),
     "a token twice": ({"tokenizer.ggml.tokens": ["a"] * 290}, "", "has a token twice", DATA),
     "a merge of three": ({"tokenizer.ggml.merges": ["a b c"]}, "", "expected two tokens", DATA),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)

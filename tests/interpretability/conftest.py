@@ -10,7 +10,6 @@ from llm_scratch.architectures import (
     LlamaConfig,
     NanoChatConfig,
     OlmoConfig,
-    QwenConfig,
 )
 from llm_scratch.model import build
 from llm_scratch.model.attention import MultiHeadAttention
@@ -24,10 +23,8 @@ CONFIGS = {
     "gpt-exact-gelu": GPTConfig(**SHAPE, activation="gelu"),
     "nanochat": NanoChatConfig(**SHAPE),
     "llama": LlamaConfig(**SHAPE, **MODERN),
-    "qwen": QwenConfig(**SHAPE, **MODERN),
     "olmo": OlmoConfig(**SHAPE, **MODERN),
     "gemma 2": GemmaConfig(**SHAPE, **MODERN, qk_norm=False, attention_softcap=2.0),
-    "gemma 3": GemmaConfig(**SHAPE, **MODERN),
 }
 
 

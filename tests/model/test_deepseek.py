@@ -42,15 +42,24 @@ CONFIGS = {
     "queries without a latent": config(),
     "queries with a latent, biases": config(q_lora_rank=9, attention_bias=True),
     "one group, mixtures only, as they are": config(
-        n_group=1, topk_group=1, first_k_dense_replace=0, norm_topk_prob=False),
+        n_group=1, topk_group=1, first_k_dense_replace=0, norm_topk_prob=False
+    ),
     "YaRN as published": config(rope_parameters=YARN | {"mscale": 1.0, "mscale_all_dim": 1.0}),
     "YaRN with two magnitudes": config(
-        rope_parameters=YARN | {"mscale": 0.7, "mscale_all_dim": 1.2}, q_lora_rank=6),
+        rope_parameters=YARN | {"mscale": 0.7, "mscale_all_dim": 1.2}, q_lora_rank=6
+    ),
     "odd sizes, two shared experts, three layers, tied": config(
-        hidden_size=15, kv_lora_rank=5, qk_rope_head_dim=2, v_head_dim=3, moe_intermediate_size=9,
-        n_shared_experts=2, num_hidden_layers=3, tie_word_embeddings=True),
+        hidden_size=15,
+        kv_lora_rank=5,
+        qk_rope_head_dim=2,
+        v_head_dim=3,
+        moe_intermediate_size=9,
+        n_shared_experts=2,
+        num_hidden_layers=3,
+        tie_word_embeddings=True,
+    ),
     "dense layers only": config(first_k_dense_replace=2),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CONFIGS)

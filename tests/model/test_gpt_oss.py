@@ -38,11 +38,19 @@ CONFIGS = {
     "YaRN": config(rope_parameters=YARN, head_dim=12),
     "limits are reached": config(swiglu_limit=0.2, swiglu_alpha=1.1),
     "every layer has a window, no biases": config(
-        layer_types=["sliding_attention"] * 2, attention_bias=False, num_experts_per_tok=6),
+        layer_types=["sliding_attention"] * 2, attention_bias=False, num_experts_per_tok=6
+    ),
     "odd sizes, three layers": config(
-        num_local_experts=5, num_experts_per_tok=3, intermediate_size=9, num_attention_heads=3,
-        num_key_value_heads=1, num_hidden_layers=3, head_dim=6, sliding_window=5),
-}  # fmt: skip
+        num_local_experts=5,
+        num_experts_per_tok=3,
+        intermediate_size=9,
+        num_attention_heads=3,
+        num_key_value_heads=1,
+        num_hidden_layers=3,
+        head_dim=6,
+        sliding_window=5,
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CONFIGS)

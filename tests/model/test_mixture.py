@@ -71,9 +71,13 @@ def test_one_expert_is_the_plain_network():
 @torch.no_grad()
 def test_router_equals_transformers_deepseek():
     config = transformers.DeepseekV3Config(
-        hidden_size=C, n_routed_experts=12, num_experts_per_tok=3, n_group=4, topk_group=2,
+        hidden_size=C,
+        n_routed_experts=12,
+        num_experts_per_tok=3,
+        n_group=4,
+        topk_group=2,
         routed_scaling_factor=2.5,
-    )  # fmt: skip
+    )
     theirs = DeepseekV3TopkRouter(config)
     router = Router(C, Routing(12, 3, "sigmoid", True, 2.5, 4, 2, balance_rate=0.1))
     theirs.weight.normal_()
@@ -119,6 +123,7 @@ def imbalance(model, x):
 
 def test_bias_balances_the_experts_without_a_gradient():
     model, x = mixture(balance_rate=0.003), torch.randn(64, 8, C) + 1
+    model.router.linear.weight.data *= 10
     before = imbalance(model, x)
     for _ in range(80):
         model(x)

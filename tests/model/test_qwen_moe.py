@@ -27,12 +27,20 @@ CONFIGS = {
     "normalized weights": config(),
     "as they are, another head size": config(norm_topk_prob=False, head_dim=10),
     "every expert": config(num_experts_per_tok=6, num_key_value_heads=6),
-    "one expert of many, tied": config(num_experts_per_tok=1, norm_topk_prob=False,
-                                       tie_word_embeddings=True),
-    "odd sizes, biases": config(num_experts=5, num_experts_per_tok=3, moe_intermediate_size=9,
-                                hidden_size=18, num_attention_heads=3, num_key_value_heads=1,
-                                num_hidden_layers=3, attention_bias=True),
-}  # fmt: skip
+    "one expert of many, tied": config(
+        num_experts_per_tok=1, norm_topk_prob=False, tie_word_embeddings=True
+    ),
+    "odd sizes, biases": config(
+        num_experts=5,
+        num_experts_per_tok=3,
+        moe_intermediate_size=9,
+        hidden_size=18,
+        num_attention_heads=3,
+        num_key_value_heads=1,
+        num_hidden_layers=3,
+        attention_bias=True,
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CONFIGS)

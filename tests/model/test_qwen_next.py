@@ -34,15 +34,24 @@ CONFIGS = {
     "half of the layers": config(),
     "one of four": config(num_hidden_layers=4, full_attention_interval=4),
     "as many key heads, weights as they are": config(
-        linear_num_key_heads=3, linear_num_value_heads=3, norm_topk_prob=False),
+        linear_num_key_heads=3, linear_num_value_heads=3, norm_topk_prob=False
+    ),
     "attention only, biases, all of a head is rotated": config(
-        full_attention_interval=1, attention_bias=True, partial_rotary_factor=1.0),
+        full_attention_interval=1, attention_bias=True, partial_rotary_factor=1.0
+    ),
     "odd sizes, long convolution, tied": config(
-        hidden_size=15, linear_conv_kernel_dim=7, linear_key_head_dim=3, linear_value_head_dim=5,
-        moe_intermediate_size=9, num_experts=5, num_experts_per_tok=3, num_hidden_layers=3,
-        tie_word_embeddings=True),
+        hidden_size=15,
+        linear_conv_kernel_dim=7,
+        linear_key_head_dim=3,
+        linear_value_head_dim=5,
+        moe_intermediate_size=9,
+        num_experts=5,
+        num_experts_per_tok=3,
+        num_hidden_layers=3,
+        tie_word_embeddings=True,
+    ),
     "no convolution": config(linear_conv_kernel_dim=1),
-}  # fmt: skip
+}
 
 
 def norms_around_one(theirs):

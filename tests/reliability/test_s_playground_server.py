@@ -260,7 +260,7 @@ NAMES = [
     "ablate",
     "skills",
 ]
-NAMES += ["continue", "tokenize", "film", "head-skills", "complete"]
+NAMES += ["continue", "tokenize", "film", "head-skills", "complete", "patch", "tree"]
 FIELDS = [
     "text",
     "position",
@@ -278,7 +278,7 @@ FIELDS = [
     "max_tokens",
     "seed",
 ]
-FIELDS += ["temperature", "top_k", "top_p", "min_p", "repetition_penalty"]
+FIELDS += ["temperature", "top_k", "top_p", "min_p", "repetition_penalty", "other"]
 
 
 @settings(max_examples=150, deadline=None)
@@ -288,6 +288,15 @@ def test_s11_any_json_is_answered_without_a_server_error(server, name, body):
     assert code in (200, 400)
     if code == 400:
         assert {"message", "type", "code"} == answer["error"].keys()
+
+
+@pytest.mark.parametrize("value", [{}, {"a": 1}, [], "1"])
+@pytest.mark.parametrize("name", ["complete", "tree"])
+def test_s11_sampler_that_is_no_number_is_an_error_of_the_request(server, name, value):
+    body = {"text": TEXT, "position": 9, "kind": "sample", "repetition_penalty": value}
+    code, _, answer = ask(server, f"/api/{name}", body)
+    assert code == 400
+    assert "repetition_penalty" in answer["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from base64 import b64encode
 from importlib.resources import files
 from importlib.util import find_spec
@@ -57,15 +58,14 @@ def test_page_needs_nothing_beside_its_parts():
     assert not re.search(r"^(?:import|export) ", script, re.MULTILINE)
 
 
-@pytest.mark.skipif(
-    find_spec("anywidget") is not None, reason="anywidget is installed: nothing is missing"
-)
-def test_error_says_what_to_install():
+def test_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "anywidget", None)
+    notebook._widget_class.cache_clear()
     with pytest.raises(UserError, match="needs anywidget; pip install anywidget"):
         notebook.show("runs/quickstart")
 
 
-@pytest.mark.skipif(find_spec("anywidget") is None, reason="needs anywidget")
+@pytest.mark.skipif(find_spec("anywidget") is None, reason="needs anywidget: pip install anywidget")
 def test_widget_answers_its_messages(playground, monkeypatch):
     widget = notebook.make_widget(notebook._widget_class(), playground, "view=lenses", 500)
     sent = []

@@ -109,6 +109,18 @@ def test_tokenizers_stand_below_each_other(page):
     assert "(11 in the vocabulary): 10 tokens" in page.text("[data-tokenizer='this model']")
 
 
+def test_tree_shows_what_comes_next_and_takes_the_text_there(page):
+    show(page, "next")
+    page.run(
+        "document.querySelector('[aria-label=\"The next five tokens\"] :nth-child(2)').click()"
+    )
+    page.wait("document.querySelectorAll('.tree .best').length === 5")
+    best = "[...document.querySelectorAll('.tree .best .token')].map((el) => el.textContent)"
+    assert page.run(f"{best}.join('')") == "defga"
+    page.run("document.querySelectorAll('.tree .best')[1].click()")
+    page.wait(f"document.querySelectorAll('.chip').length === {len(TEXT) + 2}")
+
+
 def test_link_restores_the_state(page):
     page.run(
         "location.hash ="
@@ -180,9 +192,14 @@ def test_axe_finds_nothing_serious(page, theme):
         pytest.skip("axe-core is not installed: npm install --no-save axe-core")
     page.media(prefers_color_scheme=theme, prefers_reduced_motion="reduce")
     page.call("Page.setBypassCSP", enabled=True)
+    page.run("location.hash += '&tree=beam&source=abckefgabc'")  # optional parts of two views
     found = []
     for view in VIEWS:
         show(page, view)
+        if view == "next":
+            page.wait("document.querySelector('.tree .best') !== null")
+        if view == "whatif":
+            assert page.run("document.querySelector('[data-patched]') !== null")
         page.run(AXE.read_text(encoding="utf-8") + "; true")
         violations = page.run(
             "axe.run(document, {resultTypes: ['violations']}).then((result) => result.violations)"

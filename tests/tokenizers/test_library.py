@@ -21,9 +21,11 @@ def folder(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     (folder / "tokenizer.json").write_text(json.dumps(sentencepiece(request.param)))
     config = {
-        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "unk_token": "<unk>",
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<s>",
+        "unk_token": "<unk>",
         "eos_token": {"__type": "AddedToken", "content": "</s>"},
-    }  # fmt: skip
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     (folder / "chat_template.jinja").write_text(TEMPLATE)
     return folder

@@ -25,8 +25,11 @@ SPECIAL, ADDED = ["<|endoftext|>", "<|im_end|>"], ["<think>", "   "]
 
 def split(pattern):
     return {
-        "type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False,
-    }  # fmt: skip
+        "type": "Split",
+        "pattern": {"Regex": pattern},
+        "behavior": "Isolated",
+        "invert": False,
+    }
 
 
 def byte_level(use_regex):

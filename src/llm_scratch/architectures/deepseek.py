@@ -59,8 +59,8 @@ class DeepSeekConfig(MixtureConfig):
             )
         if self.n_experts % self.n_groups:
             raise UserError(
-                f"n_groups={self.n_groups} does not divide n_experts={self.n_experts}; choose a"
-                " divisor"
+                f"n_groups={self.n_groups} does not divide n_experts={self.n_experts};"
+                " choose a divisor"
             )
         open_experts = self.groups_per_token * (self.n_experts // self.n_groups)
         if not self.experts_per_token <= open_experts <= self.n_experts:

@@ -47,8 +47,8 @@ class QwenNextConfig(MixtureConfig):
             )
         if self.rotated_size % 2 or self.rotated_size > self.head_size:
             raise UserError(
-                f"rotated_dim={self.rotated_size} does not fit a head of {self.head_size}; choose"
-                " an even size, at most as large"
+                f"rotated_dim={self.rotated_size} does not fit a head of {self.head_size};"
+                " choose an even size, at most as large"
             )
 
     @property

@@ -58,8 +58,8 @@ def load_gguf(
     family = GGUF_FAMILIES.get(str(name))
     if family is None:
         raise UserError(
-            f"{path}: general.architecture is {str(name)[:40]!r}; supported are"
-            f" {', '.join(GGUF_FAMILIES)}",
+            f"{path}: general.architecture is {str(name)[:40]!r};"
+            f" supported are {', '.join(GGUF_FAMILIES)}",
             CHECKPOINT,
         )
     settings = GGUFSettings(file, str(name))

@@ -114,8 +114,8 @@ class GGUFFile:
         version = self._number("I", "the header")
         if version not in VERSIONS:
             raise UserError(
-                f"{self.path}: GGUF version {version} is not supported; 2 and 3, little-endian,"
-                " are; convert the model again with a current llama.cpp",
+                f"{self.path}: GGUF version {version} is not supported;"
+                " 2 and 3, little-endian, are; convert the model again with a current llama.cpp",
                 CHECKPOINT,
             )
         n_tensors, n_values = self._number("Q", "the header"), self._number("Q", "the header")
@@ -179,8 +179,8 @@ class GGUFFile:
         for name, (type_, shape, offset, size) in sorted(rows.items(), key=lambda row: row[1][2]):
             if offset != end + -end % alignment:
                 raise self._damaged(
-                    f"{name} begins at byte {offset:,} of the tensors; the one before ends at"
-                    f" {end:,}, aligned to {alignment}"
+                    f"{name} begins at byte {offset:,} of the tensors;"
+                    f" the one before ends at {end:,}, aligned to {alignment}"
                 )
             end = offset + size
             if begin + end > len(self._data):

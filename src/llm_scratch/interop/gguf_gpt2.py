@@ -69,8 +69,8 @@ def config_to(cfg: GPTConfig) -> dict[str, Any]:
     for name, value in REQUIRED.items():
         if cfg[name] != value:
             raise UserError(
-                f"{name}={cfg[name]}: llama.cpp computes a GPT-2 only with {value}; use"
-                " `llm-scratch export hf`"
+                f"{name}={cfg[name]}: llama.cpp computes a GPT-2 only with {value};"
+                " use `llm-scratch export hf`"
             )
     return {
         **{theirs: cfg[ours] for theirs, ours in COUNTS.items()},

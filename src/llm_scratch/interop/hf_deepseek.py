@@ -94,8 +94,8 @@ def config_to(cfg: DeepSeekConfig) -> dict[str, Any]:
     if cfg.score_scale != 1:
         if cfg.rope_scaling != "yarn" or cfg.rope_factor <= 1 or cfg.score_scale < 1:
             raise UserError(
-                f"score_scale={cfg.score_scale:g}: transformers has it with rope_scaling yarn only,"
-                " at least 1; set it to 1"
+                f"score_scale={cfg.score_scale:g}:"
+                " transformers has it with rope_scaling yarn only, at least 1; set it to 1"
             )
         share = (cfg.score_scale**0.5 - 1) / (0.1 * math.log(cfg.rope_factor))
         for name in ("rope_parameters", "rope_scaling"):

@@ -240,10 +240,11 @@ def _feed_forward_points(block: nn.Module) -> dict[str, Point]:
     hidden layer that all tokens share, and a router.
     """
     ff = getattr(block, "ff", None)
-    if hasattr(ff, "router"):
+    router = getattr(ff, "router", None)
+    if ff is not None and router is not None:
         return {
             "ln2.hook_normalized": _input(ff),
-            "mlp.hook_router_logits": _output(ff.router.linear),
+            "mlp.hook_router_logits": _output(router.linear),
             "hook_mlp_out": _output(getattr(block, "post_norm2", ff)),
         }
     linears = [

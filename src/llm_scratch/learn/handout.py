@@ -40,12 +40,12 @@ def write_pupils_copy(folder: Path) -> None:
     if not is_new_or_empty(folder):
         raise UserError(f"{folder}: in use already; name a new or empty folder", DATA)
     progress = Progress(folder)
-    progress.save()
     for exercise in EXERCISES.values():
         if exercise.function:
             progress.begin(exercise)
     atomic_write(folder / RULES, TUTOR_RULES)
     atomic_write(folder / SHEET, sheet(progress))
+    progress.save()  # last: it records which questions the sheet has shown
 
 
 def sheet(progress: Progress) -> str:

@@ -114,8 +114,8 @@ target. How many windows are there? Give a formula, without a loop.
 """,
         (
             (
-                "Which is the last position at which a window may begin? Its last target is the"
-                " last token."
+                "Which is the last position at which a window may begin? Its last target"
+                " is the last token."
             ),
             "How many of the numbers 0, stride, 2 * stride ... are at most that position?",
             "`-(-a // b)` divides and rounds up.",
@@ -154,8 +154,8 @@ the smallest (compared as tuples).
             "First count all pairs, then choose.",
             "A pair inside a word that comes five times comes five times.",
             (
-                "`min` with a key that is a tuple does both rules at once: fewer is worse, then"
-                " smaller is better."
+                "`min` with a key that is a tuple does both rules at once:"
+                " fewer is worse, then smaller is better."
             ),
         ),
         start="""
@@ -236,8 +236,8 @@ A batch of ids has shape ({0}, {1}). It goes through `nn.Embedding({2}, {3})`. W
         (
             "An embedding is a table. What is looked up for each id?",
             (
-                "The first number of `nn.Embedding` says how many rows the table has, the second"
-                " how long they are."
+                "The first number of `nn.Embedding` says how many rows the table has,"
+                " the second how long they are."
             ),
             "Every id is replaced by a row of the table; so one dimension is added.",
         ),

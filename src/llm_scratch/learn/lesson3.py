@@ -246,8 +246,8 @@ how many layers has it passed when it is below one millionth for the first time?
         (
             "Begin with 1 and multiply as long as it is too large. Count the multiplications.",
             (
-                "Check the count by hand with a factor of one tenth: how many layers make one"
-                " millionth?"
+                "Check the count by hand with a factor of one tenth:"
+                " how many layers make one millionth?"
             ),
             "Is the layer counted in which it falls below?",
         ),
@@ -265,8 +265,8 @@ Answer with the letter.
         (
             "What is the slope of x + f(x) with respect to x?",
             (
-                "The backward pass multiplies the slopes of all layers. Which factors make a"
-                " product vanish?"
+                "The backward pass multiplies the slopes of all layers."
+                " Which factors make a product vanish?"
             ),
             "Section 3.5 says that the gradient has a way around every layer.",
         ),

@@ -73,8 +73,8 @@ evenly over all of them. What loss do you expect, in nats? Two digits after the 
             "Which probability does each token get?",
             "The loss is the mean surprise, and here every token is equally surprising.",
             (
-                "Section 4.2 does this for 50257 tokens. In Python, `math.log` is the natural"
-                " logarithm."
+                "Section 4.2 does this for 50257 tokens."
+                " In Python, `math.log` is the natural logarithm."
             ),
         ),
     ),
@@ -107,8 +107,8 @@ number from all logits changes no probability.
             "Which number must be subtracted so that the largest power is 1?",
             "`math.log(0)` is an error, too: a very unlikely token has a power that rounds to 0.",
             (
-                "The logarithm of a quotient is a difference of logarithms, and one of them undoes"
-                " the power."
+                "The logarithm of a quotient is a difference of logarithms,"
+                " and one of them undoes the power."
             ),
         ),
         start="""

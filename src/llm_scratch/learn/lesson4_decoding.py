@@ -82,8 +82,8 @@ first token get {2} percent of the probability? Two digits after the point are e
 """,
         (
             (
-                "Write a function that gives the first token's probability at a temperature, and"
-                " try some."
+                "Write a function that gives the first token's probability at a temperature,"
+                " and try some."
             ),
             "Too likely? Then the temperature is too low. Halve the interval until it is small.",
             "On paper: the quotient of the two probabilities is a power of e. Of what?",
@@ -124,13 +124,13 @@ their sum. Return the probabilities in their old order.
 """,
         (
             (
-                "`sorted(range(len(probabilities)), key=...)` gives positions in the order that you"
-                " want."
+                "`sorted(range(len(probabilities)),"
+                " key=...)` gives positions in the order that you want."
             ),
             "Stop after adding a token, not before it. So at least one is kept.",
             (
-                "At the end, a new list: each kept probability by the sum of the kept ones, zero"
-                " elsewhere."
+                "At the end, a new list:"
+                " each kept probability by the sum of the kept ones, zero elsewhere."
             ),
         ),
         start="""
@@ -152,8 +152,8 @@ goes through it twice counts twice.
             "How many tokens go through the model for the first new one? How many for the second?",
             "The last new token is never read again.",
             (
-                "A loop that adds up the lengths does it; so does a formula for the sum of equal"
-                " steps."
+                "A loop that adds up the lengths does it;"
+                " so does a formula for the sum of equal steps."
             ),
         ),
     ),
@@ -170,8 +170,8 @@ if there are more. Return both lists, keys first.
         (
             "First append, then look at the length.",
             (
-                "A key and its value belong together: what is dropped of one list is dropped of the"
-                " other."
+                "A key and its value belong together:"
+                " what is dropped of one list is dropped of the other."
             ),
             "A slice with a negative start keeps the end of a list.",
         ),

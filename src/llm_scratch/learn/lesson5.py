@@ -212,8 +212,8 @@ instruction has a `name`.
         (
             "Print the name of every instruction of the pickle below the verdict.",
             (
-                "The letters of the name may also be in a text that was pickled. Compare"
-                " instructions only."
+                "The letters of the name may also be in a text that was pickled."
+                " Compare instructions only."
             ),
             "True counts as one in a sum.",
         ),

@@ -147,7 +147,18 @@ def _no_projection_bias(att: Any, x: Tensor) -> Tensor:
 
 
 MISTAKES: tuple[Mistake, ...] = (
-    _no_mask, _mask_upside_down, _hides_itself, _masked_after_softmax, _masked_by_zero, _wrong_axis,
-    _not_scaled, _scaled_by_width, _divided_by_size, _one_head, _cut_without_transpose,
-    _joined_without_transpose, _no_projection, _no_projection_bias,
-)  # fmt: skip
+    _no_mask,
+    _mask_upside_down,
+    _hides_itself,
+    _masked_after_softmax,
+    _masked_by_zero,
+    _wrong_axis,
+    _not_scaled,
+    _scaled_by_width,
+    _divided_by_size,
+    _one_head,
+    _cut_without_transpose,
+    _joined_without_transpose,
+    _no_projection,
+    _no_projection_bias,
+)

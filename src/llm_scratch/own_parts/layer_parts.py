@@ -206,9 +206,17 @@ def _rms_norm(m: Any, x: Tensor) -> Tensor:
 
 
 NORM_MISTAKES: tuple[Mistake, ...] = (
-    _sample_variance, _eps_outside, _no_eps, _no_scale, _no_shift, _no_scale_and_shift, _no_mean,
-    _no_root, _over_tokens, _rms_norm,
-)  # fmt: skip
+    _sample_variance,
+    _eps_outside,
+    _no_eps,
+    _no_scale,
+    _no_shift,
+    _no_scale_and_shift,
+    _no_mean,
+    _no_root,
+    _over_tokens,
+    _rms_norm,
+)
 
 
 def _exact_gelu(m: Any, x: Tensor) -> Tensor:
@@ -247,8 +255,14 @@ def _square(m: Any, x: Tensor) -> Tensor:
 
 
 GELU_MISTAKES: tuple[Mistake, ...] = (
-    _exact_gelu, _sigmoid_gelu, _relu, _silu, _not_halved, _no_root_of_two_over_pi, _square,
-)  # fmt: skip
+    _exact_gelu,
+    _sigmoid_gelu,
+    _relu,
+    _silu,
+    _not_halved,
+    _no_root_of_two_over_pi,
+    _square,
+)
 
 
 def _linear(m: Any, x: Tensor) -> Tensor:
@@ -282,5 +296,10 @@ def _with_shortcut(m: Any, x: Tensor) -> Tensor:
 
 
 FEED_FORWARD_MISTAKES: tuple[Mistake, ...] = (
-    _linear, _relu_inside, _exact_gelu_inside, _activated_twice, _without_biases, _with_shortcut,
-)  # fmt: skip
+    _linear,
+    _relu_inside,
+    _exact_gelu_inside,
+    _activated_twice,
+    _without_biases,
+    _with_shortcut,
+)

@@ -185,8 +185,13 @@ def _decay_without_rate(
 
 
 ADAMW_MISTAKES: tuple[Update, ...] = (
-    _uncorrected, _decayed_gradient, _no_root, _uphill, _adamw_no_decay, _decay_without_rate,
-)  # fmt: skip
+    _uncorrected,
+    _decayed_gradient,
+    _no_root,
+    _uphill,
+    _adamw_no_decay,
+    _decay_without_rate,
+)
 
 
 def _ahead(gradient: Tensor, memory: dict[str, Any], keep: float) -> Tensor:
@@ -231,5 +236,9 @@ def _muon_no_decay(w: Any, g: Any, memory: Any, rate: Any, keep: float, decay: f
 
 
 MUON_MISTAKES: tuple[Update, ...] = (
-    _exact, _plain_momentum, _same_for_all_shapes, _not_orthogonal, _muon_no_decay,
-)  # fmt: skip
+    _exact,
+    _plain_momentum,
+    _same_for_all_shapes,
+    _not_orthogonal,
+    _muon_no_decay,
+)

@@ -141,19 +141,19 @@ def check_settings(config: RunConfig) -> None:
     model, plain = config.model, GPTConfig()
     if model.architecture != plain.architecture:
         raise UserError(
-            f"--parts: it needs the GPT of the lessons, and this run has {model.architecture}; use"
-            " another preset, such as quickstart"
+            f"--parts: it needs the GPT of the lessons, and this run has {model.architecture};"
+            " use another preset, such as quickstart"
         )
     if config.train.min_lr:
         raise UserError(
-            "--parts: learning_rate falls to 0, and this run has"
-            f" train.min_lr={config.train.min_lr}; add --train.min-lr 0"
+            "--parts: learning_rate falls to 0,"
+            f" and this run has train.min_lr={config.train.min_lr}; add --train.min-lr 0"
         )
     for name in ("qkv_bias", "ff_dim", "activation", "norm_eps", "scale_attention_by_layer"):
         if model[name] != plain[name]:
             raise UserError(
-                f"--parts: it needs model.{name}={plain[name]}, and this run has {model[name]}; use"
-                " another preset, such as quickstart"
+                f"--parts: it needs model.{name}={plain[name]}, and this run has {model[name]};"
+                " use another preset, such as quickstart"
             )
 
 

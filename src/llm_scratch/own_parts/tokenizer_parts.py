@@ -177,8 +177,8 @@ def own_bpe(learn: Learn | None, encode: Encode | None) -> type[ByteBPE]:
                 return tuple(self._id[chr(i)] for i in encode(as_word(piece), merges))
             except (KeyError, TypeError, ValueError) as e:
                 raise UserError(
-                    f"encode_word: it gives ids that are no tokens for {piece!r}; return ids below"
-                    f" {FIRST_MERGE + len(merges)}",
+                    f"encode_word: it gives ids that are no tokens for {piece!r};"
+                    f" return ids below {FIRST_MERGE + len(merges)}",
                     DATA,
                 ) from e
 

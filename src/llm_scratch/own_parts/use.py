@@ -27,8 +27,13 @@ from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.schedule import RATES, SCHEDULES
 
 TABLES: tuple[dict[str, Any], ...] = (
-    ARCHITECTURES, TOKENIZERS, MODEL_TYPES, OPTIMIZERS, RATES, SAMPLERS,
-)  # fmt: skip
+    ARCHITECTURES,
+    TOKENIZERS,
+    MODEL_TYPES,
+    OPTIMIZERS,
+    RATES,
+    SAMPLERS,
+)
 
 
 def use_parts(parts: Mapping[str, Any]) -> None:

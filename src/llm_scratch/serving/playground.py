@@ -34,8 +34,15 @@ from llm_scratch.serving.film import film, skills
 from llm_scratch.serving.first_screen import FirstScreen, first_screen, is_story_model
 from llm_scratch.serving.http_server import LocalServer, Route, encode
 from llm_scratch.serving.model_library import ModelLibrary, NamedModel
+from llm_scratch.serving.next_tree import next_tree
 from llm_scratch.serving.pieces import compare_tokenizers, pieces
-from llm_scratch.serving.question import Question, integer, read_question, string
+from llm_scratch.serving.question import (
+    Question,
+    integer,
+    read_question,
+    sampler_settings,
+    string,
+)
 from llm_scratch.serving.source_lines import all_sources
 from llm_scratch.serving.static_files import static_files
 from llm_scratch.tokenizers.token_text import token_text
@@ -44,8 +51,6 @@ DEFAULT_PORT = 8765
 MAX_KEPT_BYTES = 1 << 26
 """Of answers that are kept, with their questions."""
 MAX_NEW_TOKENS = 400
-SAMPLER_FIELDS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
-"""Settings of a request to complete a text."""
 LENS_TEXTS = 8
 """Texts that the Jacobian lens is fitted on; more change it little and take longer."""
 MAX_LENS_TOKENS = 128
@@ -93,6 +98,7 @@ class Playground:
             "patch": self._patch,
             "skills": lambda question, body: skills(question),
             "continue": self._continue,
+            "tree": next_tree,
         }
         routes: dict[str, Route] = {
             f"/api/{name}": self._kept(
@@ -268,7 +274,7 @@ class Playground:
         with self._lock:
             question = self._question(body)
         limit = integer(body, "max_tokens", MAX_NEW_TOKENS, 100)
-        settings = {name: body[name] for name in SAMPLER_FIELDS if body.get(name) is not None}
+        settings: dict[str, Any] = sampler_settings(body)
         chunks = stream_chunks(
             question.model,
             question.tokenizer,

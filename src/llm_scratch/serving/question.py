@@ -54,6 +54,25 @@ def string(body: Mapping[str, Any], name: str, default: str = "") -> str:
     return value
 
 
+SAMPLERS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
+"""Settings of a request that draws tokens."""
+
+
+def sampler_settings(body: Mapping[str, Any]) -> dict[str, float]:
+    """The samplers that a request sets; their ranges are checked where they are used.
+
+    Raises:
+        UserError: a value is not a number.
+    """
+    settings = {name: body[name] for name in SAMPLERS if body.get(name) is not None}
+    for name, value in settings.items():
+        if not isinstance(value, int | float):
+            raise UserError(
+                f"{name}: {str(value)[:40]!r} is not a number; give one, or leave it out"
+            )
+    return settings
+
+
 def ablatable_parts(model: Any) -> dict[str, Part]:
     """Every head and feed-forward network that the model has: name -> part."""
     names = set(activation_names(model))

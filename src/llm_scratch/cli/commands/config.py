@@ -47,7 +47,7 @@ class Config(ReportCommand):
         grid.columns[2].justify = "left"
         for name, make in PRESETS.items():
             params = make().model.n_params
-            grid.add_row(name, f"{params / 1e6:.1f} M", (inspect.getdoc(make) or "").split("\n")[0])
+            grid.add_row(name, f"{params / 1e6:.1f} M", summary(make))
         grid.add_row(
             "text PATH",
             "any",
@@ -58,13 +58,15 @@ class Config(ReportCommand):
 
 def _presets_json() -> list[dict[str, Any]]:
     """The presets of `config --json`."""
-    first_lines = {
-        name: (inspect.getdoc(make) or "").split("\n")[0] for name, make in PRESETS.items()
-    }
     return [
-        {"name": name, "parameters": PRESETS[name]().model.n_params, "description": about}
-        for name, about in first_lines.items()
+        {"name": name, "parameters": make().model.n_params, "description": summary(make)}
+        for name, make in PRESETS.items()
     ]
+
+
+def summary(make: Any) -> str:
+    """The first paragraph of a docstring in one line."""
+    return " ".join((inspect.getdoc(make) or "").partition("\n\n")[0].split())
 
 
 def commented_yaml(name: str) -> str:
@@ -72,10 +74,7 @@ def commented_yaml(name: str) -> str:
     config = preset(name)
     about = descriptions(config)
     section = ""
-    about_preset = (
-        " ".join((inspect.getdoc(PRESETS[name]) or "").split()) if name in PRESETS else ""
-    )
-    lines = [f"# {name}: {about_preset}" if about_preset else ""]
+    lines = [f"# {name}: {summary(PRESETS[name])}" if name in PRESETS else ""]
     for line in dump_config(config).splitlines():
         key = line.strip().partition(":")[0]
         if not line.startswith(" "):

@@ -83,7 +83,7 @@ class ExportHF(ReportCommand):
 class ExportGGUF(ReportCommand):
     """Export the model in RUN as a GGUF file for llama.cpp and ollama.
 
-    The file is read back and compared. Beside it is a Modelfile for `ollama create`.
+    The file is read back and compared. Its Modelfile is for `ollama create`.
 
     examples:
       llm-scratch export gguf quickstart my-model.gguf

@@ -87,8 +87,8 @@ class Import(Command):
         )
         if compared is not None:
             screen.print(
-                "transformers computes the same: logits differ by at most"
-                f" {compared:.0e} of the largest",
+                "transformers computes the same:"
+                f" logits differ by at most {compared:.0e} of the largest",
                 soft_wrap=keeps_lines(screen),
             )
         if loaded.assumed:

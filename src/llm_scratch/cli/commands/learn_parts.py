@@ -22,7 +22,7 @@ from llm_scratch.presets import preset
 class PrintTemplate(Command):
     """Print a file with the signatures of the parts, to be filled in.
 
-    A part that is not written yet is left to the package, so one is enough to begin with.
+    A part that is not written yet is left to the package: begin with one.
 
     examples:
       llm-scratch learn template > my_parts.py
@@ -41,7 +41,7 @@ class PrintTemplate(Command):
 
 @dataclass(frozen=True)
 class CheckParts(ReportCommand):
-    """Compare your own parts with the package's on random inputs, forward and backward.
+    """Compare your own parts with the package's on random inputs, both passes.
 
     A part that differs is diagnosed where possible. To train with the parts:
     `llm-scratch train quickstart --parts FILE`.

@@ -24,6 +24,7 @@ export const DEFAULTS = {
   typical_p: 1,
   repetition_penalty: 1,
   seed: 1,
+  tree: "",
   other: "",
   otherStep: -1,
   tour: -1,

@@ -1,6 +1,6 @@
 // Next token: the distribution, and what each sampler makes of it, computed here from the logits.
 
-import { decode, fill, fixed, h, once, percent, token, visible } from "../dom.js";
+import { choices, decode, fill, fixed, h, once, percent, token, visible } from "../dom.js";
 import { bestFirst, draw, processLogits, softmax } from "../sampler.js";
 import { request } from "../api.js";
 import { about } from "../state.js";
@@ -84,13 +84,14 @@ function build(el) {
     h("button", { type: "button", onclick: () => actions.reset() }, "Reset"),
   );
   const hint = h("p", { class: "small muted" }, "A bar picks the token that all views follow. Drawing adds a token to the text.");
-  fill(el, h("div", { class: "columns" }, h("div", { class: "grow" }, bars), h("div", {}, sliders, h("div", { style: { height: "1rem" } }), buttons, hint)));
-  return { bars, inputs, actions };
+  const tree = h("section", { style: { "margin-top": "1.75rem" }, "aria-label": "The next tokens as a tree" });
+  fill(el, h("div", { class: "columns" }, h("div", { class: "grow" }, bars), h("div", {}, sliders, h("div", { style: { height: "1rem" } }), buttons, hint)), tree);
+  return { bars, inputs, actions, tree };
 }
 
 export function render(el, data, state) {
   shadeChips(null);
-  const { bars, inputs, actions } = once(el, () => build(el));
+  const { bars, inputs, actions, tree } = once(el, () => build(el));
   const V = data.logits.length;
   const curves = { ...SLIDERS, top_k: { ...SLIDERS.top_k, to: (x) => (x === 0 ? 0 : Math.max(1, Math.round(V ** (1 - x)))), from: (v) => (v ? 1 - Math.log(v) / Math.log(V) : 0) } };
   for (const [name, { input, output }] of Object.entries(inputs)) {
@@ -113,6 +114,45 @@ export function render(el, data, state) {
     h("div", { class: "row muted" }, h("span", {}, `${V - top.length} others`), track(rest, top.reduce((sum, id) => sum - after[id], 1)), h("span", { class: "number" }, percent(Math.max(0, rest)))),
   );
   if (focused) bars.querySelector(`[data-id="${focused}"]`)?.focus();
+  showTree(tree, data, state);
+}
+
+/** Five tokens ahead. The bars do not wait for it: it is drawn when its answer is there. */
+async function showTree(el, data, state) {
+  const kinds = [["", "none"], ["beam", "beam search"], ["sample", "eight samples"]];
+  const head = h("div", { class: "controls" }, h("h2", {}, "The next five tokens"), choices("The next five tokens", kinds, state.tree, (tree) => state.set({ tree })));
+  if (!state.tree) return void fill(el, head);
+  const set = Object.fromEntries(Object.entries(settings(state)).filter(([, value]) => value !== null));
+  const body = { ...about(state), position: state.token, kind: state.tree, ...(state.tree === "sample" ? { ...set, seed: state.seed } : {}) };
+  const asked = JSON.stringify(body);
+  el.dataset.asked = asked;
+  let drawn;
+  try {
+    const answer = await request("tree", body);
+    const words = state.tree === "beam" ? "Beam search follows the three best texts; of each it tries three tokens. Pale ones are dropped." : "Eight texts drawn with the sliders above; a number says how many go through a token.";
+    drawn = [h("p", { class: "small muted" }, words, " A token takes the text up to it."), h("div", { class: "scroller" }, branches(answer.children, textUntil(data, state.token), state))];
+  } catch (error) {
+    drawn = h("p", { class: "small accent", role: "status" }, error.message);
+  }
+  if (el.dataset.asked === asked) fill(el, head, drawn);
+}
+
+/** A level of the tree as a list; its branches stand to the right of each token. */
+function branches(nodes, before, state) {
+  if (!nodes.length) return null;
+  const number = ({ count, probability }) => (state.tree === "sample" ? String(count) : percent(probability));
+  return h(
+    "ol",
+    { class: "tree" },
+    nodes.map((node) =>
+      h(
+        "li",
+        {},
+        h("button", { type: "button", class: node.best ? "best" : node.kept ? null : "cut", onclick: () => state.set({ text: before + node.text }) }, token(node.text), h("span", { class: "tiny" }, number(node))),
+        branches(node.children, before + node.text, state),
+      ),
+    ),
+  );
 }
 
 const track = (before, after) =>

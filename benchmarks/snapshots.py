@@ -1,0 +1,100 @@
+"""How small can a snapshot of a training be before the film shows another model?
+
+The weights of a run at different numbers of bits, each row with a scale of its own: what they would
+take packed, and how far the attention and the largest probabilities on eight new stories are from
+those of the full weights. The last lines compress the difference of two snapshots that follow each
+other, early and late in the run.
+
+python benchmarks/snapshots.py runs/quickstart
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from llm_scratch.data.stories import HELD_OUT, generate_story
+from llm_scratch.interpretability.capture import capture
+from llm_scratch.loading import load
+from llm_scratch.storage.snapshots import list_snapshots, load_snapshot
+
+BITS = (8, 7, 6, 5, 4)
+STORIES = 8
+
+
+def rounded(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """A matrix as integers and one scale a row."""
+    most = 2 ** (bits - 1) - 1
+    scale = weight.abs().amax(-1, keepdim=True).clamp(min=1e-30) / most
+    return (weight / scale).round(), scale
+
+
+def views(model: torch.nn.Module, rows: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Every attention weight and every largest probability."""
+    patterns, best = [], []
+    for ids in rows:
+        with torch.no_grad(), capture(model, "*.hook_pattern") as acts:
+            best.append(model(ids).softmax(-1).amax(-1).flatten())
+        patterns.append(torch.stack(list(acts.values())).flatten())
+    return torch.cat(patterns), torch.cat(best)
+
+
+def difference_bytes(run: Path, step: int, following: int) -> int:
+    """Bytes of what changed between two snapshots, in steps of the later one's 8 bits."""
+    before, after = load_snapshot(run, step), load_snapshot(run, following)
+    changes = []
+    for name, weight in after.items():
+        if weight.dim() > 1:
+            values, scale = rounded(weight, 8)
+            change = values - (before[name] / scale).round()
+            changes.append(change.clamp(-128, 127).to(torch.int8).numpy().tobytes())
+    return len(lzma.compress(b"".join(changes)))
+
+
+def main(run: Path) -> None:
+    """Print the table, and a line of JSON."""
+    steps = list_snapshots(run)
+    if len(steps) < 5:
+        raise SystemExit(f"{run} has {len(steps)} snapshots; train: llm-scratch train quickstart")
+    model, tokenizer = load(run)
+    stories = [generate_story(HELD_OUT + number).text for number in range(STORIES)]
+    rows = [torch.tensor([tokenizer.encode(text)[:250]]) for text in stories]
+    weights = {name: w.detach().clone() for name, w in model.named_parameters()}
+    attention, probability = views(model, rows)
+    found = []
+    print("bits     MB  probability mean, max   attention mean, max")
+    for bits in BITS:
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1:
+                values, scale = rounded(weights[name], bits)
+                parameter.data.copy_(values * scale)
+        n_bytes = sum(w.numel() * bits // 8 + 4 * len(w) for w in weights.values() if w.dim() > 1)
+        gaps = [(new - old).abs() for new, old in zip(views(model, rows), (attention, probability))]
+        row = {"bits": bits, "megabytes": n_bytes / 1e6}
+        for name, gap in zip(("attention", "probability"), gaps):
+            row |= {f"{name}_mean": float(gap.mean()), f"{name}_max": float(gap.max())}
+        found.append(row)
+        print(
+            f"{bits:4} {n_bytes / 1e6:6.2f}  {row['probability_mean']:16.4f} "
+            f"{row['probability_max']:6.3f}  {row['attention_mean']:13.5f} "
+            f"{row['attention_max']:6.3f}"
+        )
+    pairs = [steps[1:3], steps[-3:-1]]
+    changes = {f"{a} to {b}": difference_bytes(run, a, b) / 1e6 for a, b in pairs}
+    for pair, megabytes in changes.items():
+        print(f"difference of steps {pair}, compressed: {megabytes:.2f} MB")
+    print(
+        json.dumps(
+            {"benchmark": "snapshots", "bits": found, "differences": changes}
+            | {"torch": torch.__version__}
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/quickstart"))

@@ -1,0 +1,109 @@
+"""Parts of a model add to the gradient and change after a step; the trainer knows none of them."""
+
+import pytest
+import torch
+
+from llm_scratch.model import build
+from llm_scratch.model.loss import next_token_loss
+from llm_scratch.model.mixture import Router
+from llm_scratch.model.training_hooks import TrainingHooks
+from llm_scratch.training.model_with_loss import ModelWithLoss
+from llm_scratch.training.parallel import checkpoint_activations
+from llm_scratch.training.step import mean_loss, train_step
+
+SIZES = {"vocab_size": 31, "context_length": 8, "emb_dim": 16, "n_heads": 2, "n_layers": 2}
+IDS = torch.randint(0, 31, (8, 9), generator=torch.Generator().manual_seed(0))
+BATCH = IDS[:, :-1], IDS[:, 1:]
+
+
+def sparse(architecture="qwen_moe", **changes):
+    torch.manual_seed(0)
+    return build(SIZES | {"architecture": architecture, "balance_loss": 0.3} | changes)
+
+
+def step(model, batches=(BATCH,), lr=0.0):
+    still = torch.optim.SGD(model.parameters(), lr=lr)
+    return train_step(ModelWithLoss(model), still, list(batches), None)
+
+
+def gradients(model):
+    return [p.grad.clone() for p in model.parameters()]
+
+
+def halves():
+    return zip(*(each.chunk(2) for each in BATCH))
+
+
+def test_micro_batches_with_a_balancing_loss_equal_one_batch():
+    model = sparse()
+    whole = step(model)
+    want = gradients(model)
+    parts = step(model, halves())
+    torch.testing.assert_close(parts.loss, whole.loss)
+    torch.testing.assert_close(gradients(model), want, rtol=1e-4, atol=1e-6)
+
+
+def test_loss_of_a_step_is_the_cross_entropy_and_its_gradient_is_more():
+    model = sparse()
+    assert step(model).loss.item() == pytest.approx(
+        next_token_loss(model(BATCH[0]), BATCH[1]).item(), rel=1e-6
+    )
+    with_balance = gradients(model)
+    for part in model.modules():
+        if isinstance(part, Router):
+            part.routing = part.routing._replace(balance_loss=0.0)
+    step(model)
+    assert any(not torch.equal(a, b) for a, b in zip(with_balance, gradients(model)))
+
+
+def test_activation_checkpointing_leaves_the_gradient_and_the_bias_as_they_are():
+    plain, twin = (sparse("deepseek", balance_rate=0.5) for _ in range(2))
+    checkpoint_activations(twin)
+    step(plain, halves())
+    step(twin, halves())
+    torch.testing.assert_close(gradients(twin), gradients(plain), rtol=1e-5, atol=1e-7)
+    biases = [dict(model.named_buffers()) for model in (plain, twin)]
+    assert all(torch.equal(biases[0][name], biases[1][name]) for name in biases[0])
+    assert any(bias.any() for bias in biases[0].values())
+
+
+def test_evaluation_adds_nothing_and_moves_no_bias():
+    model = sparse("deepseek", balance_rate=0.5)
+
+    class Source:
+        def __len__(self):
+            return 1
+
+        def batch(self, step, rank=0, world=1):
+            return BATCH
+
+    loss = mean_loss(ModelWithLoss(model), Source(), None)
+    assert loss == pytest.approx(next_token_loss(model.eval()(BATCH[0]), BATCH[1]).item(), rel=1e-5)
+    assert not any(bias.any() for _, bias in model.named_buffers())
+
+
+def test_part_from_outside_adds_to_the_gradient_and_is_called_after_each_step():
+    class Anchor(TrainingHooks):
+        """Pulls its weight to 3, and counts good steps."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(()))
+            self.steps = 0
+
+        def forward(self, x):
+            if self.training:
+                self.extra_loss = (self.weight - 3).square() * x[..., 0].numel()
+            return x
+
+        def after_step(self, good, all_reduce_mean):
+            self.steps += int(good)
+
+    model = build(SIZES | {"drop_rate": 0.0})
+    model.trf_blocks.append(anchor := Anchor())
+    model.trf_blocks[-1].forward = lambda x, cache=None: Anchor.forward(anchor, x)
+    for _ in range(3):
+        step(model, halves(), lr=0.25)
+    assert anchor.weight.item() == pytest.approx(3 * (1 - 0.5**3))
+    assert anchor.steps == 3
+    assert anchor.extra_loss is None
