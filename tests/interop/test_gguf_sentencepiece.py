@@ -60,6 +60,7 @@ def test_damaged_pieces_are_refused(tokenizer, tmp_path):
     for change, why in (
         ({"tokenizer.ggml.scores": [0.5]}, "scores is missing or not|scores has 1 elements"),
         ({"tokenizer.ggml.token_type": [1] * 3}, "token_type has 3 elements"),
+        ({"tokenizer.ggml.token_type": [5] * tokenizer.n_vocab}, "has no tokens"),
     ):
         path.write_bytes(gguf_bytes(metadata | change, [T("x")]))
         with pytest.raises(UserError, match=why) as caught:

@@ -19,6 +19,8 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
 BACK = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
 PREPEND = {"type": "Prepend", "prepend": SPACE}
+SPLIT = {"type": "Split", "pattern": {"String": " "}}
+"""Gemma's pre-tokenizer, which finds nothing: spaces are replaced before."""
 STRIP = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
 
 
@@ -28,7 +30,8 @@ def is_sentencepiece(tokenizer: LibraryTokenizer) -> bool:
     """
     model = tokenizer.data["model"]
     plain = tokenizer.data.get("normalizer") in (_normalizer(False), _normalizer(True))
-    unsplit = tokenizer.data.get("pre_tokenizer") is None
+    before = tokenizer.data.get("pre_tokenizer")
+    unsplit = before is None or SPLIT.items() <= before.items()
     return model.get("type") == "BPE" and bool(model.get("byte_fallback")) and plain and unsplit
 
 
