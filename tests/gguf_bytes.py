@@ -40,8 +40,11 @@ def value(item: Any) -> bytes:
         return struct.pack("<If", F32, item)
     if isinstance(item, str):
         return struct.pack("<I", STRING) + text(item)
-    kind = STRING if item and isinstance(item[0], str) else U32
-    body = b"".join(text(x) if kind == STRING else struct.pack("<I", x) for x in item)
+    kind = {str: STRING, float: F32}.get(type(item[0]) if item else int, U32)
+    if kind == STRING:
+        body = b"".join(map(text, item))
+    else:
+        body = struct.pack(f"<{len(item)}{'f' if kind == F32 else 'I'}", *item)
     return struct.pack("<IIQ", ARRAY, kind, len(item)) + body
 
 

@@ -24,9 +24,13 @@ CFG = GPTConfig(
 )
 
 SIZES: dict[str, Any] = {
-    "vocab_size": 290, "context_length": 128, "emb_dim": 64, "n_heads": 4, "n_layers": 3,
+    "vocab_size": 290,
+    "context_length": 128,
+    "emb_dim": 64,
+    "n_heads": 4,
+    "n_layers": 3,
     "ff_dim": 96,
-}  # fmt: skip
+}
 FAMILIES = {
     "llama": LlamaConfig(**SIZES, n_kv_heads=2),
     "llama, tied, wide heads, biases": LlamaConfig(
@@ -36,12 +40,18 @@ FAMILIES = {
     "qwen2": QwenConfig(**SIZES, n_kv_heads=2, qk_norm=False, qkv_bias=True),
     "qwen3": QwenConfig(**SIZES, n_kv_heads=2, head_dim=32, tie_embeddings=True),
     "gemma2": GemmaConfig(
-        **SIZES, n_kv_heads=2, qk_norm=False, rope_local_base=None, window=8, full_every=2,
-        attention_softcap=50.0, logit_softcap=30.0,
+        **SIZES,
+        n_kv_heads=2,
+        qk_norm=False,
+        rope_local_base=None,
+        window=8,
+        full_every=2,
+        attention_softcap=50.0,
+        logit_softcap=30.0,
     ),
     "gemma3": GemmaConfig(**SIZES, n_kv_heads=2, head_dim=32, window=8, full_every=3),
     "gemma3, no window": GemmaConfig(**SIZES),
-}  # fmt: skip
+}
 """Small models of each family that llama.cpp has."""
 
 

@@ -1,8 +1,8 @@
 """Rows of docs/equivalence.md, and tools to measure them.
 
-The rows are in model.py, families.py, sparse.py, tokenizers.py, decoding.py, optimization.py and
-weights.py. To add one, write a function that computes the same result with both implementations and
-returns the largest difference, decorated with `@row(...)`.
+The rows are in model.py, families.py, tokenizers.py, decoding.py, optimization.py and weights.py.
+To add one, write a function that computes the same result with both implementations and returns
+the largest difference, decorated with `@row(...)`.
 """
 
 from __future__ import annotations

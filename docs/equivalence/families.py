@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from equivalence import max_difference, row
+from equivalence import CONFIG, max_difference, row, transformers_twin
 from llm_scratch.interop import hf
 from llm_scratch.interop.safetensors import files_of
+from llm_scratch.model import build
 from llm_scratch.model.grouped_attention import GroupedAttention
 from llm_scratch.model.norms import RMSNorm
 
@@ -63,9 +64,13 @@ def _family(component: str, model: str, theirs: str, **changes: Any) -> None:
 
     test = f"model/test_{name}.py::test_equals_transformers"
     add: Callable[..., Any] = row(
-        component, f"model/{model}", f"transformers' {theirs}", test, 1e-4,
+        component,
+        f"model/{model}",
+        f"transformers' {theirs}",
+        test,
+        1e-4,
         covers=f"ARCHITECTURES.{name}",
-    )  # fmt: skip
+    )
     add(measure)
 
 
@@ -80,28 +85,36 @@ _family("Gemma 2: soft-caps", "gemma.GemmaModel", "Gemma2ForCausalLM", sliding_w
 
 
 @row(
-    "Gemma 3: two rotary bases", "model/gemma.GemmaModel", "transformers' Gemma3ForCausalLM",
-    "model/test_gemma.py::test_equals_transformers", 1e-4,
-)  # fmt: skip
+    "Gemma 3: two rotary bases",
+    "model/gemma.GemmaModel",
+    "transformers' Gemma3ForCausalLM",
+    "model/test_gemma.py::test_equals_transformers",
+    1e-4,
+)
 def _gemma3() -> float:
     kinds = ["sliding_attention", "full_attention"] * 2
     return against_transformers("Gemma3TextConfig", sliding_window=9, layer_types=kinds)
 
 
 @row(
-    "RMSNorm", "model/norms.RMSNorm", "its formula",
-    "model/test_norms.py::test_equals_its_formula_and_transformers", 1e-5,
-)  # fmt: skip
+    "RMSNorm",
+    "model/norms.RMSNorm",
+    "its formula",
+    "model/test_norms.py::test_equals_its_formula_and_transformers",
+    1e-5,
+)
 def _rms_norm() -> float:
     x, norm = torch.randn(2, 7, 24), RMSNorm(24)
     return max_difference(norm(x), x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt())
 
 
 @row(
-    "grouped-query attention", "model/grouped_attention.GroupedAttention",
+    "grouped-query attention",
+    "model/grouped_attention.GroupedAttention",
     "every query head with a copy of its keys and values",
-    "model/test_grouped_attention.py::test_one_shared_head_equals_copies_of_it", 1e-5,
-)  # fmt: skip
+    "model/test_grouped_attention.py::test_one_shared_head_equals_copies_of_it",
+    1e-5,
+)
 def _grouped() -> float:
     shared, copies = GroupedAttention(24, 6, 1, 4), GroupedAttention(24, 6, 6, 4)
     state = shared.state_dict()
@@ -110,3 +123,61 @@ def _grouped() -> float:
     copies.load_state_dict(state)
     x = torch.randn(2, 7, 24)
     return max_difference(shared(x), copies(x))
+
+
+def against_export(architecture: str, **settings: Any) -> float:
+    """The difference of a tiny model's logits from those of transformers, which reads its files."""
+    shape = {name: value for name, value in CONFIG.items() if name != "qkv_bias"}
+    ours = build(shape | {"architecture": architecture} | settings).eval()
+    for parameter in ours.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    ids = torch.randint(0, 97, (2, 32))
+    return max_difference(ours(ids), transformers_twin(ours)(ids).logits)
+
+
+@row(
+    "mixture of experts",
+    "model/qwen_moe.QwenMoEModel",
+    "transformers' Qwen3MoeForCausalLM",
+    "model/test_qwen_moe.py::test_equals_transformers",
+    1e-4,
+    covers="ARCHITECTURES.qwen_moe",
+)
+def _qwen_moe() -> float:
+    return against_export("qwen_moe")
+
+
+@row(
+    "sinks and windows",
+    "model/gpt_oss.GPTOSSModel",
+    "transformers' GptOssForCausalLM",
+    "model/test_gpt_oss.py::test_equals_transformers",
+    1e-4,
+    covers="ARCHITECTURES.gpt_oss",
+)
+def _gpt_oss() -> float:
+    return against_export("gpt_oss", window=9)
+
+
+@row(
+    "latent attention",
+    "model/deepseek.DeepSeekModel",
+    "transformers' DeepseekV3ForCausalLM",
+    "model/test_deepseek.py::test_equals_transformers",
+    1e-4,
+    covers="ARCHITECTURES.deepseek",
+)
+def _deepseek() -> float:
+    return against_export("deepseek", query_latent_dim=10, n_groups=2, groups_per_token=1)
+
+
+@row(
+    "gated delta rule",
+    "model/qwen_next.QwenNextModel",
+    "transformers' Qwen3NextForCausalLM",
+    "model/test_qwen_next.py::test_equals_transformers",
+    1e-4,
+    covers="ARCHITECTURES.qwen_next",
+)
+def _qwen_next() -> float:
+    return against_export("qwen_next", full_every=2)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from llm_scratch.config import GPTConfig, TrainConfig
+from llm_scratch.errors import UserError
 from llm_scratch.model import ARCHITECTURES, Architecture
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.training.optim import OPTIMIZERS
@@ -39,6 +40,8 @@ class MuGPT(GPTModel):
 
 def mup_adamw(model: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
     """AdamW whose rate falls with the width for the matrices of the blocks."""
+    if not isinstance(model, MuGPT):
+        raise UserError("mup-adamw: needs the architecture 'mup-gpt'; set model.architecture")
     factor = model.width_factor
     inside = [p for p in model.trf_blocks.parameters() if p.ndim == 2]
     others = [p for p in model.parameters() if all(p is not q for q in inside)]

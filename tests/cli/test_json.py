@@ -65,6 +65,7 @@ CASES: dict[str, str] = {
     "experiment run FILE": "experiment run {experiment}/experiment.yaml --out {experiment}",
     "experiment report FOLDER": "experiment report {experiment}",
     "experiment scaling FILE": "experiment scaling {sizes} --out {new}",
+    "experiment transfer FILE": "experiment transfer {transfer} --out {new}",
     "experiment plan FILE": "experiment plan {experiment}/experiment.yaml",
 }
 """heading of docs/json.md -> the command line that is tried"""
@@ -131,6 +132,14 @@ def write_sizes(path: Path, base: Path) -> None:
     )
 
 
+def write_transfer(path: Path, base: Path) -> None:
+    """Two widths and three rates of one arm."""
+    path.write_text(
+        f"base: {base}\nwidths: [8, 16]\nrates: [0.001, 0.002, 0.004]\narms: {{plain: []}}\n"
+        "seeds: 2\nbudget: {tokens: 320}\n"
+    )
+
+
 @pytest.fixture
 def fill(llm, tiny, trained, text_file, tmp_path, monkeypatch):
     """A command line of `CASES` as words, its files made where they are needed."""
@@ -172,10 +181,13 @@ def fill(llm, tiny, trained, text_file, tmp_path, monkeypatch):
             llm("learn", "next", "0.1")  # draws the numbers
         if "{sizes}" in line:
             write_sizes(Path("sizes.yaml"), trained)
+        if "{transfer}" in line:
+            write_transfer(Path("transfer.yaml"), trained)
         words = {
             "run": trained,
             "gpt2": TINY_GPT2,
             "sizes": "sizes.yaml",
+            "transfer": "transfer.yaml",
             "experiment": "experiment",
             "text": text_file,
             "parts": DOC.with_name("own_parts_example.py"),

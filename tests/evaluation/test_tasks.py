@@ -57,8 +57,11 @@ def test_cloze_counts_targets_of_likeliest_tokens(model, tokenizer, write):
     )
     (score,) = run_task(model, tokenizer, path)
     assert (score.task, score.metric, score.value, score.n_questions) == (
-        "letters", "accuracy", 0.5, 4,
-    )  # fmt: skip
+        "letters",
+        "accuracy",
+        0.5,
+        4,
+    )
     assert score.stderr == pytest.approx(math.sqrt(0.25 / 3))
 
 

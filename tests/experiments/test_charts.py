@@ -10,13 +10,12 @@ import pytest
 
 from llm_scratch.experiments.charts import (
     ArmCurve,
-    Scale,
     SeedValues,
-    color_class,
     curves_chart,
     differences_chart,
     seeds_chart,
 )
+from llm_scratch.experiments.marks import Scale, color_class
 from llm_scratch.experiments.verdict import Comparison, Estimate
 
 

@@ -14,13 +14,16 @@ from llm_scratch.config import GPTConfig
 from llm_scratch.experiments.arms import resolve_arms
 from llm_scratch.experiments.experiment import read_experiment
 from llm_scratch.experiments.scaling_runner import read_scaling
+from llm_scratch.experiments.transfer_runner import read_transfer
 from llm_scratch.model import ARCHITECTURES, build
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.storage.user_code import run_user_file
 from llm_scratch.training.schedule import SCHEDULES
 
 FOLDER = Path(__file__).parents[2] / "experiments"
-EXPERIMENTS = sorted(path.name for path in FOLDER.glob("*.yaml") if path.name != "sizes.yaml")
+EXPERIMENTS = sorted(
+    path.name for path in FOLDER.glob("*.yaml") if path.name not in ("sizes.yaml", "transfer.yaml")
+)
 MAX_LINES = 60
 CFG = GPTConfig(vocab_size=31, context_length=16, emb_dim=24, n_heads=3, n_layers=2, drop_rate=0.0)
 
@@ -40,12 +43,14 @@ def test_experiment_is_valid(name):
     experiment = read_experiment(FOLDER / name)
     assert experiment.name == Path(name).stem
     arms = resolve_arms(experiment)
-    assert len({arm.config.train.steps for arm in arms}) == 1
+    assert len({arm.config.train.steps * arm.config.train.batch_size for arm in arms}) == 1
     assert all(arm.seed_shift == 0 for arm in arms)
 
 
-def test_grid_is_valid():
+def test_grids_are_valid():
     assert len(read_scaling(FOLDER / "sizes.yaml").sizes) == 4
+    transfer = read_transfer(FOLDER / "transfer.yaml")
+    assert [Path(arm.file).name for arm in transfer.arms] == ["", "mup.py"]
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("arms/*.py")), ids=lambda path: path.stem)
@@ -62,7 +67,8 @@ def test_arm_is_short_and_registers_one_thing_that_works(path):
     model = build(replace(CFG, architecture=name))
     ids = torch.randint(31, (2, 9))
     whole = model(ids)
-    assert not torch.equal(whole, gpt_with_weights_of(model)(ids)) or name == "zero-init"
+    is_gpt = torch.equal(whole, plain_gpt(model)(ids))
+    assert is_gpt == (name in ("zero-init", "residual-scalars", "value-embeddings"))
     cache = model.new_cache(2)
     cached = torch.cat([model(ids[:, :5], cache), model(ids[:, 5:], cache)], dim=1)
     assert torch.allclose(whole, cached, atol=1e-5)
@@ -70,11 +76,73 @@ def test_arm_is_short_and_registers_one_thing_that_works(path):
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def gpt_with_weights_of(model: torch.nn.Module) -> torch.nn.Module:
-    """The plain GPT with the same weights: an arm that changes a part computes something else."""
+def plain_gpt(model: torch.nn.Module) -> torch.nn.Module:
+    """The plain GPT with the weights that the model has too; the seed is that of the model."""
+    torch.manual_seed(1)
     plain = GPTModel(CFG)
-    plain.load_state_dict(model.state_dict())
+    plain.load_state_dict(model.state_dict(), strict=False)
     return plain
+
+
+def arm_model(arm: str, **changes: object) -> torch.nn.Module:
+    """The model that the file of an arm registers, with reproducible weights."""
+    name = arm.replace("_", "-")
+    run_user_file(FOLDER / "arms" / f"{arm}.py", arm)
+    torch.manual_seed(1)
+    return build(replace(CFG, architecture=name, **changes))
+
+
+def test_rotary_positions_do_not_change_a_text_of_one_token():
+    model = arm_model("rotary")
+    plain = plain_gpt(model)
+    torch.nn.init.zeros_(plain.pos_emb.weight)
+    ids = torch.tensor([[5], [9]])
+    torch.testing.assert_close(model(ids), plain(ids))
+    longer = torch.tensor([[5, 9, 7]])
+    assert not torch.allclose(model(longer), plain(longer), atol=1e-3)
+
+
+def test_rms_norm_of_centered_vectors_is_layer_norm():
+    model = arm_model("rms_norm")
+    plain = plain_gpt(model)
+    x = torch.randn(2, 5, 24)
+    x -= x.mean(-1, keepdim=True)
+    for ours, theirs in (
+        (model.trf_blocks[1].norm1, plain.trf_blocks[1].norm1),
+        (model.trf_blocks[1].norm2, plain.trf_blocks[1].norm2),
+        (model.final_norm, plain.final_norm),
+    ):
+        torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize("init", ["torch", "gpt2"])
+def test_swiglu_has_the_parameters_of_the_gpt_and_a_closed_gate_adds_nothing(init):
+    model = arm_model("swiglu", init=init)
+    plain = plain_gpt(model)
+    ours, theirs = (sum(p.numel() for p in each.parameters()) for each in (model, plain))
+    assert ours == pytest.approx(theirs, rel=0.01)
+    for block, other in zip(model.trf_blocks, plain.trf_blocks, strict=True):
+        torch.nn.init.zeros_(block.ff.gate_proj.weight)
+        torch.nn.init.zeros_(block.ff.gate_proj.bias)
+        torch.nn.init.zeros_(block.ff.down_proj.bias)
+        torch.nn.init.zeros_(other.ff.layers[2].weight)
+        torch.nn.init.zeros_(other.ff.layers[2].bias)
+    ids = torch.randint(31, (2, 9))
+    torch.testing.assert_close(model(ids), plain(ids))
+
+
+@pytest.mark.parametrize(
+    ("arm", "names"), [("residual_scalars", "again"), ("value_embeddings", "value_embs")]
+)
+def test_what_the_arm_adds_changes_the_model_once_it_is_not_zero(arm, names):
+    model = arm_model(arm)
+    ids = torch.randint(31, (2, 9))
+    before = model(ids)
+    added = [p for name, p in model.named_parameters() if name.startswith(names)]
+    assert added
+    for parameter in added:
+        torch.nn.init.normal_(parameter)
+    assert not torch.allclose(model(ids), before, atol=1e-3)
 
 
 def test_zero_init_blocks_add_nothing_before_training():

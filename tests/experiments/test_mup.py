@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from llm_scratch.config import TrainConfig
+from llm_scratch.config import RunConfig, TrainConfig, from_dict
+from llm_scratch.errors import UserError
 from llm_scratch.model import ARCHITECTURES, build
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.storage.user_code import run_user_file
 from llm_scratch.training.optim import OPTIMIZERS
+from llm_scratch.training.validate import validate
 
 ARM = Path(__file__).parents[2] / "experiments" / "arms" / "mup.py"
 
@@ -80,3 +82,48 @@ def test_scores_are_divided_by_the_size_of_a_head_also_when_packed():
     torch.testing.assert_close(scores, q[5, 0] @ k[3, 0] / 128**0.5 / 2)
     with torch.no_grad():
         torch.testing.assert_close(pack(model)(ids), logits, rtol=1e-4, atol=1e-5)
+
+
+def test_groups_and_first_weights_are_those_of_the_mup_package():
+    """Rate, weight decay and initial deviation of each parameter, by Microsoft's own rules."""
+    mup = pytest.importorskip("mup", reason="needs mup (pip install mup)")
+    model, lr, decay = made(256), 0.1, 0.2
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    mup.set_base_shapes(model, made(64), delta=made(128), rescale_params=False, do_assert=False)
+
+    def by_name(optimizer: torch.optim.Optimizer) -> dict[tuple[str, str], float]:
+        values = {}
+        for group in optimizer.param_groups:
+            for name in (names[id(parameter)] for parameter in group["params"]):
+                values[name, "rate"] = group["lr"] * group.get("lr_scale", 1)
+                values[name, "weight decay"] = group["weight_decay"]
+        return values
+
+    decayed = [parameter for parameter in model.parameters() if parameter.ndim == 2]
+    rest = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    groups = [{"params": decayed, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}]
+    theirs = by_name(mup.MuAdamW(groups, lr=lr))
+    ours = by_name(OPTIMIZERS["mup-adamw"](model, TrainConfig(lr=lr, weight_decay=decay)))
+    assert ours == pytest.approx(theirs)
+    assert len(ours) == 2 * len(names)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 2:
+            is_last = name.endswith(("out_proj.weight", "layers.2.weight"))
+            expected = torch.empty_like(parameter)
+            expected.infshape = parameter.infshape
+            mup.init.normal_(expected, std=0.02 / (2 * 2) ** 0.5 if is_last else 0.02)
+            assert float(parameter.detach().std()) == pytest.approx(
+                float(expected.std()), rel=0.06
+            ), name
+    readout = mup.MuSharedReadout(model.tok_emb.weight, bias=False)
+    x = torch.randn(3, 256)
+    assert torch.allclose(readout(x), model.out_head(x / model.width_factor), atol=1e-6)
+
+
+def test_optimizer_is_accepted_with_its_model_and_rejected_with_another():
+    tokens = {"source": "verdict"}
+    train = {"optimizer": "mup-adamw"}
+    config = from_dict(RunConfig, {"model": settings(128), "data": tokens, "train": train})
+    validate(config)
+    with pytest.raises(UserError, match="mup-adamw: .* architecture 'mup-gpt'"):
+        validate(config.with_model(architecture="gpt"))

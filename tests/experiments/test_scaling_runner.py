@@ -12,11 +12,11 @@ import pytest
 
 from llm_scratch.errors import DIVERGED, UserError
 from llm_scratch.experiments.experiment import Arm
+from llm_scratch.experiments.grid import n_parameters
 from llm_scratch.experiments.scaling import ScalingLaw
 from llm_scratch.experiments.scaling_runner import (
     PREDICTION_FILE,
     ScalingExperiment,
-    n_parameters,
     read_scaling,
     run_scaling,
 )
@@ -130,7 +130,7 @@ def test_file_is_read(tmp_path):
     [
         ("base: quickstart\nsizes: {}\n", "flops is missing"),
         (GOOD + "size: 3\n", "did you mean 'sizes'"),
-        (GOOD.replace("1e9", "many"), "'many' is not a budget"),
+        (GOOD.replace("1e9", "many"), "flops: 'many' is out of range"),
         (GOOD + "predict: {size: []}\n", "not a size and its flops"),
         (GOOD.replace("{a: [model.emb_dim=32], b: []}", "3"), "not a mapping"),
         (GOOD.replace("[model.emb_dim=32]", "[32]"), "not a list of settings"),

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from gguf_models import CFG, FAMILIES, TEXT, random_model
+from sentencepiece_style import sentencepiece, texts
 
 from llm_scratch.generation.decode import generate
 from llm_scratch.interop.gguf_export import export_gguf
 from llm_scratch.interop.hf_export import sample_texts
 from llm_scratch.loading import load
+from llm_scratch.tokenizers import LibraryTokenizer
 from llm_scratch.tokenizers.bpe import ByteBPE
 
 pytest.importorskip("gguf", reason="writes the files; install the gguf extra")
@@ -52,6 +54,20 @@ def test_llama_cpp_reads_the_same_model(format, tokenizer, tmp_path):
     assert np.abs(got - want).max() / np.abs(want).max() <= (
         TOLERANCE if format in ("f32", "f16") else 10 * TOLERANCE
     )
+
+
+@pytest.mark.parametrize("kind", ["Llama", "Gemma"])
+def test_llama_cpp_encodes_with_sentencepiece_as_we_do(kind, tmp_path):
+    """Special tokens are compared alone: after one, llama.cpp puts another space."""
+    pytest.importorskip("tokenizers", reason="runs these tokenizers; install the hf extra")
+    tokenizer = LibraryTokenizer(sentencepiece(kind), end_of_text="</s>")
+    model = random_model(replace(FAMILIES["llama"], vocab_size=tokenizer.n_vocab, n_layers=1))
+    export_gguf(model, tokenizer, tmp_path / "out.gguf")
+    theirs = theirs_of(tmp_path / "out.gguf")
+    for text in texts():
+        own = tokenizer.encode(text)
+        assert theirs.tokenize(text.encode(), add_bos=False, special=False) == own, text
+    assert theirs.tokenize(b"</s>", add_bos=False, special=True) == [2]
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -2,10 +2,9 @@
 
 import json
 import pickle
-import random
 
 import pytest
-from tokenizer_texts import SCRIPTS
+from sentencepiece_style import sentencepiece, texts
 
 from llm_scratch.errors import UserError
 from llm_scratch.interop.hf_tokenizer import read_start_id, write_tokenizer
@@ -13,53 +12,7 @@ from llm_scratch.tokenizers import LibraryTokenizer, load_tokenizer, save_tokeni
 
 tokenizers = pytest.importorskip("tokenizers", reason="the reference; install the hf extra")
 transformers = pytest.importorskip("transformers", reason="the reference; install the hf extra")
-SPECIAL = ["<unk>", "<s>", "</s>"]
-BYTES = [f"<0x{i:02X}>" for i in range(256)]
 TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
-
-
-def sentencepiece(kind):
-    """A tokenizer.json in the style of Llama 2 (BPE), Gemma (BPE) or T5 (Unigram)."""
-    replace = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
-    back = {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}
-    strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
-    decoder = [back, {"type": "ByteFallback"}, {"type": "Fuse"}]
-    if kind == "Unigram":
-        model = tokenizers.models.Unigram()
-        trainer = tokenizers.trainers.UnigramTrainer(
-            vocab_size=300,
-            special_tokens=[*SPECIAL, *BYTES],
-            unk_token="<unk>",
-            show_progress=False,
-        )
-    else:
-        model = tokenizers.models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True)
-        trainer = tokenizers.trainers.BpeTrainer(
-            vocab_size=600, special_tokens=[*SPECIAL, *BYTES], show_progress=False
-        )
-    library = tokenizers.Tokenizer(model)
-    library.normalizer = tokenizers.normalizers.Replace(" ", "\u2581")
-    library.pre_tokenizer = tokenizers.pre_tokenizers.Split("\u2581", "merged_with_next")
-    library.train_from_iterator(SCRIPTS[:12] * 3, trainer)
-    data = json.loads(library.to_str())
-    data["added_tokens"] = [row for row in data["added_tokens"] if row["content"] in SPECIAL]
-    data["pre_tokenizer"] = None
-    if kind == "Unigram":
-        data["model"]["byte_fallback"] = True
-    if kind == "Gemma":
-        data |= {"normalizer": replace, "decoder": {"type": "Sequence", "decoders": decoder}}
-    else:
-        steps = [{"type": "Prepend", "prepend": "\u2581"}, replace]
-        data["normalizer"] = {"type": "Sequence", "normalizers": steps}
-        data["decoder"] = {"type": "Sequence", "decoders": [*decoder, strip]}
-    start = {"SpecialToken": {"id": "<s>", "type_id": 0}}
-    data["post_processor"] = {
-        "type": "TemplateProcessing",
-        "single": [start, {"Sequence": {"id": "A", "type_id": 0}}],
-        "pair": [],
-        "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}},
-    }
-    return data
 
 
 @pytest.fixture(scope="module", params=["Llama", "Gemma", "Unigram"])
@@ -76,15 +29,6 @@ def folder(request, tmp_path_factory):
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     (folder / "chat_template.jinja").write_text(TEMPLATE)
     return folder
-
-
-def texts(n=200):
-    draw = random.Random(3)
-    letters = [*map(chr, range(0x20, 0x7F)), *"\n\t  éßжяअ中文日本😀👩‍🚀\u00a0\u0301ǅ", *SPECIAL]
-    return [
-        *SCRIPTS[:14],
-        *("".join(draw.choices(letters, k=draw.randrange(40))) for _ in range(n)),
-    ]
 
 
 def test_ids_equal_transformers_and_stay_equal_in_a_run_and_an_export(folder, tmp_path):

@@ -94,6 +94,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "commands.experiment.FitScaling",
         "fit a scaling law, predict a larger run",
     ),
+    "experiment transfer": (
+        "commands.experiment.FindTransfer",
+        "find the best learning rate of each width",
+    ),
     "config": ("commands.config.Config", "list the presets, or print one as YAML"),
     "learn list": (
         "commands.learn.ListExercises",

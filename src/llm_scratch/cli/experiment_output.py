@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_scratch.cli.folders import RUNS_FOLDER, check_can_write
+from llm_scratch.cli.folders import RUNS_FOLDER
 from llm_scratch.cli.output import print_json
 from llm_scratch.cli.terminal import console, keeps_lines, table
 from llm_scratch.formatting import format_bytes, format_count, format_duration
@@ -61,14 +61,11 @@ def _run(
     run_jobs: RunJobs | None = None,
 ) -> None:
     """Run what is left, with a progress display; with `max_seeds`, a pilot."""
-    from llm_scratch.cli.experiment_progress import ExperimentProgress
+    from llm_scratch.cli.experiment_progress import running
     from llm_scratch.experiments.runner import run_experiment
-    from llm_scratch.hardware.allocator import keep_freed_memory
     from llm_scratch.hardware.device import choose_device
 
-    check_can_write(folder)
-    keep_freed_memory()
-    with ExperimentProgress(console(), folder) as progress:
+    with running(folder) as progress:
         run_experiment(
             experiment,
             folder,

@@ -5,15 +5,17 @@ Tests: tests/cli/test_compare.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from llm_scratch.cli.folders import check_can_write
 from llm_scratch.cli.output import is_quiet
-from llm_scratch.cli.terminal import keeps_lines, print_warning
+from llm_scratch.cli.terminal import console, keeps_lines, print_warning
 from llm_scratch.experiments.runner import ExperimentCallback
 from llm_scratch.experiments.verdict import Comparison, format_value
 from llm_scratch.formatting import format_duration
@@ -93,6 +95,17 @@ class ExperimentProgress(ExperimentCallback):
     def _print(self, line: str) -> None:
         if not is_quiet():
             self.screen.print(line, soft_wrap=keeps_lines(self.screen))
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[ExperimentProgress]:
+    """Prepare this process for the runs of an experiment in `folder`, and show their progress."""
+    from llm_scratch.hardware.allocator import keep_freed_memory
+
+    check_can_write(folder)
+    keep_freed_memory()
+    with ExperimentProgress(console(), folder) as progress:
+        yield progress
 
 
 class StepProgress(Callback):

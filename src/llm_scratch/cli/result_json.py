@@ -72,9 +72,16 @@ def evaluation_json(
 def tasks_json(model: Path, device: str, scores: Sequence[TaskScore]) -> dict[str, Any]:
     """The result of `evaluate --tasks`, which measures no text."""
     of_text = (
-        "text", "tokens", "bytes", "loss_nats", "perplexity", "bits_per_byte",
-        "bits_per_byte_stderr", "training", "skills",
-    )  # fmt: skip
+        "text",
+        "tokens",
+        "bytes",
+        "loss_nats",
+        "perplexity",
+        "bits_per_byte",
+        "bits_per_byte_stderr",
+        "training",
+        "skills",
+    )
     rows = [asdict(score) for score in scores]
     return {"model": model, "device": device, **dict.fromkeys(of_text), "tasks": rows}
 

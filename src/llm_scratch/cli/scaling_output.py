@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_scratch.cli.folders import RUNS_FOLDER, check_can_write
+from llm_scratch.cli.folders import RUNS_FOLDER
 from llm_scratch.cli.output import print_json
 from llm_scratch.cli.terminal import console, keeps_lines, table
 from llm_scratch.formatting import format_count
@@ -28,16 +28,13 @@ CONSTANTS = {
 
 def run_and_print(experiment: ScalingExperiment, out: str, device: str, as_json: bool) -> None:
     """Run what is left of a grid, and print its law."""
-    from llm_scratch.cli.experiment_progress import ExperimentProgress
+    from llm_scratch.cli.experiment_progress import running
     from llm_scratch.experiments.scaling_runner import run_scaling
-    from llm_scratch.hardware.allocator import keep_freed_memory
     from llm_scratch.hardware.device import choose_device
 
     folder = Path(out) if out else RUNS_FOLDER / f"scaling-{experiment.name}"
-    check_can_write(folder)
-    keep_freed_memory()
     screen = console()
-    with ExperimentProgress(screen, folder) as progress:
+    with running(folder) as progress:
         outcome = run_scaling(
             experiment, folder, device=choose_device(device).name, callback=progress
         )

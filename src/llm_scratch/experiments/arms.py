@@ -144,17 +144,29 @@ def _registered_by(arm: Arm) -> dict[str, str]:
 
 def _check_not_ignored(arm: Arm, budget: Budget) -> None:
     """Reject settings that the experiment would overwrite: the seed, and the steps of a budget."""
+    reject_ignored(arm, {"train.seed": "the experiment sets the seeds"})
+    if budget.unit != "none":
+        reject_ignored(
+            arm,
+            dict.fromkeys(STEP_SETTINGS, "the budget sets the steps"),
+            ", or set `budget: none`",
+        )
+
+
+def reject_ignored(arm: Arm, ignored: Mapping[str, str], alternative: str = "") -> None:
+    """Reject settings of an arm that something else overwrites.
+
+    Args:
+        arm: with its settings.
+        ignored: name of a setting -> what sets it.
+        alternative: to leaving the setting out.
+    """
     for setting in arm.settings:
         name = setting.partition("=")[0].strip()
-        if name == "train.seed":
+        if name in ignored:
             raise UserError(
-                f"arm {arm.name}: {setting} would be ignored, the experiment sets the seeds;"
-                " leave it out"
-            )
-        if name in STEP_SETTINGS and budget.unit != "none":
-            raise UserError(
-                f"arm {arm.name}: {setting} would be ignored, the budget sets the steps;"
-                " leave it out, or set `budget: none`"
+                f"arm {arm.name}: {setting} would be ignored, {ignored[name]};"
+                f" leave it out{alternative}"
             )
 
 

@@ -10,15 +10,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llm_scratch.experiments.marks import (
+    Scale,
+    color_class,
+    dot,
+    horizontal,
+    label,
+    padded,
+    pixel,
+    svg,
+    vertical,
+    y_axis,
+)
 from llm_scratch.experiments.verdict import Comparison
 from llm_scratch.formatting import format_count
-from llm_scratch.reports.chart import ticks
 from llm_scratch.reports.html import Html, element
 
 ROW_HEIGHT = 58
 LABEL_OFFSET = 16
 """Pixels from the label of a row down to its dots."""
-N_COLORS = 6
 HIDDEN_SHARE = 0.15
 """Share of the first evaluations that do not set the height of the curves: the loss falls fast."""
 PIXELS_PER_LETTER = 7.6
@@ -43,41 +53,6 @@ class ArmCurve:
     high: np.ndarray
 
 
-def color_class(number: int) -> str:
-    """The class that gives the arm with this number its color; 0 is the reference."""
-    return f"arm{number if number <= N_COLORS else (number - 1) % N_COLORS + 1}"
-
-
-class Scale:
-    """A linear axis in pixels: `low` is at `start`, `high` at `end`."""
-
-    def __init__(self, low: float, high: float, start: float, end: float) -> None:
-        self.low, self.high, self.start, self.end = low, high, start, end
-
-    def __call__(self, value: float) -> float:
-        """The pixel of a value."""
-        return self.start + (self.end - self.start) * (value - self.low) / (self.high - self.low)
-
-    def ticks(self, pixels_each: float) -> list[float]:
-        """Round values on the axis, about one in so many pixels."""
-        return ticks(self.low, self.high, max(2, int(abs(self.end - self.start) / pixels_each)))
-
-
-def _padded(values: Sequence[float], share: float = 0.08) -> tuple[float, float]:
-    """The range of values with a margin on both sides."""
-    low, high = min(values), max(values)
-    margin = share * (high - low) or abs(high) * share or 1.0
-    return low - margin, high + margin
-
-
-def _point(scale: float) -> str:
-    return f"{scale:.1f}"
-
-
-def _vertical(x: float, top: float, bottom: float, class_: str) -> Html:
-    return element("line", x1=_point(x), x2=_point(x), y1=top, y2=bottom, class_=class_)
-
-
 def _x_axis(x: Scale, top: float, bottom: float, label: str, signed: bool = False) -> list[Html]:
     """Vertical grid lines with their values under them, and the name of the axis."""
     parts = []
@@ -85,10 +60,10 @@ def _x_axis(x: Scale, top: float, bottom: float, label: str, signed: bool = Fals
     digits = _digits(values)
     for value in values:
         text = f"{value:{'+' if signed and value else ''}.{digits}f}".replace("-", "−")
-        parts.append(_vertical(x(value), top, bottom, "grid"))
-        parts.append(element("text", text, x=_point(x(value)), y=bottom + 17, text_anchor="middle"))
+        parts.append(vertical(x(value), top, bottom, "grid"))
+        parts.append(element("text", text, x=pixel(x(value)), y=bottom + 17, text_anchor="middle"))
     parts.append(
-        element("text", label, x=_point((x.start + x.end) / 2), y=bottom + 36, text_anchor="middle")
+        element("text", label, x=pixel((x.start + x.end) / 2), y=bottom + 36, text_anchor="middle")
     )
     return parts
 
@@ -100,7 +75,7 @@ def _label(name: str, y: float, width: int) -> Html:
         "text",
         name if len(name) <= most else f"{name[: most - 1]}…",
         x=14,
-        y=_point(y - LABEL_OFFSET),
+        y=pixel(y - LABEL_OFFSET),
         class_="label",
     )
 
@@ -108,24 +83,6 @@ def _label(name: str, y: float, width: int) -> Html:
 def _digits(values: Sequence[float]) -> int:
     """Decimals that tell round values apart."""
     return max((len(f"{value:.10f}".rstrip("0").partition(".")[2]) for value in values), default=0)
-
-
-def _dot(x: float, y: float, number: int, radius: float = 4.5, title: str = "") -> Html:
-    about = [element("title", title)] * bool(title)
-    return element(
-        "circle", *about, cx=_point(x), cy=_point(y), r=radius, class_=f"dot {color_class(number)}"
-    )
-
-
-def _svg(parts: Sequence[Html], width: int, height: float, label: str, class_: str) -> Html:
-    return element(
-        "svg",
-        *parts,
-        viewBox=f"0 0 {width} {height:.0f}",
-        role="img",
-        aria_label=label,
-        class_=class_,
-    )
 
 
 def seeds_chart(arms: Sequence[SeedValues], unit: str, width: int, class_: str = "") -> Html:
@@ -139,7 +96,7 @@ def seeds_chart(arms: Sequence[SeedValues], unit: str, width: int, class_: str =
     """
     top, bottom = 8.0, 8.0 + ROW_HEIGHT * len(arms)
     everything = [value for arm in arms for value in arm.values.values()]
-    x = Scale(*_padded(everything), 14, width - 14)
+    x = Scale(*padded(everything), 14, width - 14)
     rows = [top + ROW_HEIGHT * number + LABEL_OFFSET + 20 for number in range(len(arms))]
     parts = _x_axis(x, top, bottom, unit)
     for seed in sorted({seed for arm in arms for seed in arm.values}):
@@ -154,14 +111,12 @@ def seeds_chart(arms: Sequence[SeedValues], unit: str, width: int, class_: str =
         parts.append(_label(arm.arm, y, width))
         if arm.values:
             mean = x(float(np.mean(list(arm.values.values()))))
-            parts.append(_vertical(mean, y - 11, y + 11, f"mean {color_class(number)}"))
+            parts.append(vertical(mean, y - 11, y + 11, f"mean {color_class(number)}"))
         parts += [
-            _dot(x(value), y, number, title=f"seed {seed}: {value:.4f}")
+            dot(x(value), y, color_class(number), title=f"seed {seed}: {value:.4f}")
             for seed, value in arm.values.items()
         ]
-    return _svg(
-        parts, width, bottom + 42, f"{unit} of every run, the runs of a seed joined", class_
-    )
+    return svg(parts, width, bottom + 42, f"{unit} of every run, the runs of a seed joined", class_)
 
 
 def differences_chart(comparisons: Sequence[Comparison], width: int, class_: str = "") -> Html:
@@ -173,20 +128,20 @@ def differences_chart(comparisons: Sequence[Comparison], width: int, class_: str
     """
     top, bottom = 8.0, 8.0 + ROW_HEIGHT * len(comparisons)
     reference, unit, margin = comparisons[0].reference, comparisons[0].unit, comparisons[0].margin
-    x = Scale(*_padded(_shown_differences(comparisons)), 14, width - 14)
+    x = Scale(*padded(_shown_differences(comparisons)), 14, width - 14)
     parts = []
     if margin:
         left, right = x(-margin), x(margin)
-        size = {"width": _point(right - left), "height": f"{bottom - top}"}
-        parts.append(element("rect", x=_point(left), y=top, **size, class_="margin"))
+        size = {"width": pixel(right - left), "height": f"{bottom - top}"}
+        parts.append(element("rect", x=pixel(left), y=top, **size, class_="margin"))
     parts += _x_axis(x, top, bottom, f"difference from {reference}, {unit}", signed=True)
-    parts.append(_vertical(x(0), top, bottom, "axis"))
+    parts.append(vertical(x(0), top, bottom, "axis"))
     for row, comparison in enumerate(comparisons):
         y = top + ROW_HEIGHT * row + LABEL_OFFSET + 20
         parts.append(_label(comparison.arm, y, width))
         parts += _difference_marks(comparison, x, y, row + 1)
-    label = f"differences from {reference} with 95 % intervals"
-    return _svg(parts, width, bottom + 42, label, class_)
+    about = f"differences from {reference} with 95 % intervals"
+    return svg(parts, width, bottom + 42, about, class_)
 
 
 def _shown_differences(comparisons: Sequence[Comparison]) -> list[float]:
@@ -205,15 +160,15 @@ def _difference_marks(comparison: Comparison, x: Scale, y: float, number: int) -
     parts = []
     if comparison.estimate:
         low, high = x(comparison.estimate.low), x(comparison.estimate.high)
-        ends = {"x1": _point(low), "x2": _point(high)}
+        ends = {"x1": pixel(low), "x2": pixel(high)}
         parts.append(element("line", **ends, y1=y, y2=y, class_=f"interval {color}"))
-        parts += [_vertical(end, y - 6, y + 6, f"interval {color}") for end in (low, high)]
+        parts += [vertical(end, y - 6, y + 6, f"interval {color}") for end in (low, high)]
     for seed, value in comparison.differences.items():
         about = element("title", f"seed {seed}: {value:+.4f}")
-        center = {"cx": _point(x(value)), "cy": f"{y}"}
+        center = {"cx": pixel(x(value)), "cy": f"{y}"}
         parts.append(element("circle", about, **center, r=3, class_=f"ring {color}"))
     if comparison.mean is not None:
-        parts.append(_dot(x(comparison.mean), y, number, 6, f"mean: {comparison.mean:+.4f}"))
+        parts.append(dot(x(comparison.mean), y, color, 6, f"mean: {comparison.mean:+.4f}"))
     return parts
 
 
@@ -229,7 +184,7 @@ def curves_chart(curves: Sequence[ArmCurve], width: int, height: int, class_: st
     lowest = min(float(curve.low.min()) for curve in curves)
     highest = max(float(curve.high[_first_shown(curve)]) for curve in curves)
     x = Scale(0.0, max(float(curve.tokens[-1]) for curve in curves), left, width - right)
-    y = Scale(*_padded([lowest, highest], 0.03), bottom, top)
+    y = Scale(*padded([lowest, highest], 0.03), bottom, top)
     parts = _curve_axes(x, y, left, width - right, height)
     clip = f"curves-{class_ or width}"
     area = element("rect", x=left, y=top, width=width - left - right, height=bottom - top)
@@ -243,25 +198,18 @@ def curves_chart(curves: Sequence[ArmCurve], width: int, height: int, class_: st
         bands.append(element("polygon", points=" ".join(outline), class_=f"band {color}"))
         means.append(element("polyline", points=" ".join(mean), class_=f"curve {color}"))
     parts.append(element("g", *bands, *means, clip_path=f"url(#{clip})"))
-    return _svg(parts, width, height, "validation bits per byte over training tokens", class_)
+    return svg(parts, width, height, "validation bits per byte over training tokens", class_)
 
 
 def _curve_axes(x: Scale, y: Scale, left: int, right: int, height: int) -> list[Html]:
     """Grid lines with their losses, and the axis of training tokens."""
-    parts: list[Html] = []
-    bottom = int(y.start)
-    for value in y.ticks(42):
-        at = _point(y(value))
-        parts.append(element("line", x1=left, x2=right, y1=at, y2=at, class_="grid"))
-        at = _point(y(value) + 4)
-        parts.append(element("text", f"{value:g}", x=left - 8, y=at, text_anchor="end"))
+    bottom = y.start
+    parts = y_axis(y, left, right)
     for value in x.ticks(110):
-        place = {"x": _point(x(value)), "y": f"{bottom + 18}"}
         anchor = "end" if x(value) > right - 15 else "middle"
-        parts.append(element("text", format_count(value), **place, text_anchor=anchor))
-    parts.append(element("line", x1=left, x2=right, y1=bottom, y2=bottom, class_="axis"))
-    place = {"x": _point((left + right) / 2), "y": f"{height - 6}"}
-    parts.append(element("text", "training tokens", **place, text_anchor="middle"))
+        parts.append(label(format_count(value), x(value), bottom + 18, anchor))
+    parts.append(horizontal(bottom, left, right, "axis"))
+    parts.append(label("training tokens", (left + right) / 2, height - 6))
     return parts
 
 
@@ -272,17 +220,6 @@ def _points(x: Scale, y: Scale, tokens: np.ndarray, values: np.ndarray) -> list[
 def _first_shown(curve: ArmCurve) -> int:
     """The evaluation that sets the height of the chart: never the one before training."""
     return max(1, round(HIDDEN_SHARE * (len(curve.mean) - 1)))
-
-
-def arms_legend(names: Sequence[str]) -> Html:
-    """The colors of the arms."""
-    items = []
-    for number, name in enumerate(names):
-        line = element("line", x1=1, x2=25, y1=5, y2=5, class_=f"curve {color_class(number)}")
-        items.append(
-            element("li", element("svg", line, viewBox="0 0 26 10", aria_hidden="true"), name)
-        )
-    return element("ul", *items, class_="legend")
 
 
 CHART_STYLE = """

@@ -114,7 +114,7 @@ def collect(folder: str | Path) -> ExperimentReport:
         curves=curves,
         differing=differing_settings(configs),
         search_warnings=edge_warnings(experiment, configs),
-        environment=_environment(folder),
+        environment=first_environment(folder),
     )
 
 
@@ -149,9 +149,14 @@ def _curve(folder: Path, arm: str, seeds: Sequence[int]) -> ArmCurve | None:
     return ArmCurve(arm, tokens.mean(0), values.mean(0), values.min(0), values.max(0))
 
 
-def _environment(folder: Path) -> dict[str, Any]:
-    """The env.json of the experiment's first run; {} if there is none."""
-    for path in sorted(folder.glob("seed-*/*/env.json")):
+def first_environment(folder: Path, runs: str = "seed-*/*") -> dict[str, Any]:
+    """The env.json of the first run; {} if there is none.
+
+    Args:
+        folder: of the experiment.
+        runs: a pattern for its run directories.
+    """
+    for path in sorted(folder.glob(f"{runs}/env.json")):
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -215,15 +215,10 @@ def from_dict(values: Mapping[str, Any], folder: Path = Path()) -> Experiment:
     for key in ("base", "arms", "seeds"):
         if key not in values:
             raise UserError(f"experiment: {key} is missing; docs/experiments.md has an example")
-    arms = values["arms"]
-    if not isinstance(arms, Mapping):
-        raise UserError(
-            f"arms: {arms!r} is not a mapping; give lines such as `small-lr: [train.lr=0.01]`"
-        )
     return Experiment(
         name=_text("name", values.get("name", "experiment")),
-        base=_base(_text("base", values["base"]), folder),
-        arms=tuple(_arm(str(name), value, folder) for name, value in arms.items()),
+        base=parse_base(values["base"], folder),
+        arms=parse_arms(values["arms"], folder),
         seeds=parse_seeds(values["seeds"]),
         budget=parse_budget(values.get("budget", "tokens")),
         metric=_text("metric", values.get("metric", "bits_per_byte")),
@@ -282,8 +277,9 @@ def _path(path: str, folder: Path) -> str:
     return str(folder / path) if path and (folder / path).exists() else path
 
 
-def _base(base: str, folder: Path) -> str:
-    """A preset, or the path of a run directory."""
+def parse_base(value: Any, folder: Path) -> str:
+    """A preset, or the path of a run directory, which is relative to `folder`."""
+    base = _text("base", value)
     return _path(base, folder) if (folder / base / "config.yaml").is_file() else base
 
 
@@ -316,6 +312,15 @@ def parse_settings(name: str, values: Any) -> tuple[str, ...]:
             f"arm {name}: {values!r} is not a list of settings; give one such as [train.lr=0.01]"
         )
     return tuple(values)
+
+
+def parse_arms(values: Any, folder: Path) -> tuple[Arm, ...]:
+    """Arms from a mapping of their names; the paths in them are relative to `folder`."""
+    if not isinstance(values, Mapping) or not values:
+        raise UserError(
+            f"arms: {values!r} is not a mapping; give lines such as `small-lr: [train.lr=0.01]`"
+        )
+    return tuple(_arm(str(name), value, folder) for name, value in values.items())
 
 
 def _arm(name: str, value: Any, folder: Path) -> Arm:

@@ -5,9 +5,8 @@ Tests: tests/experiments/test_report.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from llm_scratch.experiments.contents import ExperimentReport
+from llm_scratch.experiments.page import markdown_table
 from llm_scratch.experiments.report_text import (
     arm_rows,
     cost_rows,
@@ -35,16 +34,16 @@ def render_markdown(report: ExperimentReport) -> str:
         "\n".join(f"- {comparison.sentence}" for comparison in report.comparisons),
         summary(report),
         "## Arms",
-        _table(header, arm_rows(report)),
+        markdown_table(header, arm_rows(report)),
         "## Every run",
-        _table(seeds, values),
+        markdown_table(seeds, values),
         "## Cost of a run",
-        _table(("arm", "tokens", "FLOPs", "time"), cost_rows(report)),
+        markdown_table(("arm", "tokens", "FLOPs", "time"), cost_rows(report)),
     ]
     if report.differing:
         names = ("setting", *(arm.name for arm in report.experiment.arms))
         rows = [(name, *map(format_setting, each)) for name, each in report.differing.items()]
-        parts += ["## Settings that differ", _table(names, rows)]
+        parts += ["## Settings that differ", markdown_table(names, rows)]
     if lines := failure_lines(report):
         parts += ["## Runs that did not finish", "\n".join(f"- {line}" for line in lines)]
     parts += [
@@ -59,12 +58,3 @@ def render_markdown(report: ExperimentReport) -> str:
 
 def _cell(value: float | None) -> str:
     return "–" if value is None else format_value(value)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; its cells have no line breaks or unescaped bars."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(
-        "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in line) + " |"
-        for line in lines
-    )

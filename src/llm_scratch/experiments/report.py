@@ -7,17 +7,18 @@ Tests: tests/experiments/test_report.py.
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 from llm_scratch.experiments.charts import (
-    CHART_STYLE,
-    arms_legend,
     curves_chart,
     differences_chart,
     seeds_chart,
 )
 from llm_scratch.experiments.contents import ExperimentReport, collect
 from llm_scratch.experiments.markdown_report import render_markdown
+from llm_scratch.experiments.marks import legend
+from llm_scratch.experiments.page import NARROW, figure, html_page, save_pages
 from llm_scratch.experiments.report_text import (
     arm_rows,
     cost_rows,
@@ -31,12 +32,8 @@ from llm_scratch.experiments.report_text import (
 from llm_scratch.experiments.verdict import Comparison, format_value
 from llm_scratch.formatting import format_duration
 from llm_scratch.reports.html import Html, element, table
-from llm_scratch.reports.style import STYLE
 from llm_scratch.reports.tables import environment_table
-from llm_scratch.storage.files import atomic_write
 
-HTML_FILE, MARKDOWN_FILE = "report.html", "report.md"
-BROAD, NARROW = 880, 340
 BADGES = {
     "better": ("ok", "better"),
     "worse": ("problem", "worse"),
@@ -58,10 +55,7 @@ def write_report(folder: str | Path) -> tuple[Path, Path]:
 
 def save_report(report: ExperimentReport) -> tuple[Path, Path]:
     """Write the pages of a report that is collected; returns their paths."""
-    page, markdown = report.folder / HTML_FILE, report.folder / MARKDOWN_FILE
-    atomic_write(page, render(report))
-    atomic_write(markdown, render_markdown(report))
-    return page, markdown
+    return save_pages(report.folder, render(report), render_markdown(report))
 
 
 def render(report: ExperimentReport) -> str:
@@ -71,15 +65,7 @@ def render(report: ExperimentReport) -> str:
         for make in (_header, _seeds, _differences, _curves, _costs, _settings, _failures, _method)
     ]
     sections += [environment_table(report.environment), _reproduction(report)]
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", f"{report_title(report)}: experiment report"),
-        element("style", Html(STYLE + CHART_STYLE)),
-    )
-    body = element("body", element("main", *(section for section in sections if section)))
-    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+    return html_page(f"{report_title(report)}: experiment report", sections)
 
 
 def _header(report: ExperimentReport) -> Html:
@@ -130,18 +116,13 @@ def _seeds(report: ExperimentReport) -> Html:
     title = element("h2", "Every run")
     if not any(arm.values for arm in report.arms):
         return element("section", title, element("p", "No run has finished."))
-    charts = [
-        seeds_chart(report.seed_values, report.metric.name, width, kind)
-        for width, kind in ((BROAD, "broad"), (NARROW, "narrow"))
-    ]
     caption = (
         "A dot is a run; a thin line joins the runs of one seed; the vertical mark is the mean."
     )
-    figure = element("figure", *charts, element("figcaption", caption))
     return element(
         "section",
         title,
-        figure,
+        figure(partial(seeds_chart, report.seed_values, report.metric.name), caption),
         table(
             ("arm", report.metric.name, "SD over seeds", "runs", "not finished"),
             arm_rows(report),
@@ -154,10 +135,6 @@ def _differences(report: ExperimentReport) -> Html:
     """The differences with their intervals, drawn and as a table."""
     if not any(comparison.differences for comparison in report.comparisons):
         return Html()
-    charts = [
-        differences_chart(report.comparisons, width, kind)
-        for width, kind in ((BROAD, "broad"), (NARROW, "narrow"))
-    ]
     better = "right" if report.metric.higher_is_better else "left"
     caption = (
         "The large dot is the mean, the bar its 95 % interval, a ring the difference of one seed."
@@ -166,11 +143,10 @@ def _differences(report: ExperimentReport) -> Html:
     )
     header = ("arm", "verdict", "difference", "95 % interval", "p", "SD")
     rows = [_difference_row(comparison) for comparison in report.comparisons]
-    figure = element("figure", *charts, element("figcaption", caption))
     return element(
         "section",
         element("h2", f"Difference from {report.experiment.arms[0].name}"),
-        figure,
+        figure(partial(differences_chart, report.comparisons), caption),
         table(header, rows, "numbers"),
     )
 
@@ -193,19 +169,19 @@ def _curves(report: ExperimentReport) -> Html:
     """The validation loss over training."""
     if not report.curves:
         return Html()
-    charts = [
-        curves_chart(report.curves, width, height, kind)
-        for width, height, kind in ((BROAD, 360, "broad"), (NARROW, 280, "narrow"))
-    ]
+
+    def draw(width: int, kind: str) -> Html:
+        return curves_chart(report.curves, width, 280 if width == NARROW else 360, kind)
+
     caption = (
         "Validation bits per byte:"
         " the mean over seeds, and a band from the best to the worst of them."
     )
-    legend = arms_legend([curve.arm for curve in report.curves])
+    names = legend([curve.arm for curve in report.curves])
     return element(
         "section",
         element("h2", "Training"),
-        element("figure", *charts, legend, element("figcaption", caption)),
+        figure(draw, caption, names),
     )
 
 

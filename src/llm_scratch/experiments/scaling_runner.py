@@ -15,19 +15,27 @@ Tests: tests/experiments/test_scaling_runner.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from llm_scratch.config import RunConfig, dump_config, load_config
+from llm_scratch.config import RunConfig
 from llm_scratch.data.stories import floor_bits_per_byte
 from llm_scratch.errors import USAGE, UserError, unknown
-from llm_scratch.experiments.arms import Corpora, arm_config, base_config, with_budget
+from llm_scratch.experiments.arms import Corpora, arm_config, base_config
 from llm_scratch.experiments.experiment import Arm, Budget, parse_settings
-from llm_scratch.experiments.metrics import find_metric
+from llm_scratch.experiments.grid import (
+    claim,
+    grid_config,
+    n_parameters,
+    open_session,
+    positive_number,
+    run_missing,
+    with_seed,
+)
 from llm_scratch.experiments.results import Results, RunResult
 from llm_scratch.experiments.runner import (
     ExperimentCallback,
@@ -35,16 +43,12 @@ from llm_scratch.experiments.runner import (
     Session,
     check_folder_names,
     folder_name,
-    one_by_one,
-    settings_file,
 )
 from llm_scratch.experiments.scaling import ScalingFit, fit_scaling_law, parabola_minimum
 from llm_scratch.experiments.statistics import distributions
-from llm_scratch.model import build
 from llm_scratch.storage.files import atomic_write
 from llm_scratch.storage.safe_parse import read_yaml
 from llm_scratch.training.lock import exclusive_writer
-from llm_scratch.training.validate import validate
 
 PREDICTION_FILE = "prediction.json"
 PREDICTED = "predicted"
@@ -152,14 +156,7 @@ def read_scaling(path: str | Path) -> ScalingExperiment:
 
 
 def _flops(value: Any) -> float:
-    """A budget; YAML 1.1 reads 1e12 as a text."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise UserError(f"flops: {value!r} is not a budget; give a number above 0 such as 1e12")
-    return number
+    return positive_number("flops", value, "1e12")
 
 
 def run_scaling(
@@ -182,28 +179,23 @@ def run_scaling(
     """
     distributions()
     folder = Path(folder)
-    session = Session(
-        folder,
-        find_metric("bits_per_byte"),
-        Corpora(),
-        device,
-        callback or ExperimentCallback(),
-        one_by_one,
-    )
+    session = open_session(folder, device, callback)
     configs = _configs(experiment, session.corpora)
     predicted = configs.pop(PREDICTED, None)
     all_configs = configs if predicted is None else {**configs, PREDICTED: predicted}
     check_folder_names(all_configs)
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive_writer(folder, lambda message: None):
-        _claim(folder, all_configs)
+        claim(folder, all_configs)
         results = Results(folder, [(name, experiment.seed) for name in (*configs, PREDICTED)])
         session.callback.started(len(configs) + (predicted is not None), len(results.all()))
         jobs = [
             Job(name, experiment.seed, config, folder / folder_name(name))
             for name, config in configs.items()
         ]
-        runs = tuple((n_parameters(job.config), _run(session, results, job)) for job in jobs)
+        runs = tuple(
+            (n_parameters(job.config), result) for job, result in _run(session, results, jobs)
+        )
         fit = _fit(runs)
         prediction = None
         if predicted is not None:
@@ -211,7 +203,8 @@ def run_scaling(
             filled = n_tokens / sum(map(_positions, configs.values()))
             prediction = _predict(fit, predicted, filled, folder / PREDICTION_FILE)
             job = Job(PREDICTED, experiment.seed, predicted, folder / PREDICTED)
-            prediction = replace(prediction, measured=_run(session, results, job).value)
+            ((_, result),) = _run(session, results, [job])
+            prediction = replace(prediction, measured=result.value)
     is_stories = base_config(experiment.base).data.is_stories
     floor = floor_bits_per_byte() if is_stories else None
     return ScalingOutcome(runs, fit, _best_sizes(experiment, fit, runs), prediction, floor)
@@ -240,55 +233,26 @@ def _configs(experiment: ScalingExperiment, corpora: Corpora) -> dict[str, RunCo
     return configs
 
 
-def _claim(folder: Path, configs: Mapping[str, RunConfig]) -> None:
-    """Write the settings of every run, or check that they are those that are there.
+def _run(
+    session: Session, results: Results, jobs: Sequence[Job]
+) -> Iterator[tuple[Job, RunResult]]:
+    """Each job with its result, as `run_missing`.
 
     Raises:
-        UserError: the folder holds runs with other settings.
+        UserError: a run failed or diverged.
     """
-    for name, config in configs.items():
-        path = settings_file(folder, name)
-        if not path.is_file():
-            atomic_write(path, dump_config(config))
-        elif load_config(path) != config:
+    for job, result in run_missing(session, results, jobs):
+        if result.value is None:
             raise UserError(
-                f"{folder}: holds a run with other settings ({path}); choose another --out"
+                f"run {job.arm}: {result.reason}; the law needs every run, so change its settings"
             )
-
-
-def _run(session: Session, results: Results, job: Job) -> RunResult:
-    """The result of a run, which is trained unless it is done.
-
-    Raises:
-        UserError: it did not finish.
-    """
-    done = results.get(job.arm, job.seed)
-    if done is None or done.state == "failed":
-        done = session.run(job)
-        results.add(done)
-        session.callback.run_finished(done, [])
-    if done.value is None:
-        raise UserError(
-            f"run {job.arm}: {done.reason}; the law needs every run, so change its settings"
-        )
-    return done
+        yield job, result
 
 
 def _config(experiment: ScalingExperiment, size: Arm, flops: float, corpora: Corpora) -> RunConfig:
     """The settings of a run of the grid, checked against its text."""
-    config = arm_config(base_config(experiment.base), size)
-    config = with_budget(config, Budget("flops", flops), config)
-    config = replace(config, train=replace(config.train, sample_every=0, seed=experiment.seed))
-    validate(config)
-    return corpora.fit(config)
-
-
-def n_parameters(config: RunConfig) -> int:
-    """Trainable parameters of the model that these settings build; tied matrices count once."""
-    import torch
-
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in build(config.model).parameters())
+    config = with_seed(arm_config(base_config(experiment.base), size), experiment.seed)
+    return grid_config(config, Budget("flops", flops), config, corpora)
 
 
 def _positions(config: RunConfig) -> int:

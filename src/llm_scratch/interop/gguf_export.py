@@ -22,13 +22,13 @@ from llm_scratch.extras import install_command
 from llm_scratch.interop.gguf import GGUF_FAMILIES, load_gguf
 from llm_scratch.interop.gguf_family import EXTRA_PREFIX, GGUFFamily
 from llm_scratch.interop.gguf_file import GGUFFile
-from llm_scratch.interop.gguf_tokenizer import as_byte_bpe, tokenizer_metadata
+from llm_scratch.interop.gguf_tokenizer import exportable, tokenizer_metadata
 from llm_scratch.interop.hf_compare import logits_differ
 from llm_scratch.interop.hf_export import N_TEXTS, sample_texts
 from llm_scratch.interop.weight_map import expand
 from llm_scratch.model import LanguageModel
 from llm_scratch.storage import files
-from llm_scratch.tokenizers import Tokenizer
+from llm_scratch.tokenizers import LibraryTokenizer, Tokenizer
 from llm_scratch.tokenizers.bpe import ByteBPE
 
 GGUFFormat = Literal["f32", "f16", "q8_0", "q4_0"]
@@ -72,7 +72,7 @@ def export_gguf(
 
     Args:
         model: the model.
-        tokenizer: its tokenizer, a byte-level BPE.
+        tokenizer: its tokenizer, a byte-level or a SentencePiece BPE.
         path: a new file, usually `NAME.gguf`; the Modelfile is `NAME.Modelfile`.
         format: of the matrices; norms, biases and learned positions are float32.
     Raises:
@@ -96,8 +96,10 @@ def export_gguf(
             for key, value in family.config_to(model.cfg).items()
         },
     }
-    vocabulary = as_byte_bpe(tokenizer)
+    vocabulary = exportable(tokenizer)
     metadata |= tokenizer_metadata(vocabulary, model.cfg.vocab_size, model.start_id)
+    if vocabulary.chat_template is not None:
+        metadata["tokenizer.chat_template"] = vocabulary.chat_template
     with files.atomic_file(path) as part:
         write(model, family, part, name, metadata, format)
         checked = compare(model, vocabulary, family, part, format)
@@ -201,7 +203,11 @@ def _format_of(name: str, tensor: Tensor, format: GGUFFormat) -> GGUFFormat:
 
 
 def compare(
-    model: LanguageModel, tokenizer: ByteBPE, family: GGUFFamily, path: Path, format: GGUFFormat
+    model: LanguageModel,
+    tokenizer: ByteBPE | LibraryTokenizer,
+    family: GGUFFamily,
+    path: Path,
+    format: GGUFFormat,
 ) -> CheckedGGUF:
     """Read a file back, and compare weights, logits and ids with the model that was exported.
 
@@ -228,7 +234,7 @@ def compare(
             CHECKPOINT,
         )
     texts = sample_texts(tokenizer, N_TEXTS)
-    if tokenizer.nfc:  # which llama.cpp leaves out
+    if isinstance(tokenizer, ByteBPE) and tokenizer.nfc:  # which llama.cpp leaves out
         texts = [unicodedata.normalize("NFC", text) for text in texts]
     for text in texts:
         if tokenizer.encode(text, allowed_special="all") != back_tokenizer.encode(
@@ -241,7 +247,7 @@ def compare(
     return CheckedGGUF(largest, difference, len(texts))
 
 
-def modelfile(path: Path, model: LanguageModel, tokenizer: ByteBPE) -> str:
+def modelfile(path: Path, model: LanguageModel, tokenizer: ByteBPE | LibraryTokenizer) -> str:
     """The Modelfile with which `ollama create NAME -f FILE` makes a model: plain continuation."""
     lines = [
         f"FROM ./{path.name}",

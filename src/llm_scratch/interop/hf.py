@@ -19,6 +19,7 @@ from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.hf_deepseek import DEEPSEEK_V3
 from llm_scratch.interop.hf_family import EXTRA_KEY, Family, unsupported
 from llm_scratch.interop.hf_gemma import GEMMA2, GEMMA3
+from llm_scratch.interop.hf_generation import read_generation_config
 from llm_scratch.interop.hf_gpt2 import GPT2
 from llm_scratch.interop.hf_gpt_oss import GPT_OSS
 from llm_scratch.interop.hf_llama import LLAMA, MISTRAL, SMOLLM3
@@ -87,6 +88,7 @@ def load_folder(
             CHECKPOINT,
         )
     tokenizer = tokenizer or read_tokenizer(folder)
+    read_generation_config(folder, tokenizer)
     if tokenizer.n_vocab > cfg.vocab_size:
         raise UserError(
             f"{folder}: the tokenizer has {tokenizer.n_vocab} tokens, the model {cfg.vocab_size};"

@@ -68,6 +68,8 @@ class LibraryTokenizer:
         self.special_tokens = {each.content: i for i, each in added.items() if each.special}
         self._bytes = {i: self._bytes_of(piece) for piece, i in self._library.get_vocab().items()}
         self._bytes |= {i: each.content.encode() for i, each in added.items()}
+        if not self._bytes:
+            raise UserError("this tokenizer has no tokens; download it again", DATA)
         first = self._library.encode("a", add_special_tokens=False).ids
         self._puts_space_first = self.decode_bytes(first).startswith(b" ")
 

@@ -10,7 +10,6 @@ from collections.abc import Collection
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from llm_scratch.config import RunConfig
 from llm_scratch.data.shards import open_shards
@@ -39,20 +38,12 @@ def validate(config: RunConfig, run: Path | None = None, reads_text: bool = True
     if reads_text:
         has_checkpoint = run is not None and any((run / "ckpt").glob("step-*/manifest.json"))
         _validate_data(config, has_checkpoint)
-    _validate_training(config)
-    with torch.device("meta"):
-        build(config.model)
-
-
-def _validate_training(config: RunConfig) -> None:
-    """Check the settings of model and training, not of the text.
-
-    Raises:
-        UserError: an unknown optimizer or schedule; settings that the optimizer rejects.
-    """
     _check_registered("optimizer", config.train.optimizer, OPTIMIZERS)
     _check_registered("schedule", config.train.schedule, SCHEDULES)
-    OPTIMIZERS[config.train.optimizer](nn.Linear(1, 1), config.train)
+    with torch.device("meta"):
+        model = build(config.model)
+    # an optimizer may need what only some models have, such as muP's the width
+    OPTIMIZERS[config.train.optimizer](model, config.train)
 
 
 def _validate_data(config: RunConfig, has_checkpoint: bool) -> None:

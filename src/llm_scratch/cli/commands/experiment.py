@@ -1,6 +1,6 @@
-"""`experiment run`, `plan`, `report` and `scaling`: experiments from a YAML file.
+"""`experiment run`, `plan`, `report`, `scaling` and `transfer`: experiments from a YAML file.
 
-Tests: tests/cli/test_compare.py, tests/cli/test_scaling.py.
+Tests: tests/cli/test_compare.py, tests/cli/test_scaling.py, tests/cli/test_transfer.py.
 """
 
 from __future__ import annotations
@@ -129,3 +129,29 @@ class FitScaling(ReportCommand):
         from llm_scratch.experiments.scaling_runner import read_scaling
 
         run_and_print(read_scaling(self.file), self.out, self.device, self.json)
+
+
+@dataclass(frozen=True)
+class FindTransfer(ReportCommand):
+    """Find the best learning rate of every width in FILE, and how it changes.
+
+    Trains each arm at each width with each rate and seed.
+
+    examples:
+      llm-scratch experiment transfer experiments/transfer.yaml
+      llm-scratch experiment transfer experiments/transfer.yaml --json
+    """
+
+    file: Positional[Annotated[str, arg(metavar="FILE")]]
+    """a YAML file with base, widths, rates and arms"""
+    out: Annotated[str, option("FOLDER")] = ""
+    """the folder of the runs (default: runs/transfer-NAME)"""
+    device: str = "auto"
+    """auto, cpu, cuda, mps"""
+
+    def run(self) -> None:
+        """Run what is left, write the report, and print the best rates."""
+        from llm_scratch.cli.transfer_output import run_and_print
+        from llm_scratch.experiments.transfer_runner import read_transfer
+
+        run_and_print(read_transfer(self.file), self.out, self.device, self.json)

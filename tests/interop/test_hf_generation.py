@@ -1,0 +1,51 @@
+"""generation_config.json: its end of text is the tokenizer's, everything else is named."""
+
+import json
+
+import pytest
+
+from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.interop.hf_generation import read_generation_config
+from llm_scratch.tokenizers import ByteBPE, CharTokenizer
+
+
+@pytest.fixture
+def read(tmp_path, caplog):
+    def read(tokenizer=None, **config):
+        (tmp_path / "generation_config.json").write_text(json.dumps(config))
+        tokenizer = tokenizer or ByteBPE([], special_tokens=("<|eot|>", "<|end|>", "<|im_end|>"))
+        caplog.clear()
+        read_generation_config(tmp_path, tokenizer)
+        return tokenizer, caplog.text
+
+    return read
+
+
+def test_the_end_of_text_is_set(read):
+    tokenizer, said = read(eos_token_id=257, do_sample=True, temperature=1.0, top_k=50)
+    assert tokenizer.eot_token == 257
+    assert said == ""
+
+
+def test_other_ends_and_the_sampling_of_the_authors_are_named(read):
+    tokenizer, said = read(eos_token_id=[258, 257], temperature=0.6, top_p=0.9, top_k=50)
+    assert tokenizer.eot_token == 258
+    assert "may also end with '<|end|>'; add --stop" in said
+    assert "its authors sample with temperature 0.6, top_p 0.9; set" in said
+
+
+def test_an_end_that_is_one_of_several_stays(read):
+    tokenizer = ByteBPE([], special_tokens=("<|eot|>", "<|end|>"), end_of_text="<|end|>")
+    assert read(tokenizer, eos_token_id=[256, 257])[0].eot_token == 257
+
+
+def test_a_tokenizer_without_special_tokens_stays_as_it_is(read):
+    tokenizer, said = read(CharTokenizer.train(["abc"]), eos_token_id=3)
+    assert (tokenizer.eot_token, said) == (3, "")
+
+
+@pytest.mark.parametrize("ids", [7000, -1, "2", [1, 2.5], [True]])
+def test_ids_that_are_none_are_an_error(ids, read):
+    with pytest.raises(UserError, match=r"generation_config.json: eos_token_id is") as caught:
+        read(eos_token_id=ids)
+    assert caught.value.code == CHECKPOINT
