@@ -24,11 +24,8 @@ V, CONTEXT = 31, 11
 def model_of(architecture: str) -> nn.Module:
     torch.manual_seed(5)
     shape = {"vocab_size": V, "context_length": CONTEXT, "emb_dim": 24, "n_heads": 4, "n_layers": 2}
-    model = build(
-        shape
-        | {"architecture": architecture}
-        | ({"qkv_bias": True} if architecture == "gpt" else {})
-    ).eval()
+    own = {"gpt": {"qkv_bias": True}, "qwen_next": {"full_every": 2}}  # both kinds of its layers
+    model = build(shape | {"architecture": architecture} | own.get(architecture, {})).eval()
     for weight in model.parameters():
         if (
             not weight.any()

@@ -82,14 +82,13 @@ def test_cropped_context_gives_the_same_logits(name):
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 def test_cache_bytes_are_those_of_a_full_cache(name):
-    model = build(SIZES | {"architecture": name})
+    own = {"qwen_next": {"full_every": 2}}  # one layer with keys, one with a state
+    model = build(SIZES | {"architecture": name} | own.get(name, {}))
     cache = model.new_cache(1, block=None)
-    assert (
-        model.cache_bytes(12)
-        == model.cache_bytes(99)
-        == sum(part.nbytes for part in (*cache.keys, *cache.values))
-    )
-    assert model.cache_bytes(6) * 2 == model.cache_bytes(12)
+    keys_and_values = sum(part.nbytes for part in (*cache.keys, *cache.values))
+    states = sum(state.nbytes for layer in getattr(cache, "states", []) for state in layer)
+    assert model.cache_bytes(12) == model.cache_bytes(99) == keys_and_values + states
+    assert model.cache_bytes(6) == keys_and_values // 2 + states
 
 
 def test_bare_model_is_wrapped_with_what_it_has():
