@@ -238,7 +238,7 @@ def test_cell_that_is_not_folded_shows_one_idea(lesson):
     too_long = [lines[0] for lines in shown if len(lines) > MAX_CELL_LINES]
     too_wide = [line for lines in shown for line in lines if len(line) > MAX_CELL_COLUMNS]
     assert not too_long
-    assert not [line for line in too_wide if not line.startswith("mark(")]  # old exercises
+    assert not too_wide
 
 
 @each_lesson
