@@ -78,6 +78,7 @@ CAPTURE_COLUMNS = 120
 
 def entries(names: dict[str, str], columns: int, width: int = 18) -> list[str]:
     """Lines of names and descriptions: side by side, or one below the other if narrow."""
+    width = max(width, *map(len, names))
     side_by_side = [f"  {name:<{width}} {about}" for name, about in names.items()]
     if max(map(len, side_by_side)) <= columns:
         return side_by_side

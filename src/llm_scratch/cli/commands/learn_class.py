@@ -20,13 +20,13 @@ from llm_scratch.learn.handout import answer_key, write_pupils_copy
 
 @dataclass(frozen=True)
 class WriteHandouts(ReportCommand):
-    """Write a pupil's copy of the exercises for each NAME: without solutions, with other numbers.
+    """Write a pupil's copy of the exercises for each NAME, with other numbers.
 
-    A copy has the questions, files to begin with, and rules that make a coding agent a tutor.
+    It has no solutions, but rules that make a coding agent a tutor.
 
     examples:
-      llm-scratch learn handout class-of-may anna ben
-      llm-scratch learn grade class-of-may
+      llm-scratch learn handout class-of-may anna
+      llm-scratch learn handout class-of-may anna ben chris
     """
 
     folder: Positional[Annotated[str, option("FOLDER")]]
@@ -57,9 +57,12 @@ class WriteHandouts(ReportCommand):
 
 @dataclass(frozen=True)
 class PrintKey(Command):
-    """Print the key to a learner's folder: answers, solutions and common mistakes, as Markdown.
+    """Print the key to a learner's folder, as Markdown.
+
+    It has the answers, the solutions and the common mistakes.
 
     examples:
+      llm-scratch learn key
       llm-scratch learn key class-of-may/anna > key-anna.md
     """
 
