@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from llm_scratch.cli.capabilities import Capability
     from llm_scratch.cli.decoding_sample import DecodingSample
     from llm_scratch.data.shards import ShardIndex
-    from llm_scratch.evaluation.head_skills import SkillChange
-    from llm_scratch.evaluation.inspection import Ablation, Contribution, Inspection, Weighted
     from llm_scratch.evaluation.loss import Loss
     from llm_scratch.evaluation.memorization import Overlap
     from llm_scratch.evaluation.skill_results import SkillResults
@@ -333,82 +331,3 @@ def decoding_json(
         for sample in shown
     ]
     return {"model": model, "prompt": prompt, "page": page, "device": device, "strategies": rows}
-
-
-def inspection_json(
-    model: Path,
-    device: str,
-    prompt: str,
-    inspection: Inspection,
-    ablation: Ablation | None,
-    skills: Sequence[SkillChange] | None,
-) -> dict[str, Any]:
-    """The result of `inspect`; `ablation` and `skills` as far as they were asked for."""
-    rows = [
-        {"text": row.text, "bits": row.model_bits, "grammar_bits": row.grammar_bits}
-        for row in inspection.surprises
-    ]
-    lens = [
-        {"after": row.layer, "kl_bits": row.kl_bits, "next": shares_json(row.top)}
-        for row in inspection.lens
-    ]
-    heads = [
-        {
-            "rule": rule,
-            "head": f"{head.layer}.{head.head}",
-            "attention": head.score,
-            "attention_if_uniform": head.uniform,
-        }
-        for rule, head in inspection.heads.items()
-    ]
-    return {
-        "model": model,
-        "device": device,
-        "prompt": prompt,
-        "tokens": rows,
-        "logit_lens": lens,
-        "contributions": [contribution_json(part) for part in inspection.contributions],
-        "heads": heads,
-        "ablation": ablation and ablation_json(ablation, skills),
-    }
-
-
-def contribution_json(part: Contribution) -> dict[str, Any]:
-    """What a part of the model adds to the logit of the next token."""
-    return {
-        "part": part.part,
-        "logits": part.logits,
-        "attends_to": part.attends and part.attends.text,
-        "attention": part.attends and part.attends.share,
-    }
-
-
-def ablation_json(ablation: Ablation, skills: Sequence[SkillChange] | None) -> dict[str, Any]:
-    """The model with parts switched off; `skills` is null where they were not asked for."""
-    if skills is None:
-        changes = None
-    else:
-        changes = [
-            {
-                "skill": change.skill,
-                "accuracy": change.accuracy,
-                "accuracy_ablated": change.ablated,
-                "change_low": change.interval[0],
-                "change_high": change.interval[1],
-                "questions": change.n,
-            }
-            for change in skills
-        ]
-    return {
-        "parts": ablation.parts,
-        "bits_before": ablation.bits_before,
-        "bits_after": ablation.bits_after,
-        "next_before": shares_json(ablation.before),
-        "next_after": shares_json(ablation.after),
-        "skills": changes,
-    }
-
-
-def shares_json(tokens: Iterable[Weighted]) -> list[dict[str, Any]]:
-    """Tokens with their probabilities."""
-    return [{"text": token.text, "probability": token.share} for token in tokens]

@@ -16,8 +16,8 @@ from tyro.conf import Positional, arg
 from llm_scratch.cli.device import load_model
 from llm_scratch.cli.flags import Flag, ReportCommand, option
 from llm_scratch.cli.folders import resolve_model_path
+from llm_scratch.cli.inspection_json import inspection_json
 from llm_scratch.cli.output import print_json
-from llm_scratch.cli.result_json import inspection_json
 from llm_scratch.cli.terminal import console, keeps_lines, print_note, table
 from llm_scratch.errors import USAGE, UserError
 from llm_scratch.formatting import sanitize, shell_command, show_whitespace
