@@ -259,3 +259,15 @@ def test_loss_plot_that_cannot_be_drawn_is_a_warning_unless_training_failed(tmp_
     (message,) = said
     assert message.startswith("cannot draw the loss plot (UserError: ")
     assert message.endswith(f"`llm-scratch plot {tmp_path}` draws it later")
+
+
+def test_run_behind_is_wide_pale_and_below():
+    rows = [{"step": n, "tokens": 10 * n, "val_loss": 5.0 - n} for n in range(3)]
+    figure = loss_figure({"own": rows, "package": rows}, behind="package")
+    own, package = (
+        next(line for line in figure.axes[0].lines if str(line.get_label()).startswith(name))
+        for name in ("own", "package")
+    )
+    assert package.get_linewidth() > 2 * own.get_linewidth()
+    assert package.get_alpha() < 1
+    assert package.get_zorder() < own.get_zorder()
