@@ -19,8 +19,8 @@ from llm_scratch.run_directory import open_run
 from llm_scratch.serving.playground import open_playground
 from llm_scratch.serving.run_texts import validation_texts
 
-COLORS = 64
-"""Of a picture: enough for the page's flat colors, and a quarter of the bytes."""
+COLORS = 256
+"""Of a picture: fewer would change the color scale."""
 PICTURES = {  # file -> (state, width, height, theme)
     "attention": ("view=attention", 1280, 900, "light"),
     "whatif": ("view=whatif&without={head}", 1280, 900, "light"),

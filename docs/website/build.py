@@ -21,7 +21,8 @@ from llm_scratch.extras import install_command
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 SOURCES = ("*.md", "LICENSE", "CITATION.cff", "docs/**/*.md", "docs/**/*.png", "benchmarks/*")
-SOURCES += ("notebook/*.ipynb", "notebook/drawings/*.svg", "src/**/*.py", "tests/**/*.py")
+SOURCES += ("notebook/*.ipynb", "notebook/drawings/*.svg")
+SOURCES += ("src/**/*.py", "tests/**/*.py", "docs/**/*.py")
 """What the pages are and what they link to, as patterns below the root."""
 
 

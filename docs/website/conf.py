@@ -13,7 +13,7 @@ sys.path.insert(0, str(HERE))
 project = "LLM_Scratch"
 root_doc = "index"
 extensions = ["myst_nb", "mathml", "popovers", "accessible"]
-exclude_patterns = ["src", "tests", "benchmarks/*.py"]
+exclude_patterns = ["src", "tests"]
 suppress_warnings = ["myst.header"]  # lessons and README choose their levels of headings
 smartquotes = False  # it would make a dash of the two hyphens of a flag
 

@@ -127,7 +127,7 @@ def test_first_use_of_a_term_opens_its_explanation(pages):
     by_name = {path.parent.name + "/" + path.stem: page for path, page in pages.items()}
     lesson = by_name["notebook/step2"]
     targets = [target for target, _ in lesson.terms]
-    assert {"term-query", "term-softmax", "term-causal-mask"} <= set(targets)
+    assert {"term-query", "term-softmax"} <= set(targets)
     assert len(targets) == len(set(targets))
     for name, page in by_name.items():
         for target, parents in page.terms:
