@@ -18,6 +18,8 @@ from llm_scratch.ranges import RANGES
 
 Config = TypeVar("Config", bound=DecoderConfig)
 
+MAX_NUMBER = 1e15
+"""Larger ones, infinity and NaN stand for no setting, and an integer may not fit a float."""
 SIZES = {
     "vocab_size": "vocab_size",
     "max_position_embeddings": "context_length",
@@ -62,8 +64,6 @@ USED_BY = {
 LAYER_TYPES = ("full_attention", "sliding_attention")
 ROPE_BASE = 10_000.0
 """Of a config that has none."""
-MAX_NUMBER = 1e15
-"""Larger ones, infinity and NaN stand for no setting, and an integer may not fit a float."""
 OLD_ROTARY = r"(model\.)?layers\.\d+\.self_attn\.rotary_emb\.inv_freq"
 """Tensors in old files that are computed from the settings."""
 
