@@ -1,5 +1,7 @@
 """Qwen2 and Qwen3: equal to transformers on random tiny configs."""
 
+from functools import cache
+
 import pytest
 from family_checks import (
     SIZES,
@@ -42,14 +44,19 @@ CONFIGS = {
 }
 
 
+@cache
+def twins(name):
+    return Twins.of(CONFIGS[name])
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_equals_transformers(name):
-    check_all(Twins.of(CONFIGS[name]))
+    check_all(twins(name))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_exported_model_is_read_by_transformers_and_by_us(name, tmp_path):
-    check_export(Twins.of(CONFIGS[name]), tmp_path)
+    check_export(twins(name), tmp_path)
 
 
 SHAPE = {"vocab_size": 61, "context_length": 20, "emb_dim": 24, "n_heads": 6, "n_layers": 3}

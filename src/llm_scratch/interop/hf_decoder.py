@@ -14,9 +14,12 @@ from llm_scratch.architectures.decoder import DecoderConfig, mixed_windows
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.hf_family import positive_integers, unsupported
 from llm_scratch.interop.weight_map import Rule
+from llm_scratch.ranges import RANGES
 
 Config = TypeVar("Config", bound=DecoderConfig)
 
+MAX_NUMBER = 1e15
+"""Larger ones, infinity and NaN stand for no setting, and an integer may not fit a float."""
 SIZES = {
     "vocab_size": "vocab_size",
     "max_position_embeddings": "context_length",
@@ -136,6 +139,8 @@ def read_settings(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """
     optional = {name: ours for name, ours in OPTIONAL_SIZES.items() if config.get(name) is not None}
     settings: dict[str, Any] = positive_integers(config, path, SIZES | optional)
+    if settings["n_layers"] not in RANGES["n_layers"]:  # before lists of so many layers are made
+        raise unsupported(config, path, "num_hidden_layers", RANGES["n_layers"])
     settings["norm_eps"] = number(config, path, "rms_norm_eps", 1e-6)
     settings["drop_rate"] = number(config, path, "attention_dropout", 0.0)
     settings["tie_embeddings"] = switch(config, path, "tie_word_embeddings", False)
@@ -194,7 +199,11 @@ def read_windows(config: Mapping[str, Any], path: Path, n_layers: int) -> dict[s
         UserError: the layers without a window are not every n-th; names the setting (code 4).
     """
     types = config.get("layer_types")
-    if not isinstance(types, list) or len(types) != n_layers or set(types) - set(LAYER_TYPES):
+    if (
+        not isinstance(types, list)
+        or len(types) != n_layers
+        or any(kind not in LAYER_TYPES for kind in types)
+    ):
         raise unsupported(config, path, "layer_types", f"{n_layers} of {' or '.join(LAYER_TYPES)}")
     full, windowed = LAYER_TYPES
     if windowed not in types:
@@ -216,7 +225,7 @@ def layer_types(windows: Sequence[int | None]) -> list[str]:
 def rope_settings(rope: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """The settings `rope_*` from the fields of one kind of rotary positions; as `read_rope`."""
     kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind not in SCALINGS:
+    if not isinstance(kind, str) or kind not in SCALINGS:
         raise unsupported({"rope_type": kind}, path, "rope_type", " or ".join(SCALINGS))
     for name, expected in (("partial_rotary_factor", 1.0), ("truncate", True)):
         if rope.get(name, expected) != expected:
@@ -227,19 +236,25 @@ def rope_settings(rope: Mapping[str, Any], path: Path) -> dict[str, Any]:
     scaling = SCALINGS[kind]
     settings: dict[str, Any] = {"rope_scaling": scaling}
     settings["rope_base"] = number(rope, path, "rope_theta", ROPE_BASE)
+    if scaling != "none" and rope.get("factor") is None:
+        raise unsupported(rope, path, "factor", f"a number, which rope_type {kind!r} needs")
     for name in USED_BY[scaling]:
-        if rope.get(name) is not None:
-            settings[SCALING_NUMBERS[name]] = number(rope, path, name, 1.0)
-    if trained := settings.get("rope_trained_context"):
-        settings["rope_trained_context"] = int(trained)
+        if rope.get(name) is None:
+            continue
+        ours = SCALING_NUMBERS[name]
+        if ours == "rope_trained_context":
+            settings |= positive_integers(rope, path, {name: ours})
+        else:
+            settings[ours] = number(rope, path, name, 1.0)
     return settings
 
 
 def number(config: Mapping[str, Any], path: Path, name: str, default: float) -> float:
     """A number; a UserError for anything else (code 4)."""
     value = default if config.get(name) is None else config[name]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise unsupported(config, path, name, "a number")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not abs(value) < MAX_NUMBER:
+        raise unsupported(config, path, name, f"a number below {MAX_NUMBER:g}")
     return float(value)
 
 

@@ -92,7 +92,8 @@ def _settings(config: Mapping[str, Any], path: Path, full_every: int) -> dict[st
     if config.get("layer_types") is None:
         config = {**config, "layer_types": layer_types(mixed_windows(n_layers, 1, full_every))}
     settings |= read_windows(config, path, n_layers)
-    settings |= positive_integers(config, path, {"query_pre_attn_scalar": "query_size"})
+    sizes = {"query_pre_attn_scalar": "query_size", "head_dim": "head_dim"}
+    settings |= positive_integers(config, path, sizes)
     if settings["query_size"] == settings["head_dim"]:
         settings["query_size"] = None
     for theirs, ours in (
