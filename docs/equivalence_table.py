@@ -11,11 +11,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from equivalence import ROWS as ALL
-from equivalence import Row, decoding, model, optimization, result, tokenizers, weights
+from equivalence import Row, decoding, families, model, optimization, result, tokenizers, weights
 
 from llm_scratch.storage.files import atomic_write
 
-MODULES = (model, tokenizers, decoding, optimization, weights)
+MODULES = (model, families, tokenizers, decoding, optimization, weights)
 """The modules whose rows are in the table, in this order."""
 ROWS = [row for module in MODULES for row in ALL if row.measure.__module__ == module.__name__]
 PAGE = Path(__file__).with_name("equivalence.md")

@@ -12,15 +12,20 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 import torch
 import transformers
+from safetensors.torch import save_file
 
+from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.generation.cached_model import pad_left
 from llm_scratch.generation.decode import generate
-from llm_scratch.interop.hf import HF_FAMILIES, config_of, load_weights
+from llm_scratch.interop.hf import HF_FAMILIES, config_of, load_weights, to_config
 from llm_scratch.interop.hf_compare import TOLERANCE, first_difference
+from llm_scratch.interop.hf_export import tensors
 from llm_scratch.interop.safetensors import files_of
 from llm_scratch.interop.weight_map import expand
+from llm_scratch.model import build
 from llm_scratch.model.loss import next_token_loss
 
 N_GREEDY = 64
@@ -190,3 +195,40 @@ def check_padding(twins):
     for row, text in zip(together, rows):
         alone = generate(twins.ours, torch.tensor([text]), 4, temperature=0)
         assert row[-4:].tolist() == alone[0, -4:].tolist()
+
+
+def assert_same_model(one, other):
+    """Two settings that must compute the same: the weights of one, by both."""
+    torch.manual_seed(0)
+    model, parent = build(one).eval(), build(other).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.2)
+        parent.load_state_dict(model.state_dict())
+        ids = torch.randint(0, one.vocab_size, (2, one.context_length))
+        torch.testing.assert_close(model(ids), parent(ids), rtol=1e-5, atol=1e-5)
+
+
+def assert_refused(config, message):
+    """A config of transformers that we do not support is refused by the name of the setting."""
+    with pytest.raises(UserError, match=message) as error:
+        config_of(config, Path("config.json"))
+    assert error.value.code == CHECKPOINT
+    assert "config.json: " in str(error.value)
+
+
+def check_export(twins, tmp_path):
+    """What we write, transformers reads with equal logits, and we read back with equal settings."""
+    cfg = twins.ours.cfg
+    config = to_config(cfg, None, None)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file(tensors(twins.ours), tmp_path / "model.safetensors", {"format": "pt"})
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path, attn_implementation="eager"
+    )
+    with torch.no_grad():
+        assert_close(theirs(twins.ids()).logits, twins.theirs(twins.ids()).logits)
+    back = read(tmp_path)
+    assert back.cfg == cfg
+    own = dict(twins.ours.named_parameters())
+    assert all(torch.equal(own[name], parameter) for name, parameter in back.named_parameters())

@@ -41,7 +41,7 @@ from llm_scratch.model.blocked_attention import blocked_attention
 from llm_scratch.model.chunked_loss import head_loss
 from llm_scratch.model.delta_rule import recurrent_delta_rule
 from llm_scratch.model.fast_linear import _FastLinear
-from llm_scratch.model.grouped_attention import GroupedAttention
+from llm_scratch.model.grouped_attention import GroupedAttention, decode_grouped
 from llm_scratch.model.quantized import QuantizedLinear, to_int4, to_int8
 from llm_scratch.model.quantized_kernels import GROUP, KERNELS, Expanded, usable
 from llm_scratch.model.rope import Rotary
@@ -220,6 +220,9 @@ def run_grouped_attention(tracer):
     with tracer.watching(G=3):
         for extra in ({"scale": 0.5, "softcap": 9.0, "sinks": True, "window": 3}, {"softcap": 9.0}):
             GroupedAttention(C, H, 3, D, **extra)(x)
+    q, k = torch.randn(B, H, 1, D), torch.randn(B, 3, T, D)
+    with tracer.watching(G=3, T=1, S=T):
+        decode_grouped(q, k, k, torch.ones(1, T, dtype=torch.bool))
     with tracer.watching():
         for scaling in ("none", "llama3"):
             Rotary(D, scaling=scaling).angles(torch.arange(T))

@@ -10,9 +10,12 @@ import torch
 from safetensors.torch import load_file
 
 from llm_scratch.config import DataConfig, RunConfig, TrainConfig
+from llm_scratch.interop.hf_tokenizer import write_tokenizer
 from llm_scratch.loading import Options, load, read
 from llm_scratch.model.gpt import GPTModel
+from llm_scratch.model.llama import LlamaModel
 from llm_scratch.presets import PRESETS
+from llm_scratch.tokenizers import TOKENIZERS
 
 CONFIG = {
     "vocab_size": 17,
@@ -133,3 +136,44 @@ def test_import_error_is_one_line_and_leaves_no_folder(llm, files, words, code, 
     assert message in result.err
     assert result.err.count("\n") == 1
     assert {path.name for path in files.iterdir()} == before
+
+
+@pytest.fixture
+def llama_folder(tmp_path):
+    """A folder that transformers wrote: a tiny Llama with random weights, and a tokenizer."""
+    transformers = pytest.importorskip(
+        "transformers", reason="transformers writes the folder; install the hf extra"
+    )
+    tokenizer = TOKENIZERS["bpe"](["the cat sat on the mat"], 265)
+    config = transformers.LlamaConfig(
+        vocab_size=270,
+        max_position_embeddings=24,
+        hidden_size=16,
+        intermediate_size=20,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(0)
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "theirs")
+    write_tokenizer(tokenizer, tmp_path / "theirs", 24)
+    return tmp_path / "theirs"
+
+
+def test_folder_of_transformers_is_compared_with_it(llm, llama_folder, tmp_path):
+    said = llm("import", llama_folder, "--out", tmp_path / "run")
+    assert said.code == 0, said.err
+    assert "transformers computes the same: logits differ by at most" in said.out
+    model, _ = load(tmp_path / "run")
+    assert model.cfg.architecture == "llama"
+
+
+def test_first_part_that_differs_from_transformers_is_named(
+    llm, llama_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(LlamaModel, "layer_angles", lambda self, positions: [None, None])
+    said = llm("import", llama_folder, "--out", tmp_path / "run")
+    assert said.code == 4
+    assert "the first part that differs is trf_blocks.0.att.out_proj (theirs:" in said.err
+    assert not (tmp_path / "run").exists()

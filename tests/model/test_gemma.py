@@ -1,8 +1,10 @@
 """Gemma 2 and 3: equal to transformers on random tiny configs."""
 
 import pytest
-from family_checks import SIZES, Twins, check_all
+from family_checks import SIZES, Twins, assert_refused, assert_same_model, check_all, check_export
 from transformers import Gemma2Config, Gemma3TextConfig
+
+from llm_scratch.architectures import GemmaConfig
 
 OWN = {"head_dim": 8, "sliding_window": 9, "query_pre_attn_scalar": 8, "num_hidden_layers": 3}
 
@@ -41,3 +43,39 @@ CONFIGS = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_equals_transformers(name):
     check_all(Twins.of(CONFIGS[name]))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_exported_model_is_read_by_transformers_and_by_us(name, tmp_path):
+    check_export(Twins.of(CONFIGS[name]), tmp_path)
+
+
+SHAPE = {"vocab_size": 61, "context_length": 20, "emb_dim": 24, "n_heads": 6, "n_layers": 3}
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"attention_softcap": 1e5, "logit_softcap": 1e5},
+        {"window": 20, "rope_local_base": None},
+        {"query_size": 4},
+    ],
+    ids=str,
+)
+def test_extra_without_effect_equals_plain_gemma(extra):
+    assert_same_model(GemmaConfig(**SHAPE, **extra), GemmaConfig(**SHAPE))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (gemma2(hidden_activation="gelu"), "hidden_activation is 'gelu'"),
+        (gemma2(use_bidirectional_attention=True), "use_bidirectional_attention is 'True'"),
+        (gemma3(attn_logit_softcapping=50.0), "attn_logit_softcapping is '50.0'"),
+        (gemma2(rope_parameters={"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}),
+         "rope_type default for a Gemma 2"),
+    ],
+    ids=lambda case: case if isinstance(case, str) else "",
+)  # fmt: skip
+def test_unsupported_setting_is_named(config, message):
+    assert_refused(config.to_dict(), message)

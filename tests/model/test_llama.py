@@ -1,8 +1,22 @@
 """Llama, Mistral and SmolLM3: equal to transformers on random tiny configs."""
 
+from pathlib import Path
+
 import pytest
-from family_checks import SIZES, YARN, Twins, check_all
+from family_checks import (
+    SIZES,
+    YARN,
+    Twins,
+    assert_refused,
+    assert_same_model,
+    check_all,
+    check_export,
+)
 from transformers import LlamaConfig, MistralConfig, SmolLM3Config
+
+from llm_scratch.architectures import LlamaConfig as Ours
+from llm_scratch.errors import USAGE, UserError
+from llm_scratch.interop.hf import config_of, to_config
 
 LLAMA3 = {
     "rope_type": "llama3",
@@ -45,3 +59,55 @@ CONFIGS = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_equals_transformers(name):
     check_all(Twins.of(CONFIGS[name]))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_exported_model_is_read_by_transformers_and_by_us(name, tmp_path):
+    check_export(Twins.of(CONFIGS[name]), tmp_path)
+
+
+SHAPE = {"vocab_size": 61, "context_length": 20, "emb_dim": 24, "n_heads": 6, "n_layers": 3}
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [{"window": 20}, {"no_rope_every": 4}, {"rope_scaling": "llama3", "rope_factor": 1.0}],
+    ids=str,
+)
+def test_extra_without_effect_equals_plain_llama(extra):
+    assert_same_model(Ours(**SHAPE, **extra), Ours(**SHAPE))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (llama(hidden_act="gelu"), "hidden_act is 'gelu'; expected silu"),
+        (llama(pretraining_tp=2), "pretraining_tp is '2'; expected 1"),
+        (llama(num_key_value_heads=4), "n_kv_heads=4 does not divide n_heads=6"),
+        (llama(rope_parameters=YARN | {"truncate": False}), "truncate is 'False'"),
+        (llama(rope_parameters=YARN | {"mscale": 0.7}), "mscale is '0.7'"),
+        (
+            llama(rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}),
+            "rope_type is 'dynamic'; expected default or linear or llama3 or yarn",
+        ),
+        (smollm3(no_rope_layers=[0, 1, 1, 0]), "no_rope_layers is"),
+    ],
+    ids=lambda case: case if isinstance(case, str) else "",
+)
+def test_unsupported_setting_is_named(config, message):
+    assert_refused(config.to_dict(), message)
+
+
+def test_older_names_of_rotary_settings_are_read():
+    config = llama(rope_parameters=LLAMA3).to_dict()
+    scaling = config.pop("rope_parameters")
+    older = config | {"rope_theta": scaling.pop("rope_theta"), "rope_scaling": scaling}
+    assert config_of(older, Path("config.json")) == config_of(
+        llama(rope_parameters=LLAMA3).to_dict(), Path("config.json")
+    )
+
+
+def test_settings_that_no_model_of_transformers_has_are_refused():
+    with pytest.raises(UserError, match="llama and mistral and smollm3 each have a part") as error:
+        to_config(Ours(**SHAPE, window=5, no_rope_every=2), None, None)
+    assert error.value.code == USAGE

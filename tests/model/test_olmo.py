@@ -1,8 +1,18 @@
 """OLMo 2 and 3: equal to transformers on random tiny configs."""
 
 import pytest
-from family_checks import SIZES, YARN, Twins, check_all
+from family_checks import (
+    SIZES,
+    YARN,
+    Twins,
+    assert_refused,
+    assert_same_model,
+    check_all,
+    check_export,
+)
 from transformers import Olmo2Config, Olmo3Config
+
+from llm_scratch.architectures import OlmoConfig
 
 
 def olmo2(**changes):
@@ -34,3 +44,41 @@ CONFIGS = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_equals_transformers(name):
     check_all(Twins.of(CONFIGS[name]))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_exported_model_is_read_by_transformers_and_by_us(name, tmp_path):
+    check_export(Twins.of(CONFIGS[name]), tmp_path)
+
+
+SHAPE = {"vocab_size": 61, "context_length": 20, "emb_dim": 24, "n_heads": 6, "n_layers": 4}
+
+
+@pytest.mark.parametrize("extra", [{"window": 20}, {"window": 3, "full_every": 1}], ids=str)
+def test_olmo_3_without_windows_equals_olmo_2(extra):
+    assert_same_model(OlmoConfig(**SHAPE, **extra), OlmoConfig(**SHAPE))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (olmo2(attention_bias=True), "attention_bias is 'True'"),
+        (olmo3(layer_types=["full_attention", "sliding_attention"] * 2), "layer_types is"),
+        (
+            olmo3(
+                rope_parameters={
+                    "full_attention": {"rope_type": "default", "rope_theta": 1e4},
+                    "sliding_attention": {"rope_type": "default", "rope_theta": 1e3},
+                }
+            ),
+            "rope_theta is '1000.0'; expected 10000.0",
+        ),
+        (
+            olmo3(rope_parameters={"full_attention": YARN, "sliding_attention": YARN}),
+            "rope_type is 'yarn'; expected default in layers with a window",
+        ),
+    ],
+    ids=lambda case: case if isinstance(case, str) else "",
+)
+def test_unsupported_setting_is_named(config, message):
+    assert_refused(config.to_dict(), message)

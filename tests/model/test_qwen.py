@@ -1,8 +1,18 @@
 """Qwen2 and Qwen3: equal to transformers on random tiny configs."""
 
 import pytest
-from family_checks import SIZES, YARN, Twins, check_all
+from family_checks import (
+    SIZES,
+    YARN,
+    Twins,
+    assert_refused,
+    assert_same_model,
+    check_all,
+    check_export,
+)
 from transformers import Qwen2Config, Qwen3Config
+
+from llm_scratch.architectures import LlamaConfig, QwenConfig
 
 
 def qwen2(**changes):
@@ -14,6 +24,7 @@ def qwen3(**changes):
 
 
 WINDOW = {"use_sliding_window": True, "sliding_window": 9, "num_hidden_layers": 3}
+TWO_LAYERS = {"num_hidden_layers": 2, "max_window_layers": 1}
 CONFIGS = {
     "Qwen2": qwen2(),
     "Qwen2, tied, every head its own": qwen2(num_key_value_heads=6, tie_word_embeddings=True),
@@ -29,3 +40,36 @@ CONFIGS = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_equals_transformers(name):
     check_all(Twins.of(CONFIGS[name]))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_exported_model_is_read_by_transformers_and_by_us(name, tmp_path):
+    check_export(Twins.of(CONFIGS[name]), tmp_path)
+
+
+SHAPE = {"vocab_size": 61, "context_length": 20, "emb_dim": 24, "n_heads": 6, "n_layers": 3}
+
+
+def test_qwen_without_its_extras_equals_llama():
+    plain = QwenConfig(**SHAPE, qk_norm=False, rope_base=1e4)
+    assert_same_model(plain, LlamaConfig(**SHAPE))
+
+
+def test_window_from_a_layer_that_does_not_exist_equals_none():
+    assert_same_model(QwenConfig(**SHAPE, window=3, window_from_layer=3), QwenConfig(**SHAPE))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (qwen2(hidden_act="gelu"), "hidden_act is 'gelu'"),
+        (qwen3(attention_bias=True), "attention_bias is 'True'"),
+        (
+            qwen3(layer_types=["sliding_attention", "full_attention"], **WINDOW | TWO_LAYERS),
+            "layer_types is",
+        ),
+    ],
+    ids=lambda case: case if isinstance(case, str) else "",
+)
+def test_unsupported_setting_is_named(config, message):
+    assert_refused(config.to_dict(), message)

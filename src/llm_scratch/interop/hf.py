@@ -176,6 +176,7 @@ def to_config(cfg: ModelConfig, start_id: int | None, eot: int | None) -> dict[s
         **special,
         "bos_token_id": eot,
         "eos_token_id": eot,
+        "pad_token_id": None,
         "use_cache": True,
         "dtype": "float32",
         **({EXTRA_KEY: ours} if ours else {}),

@@ -75,6 +75,7 @@ def write(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
     files.filesystem.write(folder / SINGLE, iter_bytes(tensors(model), {"format": "pt"}))
     special = {} if eot is None else {"bos_token_id": eot, "eos_token_id": eot}
     generation = {**special, "do_sample": True}
+    # a null in config.json is not the same as nothing, which stands for a default
     for name, content in (("config.json", config), ("generation_config.json", generation)):
         files.atomic_write(folder / name, json.dumps(content, indent=2) + "\n")
 
