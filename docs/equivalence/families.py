@@ -42,7 +42,8 @@ def against_transformers(name: str, **changes: Any) -> float:
     import transformers
 
     config = getattr(transformers, name)(**SIZES | changes)
-    theirs = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    plain = {"attn_implementation": "eager", "experts_implementation": "eager"}
+    theirs = transformers.AutoModelForCausalLM.from_config(config, **plain)
     for parameter in theirs.parameters():
         parameter.add_(torch.randn_like(parameter), alpha=0.1)
     with tempfile.TemporaryDirectory() as temporary:
@@ -82,6 +83,46 @@ _family("Qwen3: QK-norm by head", "qwen.QwenModel", "Qwen3ForCausalLM")
 _family("OLMo 2: norms after each part", "olmo.OlmoModel", "Olmo2ForCausalLM")
 _family("OLMo 3: windows", "olmo.OlmoModel", "Olmo3ForCausalLM", sliding_window=9)
 _family("Gemma 2: soft-caps", "gemma.GemmaModel", "Gemma2ForCausalLM", sliding_window=9)
+MIXTURE = {"moe_intermediate_size": 14, "num_experts": 6, "num_experts_per_tok": 2}
+_family("Qwen3-MoE: mixtures of experts", "qwen_moe.QwenMoEModel", "Qwen3MoeForCausalLM", **MIXTURE)
+
+
+@row(
+    "gpt-oss: sinks, and experts with limits", "model/gpt_oss.GPTOSSModel",
+    "transformers' GptOssForCausalLM", "model/test_gpt_oss.py::test_equals_transformers", 1e-4,
+    covers="ARCHITECTURES.gpt_oss",
+)  # fmt: skip
+def _gpt_oss() -> float:
+    rope = {"rope_type": "default", "rope_theta": 500.0}
+    experts = {"num_local_experts": 6, "num_experts_per_tok": 2}
+    return against_transformers("GptOssConfig", sliding_window=9, rope_parameters=rope, **experts)
+
+
+@row(
+    "DeepSeek-V3: latent attention", "model/deepseek.DeepSeekModel",
+    "transformers' DeepseekV3ForCausalLM", "model/test_deepseek.py::test_equals_transformers",
+    1e-4, covers="ARCHITECTURES.deepseek",
+)  # fmt: skip
+def _deepseek() -> float:
+    latents = {"kv_lora_rank": 10, "q_lora_rank": 9, "qk_nope_head_dim": 8, "v_head_dim": 7}
+    groups = {"n_group": 3, "topk_group": 2, "n_routed_experts": 6, "num_experts_per_tok": 2}
+    more = {"qk_rope_head_dim": 4, "num_key_value_heads": 6, "first_k_dense_replace": 1}
+    return against_transformers(
+        "DeepseekV3Config", moe_intermediate_size=14, **latents, **groups, **more
+    )
+
+
+@row(
+    "Qwen3-Next: gated delta rule", "model/qwen_next.QwenNextModel",
+    "transformers' Qwen3NextForCausalLM", "model/test_qwen_next.py::test_equals_transformers",
+    1e-4, covers="ARCHITECTURES.qwen_next",
+)  # fmt: skip
+def _qwen_next() -> float:
+    linear = {"linear_num_key_heads": 2, "linear_num_value_heads": 4}
+    sizes = {"linear_key_head_dim": 4, "linear_value_head_dim": 6, "head_dim": 8}
+    return against_transformers(
+        "Qwen3NextConfig", shared_expert_intermediate_size=10, **MIXTURE, **linear, **sizes
+    )
 
 
 @row(

@@ -12,7 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from llm_scratch.architectures import LlamaConfig, QwenConfig
+from llm_scratch.architectures import (
+    DeepSeekConfig,
+    LlamaConfig,
+    QwenConfig,
+    QwenMoEConfig,
+    QwenNextConfig,
+)
 from llm_scratch.config import (
     DataConfig,
     GPTConfig,
@@ -174,6 +180,63 @@ def qwen3_tiny() -> RunConfig:
     return replace(quickstart(), model=model)
 
 
+def moe_tiny() -> RunConfig:
+    """The stories of `quickstart` by a Qwen3-MoE (`model/qwen_moe.py`): each token uses 2 of 8
+    small feed-forward networks.
+    """
+    model = QwenMoEConfig(
+        vocab_size=1536,
+        context_length=256,
+        emb_dim=128,
+        n_heads=4,
+        n_kv_heads=2,
+        n_layers=3,
+        tie_embeddings=True,
+        n_experts=8,
+        experts_per_token=2,
+        balance_loss=0.01,
+    )
+    return replace(quickstart(), model=model)
+
+
+def mla_tiny() -> RunConfig:
+    """The stories of `quickstart` by a DeepSeek-V3 (`model/deepseek.py`): a cache of 48 numbers a
+    token and layer for all heads, and mixtures of experts.
+    """
+    model = DeepSeekConfig(
+        vocab_size=1536,
+        context_length=256,
+        emb_dim=128,
+        n_heads=4,
+        n_layers=3,
+        tie_embeddings=True,
+        latent_dim=32,
+        rotated_dim=16,
+        n_experts=8,
+        experts_per_token=2,
+    )
+    return replace(quickstart(), model=model)
+
+
+def delta_tiny() -> RunConfig:
+    """The stories of `quickstart` by a Qwen3-Next (`model/qwen_next.py`): three layers with a
+    memory of fixed size, and one with attention.
+    """
+    model = QwenNextConfig(
+        vocab_size=1536,
+        context_length=256,
+        emb_dim=128,
+        n_heads=4,
+        n_kv_heads=2,
+        n_layers=4,
+        tie_embeddings=True,
+        n_experts=4,
+        experts_per_token=2,
+        balance_loss=0.01,
+    )
+    return replace(quickstart(), model=model)
+
+
 def gpt2_small() -> RunConfig:
     """GPT-2's 124M shape and choices, for your own text: `--data.source file:books/*.txt`."""
     return RunConfig(
@@ -199,6 +262,9 @@ PRESETS: dict[str, Callable[[], RunConfig]] = {
     "shakespeare-modern": shakespeare_modern,
     "llama-tiny": llama_tiny,
     "qwen3-tiny": qwen3_tiny,
+    "moe-tiny": moe_tiny,
+    "mla-tiny": mla_tiny,
+    "delta-tiny": delta_tiny,
     "gpt2-small": gpt2_small,
 }
 """Name -> function without arguments that makes the settings of a run."""

@@ -52,6 +52,7 @@ from torch import Tensor, nn
 
 from llm_scratch.errors import UserError, unknown
 from llm_scratch.interpretability.linear_norm import linear_norm
+from llm_scratch.model.mixture import MixtureOfExperts
 from llm_scratch.model.packed import PackedLinear
 from llm_scratch.model.quantized import QuantizedLinear
 
@@ -240,11 +241,10 @@ def _feed_forward_points(block: nn.Module) -> dict[str, Point]:
     hidden layer that all tokens share, and a router.
     """
     ff = getattr(block, "ff", None)
-    router = getattr(ff, "router", None)
-    if ff is not None and router is not None:
+    if isinstance(ff, MixtureOfExperts):
         return {
             "ln2.hook_normalized": _input(ff),
-            "mlp.hook_router_logits": _output(router.linear),
+            "mlp.hook_router_logits": _output(ff.router.linear),
             "hook_mlp_out": _output(getattr(block, "post_norm2", ff)),
         }
     linears = [

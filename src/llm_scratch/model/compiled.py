@@ -107,8 +107,7 @@ def _check_static_steps(model: nn.Module) -> None:
     """Check that a model's decoding steps are always the same operations."""
     if not as_language_model(model).has_static_steps:
         raise UserError(
-            f"compile: which operations a {type(model).__name__} runs depends on the token; leave"
-            " out --compile"
+            "compile: which operations a step runs depends on the token; leave out --compile"
         )
 
 
