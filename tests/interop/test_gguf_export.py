@@ -11,6 +11,7 @@ from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 from llm_scratch.interop import gguf_export
 from llm_scratch.interop.gguf_export import FORMATS, export_gguf
 from llm_scratch.loading import load
+from llm_scratch.model.quantized import quantize
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.tokenizers.bpe import ByteBPE
 
@@ -79,6 +80,10 @@ def test_what_llama_cpp_does_not_compute_is_refused_before_anything_is_written(t
     nanochat = random_model(NanoChatConfig(**SIZES, n_heads=2))
     with pytest.raises(UserError, match="architecture 'nanochat' cannot be exported to GGUF"):
         export_gguf(nanochat, tokenizer, path)
+    quantized = random_model(WIDE)
+    quantize(quantized, 8)
+    with pytest.raises(UserError, match="quantized to 8 bits and cannot be exported"):
+        export_gguf(quantized, tokenizer, path)
     assert list(tmp_path.iterdir()) == []
     path.write_text("mine")
     with pytest.raises(UserError, match="out.gguf exists"):

@@ -20,6 +20,7 @@ from llm_scratch.interop.hf_export import Checked, export_hf, sample_texts
 from llm_scratch.interop.hf_tokenizer import read_start_id, read_tokenizer
 from llm_scratch.loading import load
 from llm_scratch.model import build
+from llm_scratch.model.quantized import quantize
 from llm_scratch.storage import files
 from llm_scratch.tokenizers import TOKENIZERS, CharTokenizer
 
@@ -362,3 +363,12 @@ def test_tiktokens_gpt2_is_not_refused(gpt2):
     from llm_scratch.interop.hf_tokenizer import check_exportable
 
     check_exportable(gpt2)
+
+
+def test_a_quantized_model_is_refused(bpe, tmp_path):
+    model = model_of(CFG)
+    quantize(model, 8)
+    with pytest.raises(UserError, match="quantized to 8 bits and cannot be exported") as caught:
+        export_hf(model, bpe, tmp_path / "out")
+    assert caught.value.code == USAGE
+    assert not (tmp_path / "out").exists()

@@ -44,7 +44,13 @@ def test_a_tokenizer_without_special_tokens_stays_as_it_is(read):
     assert (tokenizer.eot_token, said) == (3, "")
 
 
-@pytest.mark.parametrize("ids", [7000, -1, "2", [1, 2.5], [True]])
+def test_ids_that_the_tokenizer_does_not_have_are_ignored(read):
+    """As transformers writes GPT-2's 50256 for every GPT2Config."""
+    tokenizer, said = read(eos_token_id=[50256, -1, 257])
+    assert (tokenizer.eot_token, said) == (257, "")
+
+
+@pytest.mark.parametrize("ids", ["2", [1, 2.5], [True], {"a": 1}])
 def test_ids_that_are_none_are_an_error(ids, read):
     with pytest.raises(UserError, match=r"generation_config.json: eos_token_id is") as caught:
         read(eos_token_id=ids)

@@ -71,6 +71,7 @@ def test_f03_mutated_files_are_loaded_or_refused(original, tmp_path, measured):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)  # some 10 ms a file
 def test_f03_a_hundred_thousand_mutated_files(original, tmp_path, measured):
     n = 100_000
     refused = outcomes(original, tmp_path, n, counted=0)

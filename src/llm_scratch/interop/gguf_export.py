@@ -25,7 +25,7 @@ from llm_scratch.interop.gguf_file import GGUFFile
 from llm_scratch.interop.gguf_tokenizer import exportable, tokenizer_metadata
 from llm_scratch.interop.hf_compare import logits_differ
 from llm_scratch.interop.hf_export import N_TEXTS, sample_texts
-from llm_scratch.interop.weight_map import expand
+from llm_scratch.interop.weight_map import check_unquantized, expand, named_tensors
 from llm_scratch.model import LanguageModel
 from llm_scratch.storage import files
 from llm_scratch.tokenizers import LibraryTokenizer, Tokenizer
@@ -76,8 +76,9 @@ def export_gguf(
         path: a new file, usually `NAME.gguf`; the Modelfile is `NAME.Modelfile`.
         format: of the matrices; norms, biases and learned positions are float32.
     Raises:
-        UserError: llama.cpp cannot express the model or tokenizer, the `gguf` package is missing,
-            or the file exists (code 2); what was read back differs (code 4); disk full (code 6).
+        UserError: llama.cpp cannot express the model or tokenizer, the model is quantized, the
+            `gguf` package is missing, or the file exists (code 2); what was read back differs
+            (code 4); disk full (code 6).
     """
     path = Path(path)
     if path.exists():
@@ -86,6 +87,7 @@ def export_gguf(
         raise UserError(
             f"export to GGUF needs the gguf package; install it with `{install_command('gguf')}`"
         )
+    check_unquantized(model)
     name, family = family_of(model)
     metadata = {
         "general.name": path.stem,
@@ -134,8 +136,8 @@ def family_of(model: LanguageModel) -> tuple[str, GGUFFamily]:
 def tensors(model: LanguageModel, family: GGUFFamily) -> Iterator[tuple[str, Tensor]]:
     """The weights under llama.cpp's names, one at a time; a tied head is not repeated."""
     state = {
-        name: parameter.detach().to("cpu", torch.float32)
-        for name, parameter in model.named_parameters()
+        name: tensor.detach().to("cpu", torch.float32)
+        for name, tensor in named_tensors(model).items()
     }
     for each in expand(family.rules(model.cfg), model.cfg.n_layers):
         if each.ours[0] in state or (family.has_all_biases and each.ours[0].endswith(".bias")):

@@ -22,7 +22,7 @@ from llm_scratch.interop.hf import family_of, to_config
 from llm_scratch.interop.hf_compare import TOLERANCE, check_logits, read_theirs
 from llm_scratch.interop.hf_tokenizer import check_exportable, write_tokenizer
 from llm_scratch.interop.safetensors import SINGLE
-from llm_scratch.interop.weight_map import expand, named_tensors
+from llm_scratch.interop.weight_map import check_unquantized, expand, named_tensors
 from llm_scratch.model import LanguageModel
 from llm_scratch.model.introspection import device_of
 from llm_scratch.storage import files
@@ -51,13 +51,14 @@ def export_hf(model: LanguageModel, tokenizer: Tokenizer, folder: str | Path) ->
         tokenizer: its tokenizer.
         folder: a new or empty folder.
     Raises:
-        UserError: transformers cannot express the model or tokenizer, or the folder is not empty
-            (code 2); the reloaded model differs (code 4); disk full (code 6). The folder is then
-            unchanged.
+        UserError: transformers cannot express the model or tokenizer, the model is quantized, or
+            the folder is not empty (code 2); the reloaded model differs (code 4); disk full
+            (code 6). The folder is then unchanged.
     """
     folder = Path(folder)
     if not files.is_new_or_empty(folder):
         raise UserError(f"{folder} is not empty; choose a new or empty folder")
+    check_unquantized(model)
     check_exportable(tokenizer)
     with files.atomic_folder(folder) as part:
         write(model, tokenizer, part)

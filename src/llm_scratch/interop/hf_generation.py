@@ -44,12 +44,13 @@ def read_generation_config(folder: Path, tokenizer: Tokenizer) -> None:
     config = read_json(path, CHECKPOINT)
     ids = config.get("eos_token_id")
     ids = ids if isinstance(ids, list) else [] if ids is None else [ids]
-    if not all(type(i) is int and 0 <= i < tokenizer.n_vocab for i in ids):
+    if not all(type(i) is int for i in ids):
         raise UserError(
-            f"{path}: eos_token_id is {str(config.get('eos_token_id'))[:60]}; expected ids below"
-            f" {tokenizer.n_vocab}",
+            f"{path}: eos_token_id is {str(config.get('eos_token_id'))[:60]}; expected ids of"
+            " tokens",
             CHECKPOINT,
         )
+    ids = [i for i in ids if 0 <= i < tokenizer.n_vocab]  # GPT-2's default may be none here
     if isinstance(tokenizer, (ByteBPE, LibraryTokenizer)):
         names = {i: name for name, i in tokenizer.special_tokens.items()}
         if end_of_text(tokenizer) not in ids and (known := [i for i in ids if i in names]):

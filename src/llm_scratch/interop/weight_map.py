@@ -24,6 +24,7 @@ from llm_scratch.architectures import ModelConfig
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.safetensors import Entry
 from llm_scratch.model import LanguageModel, build
+from llm_scratch.model.quantized import QuantizedLinear
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -295,6 +296,20 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     saved = model.state_dict()
     buffers = {name: buffer for name, buffer in model.named_buffers() if name in saved}
     return dict(model.named_parameters()) | buffers
+
+
+def check_unquantized(model: nn.Module) -> None:
+    """Check that the weights of a model can be written in another format.
+
+    Raises:
+        UserError: they are quantized (code 2).
+    """
+    bits = next((part.bits for part in model.modules() if isinstance(part, QuantizedLinear)), None)
+    if bits is not None:
+        raise UserError(
+            f"the model is quantized to {bits} bits and cannot be exported; export the one that it"
+            " was made from"
+        )
 
 
 def _shared_parameter(model: nn.Module, name: str) -> Tensor | None:
