@@ -40,7 +40,7 @@ def _by_budget(outcome: ScalingOutcome) -> list[tuple[np.ndarray, np.ndarray, np
     n_sizes = len(outcome.runs) // max(1, len(outcome.best_sizes))
     rows = [(n, result.tokens, result.value or 0.0) for n, result in outcome.runs]
     groups = [sorted(rows[i : i + n_sizes]) for i in range(0, len(rows), n_sizes)]
-    return [tuple(np.array(group, dtype=float).T) for group in groups]  # type: ignore[misc]
+    return [tuple(np.array(group, dtype=float).T) for group in groups]
 
 
 def sizes_chart(outcome: ScalingOutcome, width: int, class_: str = "") -> Html:
