@@ -66,6 +66,7 @@ CASES: dict[str, str] = {
     "experiment report FOLDER": "experiment report {experiment}",
     "experiment scaling FILE": "experiment scaling {sizes} --out {new}",
     "experiment transfer FILE": "experiment transfer {transfer} --out {new}",
+    "experiment game": "experiment game --base {run} --out {game} --predict 1.5 --best-width 8",
     "experiment plan FILE": "experiment plan {experiment}/experiment.yaml",
 }
 """heading of docs/json.md -> the command line that is tried"""
@@ -183,7 +184,12 @@ def fill(llm, tiny, trained, text_file, tmp_path, monkeypatch):
             write_sizes(Path("sizes.yaml"), trained)
         if "{transfer}" in line:
             write_transfer(Path("transfer.yaml"), trained)
+        if "{game}" in line:
+            game = ("experiment", "game", "--base", trained, "--out", "game")
+            bought = llm(*game, "--width", 8, "--tokens", 64)
+            assert bought.code == 0, bought.err
         words = {
+            "game": "game",
             "run": trained,
             "gpt2": TINY_GPT2,
             "sizes": "sizes.yaml",

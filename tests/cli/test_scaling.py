@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from llm_scratch.cli.scaling_output import law_lines
 from llm_scratch.experiments.scaling import ScalingFit, ScalingLaw
+from llm_scratch.experiments.scaling_report import law_lines
 from llm_scratch.experiments.scaling_runner import Prediction, ScalingOutcome
 
 LAW = ScalingLaw(0.3, 40.0, 60.0, 0.5, 0.6)

@@ -98,6 +98,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "commands.experiment.FindTransfer",
         "find the best learning rate of each width",
     ),
+    "experiment game": (
+        "commands.experiment.PlayGame",
+        "predict a larger run from small ones, within a budget",
+    ),
     "config": ("commands.config.Config", "list the presets, or print one as YAML"),
     "learn list": (
         "commands.learn.ListExercises",

@@ -240,6 +240,7 @@ svg .pair { fill: none; stroke: var(--dim); stroke-width: 1; opacity: .55 }
 svg .interval { stroke: var(--c); stroke-width: 2.2; stroke-linecap: round }
 svg .margin { fill: var(--track); opacity: .8 }
 svg .curve { fill: none; stroke: var(--c); stroke-width: 2.2; stroke-linejoin: round }
+svg .dashed { stroke-dasharray: 5 5 }
 svg .band { fill: var(--c); opacity: .16 }
 .verdicts { list-style: none; padding: 0; margin: 1rem 0 }
 .verdicts li { border-left: .3rem solid var(--line); padding: .15rem 0 .15rem .9rem;

@@ -115,6 +115,11 @@ def n_parameters(config: RunConfig) -> int:
         return sum(parameter.numel() for parameter in build(config.model).parameters())
 
 
+def n_positions(config: RunConfig) -> int:
+    """Positions of all rows of a run; short documents do not fill theirs."""
+    return config.train.steps * config.train.batch_size * config.model.context_length
+
+
 def positive_number(key: str, value: Any, example: str) -> float:
     """A number above 0; YAML 1.1 reads 1e12 as a text."""
     try:

@@ -31,6 +31,7 @@ from llm_scratch.experiments.grid import (
     claim,
     grid_config,
     n_parameters,
+    n_positions,
     open_session,
     positive_number,
     run_missing,
@@ -200,7 +201,7 @@ def run_scaling(
         prediction = None
         if predicted is not None:
             n_tokens = sum(result.tokens for _, result in runs)
-            filled = n_tokens / sum(map(_positions, configs.values()))
+            filled = n_tokens / sum(map(n_positions, configs.values()))
             prediction = _predict(fit, predicted, filled, folder / PREDICTION_FILE)
             job = Job(PREDICTED, experiment.seed, predicted, folder / PREDICTED)
             ((_, result),) = _run(session, results, [job])
@@ -255,11 +256,6 @@ def _config(experiment: ScalingExperiment, size: Arm, flops: float, corpora: Cor
     return grid_config(config, Budget("flops", flops), config, corpora)
 
 
-def _positions(config: RunConfig) -> int:
-    """Positions of all rows of a run; short documents do not fill theirs."""
-    return config.train.steps * config.train.batch_size * config.model.context_length
-
-
 def _predict(fit: ScalingFit, config: RunConfig, filled: float, path: Path) -> Prediction:
     """The prediction, written before the run; one that was written before is kept.
 
@@ -272,7 +268,7 @@ def _predict(fit: ScalingFit, config: RunConfig, filled: float, path: Path) -> P
     if path.is_file():
         return Prediction(**json.loads(path.read_text(encoding="utf-8")))
     parameters = n_parameters(config)
-    tokens = round(filled * _positions(config))
+    tokens = round(filled * n_positions(config))
     prediction = Prediction(parameters, tokens, *fit.prediction(parameters, tokens), measured=None)
     atomic_write(path, json.dumps(vars(prediction)) + "\n")
     return prediction

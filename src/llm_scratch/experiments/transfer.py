@@ -96,12 +96,7 @@ def analyze(
         best_log_rate(log_rates, mean[i], np.moveaxis(samples[i], -1, 0))
         for i in range(len(widths))
     ]
-    best = tuple(
-        BestRate(None, None, None, edge)
-        if edge
-        else BestRate(float(2**value), *_interval(value, spread, n_seeds), "")
-        for value, spread, edge in found
-    )
+    best = tuple(_best(*each, n_seeds) for each in found)
     inside = [i for i, (_, _, edge) in enumerate(found) if not edge]
     if len(inside) < 2:
         return Transfer(best, None, None, None)
@@ -110,6 +105,14 @@ def analyze(
     spread = _slope(x, np.stack([found[i][1] for i in inside]))  # [B]
     low, high = _interval(float(slope), spread, n_seeds)
     return Transfer(best, float(2**slope), low, high)
+
+
+def _best(log_rate: float, samples: np.ndarray, edge: Edge, n_seeds: int) -> BestRate:
+    """The best rate of a width from what `best_log_rate` returns."""
+    if edge:
+        return BestRate(None, None, None, edge)
+    low, high = _interval(log_rate, samples, n_seeds)
+    return BestRate(2**log_rate, low, high, "")
 
 
 def best_log_rate(

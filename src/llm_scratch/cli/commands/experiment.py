@@ -1,6 +1,7 @@
-"""`experiment run`, `plan`, `report`, `scaling` and `transfer`: experiments from a YAML file.
+"""`experiment run`, `plan`, `report`, `scaling`, `transfer`, and the budget game.
 
-Tests: tests/cli/test_compare.py, tests/cli/test_scaling.py, tests/cli/test_transfer.py.
+Tests: tests/cli/test_compare.py, tests/cli/test_scaling.py, tests/cli/test_transfer.py,
+tests/cli/test_game.py.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.flags import Flag, ReportCommand, option
+from llm_scratch.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -155,3 +157,42 @@ class FindTransfer(ReportCommand):
         from llm_scratch.experiments.transfer_runner import read_transfer
 
         run_and_print(read_transfer(self.file), self.out, self.device, self.json)
+
+
+@dataclass(frozen=True)
+class PlayGame(ReportCommand):
+    """Spend a budget on small runs, predict a larger one, and see it trained.
+
+    Without --tokens or --predict it shows the rules, your runs, and what is left.
+
+    examples:
+      llm-scratch experiment game --width 32 --tokens 20000
+      llm-scratch experiment game --predict 0.95 --best-width 96
+    """
+
+    width: Annotated[int | None, option("N")] = None
+    """width of a run to buy, with --tokens"""
+    tokens: Annotated[int | None, option("N")] = None
+    """tokens of that run"""
+    predict: Annotated[float | None, option("LOSS")] = None
+    """your prediction for the larger run in bits per byte; ends the game"""
+    best_width: Annotated[int | None, option("N")] = None
+    """with --predict: the width that you think is better for the same FLOPs"""
+    base: Annotated[str, option("PRESET")] = "quickstart"
+    """the preset or run directory to play with (default: quickstart)"""
+    out: Annotated[str, option("FOLDER")] = ""
+    """the folder of the game, kept between moves (default: runs/budget-game)"""
+    device: str = "auto"
+    """auto, cpu, cuda, mps"""
+
+    def run(self) -> None:
+        """Make a move, and print the state of the game."""
+        from llm_scratch.cli.game_output import play_and_print
+
+        if (self.width is None) != (self.tokens is None):
+            raise UserError("game: a run needs --width and --tokens; give both")
+        if self.tokens is not None and self.predict is not None:
+            raise UserError("game: --tokens and --predict are two moves; give one of them")
+        if self.best_width is not None and self.predict is None:
+            raise UserError("--best-width: has no effect without --predict; give both")
+        play_and_print(self)
