@@ -121,7 +121,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "learn handout": (
         "commands.learn_class.WriteHandouts",
-        "write the pupils' copies of the exercises, without solutions",
+        "write pupils' copies of the exercises, without solutions",
     ),
     "learn key": ("commands.learn_class.PrintKey", "print the key to a pupil's copy"),
     "learn grade": ("commands.learn.GradeClass", "grade the folders of a class at once"),
