@@ -213,6 +213,10 @@ def run_models(tracer):
             model(ids[:, :3], cache)
         with tracer.watching(T=T, S=8, G=G):
             model(ids[:, 3:], cache)
+        cache = model.eval().new_cache(B)
+        cache.left_padding = torch.tensor([0, 1])
+        with tracer.watching(T=3, S=3, G=G), torch.no_grad():
+            model(ids[:, :3], cache)
 
 
 def run_grouped_attention(tracer):
