@@ -18,6 +18,7 @@ from llm_scratch.experiments.transfer_runner import read_transfer
 from llm_scratch.model import ARCHITECTURES, build
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.storage.user_code import run_user_file
+from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.schedule import SCHEDULES
 
 FOLDER = Path(__file__).parents[2] / "experiments"
@@ -31,7 +32,7 @@ CFG = GPTConfig(vocab_size=31, context_length=16, emb_dim=24, n_heads=3, n_layer
 @pytest.fixture(autouse=True)
 def _tables():
     """The tables as they were afterwards."""
-    before = [(table, dict(table)) for table in (ARCHITECTURES, SCHEDULES)]
+    before = [(table, dict(table)) for table in (ARCHITECTURES, OPTIMIZERS, SCHEDULES)]
     yield
     for table, old in before:
         table.clear()
