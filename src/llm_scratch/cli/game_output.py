@@ -14,25 +14,40 @@ from llm_scratch.cli.terminal import console, keeps_lines, table
 from llm_scratch.formatting import format_count
 
 if TYPE_CHECKING:
-    from llm_scratch.cli.commands.experiment import PlayGame
     from llm_scratch.experiments.game import Game, Outcome
 
 
-def play_and_print(move: PlayGame) -> None:
-    """Make the move, and print the state of the game."""
+def play_and_print(
+    base: str,
+    out: str,
+    device: str,
+    as_json: bool,
+    run: tuple[int, int] | None,
+    guess: tuple[float, int | None] | None,
+) -> None:
+    """Make a move, and print the state of the game.
+
+    Args:
+        base: a preset or a run directory.
+        out: the folder of the game, or "".
+        device: "auto", "cpu", "cuda" or "mps".
+        as_json: print the state as JSON.
+        run: width and tokens of a run to buy.
+        guess: the predicted loss, and the width that may be better.
+    """
     from llm_scratch.cli.experiment_progress import running
     from llm_scratch.experiments.game import Game, Guess
     from llm_scratch.hardware.device import choose_device
 
-    folder = Path(move.out) if move.out else RUNS_FOLDER / "budget-game"
+    folder = Path(out) if out else RUNS_FOLDER / "budget-game"
     with running(folder) as progress:
-        game = Game(folder, move.base, choose_device(move.device).name, progress)
-        if move.width is not None and move.tokens is not None:
-            game.buy(move.width, move.tokens)
-        if move.predict is not None:
-            game.predict(Guess(move.predict, move.best_width))
+        game = Game(folder, base, choose_device(device).name, progress)
+        if run is not None:
+            game.buy(*run)
+        if guess is not None:
+            game.predict(Guess(*guess))
         outcome = game.outcome()
-    if move.json:
+    if as_json:
         print_json(game_json(game, outcome))
     else:
         _print_state(game, outcome)

@@ -76,7 +76,7 @@ CAPTURE_COLUMNS = 120
 """Columns at which tyro breaks no word and does not place boxes side by side."""
 
 
-def entries(names: dict[str, str], columns: int, width: int = 18) -> list[str]:
+def entries(names: dict[str, str], columns: int, width: int = 19) -> list[str]:
     """Lines of names and descriptions: side by side, or one below the other if narrow."""
     width = max(width, *map(len, names))
     side_by_side = [f"  {name:<{width}} {about}" for name, about in names.items()]

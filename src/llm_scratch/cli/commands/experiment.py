@@ -189,10 +189,15 @@ class PlayGame(ReportCommand):
         """Make a move, and print the state of the game."""
         from llm_scratch.cli.game_output import play_and_print
 
-        if (self.width is None) != (self.tokens is None):
+        run = guess = None
+        if self.width is not None and self.tokens is not None:
+            run = self.width, self.tokens
+        elif self.width is not None or self.tokens is not None:
             raise UserError("game: a run needs --width and --tokens; give both")
-        if self.tokens is not None and self.predict is not None:
-            raise UserError("game: --tokens and --predict are two moves; give one of them")
-        if self.best_width is not None and self.predict is None:
+        if self.predict is not None:
+            guess = self.predict, self.best_width
+        elif self.best_width is not None:
             raise UserError("--best-width: has no effect without --predict; give both")
-        play_and_print(self)
+        if run is not None and guess is not None:
+            raise UserError("game: --tokens and --predict are two moves; give one of them")
+        play_and_print(self.base, self.out, self.device, self.json, run, guess)
