@@ -3,7 +3,7 @@
 A byte-level BPE has the tokens in the order of their ids, the kind of each, the merges, and the
 *name* of the pattern that splits text, because llama.cpp has each pattern as code. A pattern that
 has no name there cannot be exported.
-Tests: tests/interop/test_gguf_tokenizer.py.
+Tests: tests/interop/test_gguf.py, tests/interop/test_gguf_sentencepiece.py.
 Source: https://github.com/ggml-org/llama.cpp (src/llama-vocab.cpp; include/llama.h,
 `llama_token_type`).
 """
