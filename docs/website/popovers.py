@@ -22,7 +22,7 @@ PLAIN = (nodes.title, nodes.reference, nodes.literal, nodes.literal_block, nodes
 BY_WORD = {word.lower(): term for term in terms().values() for word in (term.name, *term.also)}
 LONGEST_FIRST = "|".join(re.escape(word) for word in sorted(BY_WORD, key=len, reverse=True))
 # not in model.safetensors, --tokenizer or "module:Class"
-WORDS = re.compile(rf"(?<![\w./-])({LONGEST_FIRST})(?![\w/-]|[.:]\w)", re.IGNORECASE)
+WORDS = re.compile(rf"(?<![\w./-])({LONGEST_FIRST})s?(?![\w/-]|[.:]\w)", re.IGNORECASE)
 
 
 class TermUse(nodes.Inline, nodes.TextElement):
@@ -49,7 +49,7 @@ def _split(text: str, seen: set[str], emphasized: bool, address: str) -> Iterato
     """The text in pieces, with the terms that are not in `seen` as `TermUse`; adds them to it."""
     end = 0
     for match in WORDS.finditer(text):
-        term = BY_WORD[match[0].lower()]
+        term = BY_WORD[match[1].lower()]
         if term.name in seen or (term.everyday and not emphasized):
             continue
         seen.add(term.name)
