@@ -54,6 +54,8 @@ class Loaded:
     """settings of TrainConfig that the optimizer used"""
     assumed: dict[str, Any] = field(default_factory=dict)
     """values by convention that the file does not contain: name -> value, for people"""
+    hf_folder: Path | None = None
+    """the folder of transformers that it was read from; None: another format"""
 
 
 class Options(NamedTuple):
@@ -249,7 +251,7 @@ def _openai(path: Path, options: Options) -> Loaded:
 
 
 def _transformers(path: Path, options: Options) -> Loaded:
-    return Loaded(*hf.load_folder(path, options.tokenizer))
+    return Loaded(*hf.load_folder(path, options.tokenizer), hf_folder=path)
 
 
 def _gguf(path: Path, options: Options) -> Loaded:

@@ -3,6 +3,7 @@ every public name resolves, and `import llm_scratch` is light.
 """
 
 import ast
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -88,3 +89,13 @@ def test_version_is_equal_in_package_project_and_citation():
     assert project["version"] == llm_scratch.__version__
     citation = (ROOT.parent.parent / "CITATION.cff").read_text()
     assert f"version: {llm_scratch.__version__}\n" in citation
+
+
+def test_docstrings_name_existing_tests():
+    missing = [
+        f"{path.relative_to(ROOT).as_posix()}: {name}"
+        for path in ROOT.rglob("*.py")
+        for name in re.findall(r"tests/[\w/]+\.py", path.read_text(encoding="utf-8"))
+        if not (ROOT.parents[1] / name).is_file()
+    ]
+    assert not missing, f"the docstring names a test that is not there: {missing}"

@@ -164,7 +164,7 @@ def test_quoted_home_folders_are_expanded_in_every_path(monkeypatch, tmp_path):
     assert (got.train.steps, got.out) == (3, str(tmp_path / "x"))
 
 
-NO_PATHS = {"config", "data list", "data download", "doctor", "explain"}
+NO_PATHS = {"config", "data list", "data download", "doctor", "explain", "learn template"}
 
 
 @pytest.mark.parametrize("verb", COMMANDS)

@@ -14,6 +14,8 @@ from typing import Any
 
 from llm_scratch.tokenizers.library import SPACE, LibraryTokenizer
 
+SENTENCEPIECE = "llama"
+"""llama.cpp's name of the kind, for every family that uses it."""
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 """Kinds of tokens: a piece, the unknown one, special, added, no token, a byte."""
 REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
@@ -54,7 +56,7 @@ def sentencepiece_metadata(tokenizer: LibraryTokenizer, vocab_size: int) -> dict
             rows[token["id"]] = (token["content"], 0.0, kind)
     pieces, scores, kinds = zip(*(rows[i] for i in range(vocab_size)))
     return {
-        "model": "llama",
+        "model": SENTENCEPIECE,
         "tokens": list(pieces),
         "scores": list(scores),
         "token_type": list(kinds),

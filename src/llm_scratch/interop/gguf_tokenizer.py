@@ -3,7 +3,7 @@
 A byte-level BPE has the tokens in the order of their ids, the kind of each, the merges, and the
 *name* of the pattern that splits text, because llama.cpp has each pattern as code. A pattern that
 has no name there cannot be exported.
-Tests: tests/interop/test_gguf_tokenizer.py.
+Tests: tests/interop/test_gguf.py, tests/interop/test_gguf_sentencepiece.py.
 Source: https://github.com/ggml-org/llama.cpp (src/llama-vocab.cpp; include/llama.h,
 `llama_token_type`).
 """
@@ -18,6 +18,7 @@ from llm_scratch.interop.gguf_file import GGUFFile
 from llm_scratch.interop.gguf_sentencepiece import (
     CONTROL,
     NORMAL,
+    SENTENCEPIECE,
     UNUSED,
     USER_DEFINED,
     is_sentencepiece,
@@ -34,6 +35,8 @@ from llm_scratch.tokenizers.vocabulary import printable
 WHOLE_PIECES = ("llama-bpe", "tekken")
 """Patterns with which llama.cpp takes a piece that is a token as it is, before any merge."""
 KEY = "tokenizer.ggml."
+BYTE_LEVEL = "gpt2"
+"""llama.cpp's name of the kind, for every family that uses it."""
 
 
 def exportable(tokenizer: Tokenizer) -> ByteBPE | LibraryTokenizer:
@@ -91,7 +94,7 @@ def _byte_bpe_metadata(tokenizer: ByteBPE, vocab_size: int) -> dict[str, Any]:
     rows |= {i: (name, CONTROL) for name, i in tokenizer.special_tokens.items()}
     names = {pattern: name for name, pattern in reversed(PATTERNS.items())}
     return {
-        "model": "gpt2",
+        "model": BYTE_LEVEL,
         "pre": names[tokenizer.splitter.pattern],
         "tokens": [name or f"[UNUSED {i}]" for i, (name, _) in rows.items()],
         "token_type": [kind for _, kind in rows.values()],
@@ -106,10 +109,10 @@ def tokenizer_from(file: GGUFFile) -> ByteBPE | LibraryTokenizer:
         UserError: missing, damaged, or of an unsupported kind (code 3).
     """
     kind = file.metadata.get(KEY + "model")
-    if kind not in ("gpt2", "llama"):
+    if kind not in (BYTE_LEVEL, SENTENCEPIECE):
         raise UserError(
-            f"{file.path}: {KEY}model is {str(kind)[:40]!r}; expected 'gpt2', a byte-level BPE, or"
-            " 'llama', SentencePiece's BPE",
+            f"{file.path}: {KEY}model is {str(kind)[:40]!r}; expected {BYTE_LEVEL!r}, a byte-level"
+            f" BPE, or {SENTENCEPIECE!r}, SentencePiece's BPE",
             DATA,
         )
     tokens = _list_of(file, "tokens", str)
@@ -117,7 +120,7 @@ def tokenizer_from(file: GGUFFile) -> ByteBPE | LibraryTokenizer:
     used = [token for token, kind in zip(tokens, kinds) if kind != UNUSED]
     if len(set(used)) < len(used):
         raise UserError(f"{file.path}: {KEY}tokens has a token twice; download it again", DATA)
-    if kind == "gpt2":
+    if kind == BYTE_LEVEL:
         tokenizer: ByteBPE | LibraryTokenizer = _byte_bpe_from(file, tokens, kinds)
     else:
         scores = _list_of(file, "scores", float, len(tokens))
@@ -156,7 +159,7 @@ def _byte_bpe_from(file: GGUFFile, tokens: Sequence[str], kinds: Sequence[int]) 
 def start_id_from(file: GGUFFile) -> int | None:
     """The token that a file puts before each text, or None."""
     value = file.metadata.get(KEY + "bos_token_id")
-    by_default = file.metadata.get(KEY + "model") == "llama"
+    by_default = file.metadata.get(KEY + "model") == SENTENCEPIECE
     adds = file.metadata.get(KEY + "add_bos_token", by_default)
     return value if adds is True and type(value) is int else None
 

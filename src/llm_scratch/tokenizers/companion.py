@@ -2,7 +2,7 @@
 
 Both are in `tokenizer_config.json`, as Hugging Face has it; a chat template may also be a file of
 its own, `chat_template.jinja`. A template is a program: it is kept and written again, never run.
-Tests: tests/tokenizers/test_companion.py.
+Tests: tests/tokenizers/test_library.py.
 Source: https://huggingface.co/docs/transformers, "Chat templates".
 """
 

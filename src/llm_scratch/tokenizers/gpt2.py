@@ -1,7 +1,7 @@
 """GPT-2's pretrained tokenizer from tiktoken: 50,257 ids, trained by OpenAI on WebText.
 
 Its two vocabulary files are read from a local cache or downloaded once, and verified by SHA-256.
-Tests: tests/tokenizers/test_gpt2.py.
+Tests: tests/tokenizers/test_table.py.
 """
 
 from __future__ import annotations

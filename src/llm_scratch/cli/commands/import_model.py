@@ -77,7 +77,7 @@ class Import(Command):
         with screen.status("reading …"):
             tokenizer = tokenizer_named(self.tokenizer) if self.tokenizer else None
             loaded = read(where, Options(tokenizer, self.heads, self.drop_rate))
-            compared = compare_with_transformers(loaded, where)
+            compared = compare_with_transformers(loaded)
         config = settings(loaded, base, str(where))
         save(loaded, config, folder)
         memory = ", with optimizer state" if loaded.optimizer else ""
@@ -106,18 +106,17 @@ class Import(Command):
             screen.print(f"{what:>8}  {words}", soft_wrap=True)
 
 
-def compare_with_transformers(loaded: Loaded, where: Path) -> float | None:
+def compare_with_transformers(loaded: Loaded) -> float | None:
     """The largest difference to the logits of transformers; None if it cannot be compared.
 
-    It needs a folder of transformers, and transformers itself.
+    It needs a model from a folder of transformers, and transformers itself.
 
     Raises:
         UserError: they differ; names the first part that does (code 4).
     """
-    from llm_scratch.interop.hf import is_folder
     from llm_scratch.interop.hf_compare import check_logits, read_theirs
 
-    theirs = read_theirs(where) if is_folder(where) else None
+    theirs = None if loaded.hf_folder is None else read_theirs(loaded.hf_folder)
     return None if theirs is None else check_logits(loaded.model, theirs)
 
 
