@@ -10,7 +10,7 @@ BIN       := .venv/bin
 PIP       = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_FLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-timing test-machines test-versions test-arm64 learn lessons docs bench check clean
+.PHONY: help setup demo test test-slow test-timing test-machines test-versions test-arm64 learn slides lessons docs bench check clean
 
 help:            ## what make can do
 	@awk -F ' *## ' '/^[a-z0-9-]+:.*##/ { sub(":.*", "", $$1); printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,9 @@ check: setup     ## format, lint, types
 
 learn: .venv/installed-lessons  ## open the course: lesson 0 in Jupyter
 	$(BIN)/jupyter lab notebook/step0.ipynb
+
+slides: .venv/installed-lessons  ## slides of the lessons, one HTML file each
+	$(BIN)/python lessons/slides.py
 
 lessons: setup   ## make and execute the notebooks from lessons/step*_*.py, with drawings and glossary
 	$(BIN)/python lessons/build.py

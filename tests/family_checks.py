@@ -82,6 +82,14 @@ class Twins(NamedTuple):
         return torch.randint(0, self.ours.cfg.vocab_size, shape, generator=draw)
 
 
+def every(step, names):
+    """Parameters of a test: every `step`-th name in the default run, the others in the slow one."""
+    return [
+        pytest.param(name, marks=[] if number % step == 0 else [pytest.mark.slow])
+        for number, name in enumerate(names)
+    ]
+
+
 def read(folder):
     """Our model of a folder without a tokenizer."""
     folder = Path(folder)
