@@ -5,7 +5,7 @@ Tests: tests/reports/test_settings.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llm_scratch.config import RunConfig, to_dict
@@ -35,11 +35,12 @@ def changes(config: RunConfig, base: RunConfig) -> list[Change]:
 
     Settings that only the run's architecture has are compared with their defaults.
     """
-    here = flatten(config)
-    there = flatten(base.with_model(architecture=config.model.architecture))
-    there["model.architecture"] = base.model.architecture
+    defaults = flatten(replace(config, model=type(config.model)()))
+    there = defaults | flatten(base)  # maybe no model: an architecture excludes some settings
     return [
-        Change(name, value, there[name]) for name, value in here.items() if value != there[name]
+        Change(name, value, there[name])
+        for name, value in flatten(config).items()
+        if value != there[name]
     ]
 
 
