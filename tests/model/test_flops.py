@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from llm_scratch.architectures import ARCHITECTURES, Architecture
 from llm_scratch.config import GPTConfig, NanoChatConfig
 from llm_scratch.model import build
+from llm_scratch.model.delta_rule import CHUNK
 from llm_scratch.model.flops import flops_per_token, mfu
 from llm_scratch.model.loss import next_token_loss
 from llm_scratch.presets import PRESETS, preset
@@ -44,17 +45,37 @@ def test_a_matrix_has_six_flops_a_parameter_and_attention_twelve_t_c(cfg):
     )
 
 
+def weights_of_a_token(model):
+    """Elements of the matrices that a token passes; of experts, those that it chooses."""
+    count = 0
+    for name, part in model.named_modules():
+        if isinstance(part, torch.nn.Linear):
+            routed = ".experts." in name
+            share = model.cfg.experts_per_token / model.cfg.n_experts if routed else 1
+            count += part.weight.numel() * share
+    return count
+
+
+PRODUCTS_WITH_A_TOKEN = {"mla-tiny": 3 * 4 * (32 + 16 + 32), "delta-tiny": 1 * 2 * 128}
+"""Elements of keys and values that a query meets for a token, in all layers, where it is not 2 C a
+layer: MLA's keys have a rotated part, and only one layer of Qwen3-Next's attends.
+"""
+DELTA_RULE = {"delta-tiny": 3 * 3 * 4 * (3 * 2 * CHUNK * 32 + 3 * 2 * 32 * 32)}
+"""FLOPs of the delta rule: 3 layers, forward and twice backward, 4 heads; three products of a token
+with its chunk (keys, queries, corrections), and three with the memory.
+"""
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_have_six_flops_a_weight_and_the_attention(name):
     """No weights are needed to count them: the model is built without memory."""
     cfg = preset(name).model
-    flops = flops_per_token(cfg)
-    tables = (
-        cfg.vocab_size * cfg.emb_dim * (not cfg.tie_embeddings) + cfg.context_length * cfg.emb_dim
-    )
-    in_matrices = 6 * (cfg.n_params - tables)  # but for norms and biases
-    attention = 12 * cfg.n_layers * cfg.context_length * cfg.emb_dim
-    assert flops == pytest.approx(in_matrices + attention, rel=0.02)
+    with torch.device("meta"):
+        in_matrices = 6 * weights_of_a_token(build(cfg))
+    products = PRODUCTS_WITH_A_TOKEN.get(name, cfg.n_layers * 2 * cfg.emb_dim)
+    attention = 6 * cfg.context_length * products
+    want = in_matrices + attention + DELTA_RULE.get(name, 0)
+    assert flops_per_token(cfg) == pytest.approx(want, rel=0.02)
 
 
 def test_gpt2_small_learns_at_854_million_flops_a_token():

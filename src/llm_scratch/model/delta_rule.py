@@ -25,6 +25,8 @@ Source: delta rule in chunks, Yang et al. 2024, https://arxiv.org/abs/2406.06484
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -66,7 +68,7 @@ def gated_delta_rule(
         chunk: tokens at once.
     """
     dtype = v.dtype
-    with torch.autocast(v.device.type, enabled=False):
+    with without_autocast(v.device.type):
         q, k, v, g, beta, state = (x.float() for x in (q, k, v, g, beta, state))
         if q.shape[2] == 1:
             y, state = recurrent_delta_rule(q, k, v, g, beta, state)
@@ -77,6 +79,13 @@ def gated_delta_rule(
             y, state = _chunk(q, k, v, g, beta, state)
             outputs.append(y)
         return torch.cat(outputs, 2).to(dtype), state
+
+
+def without_autocast(device_type: str) -> AbstractContextManager[object]:
+    """A context without autocast, on every device; "meta" has no autocast."""
+    if torch.amp.is_autocast_available(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()
 
 
 def _chunk(
