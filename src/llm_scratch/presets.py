@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from llm_scratch.architectures import (
     DeepSeekConfig,
@@ -148,19 +149,21 @@ def shakespeare_modern() -> RunConfig:
     )
 
 
+TINY: dict[str, Any] = {
+    "vocab_size": 1536,
+    "context_length": 256,
+    "emb_dim": 128,
+    "n_heads": 4,
+    "tie_embeddings": True,
+}
+"""Sizes of the families' models that learn the stories in minutes."""
+
+
 def llama_tiny() -> RunConfig:
     """The stories of `quickstart` by a Llama (`model/llama.py`): rotary positions, SwiGLU,
     two query heads for each key head.
     """
-    model = LlamaConfig(
-        vocab_size=1536,
-        context_length=256,
-        emb_dim=128,
-        n_heads=4,
-        n_kv_heads=2,
-        n_layers=3,
-        tie_embeddings=True,
-    )
+    model = LlamaConfig(**TINY, n_kv_heads=2, n_layers=3)
     return replace(quickstart(), model=model)
 
 
@@ -168,15 +171,7 @@ def qwen3_tiny() -> RunConfig:
     """The stories of `quickstart` by a Qwen3 (`model/qwen.py`): a Llama with normalized queries
     and keys.
     """
-    model = QwenConfig(
-        vocab_size=1536,
-        context_length=256,
-        emb_dim=128,
-        n_heads=4,
-        n_kv_heads=2,
-        n_layers=3,
-        tie_embeddings=True,
-    )
+    model = QwenConfig(**TINY, n_kv_heads=2, n_layers=3)
     return replace(quickstart(), model=model)
 
 
@@ -185,16 +180,7 @@ def moe_tiny() -> RunConfig:
     small feed-forward networks.
     """
     model = QwenMoEConfig(
-        vocab_size=1536,
-        context_length=256,
-        emb_dim=128,
-        n_heads=4,
-        n_kv_heads=2,
-        n_layers=3,
-        tie_embeddings=True,
-        n_experts=8,
-        experts_per_token=2,
-        balance_loss=0.01,
+        **TINY, n_kv_heads=2, n_layers=3, n_experts=8, experts_per_token=2, balance_loss=0.01
     )
     return replace(quickstart(), model=model)
 
@@ -204,16 +190,7 @@ def mla_tiny() -> RunConfig:
     token and layer for all heads, and mixtures of experts.
     """
     model = DeepSeekConfig(
-        vocab_size=1536,
-        context_length=256,
-        emb_dim=128,
-        n_heads=4,
-        n_layers=3,
-        tie_embeddings=True,
-        latent_dim=32,
-        rotated_dim=16,
-        n_experts=8,
-        experts_per_token=2,
+        **TINY, n_layers=3, latent_dim=32, rotated_dim=16, n_experts=8, experts_per_token=2
     )
     return replace(quickstart(), model=model)
 
@@ -223,16 +200,7 @@ def delta_tiny() -> RunConfig:
     memory of fixed size, and one with attention.
     """
     model = QwenNextConfig(
-        vocab_size=1536,
-        context_length=256,
-        emb_dim=128,
-        n_heads=4,
-        n_kv_heads=2,
-        n_layers=4,
-        tie_embeddings=True,
-        n_experts=4,
-        experts_per_token=2,
-        balance_loss=0.01,
+        **TINY, n_kv_heads=2, n_layers=4, n_experts=4, experts_per_token=2, balance_loss=0.01
     )
     return replace(quickstart(), model=model)
 
