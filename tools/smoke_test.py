@@ -47,15 +47,23 @@ TIMEOUT_SECONDS = 1800  # an emulated processor is slow
 
 
 def import_all() -> str | None:
-    """Import every module of the package: the first error, or None."""
-    import llm_scratch
+    """Import every module of the package: the first error, or None.
 
+    A module that needs the packages of an extra may miss them.
+    """
+    import llm_scratch
+    from llm_scratch.extras import EXTRAS
+
+    optional = {name.replace("-", "_") for extra in EXTRAS.values() for name in extra.packages}
     modules = pkgutil.walk_packages(llm_scratch.__path__, "llm_scratch.")
     names = [module.name for module in modules if not module.name.endswith("__main__")]
     for name in [*names, "llm_gpt", "text_data"]:
         try:
             import_module(name)
         except Exception as error:  # whatever a module raises is what this looks for
+            missing = error.name if isinstance(error, ModuleNotFoundError) else None
+            if (missing or "").partition(".")[0] in optional:
+                continue
             return f"{name}: {type(error).__name__}: {error}"
     return None
 

@@ -21,6 +21,12 @@ def test_smoke_test_names_a_module_that_cannot_be_imported(monkeypatch):
     assert error.startswith("llm_scratch.cli.commands.plot: ModuleNotFoundError")
 
 
+def test_smoke_test_accepts_a_module_whose_extra_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lm_eval", None)  # so that its import fails
+    monkeypatch.delitem(sys.modules, "llm_scratch.evaluation.harness", raising=False)
+    assert smoke_test.import_all() is None
+
+
 def test_smoke_test_shows_the_output_of_a_failed_command(tmp_path):
     assert smoke_test.run_command("--version", tmp_path) is None
     error = smoke_test.run_command("train no-such-preset", tmp_path)
