@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from llm_scratch.architectures import config_class
 from llm_scratch.config import RunConfig, to_dict
 from llm_scratch.presets import PRESETS
 
@@ -35,7 +36,8 @@ def changes(config: RunConfig, base: RunConfig) -> list[Change]:
 
     Settings that only the run's architecture has are compared with their defaults.
     """
-    defaults = flatten(replace(config, model=type(config.model)()))
+    kind = config_class(config.model.architecture)
+    defaults = flatten(replace(config, model=kind(architecture=config.model.architecture)))
     there = defaults | flatten(base)  # maybe no model: an architecture excludes some settings
     return [
         Change(name, value, there[name])
