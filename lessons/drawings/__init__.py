@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from drawings import attention, inference, learning, model, run, text, weights
+from drawings import attention, inference, learning, model, run, text, today, weights
 from drawings.svg import Drawing
 from llm_scratch.storage.files import atomic_write
 
 DRAWINGS: dict[str, Callable[[], Drawing]] = {
     draw.__name__.replace("_", "-"): draw
-    for module in (learning, text, attention, model, inference, weights, run)
+    for module in (learning, text, attention, model, inference, weights, run, today)
     for draw in module.DRAWINGS
 }
 """File name without .svg -> the function that draws it."""

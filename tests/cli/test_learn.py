@@ -119,7 +119,7 @@ def test_folder_is_named_in_the_next_commands(llm):
             "exercise 0.1: its numbers are not drawn yet; run llm-scratch learn",
         ),
         (["check", "(3, 4)"], "exercise '(3, 4)': not an id such as 0.3; list the exercises with"),
-        (["next", "7.7"], "unknown exercise '7.7'; did you mean"),
+        (["next", "8.8"], "unknown exercise '8.8'; did you mean"),
         (["nxt"], "unknown learn command 'nxt'; did you mean 'next'?"),
     ],
 )
@@ -153,7 +153,7 @@ def test_grade_reads_a_class(llm):
     llm("learn", "check", "0.1", "--folder", "class/anna", "()")
     before = {path: path.read_bytes() for path in Path("class").rglob("*") if path.is_file()}
     lines = llm("learn", "grade", "class").out.splitlines()
-    assert lines[0].split() == ["learner", *(f"L{n}" for n in range(7)), "solved"]
+    assert lines[0].split() == ["learner", *(f"L{n}" for n in range(8)), "solved"]
     assert [line.split()[0] for line in lines[1:]] == ["anna", "ben", "cleo"]
     assert [re.search(r"(\d+) of", line)[1] for line in lines[1:]] == ["1", "0", "0"]
     assert {

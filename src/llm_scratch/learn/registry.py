@@ -19,12 +19,23 @@ from llm_scratch.learn import (
     lesson4_decoding,
     lesson5,
     lesson6,
+    lesson7,
 )
 from llm_scratch.learn.exercise import Exercise
 
 EXERCISES: dict[str, Exercise] = {
     exercise.id: exercise
-    for lesson in (lesson0, lesson1, lesson2, lesson3, lesson4, lesson4_decoding, lesson5, lesson6)
+    for lesson in (
+        lesson0,
+        lesson1,
+        lesson2,
+        lesson3,
+        lesson4,
+        lesson4_decoding,
+        lesson5,
+        lesson6,
+        lesson7,
+    )
     for exercise in lesson.EXERCISES
 }
 """id -> exercise, in the order of the course."""
