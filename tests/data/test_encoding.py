@@ -128,12 +128,13 @@ def test_workers_end_when_their_parent_is_killed(folder):
         text=True,
     )
     assert parent.stdout.readline() == "ready\n"
-    workers = [
-        child
-        for child in psutil.Process(parent.pid).children(recursive=True)
-        if "spawn_main" in " ".join(child.cmdline())
-    ]
-    assert len(workers) == 2
+
+    def started() -> list[psutil.Process]:
+        children = psutil.Process(parent.pid).children(recursive=True)
+        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+    wait_until(lambda: len(started()) == 2, "both workers start")
+    workers = started()
     parent.send_signal(signal.SIGKILL)
     parent.communicate()
 
