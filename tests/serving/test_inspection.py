@@ -244,6 +244,15 @@ def test_patching_needs_texts_of_one_length_and_two_answers(other, problem):
         )
 
 
+@pytest.mark.parametrize(("other", "position"), [(TEXT, 9), ("abcdefgabk", 8)])
+def test_patching_needs_a_difference_at_the_selected_token(other, position):
+    """Without one, a share would be 0 / 0."""
+    playground = Playground(ModelLibrary({"by hand": hand_built()}), [TEXT])
+    body = {"text": TEXT, "other": other, "position": position, "candidate": 0}
+    with pytest.raises(UserError, match="other: changes nothing at the selected token"):
+        playground.routes["/api/patch"](body)
+
+
 def test_film_shows_when_the_head_appeared(tmp_path):
 
     from playground_server import untaught
