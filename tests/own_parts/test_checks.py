@@ -69,7 +69,7 @@ def test_every_part_of_the_example_is_equal():
     assert list(file.values) == list(PARTS)
     verdicts = check_parts(file, QUICKSTART)
     assert [verdict.state for verdict in verdicts] == ["equal"] * len(PARTS)
-    # gradients of the layer norm are up to hundreds, since one token has tiny values
+    # gradients of the layer norm are up to tens, since one token has tiny values
     assert all(verdict.largest_difference < 5e-5 for verdict in verdicts)
 
 
@@ -96,6 +96,14 @@ def test_mistake_in_a_function_is_diagnosed(name, mistake):
 def test_mistake_in_the_schedule_is_diagnosed(mistake):
     wrong = schedule_part._wrong(mistake, schedule_part._scheduled("linear"))
     assert check("learning_rate", wrong).message == diagnosis(mistake)
+
+
+def test_a_run_without_warmup_is_among_the_cases():
+    def divides(step, total, peak, warmup):
+        return peak * min((step + 1) / warmup, (total - step) / (total - warmup))
+
+    verdict = check("learning_rate", divides)
+    assert verdict.message.startswith("it stops with ZeroDivisionError")
 
 
 def test_another_schedule_of_the_package_is_named():
