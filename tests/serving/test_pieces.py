@@ -59,3 +59,15 @@ def test_long_piece_has_only_its_last_step():
     steps, merged = merge_steps(data[: MAX_STEPS + 10], ranks)
     assert steps == [[data[: MAX_STEPS + 10]]]
     assert merged == []
+
+
+def test_merges_of_a_very_long_piece_are_not_searched(monkeypatch):
+    """A pasted line without a blank is one piece; the search would take minutes."""
+    searched = []
+    monkeypatch.setattr("llm_scratch.serving.pieces.merge_steps", lambda *words: searched.append(1))
+    bpe, text = tokenizer(), "the" * 1000
+    (piece,) = pieces(bpe, text)["pieces"]
+    assert not searched
+    assert piece["ids"] == bpe.encode(text)
+    assert "".join(piece["steps"][0]) == text
+    assert (len(piece["steps"]), piece["merges"]) == (1, [])

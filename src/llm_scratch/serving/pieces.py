@@ -11,6 +11,8 @@ from llm_scratch.tokenizers.gpt2 import N_VOCAB, load_gpt2, on_this_machine
 
 MAX_STEPS = 40
 """Merges of a piece that are listed; a longer piece shows the last step only."""
+MAX_BYTES = 1000
+"""Of a piece whose merges are searched, which takes the square of its length."""
 
 
 def pieces(tokenizer: Any, text: str) -> dict[str, Any]:
@@ -34,7 +36,11 @@ def pieces(tokenizer: Any, text: str) -> dict[str, Any]:
     for unit in tokenizer.splitter.units(text):
         for piece in tokenizer.splitter.pieces(unit):
             data = piece.encode("utf-8", "replace")
-            steps, merged = merge_steps(data, ranks)
+            ids = tokenizer.encode(piece, disallowed_special=())
+            if len(data) > MAX_BYTES:
+                steps, merged = [[tokenizer.decode_bytes([i]) for i in ids]], []
+            else:
+                steps, merged = merge_steps(data, ranks)
             found.append(
                 {
                     "text": piece,
@@ -43,7 +49,7 @@ def pieces(tokenizer: Any, text: str) -> dict[str, Any]:
                     "merges": [
                         {"rank": rank, "text": _shown(left + right)} for rank, left, right in merged
                     ],
-                    "ids": tokenizer.encode(piece, disallowed_special=()),
+                    "ids": ids,
                 }
             )
     return {"pieces": found}
