@@ -39,6 +39,7 @@ def test_a_pupils_copy_opens_no_solution(llm):
     [
         (["handout", "class"], "NAME is missing; name at least one pupil"),
         (["handout", "class", "../anna"], "NAME '../anna': not the name of a folder"),
+        (["handout", "class", ""], "NAME '': not the name of a folder"),
         (["key", "class"], "class: not a learner's folder"),
     ],
 )
@@ -47,6 +48,14 @@ def test_wrong_use_is_one_clear_line(llm, words, message):
     assert result.code in (2, 3)
     assert message in result.err
     assert not Path("class").exists()
+
+
+def test_copies_are_written_for_all_or_for_nobody(llm):
+    llm("learn", "handout", "class", "anna")
+    result = llm("learn", "handout", "class", "ben", "anna")
+    assert "anna: in use already; name a new or empty folder" in result.err
+    assert not Path("class", "ben").exists()
+    assert llm("learn", "handout", "class", "ben", "ben", "--quiet").code == 0
 
 
 def test_key_is_of_all_exercises(llm):

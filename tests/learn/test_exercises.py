@@ -5,6 +5,7 @@ each known mistake gets its own diagnosis, nothing gives the answer away.
 from __future__ import annotations
 
 import re
+from collections import namedtuple
 
 import pytest
 
@@ -300,3 +301,10 @@ def test_grading_does_not_import_torch():
     )
     code += "assert not {'torch', 'numpy', 'matplotlib'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_named_tuple_is_an_answer():
+    pair = namedtuple("pair", "first second")
+    verdict = grade(EXERCISES["0.3"], lambda table: pair(0.12345678, 2.0), "1")
+    assert not verdict.right
+    assert verdict.example.endswith("gives (0.1235, 2.0)")

@@ -74,6 +74,14 @@ def test_faults_of_a_file_are_named(tmp_path, code, message):
     assert re.match(re.escape(str(path)) + "(, |: )" + message, found.message), found.message
 
 
+def test_file_in_another_encoding_is_said(tmp_path):
+    progress = Progress(tmp_path)
+    progress.file(FUNCTION).write_bytes("# größer\n".encode("latin-1"))
+    assert progress.grade_file(FUNCTION).message.endswith(
+        ".py: not UTF-8; save the file in this encoding"
+    )
+
+
 def test_missing_file_is_a_user_error(tmp_path):
     with pytest.raises(
         UserError, match=r"no such file; write it with `llm-scratch learn next 0\.3`"

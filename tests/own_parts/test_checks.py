@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from llm_scratch.own_parts import (
     tokenizer_parts,
 )
 from llm_scratch.own_parts.parts import PARTS, check_parts, open_parts
+from llm_scratch.own_parts.verdict import compare
 from llm_scratch.presets import preset
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "own_parts_example.py"
@@ -67,7 +69,8 @@ def test_every_part_of_the_example_is_equal():
     assert list(file.values) == list(PARTS)
     verdicts = check_parts(file, QUICKSTART)
     assert [verdict.state for verdict in verdicts] == ["equal"] * len(PARTS)
-    assert all(verdict.largest_difference < 1e-5 for verdict in verdicts)
+    # gradients of the layer norm are up to tens, since one token has tiny values
+    assert all(verdict.largest_difference < 5e-5 for verdict in verdicts)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +96,14 @@ def test_mistake_in_a_function_is_diagnosed(name, mistake):
 def test_mistake_in_the_schedule_is_diagnosed(mistake):
     wrong = schedule_part._wrong(mistake, schedule_part._scheduled("linear"))
     assert check("learning_rate", wrong).message == diagnosis(mistake)
+
+
+def test_a_run_without_warmup_is_among_the_cases():
+    def divides(step, total, peak, warmup):
+        return peak * min((step + 1) / warmup, (total - step) / (total - warmup))
+
+    verdict = check("learning_rate", divides)
+    assert verdict.message.startswith("it stops with ZeroDivisionError")
 
 
 def test_another_schedule_of_the_package_is_named():
@@ -134,6 +145,28 @@ def test_numbers_say_where_and_how_far():
     assert verdict.yours == pytest.approx(verdict.expected + 1)
     assert verdict.largest_difference == pytest.approx(1)
     assert "; largest difference 1" in verdict.numbers
+
+
+def test_largest_difference_is_over_all_inputs():
+    """It is not that of the input with the largest excess over the tolerance, or of the first."""
+    small = torch.tensor([0.0, 1e-6])
+    cases = [(torch.tensor([1.0, 1.0]),), (torch.tensor([2.0, 2.0]),)]
+    verdict = compare(
+        "x", lambda v: {"output": v + small * (v - 1)}, lambda v: {"output": v}, cases
+    )
+    assert verdict.state == "equal"
+    assert verdict.largest_difference == pytest.approx(1e-6, rel=0.2)
+
+
+@pytest.mark.parametrize("convert", [torch.Tensor.tolist, torch.Tensor.numpy])
+def test_a_module_gives_a_tensor(convert):
+    class Converted(GELU):
+        def forward(self, x):
+            return convert(super().forward(x).detach())
+
+    verdict = check("GELU", Converted)
+    assert verdict.state == "different"
+    assert re.fullmatch("it gives a (list|ndarray); return a tensor", verdict.message)
 
 
 def test_a_missing_gradient_is_told_from_a_wrong_output():

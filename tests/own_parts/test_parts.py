@@ -72,3 +72,9 @@ def test_a_file_without_a_part_is_an_error(mine, text, message):
 def test_a_run_with_other_parts_is_an_error(name, changes, message):
     with pytest.raises(UserError, match=message):
         check_settings(preset(name).override(changes))
+
+
+def test_a_lowest_rate_matters_to_the_learning_rate_alone():
+    check_settings(preset("verdict"), ["LayerNorm"])
+    with pytest.raises(UserError, match=r"add --train\.min-lr 0"):
+        check_settings(preset("verdict"), ["LayerNorm", "learning_rate"])

@@ -244,6 +244,29 @@ def test_patching_needs_texts_of_one_length_and_two_answers(other, problem):
         )
 
 
+@pytest.mark.parametrize(("other", "position"), [(TEXT, 9), ("abcdefgabk", 8)])
+def test_patching_needs_a_difference_at_the_selected_token(other, position):
+    """Without one, a share would be 0 / 0."""
+    playground = Playground(ModelLibrary({"by hand": hand_built()}), [TEXT])
+    body = {"text": TEXT, "other": other, "position": position, "candidate": 0}
+    with pytest.raises(UserError, match="other: changes nothing at the selected token"):
+        playground.routes["/api/patch"](body)
+
+
+def test_film_shows_a_snapshot_that_diverged_as_missing(tmp_path):
+    from llm_scratch.storage.snapshots import save_snapshot
+
+    named = hand_built()
+    weights = {name: weight * torch.nan for name, weight in named.model.state_dict().items()}
+    save_snapshot(tmp_path, 0, named.model.state_dict())
+    save_snapshot(tmp_path, 10, weights)
+    playground = Playground(ModelLibrary({"by hand": named}, tmp_path), [TEXT])
+    answer = playground.routes["/api/film"]({"text": TEXT, "position": 9, "candidate": 3})
+    whole, diverged = json.loads(answer)["rows"]
+    assert whole["probability"] > 0
+    assert (diverged["probability"], diverged["bits"]) == (None, None)
+
+
 def test_film_shows_when_the_head_appeared(tmp_path):
 
     from playground_server import untaught

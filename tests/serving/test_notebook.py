@@ -51,6 +51,14 @@ def test_errors_are_answers(playground, path, body, problem):
     assert problem in found["error"]
 
 
+def test_unexpected_error_is_an_answer_too(playground, monkeypatch, caplog):
+    monkeypatch.setattr(playground, "complete", lambda body: 1 / 0)
+    found = notebook.answer(playground, {"id": "7", "path": "complete", "body": {}})
+    assert found["id"] == "7"
+    assert "unexpected ZeroDivisionError" in found["error"]
+    assert "request complete failed" in caplog.text
+
+
 def test_page_needs_nothing_beside_its_parts():
     page, script = notebook.page_parts()
     assert "<script" not in page

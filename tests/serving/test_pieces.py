@@ -1,6 +1,6 @@
 """Pieces and merges are what the tokenizer does."""
 
-from llm_scratch.serving.pieces import MAX_STEPS, compare_tokenizers, merge_steps, pieces
+from llm_scratch.serving.pieces import MAX_BYTES, MAX_STEPS, compare_tokenizers, merge_steps, pieces
 from llm_scratch.tokenizers.bpe import ByteBPE
 from llm_scratch.tokenizers.chars import CharTokenizer
 
@@ -59,3 +59,30 @@ def test_long_piece_has_only_its_last_step():
     steps, merged = merge_steps(data[: MAX_STEPS + 10], ranks)
     assert steps == [[data[: MAX_STEPS + 10]]]
     assert merged == []
+
+
+def test_last_step_is_that_of_a_tokenizer_which_normalizes_or_takes_whole_pieces():
+    word = {b"fowl": 260}
+    bpe = ByteBPE([(b"f", b"o")], unmerged=word, whole_pieces=True, nfc=True)
+    fowl, accent = pieces(bpe, "fowl e\u0301")["pieces"]
+    assert (fowl["steps"], fowl["merges"], fowl["ids"]) == ([["fowl"]], [], [260])
+    assert accent["text"] == " é"
+    assert accent["ids"] == bpe.encode(" é")
+    assert accent["steps"] == [[" ", "\\xc3", "\\xa9"]]
+
+
+def test_merges_of_a_very_long_piece_are_not_searched(monkeypatch):
+    """A pasted line without a blank is one piece; the search would take minutes."""
+    searched = []
+
+    def search(data, ranks):
+        searched.append(len(data))
+        return merge_steps(data, ranks)
+
+    monkeypatch.setattr("llm_scratch.serving.pieces.merge_steps", search)
+    bpe, text = tokenizer(), "the" * 1000
+    (piece,) = pieces(bpe, text)["pieces"]
+    assert sum(searched) <= MAX_BYTES
+    assert piece["ids"] == bpe.encode(text)
+    assert "".join(piece["steps"][0]) == text
+    assert (len(piece["steps"]), piece["merges"]) == (1, [])

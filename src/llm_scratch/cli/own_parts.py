@@ -63,8 +63,8 @@ def check_file(file: str, config: RunConfig) -> tuple[PartsFile, list[Verdict]]:
     """
     from llm_scratch.own_parts.parts import check_parts, check_settings, open_parts
 
-    check_settings(config)
     opened = open_parts(Path(file), f"--parts {file}")
+    check_settings(config, opened.values)
     return opened, check_parts(opened, config)
 
 

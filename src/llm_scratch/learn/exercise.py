@@ -236,7 +236,8 @@ def _rounded(value: Any) -> Any:
     """A value with its numbers to four digits, to be read."""
     value = plain(value)
     if isinstance(value, (list, tuple)):
-        return type(value)(map(_rounded, value))
+        entries = list(map(_rounded, value))
+        return entries if isinstance(value, list) else tuple(entries)  # a named tuple, too
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 

@@ -31,14 +31,23 @@ def is_pupils_copy(folder: Path) -> bool:
     return (folder / SHEET).is_file()
 
 
-def write_pupils_copy(folder: Path) -> None:
-    """Write a pupil's copy: questions with numbers of its own, files to begin with, tutor's rules.
+def check_unused(folder: Path) -> None:
+    """Check that a pupil's copy can be written to a folder.
 
     Raises:
         UserError: the folder is in use.
     """
     if not is_new_or_empty(folder):
         raise UserError(f"{folder}: in use already; name a new or empty folder", DATA)
+
+
+def write_pupils_copy(folder: Path) -> None:
+    """Write a pupil's copy: questions with numbers of its own, files to begin with, tutor's rules.
+
+    Raises:
+        UserError: the folder is in use.
+    """
+    check_unused(folder)
     progress = Progress(folder)
     for exercise in EXERCISES.values():
         if exercise.function:

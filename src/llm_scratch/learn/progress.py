@@ -128,7 +128,11 @@ class Progress:
         path = self.file(exercise)
         namespace: dict[str, Any] = {"__name__": path.stem}
         try:
-            exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), namespace)
+            source = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            return Verdict(False, f"{path}: not UTF-8; save the file in this encoding")
+        try:
+            exec(compile(source, str(path), "exec"), namespace)
         except (Exception, SystemExit) as e:
             # `exit()` in a learner's file must not end the grading
             # the message of a SyntaxError ends with file and line, too

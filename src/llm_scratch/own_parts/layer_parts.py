@@ -84,12 +84,15 @@ def forward_and_backward(module: nn.Module, x: Tensor, reference: nn.Module) -> 
     """The output of a module for x, and the gradients of x and of each weight.
 
     Raises:
-        PartError: the weights have other names or shapes than those of `reference`.
+        PartError: the output is no tensor, or the weights have other names or shapes than those of
+            `reference`.
     """
     x.requires_grad_()
     y = module(x)
-    if not isinstance(y, Tensor):
+    if y is None or y is ...:
         return {OUTPUT: y}
+    if not isinstance(y, Tensor):
+        raise PartError(f"it gives a {type(y).__name__}; return a tensor")
     expected = {name: tuple(p.shape) for name, p in reference.named_parameters()}
     found = {name: tuple(p.shape) for name, p in module.named_parameters()}
     if found != expected:

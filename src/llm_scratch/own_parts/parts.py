@@ -129,11 +129,12 @@ def check_parts(file: PartsFile, config: RunConfig) -> list[Verdict]:
     return [PARTS[name].check(value, config) for name, value in file.values.items()]
 
 
-def check_settings(config: RunConfig) -> None:
+def check_settings(config: RunConfig, names: Iterable[str] = PARTS) -> None:
     """Check that a run has the GPT of the lessons, whose parts a learner's file replaces.
 
     Args:
         config: the settings of the run.
+        names: the parts in the file; `learning_rate` needs a schedule that falls to 0.
 
     Raises:
         UserError: another architecture, or one of its options.
@@ -144,7 +145,7 @@ def check_settings(config: RunConfig) -> None:
             f"--parts: it needs the GPT of the lessons, and this run has {model.architecture};"
             " use another preset, such as quickstart"
         )
-    if config.train.min_lr:
+    if config.train.min_lr and "learning_rate" in names:
         raise UserError(
             "--parts: learning_rate falls to 0,"
             f" and this run has train.min_lr={config.train.min_lr}; add --train.min-lr 0"

@@ -33,9 +33,12 @@ def check_learning_rate(theirs: Any, cfg: TrainConfig) -> Verdict:
 
 
 def _cases() -> list[tuple[Any, ...]]:
-    """Steps of the warm-up and of the fall; the rates are large, so that a small error shows."""
+    """Steps of the warm-up and of the fall; the rates are large, so that a small error shows.
+
+    The first cases have no warm-up, which is the default of a run.
+    """
     rng = Random(9)
-    cases = []
+    cases: list[tuple[Any, ...]] = [(0, 12, 0.5, 0), (7, 12, 3.0, 0)]
     for trial in range(TRIALS):
         warmup = rng.randint(2, 9)
         total = warmup + rng.randint(5, 40)

@@ -40,7 +40,8 @@ class Verdict:
         message: the diagnosis; "" if equal.
         where: the values that differ most, such as "output [0, 2, 5] of shape (2, 7, 12)".
         yours, expected: the two numbers there.
-        largest_difference: over all values and inputs; None if they cannot be subtracted.
+        largest_difference: over all inputs and values, of the outputs alone if they differ; None
+            if they cannot be subtracted.
     """
 
     part: str
@@ -99,11 +100,10 @@ def compare(
     wrong = [each for each in outputs if each.excess > 0] or found  # before the gradients
     worst = max(wrong, key=lambda each: each.excess)
     if worst.excess <= 0:
-        return Verdict(part, "equal", largest_difference=worst.largest)
+        return Verdict(part, "equal", largest_difference=max(each.largest for each in found))
     message = _diagnosis(got, wanted, cases, mistakes)
-    return Verdict(
-        part, "different", message, worst.where, worst.yours, worst.expected, worst.largest
-    )
+    largest = max(each.largest for each in wrong)
+    return Verdict(part, "different", message, worst.where, worst.yours, worst.expected, largest)
 
 
 @dataclass(frozen=True)

@@ -43,9 +43,9 @@ def film(frames: Sequence[tuple[int, Question]], body: Mapping[str, Any]) -> dic
         rows.append(
             {
                 "step": step,
-                "probability": round(float(probability[candidate]), 5),
+                "probability": rounded(probability[candidate], 5),
                 "best": token_text(question.tokenizer, int(logits.argmax())),
-                "bits": None if bits is None else round(float(bits), 3),
+                "bits": None if bits is None else rounded(bits, 3),
                 "scores": (
                     {
                         name: rounded(score, 3)

@@ -223,7 +223,7 @@ def patching(question: Question, other: Question, body: Mapping[str, Any]) -> di
     share of 0 is the text as it is, 1 the other text.
 
     Raises:
-        UserError: the texts differ in length, or have the same answer.
+        UserError: the texts differ in length, have the same answer, or give the same logits.
     """
     if other.n_tokens != question.n_tokens:
         raise UserError(
@@ -245,6 +245,11 @@ def patching(question: Question, other: Question, body: Mapping[str, Any]) -> di
 
     parts = ablatable_parts(question.model)
     before, after = preference(question.logits()[None]), there[answer] - there[candidate]
+    if math.isclose(before, after, abs_tol=1e-4):  # a share would be noise, or 0 / 0
+        raise UserError(
+            "other: changes nothing at the selected token; change a word there or before it, or"
+            " select a later token"
+        )
     with question.changed() as model:
         changes = activation_patching(model, question.ids, other.ids, [*parts.values()], preference)
     return {

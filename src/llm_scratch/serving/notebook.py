@@ -8,6 +8,7 @@ Tests: tests/serving/test_notebook.py.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Generator, Mapping
 from functools import cache
 from importlib import import_module
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from llm_scratch.errors import UserError
+from llm_scratch.errors import UserError, describe_error
 from llm_scratch.extras import install_command
 from llm_scratch.run_directory import run_of
 from llm_scratch.serving.model_library import ModelLibrary
@@ -25,6 +26,8 @@ from llm_scratch.serving.request_guard import RequestError
 from llm_scratch.serving.run_texts import loss_curve, opening_texts
 from llm_scratch.serving.static_export import SCRIPT_TAG, bundle
 from llm_scratch.serving.static_files import static_files
+
+log = logging.getLogger(__name__)
 
 STYLE_TAG = '<link rel="stylesheet" href="style.css">'
 
@@ -98,4 +101,8 @@ def answer(playground: Playground, content: Mapping[str, Any]) -> dict[str, Any]
             found = list(found)
     except (UserError, RequestError) as e:
         return {"id": content["id"], "error": str(e)}
+    except Exception as e:  # without an answer the page would wait for ever
+        log.exception("request %s failed", content["path"])
+        problem = f"unexpected {describe_error(e, named=True)}; this is a bug"
+        return {"id": content["id"], "error": problem}
     return {"id": content["id"], "answer": json.loads(found) if isinstance(found, bytes) else found}

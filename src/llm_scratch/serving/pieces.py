@@ -5,12 +5,15 @@ Tests: tests/serving/test_pieces.py (the last step of every piece is what the to
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 from llm_scratch.tokenizers.gpt2 import N_VOCAB, load_gpt2, on_this_machine
 
 MAX_STEPS = 40
 """Merges of a piece that are listed; a longer piece shows the last step only."""
+MAX_BYTES = 1000
+"""Of a piece whose merges are searched, which takes the square of its length."""
 
 
 def pieces(tokenizer: Any, text: str) -> dict[str, Any]:
@@ -30,11 +33,17 @@ def pieces(tokenizer: Any, text: str) -> dict[str, Any]:
             ]
         }
     ranks = {pair: rank for rank, pair in enumerate(tokenizer.merges)}
+    if getattr(tokenizer, "nfc", False):
+        text = unicodedata.normalize("NFC", text)
     found = []
     for unit in tokenizer.splitter.units(text):
         for piece in tokenizer.splitter.pieces(unit):
             data = piece.encode("utf-8", "replace")
-            steps, merged = merge_steps(data, ranks)
+            ids = tokenizer.encode(piece, disallowed_special=())
+            tokens = [tokenizer.decode_bytes([i]) for i in ids]
+            steps, merged = merge_steps(data if len(data) <= MAX_BYTES else b"", ranks)
+            if steps[-1] != tokens:  # too long, or a tokenizer that does more than merge
+                steps, merged = [tokens], []
             found.append(
                 {
                     "text": piece,
@@ -43,7 +52,7 @@ def pieces(tokenizer: Any, text: str) -> dict[str, Any]:
                     "merges": [
                         {"rank": rank, "text": _shown(left + right)} for rank, left, right in merged
                     ],
-                    "ids": tokenizer.encode(piece, disallowed_special=()),
+                    "ids": ids,
                 }
             )
     return {"pieces": found}

@@ -15,7 +15,7 @@ from llm_scratch.cli.flags import Command, ReportCommand, option
 from llm_scratch.cli.output import print_json
 from llm_scratch.errors import UserError
 from llm_scratch.formatting import shell_command
-from llm_scratch.learn.handout import answer_key, write_pupils_copy
+from llm_scratch.learn.handout import answer_key, check_unused, write_pupils_copy
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,11 @@ class WriteHandouts(ReportCommand):
         if not self.names:
             raise UserError("NAME is missing; name at least one pupil")
         for name in self.names:
-            if Path(name).name != name or name in (".", ".."):
+            if not name or Path(name).name != name or name in (".", ".."):
                 raise UserError(f"NAME {name!r}: not the name of a folder; leave out the path")
-        copies = [root / name for name in self.names]
+        copies = [root / name for name in dict.fromkeys(self.names)]
+        for copy in copies:  # all before the first is written: the command can be repeated
+            check_unused(copy)
         for copy in copies:
             write_pupils_copy(copy)
         if self.json:

@@ -41,7 +41,7 @@ export function reading(data, state) {
     label: `probability of ${visible(data.name)} at step ${now.step}`,
     value: percent(now.probability),
     note: `surprise of the whole text: ${fixed(now.bits)} bits a token`,
-    formula: "The same text is read by each snapshot.\nA snapshot is the weights of a step in 16 bits.",
+    formula: "The same text is read by each snapshot.\nA snapshot is the weights of a step in 8 bits.",
     source: "snapshot",
     table: { columns: ["step", `probability of ${data.name}`, "would say", "bits a token"], rows: rows.map(({ step, probability, best, bits }) => [step, probability, best, bits]) },
   };
