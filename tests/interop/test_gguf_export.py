@@ -89,7 +89,8 @@ def test_what_llama_cpp_does_not_compute_is_refused_before_anything_is_written(t
         (replace(CFG, activation="gelu"), tokenizer, "activation=gelu: llama.cpp computes"),
         (replace(CFG, scale_attention_by_layer=True), tokenizer, "scale_attention_by_layer=True"),
         (CFG, chars, "CharTokenizer cannot be exported to GGUF"),
-        (CFG, ByteBPE([], pattern="a+"), "llama.cpp has no name for it"),
+        (CFG, ByteBPE([(b"a", b"b")], pattern="a+"), "llama.cpp has no name for it"),
+        (CFG, ByteBPE([]), "a tokenizer without merges cannot be exported to GGUF"),
     ):
         with pytest.raises(UserError, match=why) as caught:
             export_gguf(random_model(cfg), known, path)

@@ -54,6 +54,11 @@ def exportable(tokenizer: Tokenizer) -> ByteBPE | LibraryTokenizer:
             f"a tokenizer of the class {type(tokenizer).__name__} cannot be exported to GGUF:"
             " llama.cpp has no tokenizer of that kind; train with --data.tokenizer bpe or gpt2"
         )
+    if not tokenizer.merges:
+        raise UserError(
+            "a tokenizer without merges cannot be exported to GGUF: llama.cpp needs at least one;"
+            " train with a larger vocabulary"
+        )
     if tokenizer.splitter.pattern not in PATTERNS.values():
         raise UserError(
             f"the pattern {tokenizer.splitter.pattern!r} cannot be exported to GGUF: llama.cpp has"
