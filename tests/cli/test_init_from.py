@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from llm_scratch.cli.init_from import tokenizer_name
 from llm_scratch.errors import USAGE, UserError
 from llm_scratch.loading import load, load_for_training
+from llm_scratch.tokenizers import ByteBPE
 
 STEPS = [
     *(
@@ -53,6 +55,13 @@ def go_on(llm, trained, text_file):
         *STEPS,
         *words,
     )
+
+
+def test_a_vocabulary_of_the_size_of_gpt2_is_not_taken_for_gpt2(gpt2):
+    """A run would be continued with GPT-2's ids."""
+    other = ByteBPE((), special_tokens={"<|endoftext|>": gpt2.n_vocab - 1})
+    assert other.n_vocab == gpt2.n_vocab
+    assert (tokenizer_name(other), tokenizer_name(gpt2)) == ("bpe", "gpt2")
 
 
 def test_training_from_a_model_starts_with_its_weights_and_tokenizer(llm, trained, go_on):

@@ -126,6 +126,16 @@ def test_given_tokenizer_is_used(small, tmp_path):
         make_shards(str(tmp_path / "a.txt"), tmp_path / "out", CharTokenizer("abc "))
 
 
+def test_shards_keep_the_token_that_ends_a_document(small, tmp_path):
+    names = ("<|endoftext|>", "<|im_end|>")
+    tokenizer = ByteBPE((), special_tokens=names, end_of_text=names[1])
+    (tmp_path / "a.txt").write_text("a b")
+    index = make_shards(str(tmp_path / "a.txt"), tmp_path / "out", tokenizer)
+    ids = np.asarray(open_shards(tmp_path / "out")[0]).tolist()
+    assert (ids[0], ids[-1], index.eot) == (257,) * 3
+    assert load_tokenizer(tmp_path / "out").eot_token == 257
+
+
 def test_documents_without_a_letter_are_left_out_and_counted(small, tmp_path):
     for name, text in {"a.txt": "", "b.txt": "one", "c.txt": ""}.items():
         (tmp_path / name).write_text(text)

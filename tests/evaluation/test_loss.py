@@ -16,6 +16,7 @@ from llm_scratch.errors import DATA, USAGE, UserError
 from llm_scratch.evaluation import loss as room
 from llm_scratch.evaluation.loss import Loss, evaluate_text, evaluate_tokens, in_float64
 from llm_scratch.model.gpt import GPTModel
+from llm_scratch.tokenizers import ByteBPE
 
 CFG = {
     "vocab_size": 257,
@@ -202,6 +203,20 @@ def test_loss_scores_the_first_byte(model):
     loss = evaluate_text(model, tokenizer, TEXT)
     assert (loss.n_tokens, loss.n_bytes) == (len(TEXT.encode()) - 1,) * 2
     assert loss.nats == evaluate_tokens(model, ids[1:]).nats
+
+
+def test_a_text_begins_with_the_start_of_its_model(model, monkeypatch):
+    monkeypatch.setattr(model, "start_id", 7)
+    assert evaluate_text(model, Bytes(), TEXT).nats == (
+        evaluate_tokens(model, [7, *TEXT.encode()]).nats
+    )
+
+
+def test_a_lone_surrogate_counts_as_the_character_in_its_place():
+    tokenizer = ByteBPE(())
+    assert evaluate_text(Even(257), tokenizer, "a\ud800") == (
+        evaluate_text(Even(257), tokenizer, "a\ufffd")
+    )
 
 
 def test_end_of_text_adds_nats_but_no_bytes(model):

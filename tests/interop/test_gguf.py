@@ -42,6 +42,25 @@ def test_a_file_is_the_model_that_it_was_made_from(model, tokenizer, tmp_path):
         )
 
 
+@pytest.mark.parametrize(
+    ("changes", "start"),
+    [
+        ({"tokenizer.ggml.add_bos_token": None}, None),
+        ({"tokenizer.ggml.add_bos_token": None, "tokenizer.ggml.pre": "llama-bpe"}, 279),
+        ({"tokenizer.ggml.add_bos_token": None, "tokenizer.ggml.pre": "tekken"}, 279),
+        ({"tokenizer.ggml.pre": "llama-bpe", "tokenizer.ggml.add_bos_token": False}, None),
+        ({"tokenizer.ggml.bos_token_id": struct.pack("<Ii", 5, -1)}, None),
+        ({"tokenizer.ggml.eos_token_id": [279]}, 279),
+    ],
+)
+def test_the_token_before_each_text_is_that_of_llama_cpp(
+    changes, start, model, tokenizer, tmp_path
+):
+    path = tmp_path / "start.gguf"
+    path.write_bytes(whole_file(model, tokenizer, changes))
+    assert load(path)[0].start_id == start
+
+
 def test_a_file_is_known_by_its_beginning_or_its_name(tmp_path):
     (tmp_path / "blob").write_bytes(gguf_bytes())
     (tmp_path / "x.gguf").write_bytes(b"nothing")
@@ -113,6 +132,7 @@ REFUSED = {
         "'gpt-3'; did you mean 'gpt-2'",
         DATA,
     ),
+    "a list of patterns": ({"tokenizer.ggml.pre": ["gpt-2"]}, "", "pre in", DATA),
     "no tokens": ({"tokenizer.ggml.tokens": None}, "", "tokens is missing", DATA),
     "tokens that are numbers": ({"tokenizer.ggml.tokens": [1]}, "", "not a list of str", DATA),
     "too few kinds": ({"tokenizer.ggml.token_type": [1]}, "", "token_type has 1 elements", DATA),

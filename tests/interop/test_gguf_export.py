@@ -1,6 +1,7 @@
 """What is exported to GGUF is read back, by the `gguf` package too; what differs is refused."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from gguf_models import CFG, TEXT, random_model
 from llm_scratch.architectures import NanoChatConfig
 from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 from llm_scratch.interop import gguf_export
-from llm_scratch.interop.gguf_export import FORMATS, export_gguf
+from llm_scratch.interop.gguf_export import FORMATS, export_gguf, modelfile
 from llm_scratch.loading import load
 from llm_scratch.model.quantized import quantize
 from llm_scratch.tokenizers import TOKENIZERS
@@ -65,6 +66,22 @@ def test_a_modelfile_for_ollama_is_beside_it(tokenizer, tmp_path):
     ]
 
 
+def test_a_modelfile_has_the_stop_as_it_is():
+    """ollama reads no escapes."""
+    name = "<｜end▁of▁sentence｜>"
+    tokenizer = ByteBPE([], special_tokens=(name,), end_of_text=name)
+    lines = modelfile(Path("a.gguf"), random_model(CFG), tokenizer).splitlines()
+    assert lines[-1] == f'PARAMETER stop "{name}"'
+
+
+def test_a_modelfile_of_the_user_is_not_replaced(tokenizer, tmp_path):
+    mine = tmp_path / "out.Modelfile"
+    mine.write_text("mine")
+    with pytest.raises(UserError, match=r"out\.Modelfile exists; choose another name"):
+        export_gguf(random_model(CFG), tokenizer, tmp_path / "out.gguf")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
 def test_what_llama_cpp_does_not_compute_is_refused_before_anything_is_written(tokenizer, tmp_path):
     path = tmp_path / "out.gguf"
     chars = TOKENIZERS["chars"](["abc"])
@@ -72,7 +89,8 @@ def test_what_llama_cpp_does_not_compute_is_refused_before_anything_is_written(t
         (replace(CFG, activation="gelu"), tokenizer, "activation=gelu: llama.cpp computes"),
         (replace(CFG, scale_attention_by_layer=True), tokenizer, "scale_attention_by_layer=True"),
         (CFG, chars, "CharTokenizer cannot be exported to GGUF"),
-        (CFG, ByteBPE([], pattern="a+"), "llama.cpp has no name for it"),
+        (CFG, ByteBPE([(b"a", b"b")], pattern="a+"), "llama.cpp has no name for it"),
+        (CFG, ByteBPE([]), "a tokenizer without merges cannot be exported to GGUF"),
     ):
         with pytest.raises(UserError, match=why) as caught:
             export_gguf(random_model(cfg), known, path)

@@ -11,6 +11,7 @@ from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 from llm_scratch.interop.gguf import GGUF_FAMILIES
 from llm_scratch.interop.gguf_decoder import interleaved
 from llm_scratch.interop.gguf_export import export_gguf, family_of
+from llm_scratch.interop.gguf_family import GGUFSettings
 from llm_scratch.interop.gguf_file import GGUFFile
 from llm_scratch.loading import load
 from llm_scratch.tokenizers.bpe import ByteBPE
@@ -61,6 +62,23 @@ def test_what_llama_cpp_has_not_is_refused(name, change, why):
     with pytest.raises(UserError, match=why) as caught:
         family_of(random_model(replace(FAMILIES[name], **change)))
     assert caught.value.code == USAGE
+
+
+@pytest.mark.parametrize(("name", "n_layers"), [("gemma2", 46), ("gemma3", 62)])
+def test_attention_of_gemma_27b_is_scaled_as_llama_cpp_scales_it(name, n_layers):
+    from types import SimpleNamespace
+
+    family = GGUF_FAMILIES[name]
+    cfg = replace(FAMILIES[name], n_layers=n_layers, head_dim=32)
+    assert not family.expresses(cfg)
+    cfg = replace(cfg, query_size=64 // 4)
+    assert family.expresses(cfg)
+    assert not family.expresses(replace(cfg, n_layers=3))
+    metadata = {f"{name}.{key}": value for key, value in family.config_to(cfg).items()}
+    embedding = SimpleNamespace(shape=(cfg.vocab_size, cfg.emb_dim))
+    tensors = {"token_embd.weight": embedding, "output.weight": embedding}
+    file = SimpleNamespace(path="x.gguf", metadata=metadata, tensors=tensors)
+    assert family.config_from(GGUFSettings(file, name)).query_size == 16
 
 
 def test_a_scaling_that_files_do_not_have_is_refused():

@@ -106,6 +106,16 @@ def test_start_id_survives_export(written, bpe):
     assert config["bos_token_id"] == config["eos_token_id"] == bpe.eot_token
 
 
+def test_a_start_other_than_the_end_is_where_transformers_starts(bpe, tmp_path):
+    model = build(CFG)
+    model.start_id = 7
+    (tmp_path / "out").mkdir()
+    hf_export.write(model, bpe, tmp_path / "out")
+    for name in ("config.json", "generation_config.json"):
+        config = json.loads((tmp_path / "out" / name).read_text())
+        assert (config["bos_token_id"], config["eos_token_id"]) == (7, bpe.eot_token), name
+
+
 def test_transformers_goes_on_with_a_text_as_we_do(written, bpe):
     model, folder = written
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder)

@@ -7,9 +7,11 @@ import random
 import unicodedata
 
 import pytest
+from sentencepiece_style import sentencepiece
 from tokenizer_texts import SCRIPTS
 
-from llm_scratch.errors import UserError
+from llm_scratch.errors import DATA, UserError
+from llm_scratch.interop.hf_tokenizer import read_start_id
 from llm_scratch.tokenizers import ByteBPE, load_tokenizer, save_tokenizer
 from llm_scratch.tokenizers.bpe_files import NotOurs, checked_parts
 from llm_scratch.tokenizers.patterns import PATTERNS
@@ -159,6 +161,41 @@ def test_a_merge_that_cannot_be_moved_is_left_to_the_library():
     names = [printable(bytes([i])) for i in range(256)] + ["aba", "ab"]
     with pytest.raises(NotOurs, match="merge of 'ab' before it is made"):
         checked_parts({name: i for i, name in enumerate(names)}, [["ab", "a"], ["a", "b"]], {})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"post_processor": ["BertProcessing"]},
+        {"post_processor": {"type": "TemplateProcessing", "single": 7}},
+        {"added_tokens": [{"id": 256, "content": "<|endoftext|>"}, {"id": 257, "content": 7}]},
+        {"added_tokens": [{"id": 256, "content": "<|endoftext|>"}, {"id": 257, "content": ""}]},
+        {
+            "added_tokens": [
+                {"id": 256, "content": "<|endoftext|>"},
+                {"id": 257, "content": "\ud800"},
+            ]
+        },
+        {"pre_tokenizer": sequence(split(["a"]), byte_level(False))},
+        {"model": {"type": ["BPE"]}},
+    ],
+    ids=str,
+)
+def test_damaged_content_is_refused_by_name(change, tmp_path):
+    ByteBPE(()).save(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match=r"tokenizer\.json") as caught:
+        load_tokenizer(tmp_path).encode("a")
+    assert caught.value.code == DATA
+
+
+def test_a_damaged_post_processor_of_a_library_tokenizer_is_named(tmp_path):
+    data = sentencepiece("Llama") | {"post_processor": {"type": "Sequence"}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data))
+    for read in (load_tokenizer, read_start_id):
+        with pytest.raises(UserError, match=r"tokenizer\.json: its post_processor is damaged"):
+            read(tmp_path)
 
 
 def test_damaged_merges_are_refused():

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from llm_scratch.model import LanguageModel
     from llm_scratch.tokenizers import Tokenizer
 
+GPT2_TEXT, GPT2_IDS = "Every effort moves you", [6109, 3626, 6100, 345]
+"""A text and its ids in GPT-2's vocabulary; other vocabularies have the same size."""
+
 
 def config_from_model(name: str, base: RunConfig, given: Mapping[str, str]) -> RunConfig:
     """The settings of a run that starts from a model: `base`, with the model's shape and tokenizer.
@@ -193,4 +196,5 @@ def tokenizer_name(tokenizer: Tokenizer) -> str:
 
     if isinstance(tokenizer, CharTokenizer | SimpleTokenizerV1):
         return "chars" if isinstance(tokenizer, CharTokenizer) else "words"
-    return "gpt2" if tokenizer.n_vocab == N_VOCAB else "bpe"
+    is_gpt2 = tokenizer.n_vocab == N_VOCAB and tokenizer.encode(GPT2_TEXT) == GPT2_IDS
+    return "gpt2" if is_gpt2 else "bpe"

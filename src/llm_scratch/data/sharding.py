@@ -26,6 +26,7 @@ from llm_scratch.storage import files
 from llm_scratch.storage.user_folders import expand_user
 from llm_scratch.storage.worker_processes import check_main_guard
 from llm_scratch.tokenizers import TOKENIZERS, Tokenizer, save_tokenizer
+from llm_scratch.tokenizers.companion import CONFIG
 
 MAX_SAMPLE_BYTES = 32 << 20  # of the text that a new bpe vocabulary is trained on
 
@@ -111,7 +112,7 @@ def _tokenizer_key(tokenizer: str | Tokenizer) -> str:
     """The name of a tokenizer to train, or the hash of one that exists."""
     if isinstance(tokenizer, str):
         return tokenizer
-    return f"sha256:{hashlib.sha256(_as_file(tokenizer)).hexdigest()}"
+    return f"sha256:{hashlib.sha256(_as_files(tokenizer)['tokenizer.json']).hexdigest()}"
 
 
 def _resume(folder: Path, settings: dict[str, Any], source: Source) -> ShardIndex | None:
@@ -167,17 +168,18 @@ def _resume(folder: Path, settings: dict[str, Any], source: Source) -> ShardInde
 def _new_index(
     folder: Path, settings: dict[str, Any], source: Source, tokenizer: str | Tokenizer
 ) -> ShardIndex:
-    """Start a preparation: make the tokenizer, then write the index and tokenizer.json."""
+    """Start a preparation: make the tokenizer, then write the index and the tokenizer's files."""
     if isinstance(tokenizer, str):
         tokenizer = _make_tokenizer(tokenizer, settings["vocab_size"], source)
     dtype = "uint16" if tokenizer.n_vocab <= 1 << 16 else "uint32"
-    content = _as_file(tokenizer)
-    sha256 = hashlib.sha256(content).hexdigest()
+    contents = _as_files(tokenizer)
+    sha256 = hashlib.sha256(contents["tokenizer.json"]).hexdigest()
     index = ShardIndex(
         settings, source.metadata, dtype, tokenizer.n_vocab, tokenizer.eot_token, sha256
     )
     index.save(folder)
-    files.atomic_write(folder / "tokenizer.json", content)
+    for name, content in contents.items():
+        files.atomic_write(folder / name, content)
     return index
 
 
@@ -206,11 +208,14 @@ def _read_prefix(source: Source, n_bytes: int) -> Iterator[str]:
             return
 
 
-def _as_file(tokenizer: Tokenizer) -> bytes:
-    """Content of the tokenizer's tokenizer.json."""
+def _as_files(tokenizer: Tokenizer) -> dict[str, bytes]:
+    """Content of the tokenizer's files, by name: tokenizer.json is the last, and without it a
+    preparation starts again.
+    """
     with tempfile.TemporaryDirectory() as folder:
         save_tokenizer(tokenizer, folder)
-        return (Path(folder) / "tokenizer.json").read_bytes()
+        paths = (Path(folder) / name for name in (CONFIG, "tokenizer.json"))
+        return {path.name: path.read_bytes() for path in paths if path.is_file()}
 
 
 class _TokenStream:

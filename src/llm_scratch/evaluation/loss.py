@@ -144,7 +144,8 @@ def evaluate_text(
 ) -> Loss:
     """The exact loss of a model on a text, every byte of it.
 
-    The end-of-text token, if the tokenizer has one, precedes the text.
+    The `start_id` of a model precedes the text, as in training; without one, the end-of-text
+    token, if the tokenizer has one.
 
     A tokenizer that drops parts of a text (unknown words) makes bits per byte look better than they
     are.
@@ -152,17 +153,21 @@ def evaluate_text(
     Raises:
         UserError: as `evaluate_tokens`; special tokens in the text are read as plain text.
     """
-    eot = end_of_text(tokenizer)
+    start = getattr(model, "start_id", None)
+    first = end_of_text(tokenizer) if start is None else start
     ids = tokenizer.encode(text, disallowed_special=())
     loss = evaluate_tokens(
         model,
-        ids if eot is None else [eot, *ids],
+        ids if first is None else [first, *ids],
         context_length,
         batch_size,
         stride=stride,
-        tokenizer=tokenizer if eot is None else None,
+        tokenizer=tokenizer if first is None else None,
     )
-    return loss if eot is None else Loss(loss.nats, loss.n_tokens, len(text.encode()))
+    if first is None:
+        return loss
+    # a lone surrogate counts as the three bytes of U+FFFD, which takes its place
+    return Loss(loss.nats, loss.n_tokens, len(text.encode("utf-8", "surrogatepass")))
 
 
 def in_float64(x: Tensor) -> Tensor:

@@ -73,5 +73,5 @@ def load_gguf(
         )
     model = assemble(cfg, file, family.rules(cfg), Origin(file.path, "its metadata"))
     start = start_id_from(file)
-    model.start_id = start if start is not None and start < cfg.vocab_size else None
+    model.start_id = start if start is not None and 0 <= start < cfg.vocab_size else None
     return model, tokenizer

@@ -77,12 +77,14 @@ def export_gguf(
         format: of the matrices; norms, biases and learned positions are float32.
     Raises:
         UserError: llama.cpp cannot express the model or tokenizer, the model is quantized, the
-            `gguf` package is missing, or the file exists (code 2); what was read back differs
-            (code 4); disk full (code 6).
+            `gguf` package is missing, or one of the files exists (code 2); what was read back
+            differs (code 4); disk full (code 6).
     """
     path = Path(path)
-    if path.exists():
-        raise UserError(f"{path} exists; choose another name")
+    modelfile_path = path.with_suffix(".Modelfile")
+    for new in (path, modelfile_path):
+        if new.exists():
+            raise UserError(f"{new} exists; choose another name")
     if find_spec("gguf") is None:
         raise UserError(
             f"export to GGUF needs the gguf package; install it with `{install_command('gguf')}`"
@@ -105,7 +107,7 @@ def export_gguf(
     with files.atomic_file(path) as part:
         write(model, family, part, name, metadata, format)
         checked = compare(model, vocabulary, family, part, format)
-    files.atomic_write(path.with_suffix(".Modelfile"), modelfile(path, model, vocabulary))
+    files.atomic_write(modelfile_path, modelfile(path, model, vocabulary))
     return checked
 
 
@@ -257,5 +259,6 @@ def modelfile(path: Path, model: LanguageModel, tokenizer: ByteBPE | LibraryToke
         f"PARAMETER num_ctx {model.cfg.context_length}",
     ]
     if tokenizer.end_of_text in tokenizer.special_tokens:
-        lines.append(f"PARAMETER stop {json.dumps(tokenizer.end_of_text)}")
+        stop = json.dumps(tokenizer.end_of_text, ensure_ascii=False)  # ollama reads no escapes
+        lines.append(f"PARAMETER stop {stop}")
     return "\n".join(lines) + "\n"

@@ -7,6 +7,7 @@ Source: https://github.com/ggml-org/llama.cpp (src/models/gemma2.cpp, gemma3.cpp
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from llm_scratch.architectures.gemma import GemmaConfig
@@ -27,6 +28,8 @@ LOCAL_BASE = "rope.freq_base_swa"
 ATTENTION_CAP, LOGIT_CAP = "attn_logit_softcapping", "final_logit_softcapping"
 PATTERN = "attention.sliding_window_pattern"
 """n if every n-th layer has no window; 0 if all have one"""
+LAYERS_OF_27B = {"gemma2": 46, "gemma3": 62}
+"""Number of layers by which llama.cpp knows the 27B models, whose queries it scales otherwise."""
 
 
 def gemma2_from(settings: GGUFSettings) -> GemmaConfig:
@@ -39,7 +42,8 @@ def gemma2_from(settings: GGUFSettings) -> GemmaConfig:
         "attention_softcap": settings.number(ATTENTION_CAP, 50.0),
         "logit_softcap": settings.number(LOGIT_CAP, 30.0),
     }
-    return make(GemmaConfig, read_decoder(settings) | own, settings.file.path)
+    cfg = make(GemmaConfig, read_decoder(settings) | own, settings.file.path)
+    return _scaled("gemma2", cfg)
 
 
 def gemma3_from(settings: GGUFSettings) -> GemmaConfig:
@@ -50,7 +54,8 @@ def gemma3_from(settings: GGUFSettings) -> GemmaConfig:
         "rope_local_base": settings.number(LOCAL_BASE, 10_000.0),
         "logit_softcap": settings.number(LOGIT_CAP, 0.0) or None,
     }
-    return make(GemmaConfig, read_decoder(settings) | own, settings.file.path)
+    cfg = make(GemmaConfig, read_decoder(settings) | own, settings.file.path)
+    return _scaled("gemma3", cfg)
 
 
 def config_to(cfg: GemmaConfig) -> dict[str, Any]:
@@ -66,14 +71,30 @@ def config_to(cfg: GemmaConfig) -> dict[str, Any]:
     return {**written_decoder(cfg), **given}
 
 
+def _query_size(name: str, cfg: GemmaConfig) -> int:
+    """The size of a query with which llama.cpp scales attention."""
+    is_27b = cfg.n_layers == LAYERS_OF_27B[name]
+    return cfg.emb_dim // cfg.n_heads if is_27b else cfg.head_size
+
+
+def _scaled(name: str, cfg: GemmaConfig) -> GemmaConfig:
+    """The settings with this size, which files do not have."""
+    size = _query_size(name, cfg)
+    return cfg if size == cfg.head_size else replace(cfg, query_size=size)
+
+
+def _is_scaled(name: str, cfg: GemmaConfig) -> bool:
+    return (cfg.query_size or cfg.head_size) == _query_size(name, cfg)
+
+
 def _expressed_by_gemma2(cfg: GemmaConfig) -> bool:
     capped = cfg.attention_softcap is not None and cfg.logit_softcap is not None
     plain = not cfg.qk_norm and cfg.rope_local_base in (None, cfg.rope_base)
-    return capped and cfg.window is not None and plain and cfg.query_size is None
+    return capped and cfg.window is not None and plain and _is_scaled("gemma2", cfg)
 
 
 def _expressed_by_gemma3(cfg: GemmaConfig) -> bool:
-    return cfg.qk_norm and cfg.attention_softcap is None and cfg.query_size is None
+    return cfg.qk_norm and cfg.attention_softcap is None and _is_scaled("gemma3", cfg)
 
 
 GEMMA2 = GGUFFamily(

@@ -54,6 +54,11 @@ def exportable(tokenizer: Tokenizer) -> ByteBPE | LibraryTokenizer:
             f"a tokenizer of the class {type(tokenizer).__name__} cannot be exported to GGUF:"
             " llama.cpp has no tokenizer of that kind; train with --data.tokenizer bpe or gpt2"
         )
+    if not tokenizer.merges:
+        raise UserError(
+            "a tokenizer without merges cannot be exported to GGUF: llama.cpp needs at least one;"
+            " train with a larger vocabulary"
+        )
     if tokenizer.splitter.pattern not in PATTERNS.values():
         raise UserError(
             f"the pattern {tokenizer.splitter.pattern!r} cannot be exported to GGUF: llama.cpp has"
@@ -127,9 +132,10 @@ def tokenizer_from(file: GGUFFile) -> ByteBPE | LibraryTokenizer:
         space_first = file.metadata.get(KEY + "add_space_prefix", True) is True
         with naming(file.path):
             tokenizer = LibraryTokenizer(sentencepiece_from(tokens, scores, kinds, space_first))
-    end: Any = file.metadata.get(KEY + "eos_token_id")
+    end = file.metadata.get(KEY + "eos_token_id")
     names = {i: name for name, i in tokenizer.special_tokens.items()}
-    tokenizer.end_of_text = names.get(end, tokenizer.end_of_text)
+    if isinstance(end, int):
+        tokenizer.end_of_text = names.get(end, tokenizer.end_of_text)
     template = file.metadata.get(KEY.replace(".ggml", "") + "chat_template")
     tokenizer.chat_template = template if isinstance(template, str) else None
     return tokenizer
@@ -138,7 +144,7 @@ def tokenizer_from(file: GGUFFile) -> ByteBPE | LibraryTokenizer:
 def _byte_bpe_from(file: GGUFFile, tokens: Sequence[str], kinds: Sequence[int]) -> ByteBPE:
     """Read a byte-level BPE."""
     pre = file.metadata.get(KEY + "pre")
-    if pre not in PATTERNS:
+    if not isinstance(pre, str) or pre not in PATTERNS:
         raise unknown(f"{KEY}pre in {file.path}:", str(pre)[:40], PATTERNS, DATA)
     ids = {token: i for i, token in enumerate(tokens) if kinds[i] != UNUSED}
     named = {token: i for token, i in ids.items() if kinds[i] in (CONTROL, USER_DEFINED)}
@@ -157,9 +163,12 @@ def _byte_bpe_from(file: GGUFFile, tokens: Sequence[str], kinds: Sequence[int]) 
 
 
 def start_id_from(file: GGUFFile) -> int | None:
-    """The token that a file puts before each text, or None."""
+    """The token that a file puts before each text, or None; where it does not say whether it puts
+    one, SentencePiece's kind and the patterns of Llama 3 and Mistral do.
+    """
     value = file.metadata.get(KEY + "bos_token_id")
-    by_default = file.metadata.get(KEY + "model") == SENTENCEPIECE
+    kind, pre = (file.metadata.get(KEY + name) for name in ("model", "pre"))
+    by_default = kind == SENTENCEPIECE or pre in WHOLE_PIECES
     adds = file.metadata.get(KEY + "add_bos_token", by_default)
     return value if adds is True and type(value) is int else None
 

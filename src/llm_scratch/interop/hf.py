@@ -176,7 +176,7 @@ def to_config(cfg: ModelConfig, start_id: int | None, eot: int | None) -> dict[s
         "architectures": [family.class_name],
         "model_type": model_type,
         **special,
-        "bos_token_id": eot,
+        "bos_token_id": eot if start_id is None else start_id,
         "eos_token_id": eot,
         "pad_token_id": None,
         "use_cache": True,

@@ -71,8 +71,9 @@ def write(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
     config = to_config(model.cfg, model.start_id, eot)
     write_tokenizer(tokenizer, folder, model.cfg.context_length, model.start_id)
     files.filesystem.write(folder / SINGLE, iter_bytes(tensors(model), {"format": "pt"}))
-    special = {} if eot is None else {"bos_token_id": eot, "eos_token_id": eot}
-    generation = {**special, "do_sample": True}
+    special = {name: config[name] for name in ("bos_token_id", "eos_token_id")}
+    given = {name: token for name, token in special.items() if token is not None}
+    generation = {**given, "do_sample": True}
     # a null in config.json is not the same as nothing, which stands for a default
     for name, content in (("config.json", config), ("generation_config.json", generation)):
         files.atomic_write(folder / name, json.dumps(content, indent=2) + "\n")

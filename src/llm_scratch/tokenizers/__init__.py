@@ -148,7 +148,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         UserError: missing, damaged, or of an unsupported type (code 3).
     """
     data, path = tokenizer_json.read_tokenizer_json(folder)
-    kind = data["model"].get("type", "BPE")
+    kind = str(data["model"].get("type", "BPE"))
     if kind not in MODEL_TYPES:
         raise unknown(f"tokenizer model in {path}:", kind, MODEL_TYPES, DATA, extensible=True)
     tokenizer = MODEL_TYPES[kind](data, path)

@@ -106,6 +106,8 @@ def checked_parts(
         raise bad_vocabulary(
             f"{max(len(vocab), len(merges)):,} tokens exceed the limit of {MAX_TOKENS:,}"
         )
+    if specials is not None and "" in specials:
+        raise bad_vocabulary("the name of an added token is empty")
     ids = vocab.values()
     if specials is None and (
         any(type(i) is not int for i in ids) or sorted(ids) != list(range(len(vocab)))

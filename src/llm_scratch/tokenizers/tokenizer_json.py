@@ -49,6 +49,8 @@ def from_json(data: Mapping[str, Any], path: Path) -> dict[str, Any]:
             merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]
         ]
         names = {token["content"]: token["id"] for token in added}
+        for name in names:
+            name.encode()  # an error for what is no text, or none that has bytes
         plain = {token["content"] for token in added if not token.get("special")}
         with naming(path):
             parts = checked_parts({**model["vocab"], **names}, merges, names)
@@ -107,11 +109,11 @@ def _pattern(split: Mapping[str, Any]) -> str:
         return DIGITS[bool(split.get("individual_digits"))]
     if (
         split["type"] == "Split"
-        and "Regex" in split["pattern"]
+        and isinstance(regex := split["pattern"].get("Regex"), str)
         and split["behavior"] == "Isolated"
         and not split.get("invert")
     ):
-        return split["pattern"]["Regex"]
+        return regex
     raise NotOurs(f"a pre_tokenizer with {split['type']}")
 
 
@@ -121,9 +123,18 @@ def prefix_id(data: Mapping[str, Any], path: Path) -> int | None:
     Encoding never adds the token: it belongs to the model, as `start_id`.
 
     Raises:
-        UserError: the post_processor adds other tokens (code 3).
+        UserError: the post_processor adds other tokens, or is damaged (code 3).
     """
-    after = data.get("post_processor") or {"type": "ByteLevel"}
+    try:
+        return _prefix_id(data.get("post_processor") or {"type": "ByteLevel"}, path)
+    except (KeyError, TypeError, AttributeError, ValueError) as e:
+        raise bad_vocabulary(
+            f"{path}: its post_processor is damaged ({describe_error(e, named=True)})"
+        ) from None
+
+
+def _prefix_id(after: Mapping[str, Any], path: Path) -> int | None:
+    """`prefix_id` of a post_processor."""
     steps = after["processors"] if after["type"] == "Sequence" else [after]
     templates = [step for step in steps if step["type"] != "ByteLevel"]
     if not templates:

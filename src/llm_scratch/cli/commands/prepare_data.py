@@ -225,7 +225,9 @@ def remove_shards(folder: Path, screen: Console) -> None:
     """
     if not folder.exists():
         return
-    shard_files = re.compile(r"index\.json|tokenizer\.json|shard-\d{5,}\.bin|\..*\.part")
+    shard_files = re.compile(
+        r"index\.json|tokenizer\.json|tokenizer_config\.json|shard-\d{5,}\.bin|\..*\.part"
+    )
     if folder.is_dir():
         others = sorted(
             path.name for path in folder.iterdir() if not shard_files.fullmatch(path.name)
