@@ -96,6 +96,20 @@ def test_result_that_was_left_by_a_stopped_command_is_collected(
     assert outcome(out) == outcome(tmp_path / "whole")
 
 
+def test_job_that_was_stopped_is_run_again_by_the_next_command(
+    experiment, tmp_path, in_process, fake_training
+):
+    out = tmp_path / "out"
+    run_experiment(experiment, tmp_path / "whole")
+    run_experiment(experiment, out, max_seeds=2)
+    stopped = Job(experiment.arms[0].name, 3, None, out / "seed-3" / experiment.arms[0].name)
+    place = job_folder(out / cluster.JOBS_FOLDER, stopped)
+    place.mkdir(parents=True)
+    (place / cluster.RESULT_FILE).write_text(json.dumps({"error": "stopped", "code": 130}))
+    run_experiment(experiment, out, run_jobs=Cluster("local", 1))
+    assert outcome(out) == outcome(tmp_path / "whole")
+
+
 def test_job_submitted_twice_trains_once(experiment, tmp_path, fake_training):
     out = tmp_path / "out"
     run_experiment(experiment, out, max_seeds=2)

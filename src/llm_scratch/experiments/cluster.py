@@ -123,7 +123,7 @@ class Cluster:
     def _submit(self, executor: Any, session: Session, job: Job) -> Any:
         """Start a job; None if its result is there already."""
         place = job_folder(session.folder / JOBS_FOLDER, job)
-        if (place / RESULT_FILE).is_file():
+        if has_result(place):
             return None
         place.mkdir(parents=True, exist_ok=True)
         atomic_write(place / SETTINGS_FILE, dump_config(job.config))
@@ -176,6 +176,14 @@ def job_folder(folder: Path, job: Job) -> Path:
     return folder / job.folder.parent.name / job.folder.name
 
 
+def has_result(place: Path) -> bool:
+    """Whether a job has a result; the error of one that was stopped is removed, to run it again."""
+    path = place / RESULT_FILE
+    if path.is_file() and "error" in read_json(path, DATA):
+        path.unlink(missing_ok=True)
+    return path.is_file()
+
+
 def read_result(place: Path, submitted: Any) -> RunResult:
     """The result of a finished job; its file is removed once it is read.
 
@@ -219,7 +227,7 @@ def run_job(
         torch.set_num_threads(threads)
     arm, seed, run_folder, for_search = job
     with _only_job(Path(place)):
-        if (Path(place) / RESULT_FILE).is_file():
+        if has_result(Path(place)):
             return
         config = load_config(Path(place) / SETTINGS_FILE)
         spec = Job(arm, seed, config, Path(run_folder), for_search)
