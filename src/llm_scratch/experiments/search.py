@@ -31,13 +31,17 @@ def candidates_of(experiment: Experiment) -> list[Settings]:
 
 
 def tuned_arms(
-    experiment: Experiment, arms: Sequence[ResolvedArm]
+    experiment: Experiment, arms: Sequence[ResolvedArm], reference: RunConfig
 ) -> dict[tuple[str, Settings], RunConfig]:
     """(arm, candidate) -> settings of its run, with the steps that spend the budget.
 
     Steps for a budget in seconds are the arm's own: what is searched hardly changes the time of a
     step, and timing it would give other steps each time.
 
+    Args:
+        experiment: with its search.
+        arms: to tune.
+        reference: settings of the reference arm before the search, which tell the budget.
     Raises:
         UserError: an invalid setting.
     """
@@ -49,7 +53,7 @@ def tuned_arms(
             except UserError as e:
                 raise UserError(f"search: {e}", e.code) from None
             if experiment.budget.unit != "seconds":
-                config = with_budget(config, experiment.budget, arms[0].config)
+                config = with_budget(config, experiment.budget, reference)
             tuned[arm.name, settings] = config
     return tuned
 
