@@ -30,6 +30,7 @@ from llm_scratch.experiments.runner import (
     SilentCallback,
     load_experiment,
     prepare,
+    run_arm_files,
     run_once,
 )
 from llm_scratch.extras import install_command
@@ -248,12 +249,10 @@ def _train(
     """Train and measure a run with what the experiment's folder says; arguments as of `run_job`."""
     experiment = load_experiment(experiment_folder)
     metric = prepare(experiment)
-    for arm in experiment.arms:
-        if arm.file:
-            run_user_file(Path(arm.file), f"arm {arm.name}: {arm.file}")
-    arm_name, seed, run_folder, for_search = job
-    config = load_config(place / SETTINGS_FILE)  # its architecture may be that of an arm's file
-    spec = Job(arm_name, seed, config, Path(run_folder), for_search)
+    run_arm_files(experiment)
+    arm, seed, run_folder, for_search = job
+    config = load_config(place / SETTINGS_FILE)
+    spec = Job(arm, seed, config, Path(run_folder), for_search)
     corpora = Corpora(halve_validation=bool(experiment.search))
     corpus = corpora.of(config, for_search)
     return run_once(spec, corpus, metric, choose_device(device).name, SilentCallback())

@@ -265,6 +265,13 @@ def prepare(experiment: Experiment) -> Metric:
     return metric
 
 
+def run_arm_files(experiment: Experiment) -> None:
+    """Run the arms' Python files, whose architectures are needed to read the arms' settings."""
+    for arm in experiment.arms:
+        if arm.file:
+            run_user_file(Path(arm.file), f"arm {arm.name}: {arm.file}")
+
+
 def rotated(arms: Sequence[ResolvedArm], shift: int) -> list[ResolvedArm]:
     """The arms from another one on for each seed, so that none always runs first."""
     shift %= len(arms)
