@@ -75,6 +75,15 @@ def test_wrong_value_of_a_search_is_found_before_the_first_run(searching, tmp_pa
     assert fake_training == []
 
 
+@pytest.mark.parametrize("setting", ["train.steps", "train.seed"])
+def test_setting_that_the_experiment_sets_is_not_searched(
+    searching, tmp_path, fake_training, setting
+):
+    with pytest.raises(UserError, match=f"search: {setting} would be ignored, the .*; leave it"):
+        run_experiment(replace(searching, search=((setting, ("2", "3")),)), tmp_path / "out")
+    assert fake_training == []
+
+
 def test_search_without_a_finished_candidate_is_an_error(searching, tmp_path, monkeypatch):
     def train(config, folder, **more):
         raise RuntimeError("broken")

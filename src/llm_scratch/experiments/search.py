@@ -11,7 +11,12 @@ from pathlib import Path
 
 from llm_scratch.config import RunConfig
 from llm_scratch.errors import UserError
-from llm_scratch.experiments.arms import ResolvedArm, flatten_settings, with_budget
+from llm_scratch.experiments.arms import (
+    STEP_SETTINGS,
+    ResolvedArm,
+    flatten_settings,
+    with_budget,
+)
 from llm_scratch.experiments.experiment import Experiment
 from llm_scratch.experiments.results import Results, RunResult
 
@@ -45,6 +50,12 @@ def tuned_arms(
     Raises:
         UserError: an invalid setting.
     """
+    ignored = {"train.seed": "the experiment sets the seeds"}
+    if experiment.budget.unit != "none":
+        ignored |= dict.fromkeys(STEP_SETTINGS, "the budget sets the steps")
+    for name, _ in experiment.search:
+        if name in ignored:
+            raise UserError(f"search: {name} would be ignored, {ignored[name]}; leave it out")
     tuned = {}
     for arm in arms:
         for settings in candidates_of(experiment):
