@@ -9,12 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from llm_scratch.architectures import ARCHITECTURES
 from llm_scratch.errors import UserError
 from llm_scratch.experiments import cluster
 from llm_scratch.experiments.cluster import Cluster, job_folder, parse_cluster, run_job
 from llm_scratch.experiments.experiment import Arm
 from llm_scratch.experiments.results import FILE, TIME_FIELDS
 from llm_scratch.experiments.runner import ExperimentCallback, Job, run_experiment
+from llm_scratch.storage.user_code import run_user_file
 
 pytest.importorskip("scipy", reason="needs scipy (extra `experiments`)")
 submitit = pytest.importorskip("submitit", reason="needs submitit (extra `slurm`)")
@@ -73,6 +75,39 @@ def test_search_and_arms_from_files_run_as_jobs(experiment, tmp_path, in_process
     assert len(outcome(tmp_path / "jobs")) == 6
 
 
+OWN_MODEL = """
+from llm_scratch.architectures import ARCHITECTURES, Architecture, GPTConfig
+from llm_scratch.model.gpt import GPTModel
+
+ARCHITECTURES["of-a-file"] = Architecture(GPTConfig, GPTModel)
+"""
+
+
+@pytest.mark.parametrize("imported", [False, True])
+def test_job_knows_the_architecture_of_a_file(
+    experiment, tmp_path, in_process, fake_training, monkeypatch, imported
+):
+    path = tmp_path / "model.py"
+    path.write_text(OWN_MODEL)
+    own = Arm("own", ("model.architecture=of-a-file",), "" if imported else str(path))
+    experiment = replace(experiment, arms=(experiment.arms[0], own), seeds=(1, 2))
+    if imported:
+        run_user_file(path, "--import model.py")
+    submit = Executor.submit
+
+    def in_new_process(self, *args):
+        ARCHITECTURES.pop("of-a-file", None)
+        return submit(self, *args)
+
+    monkeypatch.setattr(Executor, "submit", in_new_process)
+    jobs = Cluster("local", 1, file=str(path) if imported else "")
+    try:
+        run_experiment(experiment, tmp_path / "out", run_jobs=jobs)
+    finally:
+        ARCHITECTURES.pop("of-a-file", None)
+    assert len(outcome(tmp_path / "out")) == 4
+
+
 def test_result_that_was_left_by_a_stopped_command_is_collected(
     experiment, tmp_path, in_process, fake_training
 ):
@@ -93,6 +128,20 @@ def test_result_that_was_left_by_a_stopped_command_is_collected(
     before = len(fake_training)
     run_experiment(experiment, out, run_jobs=Cluster("local", 1))
     assert len(fake_training) - before == 4
+    assert outcome(out) == outcome(tmp_path / "whole")
+
+
+def test_job_that_was_stopped_is_run_again_by_the_next_command(
+    experiment, tmp_path, in_process, fake_training
+):
+    out = tmp_path / "out"
+    run_experiment(experiment, tmp_path / "whole")
+    run_experiment(experiment, out, max_seeds=2)
+    stopped = Job(experiment.arms[0].name, 3, None, out / "seed-3" / experiment.arms[0].name)
+    place = job_folder(out / cluster.JOBS_FOLDER, stopped)
+    place.mkdir(parents=True)
+    (place / cluster.RESULT_FILE).write_text(json.dumps({"error": "stopped", "code": 130}))
+    run_experiment(experiment, out, run_jobs=Cluster("local", 1))
     assert outcome(out) == outcome(tmp_path / "whole")
 
 

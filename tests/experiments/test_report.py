@@ -5,12 +5,15 @@ needs nothing from outside, and equals its Markdown.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
+from llm_scratch.architectures import ARCHITECTURES
 from llm_scratch.errors import DIVERGED, UserError
 from llm_scratch.experiments.contents import collect
+from llm_scratch.experiments.experiment import Arm
 from llm_scratch.experiments.report import write_report
 from llm_scratch.experiments.runner import run_experiment
 
@@ -22,6 +25,25 @@ def folder(experiment, tmp_path, fake_training):
     """A finished experiment."""
     run_experiment(experiment, tmp_path / "out")
     return tmp_path / "out"
+
+
+def test_report_of_an_arm_from_a_file_is_written_by_a_new_process(
+    experiment, tmp_path, fake_training
+):
+    path = tmp_path / "model.py"
+    path.write_text(
+        "from llm_scratch.architectures import ARCHITECTURES, Architecture, GPTConfig\n"
+        "from llm_scratch.model.gpt import GPTModel\n"
+        "ARCHITECTURES['of-a-file'] = Architecture(GPTConfig, GPTModel)\n"
+    )
+    arms = (experiment.arms[0], Arm("own", file=str(path)))
+    try:
+        run_experiment(replace(experiment, arms=arms, seeds=(1, 2)), tmp_path / "out")
+        del ARCHITECTURES["of-a-file"]  # as in a process that ran nothing
+        report = collect(tmp_path / "out")
+        assert report.differing["model.architecture"] == ["gpt", "of-a-file"]
+    finally:
+        ARCHITECTURES.pop("of-a-file", None)
 
 
 class Tags(HTMLParser):

@@ -75,6 +75,15 @@ def test_wrong_value_of_a_search_is_found_before_the_first_run(searching, tmp_pa
     assert fake_training == []
 
 
+@pytest.mark.parametrize("setting", ["train.steps", "train.seed"])
+def test_setting_that_the_experiment_sets_is_not_searched(
+    searching, tmp_path, fake_training, setting
+):
+    with pytest.raises(UserError, match=f"search: {setting} would be ignored, the .*; leave it"):
+        run_experiment(replace(searching, search=((setting, ("2", "3")),)), tmp_path / "out")
+    assert fake_training == []
+
+
 def test_search_without_a_finished_candidate_is_an_error(searching, tmp_path, monkeypatch):
     def train(config, folder, **more):
         raise RuntimeError("broken")
@@ -86,8 +95,35 @@ def test_search_without_a_finished_candidate_is_an_error(searching, tmp_path, mo
 
 def test_candidates_spend_the_budget_too(searching):
     halves = replace(searching, search=(("train.batch_size", ("2", "4")),))
-    tuned = tuned_arms(halves, resolve_arms(halves))
+    arms = resolve_arms(halves)
+    tuned = tuned_arms(halves, arms, arms[0].config)
     assert [config.train.steps for config in tuned.values()] == [4, 2, 4, 2]
+
+
+def test_stopped_comparison_continues_with_the_same_steps_after_a_search_that_rounds_them(
+    searching, tmp_path, monkeypatch
+):
+    steps = {}
+
+    def train(config, folder, **more):
+        train = config.train
+        key = (train.seed, train.weight_decay, train.batch_size)
+        steps.setdefault(key, []).append(train.steps)
+        if train.seed == 2 and steps[key] == [4]:
+            raise KeyboardInterrupt
+        loss = train.batch_size * (1 if train.weight_decay else -1)
+        folder.mkdir(parents=True)
+        (folder / "metrics.jsonl").write_text(f'{{"step": 4, "val_bits_per_byte": {loss}}}\n')
+
+    monkeypatch.setattr("llm_scratch.experiments.runner.train", train)
+    searching = replace(searching, search=(("train.batch_size", ("2", "5")),))
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(searching, tmp_path / "out")
+    run_experiment(searching, tmp_path / "out")
+    assert steps[1, 0.0, 5] == steps[2, 0.0, 5] == [2]
+    assert steps[1, 0.1, 2] == [4]
+    assert steps[2, 0.1, 2] == [4, 4]
+    assert load_config(settings_file(tmp_path / "out", "b")).train.steps == 4
 
 
 def test_best_value_at_the_edge_of_the_search_is_named(searching):

@@ -159,6 +159,8 @@ def test_file_is_read(tmp_path):
         (GOOD.replace("0.1]", "]"), "rates: .* is not a list of at least 3"),
         (GOOD.replace("{a: []}", "3"), "not a mapping"),
         (GOOD + "budget: {seconds: 3}\n", "budget: seconds does not work here"),
+        (GOOD + "seeds: 0\n", r"seeds: \[\] do not work; give 1 to 1,000 different seeds"),
+        (GOOD + "seeds: [1, 1]\n", r"seeds: \[1, 1\] do not work"),
     ],
 )
 def test_wrong_file_is_an_error(tmp_path, text, message):

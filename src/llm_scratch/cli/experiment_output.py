@@ -35,6 +35,7 @@ def run_and_print(
     as_json: bool,
     on: str = "here",
     jobs: int = 2,
+    file: str = "",
 ) -> None:
     """Run what is left of an experiment, write its report, and print the verdicts.
 
@@ -45,11 +46,12 @@ def run_and_print(
         as_json: print the outcome as JSON.
         on: where the runs take place, as in `cluster.parse_cluster`.
         jobs: runs at a time, except where `on` is "here".
+        file: of `--import`, which each job runs first too.
     """
     from llm_scratch.experiments.cluster import parse_cluster
 
     folder = experiment_folder(experiment, out)
-    _run(experiment, folder, device, run_jobs=parse_cluster(on, jobs, device))
+    _run(experiment, folder, device, run_jobs=parse_cluster(on, jobs, device, file))
     report_and_print(folder, as_json)
 
 

@@ -30,6 +30,7 @@ from llm_scratch.experiments.runner import (
     SilentCallback,
     load_experiment,
     prepare,
+    run_arm_files,
     run_once,
 )
 from llm_scratch.extras import install_command
@@ -59,6 +60,7 @@ class Cluster:
         at_once: the largest number of jobs at a time.
         device: "auto", "cpu", "cuda" or "mps"; chosen by each job on its machine.
         options: of the system, as submitit names them without prefix, such as partition.
+        file: a Python file that each job runs first, as `--import` does; "": none.
     Raises:
         UserError: submitit is not installed, or the system is not available here.
     """
@@ -67,6 +69,7 @@ class Cluster:
     at_once: int
     device: str = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
+    file: str = ""
 
     def __post_init__(self) -> None:
         try:
@@ -123,7 +126,7 @@ class Cluster:
     def _submit(self, executor: Any, session: Session, job: Job) -> Any:
         """Start a job; None if its result is there already."""
         place = job_folder(session.folder / JOBS_FOLDER, job)
-        if (place / RESULT_FILE).is_file():
+        if has_result(place):
             return None
         place.mkdir(parents=True, exist_ok=True)
         atomic_write(place / SETTINGS_FILE, dump_config(job.config))
@@ -136,6 +139,7 @@ class Cluster:
             (job.arm, job.seed, str(job.folder.absolute()), job.for_search),
             self.device,
             threads,
+            str(Path(self.file).absolute()) if self.file else "",
         )
 
     def _is_finished(self, place: Path, submitted: Any) -> bool:
@@ -144,12 +148,12 @@ class Cluster:
         return has_result or submitted is None or submitted.done()
 
 
-def parse_cluster(text: str, at_once: int, device: str) -> Cluster | None:
+def parse_cluster(text: str, at_once: int, device: str, file: str = "") -> Cluster | None:
     """Where `--on` says that runs take place; None: in this process, one after the other.
 
     Args:
         text: "here", "local", "slurm", or "slurm:partition=gpu,mem_gb=16" with options.
-        at_once, device: as in `Cluster`.
+        at_once, device, file: as in `Cluster`.
     Raises:
         UserError: an unknown system, an invalid option, or one that would be ignored.
     """
@@ -168,12 +172,20 @@ def parse_cluster(text: str, at_once: int, device: str) -> Cluster | None:
                 " give options such as slurm:partition=gpu,time=60"
             )
     parsed = {name: parse_yaml_value(value, f"--on {system}: {name}") for name, _, value in pairs}
-    return Cluster(system, at_once, device, parsed)
+    return Cluster(system, at_once, device, parsed, file)
 
 
 def job_folder(folder: Path, job: Job) -> Path:
     """The folder of a job's settings and result."""
     return folder / job.folder.parent.name / job.folder.name
+
+
+def has_result(place: Path) -> bool:
+    """Whether a job has a result; the error of one that was stopped is removed, to run it again."""
+    path = place / RESULT_FILE
+    if path.is_file() and "error" in read_json(path, DATA):
+        path.unlink(missing_ok=True)
+    return path.is_file()
 
 
 def read_result(place: Path, submitted: Any) -> RunResult:
@@ -205,6 +217,7 @@ def run_job(
     job: tuple[str, int, str, bool],
     device: str,
     threads: int | None,
+    file: str = "",
 ) -> None:
     """Train and measure one run in a process of its own, and write its result.
 
@@ -214,32 +227,35 @@ def run_job(
         job: arm, seed, run directory, and whether it is for a search.
         device: as in `Cluster`.
         threads: of the processor; None: as torch chooses.
+        file: as in `Cluster`.
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    arm, seed, run_folder, for_search = job
     with _only_job(Path(place)):
-        if (Path(place) / RESULT_FILE).is_file():
+        if has_result(Path(place)):
             return
-        config = load_config(Path(place) / SETTINGS_FILE)
-        spec = Job(arm, seed, config, Path(run_folder), for_search)
         try:
-            values = asdict(_train(Path(experiment_folder), spec, device))
+            if file:
+                run_user_file(Path(file), f"--import {file}")
+            values = asdict(_train(Path(experiment_folder), Path(place), job, device))
         except UserError as e:
             values = {"error": str(e), "code": e.code}
         atomic_write(Path(place) / RESULT_FILE, json.dumps(values))
 
 
-def _train(experiment_folder: Path, job: Job, device: str) -> RunResult:
-    """Train and measure a run with what the experiment's folder says."""
+def _train(
+    experiment_folder: Path, place: Path, job: tuple[str, int, str, bool], device: str
+) -> RunResult:
+    """Train and measure a run with what the experiment's folder says; arguments as of `run_job`."""
     experiment = load_experiment(experiment_folder)
     metric = prepare(experiment)
-    for arm in experiment.arms:
-        if arm.file:
-            run_user_file(Path(arm.file), f"arm {arm.name}: {arm.file}")
+    run_arm_files(experiment)
+    arm, seed, run_folder, for_search = job
+    config = load_config(place / SETTINGS_FILE)
+    spec = Job(arm, seed, config, Path(run_folder), for_search)
     corpora = Corpora(halve_validation=bool(experiment.search))
-    corpus = corpora.of(job.config, job.for_search)
-    return run_once(job, corpus, metric, choose_device(device).name, SilentCallback())
+    corpus = corpora.of(config, for_search)
+    return run_once(spec, corpus, metric, choose_device(device).name, SilentCallback())
 
 
 @contextmanager

@@ -20,7 +20,13 @@ from llm_scratch.experiments.charts import ArmCurve, SeedValues
 from llm_scratch.experiments.experiment import Experiment
 from llm_scratch.experiments.metrics import Metric
 from llm_scratch.experiments.results import RunResult, read_results
-from llm_scratch.experiments.runner import folder_name, load_experiment, prepare, settings_file
+from llm_scratch.experiments.runner import (
+    folder_name,
+    load_experiment,
+    prepare,
+    run_arm_files,
+    settings_file,
+)
 from llm_scratch.experiments.search import edge_warnings
 from llm_scratch.experiments.verdict import Comparison, compare_arms
 from llm_scratch.reports.plot import series
@@ -98,6 +104,7 @@ def collect(folder: str | Path) -> ExperimentReport:
     folder = Path(folder)
     experiment = load_experiment(folder)
     metric = prepare(experiment)
+    run_arm_files(experiment)
     results = read_results(folder)
     names = [arm.name for arm in experiment.arms]
     configs = [ResolvedArm(name, load_config(settings_file(folder, name))) for name in names]

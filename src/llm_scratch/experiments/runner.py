@@ -139,8 +139,9 @@ def run_experiment(
     ]
     check_folder_names(arm.name for arm in arms)
     _claim(folder, experiment)
+    reference = arms[0].config
     arms = [_settled(folder, arm) for arm in arms]
-    tuned = tuned_arms(experiment, arms) if experiment.search else {}
+    tuned = tuned_arms(experiment, arms, reference) if experiment.search else {}
     for config in tuned.values():
         corpora.of(config, for_search=True)
     with exclusive_writer(folder, lambda message: None):
@@ -262,6 +263,13 @@ def prepare(experiment: Experiment) -> Metric:
             " set smallest_effect"
         )
     return metric
+
+
+def run_arm_files(experiment: Experiment) -> None:
+    """Run the arms' Python files, whose architectures are needed to read the arms' settings."""
+    for arm in experiment.arms:
+        if arm.file:
+            run_user_file(Path(arm.file), f"arm {arm.name}: {arm.file}")
 
 
 def rotated(arms: Sequence[ResolvedArm], shift: int) -> list[ResolvedArm]:

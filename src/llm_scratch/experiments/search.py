@@ -11,7 +11,12 @@ from pathlib import Path
 
 from llm_scratch.config import RunConfig
 from llm_scratch.errors import UserError
-from llm_scratch.experiments.arms import ResolvedArm, flatten_settings, with_budget
+from llm_scratch.experiments.arms import (
+    STEP_SETTINGS,
+    ResolvedArm,
+    flatten_settings,
+    with_budget,
+)
 from llm_scratch.experiments.experiment import Experiment
 from llm_scratch.experiments.results import Results, RunResult
 
@@ -31,16 +36,26 @@ def candidates_of(experiment: Experiment) -> list[Settings]:
 
 
 def tuned_arms(
-    experiment: Experiment, arms: Sequence[ResolvedArm]
+    experiment: Experiment, arms: Sequence[ResolvedArm], reference: RunConfig
 ) -> dict[tuple[str, Settings], RunConfig]:
     """(arm, candidate) -> settings of its run, with the steps that spend the budget.
 
     Steps for a budget in seconds are the arm's own: what is searched hardly changes the time of a
     step, and timing it would give other steps each time.
 
+    Args:
+        experiment: with its search.
+        arms: to tune.
+        reference: settings of the reference arm before the search, which tell the budget.
     Raises:
         UserError: an invalid setting.
     """
+    ignored = {"train.seed": "the experiment sets the seeds"}
+    if experiment.budget.unit != "none":
+        ignored |= dict.fromkeys(STEP_SETTINGS, "the budget sets the steps")
+    for name, _ in experiment.search:
+        if name in ignored:
+            raise UserError(f"search: {name} would be ignored, {ignored[name]}; leave it out")
     tuned = {}
     for arm in arms:
         for settings in candidates_of(experiment):
@@ -49,7 +64,7 @@ def tuned_arms(
             except UserError as e:
                 raise UserError(f"search: {e}", e.code) from None
             if experiment.budget.unit != "seconds":
-                config = with_budget(config, experiment.budget, arms[0].config)
+                config = with_budget(config, experiment.budget, reference)
             tuned[arm.name, settings] = config
     return tuned
 

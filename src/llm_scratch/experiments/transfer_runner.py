@@ -32,6 +32,7 @@ from llm_scratch.experiments.arms import (
     reject_ignored,
 )
 from llm_scratch.experiments.experiment import (
+    MAX_SEEDS,
     Arm,
     Budget,
     parse_arms,
@@ -79,7 +80,7 @@ class TransferExperiment:
         base: a preset or a run directory.
         widths, rates: ascending.
         arms: at least one.
-        seeds: of each combination.
+        seeds: of each combination, at least one.
         budget: of a run.
     """
 
@@ -90,6 +91,13 @@ class TransferExperiment:
     arms: tuple[Arm, ...]
     seeds: tuple[int, ...]
     budget: Budget = Budget()
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.seeds) <= MAX_SEEDS or len(set(self.seeds)) < len(self.seeds):
+            raise UserError(
+                f"seeds: {list(self.seeds)[:9]} do not work;"
+                f" give 1 to {MAX_SEEDS:,} different seeds, such as 3"
+            )
 
 
 @dataclass(frozen=True)

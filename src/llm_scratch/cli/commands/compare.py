@@ -79,7 +79,15 @@ class Compare(ReportCommand):
                 "--pilot and --noise-from have no effect without --plan;"
                 " add --plan, or leave them out"
             )
-        run_and_print(experiment, self.out, self.device, self.json, on=self.on, jobs=self.jobs)
+        run_and_print(
+            experiment,
+            self.out,
+            self.device,
+            self.json,
+            on=self.on,
+            jobs=self.jobs,
+            file=self.import_,
+        )
 
     def _experiment(self) -> Experiment:
         """The experiment that the words describe."""

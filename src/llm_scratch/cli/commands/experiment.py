@@ -50,6 +50,7 @@ class RunExperiment(ReportCommand):
             self.json,
             on=self.on,
             jobs=self.jobs,
+            file=self.import_,
         )
 
 
