@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from llm_scratch.architectures import DeepSeekConfig
 from llm_scratch.config import DataConfig, GPTConfig, RunConfig, to_dict
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.notebook import config_of
-from llm_scratch.loading import load
+from llm_scratch.loading import load, load_for_training
+from llm_scratch.model import build
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.model.quantized import quantize
 from llm_scratch.storage.checkpoint import save
@@ -234,6 +236,30 @@ def test_start_id_is_that_of_the_checkpoint(tmp_path, order, state, expected):
     assert load(tmp_path / "run")[0].start_id == (
         tokenizer.eot_token if expected == "end of text" else expected
     )
+
+
+def test_training_starts_with_the_buffers_of_a_model_too(tmp_path):
+    """The balancing bias of a router is trained, but not a parameter."""
+    cfg = DeepSeekConfig(
+        vocab_size=5, context_length=8, emb_dim=8, n_heads=2, n_layers=2, n_experts=4
+    )
+    model = build(cfg)
+    bias = torch.tensor([0.5, -0.25, 0.0, 0.125])
+    model.trf_blocks[1].ff.router.balance_bias.copy_(bias)
+    weights = unique_state_dict(model)
+    config = to_dict(RunConfig(cfg, DataConfig(tokenizer="chars")))
+    save(
+        tmp_path,
+        1,
+        config,
+        weights,
+        {},
+        {"step": 1},
+        lambda folder: save_tokenizer(CHARS, folder),
+    )
+    started = load_for_training(tmp_path, cfg)[0]
+    assert torch.equal(started.trf_blocks[1].ff.router.balance_bias, bias)
+    assert all(torch.equal(t, weights[name]) for name, t in unique_state_dict(started).items())
 
 
 def test_quantized_checkpoint_of_an_older_format_is_read(tmp_path):
