@@ -335,6 +335,13 @@ def load_for_training(where: str | Path, cfg: ModelConfig) -> tuple[LanguageMode
             f"{where} has {name}={own[name]}, but the settings have {name}={cfg[name]};"
             " leave it out, or start from random weights"
         )
+    scaling = own.get("rope_scaling")
+    by_context = scaling in ("llama3", "yarn") and own["rope_trained_context"] is None
+    if by_context and cfg.context_length != own.context_length:
+        raise UserError(
+            f"{where}: rope_scaling={scaling!r} depends on its context_length;"
+            f" set --model.context-length to {own.context_length}"
+        )
     model.crop_context(cfg.context_length)
     with torch.device("meta"):
         target = build(cfg)
