@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from llm_scratch.architectures import DeepSeekConfig, LlamaConfig
 from llm_scratch.config import DataConfig, GPTConfig, RunConfig, to_dict
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.notebook import config_of
-from llm_scratch.loading import load
+from llm_scratch.loading import load, load_for_training
+from llm_scratch.model import build
 from llm_scratch.model.gpt import GPTModel
 from llm_scratch.model.quantized import quantize
 from llm_scratch.storage.checkpoint import save
@@ -234,6 +236,41 @@ def test_start_id_is_that_of_the_checkpoint(tmp_path, order, state, expected):
     assert load(tmp_path / "run")[0].start_id == (
         tokenizer.eot_token if expected == "end of text" else expected
     )
+
+
+def saved_family(run, cfg):
+    model = build(cfg)
+    for _, buffer in model.named_buffers():
+        buffer.uniform_()
+    weights = unique_state_dict(model)
+    config = to_dict(RunConfig(cfg, DataConfig(tokenizer="chars")))
+    save(run, 1, config, weights, {}, {"step": 1}, lambda folder: save_tokenizer(CHARS, folder))
+    return weights
+
+
+FAMILY = {"vocab_size": 5, "context_length": 8, "emb_dim": 8, "n_heads": 2, "n_layers": 2}
+
+
+def test_training_starts_with_the_buffers_of_a_model_too(tmp_path):
+    """The balancing bias of a router is trained, but not a parameter."""
+    cfg = DeepSeekConfig(**FAMILY, n_experts=4)
+    weights = saved_family(tmp_path, cfg)
+    assert weights["trf_blocks.1.ff.router.balance_bias"].all()
+    started = unique_state_dict(load_for_training(tmp_path, cfg)[0])
+    assert started.keys() == weights.keys()
+    assert all(torch.equal(started[name], weights[name]) for name in weights)
+
+
+def test_shorter_context_that_would_change_rotary_positions_is_rejected(tmp_path):
+    yarn = FAMILY | {"rope_scaling": "yarn", "rope_factor": 2.0}
+    saved_family(tmp_path / "by context", LlamaConfig(**yarn))
+    with pytest.raises(UserError, match="'yarn' depends on its context_length; set .* to 8"):
+        load_for_training(tmp_path / "by context", LlamaConfig(**yarn | {"context_length": 4}))
+    fixed = yarn | {"rope_trained_context": 4}
+    saved_family(tmp_path / "fixed", LlamaConfig(**fixed))
+    shorter = load_for_training(tmp_path / "fixed", LlamaConfig(**fixed | {"context_length": 4}))[0]
+    ids = torch.tensor([[1, 2, 3]])
+    assert torch.equal(shorter.eval()(ids), load(tmp_path / "fixed")[0](ids))
 
 
 def test_quantized_checkpoint_of_an_older_format_is_read(tmp_path):

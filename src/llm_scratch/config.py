@@ -191,7 +191,7 @@ class RunConfig:
     def with_model(self, **changes: Any) -> Self:
         """A copy with fields of the model changed.
 
-        With another `architecture`, fields that both have are kept.
+        With another `architecture`, fields that both have with the same meaning are kept.
         """
         return replace(self, model=from_dict(ModelConfig, changes, self.model, "model"))
 

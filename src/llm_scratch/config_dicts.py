@@ -18,7 +18,13 @@ T = TypeVar("T")
 
 @runtime_checkable
 class HasVariants(Protocol):
-    """A base class of configs: the settings decide which of its subclasses they belong to."""
+    """A base class of configs: the settings decide which of its subclasses they belong to.
+
+    Attributes:
+        not_inherited: fields of a subclass that are not taken over from a config of another one.
+    """
+
+    not_inherited: frozenset[str]
 
     def variant(self, values: Mapping[str, Any], base: Any, path: str) -> type:
         """The class for these settings; arguments as in `from_dict`."""
@@ -51,9 +57,11 @@ def from_dict(cls: type[T], values: Mapping[str, Any], base: T | None = None, pa
         kind = cls.variant(values, base, path)
     names = [field.name for field in fields(kind)]
     hints = get_type_hints(kind)
-    settings: dict[str, Any] = (
-        {} if base is None else {name: getattr(base, name) for name in names if hasattr(base, name)}
-    )
+    settings: dict[str, Any] = {}
+    if base is not None:
+        new = kind.not_inherited if isinstance(kind, HasVariants) and kind is not type(base) else ()
+        kept = [name for name in names if hasattr(base, name) and name not in new]
+        settings = {name: getattr(base, name) for name in kept}
     for key, value in values.items():
         name = f"{path}.{key}".lstrip(".")
         if key not in names:

@@ -32,7 +32,7 @@ from llm_scratch.interop.hub import from_hub
 from llm_scratch.interop.openai import load_gpt2
 from llm_scratch.interop.openai_files import GPT2
 from llm_scratch.interop.torch_file import read_torch
-from llm_scratch.interop.weight_map import set_parameters
+from llm_scratch.interop.weight_map import named_tensors, set_parameters
 from llm_scratch.model import LanguageModel, build
 from llm_scratch.ranges import OutOfRange
 from llm_scratch.storage import checkpoint
@@ -335,10 +335,15 @@ def load_for_training(where: str | Path, cfg: ModelConfig) -> tuple[LanguageMode
             f"{where} has {name}={own[name]}, but the settings have {name}={cfg[name]};"
             " leave it out, or start from random weights"
         )
+    scaling = own.get("rope_scaling")
+    by_context = scaling in ("llama3", "yarn") and own["rope_trained_context"] is None
+    if by_context and cfg.context_length != own.context_length:
+        raise UserError(
+            f"{where}: rope_scaling={scaling!r} depends on its context_length;"
+            f" set --model.context-length to {own.context_length}"
+        )
     model.crop_context(cfg.context_length)
     with torch.device("meta"):
         target = build(cfg)
-    set_parameters(
-        target, {name: parameter.detach() for name, parameter in model.named_parameters()}
-    )
+    set_parameters(target, {name: tensor.detach() for name, tensor in named_tensors(model).items()})
     return target, tokenizer

@@ -25,6 +25,7 @@ from llm_scratch.architectures import (
 from llm_scratch.config import RunConfig, dump_config, from_dict, load_config, to_dict
 from llm_scratch.errors import UserError
 from llm_scratch.model import build
+from llm_scratch.presets import PRESETS, preset
 
 SIZES = {
     "vocab_size": st.integers(1, 40),
@@ -135,6 +136,24 @@ def test_changing_the_architecture_keeps_shared_settings():
     assert config.with_model(architecture="nanochat", n_heads=2, n_layers=3).model == changed
     with pytest.raises(UserError, match="n_heads: a head size of 9 is odd"):
         RunConfig(GPTConfig(emb_dim=27, n_heads=3)).with_model(architecture="nanochat")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_can_change_to_every_architecture(name):
+    base = preset(name)
+    for architecture in ARCHITECTURES:
+        changed = base.with_model(architecture=architecture).model
+        assert (changed.architecture, changed.emb_dim) == (architecture, base.model.emb_dim)
+
+
+def test_key_value_heads_of_a_preset_are_left_out_by_latent_attention_and_given_ones_rejected():
+    base = preset("llama-tiny")
+    assert base.override(["model.architecture=deepseek"]).model.n_kv_heads is None
+    assert base.override(["model.architecture=qwen"]).model.n_kv_heads == 2
+    with pytest.raises(UserError, match="n_kv_heads=2: latent attention has no shared heads"):
+        base.override(["model.architecture=deepseek", "model.n_kv_heads=2"])
+    given = preset("mla-tiny").with_model(n_kv_heads=4)
+    assert given.with_model(n_layers=2).model.n_kv_heads == 4
 
 
 def test_two_architectures_may_share_a_config_class(monkeypatch):

@@ -64,6 +64,12 @@ def test_map_names_every_tensor_once_and_splits_what_it_joins(cfg):
         (CONFIGS[0], {"use_sliding_window": True}, "use_sliding_window"),
         (CONFIGS[0], {"num_experts_per_tok": 9}, "experts_per_token=9 is more than n_experts=3"),
         (CONFIGS[1], {"rope_parameters": {"rope_type": "yarn", "truncate": True}}, "truncate"),
+        (CONFIGS[1], {"rope_parameters": {"type": "yarn", "factor": 2.0}}, "truncate is 'True'"),
+        (CONFIGS[1], {"rope_parameters": "yarn"}, "rope_parameters is 'yarn'"),
+        (CONFIGS[3], {"rope_parameters": 5}, "rope_parameters is '5'"),
+        (CONFIGS[5], {"rope_parameters": ["yarn"]}, "rope_parameters is"),
+        (CONFIGS[5], {"layer_types": 5}, "layer_types is '5'"),
+        (CONFIGS[5], {"head_dim": None}, "head_dim is 'None'; expected a positive integer"),
         (CONFIGS[2], {"layer_types": ["full_attention"] * 2}, "layer_types"),
         (CONFIGS[3], {"rope_interleave": False}, "rope_interleave is 'False'; expected True"),
         (CONFIGS[3], {"num_key_value_heads": 1}, "num_key_value_heads is '1'; expected 2"),
@@ -88,6 +94,11 @@ def test_setting_that_ours_lacks_is_named(cfg, wrong, message):
 def test_score_scale_without_yarn_is_not_expressed():
     with pytest.raises(UserError, match="score_scale=1.5: transformers has it with rope_scaling"):
         to_config(DeepSeekConfig(**TINY, score_scale=1.5), None, None)
+
+
+def test_no_shared_expert_is_not_expressed():
+    with pytest.raises(UserError, match="n_shared_experts=0: transformers has at least one"):
+        to_config(DeepSeekConfig(**TINY, n_shared_experts=0), None, None)
 
 
 def test_rows_in_groups_are_those_of_each_parameter():

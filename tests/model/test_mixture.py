@@ -91,6 +91,14 @@ def test_router_equals_transformers_deepseek():
     torch.testing.assert_close(table.scatter(1, chosen, weights), table.scatter(1, indices, want))
 
 
+def test_router_computes_in_float32_under_autocast_too():
+    router, x = mixture().router, torch.randn(B, T, C)
+    want = router.linear(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(router.linear(x), want)
+        assert torch.equal(router.linear(x.bfloat16()), router.linear(x.bfloat16().float()))
+
+
 def test_balance_loss_equals_transformers():
     torch.manual_seed(0)
     logits = torch.randn(1, 40, E)

@@ -1,5 +1,7 @@
 """Parts of a model add to the gradient and change after a step; the trainer knows none of them."""
 
+import copy
+
 import pytest
 import torch
 
@@ -65,6 +67,8 @@ def test_activation_checkpointing_leaves_the_gradient_and_the_bias_as_they_are()
     biases = [dict(model.named_buffers()) for model in (plain, twin)]
     assert all(torch.equal(biases[0][name], biases[1][name]) for name in biases[0])
     assert any(bias.any() for bias in biases[0].values())
+    copied = copy.deepcopy(twin)  # it can be copied: no part keeps a tensor with a gradient
+    assert all(torch.equal(a, b) for a, b in zip(copied.parameters(), twin.parameters()))
 
 
 def test_evaluation_adds_nothing_and_moves_no_bias():

@@ -28,6 +28,9 @@ class ModelConfig(Mapping[str, Any]):
     notebooks' dict. Defaults are GPT-2 "small" (124 M parameters).
     """
 
+    not_inherited = frozenset[str]()  # without an annotation, which would make it a field
+    """settings that another architecture means differently: changing to this one leaves them out"""
+
     architecture: str = field(kw_only=True)
     """the model architecture; it decides which other settings there are"""
     vocab_size: int = 50257

@@ -16,6 +16,9 @@ class DeepSeekConfig(MixtureConfig):
     are those of DeepSeek-V2 relative to it (https://arxiv.org/abs/2405.04434, section 3.1.2).
     """
 
+    not_inherited = frozenset({"n_kv_heads"})
+    """latent attention has no shared heads"""
+
     architecture: str = field(default="deepseek", kw_only=True)
     """the model architecture; it decides which other settings there are"""
     latent_dim: int | None = None

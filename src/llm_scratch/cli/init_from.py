@@ -59,7 +59,7 @@ def config_from_model(name: str, base: RunConfig, given: Mapping[str, str]) -> R
 def with_architecture(base: RunConfig, given: Mapping[str, str]) -> RunConfig:
     """Settings of the architecture that `--model.architecture` names.
 
-    Settings that both architectures have are kept.
+    Settings that both architectures have with the same meaning are kept.
     """
     name = given.get("--model.architecture")
     return base if name is None else base.with_model(architecture=name)

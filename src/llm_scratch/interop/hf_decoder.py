@@ -153,11 +153,21 @@ def read_rope(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     Raises:
         UserError: a scaling that is not supported; names it (code 4).
     """
+    rope = rope_fields(config, path)
+    base = rope.get("rope_theta", config.get("rope_theta", ROPE_BASE))
+    return rope_settings({**rope, "rope_theta": base}, path)
+
+
+def rope_fields(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """A copy of `rope_parameters`, or of the older `rope_scaling`; {} without either.
+
+    Raises:
+        UserError: they are no mapping (code 4).
+    """
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(rope, Mapping):
         raise unsupported(config, path, "rope_parameters", "settings of rotary positions")
-    base = rope.get("rope_theta", config.get("rope_theta", ROPE_BASE))
-    return rope_settings({**rope, "rope_theta": base}, path)
+    return dict(rope)
 
 
 def read_rope_of_kinds(

@@ -21,6 +21,7 @@ from llm_scratch.interop.hf_decoder import (
     number,
     read_rope,
     require,
+    rope_fields,
     switch,
     written_rope,
     written_settings,
@@ -69,7 +70,7 @@ def config_from(config: Mapping[str, Any], path: Path) -> DeepSeekConfig:
 
 def _read_rope(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Rotary positions; "mscale_all_dim" of "yarn" is a factor of the scores here."""
-    rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+    rope = rope_fields(config, path)
     part, whole = (number(rope, path, name, 0.0) for name in ("mscale", "mscale_all_dim"))
     plain = {key: value for key, value in rope.items() if not key.startswith("mscale")}
     settings = read_rope({**config, "rope_parameters": plain}, path)
@@ -90,6 +91,10 @@ def _magnitude(factor: float, share: float) -> float:
 
 def config_to(cfg: DeepSeekConfig) -> dict[str, Any]:
     """Make the fields of a DeepseekV3Config; see `Family.config_to`."""
+    if not cfg.n_shared_experts:
+        raise UserError(
+            "n_shared_experts=0: transformers has at least one; train with 1 to export the model"
+        )
     rope = written_rope(cfg)
     if cfg.score_scale != 1:
         if cfg.rope_scaling != "yarn" or cfg.rope_factor <= 1 or cfg.score_scale < 1:

@@ -23,6 +23,7 @@ from llm_scratch.interop.hf_decoder import (
     read_rope,
     read_windows,
     require,
+    rope_fields,
     switch,
     written_rope,
     written_settings,
@@ -52,8 +53,8 @@ DEFAULTS = {
 def config_from(config: Mapping[str, Any], path: Path) -> GPTOSSConfig:
     """Convert a GptOssConfig; see `Family.config_from`."""
     require(config, path, hidden_act="silu")
-    rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
-    if rope.pop("truncate", False) and rope.get("rope_type") == "yarn":
+    rope = rope_fields(config, path)
+    if rope.pop("truncate", True) and rope.get("rope_type", rope.get("type")) == "yarn":
         raise unsupported({"truncate": True}, path, "truncate", "false, the only supported value")
     settings = read_mixture(config, path, {"num_local_experts": "n_experts"})
     if config.get("layer_types") is None:

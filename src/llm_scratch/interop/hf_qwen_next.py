@@ -21,6 +21,7 @@ from llm_scratch.interop.hf_decoder import (
     number,
     read_rope,
     require,
+    rope_fields,
     switch,
     written_rope,
     written_settings,
@@ -48,7 +49,7 @@ CHANNELS = Transform(lambda filters: filters[:, 0], lambda filters: filters[:, N
 def config_from(config: Mapping[str, Any], path: Path) -> QwenNextConfig:
     """Convert a Qwen3NextConfig; see `Family.config_from`."""
     require(config, path, hidden_act="silu", decoder_sparse_step=1, mlp_only_layers=[])
-    settings = read_mixture(config, path, SIZES)
+    settings = read_mixture(config, path, SIZES | {"head_dim": "head_dim"})
     settings |= {
         **_read_rope(config, path, settings["head_dim"]),
         "full_every": _full_every(config, path, settings["n_layers"]),
@@ -60,7 +61,7 @@ def config_from(config: Mapping[str, Any], path: Path) -> QwenNextConfig:
 
 def _read_rope(config: Mapping[str, Any], path: Path, head_dim: int) -> dict[str, Any]:
     """Rotary positions of a part of each head."""
-    rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+    rope = rope_fields(config, path)
     old = number(config, path, "partial_rotary_factor", 0.25)
     share = number({"partial_rotary_factor": old, **rope}, path, "partial_rotary_factor", old)
     rope.pop("partial_rotary_factor", None)
@@ -74,7 +75,9 @@ def _full_every(config: Mapping[str, Any], path: Path, n_layers: int) -> int:
     if types is None:
         interval = "full_attention_interval"
         return positive_integers(config, path, {interval: interval})[interval]
-    every: int = types.index("full_attention") + 1 if "full_attention" in types else n_layers + 1
+    full = "full_attention"
+    has_full = isinstance(types, list) and full in types
+    every: int = types.index(full) + 1 if has_full else n_layers + 1
     if types != _layer_types(n_layers, every):
         raise unsupported(
             config, path, "layer_types", "full_attention in every n-th layer, else linear_attention"

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
+from llm_scratch.model.delta_rule import without_autocast
 from llm_scratch.model.training_hooks import TrainingHooks
 
 
@@ -69,9 +70,10 @@ class RouterLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_experts)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute x W^T + bias, in float32."""
+        """Compute x W^T + bias, in float32, under autocast too."""
         bias = None if self.bias is None else self.bias.float()
-        return F.linear(x.float(), self.weight.float(), bias)
+        with without_autocast(x.device.type):
+            return F.linear(x.float(), self.weight.float(), bias)
 
 
 class Router(TrainingHooks):

@@ -50,7 +50,11 @@ def add_extra_loss(loss: Tensor, model: nn.Module) -> Tensor:
 
 
 def after_step(model: nn.Module, good: Tensor, all_reduce_mean: Callable[[Tensor], Tensor]) -> None:
-    """Call `TrainingHooks.after_step` of every part of a model."""
+    """Call `TrainingHooks.after_step` of every part of a model.
+
+    Activation checkpointing sets terms once more in the backward pass; they are dropped here.
+    """
     for part in model.modules():
         if isinstance(part, TrainingHooks):
+            part.extra_loss = None
             part.after_step(good, all_reduce_mean)
