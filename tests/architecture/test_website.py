@@ -69,6 +69,14 @@ def test_navigation_has_every_page_once(tmp_path):
     assert sorted(navigation()) == sorted(names - {"index"})
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.stem)
+def test_local_links_of_a_guide_lead_to_files(page):
+    """Also without the generator, which has no page for a folder."""
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)", page.read_text(encoding="utf-8"))
+    local = [link for link in links if not urlsplit(link).scheme]
+    assert [link for link in local if not (page.parent / unquote(link)).is_file()] == []
+
+
 def test_folded_cells_stay_folded():
     cells = [{"metadata": {"jupyter": {"source_hidden": True}, "tags": ["check"]}}]
     cells.append({"metadata": {}})
