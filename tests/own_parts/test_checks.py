@@ -69,8 +69,10 @@ def test_every_part_of_the_example_is_equal():
     assert list(file.values) == list(PARTS)
     verdicts = check_parts(file, QUICKSTART)
     assert [verdict.state for verdict in verdicts] == ["equal"] * len(PARTS)
-    # gradients of the layer norm are up to tens, since one token has tiny values
-    assert all(verdict.largest_difference < 5e-5 for verdict in verdicts)
+    largest = {verdict.part: verdict.largest_difference for verdict in verdicts}
+    # gradients of the layer norm reach 70, since one token has tiny values
+    assert largest.pop("LayerNorm") < 70 * 6 * torch.finfo(torch.float32).eps
+    assert all(difference < 1e-5 for difference in largest.values())
 
 
 @pytest.mark.parametrize(
