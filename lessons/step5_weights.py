@@ -177,7 +177,7 @@ assert torch.equal(scales, packaged_scales)
 # %% [markdown]
 # ## 5.2 A pickle is a program
 # For years the usual way to store Python objects was *pickle*, and `torch.save` still uses
-# it. A pickle is no list of values. It is a list of **instructions** for a small machine
+# it. A pickle is not a list of values. It is a list of **instructions** for a small machine
 # that builds values. `pickletools` shows them without running them:
 
 # %%

@@ -278,8 +278,8 @@ assert diagonal < 0.1
 
 # %% [markdown]
 # ## 6.6 Muon for the matrices
-# Lesson 0 showed Muon on one matrix. A GPT has other parameters, too. A token table is no
-# map from vectors to vectors: in each step only the rows of the batch's tokens have a
+# Lesson 0 showed Muon on one matrix. A GPT has other parameters, too. A token table does not
+# map vectors to vectors: in each step only the rows of the batch's tokens have a
 # gradient, and moving *all directions equally* would move rows at random. So the tables,
 # norms and biases get AdamW, and the matrices inside the blocks get Muon. (An optimizer may
 # have several groups of parameters, each with its own rule. `id(x)` is a number that only

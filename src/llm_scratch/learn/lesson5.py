@@ -210,7 +210,7 @@ it. `pickletools.genops(pickled)` gives (instruction, value, place) for each ins
 instruction has a `name`.
 """,
         (
-            "Print the name of every instruction of the pickle below the verdict.",
+            "A wrong answer shows a pickle. Print the name of each of its instructions.",
             (
                 "The letters of the name may also be in a text that was pickled."
                 " Compare instructions only."
