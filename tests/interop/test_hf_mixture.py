@@ -91,6 +91,18 @@ def test_setting_that_ours_lacks_is_named(cfg, wrong, message):
     assert raised.value.code == 4
 
 
+@pytest.mark.parametrize("kind", [DeepSeekConfig, QwenNextConfig])
+def test_ntk_base_is_raised_for_the_rotated_part_of_a_head(kind):
+    size = {"head_dim": 8, "rotated_dim": 4}
+    ntk = kind(**TINY, **size, rope_base=100.0, rope_scaling="ntk", rope_factor=3.0)
+    back = config_of(to_config(ntk, None, None), Path("config.json"))
+    positions = torch.arange(16)
+    for model in (build(ntk), build(back)):
+        cos, _ = model.layer_angles(positions)[0]
+        # the slowest pair alone is slower, by the whole factor
+        torch.testing.assert_close(cos[:, 1], (positions / 100**0.5 / 3).cos())
+
+
 def test_score_scale_without_yarn_is_not_expressed():
     with pytest.raises(UserError, match="score_scale=1.5: transformers has it with rope_scaling"):
         to_config(DeepSeekConfig(**TINY, score_scale=1.5), None, None)
