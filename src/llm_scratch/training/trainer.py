@@ -22,7 +22,6 @@ from llm_scratch.data.corpus import start_id
 from llm_scratch.data.loader import TokenLoader
 from llm_scratch.errors import DIVERGED, UserError
 from llm_scratch.model import as_language_model, build
-from llm_scratch.model.flops import flops_per_token
 from llm_scratch.storage import checkpoint
 from llm_scratch.training.callbacks import TrainState
 from llm_scratch.training.checkpoint_writer import CheckpointData
@@ -369,8 +368,8 @@ def build_trainer(
         model.start_id = start_id(config.data, data.corpus.tokenizer)  # type: ignore[assignment]
     frozen = frozen_sha256(model)
     steps = total_steps(cfg, data.train)
-    n_tokens = steps * cfg.batch_size * config.model.context_length
-    work = n_tokens * flops_per_token(config.model)
+    # near enough to decide on compiling; `flops_per_token` would delay the start
+    work = steps * cfg.batch_size * config.model.context_length * 6.0 * config.model.n_params
     model_with_loss = prepare_for_training(model, config.system, distributed.device, work, loss)
     # before the optimizer: FSDP replaces parameters
     wrapped_model = parallelize(model_with_loss, config.system, distributed)
