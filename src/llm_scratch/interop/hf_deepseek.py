@@ -157,6 +157,7 @@ DEEPSEEK_V3 = Family(
     config_to,
     rules,
     "model.",
-    ignored=re.compile(r"model\.layers\.61\..*"),  # of DeepSeek-V3: the head for a second token
+    # after the 61 layers of the published model: the head for a second token
+    ignored=re.compile(r"model\.layers\.61\..*"),
     defaults=DEFAULTS,
 )
