@@ -7,19 +7,11 @@ the largest difference, decorated with `@row(...)`.
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
-
-from llm_scratch.interop.hf import to_config
-from llm_scratch.interop.hf_export import tensors
-from llm_scratch.model import LanguageModel
 
 CONFIG = {
     "vocab_size": 97,
@@ -125,19 +117,6 @@ def result(row: Row) -> str:
     except NotRun as e:
         return f"not run: {e}"
     return f"{difference:.0e}" if difference else "equal"
-
-
-def transformers_twin(model: LanguageModel) -> nn.Module:
-    """The model of transformers that reads the files of ours, in eval mode."""
-    import transformers
-
-    with tempfile.TemporaryDirectory() as folder:
-        config = to_config(model.cfg, None, None)
-        (Path(folder) / "config.json").write_text(json.dumps(config))
-        weights = {name: tensor.contiguous() for name, tensor in tensors(model).items()}
-        save_file(weights, Path(folder) / "model.safetensors", {"format": "pt"})
-        kernels = {"attn_implementation": "eager", "experts_implementation": "eager"}
-        return transformers.AutoModelForCausalLM.from_pretrained(folder, **kernels).eval()
 
 
 def transformers_nanochat(model: nn.Module) -> nn.Module:

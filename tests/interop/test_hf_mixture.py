@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from llm_scratch.architectures import DeepSeekConfig, GPTOSSConfig, QwenMoEConfig, QwenNextConfig
 from llm_scratch.errors import UserError
-from llm_scratch.interop.hf import config_of, family_of, to_config
+from llm_scratch.interop.hf import config_of, family_of, load_weights, to_config
+from llm_scratch.interop.hf_export import tensors
 from llm_scratch.interop.hf_gpt_oss import _stacked
 from llm_scratch.interop.weight_map import expand, in_groups, named_tensors
 from llm_scratch.model import build
@@ -89,6 +91,32 @@ def test_setting_that_ours_lacks_is_named(cfg, wrong, message):
     with pytest.raises(UserError, match=message) as raised:
         config_of({**to_config(cfg, None, None), **wrong}, Path("config.json"))
     assert raised.value.code == 4
+
+
+@pytest.mark.parametrize("kind", [DeepSeekConfig, QwenNextConfig])
+def test_ntk_base_is_raised_for_the_rotated_part_of_a_head(kind):
+    size = {"head_dim": 8, "rotated_dim": 4}
+    ntk = kind(**TINY, **size, rope_base=100.0, rope_scaling="ntk", rope_factor=3.0)
+    back = config_of(to_config(ntk, None, None), Path("config.json"))
+    positions = torch.arange(16)
+    for model in (build(ntk), build(back)):
+        cos, _ = model.layer_angles(positions)[0]
+        # the slowest pair alone is slower, by the whole factor
+        torch.testing.assert_close(cos[:, 1], (positions / 100**0.5 / 3).cos())
+
+
+@pytest.mark.parametrize("n_layers", [61, 62])
+def test_layer_61_is_the_published_second_head_only_if_the_model_has_61_layers(n_layers, tmp_path):
+    tiny = {**TINY, "emb_dim": 4, "ff_dim": 4, "n_layers": n_layers}
+    model = build(DeepSeekConfig(**tiny, n_dense_layers=n_layers))
+    file = tmp_path / "model.safetensors"
+    save_file(tensors(model) | {"model.layers.61.input_layernorm.weight": torch.ones(4)}, file)
+    own, back = (
+        named_tensors(each)
+        for each in (model, load_weights(model.cfg, [file], tmp_path, "config.json"))
+    )
+    assert own.keys() == back.keys()
+    assert all(torch.equal(own[name], back[name]) for name in own)
 
 
 def test_score_scale_without_yarn_is_not_expressed():

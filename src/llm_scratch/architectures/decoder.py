@@ -87,6 +87,11 @@ class DecoderConfig(ModelConfig):
         return self.head_dim or self.emb_dim // self.n_heads
 
     @property
+    def rotated_size(self) -> int:
+        """Part of a head that is rotated: all of it."""
+        return self.head_size
+
+    @property
     def ff_size(self) -> int:
         """F: width of the feed-forward network."""
         return self.ff_dim or -(-8 * self.emb_dim // 96) * 32
@@ -100,6 +105,11 @@ class DecoderConfig(ModelConfig):
     def attention_params(self) -> int:
         """Parameters of the attention of a layer: four matrices without biases."""
         return 2 * self.emb_dim * (self.n_heads + self.kv_heads) * self.head_size
+
+    @property
+    def qkv_bias_params(self) -> int:
+        """Parameters of the biases of queries, keys and values, in families that have them."""
+        return (self.n_heads + 2 * self.kv_heads) * self.head_size
 
     @property
     def feed_forward_params(self) -> int:

@@ -33,7 +33,7 @@ class GPTOSSConfig(MixtureConfig):
     @property
     def attention_params(self) -> int:
         """Parameters of the attention of a layer, with a sink for each head."""
-        biases = (self.n_heads + 2 * self.kv_heads) * self.head_size + self.emb_dim
+        biases = self.qkv_bias_params + self.emb_dim
         return super().attention_params + self.n_heads + self.attention_bias * biases
 
     @property

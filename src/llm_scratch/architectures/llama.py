@@ -34,7 +34,7 @@ class LlamaConfig(DecoderConfig):
     @property
     def attention_params(self) -> int:
         """Parameters of the attention of a layer."""
-        biases = (self.n_heads + 2 * self.kv_heads) * self.head_size + self.emb_dim
+        biases = self.qkv_bias_params + self.emb_dim
         return super().attention_params + self.attention_bias * biases
 
     @property

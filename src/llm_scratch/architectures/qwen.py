@@ -33,6 +33,7 @@ class QwenConfig(DecoderConfig):
     @property
     def attention_params(self) -> int:
         """Parameters of the attention of a layer."""
-        biases = (self.n_heads + 2 * self.kv_heads) * self.head_size
         norms = 2 * self.head_size
-        return super().attention_params + self.qkv_bias * biases + self.qk_norm * norms
+        return (
+            super().attention_params + self.qkv_bias * self.qkv_bias_params + self.qk_norm * norms
+        )

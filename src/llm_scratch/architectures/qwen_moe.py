@@ -21,5 +21,5 @@ class QwenMoEConfig(MixtureConfig):
     @property
     def attention_params(self) -> int:
         """Parameters of the attention of a layer, with the norms of queries and keys."""
-        biases = (self.n_heads + 2 * self.kv_heads) * self.head_size + self.emb_dim
+        biases = self.qkv_bias_params + self.emb_dim
         return super().attention_params + 2 * self.head_size + self.attention_bias * biases

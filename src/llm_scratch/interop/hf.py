@@ -30,7 +30,7 @@ from llm_scratch.interop.hf_qwen_next import QWEN3_NEXT
 from llm_scratch.interop.hf_tokenizer import read_start_id, read_tokenizer
 from llm_scratch.interop.safetensors import INDEX, SINGLE, TensorFiles, files_of
 from llm_scratch.interop.torch_file import unwrapped_names
-from llm_scratch.interop.weight_map import Origin, assemble
+from llm_scratch.interop.weight_map import Origin, assemble, expand
 from llm_scratch.model import LanguageModel
 from llm_scratch.storage.safe_parse import read_json
 from llm_scratch.tokenizers import Tokenizer
@@ -116,14 +116,15 @@ def load_weights(
             or does not match `cfg` (code 4); names file and tensor.
     """
     _, family = family_of(cfg)
+    rules = list(family.rules_of(cfg))
+    named = {mapped.theirs for mapped in expand(rules, cfg.n_layers)}
     source = TensorFiles(files)
     plain = unwrapped_names(source.tensors, where)
     source.tensors = {
         plain[name]: entry
         for name, entry in source.tensors.items()
-        if not family.ignored.fullmatch(plain[name])
+        if plain[name] in named or not family.ignored.fullmatch(plain[name])
     }
-    rules = list(family.rules_of(cfg))
     prefix = family.prefix
     if not any(name.startswith(prefix) for name in source.tensors):
         rules = [rule._replace(theirs=rule.theirs.removeprefix(prefix)) for rule in rules]

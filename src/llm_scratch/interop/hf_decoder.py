@@ -14,6 +14,7 @@ from llm_scratch.architectures.decoder import DecoderConfig, mixed_windows
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.hf_family import positive_integers, unsupported
 from llm_scratch.interop.weight_map import Rule
+from llm_scratch.model.rope import Rotary
 from llm_scratch.ranges import RANGES
 
 Config = TypeVar("Config", bound=DecoderConfig)
@@ -337,8 +338,7 @@ def written_rope(cfg: DecoderConfig) -> dict[str, Any]:
 def rope_parameters(cfg: DecoderConfig) -> dict[str, Any]:
     """The fields of one kind of rotary positions; "ntk" is a larger base."""
     if cfg.rope_scaling == "ntk":
-        D = cfg.head_size
-        raised = cfg.rope_base * cfg.rope_factor ** (D / (D - 2)) if D > 2 else cfg.rope_base
+        raised = Rotary.of(cfg, cfg.rotated_size).scaled_base
         return {"rope_type": "default", "rope_theta": raised}
     kinds = {ours: theirs for theirs, ours in SCALINGS.items()}
     rope = {name: cfg[SCALING_NUMBERS[name]] for name in USED_BY[cfg.rope_scaling]}

@@ -29,6 +29,7 @@ from llm_scratch.interop.hf_decoder import (
 from llm_scratch.interop.hf_family import Family, positive_integers, unsupported
 from llm_scratch.interop.hf_mixture import mixture_rules, read_mixture
 from llm_scratch.interop.weight_map import Rule, in_groups
+from llm_scratch.model.rope import yarn_magnitude
 
 SIZES = {
     "n_routed_experts": "n_experts",
@@ -79,14 +80,10 @@ def _read_rope(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     if settings["rope_scaling"] != "yarn":
         raise unsupported(rope, path, "mscale_all_dim", "nothing unless rope_type is yarn")
     factor = settings.get("rope_factor", 1.0)
+    magnitude = yarn_magnitude(factor, whole)
     if part and "rope_attention_factor" not in settings:
-        settings["rope_attention_factor"] = _magnitude(factor, part) / _magnitude(factor, whole)
-    return settings | {"score_scale": _magnitude(factor, whole) ** 2}
-
-
-def _magnitude(factor: float, share: float) -> float:
-    """YaRN's factor of queries and keys for a context `factor` times longer."""
-    return 0.1 * share * math.log(factor) + 1 if factor > 1 else 1.0
+        settings["rope_attention_factor"] = yarn_magnitude(factor, part) / magnitude
+    return settings | {"score_scale": magnitude**2}
 
 
 def config_to(cfg: DeepSeekConfig) -> dict[str, Any]:
@@ -160,6 +157,7 @@ DEEPSEEK_V3 = Family(
     config_to,
     rules,
     "model.",
-    ignored=re.compile(r"model\.layers\.61\..*"),  # of DeepSeek-V3: the head for a second token
+    # after the 61 layers of the published model: the head for a second token
+    ignored=re.compile(r"model\.layers\.61\..*"),
     defaults=DEFAULTS,
 )

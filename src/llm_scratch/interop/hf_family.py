@@ -36,7 +36,7 @@ class Family(NamedTuple):
     prefix: str = ""
     """what begins all names but the head's; absent in the file of a model without a head"""
     ignored: re.Pattern[str] = re.compile("(?!)")
-    """tensors that are no parameters, such as masks in old files"""
+    """tensors in a file, such as masks in old ones, that are left out unless a rule names them"""
     defaults: Mapping[str, Any] = {}
     """values of settings that config.json may lack, where they differ from most families'"""
     expresses: Callable[[Any], bool] = lambda cfg: True

@@ -120,7 +120,7 @@ class DecoderModel(LanguageModel):
 
     def layer_angles(self, positions: Tensor) -> list[RotaryAngles | None]:
         """The rotary angles of every layer for these positions; None for one without positions."""
-        return [Rotary.of(self.cfg, self.cfg.head_size).angles(positions)] * self.cfg.n_layers
+        return [Rotary.of(self.cfg, self.cfg.rotated_size).angles(positions)] * self.cfg.n_layers
 
     def hidden(self, in_idx: Tensor, cache: KVCache | None = None) -> Tensor:
         """Hidden states after the final norm, before the output head: [B, T] -> [B, T, C]."""

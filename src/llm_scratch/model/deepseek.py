@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from llm_scratch.architectures.deepseek import DeepSeekConfig
 from llm_scratch.model.decoder import DecoderBlock, DecoderModel
@@ -27,7 +27,6 @@ from llm_scratch.model.kv_cache import KVCache
 from llm_scratch.model.latent_attention import LatentAttention, LatentSizes
 from llm_scratch.model.mixture import MixtureOfExperts, Routing
 from llm_scratch.model.norms import RMSNorm
-from llm_scratch.model.rope import Rotary, RotaryAngles
 
 
 def deepseek_block(cfg: DeepSeekConfig, layer: int) -> DecoderBlock:
@@ -85,11 +84,6 @@ class DeepSeekModel(DecoderModel):
     def __init__(self, cfg: Mapping[str, Any]) -> None:
         cfg = DeepSeekConfig.of(cfg)
         super().__init__(cfg, (deepseek_block(cfg, layer) for layer in range(cfg.n_layers)))
-
-    def layer_angles(self, positions: Tensor) -> list[RotaryAngles | None]:
-        """The same angles in every layer, for the rotated part of queries and keys."""
-        angles = Rotary.of(self.cfg, self.cfg.rotated_size).angles(positions)
-        return [angles] * self.cfg.n_layers
 
     def cache_shape(self, batch_size: int) -> tuple[int, int, int, int, int]:
         """Shape of the cache: one latent vector and one rotated key for all heads."""

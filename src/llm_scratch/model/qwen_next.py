@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from llm_scratch.architectures.qwen_next import QwenNextConfig
 from llm_scratch.model.decoder import DecoderBlock, DecoderModel, grouped
@@ -29,7 +29,6 @@ from llm_scratch.model.gated_ff import GatedFeedForward
 from llm_scratch.model.kv_cache import KVCache
 from llm_scratch.model.mixture import MixtureOfExperts, Routing
 from llm_scratch.model.norms import RMSNorm
-from llm_scratch.model.rope import Rotary, RotaryAngles
 from llm_scratch.model.state_cache import StateCache
 
 
@@ -86,11 +85,6 @@ class QwenNextModel(DecoderModel):
         cfg = QwenNextConfig.of(cfg)
         blocks = (qwen_next_block(cfg, layer) for layer in range(cfg.n_layers))
         super().__init__(cfg, blocks, RMSNorm(cfg.emb_dim, cfg.norm_eps, unit_offset=True))
-
-    def layer_angles(self, positions: Tensor) -> list[RotaryAngles | None]:
-        """The same angles in every layer; those with a delta rule do not use them."""
-        angles = Rotary.of(self.cfg, self.cfg.rotated_size).angles(positions)
-        return [angles] * self.cfg.n_layers
 
     def cache_shape(self, batch_size: int) -> tuple[int, int, int, int, int]:
         """Shape of the keys and values, of the attention layers only."""

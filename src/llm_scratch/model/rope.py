@@ -68,14 +68,11 @@ class Rotary:
     def frequencies(self, device: torch.device) -> Tensor:
         """Radians per token of every pair: [D / 2]."""
         D = self.head_dim
-        base = self.base
-        if self.scaling == "ntk" and D > 2:
-            base *= self.factor ** (D / (D - 2))
         # The reciprocal of a power and the power of a negative exponent differ in the last bit,
         # which position 40,000 turns into an error of 2.4e-4. transformers computes this reciprocal
         # too.
         exponents = torch.arange(0, D, 2, device=device, dtype=torch.float32) / D
-        frequencies = 1.0 / base**exponents
+        frequencies = 1.0 / self.scaled_base**exponents
         if self.scaling == "linear":
             return frequencies / self.factor
         if self.scaling == "llama3":
@@ -93,13 +90,20 @@ class Rotary:
         return (cos, sin) if factor == 1 else (cos * factor, sin * factor)
 
     @property
+    def scaled_base(self) -> float:
+        """The base of the frequencies; raised by "ntk" only."""
+        D = self.head_dim
+        raised = self.scaling == "ntk" and D > 2
+        return self.base * self.factor ** (D / (D - 2)) if raised else self.base
+
+    @property
     def magnitude(self) -> float:
         """Factor of cosine and sine; 1 except for "yarn"."""
         if self.scaling != "yarn":
             return 1.0
         if self.attention_factor is not None:
             return self.attention_factor
-        return 0.1 * math.log(self.factor) + 1 if self.factor > 1 else 1.0
+        return yarn_magnitude(self.factor)
 
     def _interpolated(self, frequencies: Tensor, kept: Tensor) -> Tensor:
         """Divide frequencies by the factor, except the share of each that is kept."""
@@ -125,6 +129,16 @@ class Rotary:
         last = last if last != first else first + 0.001
         pairs = torch.arange(D // 2, device=frequencies.device, dtype=torch.float32)
         return 1 - ((pairs - first) / (last - first)).clamp(0, 1)
+
+
+def yarn_magnitude(factor: float, share: float = 1.0) -> float:
+    """YaRN's factor of queries and keys for a context `factor` times longer.
+
+    Args:
+        factor: how many times longer the context becomes; up to 1, the result is 1.
+        share: of the published correction; DeepSeek-V3 calls it `mscale`.
+    """
+    return 0.1 * share * math.log(factor) + 1 if factor > 1 else 1.0
 
 
 def rotary_angles(positions: Tensor, head_dim: int, base: float = ROPE_BASE) -> RotaryAngles:

@@ -368,6 +368,7 @@ def build_trainer(
         model.start_id = start_id(config.data, data.corpus.tokenizer)  # type: ignore[assignment]
     frozen = frozen_sha256(model)
     steps = total_steps(cfg, data.train)
+    # near enough to decide on compiling; `flops_per_token` would delay the start
     work = steps * cfg.batch_size * config.model.context_length * 6.0 * config.model.n_params
     model_with_loss = prepare_for_training(model, config.system, distributed.device, work, loss)
     # before the optimizer: FSDP replaces parameters
