@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -101,6 +102,20 @@ def test_tokenizer_equals_the_package_and_is_saved_as_one(tmp_path):
     assert own.merges == package.merges
     new = "Ben sang 猫. <|endoftext|>"
     assert own.encode(new) == again.encode(new) == package.encode(new)
+
+
+def test_tokenizer_that_is_not_byte_level_is_left_to_the_library(tmp_path):
+    pytest.importorskip("tokenizers")
+    model = {
+        "type": "BPE",
+        "byte_fallback": True,
+        "unk_token": "<unk>",
+        "vocab": {"<unk>": 0, "a": 1, "b": 2, "ab": 3},
+        "merges": ["a b"],
+    }
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model}))
+    with parts_in_use(PARTS):
+        assert load_tokenizer(tmp_path).encode("ab") == [3]
 
 
 def test_learned_encoding_is_used():
