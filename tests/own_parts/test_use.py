@@ -14,7 +14,7 @@ from llm_scratch.errors import UserError
 from llm_scratch.model import build
 from llm_scratch.own_parts.own_model import OwnGPT
 from llm_scratch.own_parts.parts import open_parts
-from llm_scratch.own_parts.speed import step_time_ratio
+from llm_scratch.own_parts.speed import ROUNDS, step_time_ratio
 from llm_scratch.own_parts.tokenizer_parts import own_bpe
 from llm_scratch.own_parts.use import TABLES, parts_in_use, use_file
 from llm_scratch.presets import preset
@@ -150,5 +150,13 @@ def test_use_file_leaves_unfinished_parts_to_the_package(tmp_path):
         assert {name for name, part in TABLES[-1].items() if part is not before[name]} == {"top_p"}
 
 
-def test_step_time_is_measured():
-    assert step_time_ratio(CONFIG, PARTS) > 0
+def test_step_time_is_that_of_steps_with_the_own_parts():
+    used = []
+
+    class Noticed(PARTS["GELU"]):
+        def forward(self, x):
+            used.append(self)
+            return super().forward(x)
+
+    assert step_time_ratio(CONFIG, {"GELU": Noticed}) > 0
+    assert len(used) == CONFIG.model.n_layers * (ROUNDS + 1)
