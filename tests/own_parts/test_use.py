@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from llm_scratch.errors import UserError
 from llm_scratch.model import build
 from llm_scratch.own_parts.own_model import OwnGPT
 from llm_scratch.own_parts.parts import open_parts
-from llm_scratch.own_parts.speed import step_time_ratio
+from llm_scratch.own_parts.speed import ROUNDS, step_time_ratio
 from llm_scratch.own_parts.tokenizer_parts import own_bpe
 from llm_scratch.own_parts.use import TABLES, parts_in_use, use_file
 from llm_scratch.presets import preset
@@ -103,6 +104,20 @@ def test_tokenizer_equals_the_package_and_is_saved_as_one(tmp_path):
     assert own.encode(new) == again.encode(new) == package.encode(new)
 
 
+def test_tokenizer_that_is_not_byte_level_is_left_to_the_library(tmp_path):
+    pytest.importorskip("tokenizers")
+    model = {
+        "type": "BPE",
+        "byte_fallback": True,
+        "unk_token": "<unk>",
+        "vocab": {"<unk>": 0, "a": 1, "b": 2, "ab": 3},
+        "merges": ["a b"],
+    }
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model}))
+    with parts_in_use(PARTS):
+        assert load_tokenizer(tmp_path).encode("ab") == [3]
+
+
 def test_learned_encoding_is_used():
     tokenizer = own_bpe(None, lambda word, merges: list(word)).train([TEXT], 280)
     assert len(tokenizer.encode("and")) == 3
@@ -135,5 +150,13 @@ def test_use_file_leaves_unfinished_parts_to_the_package(tmp_path):
         assert {name for name, part in TABLES[-1].items() if part is not before[name]} == {"top_p"}
 
 
-def test_step_time_is_measured():
-    assert step_time_ratio(CONFIG, PARTS) > 0
+def test_step_time_is_that_of_steps_with_the_own_parts():
+    used = []
+
+    class Noticed(PARTS["GELU"]):
+        def forward(self, x):
+            used.append(self)
+            return super().forward(x)
+
+    assert step_time_ratio(CONFIG, {"GELU": Noticed}) > 0
+    assert len(used) == CONFIG.model.n_layers * (ROUNDS + 1)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import runpy
 import signal
 import threading
 from collections import deque
@@ -21,6 +20,7 @@ import numpy as np
 from llm_scratch.data.plain_text import is_blank
 from llm_scratch.data.readers import Chunk, split_text
 from llm_scratch.data.shards import ShardProgress
+from llm_scratch.storage.user_code import run_user_file
 from llm_scratch.storage.worker_processes import worker_pool
 from llm_scratch.tokenizers import Tokenizer, load_tokenizer
 
@@ -109,7 +109,7 @@ def _begin_worker(folder: Path, dtype: str, run_first: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if run_first:
-        runpy.run_path(run_first)
+        run_user_file(Path(run_first), run_first)
     _assigned = load_tokenizer(folder), dtype
 
 

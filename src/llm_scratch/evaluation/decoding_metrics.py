@@ -83,16 +83,18 @@ def score_samples(
         ids, logprobs, index: as for `score`, for each text.
     """
     metrics = [score(text, values, index) for text, values in zip(ids, logprobs, strict=True)]
-    shares = [
-        [m.distinct[i] for m in metrics if not math.isnan(m.distinct[i])]
-        for i in range(len(NGRAMS))
-    ]
-    means = tuple(sum(values) / len(values) if values else math.nan for values in shares)
+    means = _means([m.distinct for m in metrics])
     longest = [m.overlap for m in metrics if m.overlap is not None]
     all_logprobs = [value for values in logprobs for value in values]
     return TextMetrics(
         perplexity(all_logprobs), means, sum(longest) / len(longest) if longest else None
     )
+
+
+def _means(shares: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    """The mean over texts for each n, without texts that have no n-gram; nan if none has."""
+    known = [[row[i] for row in shares if not math.isnan(row[i])] for i in range(len(NGRAMS))]
+    return tuple(sum(values) / len(values) if values else math.nan for values in known)
 
 
 def reference_metrics(
@@ -119,10 +121,7 @@ def reference_metrics(
     rows = sample_passages(validation, samples, n_tokens + 1, start_id, seed)
     losses = [evaluate_tokens(model, row) for row in rows]
     texts = [row[1:].tolist() for row in rows]
-    shares = [
-        [share for text in texts if not math.isnan(share := distinct(text, n))] for n in NGRAMS
-    ]
-    means = tuple(sum(values) / len(values) if values else math.nan for values in shares)
+    means = _means([tuple(distinct(text, n) for n in NGRAMS) for text in texts])
     longest = [int(lengths.max()) for lengths in index.matches(texts)]
     mean_nats = sum(loss.nats for loss in losses) / sum(loss.n_tokens for loss in losses)
     return TextMetrics(math.exp(mean_nats), means, sum(longest) / len(longest))

@@ -28,7 +28,7 @@ DEFAULT_NEW_TOKENS = 256
 """of a task that sets no limit"""
 
 BOOTSTRAPS = 100
-"""samples for the standard error of metrics that are no means; with 0 no metric has an error"""
+"""samples for the standard error of metrics that are not means; 0: no metric has an error"""
 
 
 class HarnessModel(TemplateLM):
@@ -57,7 +57,7 @@ class HarnessModel(TemplateLM):
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, **kwargs: Any
     ) -> list[int]:
-        """Encode a text; the model's `start_id` comes first unless told otherwise."""
+        """Encode a text; the model's `start_id` comes first, if `add_special_tokens` allows."""
         ids = self.tokenizer.encode(string, disallowed_special=())
         start = self.model.start_id
         return ids if start is None or add_special_tokens is False else [start, *ids]

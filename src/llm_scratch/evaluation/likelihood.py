@@ -17,13 +17,12 @@ import torch
 from torch import nn
 
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.evaluation.loss import MAX_LOGITS, in_float64
+from llm_scratch.evaluation.loss import in_float64, rows_at_once
 from llm_scratch.model.introspection import (
     check_ids,
     context_length,
     device_of,
     eval_mode,
-    vocab_size,
 )
 from llm_scratch.tokenizers.special import end_of_text
 
@@ -75,7 +74,7 @@ def score_continuations(
         model: as `decode.generate` takes it; in eval mode during the call.
         rows: contexts and continuations. The longest are computed first, so that running out of
             memory shows at once.
-        batch_size: rows at once; fewer if their logits would exceed `MAX_LOGITS`.
+        batch_size: rows at once; fewer if their logits would exceed `loss.MAX_LOGITS`.
     Raises:
         UserError: an id outside the vocabulary, an empty continuation (code 3).
     """
@@ -86,8 +85,7 @@ def score_continuations(
     at = 0
     with eval_mode(model), torch.inference_mode():
         while at < len(order):
-            length = len(cut[order[at]][0])
-            n_rows = max(1, min(batch_size, MAX_LOGITS // (length * (vocab_size(model) or 1))))
+            n_rows = rows_at_once(model, len(cut[order[at]][0]), batch_size)
             chosen = order[at : at + n_rows]
             scores |= zip(chosen, _score(model, [cut[i] for i in chosen]))
             at += n_rows

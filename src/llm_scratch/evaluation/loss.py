@@ -100,7 +100,7 @@ def evaluate_tokens(
     check("batch_size", batch_size)
     check("stride", stride)
     size = _window_size(model, n_targets, context_length, stride)
-    batch_size = max(1, min(batch_size, MAX_LOGITS // (size * (vocab_size(model) or 1))))
+    batch_size = rows_at_once(model, size, batch_size)
     nats = 0.0
     n_tokens = 0
     n_bytes = 0
@@ -114,6 +114,13 @@ def evaluate_tokens(
             n_tokens += len(scored)
             n_bytes += 0 if tokenizer is None else _count_bytes(scored, tokenizer)
     return Loss(nats, n_tokens, None if tokenizer is None else n_bytes)
+
+
+def rows_at_once(model: nn.Module, length: int, batch_size: int) -> int:
+    """Rows of `length` tokens in a batch: fewer than `batch_size` if their logits would exceed
+    `MAX_LOGITS`, and at least one.
+    """
+    return max(1, min(batch_size, MAX_LOGITS // (length * (vocab_size(model) or 1))))
 
 
 def _window_size(

@@ -25,14 +25,13 @@ from llm_scratch.data.stories import (
     generate_story,
 )
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.evaluation.loss import MAX_LOGITS, in_float64
+from llm_scratch.evaluation.loss import in_float64, rows_at_once
 from llm_scratch.evaluation.skill_results import SkillExample, SkillScore
 from llm_scratch.model.introspection import (
     check_ids,
     context_length,
     device_of,
     eval_mode,
-    vocab_size,
 )
 from llm_scratch.ranges import check
 from llm_scratch.tokenizers.special import end_of_text
@@ -62,7 +61,7 @@ def measure_skills(
         model: `model(in_idx [B, T]) -> logits [B, T, V]`; in eval mode during the call.
         tokenizer: with `encode` and an end-of-text token, which precedes each story.
         n_stories: number of validation stories; each has about 11 probes.
-        batch_size: rows at once; fewer if their logits would exceed `MAX_LOGITS`.
+        batch_size: rows at once; fewer if their logits would exceed `loss.MAX_LOGITS`.
         device: of the computation (default: that of the model's weights).
     Returns:
         skill -> score, in the order of `SKILLS`.
@@ -234,7 +233,7 @@ def _logits(
     with eval_mode(model), torch.inference_mode():
         while order:
             T = len(rows[order[0]])
-            B = max(1, min(batch_size, MAX_LOGITS // (T * (vocab_size(model) or 1))))
+            B = rows_at_once(model, T, batch_size)
             numbers, order = order[:B], order[B:]
             padded = [[*rows[number], *[0] * (T - len(rows[number]))] for number in numbers]
             ids = torch.tensor(padded)  # [B, T]

@@ -102,8 +102,6 @@ def export_gguf(
     }
     vocabulary = exportable(tokenizer)
     metadata |= tokenizer_metadata(vocabulary, model.cfg.vocab_size, model.start_id)
-    if vocabulary.chat_template is not None:
-        metadata["tokenizer.chat_template"] = vocabulary.chat_template
     with files.atomic_file(path) as part:
         write(model, family, part, name, metadata, format)
         checked = compare(model, vocabulary, family, part, format)

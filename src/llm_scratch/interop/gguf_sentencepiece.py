@@ -28,7 +28,7 @@ STRIP = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
 
 def is_sentencepiece(tokenizer: LibraryTokenizer) -> bool:
     """Whether a tokenizer is of the kind that files have: BPE over characters, with bytes for
-    those that are no pieces.
+    those that are not pieces.
     """
     model = tokenizer.data["model"]
     plain = tokenizer.data.get("normalizer") in (_normalizer(False), _normalizer(True))

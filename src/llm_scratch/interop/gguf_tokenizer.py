@@ -35,6 +35,7 @@ from llm_scratch.tokenizers.vocabulary import printable
 WHOLE_PIECES = ("llama-bpe", "tekken")
 """Patterns with which llama.cpp takes a piece that is a token as it is, before any merge."""
 KEY = "tokenizer.ggml."
+CHAT_TEMPLATE = "tokenizer.chat_template"
 BYTE_LEVEL = "gpt2"
 """llama.cpp's name of the kind, for every family that uses it."""
 
@@ -88,7 +89,9 @@ def tokenizer_metadata(
         "eos_token_id": eot,
         "add_bos_token": start_id is not None,
     }
-    return {KEY + name: value for name, value in values.items() if value is not None}
+    named = {KEY + name: value for name, value in values.items()}
+    named[CHAT_TEMPLATE] = tokenizer.chat_template
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _byte_bpe_metadata(tokenizer: ByteBPE, vocab_size: int) -> dict[str, Any]:
@@ -136,7 +139,7 @@ def tokenizer_from(file: GGUFFile) -> ByteBPE | LibraryTokenizer:
     names = {i: name for name, i in tokenizer.special_tokens.items()}
     if isinstance(end, int):
         tokenizer.end_of_text = names.get(end, tokenizer.end_of_text)
-    template = file.metadata.get(KEY.replace(".ggml", "") + "chat_template")
+    template = file.metadata.get(CHAT_TEMPLATE)
     tokenizer.chat_template = template if isinstance(template, str) else None
     return tokenizer
 

@@ -1,7 +1,7 @@
 """Run a lesson as a script: print its headings, and save its pictures to files.
 
 A lesson is a Python file in cells, `# %%` for code and `# %% [markdown]` for text. In a notebook
-the text is on the page. In a terminal it is a comment that nobody sees, so the headings are
+the text is on the page. In a terminal it is a comment, which is not shown, so the headings are
 printed.
 Tests: tests/learn/test_script.py.
 """

@@ -22,7 +22,8 @@ from llm_scratch.own_parts.schedule_part import check_learning_rate
 from llm_scratch.own_parts.template import STARTS
 from llm_scratch.own_parts.tokenizer_parts import check_encode_word, check_learn_merges
 from llm_scratch.own_parts.verdict import Verdict
-from llm_scratch.storage.user_code import file_sha256, is_users, run_user_file
+from llm_scratch.storage.files import sha256_of
+from llm_scratch.storage.user_code import is_users, run_user_file
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def open_parts(path: Path, shown: str) -> PartsFile:
     values = {name: defined[name] for name in PARTS if name in defined}
     if not values:
         raise UserError(f"{shown}: it defines no part{_near(defined)}; known: {', '.join(PARTS)}")
-    return PartsFile(path, file_sha256(path), values)
+    return PartsFile(path, sha256_of(path), values)
 
 
 def _near(defined: dict[str, Any]) -> str:

@@ -21,8 +21,7 @@ from llm_scratch.own_parts.own_model import OwnGPT
 from llm_scratch.own_parts.parts import check_parts, open_parts
 from llm_scratch.own_parts.tokenizer_parts import own_bpe
 from llm_scratch.presets import preset
-from llm_scratch.tokenizers import MODEL_TYPES, TOKENIZERS
-from llm_scratch.tokenizers.tokenizer_json import from_json
+from llm_scratch.tokenizers import MODEL_TYPES, TOKENIZERS, read_bpe, train_bpe
 from llm_scratch.training.optim import OPTIMIZERS
 from llm_scratch.training.schedule import RATES, SCHEDULES
 
@@ -47,10 +46,8 @@ def use_parts(parts: Mapping[str, Any]) -> None:
     learn, encode = parts.get("learn_merges"), parts.get("encode_word")
     if learn or encode:
         bpe = own_bpe(learn, encode)
-        TOKENIZERS["bpe"] = lambda texts, size=None: bpe.train(
-            texts, 4096 if size is None else size
-        )
-        MODEL_TYPES["BPE"] = lambda data, path: bpe(**from_json(data, path))
+        TOKENIZERS["bpe"] = partial(train_bpe, cls=bpe)
+        MODEL_TYPES["BPE"] = partial(read_bpe, cls=bpe)
     updates = {name: parts[name] for name in ("adamw", "muon") if name in parts}
     if updates:
         for name in ("adamw", "muon"):

@@ -5,13 +5,13 @@ Tests: tests/cli/test_flags.py, tests/experiments/test_arms.py.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
 
 from llm_scratch.errors import CHECKPOINT, UserError, describe_error
+from llm_scratch.storage.files import sha256_of
 
 PREFIX = "imported_"
 """Before the name of a user's file in the name of its module."""
@@ -22,11 +22,6 @@ RUN_FILES: set[str] = set()
 def is_users(module: object) -> bool:
     """Whether a module's name is that of a user's file."""
     return isinstance(module, str) and module.startswith(PREFIX)
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def run_user_file(path: Path, shown: str) -> ModuleType:
@@ -49,7 +44,7 @@ def run_user_file(path: Path, shown: str) -> ModuleType:
         raise
     except Exception as e:
         raise UserError(f"{shown}: {describe_error(e, named=True)}; --debug shows where") from e
-    RUN_FILES.add(file_sha256(path))
+    RUN_FILES.add(sha256_of(path))
     return module
 
 

@@ -92,8 +92,11 @@ def _chars(texts: Iterable[str], vocab_size: int | None = None) -> Tokenizer:
     return tokenizer
 
 
-def _bpe(texts: Iterable[str], vocab_size: int | None = None) -> Tokenizer:
-    return ByteBPE.train(texts, 4096 if vocab_size is None else vocab_size)
+def train_bpe(
+    texts: Iterable[str], vocab_size: int | None = None, cls: type[ByteBPE] = ByteBPE
+) -> Tokenizer:
+    """Train a byte-level BPE of a class; the default size is 4,096 tokens."""
+    return cls.train(texts, 4096 if vocab_size is None else vocab_size)
 
 
 def _gpt2(texts: Iterable[str] = (), vocab_size: int | None = None) -> Tokenizer:
@@ -108,7 +111,7 @@ def _gpt2(texts: Iterable[str] = (), vocab_size: int | None = None) -> Tokenizer
 TOKENIZERS: dict[str, Callable[..., Tokenizer]] = {
     "words": SimpleTokenizerV2.train,
     "chars": _chars,
-    "bpe": _bpe,
+    "bpe": train_bpe,
     "gpt2": _gpt2,
 }
 """Name -> function of (texts, vocab_size or None) that makes a tokenizer."""
@@ -185,10 +188,10 @@ def _read_own(cls: Any) -> Callable[[dict[str, Any], Path], Tokenizer]:
     return read
 
 
-def _read_bpe(data: dict[str, Any], path: Path) -> Tokenizer:
-    """Our own byte-level BPE where it gives the same ids, else the library's."""
+def read_bpe(data: dict[str, Any], path: Path, cls: type[ByteBPE] = ByteBPE) -> Tokenizer:
+    """Read a BPE: byte-level of a class where that gives the same ids, else the library's."""
     try:
-        return ByteBPE(**tokenizer_json.from_json(data, path))
+        return cls(**tokenizer_json.from_json(data, path))
     except bpe_files.NotOurs:
         return _read_with_library(data, path)
 
@@ -200,7 +203,7 @@ def _read_with_library(data: dict[str, Any], path: Path) -> Tokenizer:
 
 
 MODEL_TYPES: dict[str, Callable[[dict[str, Any], Path], Tokenizer]] = {
-    "BPE": _read_bpe,
+    "BPE": read_bpe,
     "Unigram": _read_with_library,
     "words": _read_own(SimpleTokenizerV2),
     "words-v1": _read_own(SimpleTokenizerV1),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_scratch.errors import DATA, UserError, describe_error
-from llm_scratch.storage.user_folders import expand_user
+from llm_scratch.storage.user_folders import cache_folder, expand_user
 from llm_scratch.tokenizers.bpe_files import GPT2_SHA256
 
 if TYPE_CHECKING:
@@ -89,8 +89,6 @@ def _folder() -> Path:
     if named := os.environ.get("TIKTOKEN_CACHE_DIR"):
         return Path(named)
     data = os.environ.get("LLM_SCRATCH_DATA")
-    from llm_scratch.storage.download import cache_folder
-
     own = cache_folder() / "tiktoken"
     folders = [expand_user(data) / "tiktoken"] if data else []
     folders += [
