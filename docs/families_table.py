@@ -368,10 +368,10 @@ def table(cells: dict[str, dict[str, str]]) -> str:
     for feature in FEATURES:
         row = []
         for name in names:
-            said = cells[name][feature]
-            if said != "yes" and said not in reasons:
-                reasons.append(said)
-            row.append("yes" if said == "yes" else f"({reasons.index(said) + 1})")
+            result = cells[name][feature]
+            if result != "yes" and result not in reasons:
+                reasons.append(result)
+            row.append("yes" if result == "yes" else f"({reasons.index(result) + 1})")
         lines.append(f"| {feature} | {' | '.join(row)} |")
     notes = [f"({number}) {reason}" for number, reason in enumerate(reasons, 1)]
     return "\n".join([*lines, "", *notes]) + "\n"

@@ -131,7 +131,7 @@ class RowBatch:
         self._groups = []
         n_padding = self.idx.shape[1] - max(row.length for row in self.rows)
         if self.slides:
-            self.reader.cache = None  # each step fills it anew
+            self.reader.cache = None  # each step fills it again
         elif self.reader.cache is not None:
             self.reader.cache.select_rows(kept)
             if n_padding:

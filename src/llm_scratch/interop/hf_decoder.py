@@ -203,13 +203,22 @@ def read_rope_of_kinds(
     return full, local
 
 
-def read_windows(config: Mapping[str, Any], path: Path, n_layers: int) -> dict[str, Any]:
+def read_windows(
+    config: Mapping[str, Any], path: Path, n_layers: int, default_every: int
+) -> dict[str, Any]:
     """The settings `window` and `full_every`, from `sliding_window` and `layer_types`.
 
+    Args:
+        config: of transformers, completed by the defaults of its class.
+        path: its file, for errors.
+        n_layers: number of layers.
+        default_every: without `layer_types`, every n-th layer has no window.
     Raises:
         UserError: the layers without a window are not every n-th; names the setting (code 4).
     """
     types = config.get("layer_types")
+    if types is None:
+        types = layer_types(mixed_windows(n_layers, 1, default_every))
     if (
         not isinstance(types, list)
         or len(types) != n_layers

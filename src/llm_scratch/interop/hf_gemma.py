@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llm_scratch.architectures.decoder import mixed_windows
 from llm_scratch.architectures.gemma import GemmaConfig
 from llm_scratch.interop.hf_decoder import (
     decoder_rules,
@@ -88,10 +87,7 @@ def _settings(config: Mapping[str, Any], path: Path, full_every: int) -> dict[st
     require(config, path, attention_bias=False, use_bidirectional_attention=False)
     require(config, path, hidden_activation=ACTIVATION, hidden_act=ACTIVATION)
     settings = read_settings(config, path)
-    n_layers = settings["n_layers"]
-    if config.get("layer_types") is None:
-        config = {**config, "layer_types": layer_types(mixed_windows(n_layers, 1, full_every))}
-    settings |= read_windows(config, path, n_layers)
+    settings |= read_windows(config, path, settings["n_layers"], full_every)
     sizes = {"query_pre_attn_scalar": "query_size", "head_dim": "head_dim"}
     settings |= positive_integers(config, path, sizes)
     if settings["query_size"] == settings["head_dim"]:

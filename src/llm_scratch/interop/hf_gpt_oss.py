@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llm_scratch.architectures.decoder import mixed_windows
 from llm_scratch.architectures.gpt_oss import GPTOSSConfig
 from llm_scratch.interop.hf_decoder import (
     decoder_rules,
@@ -57,13 +56,10 @@ def config_from(config: Mapping[str, Any], path: Path) -> GPTOSSConfig:
     if rope.pop("truncate", True) and rope.get("rope_type", rope.get("type")) == "yarn":
         raise unsupported({"truncate": True}, path, "truncate", "false, the only supported value")
     settings = read_mixture(config, path, {"num_local_experts": "n_experts"})
-    if config.get("layer_types") is None:
-        pattern = layer_types(mixed_windows(settings["n_layers"], 1, 2))
-        config = {**config, "layer_types": pattern}
     settings |= {
         "ff_dim": settings["ff_dim"] * settings["experts_per_token"],  # theirs is of an expert
         **read_rope({**config, "rope_parameters": rope}, path),
-        **read_windows(config, path, settings["n_layers"]),
+        **read_windows(config, path, settings["n_layers"], 2),
         "attention_bias": switch(config, path, "attention_bias", True),
         "gate_limit": number(config, path, "swiglu_limit", 7.0),
         "gate_slope": number(config, path, "swiglu_alpha", 1.702),

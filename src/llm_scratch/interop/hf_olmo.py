@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llm_scratch.architectures.decoder import mixed_windows
 from llm_scratch.architectures.olmo import OlmoConfig
 from llm_scratch.interop.hf_decoder import (
     decoder_rules,
@@ -41,10 +40,7 @@ def olmo3_from(config: Mapping[str, Any], path: Path) -> OlmoConfig:
     """Convert an Olmo3Config; see `Family.config_from`."""
     require(config, path, hidden_act="silu", attention_bias=False)
     settings = read_settings(config, path)
-    n_layers = settings["n_layers"]
-    if config.get("layer_types") is None:
-        config = {**config, "layer_types": layer_types(mixed_windows(n_layers, 1, 4))}
-    settings |= read_windows(config, path, n_layers)
+    settings |= read_windows(config, path, settings["n_layers"], 4)
     full, local = read_rope_of_kinds(config, path, "rope_theta")
     if local["rope_base"] != full["rope_base"]:
         raise unsupported(

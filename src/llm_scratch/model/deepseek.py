@@ -7,7 +7,7 @@ What it changes relative to Llama:
   one; a bias that needs no gradient balances them (`mixture.py`)
 
 Without the head for a second next token (multi-token prediction), which only training uses.
-Tests: tests/model/test_deepseek.py (equal to transformers' DeepseekV3; absorbed equals plain).
+Tests: tests/model/test_deepseek.py (equal to transformers' DeepseekV3).
 Source: DeepSeek-V3 Technical Report, 2024, https://arxiv.org/abs/2412.19437.
 """
 

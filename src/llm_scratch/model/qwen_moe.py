@@ -5,8 +5,7 @@ What it changes relative to Llama:
 - each token uses a few of many small feed-forward networks (`mixture.py`), so that parameters grow
   without more work per token
 
-Tests: tests/model/test_qwen_moe.py (equal to transformers'
-Qwen3Moe; one expert is Llama's network).
+Tests: tests/model/test_qwen_moe.py (equal to transformers' Qwen3Moe).
 Source: Qwen3 Technical Report, 2025, https://arxiv.org/abs/2505.09388.
 """
 
