@@ -168,7 +168,8 @@ def main() -> None:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
-    machine = {"system": platform.platform(), "cpus": os.cpu_count(), "load": os.getloadavg()}
+    load = os.getloadavg() if hasattr(os, "getloadavg") else None  # Windows has none
+    machine = {"system": platform.platform(), "cpus": os.cpu_count(), "load": load}
     versions = {name: version(name) for name in ("tiktoken", "numpy")}
     versions["python"] = sys.version.split()[0]
     report = {"commit": commit, "machine": machine, "versions": versions, "results": rows}

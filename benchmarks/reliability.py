@@ -170,14 +170,14 @@ def main() -> int:
     parser.add_argument("paths", nargs="*", help="tests to run (default: all of tests/)")
     parser.add_argument("--slow", action="store_true", help="the nightly numbers too")
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     collector, began = Collector(), time.time()
-    markers = "not gpu and not network" + ("" if asked.slow else " and not slow")
+    markers = "not gpu and not network" + ("" if arguments.slow else " and not slow")
     os.chdir(ROOT)
     # where tests that say `import reliability` would find this file
     sys.path.remove(str(Path(__file__).resolve().parent))
     code = pytest.main(
-        ["-q", "-p", "no:cacheprovider", "-m", markers, *(asked.paths or ["tests"])],
+        ["-q", "-p", "no:cacheprovider", "-m", markers, *(arguments.paths or ["tests"])],
         plugins=[collector],
     )
     where = environment()
@@ -186,16 +186,16 @@ def main() -> int:
         f"\nMade in {seconds:.0f} s from commit {where['commit']}:"
         f" {where['cores']} cores, {where['machine']}, Python {where['python']}, "
     )
-    missing = "" if asked.slow else "; the nightly numbers (`--slow`) are not among them"
+    missing = "" if arguments.slow else "; the nightly numbers (`--slow`) are not among them"
     made += f"torch {where['torch']}{missing}.\n"
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         return int(code)  # the tests could not be run, or were stopped
-    if asked.paths:
+    if arguments.paths:
         print(tables(collector.lines))
     else:
         PAGE.write_text(f"{HEAD}{made}{tables(collector.lines)}\n{LIMITS}", encoding="utf-8")
         print(f"written: {PAGE.relative_to(ROOT)}")
-    if asked.json:
+    if arguments.json:
         rows = [asdict(line) for line in sorted(collector.lines, key=lambda line: line.place)]
         print(
             json.dumps(

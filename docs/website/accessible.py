@@ -1,4 +1,4 @@
-"""Mend what the HTML of Sphinx and MyST-NB lacks for screen readers and the keyboard.
+"""Add what the HTML of Sphinx and MyST-NB lacks for screen readers and the keyboard.
 
 Tests: tests/architecture/test_website.py (axe finds nothing serious).
 """
@@ -8,22 +8,24 @@ from typing import Any
 from sphinx.application import Sphinx
 
 AFTER_THE_THEME = 900  # the theme makes the navigation in the same event, with priority 500
-MENDED = {
+REPLACEMENTS = {
     '<p class="caption" role="heading">': '<p class="caption" role="heading" aria-level="2">',
     '<summary aria-label="Toggle hidden content">': "<summary>",  # its own words say it
     "<pre>": '<pre tabindex="0">',  # a wide one scrolls, by the arrow keys too
 }
 
 
-def mend(app: Sphinx, name: str, template: str, context: dict[str, Any], page: object) -> None:
+def make_accessible(
+    app: Sphinx, name: str, template: str, context: dict[str, Any], page: object
+) -> None:
     """Replace what is written in the body and the navigation of a page."""
     for part in ("body", "furo_navigation_tree"):
-        for found, better in MENDED.items():
+        for found, better in REPLACEMENTS.items():
             if context.get(part):
                 context[part] = context[part].replace(found, better)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect to Sphinx."""
-    app.connect("html-page-context", mend, priority=AFTER_THE_THEME)
+    app.connect("html-page-context", make_accessible, priority=AFTER_THE_THEME)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

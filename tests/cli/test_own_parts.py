@@ -114,7 +114,7 @@ def test_a_different_part_stops_before_training(tiny, llm):
     Path("mine.py").write_text(NO_SHIFT)
     result = llm(*tiny, "--parts", "mine.py", "--out", "run")
     assert result.code == 2
-    assert "LayerNorm not equal to the package's; mend it" in result.err
+    assert "LayerNorm not equal to the package's; fix it" in result.err
     assert "its weights are scale (12,)" in " ".join(result.out.split())
     assert not Path("run").exists()
 

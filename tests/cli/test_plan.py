@@ -147,7 +147,7 @@ def test_long_run_saves_its_plan(llm, tiny, tmp_path, monkeypatch):
     words = " ".join(llm("plan", out).out.split())
     assert "1e+06 s" in words
     assert "made now" not in words
-    assert "\nplan: " not in llm(*tiny, "--out", out).out, "what goes on is not planned again"
+    assert "\nplan: " not in llm(*tiny, "--out", out).out, "a resumed run is not planned again"
     said = json.loads(llm("plan", out, "--json").out)
     assert said["predicted"]["seconds_per_step"] == 1e6
     assert said["measured"].keys() == {"peak_memory_bytes", "seconds_per_step", "seconds"}

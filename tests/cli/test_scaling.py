@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from llm_scratch.cli.experiment_output import experiment_folder
 from llm_scratch.experiments.scaling import ScalingFit, ScalingLaw
 from llm_scratch.experiments.scaling_report import law_lines
 from llm_scratch.experiments.scaling_runner import Prediction, ScalingOutcome
@@ -33,3 +36,8 @@ def test_law_that_does_not_describe_its_runs_is_named():
     assert lines[2].startswith(
         "The law does not describe these runs: its errors are 18% of the differences"
     )
+
+
+def test_default_folder_is_inside_runs_and_has_a_name_that_every_system_takes():
+    assert experiment_folder("../a: b", "", "scaling") == Path("runs/scaling-a_b")
+    assert experiment_folder("../a: b", "mine", "scaling") == Path("mine")

@@ -126,7 +126,7 @@ def test_fresh_without_force_keeps_an_existing_run(llm, tiny, trained):
     )
     assert sorted(trained.rglob("*")) == before
     assert llm(*tiny, "--out", trained / "new", "--fresh", "--train.steps", "1").code == 0, (
-        "where there is none, it is no matter"
+        "without an existing run, --fresh has nothing to check"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -145,7 +146,13 @@ def test_job_that_was_stopped_is_run_again_by_the_next_command(
     assert outcome(out) == outcome(tmp_path / "whole")
 
 
-def test_job_submitted_twice_trains_once(experiment, tmp_path, fake_training):
+@pytest.mark.parametrize("locks", [True, False])
+def test_job_submitted_twice_trains_once(experiment, tmp_path, fake_training, monkeypatch, locks):
+    def refuse(descriptor):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    if not locks:  # as on some clusters' file systems
+        monkeypatch.setattr(cluster, "wait_for_lock", refuse)
     out = tmp_path / "out"
     run_experiment(experiment, out, max_seeds=2)
     config = (out / "arms" / "fast.yaml").read_text()

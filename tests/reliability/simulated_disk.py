@@ -204,5 +204,5 @@ def _replay(
 
 
 def without_flushes(ops: list[Op]) -> list[Op]:
-    """The same operations of somebody who forgot to flush."""
+    """The same operations, without flushes."""
     return [replace(op, path="nothing") if op.kind == "flush" else op for op in ops]

@@ -1,6 +1,4 @@
-"""C2: importing, asking for help, training and writing text talk to nobody:
-no connection, no name looked up.
-"""
+"""C2: import, help, training and generation use no network: no connection, no name lookup."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ SRC = Path(llm_scratch.__file__).parent
 
 
 def repacked(path, change, compression=zipfile.ZIP_STORED):
-    """A file of torch's with its archive written anew: `change` gives the members."""
+    """A file of torch's with a new archive, whose members `change` returns."""
     data = io.BytesIO()
     torch.save({"tok_emb.weight": torch.zeros(64, 64)}, data)
     with zipfile.ZipFile(data) as old, zipfile.ZipFile(path, "w", compression) as new:

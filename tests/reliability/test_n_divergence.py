@@ -1,5 +1,5 @@
-"""N1 to N5: what is no number never reaches the weights,
-a spike is passed over, and a run that fell finds its way back.
+"""N1 to N5: a value that is not finite never reaches the weights,
+a spike is skipped, and a run that diverged rolls back.
 """
 
 from __future__ import annotations

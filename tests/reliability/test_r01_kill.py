@@ -82,7 +82,7 @@ def kill_and_compare(
     (runs, kills that cut a save off, most steps lost).
 
     The steps lost are two numbers:
-    where training waits for its saves, and where they go on in the background.
+    where training waits for its saves, and where they continue in the background.
     """
     rng = random.Random(SEED)
     killed = runs = cut_off = 0

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 
 class SmallDisk(files.FileSystem):
-    """A disk with room for so many bytes;
+    """A disk of limited size in bytes;
     what still fits of a file is written, as on a real one.
     """
 

@@ -129,7 +129,7 @@ def test_r8_another_number_of_threads_or_torch_is_told(corpus, tmp_path, threads
 
 
 def change_state(folder, changes):
-    """A checkpoint whose state says something else, sealed anew."""
+    """A checkpoint with a changed state and a new manifest."""
     state = json.loads((folder / "state.json").read_text()) | changes
     (folder / "state.json").write_text(json.dumps(state))
     (folder / "manifest.json").unlink()

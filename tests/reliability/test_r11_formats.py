@@ -1,5 +1,5 @@
-"""R11: checkpoints of every format there has been are read, and their runs go on; one of a newer
-format is refused in plain words.
+"""R11: checkpoints of every earlier format are read, and their runs resume; one of a newer format
+is an error that names it.
 
 `formats/N` is a run directory as format N left it at step 2 of 4, with the rows of all four steps.
 When the format changes, one more is put beside them: the run that `WORDS` makes,

@@ -1,5 +1,5 @@
 """R12: a save takes little memory, and from a copy little time:
-tensors go to the disk one at a time, while training goes on.
+tensors go to the disk one at a time, while training continues.
 
 Training has one core here: where it has all of them,
 a save in the background takes its time from the steps.

@@ -1,5 +1,5 @@
-"""W4, W6: a run is the same run on one process and on many,
-and may go on with another number of them.
+"""W4, W6: a run has the same result on one process and on several,
+and can be resumed with another number of them.
 """
 
 from __future__ import annotations

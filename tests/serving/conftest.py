@@ -21,7 +21,7 @@ def chromium():
 
 @pytest.fixture
 def page(chromium, server):
-    """The page of the playground, opened anew."""
+    """The page of the playground, freshly opened."""
     chromium.events.clear()
     chromium.open(server.url)
     chromium.run("localStorage.clear()")

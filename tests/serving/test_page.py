@@ -177,7 +177,7 @@ def test_keyboard_alone_takes_the_tour(page):
 
 
 def test_tab_leaves_every_grid(page):
-    """No keyboard trap: from the matrix, Tab goes on to what follows."""
+    """No keyboard trap: from the matrix, Tab continues to what follows."""
     show(page, "attention")
     page.run("document.querySelector('[role=grid]').focus()")
     press(page, "ArrowLeft")

@@ -1,12 +1,15 @@
-"""Run or plan an experiment from the command line, for `compare` and `experiment`.
+"""Run or plan an experiment from the command line, and print what it found.
 
 Tests: tests/cli/test_compare.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
 
 from llm_scratch.cli.folders import RUNS_FOLDER
 from llm_scratch.cli.output import print_json
@@ -21,11 +24,11 @@ if TYPE_CHECKING:
     from llm_scratch.experiments.verdict import Comparison
 
 
-def experiment_folder(experiment: Experiment, out: str) -> Path:
+def experiment_folder(name: str, out: str, kind: str = "experiment") -> Path:
     """The folder of an experiment: `out`, or one in runs/ that the same command finds again."""
     from llm_scratch.experiments.runner import folder_name
 
-    return Path(out) if out else RUNS_FOLDER / f"experiment-{folder_name(experiment.name)}"
+    return Path(out) if out else RUNS_FOLDER / f"{kind}-{folder_name(name)}"
 
 
 def run_and_print(
@@ -50,7 +53,7 @@ def run_and_print(
     """
     from llm_scratch.experiments.cluster import parse_cluster
 
-    folder = experiment_folder(experiment, out)
+    folder = experiment_folder(experiment.name, out)
     _run(experiment, folder, device, run_jobs=parse_cluster(on, jobs, device, file))
     report_and_print(folder, as_json)
 
@@ -89,7 +92,6 @@ def report_and_print(folder: Path, as_json: bool) -> None:
     if as_json:
         print_json(experiment_json(report, page, markdown))
         return
-    screen = console()
     grid = table("arm", report.metric.name, "SD", "runs", "not finished", "tokens", "time")
     for arm in report.arms:
         value, sd = (
@@ -104,12 +106,17 @@ def report_and_print(folder: Path, as_json: bool) -> None:
             format_count(arm.tokens),
             format_duration(arm.seconds),
         )
+    print_findings(grid, (comparison.sentence for comparison in report.comparisons), page)
+
+
+def print_findings(grid: Table, sentences: Iterable[str], page: Path) -> None:
+    """Print the table of an experiment, its sentences, and the path of its report."""
+    screen = console()
     screen.print()
     screen.print(grid)
     screen.print()
-    for comparison in report.comparisons:
-        screen.print(comparison.sentence, soft_wrap=keeps_lines(screen))
-    screen.print(f"\nreport: {page}", soft_wrap=keeps_lines(screen))
+    for line in (*sentences, f"\nreport: {page}"):
+        screen.print(line, soft_wrap=keeps_lines(screen))
 
 
 def plan_and_print(
@@ -119,7 +126,7 @@ def plan_and_print(
     from llm_scratch.experiments.plan import plan_experiment
     from llm_scratch.hardware.device import choose_device
 
-    folder = experiment_folder(experiment, out)
+    folder = experiment_folder(experiment.name, out)
     place = choose_device(device).name
     if pilot:
         _run(experiment, folder, device, max_seeds=2)

@@ -22,7 +22,7 @@ def inspection_json(
     ablation: Ablation | None,
     skills: Sequence[SkillChange] | None,
 ) -> dict[str, Any]:
-    """The result of `inspect`; `ablation` and `skills` as far as they were asked for."""
+    """The result of `inspect`; `ablation` and `skills` as far as they were requested."""
     rows = [
         {"text": row.text, "bits": row.model_bits, "grammar_bits": row.grammar_bits}
         for row in inspection.surprises
@@ -63,7 +63,7 @@ def contribution_json(part: Contribution) -> dict[str, Any]:
 
 
 def ablation_json(ablation: Ablation, skills: Sequence[SkillChange] | None) -> dict[str, Any]:
-    """The model with parts switched off; `skills` is null where they were not asked for."""
+    """The model with parts switched off; `skills` is null where they were not requested."""
     if skills is None:
         changes = None
     else:

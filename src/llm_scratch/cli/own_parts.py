@@ -91,7 +91,7 @@ def parts_of_run(
     different = [verdict.part for verdict in verdicts if verdict.state == "different"]
     if different and not allow_different:
         raise UserError(
-            f"--parts {file}: {', '.join(different)} not equal to the package's; mend it (the"
+            f"--parts {file}: {', '.join(different)} not equal to the package's; fix it (the"
             " differences are listed above), or train with it: --allow-different-parts"
         )
     parts = opened.written(verdicts)
@@ -164,9 +164,7 @@ def show_curves(parts: OwnParts, folder: Path, screen: Console, debug: bool) -> 
 
 
 def reference_run(config: RunConfig) -> RunInfo | None:
-    """The newest run in runs/ with these settings,
-    the package's parts and a curve; None: no such.
-    """
+    """The newest run in runs/ with these settings, the package's parts and a curve, or None."""
     plain = replace(config, parts="", different_parts="")
     runs = [run for run in find_runs() if run.has_curve and same_settings(run.config, plain)]
     return runs[-1] if runs else None

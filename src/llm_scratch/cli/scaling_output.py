@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_scratch.cli.folders import RUNS_FOLDER
+from llm_scratch.cli.experiment_output import experiment_folder, print_findings
 from llm_scratch.cli.output import print_json
-from llm_scratch.cli.terminal import console, keeps_lines, table
+from llm_scratch.cli.terminal import table
 
 if TYPE_CHECKING:
     from llm_scratch.experiments.scaling_runner import ScalingExperiment, ScalingOutcome
@@ -37,8 +37,7 @@ def run_and_print(experiment: ScalingExperiment, out: str, device: str, as_json:
     from llm_scratch.experiments.scaling_runner import run_scaling
     from llm_scratch.hardware.device import choose_device
 
-    folder = Path(out) if out else RUNS_FOLDER / f"scaling-{experiment.name}"
-    screen = console()
+    folder = experiment_folder(experiment.name, out, "scaling")
     with running(folder) as progress:
         outcome = run_scaling(
             experiment, folder, device=choose_device(device).name, callback=progress
@@ -50,11 +49,7 @@ def run_and_print(experiment: ScalingExperiment, out: str, device: str, as_json:
     grid = table(*RUN_COLUMNS)
     for row in run_rows(outcome):
         grid.add_row(*row)
-    screen.print()
-    screen.print(grid)
-    screen.print()
-    for line in (*law_lines(outcome), f"\nreport: {page}"):
-        screen.print(line, soft_wrap=keeps_lines(screen))
+    print_findings(grid, law_lines(outcome), page)
 
 
 def scaling_json(outcome: ScalingOutcome, folder: Path) -> dict[str, Any]:

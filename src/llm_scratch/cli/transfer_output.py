@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_scratch.cli.folders import RUNS_FOLDER
+from llm_scratch.cli.experiment_output import experiment_folder, print_findings
 from llm_scratch.cli.output import print_json
-from llm_scratch.cli.terminal import console, keeps_lines, table
+from llm_scratch.cli.terminal import table
 
 if TYPE_CHECKING:
     from llm_scratch.experiments.transfer_runner import TransferExperiment, TransferOutcome
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 def run_and_print(experiment: TransferExperiment, out: str, device: str, as_json: bool) -> None:
     """Run what is left of the experiment, write its report, and print the best rates."""
     from llm_scratch.cli.experiment_progress import running
-    from llm_scratch.experiments.runner import folder_name
     from llm_scratch.experiments.transfer_report import (
         COLUMNS,
         best_rows,
@@ -29,8 +28,7 @@ def run_and_print(experiment: TransferExperiment, out: str, device: str, as_json
     from llm_scratch.experiments.transfer_runner import run_transfer
     from llm_scratch.hardware.device import choose_device
 
-    folder = Path(out) if out else RUNS_FOLDER / f"transfer-{folder_name(experiment.name)}"
-    screen = console()
+    folder = experiment_folder(experiment.name, out, "transfer")
     with running(folder) as progress:
         outcome = run_transfer(
             experiment, folder, device=choose_device(device).name, callback=progress
@@ -42,11 +40,7 @@ def run_and_print(experiment: TransferExperiment, out: str, device: str, as_json
     grid = table(*COLUMNS)
     for row in best_rows(outcome):
         grid.add_row(*row)
-    screen.print()
-    screen.print(grid)
-    screen.print()
-    for line in (*sentences(outcome), f"\nreport: {page}"):
-        screen.print(line, soft_wrap=keeps_lines(screen))
+    print_findings(grid, sentences(outcome), page)
 
 
 def transfer_json(

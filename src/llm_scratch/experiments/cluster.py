@@ -1,9 +1,9 @@
 """Run the runs of an experiment several at once: in processes of this machine, or as Slurm jobs.
 
 Each run is a job that reads the experiment's folder, trains, and writes its result there as JSON.
-Whoever started the jobs collects those files. So it may be killed at any moment, and the same
-command later collects what has finished meanwhile; a job that is submitted a second time waits for
-the lock of the run directory, and finds the result of the first.
+The process that submitted the jobs collects those files. It may be killed at any moment; the same
+command later collects what has finished meanwhile. A job that is submitted a second time waits for
+the lock of its folder, and finds the result of the first.
 Tests: tests/experiments/test_cluster.py (submitit's executor for one machine).
 Source: submitit, https://github.com/facebookincubator/submitit.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import sleep
@@ -260,7 +260,11 @@ def _train(
 
 @contextmanager
 def _only_job(place: Path) -> Iterator[None]:
-    """Wait until no other process runs the same job; hold its lock inside the block."""
+    """Wait until no other process runs the same job; hold its lock inside the block.
+
+    Where locks are not supported, as on some clusters' file systems, the job runs without one.
+    """
     with (place / LOCK_FILE).open("a") as lock:
-        wait_for_lock(lock.fileno())
+        with suppress(OSError):
+            wait_for_lock(lock.fileno())
         yield

@@ -29,7 +29,7 @@ class Scale:
         return self.start + (self.end - self.start) * (value - self.low) / (self.high - self.low)
 
     def ticks(self, pixels_each: float) -> list[float]:
-        """Round values on the axis, about one in so many pixels."""
+        """Round values on the axis, about one every `pixels_each` pixels."""
         return ticks(self.low, self.high, max(2, int(abs(self.end - self.start) / pixels_each)))
 
 
@@ -86,6 +86,11 @@ def svg(parts: Sequence[Html], width: int, height: float, about: str, class_: st
         aria_label=about,
         class_=class_,
     )
+
+
+def gradient(n: int) -> list[str]:
+    """Styles of `n` series in an order, from blue to orange."""
+    return [mixed_color(i / max(1, n - 1)) for i in range(n)]
 
 
 def mixed_color(share: float) -> str:

@@ -31,6 +31,11 @@ def html_page(title: str, sections: Iterable[Html]) -> str:
     return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
 
 
+def section(title: str, *content: Html) -> Html:
+    """A part of a page under a heading."""
+    return element("section", element("h2", title), *content)
+
+
 def figure(draw: Callable[[int, str], Html], caption: str, legend: Html | None = None) -> Html:
     """A chart in two widths, of which the page shows one.
 

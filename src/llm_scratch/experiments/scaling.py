@@ -42,7 +42,7 @@ class ScalingLaw:
     b: float
 
     def loss(self, parameters: np.ndarray | float, tokens: np.ndarray | float) -> Any:
-        """The loss of a model of so many parameters after so many tokens."""
+        """The loss of models with these numbers of parameters after these numbers of tokens."""
         return (
             self.E
             + self.A / np.asarray(parameters, dtype=float) ** self.a

@@ -10,6 +10,7 @@ import numpy as np
 from llm_scratch.experiments.marks import (
     Scale,
     dot,
+    gradient,
     horizontal,
     label,
     mixed_color,
@@ -31,8 +32,7 @@ N_POINTS = 60
 
 def budget_styles(outcome: ScalingOutcome) -> list[str]:
     """The color of each budget, from the smallest to the largest."""
-    n = len(outcome.best_sizes)
-    return [mixed_color(i / max(1, n - 1)) for i in range(n)]
+    return gradient(len(outcome.best_sizes))
 
 
 def _by_budget(outcome: ScalingOutcome) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from llm_scratch.experiments.contents import first_environment
 from llm_scratch.experiments.marks import legend
-from llm_scratch.experiments.page import figure, html_page, markdown_table, save_pages
+from llm_scratch.experiments.page import figure, html_page, markdown_table, save_pages, section
 from llm_scratch.experiments.scaling_charts import (
     budget_styles,
     estimates_chart,
@@ -136,19 +136,15 @@ def _page(outcome: ScalingOutcome, title: str, folder: Path) -> str:
     )
     sections = [
         header,
-        _section("Size and loss", figure(partial(sizes_chart, outcome), sizes, budgets)),
-        _section("Errors of the law", figure(partial(residuals_chart, outcome), errors, budgets)),
-        _section("Graded", figure(partial(estimates_chart, outcome), known)),
-        _section("Best sizes", table(BEST_COLUMNS, _best_rows(outcome), "numbers")),
-        _section("Every run", table(RUN_COLUMNS, run_rows(outcome), "numbers")),
-        _section("How it was found", element("p", METHOD)),
+        section("Size and loss", figure(partial(sizes_chart, outcome), sizes, budgets)),
+        section("Errors of the law", figure(partial(residuals_chart, outcome), errors, budgets)),
+        section("Graded", figure(partial(estimates_chart, outcome), known)),
+        section("Best sizes", table(BEST_COLUMNS, _best_rows(outcome), "numbers")),
+        section("Every run", table(RUN_COLUMNS, run_rows(outcome), "numbers")),
+        section("How it was found", element("p", METHOD)),
         environment_table(first_environment(folder, "*")),
     ]
     return html_page(f"{title}: report", sections)
-
-
-def _section(title: str, content: Html) -> Html:
-    return element("section", element("h2", title), content)
 
 
 def _markdown(outcome: ScalingOutcome, title: str) -> str:

@@ -11,10 +11,10 @@ from llm_scratch.experiments.marks import (
     Scale,
     color_class,
     dot,
+    gradient,
     horizontal,
     label,
     legend,
-    mixed_color,
     padded,
     svg,
     vertical,
@@ -35,8 +35,7 @@ HIDDEN_SPREAD = 4.0
 
 def width_styles(outcome: TransferOutcome) -> list[str]:
     """The color of each width, from the narrowest to the widest."""
-    n = len(outcome.experiment.widths)
-    return [mixed_color(i / max(1, n - 1)) for i in range(n)]
+    return gradient(len(outcome.experiment.widths))
 
 
 def widths_legend(outcome: TransferOutcome) -> Html:

@@ -12,7 +12,7 @@ import numpy as np
 
 from llm_scratch.experiments.contents import first_environment
 from llm_scratch.experiments.marks import legend
-from llm_scratch.experiments.page import figure, html_page, markdown_table, save_pages
+from llm_scratch.experiments.page import figure, html_page, markdown_table, save_pages, section
 from llm_scratch.experiments.transfer import BestRate, Transfer
 from llm_scratch.experiments.transfer_charts import rate_panels, trend_chart, widths_legend
 from llm_scratch.experiments.transfer_runner import TransferOutcome
@@ -126,18 +126,16 @@ def _page(outcome: TransferOutcome, folder: Path) -> str:
         " width with its 95 % interval. If a rate transfers, these dots are above each other."
     )
     trend = "The best rate of each width with its 95 % interval, and the fitted line."
-    sections = [header, element("section", element("h2", "Best rates"), _best_table(outcome))]
+    sections = [header, section("Best rates", _best_table(outcome))]
     if any(np.isfinite(losses.mean(-1)).any() for losses in outcome.losses.values()):
         panels = figure(partial(rate_panels, outcome), rates, widths_legend(outcome))
-        sections.insert(1, element("section", element("h2", "Loss against rate"), panels))
+        sections.insert(1, section("Loss against rate", panels))
     if any(best.rate is not None for each in outcome.transfers.values() for best in each.best):
         chart = figure(partial(trend_chart, outcome), trend, legend(list(outcome.transfers)))
-        sections.insert(2, element("section", element("h2", "Best rate against width"), chart))
+        sections.insert(2, section("Best rate against width", chart))
     sections += [
-        element(
-            "section", element("h2", "Arms"), table(("arm", "settings"), _arms(outcome), "words")
-        ),
-        element("section", element("h2", "How it was found"), element("p", METHOD)),
+        section("Arms", table(("arm", "settings"), _arms(outcome), "words")),
+        section("How it was found", element("p", METHOD)),
         environment_table(first_environment(folder)),
     ]
     return html_page(f"{_title(outcome)}: report", sections)

@@ -23,7 +23,6 @@ SKILL_MEANING = {
     "count": "continue a count to its number",
     "order": "name places in reverse order",
 }
-UNCERTAIN_SIGMAS = 2
 
 
 def skills(report: RunReport) -> Html:

@@ -80,7 +80,7 @@ def first_screen(model: Any, tokenizer: Any, texts: Sequence[str]) -> FirstScree
 
 
 def _name_probes() -> Iterator[Probe]:
-    """Places in new stories where a name is recalled that stands in the text before."""
+    """Positions in new stories where the next word is a name that occurs earlier in the text."""
     for number in range(SEARCHED_STORIES):
         for probe in generate_story(HELD_OUT + number).probes:
             if (

@@ -112,7 +112,7 @@ class LocalServer(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log a connection that broke; a reader who went away is no news."""
+        """Log a connection that broke; a reader who went away is not an error."""
         error = sys.exc_info()[1]
         if not isinstance(error, (ConnectionError, TimeoutError)):
             log.error("connection failed: %s", describe_error(error or OSError(), named=True))

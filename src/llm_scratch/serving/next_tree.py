@@ -30,7 +30,7 @@ class Node:
 
     Attributes:
         probability: of the token, given those before it.
-        kept: whether the search goes on from it.
+        kept: whether the search continues from it.
         best: whether it is on the path that the search returns.
         count: samples that go through it.
     """

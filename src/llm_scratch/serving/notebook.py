@@ -24,7 +24,7 @@ from llm_scratch.serving.model_library import ModelLibrary
 from llm_scratch.serving.playground import Playground
 from llm_scratch.serving.request_guard import RequestError
 from llm_scratch.serving.run_texts import loss_curve, opening_texts
-from llm_scratch.serving.static_export import SCRIPT_TAG, bundle
+from llm_scratch.serving.static_export import SCRIPT_TAG, bundle, module_sources
 from llm_scratch.serving.static_files import static_files
 
 log = logging.getLogger(__name__)
@@ -81,10 +81,7 @@ def page_parts() -> tuple[str, str]:
     page = sources["/index.html"].content.decode()
     style = sources["/style.css"].content.decode()
     page = page.replace(STYLE_TAG, f"<style>{style}</style>").replace(SCRIPT_TAG, "")
-    modules = {
-        name[1:]: file.content.decode() for name, file in sources.items() if name.endswith(".js")
-    }
-    return page, bundle(modules)
+    return page, bundle(module_sources(sources))
 
 
 def answer(playground: Playground, content: Mapping[str, Any]) -> dict[str, Any]:

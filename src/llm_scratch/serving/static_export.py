@@ -17,7 +17,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from llm_scratch.serving.http_server import LocalServer
+from llm_scratch.serving.http_server import LocalServer, StaticFile
 from llm_scratch.storage.files import atomic_write
 
 IMPORT = re.compile(
@@ -49,11 +49,6 @@ def export_playground(server: LocalServer, folder: Path) -> Path:
         return answers[name]
 
     record(ask)
-    sources = {
-        name[1:]: file.content.decode()
-        for name, file in server.files.items()
-        if name.endswith(".js")
-    }
     page = server.files["/index.html"].content.decode()
     scripts = ("answers.js", "page.js")
     page = page.replace(
@@ -64,10 +59,15 @@ def export_playground(server: LocalServer, folder: Path) -> Path:
         "globalThis.RECORDED ="
         f" {json.dumps(answers, ensure_ascii=False, separators=(',', ':'))};\n",
     )
-    atomic_write(folder / "page.js", bundle(sources))
+    atomic_write(folder / "page.js", bundle(module_sources(server.files)))
     atomic_write(folder / "style.css", server.files["/style.css"].content)
     atomic_write(folder / "index.html", page)
     return folder / "index.html"
+
+
+def module_sources(files: Mapping[str, StaticFile]) -> dict[str, str]:
+    """The page's modules: path below the page -> source."""
+    return {name[1:]: file.content.decode() for name, file in files.items() if name.endswith(".js")}
 
 
 def bundle(sources: Mapping[str, str]) -> str:

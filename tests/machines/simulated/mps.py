@@ -117,8 +117,8 @@ def change(torch: Any) -> None:
         return torch.device("cpu") if is_device(leaf, "mps") else leaf
 
     class Devices(TorchFunctionMode):
-        """Sees every call of torch's before torch does,
-        and makes on the GPU what is asked for there.
+        """Intercepts every call of torch,
+        and creates on the GPU what is requested there.
         """
 
         def __torch_function__(

@@ -19,7 +19,7 @@ export function nameOf(path, body) {
   return `${path} ${JSON.stringify(body, Object.keys(body).sort())}`;
 }
 
-/** Ask the server; equal requests are asked once. Throws an Error with the server's message. */
+/** Send a request to the server; equal requests are sent once. Throws an Error with the server's message. */
 export function request(path, body = {}) {
   const name = nameOf(path, body);
   if (!answers.has(name)) {

@@ -8,7 +8,7 @@ import { shadeChips } from "../text.js";
 export const label = "Compare";
 export const title = "How do two models differ?";
 
-/** The models that can stand beside this one: [value, words, what the request says]. */
+/** The models that this one can be compared with: [value, words, what the request says]. */
 function others(facts) {
   const models = facts.models.slice(1).map((name) => [name, name === "untrained" ? "the same, untrained" : name, { model: name }]);
   const steps = facts.steps.map((step) => [`step ${step}`, `step ${step} of the training`, { step }]);

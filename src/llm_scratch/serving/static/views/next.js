@@ -10,7 +10,7 @@ export const label = "Next token";
 export const title = "What comes next, and why?";
 
 const ROWS = 20;
-/** name: its label, slider position (0 to 1) -> value, the way back, and the words shown; top-k gets its curve in `render`. */
+/** name: its label, slider position (0 to 1) -> value, its inverse, and the words shown; top-k gets its curve in `render`. */
 const SLIDERS = {
   temperature: { label: "temperature", to: (x) => (x <= 0.5 ? 4 * x : 2 + 3 * ((x - 0.5) / 0.5) ** 1.5), from: (v) => (v <= 2 ? v / 4 : 0.5 + 0.5 * ((v - 2) / 3) ** (2 / 3)), show: (v) => fixed(v) },
   top_k: { label: "top-k", show: (v) => (v ? String(v) : "off") },
@@ -124,8 +124,8 @@ async function showTree(el, data, state) {
   if (!state.tree) return void fill(el, head);
   const set = Object.fromEntries(Object.entries(settings(state)).filter(([, value]) => value !== null));
   const body = { ...about(state), position: state.token, kind: state.tree, ...(state.tree === "sample" ? { ...set, seed: state.seed } : {}) };
-  const asked = JSON.stringify(body);
-  el.dataset.asked = asked;
+  const key = JSON.stringify(body);
+  el.dataset.key = key;
   let drawn;
   try {
     const answer = await request("tree", body);
@@ -134,10 +134,10 @@ async function showTree(el, data, state) {
   } catch (error) {
     drawn = h("p", { class: "small accent", role: "status" }, error.message);
   }
-  if (el.dataset.asked === asked) fill(el, head, drawn);
+  if (el.dataset.key === key) fill(el, head, drawn);
 }
 
-/** A level of the tree as a list; its branches stand to the right of each token. */
+/** A level of the tree as a list; the branches of a token are to its right. */
 function branches(nodes, before, state) {
   if (!nodes.length) return null;
   const number = ({ count, probability }) => (state.tree === "sample" ? String(count) : percent(probability));

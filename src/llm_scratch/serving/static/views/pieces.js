@@ -6,7 +6,7 @@ import { shadeChips } from "../text.js";
 export const label = "Pieces";
 export const title = "What are the pieces?";
 
-const MOST_SHOWN = 200;
+const MAX_SHOWN = 200;
 
 export const needs = (state) => ({ pieces: ["tokenize", { text: state.text }] });
 
@@ -98,7 +98,7 @@ function comparison(data) {
         "section",
         { "aria-label": name, "data-tokenizer": name, style: { "margin-top": "0.9rem", "max-width": "60rem" } },
         h("p", { class: "small" }, h("strong", {}, name), h("span", { class: "muted" }, tokens === null ? ": not on this machine; llm-scratch tokenizer show gpt2 \"Hello\" downloads it" : ` (${n_vocab} in the vocabulary): ${tokens.length} tokens, ${fixed(bytes / Math.max(1, tokens.length), 1)} bytes each`)),
-        tokens === null ? null : h("p", { class: "cuts" }, tokens.slice(0, MOST_SHOWN).map((text) => token(text)), tokens.length > MOST_SHOWN ? ` and ${tokens.length - MOST_SHOWN} more` : null),
+        tokens === null ? null : h("p", { class: "cuts" }, tokens.slice(0, MAX_SHOWN).map((text) => token(text)), tokens.length > MAX_SHOWN ? ` and ${tokens.length - MAX_SHOWN} more` : null),
       ),
     ),
   ];
