@@ -141,7 +141,7 @@ def test_mistake_in_learning_merges_is_diagnosed_or_stops(exercise, name):
 
 def test_numbers_say_where_and_how_far():
     verdict = check("temperature", lambda logits, t: logits / t + (torch.arange(11) == 4))
-    assert verdict.message == "its output is another one; work one value out by hand, and compare"
+    assert verdict.message == "its output differs; work one value out by hand, and compare"
     assert verdict.where.startswith("output [")
     assert verdict.where.endswith(", 4] of shape (3, 11)")
     assert verdict.yours == pytest.approx(verdict.expected + 1)
@@ -205,7 +205,7 @@ def test_other_names_of_weights_are_listed():
         (lambda logits, t: "hot", "it gives 'hot'; the package's gives tensor("),
         (lambda logits: logits, "it stops with TypeError: "),
         (lambda logits, t: 1 / 0, "it stops with ZeroDivisionError: division by zero"),
-        (lambda logits, t: logits * torch.nan, "its output is another one"),
+        (lambda logits, t: logits * torch.nan, "its output differs"),
     ],
 )
 def test_other_trouble_is_said(part, message):

@@ -122,7 +122,7 @@ def test_learned_encoding_is_used():
     tokenizer = own_bpe(None, lambda word, merges: list(word)).train([TEXT], 280)
     assert len(tokenizer.encode("and")) == 3
     broken = own_bpe(None, lambda word, merges: [99_999]).train([TEXT], 280)
-    with pytest.raises(UserError, match="encode_word: it gives ids that are no tokens"):
+    with pytest.raises(UserError, match="encode_word: it gives ids that are not tokens"):
         broken.encode("zebra")
 
 

@@ -231,8 +231,8 @@ def compare(
     difference = logits_differ(model, back.eval())
     if not difference <= allowed.logits:
         raise UserError(
-            f"the model that was read back is another one: logits differ by {difference:.1e} of the"
-            f" largest, expected at most {allowed.logits:g} for {format}",
+            f"the model that was read back differs: its logits by {difference:.1e} of the largest,"
+            f" expected at most {allowed.logits:g} for {format}",
             CHECKPOINT,
         )
     texts = sample_texts(tokenizer, N_TEXTS)
@@ -243,7 +243,7 @@ def compare(
             text, allowed_special="all"
         ):
             raise UserError(
-                f"the tokenizer that was read back is another one: the ids of {text[:60]!r} differ",
+                f"the tokenizer that was read back differs: other ids for {text[:60]!r}",
                 CHECKPOINT,
             )
     return CheckedGGUF(largest, difference, len(texts))

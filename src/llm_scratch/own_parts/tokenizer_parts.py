@@ -177,7 +177,7 @@ def own_bpe(learn: Learn | None, encode: Encode | None) -> type[ByteBPE]:
                 return tuple(self._id[chr(i)] for i in encode(as_word(piece), merges))
             except (KeyError, TypeError, ValueError) as e:
                 raise UserError(
-                    f"encode_word: it gives ids that are no tokens for {piece!r};"
+                    f"encode_word: it gives ids that are not tokens for {piece!r};"
                     f" return ids below {FIRST_MERGE + len(merges)}",
                     DATA,
                 ) from e

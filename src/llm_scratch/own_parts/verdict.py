@@ -180,7 +180,7 @@ def _diagnosis(
         )
     if any(right):
         return "it is equal for some inputs only; look for a special case"
-    return "its output is another one; work one value out by hand, and compare"
+    return "its output differs; work one value out by hand, and compare"
 
 
 def _equal(have: Any, want: Any) -> bool:
