@@ -30,7 +30,7 @@ from llm_scratch.interop.hf_qwen_next import QWEN3_NEXT
 from llm_scratch.interop.hf_tokenizer import read_start_id, read_tokenizer
 from llm_scratch.interop.safetensors import INDEX, SINGLE, TensorFiles, files_of
 from llm_scratch.interop.torch_file import unwrapped_names
-from llm_scratch.interop.weight_map import Origin, assemble, expand
+from llm_scratch.interop.weight_map import Origin, assemble, name_check
 from llm_scratch.model import LanguageModel
 from llm_scratch.storage.safe_parse import read_json
 from llm_scratch.tokenizers import Tokenizer
@@ -117,13 +117,13 @@ def load_weights(
     """
     _, family = family_of(cfg)
     rules = list(family.rules_of(cfg))
-    named = {mapped.theirs for mapped in expand(rules, cfg.n_layers)}
+    is_named = name_check(rules, cfg.n_layers)
     source = TensorFiles(files)
     plain = unwrapped_names(source.tensors, where)
     source.tensors = {
         plain[name]: entry
         for name, entry in source.tensors.items()
-        if plain[name] in named or not family.ignored.fullmatch(plain[name])
+        if is_named(plain[name]) or not family.ignored.fullmatch(plain[name])
     }
     prefix = family.prefix
     if not any(name.startswith(prefix) for name in source.tensors):

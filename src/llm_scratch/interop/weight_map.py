@@ -111,6 +111,23 @@ def expand(rules: Sequence[Rule], n_layers: int) -> Iterator[Mapped]:
                 yield Mapped(rule.theirs.replace("#", str(layer)), tuple(names), rule.transform)
 
 
+def name_check(rules: Sequence[Rule], n_layers: int) -> Callable[[str], bool]:
+    """Make a function that says whether a rule names a tensor, without a list of every layer's.
+
+    A hostile config.json may ask for millions of layers. The first number of a name is its layer's.
+    """
+    theirs = {rule.theirs for rule in rules}
+
+    def is_named(name: str) -> bool:
+        layer = re.search(r"\b[0-9]{1,9}\b", name)
+        if name in theirs or layer is None:
+            return name in theirs
+        any_layer = name[: layer.start()] + "#" + name[layer.end() :]
+        return any_layer in theirs and int(layer[0]) < n_layers
+
+    return is_named
+
+
 def spelled_out(name: str) -> list[str]:
     """Expand a name with {a,b} into one name for each."""
     braces = re.search(r"\{(.*)\}", name)
