@@ -132,14 +132,15 @@ def device() -> Any:
 
 @pytest.fixture
 def measured(record_property: Callable[[str, object], None]) -> Callable[[str, str, str], None]:
-    """Say what a row of docs/reliability.md reached and what was asked of it, once the test is
-    sure: `measured("R1", "20 of 20", "20")`.
+    """Record a result for docs/reliability.md, beside its target.
+
+    To be called after the last assertion: `measured("R1", "20 of 20", "20 kills")`.
     """
 
-    def tell(row: str, reached: str, asked: str) -> None:
-        record_property("measured", (row, reached, asked))
+    def record(row: str, result: str, target: str) -> None:
+        record_property("measured", (row, result, target))
 
-    return tell
+    return record
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from llm_scratch.tokenizers.bpe import ByteBPE
     "tokenizer",
     "tokenizers/bpe.ByteBPE.encode_python",
     "tiktoken: ids that differ",
-    "tokenizers/test_bpe.py::test_t2_ids_of_ten_thousand_texts_equal_tiktoken",
+    "tokenizers/test_bpe.py::test_t2_ids_of_10000_texts_equal_tiktoken",
 )
 def _ids_of_tiktoken() -> float:
     theirs = TOKENIZERS["gpt2"]([], None)
@@ -38,7 +38,7 @@ def _there_and_back() -> float:
     "tokenizer, as everybody calls it",
     "tokenizers/bpe.ByteBPE.encode",
     "tiktoken: ids that differ",
-    "tokenizers/test_bpe.py::test_t2_ids_of_ten_thousand_texts_equal_tiktoken",
+    "tokenizers/test_bpe.py::test_t2_ids_of_10000_texts_equal_tiktoken",
     covers="TOKENIZERS.gpt2",
 )
 def _ids_by_default() -> float:

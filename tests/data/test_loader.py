@@ -224,7 +224,7 @@ def test_processes_together_take_the_batch_in_its_order(ids, order, world):
 
 
 @pytest.mark.parametrize("order", ["shuffled", "documents"])
-def test_w3_the_order_of_samples_is_the_same_for_any_number_of_processes(order, measured):
+def test_w3_sample_order_is_the_same_for_any_number_of_processes(order, measured):
     """10,000 samples in batches of 24: stopped anywhere,
     gone on with another number of processes, each comes once a pass.
     """
@@ -260,8 +260,8 @@ def test_w3_the_order_of_samples_is_the_same_for_any_number_of_processes(order, 
         assert len(set(alone[i * samples : (i + 1) * samples])) == samples
     measured(
         "W3",
-        f"{len(worlds)} world sizes, 40 stops: identical, 0 repeats",
-        "identical ids, each sample once an epoch, 0 repeats",
+        f"{len(worlds)} world sizes, 40 stops: identical order, 0 repeats",
+        "identical ids, each sample once per epoch, 0 repeats",
     )
 
 

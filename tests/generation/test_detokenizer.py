@@ -41,7 +41,7 @@ def cut(data, places):
     return [data[a:b] for a, b in pairwise([0, *sorted(places), len(data)])]
 
 
-def test_s18_ten_thousand_random_splits_show_no_broken_character(measured):
+def test_s18_10000_random_splits_show_no_broken_character(measured):
     chance, data = random.Random(18), TEXT.encode()
     broken = 0
     for _ in range(10_000):
@@ -52,8 +52,8 @@ def test_s18_ten_thousand_random_splits_show_no_broken_character(measured):
     assert broken == 0
     measured(
         "S18",
-        f"{broken} U+FFFD in 10,000 random splits; every joined text whole",
-        "0 U+FFFD for valid text; joined deltas = full text",
+        f"{broken} U+FFFD in 10,000 random splits; every joined text is complete",
+        "0 U+FFFD for valid text; joined chunks = full text",
     )
 
 

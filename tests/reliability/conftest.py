@@ -1,6 +1,4 @@
-"""A run of two seconds with everything in it,
-uninterrupted once; and processes that can be killed.
-"""
+"""Fixtures: a two-second run that uses every feature, and commands that can be killed."""
 
 from __future__ import annotations
 
@@ -60,8 +58,9 @@ class Process:
         return self._starter.log.read_bytes()[before:].decode(errors="replace")
 
     def wait(self) -> int:
-        """Its exit code once it has ended;
-        minus the signal's number if it was killed. To be asked once.
+        """Wait for the end of the command and return its exit code.
+
+        The code is minus the signal's number if the command was killed. Call this once.
         """
         return self._starter.ask({"wait": self.pid})
 
@@ -140,8 +139,9 @@ LETTERS = "the cat sat on the mat and the dog sat on the log. " * 24
 
 
 def tiny(**train: object) -> RunConfig:
-    """Settings of a run of 60 steps in a third of a second:
-    dropout, two micro-batches, two passes over rows that documents share.
+    """Return the config of a run of 60 steps, which takes a third of a second.
+
+    It has dropout, two micro-batches, two epochs, and rows that hold parts of two documents.
     """
     often = {
         "eval_every": 20,
@@ -177,9 +177,7 @@ def corpus() -> Corpus:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No waiting for the disk, no pictures,
-    no measuring of the machine: other tests look at those.
-    """
+    """Skip disk flushes and the benchmark of the machine, which other tests cover."""
     monkeypatch.setattr("os.fsync", lambda number: None)
     monkeypatch.setattr("llm_scratch.training.loop.environment", lambda *args: {"matrix_rate": 1e9})
 

@@ -1,6 +1,4 @@
-"""Programs in disguise: thirty-odd files that make a folder named `marker` when a careless reader
-opens them, and do nothing else.
-"""
+"""Malicious files: each creates a folder named `marker` if an unsafe reader opens it."""
 
 from __future__ import annotations
 

@@ -22,8 +22,9 @@ SECTOR = 512
 
 @dataclass(frozen=True)
 class Op:
-    """One operation: create | data | append | folder | rename | unlink
-    (`path`, maybe `new`, maybe `data`), or flush.
+    """One recorded operation: create, data, append, folder, rename, unlink or flush.
+
+    All but flush have a `path`; some have `new` or `data`.
     """
 
     kind: str
@@ -119,8 +120,9 @@ def zeroed(data: bytes, start: int, end: int) -> bytes:
 
 
 def crash_states(before: Files, ops: list[Op], since: int = 0) -> Iterator[tuple[str, Files]]:
-    """Every state that a power cut during `ops`,
-    after the first `since` of them, can leave: its name, and the files.
+    """Yield the name and the files of every state that a power cut can leave.
+
+    The power may fail during any operation of `ops` after the first `since`.
     """
     for done in range(since, len(ops) + 1):
         waiting = _unflushed(ops[:done])
@@ -134,8 +136,9 @@ def crash_states(before: Files, ops: list[Op], since: int = 0) -> Iterator[tuple
 
 
 def _lost_names(ops: list[Op]) -> list[set[int]]:
-    """Which operations on names may not have reached the disk:
-    none, all after some moment, or a single one.
+    """Return which name operations may be missing on the disk after a power cut.
+
+    They are none, all after some moment, or a single one.
     """
     pending, flushed = [], set()
     for number in range(len(ops) - 1, -1, -1):

@@ -1,5 +1,6 @@
-"""Starts `llm-scratch` from a process that has imported everything: a command then begins in a
-tenth of a second instead of two.
+"""Start `llm-scratch` commands from a process that has imported everything.
+
+A command then starts in a tenth of a second instead of two.
 
 Reads a line of JSON from stdin and answers with one on stdout. `{"words": [...], "log": path}`
 starts a command whose output goes to `log`, and gives its process id; `{"wait": id}` waits for its

@@ -38,9 +38,7 @@ print("codes", set(codes), "talks", said)
 
 
 def run(folder, command):
-    """The script in a process of its own,
-    with none of the variables that keep libraries from the network.
-    """
+    """Run the script in a process without the variables that keep libraries offline."""
     environment = {
         "PATH": "/usr/bin:/bin",
         "HOME": str(folder),
@@ -59,9 +57,7 @@ def run(folder, command):
 
 
 def no_network():
-    """The command that runs another one in a network of its own,
-    without a way out; None where that is not allowed.
-    """
+    """Return a command prefix that isolates the network, or None where that is not allowed."""
     for command in (["unshare", "--net"], ["unshare", "--net", "--map-root-user"]):
         try:
             if subprocess.run([*command, "true"], capture_output=True).returncode == 0:
@@ -77,14 +73,14 @@ def test_c2_no_network_connection(tmp_path, measured):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "codes {0} talks []", done.stdout[-2000:] + done.stderr
     where = (
-        "in a network namespace without a way out"
+        "in an isolated network namespace"
         if alone
-        else "watched by Python's audit hook (namespaces are not allowed here)"
+        else "monitored by Python's audit hook (namespaces are not allowed here)"
     )
     measured(
         "C2",
-        f"0 connections, 0 names looked up at import, --help, train, generate, evaluate; {where}",
-        "0 connects",
+        f"0 connections, 0 name lookups at import, --help, train, generate, evaluate; {where}",
+        "0 connections",
     )
 
 

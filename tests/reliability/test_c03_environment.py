@@ -1,6 +1,4 @@
-"""C3: paths with blanks, other scripts, 200 letters; a home that cannot be written; no terminal or
-a small one; no colours; LANG=C.
-"""
+"""C3: unusual paths, a read-only home, no terminal or a small one, no colors, LANG=C."""
 
 from __future__ import annotations
 
@@ -26,7 +24,7 @@ PLACES = {
 }
 TOGETHER = "together", " běh of  mine-тест-実行-🐔 " + "r" * 160
 ESCAPE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
-COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
+COLOR = re.compile(rb"\x1b\[[0-9;]*m")
 
 
 @pytest.fixture
@@ -80,7 +78,7 @@ def command(folder):
     ],
     indirect=True,
 )
-def test_c3_anywhere_without_a_terminal_a_home_or_unicode(place, request, measured):
+def test_c3_commands_work_without_terminal_home_or_unicode(place, request, measured):
     if os.name == "nt":
         pytest.skip("Windows has its own rules for paths")
     done = subprocess.run(
@@ -100,7 +98,7 @@ def test_c3_anywhere_without_a_terminal_a_home_or_unicode(place, request, measur
     what = request.node.callspec.id.replace(TOGETHER[0], ", ".join(PLACES))
     measured(
         "C3",
-        f"path with {what}; read-only HOME, LANG=C, no terminal: trained and wrote",
+        f"path with {what}; read-only HOME, LANG=C, no terminal: trained and generated",
         "0 failures",
     )
 
@@ -132,19 +130,19 @@ def in_terminal(words, env, columns, rows):
 
 
 @pytest.mark.parametrize("place", ["run"], indirect=True)
-@pytest.mark.parametrize("colour", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_c3_on_a_terminal_of_80_by_24(place, colour, measured):
+@pytest.mark.parametrize("color", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_c3_commands_fit_a_terminal_of_80_by_24(place, color, measured):
     env = environment(
         place,
         TERM="xterm-256color",
         LC_ALL="C.UTF-8",
         HOME=str(place),
-        **({} if colour else {"NO_COLOR": "1"}),
+        **({} if color else {"NO_COLOR": "1"}),
     )
     said, code = in_terminal(command(place), env, 80, 24)
     assert code == 0, said.decode(errors="replace")
-    coloured = [found for found in COLOUR.findall(said) if re.search(rb"[34]\d|[34]8;|9\d", found)]
-    assert bool(coloured) == colour
+    colored = [found for found in COLOR.findall(said) if re.search(rb"[34]\d|[34]8;|9\d", found)]
+    assert bool(colored) == color
     bars = [
         line
         for line in re.split(rb"[\r\n]+", ESCAPE.sub(b"", said))
@@ -154,7 +152,7 @@ def test_c3_on_a_terminal_of_80_by_24(place, colour, measured):
     assert max(len(line.decode()) for line in bars) <= 80
     measured(
         "C3",
-        f"a terminal of 80 x 24 {'with' if colour else 'without'} colours: trained and wrote, no"
+        f"a terminal of 80 x 24 {'with' if color else 'without'} colors: trained and generated, no"
         " bar wider than 80",
         "0 failures",
     )

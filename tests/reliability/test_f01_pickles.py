@@ -63,7 +63,7 @@ def commands(folder):
     }
 
 
-def test_f1_no_program_in_a_file_is_run(tmp_path, measured, capsys, monkeypatch):
+def test_f1_no_code_in_a_file_is_executed(tmp_path, measured, capsys, monkeypatch):
     marker, out = tmp_path / "it-ran", tmp_path / "out"
     (tmp_path / "files").mkdir()
     bombs = files(tmp_path / "files", marker)
@@ -88,13 +88,16 @@ def test_f1_no_program_in_a_file_is_run(tmp_path, measured, capsys, monkeypatch)
             assert not marker.exists(), f"{which} {name}"
             assert not out.exists(), f"{which} {name}"
     measured(
-        "F1", f"0 of {len(bombs)} ran, through {len(doors)} doors: {', '.join(doors)}", "0 of 30"
+        "F1",
+        f"0 of {len(bombs)} ran, through {len(doors)} entry points: {', '.join(doors)}",
+        "0 of 30 run",
     )
 
 
 def again(path, folder):
-    """The file, or a copy of the folder as it was:
-    a run with a bad checkpoint is put aside by whoever reads it first.
+    """Return the file, or a fresh copy of the folder.
+
+    The first reader of a run with a corrupt checkpoint sets that checkpoint aside.
     """
     if path.is_file():
         return path
@@ -102,7 +105,7 @@ def again(path, folder):
     return shutil.copytree(path, folder / "again" / path.name)
 
 
-def test_f1_a_pickle_is_refused_with_what_to_do(tmp_path):
+def test_f1_refused_pickle_says_what_to_do(tmp_path):
     (tmp_path / "files").mkdir()
     for name, path in files(tmp_path / "files", tmp_path / "it-ran").items():
         if (
@@ -115,7 +118,7 @@ def test_f1_a_pickle_is_refused_with_what_to_do(tmp_path):
             ), name
 
 
-def test_f1_each_of_them_does_run_where_a_reader_is_careless(tmp_path):
+def test_f1_each_payload_runs_in_an_unsafe_reader(tmp_path):
     for name in calls_in(tmp_path / "names", tmp_path / "x"):
         marker = tmp_path / f"ran {name}"
         with contextlib.suppress(

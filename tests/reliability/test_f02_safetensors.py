@@ -48,9 +48,7 @@ def nothings(n, double=False):
 
 
 def last_twice(path, size):
-    """A header of `size` bytes,
-    all of it names without a value to speak of, the last of them twice.
-    """
+    """Return a header of `size` bytes of short entries whose last name is a duplicate."""
     n = (size - 100) // 11
     inner = b",".join(b'"%06d":0' % i for i in range(n))
     written(path, (b'{"__metadata__":{%b,"%06d":1}}' % (inner, n - 1)).ljust(size))
@@ -147,7 +145,7 @@ def folder(path, make):
     not Path("/proc/self/clear_refs").exists(),
     reason="the high-water mark of memory is read from Linux's /proc",
 )
-def test_f2_hostile_headers_are_refused_before_memory_is_given(tmp_path, measured):
+def test_f2_hostile_headers_are_refused_before_memory_is_allocated(tmp_path, measured):
     plain = folder(
         tmp_path / "plain", lambda path: safetensors.torch.save_file({"a": torch.ones(2)}, path)
     )
@@ -167,9 +165,8 @@ def test_f2_hostile_headers_are_refused_before_memory_is_given(tmp_path, measure
         largest = max(largest, grown)
     measured(
         "F2",
-        f"{len(HOSTILE)} of {len(HOSTILE)} refused, the process grows by at most"
-        f" {largest / 1e6:.0f} MB",
-        f"all, by at most {MAX_GROWTH_BYTES / 1e6:.0f} MB",
+        f"{len(HOSTILE)} of {len(HOSTILE)} refused; memory grows by at most {largest / 1e6:.0f} MB",
+        f"all refused, growth at most {MAX_GROWTH_BYTES / 1e6:.0f} MB",
     )
 
 
@@ -188,10 +185,8 @@ def test_f2_hostile_headers_are_refused_in_one_pass(tmp_path, measured):
     )
 
 
-def test_f2_the_largest_gpt2_is_far_from_the_limits(tmp_path):
-    """GPT-2 XL as the hub has it, with the masks of old files;
-    and as many matrices as may be are still read.
-    """
+def test_f2_headers_of_gpt2_xl_and_of_many_tensors_are_accepted(tmp_path):
+    """Check the header of the hub's GPT-2 XL, with its masks, and the largest number of tensors."""
     xl = GPTConfig(emb_dim=1600, n_heads=25, n_layers=48, qkv_bias=True, tie_embeddings=True)
     with torch.device("meta"):
         state = build(xl).state_dict()

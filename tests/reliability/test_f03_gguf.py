@@ -63,7 +63,7 @@ def outcomes(original, tmp_path, n, counted):
     return len(errors)
 
 
-def test_f03_mutated_files_are_loaded_or_refused(original, tmp_path, measured):
+def test_f3_mutated_files_are_loaded_or_refused(original, tmp_path, measured):
     n = 300
     refused = outcomes(original, tmp_path, n, counted=60)
     assert n / 2 < refused < n
@@ -72,13 +72,13 @@ def test_f03_mutated_files_are_loaded_or_refused(original, tmp_path, measured):
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)  # some 10 ms a file
-def test_f03_a_hundred_thousand_mutated_files(original, tmp_path, measured):
+def test_f3_100000_mutated_files_are_loaded_or_refused(original, tmp_path, measured):
     n = 100_000
     refused = outcomes(original, tmp_path, n, counted=0)
     measured("F3", f"{n:,} mutated files: {refused:,} refused, the others loaded", "no other error")
 
 
-def test_f03_the_sizes_are_checked_before_any_tensor_is_read(original, tmp_path, monkeypatch):
+def test_f3_sizes_are_checked_before_any_tensor_is_read(original, tmp_path, monkeypatch):
     """Files that end early are refused without reading one value."""
     monkeypatch.setattr(GGUFFile, "read", lambda *args: pytest.fail("a tensor was read"))
     path = tmp_path / "cut.gguf"

@@ -1,6 +1,4 @@
-"""F4: names in an index, an archive or a hub's list that lead elsewhere:
-nothing is read there, nothing is written there.
-"""
+"""F4: names in an index, an archive or a hub's list cannot escape the folder."""
 
 import hashlib
 import io
@@ -91,9 +89,9 @@ def test_f4_names_in_an_index_cannot_escape_the_folder(deep, tmp_path, measured,
     assert not set(asked) & set(NAMES)
     measured(
         "F4",
-        f"{len(NAMES)} names in an index, at the hub, in tar and zip: 0 bytes read or written"
+        f"{len(NAMES)} names in an index, a hub listing, tar and zip: 0 bytes read or written"
         " outside",
-        "40 names, 0 bytes",
+        "40 names, 0 bytes outside",
     )
 
 

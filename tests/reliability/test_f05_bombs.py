@@ -1,5 +1,6 @@
-"""F5: files that would unpack to far more than they are. Nothing here unpacks an archive, and a
-compressed one is refused unread.
+"""F5: files that would unpack to far more than their size are refused unread.
+
+No code here unpacks an archive.
 """
 
 import ast
@@ -90,7 +91,7 @@ BOMBS = {
 MAX_LINES = 20_000  # of Python: 200 members of an archive take 13,000, 10,000 would take 600,000
 
 
-def test_f5_bombs_are_refused_unread(tmp_path, monkeypatch, measured):
+def test_f5_decompression_bombs_are_refused_unread(tmp_path, monkeypatch, measured):
     path = tmp_path / "model.pth"
     torch.save({}, path)
     with pytest.raises(UserError):  # everything is imported now
@@ -120,12 +121,12 @@ def test_f5_bombs_are_refused_unread(tmp_path, monkeypatch, measured):
     assert set(opened) == {"gzip"}, "torch's reader is given no archive, only what is none"
     measured(
         "F5",
-        f"{len(BOMBS)} of {len(BOMBS)} refused before anything is unpacked",
+        f"{len(BOMBS)} of {len(BOMBS)} refused before unpacking",
         f"at most 2 x the announced size, {MAX_LINES:,} executed lines",
     )
 
 
-def test_f5_a_tensor_that_claims_more_than_it_brings_is_refused(tmp_path):
+def test_f5_tensor_larger_than_its_data_is_refused(tmp_path):
     many = torch.zeros(1).expand(
         1 << 20, 1 << 20
     )  # a terabyte by its shape, four bytes in the file
@@ -136,7 +137,7 @@ def test_f5_a_tensor_that_claims_more_than_it_brings_is_refused(tmp_path):
         load(tmp_path / "model.pth")
 
 
-def test_f5_no_line_of_ours_unpacks_an_archive():
+def test_f5_no_code_unpacks_an_archive():
     compresses = {
         "http_server.py": "gzip"
     }  # answers of the playground; `decompress` is refused there too

@@ -1,5 +1,6 @@
-"""F6: every fault of a server that we know ends in the pinned file or in one clear error (one by
-one: tests/storage/test_download.py).
+"""F6: every known fault of a server ends in the pinned file or in one clear error.
+
+The single faults are in tests/storage/test_download.py.
 """
 
 import random
@@ -41,7 +42,7 @@ def seen(tmp_path):
     watcher.join()
 
 
-def test_f6_each_fault_ends_in_the_file_or_in_one_error(
+def test_f6_each_fault_ends_in_the_pinned_file_or_one_error(
     server,  # noqa: F811
     tmp_path,
     pauses,  # noqa: F811
@@ -70,17 +71,15 @@ def test_f6_each_fault_ends_in_the_file_or_in_one_error(
     total = len(faults) + len(HOPELESS)
     measured(
         "F6",
-        f"{mended} mended and {len(HOPELESS)} refused of {total} faults, {MAX_ATTEMPTS} tries,"
-        " nothing half under the name",
-        "100 %",
+        f"{total} faults: {mended} recovered, {len(HOPELESS)} refused, {MAX_ATTEMPTS} attempts each;"
+        " no partial file under the final name",
+        "100 % end in the pinned file or in an error",
     )
 
 
 @pytest.mark.parametrize("broken", [cut, reset], ids=["closed", "reset"])
-def test_f6_what_came_before_a_break_is_not_read_again(server, tmp_path, monkeypatch, broken):  # noqa: F811
-    """Each try begins at the byte where the file ends,
-    and what was on the way when the line broke is at most a chunk.
-    """
+def test_f6_resumed_download_does_not_repeat_received_bytes(server, tmp_path, monkeypatch, broken):  # noqa: F811
+    """Each attempt starts at the end of the partial file; a break loses at most one chunk."""
     draw = random.Random(66)
     monkeypatch.setattr(http_client, "CHUNK", 1000)
     breaks = [draw.randrange(1000, 16_000) for _ in range(20)]

@@ -1,6 +1,4 @@
-"""F7: whatever is downloaded stands in one table with its sha256;
-an address elsewhere in the code, or a row without, fails.
-"""
+"""F7: every download is in one table with its SHA-256, and no URL is elsewhere in the code."""
 
 import ast
 import re
@@ -37,7 +35,7 @@ def addresses(path):
     return {found for text in texts for found in re.findall(r"https?://[\w.]+/[^\s\"']+", text)}
 
 
-def test_f7_every_row_is_pinned(measured):
+def test_f7_every_download_has_a_sha256(measured):
     for name, row in FILES.items():
         assert row.urls, name
         assert all(url.startswith("https://") for url in row.urls), name
@@ -52,13 +50,13 @@ def test_f7_every_row_is_pinned(measured):
     rows = len(FILES) + len(gpt2._FILES)
     measured(
         "F7",
-        f"{rows} of {rows} rows have a sha256; {len(UNPINNED)} files of OpenAI's release have none"
-        " anywhere, and say so",
-        "100 % of rows",
+        f"{rows} of {rows} rows have a SHA-256; {len(UNPINNED)} files of OpenAI's release have no"
+        " published one and are listed by name",
+        "100 % of rows pinned",
     )
 
 
-def test_f7_no_address_is_outside_the_table():
+def test_f7_no_url_is_outside_the_table():
     known = {url for row in FILES.values() for url in row.urls} | {
         gpt2._ADDRESS,
         openai_files.ADDRESS,

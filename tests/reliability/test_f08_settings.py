@@ -81,9 +81,7 @@ def _imported(tmp_path_factory):
 
 
 def limits(door, message, lines=20_000, comparisons=1000):
-    """Hold a refusal to a number of executed lines and comparisons;
-    returns its bytes and its code.
-    """
+    """Bound the executed lines and comparisons of a refusal, and return its bytes and exit code."""
     with at_most(lines, comparisons), pytest.raises(UserError, match=message) as error:
         door()
     tracemalloc.start()
@@ -96,7 +94,7 @@ def limits(door, message, lines=20_000, comparisons=1000):
     return peak, error.value.code
 
 
-def test_f8_yaml_that_does_more_than_say_values_is_refused(tmp_path, measured):
+def test_f8_yaml_with_tags_anchors_or_code_is_refused(tmp_path, measured):
     marker, path = tmp_path / "it-ran", tmp_path / "settings.yaml"
     folder = tmp_path / "litgpt"
     folder.mkdir()
@@ -120,14 +118,14 @@ def test_f8_yaml_that_does_more_than_say_values_is_refused(tmp_path, measured):
     )
     measured(
         "F8",
-        f"{len(YAML)} kinds of YAML and {len(HUGE)} giant config.json refused, 0 runs, before"
-        " memory is given",
-        "refused in one pass: at most 150 executed lines a byte",
+        f"{len(YAML)} kinds of YAML and {len(HUGE)} huge config.json refused before memory is"
+        " allocated; 0 executed",
+        "refused in one pass: at most 150 executed lines per byte",
     )
 
 
 @pytest.mark.parametrize("what", HUGE)
-def test_f8_a_model_larger_than_its_files_is_refused_before_memory_is_given(tmp_path, what):
+def test_f8_model_larger_than_its_files_is_refused_before_memory_is_allocated(tmp_path, what):
     (tmp_path / "config.json").write_text(json.dumps({**GPT2, **HUGE[what]}))
     (tmp_path / "tokenizer.json").write_text(
         json.dumps({"version": "1.0", "model": {"type": "chars", "characters": "abc"}})
@@ -154,7 +152,7 @@ def test_f8_a_model_larger_than_its_files_is_refused_before_memory_is_given(tmp_
         {"n_layers": 10**9},
     ],
 )
-def test_f8_a_run_that_says_to_be_larger_than_its_weights_is_refused_before_memory_is_given(
+def test_f8_run_config_larger_than_its_weights_is_refused_before_memory_is_allocated(
     tmp_path, what
 ):
     """Its manifest is right: a stranger made the run so."""
@@ -181,7 +179,7 @@ def test_f8_a_run_that_says_to_be_larger_than_its_weights_is_refused_before_memo
         assert code == CHECKPOINT
 
 
-def test_f8_names_of_layers_without_weights_are_no_model(tmp_path):
+def test_f8_index_of_layer_names_without_weights_is_refused(tmp_path):
     """Three thousand layers of 2,048 numbers a token, said by names alone: it would be 600 GB."""
     names = {f"trf_blocks.{i}.att.W_query.weight": torch.zeros(1) for i in range(3000)}
     state = names | {"tok_emb.weight": torch.zeros(4, 2048), "pos_emb.weight": torch.zeros(4, 2048)}
@@ -195,7 +193,7 @@ def test_f8_names_of_layers_without_weights_are_no_model(tmp_path):
     assert code == CHECKPOINT
 
 
-def test_f8_names_twice_in_json_are_refused(tmp_path):
+def test_f8_duplicate_keys_in_json_are_refused(tmp_path):
     text = json.dumps(GPT2)
     safetensors.torch.save_file({"wte.weight": torch.ones(261, 8)}, tmp_path / "model.safetensors")
     n_names = 330_000

@@ -1,5 +1,6 @@
-"""N1 to N5: a value that is not finite never reaches the weights,
-a spike is skipped, and a run that diverged rolls back.
+"""N1 to N5: non-finite values, loss spikes and rollbacks.
+
+A non-finite value never reaches the weights, a spike is skipped, a diverged run rolls back.
 """
 
 from __future__ import annotations
@@ -125,9 +126,7 @@ def hit_somewhere(model, number, rng):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_n1_non_finite_loss_or_gradient_changes_no_weight(optimizer, monkeypatch, measured):
-    """A hundred faults, in losses and in single numbers of gradients,
-    between good steps: weights and optimizer stay bit for bit.
-    """
+    """Inject a hundred faults into losses and gradients; weights and optimizer keep their bits."""
     torch.manual_seed(0)
     model = GPTModel(
         {
@@ -169,16 +168,14 @@ def test_n1_non_finite_loss_or_gradient_changes_no_weight(optimizer, monkeypatch
         caught += 1
     measured(
         "N1",
-        f"{optimizer}: {caught} of {tries} noticed, 0 updates",
-        "detected the same step, 0 updates, 100 of 100",
+        f"{optimizer}: {caught} of {tries} detected, 0 updates",
+        "detected in the same step, 0 updates, 100 of 100",
     )
 
 
 @pytest.mark.parametrize("count", [12, pytest.param(100, marks=pytest.mark.slow)])
 def test_n1_non_finite_value_on_one_rank_skips_the_step_on_all(count, ranks, tmp_path, measured):
-    """Each fault on process 0 and on process 1;
-    the run is that of one process with the same faults.
-    """
+    """Inject each fault on rank 0 and on rank 1; the run equals one process with these faults."""
     hit = {4 + 3 * number: (*BAD[number % 6], number // 6 % 2) for number in range(count)}
     config = settings(steps=3 * count + 8, micro_batches=2, save_every=40).with_model(drop_rate=0.0)
     config = replace(
@@ -203,7 +200,7 @@ def test_n1_non_finite_value_on_one_rank_skips_the_step_on_all(count, ranks, tmp
     measured(
         "N1",
         f"on one of two processes: {len(hit)} of {count}, 0 updates on both",
-        "in one rank: the same step, 100 of 100 (nightly)",
+        "on one rank: detected in the same step, 100 of 100 (nightly)",
     )
 
 
@@ -228,7 +225,7 @@ def test_n2_a_spike_is_skipped_counted_and_logged(corpus, tmp_path, monkeypatch,
     assert sorted(rows(tmp_path, "loss").keys() | skipped.keys()) == list(range(1, 171))
     measured(
         "N2",
-        "2 of 2 spikes passed over, counted, logged; 0 false alarms in 168 steps",
+        "2 of 2 spikes skipped, counted, logged; 0 false alarms in 168 steps",
         "spike > mean + 6 sigma over 128 steps: skipped, counted, logged",
     )
 
@@ -284,8 +281,8 @@ def test_n3_three_bad_steps_cause_a_rollback_past_the_text(corpus, tmp_path, mon
     assert list(rows(tmp_path, "loss")) == list(range(1, 61))
     measured(
         "N3",
-        "back to the last checkpoint, past the 5 batches since, rate halved",
-        "3 bad steps in a row: back to the last good checkpoint, skip that data, rate x 0.5",
+        "rolled back to the last checkpoint, 5 batches skipped, learning rate halved",
+        "3 bad steps in a row: rollback to the last good checkpoint, skip that data, rate x 0.5",
     )
 
 
@@ -304,7 +301,7 @@ def test_n3_training_ends_with_advice_after_three_rollbacks(
     assert load_latest(tmp_path, pytest.fail).state["step"] == 10
     measured(
         "N3",
-        f"exit code {error.value.code} with advice after {MAX_ROLLBACKS} returns",
+        f"exit code {error.value.code} with advice after {MAX_ROLLBACKS} rollbacks",
         "at most 3 rollbacks, then exit 5 with advice",
     )
 
@@ -318,19 +315,15 @@ def test_n3_rollback_fails_without_a_checkpoint(corpus, tmp_path, monkeypatch):
     assert error.value.code == DIVERGED
 
 
-def test_n3_no_checkpoint_is_made_while_steps_are_bad(corpus, tmp_path, monkeypatch):
-    """Three bad steps may mean that the weights were bad already:
-    the save that was due among them is left out.
-    """
+def test_n3_no_checkpoint_is_written_while_steps_are_bad(corpus, tmp_path, monkeypatch):
+    """Skip a save that is due among bad steps, since the weights may already be bad."""
     order(monkeypatch, *three(19))
     run = train(settings(steps=30), tmp_path, corpus=corpus)
     assert run.recovery.counts.skipped_batches == 21 - 10
 
 
 @pytest.mark.parametrize("stop_at", [15, 25, 35])
-def test_n3_a_run_after_a_rollback_resumes_with_the_same_bits(
-    corpus, tmp_path, monkeypatch, stop_at
-):
+def test_n3_run_after_a_rollback_resumes_with_the_same_bits(corpus, tmp_path, monkeypatch, stop_at):
     config, fall = settings(steps=45), (*three(23), "step:31:inf")
 
     class Stop(Callback):
@@ -364,7 +357,7 @@ def test_n3_a_run_after_a_rollback_resumes_with_the_same_bits(
 # N4, N5
 
 
-def test_n4_one_fault_costs_next_to_nothing(corpus, tmp_path, monkeypatch, measured):
+def test_n4_one_fault_barely_changes_the_final_loss(corpus, tmp_path, monkeypatch, measured):
     config = settings(steps=160, lr=1e-2, save_every=80, eval_every=160, eval_batches=None)
     clean = train(config, tmp_path / "clean", corpus=corpus).best
     worst = 0.0
@@ -374,8 +367,8 @@ def test_n4_one_fault_costs_next_to_nothing(corpus, tmp_path, monkeypatch, measu
     assert worst <= WORSE
     measured(
         "N4",
-        f"{max(0.0, worst - 1):.2%} worse at most",
-        "final held-out loss after one fault <= 2 % worse than clean",
+        f"at most {max(0.0, worst - 1):.2%} worse",
+        "final validation loss after one fault at most 2 % worse than without",
     )
 
 
@@ -383,9 +376,7 @@ def test_n4_one_fault_costs_next_to_nothing(corpus, tmp_path, monkeypatch, measu
     "evaluate_every", [10, 20]
 )  # step 30 would be the best, or only the latest
 @pytest.mark.parametrize("where", ["weights", "optimizer"])
-def test_n5_a_checkpoint_with_nan_is_never_written(
-    corpus, tmp_path, where, evaluate_every, measured
-):
+def test_n5_checkpoint_with_nan_is_never_written(corpus, tmp_path, where, evaluate_every, measured):
     class Poison(Callback):
         def step(self, run, row):
             if run.step == 30:
@@ -407,13 +398,13 @@ def test_n5_a_checkpoint_with_nan_is_never_written(
     assert (tmp_path / "ckpt" / "best").read_text() == "step-00000020\n"
     measured(
         "N5",
-        f"NaN in the {where}: not written, `latest` and `best` as they were",
+        f"NaN in the {where}: not written, `latest` and `best` unchanged",
         "never written as latest or best",
     )
 
 
 @pytest.mark.parametrize("where", ["weights", "optimizer"])
-def test_n5_a_checkpoint_with_nan_is_refused(corpus, tmp_path, where, measured):
+def test_n5_checkpoint_with_nan_is_refused(corpus, tmp_path, where, measured):
     train(settings(steps=20), tmp_path, corpus=corpus)
     good = load_latest(tmp_path, pytest.fail)
     bad = {name: t.clone() for name, t in getattr(good, where).items()}
@@ -440,6 +431,6 @@ def test_n5_a_checkpoint_with_nan_is_refused(corpus, tmp_path, where, measured):
     assert error.value.code == CHECKPOINT
     measured(
         "N5",
-        f"NaN in the {where}: refused, the older one taken; where there is no other, exit code 4",
+        f"NaN in the {where}: refused, the older one loaded; exit code 4 if there is no other",
         "refused on load",
     )

@@ -96,7 +96,7 @@ STRANGE = (
 )
 
 
-def test_p1_text_of_tokens_names_and_hash_is_never_markup(chromium, tmp_path, measured):
+def test_p1_tokens_names_and_hash_are_never_markup(chromium, tmp_path, measured):
     assert len(XSS) == 40
     with playing(tmp_path) as server:
         chromium.open(server.url)
@@ -139,9 +139,7 @@ def test_p1_text_of_tokens_names_and_hash_is_never_markup(chromium, tmp_path, me
 
 
 def test_p2_page_requests_nothing_from_elsewhere(chromium, tmp_path, measured):
-    """Every request of every view goes to the server,
-    and none is stopped by the content security policy.
-    """
+    """Send every request of every view to the server; the security policy blocks none."""
     with playing(tmp_path) as server:
         chromium.events.clear()
         chromium.open(server.url)
@@ -162,7 +160,7 @@ def test_p2_page_requests_nothing_from_elsewhere(chromium, tmp_path, measured):
         chromium.leave()
     measured(
         "P2",
-        f"{len(requested)} requests, 0 foreign, 0 failed, 0 reports of the policy",
+        f"{len(requested)} requests, 0 foreign, 0 failed, 0 violations of the content security policy",
         "0 foreign, 0 failed",
     )
 
@@ -182,10 +180,8 @@ class Foreign(BaseHTTPRequestHandler):
         pass
 
 
-def test_p3_foreign_page_reaches_no_route(chromium, tmp_path, measured):
-    """A page of another port, in a browser that has the cookie,
-    sends what browsers allow it to send.
-    """
+def test_p3_another_page_reaches_no_route(chromium, tmp_path, measured):
+    """Send what a browser with the cookie allows a page of another port to send."""
     foreign = ThreadingHTTPServer(("127.0.0.1", 0), Foreign)
     threading.Thread(
         target=foreign.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
@@ -219,10 +215,10 @@ def test_p3_foreign_page_reaches_no_route(chromium, tmp_path, measured):
     foreign.shutdown()
     foreign.server_close()
     chromium.leave()
-    measured("P3", "6 of 6 posts of another page refused", "0 accepted")
+    measured("P3", "6 of 6 posts from another page refused", "0 accepted")
 
 
-def test_p4_page_says_that_the_server_stopped_and_connects_again(chromium, tmp_path, measured):
+def test_p4_page_reports_a_stopped_server_and_reconnects(chromium, tmp_path, measured):
     with playing(tmp_path) as server:
         port = server.server_port
         chromium.open(server.url)
@@ -235,10 +231,10 @@ def test_p4_page_says_that_the_server_stopped_and_connects_again(chromium, tmp_p
         chromium.wait("document.querySelector('#banner').hidden")
         assert chromium.run("document.querySelector('#text textarea').value").endswith(" typed")
     chromium.leave()
-    measured("P4", "a banner, connected again, the typed text kept", "banner, reconnect, text kept")
+    measured("P4", "banner shown, reconnected, typed text kept", "banner, reconnect, text kept")
 
 
-def test_p1_attack_would_be_seen(chromium, tmp_path):
+def test_p1_check_detects_inserted_markup(chromium, tmp_path):
     """The test's own eyes: an element that is put in as markup changes the count."""
     with playing(tmp_path) as server:
         chromium.open(server.url)
@@ -248,7 +244,7 @@ def test_p1_attack_would_be_seen(chromium, tmp_path):
     chromium.leave()
 
 
-def test_ablation_in_the_page_is_gone_after_the_request(tmp_path):
+def test_p_ablation_in_the_page_ends_with_the_request(tmp_path):
     """Requests share one model; an ablation must not outlive its own."""
     import torch
 

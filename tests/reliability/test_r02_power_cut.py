@@ -1,5 +1,6 @@
-"""R2, R10: after a power cut at any moment of a save, the old checkpoint or the new one is loaded,
-whatever had not reached the disk.
+"""R2, R10: after a power cut during a save, the old checkpoint or the new one loads.
+
+This holds for every subset of the writes that may not have reached the disk.
 
 And the rows and samples of all steps that it tells of are there.
 """
@@ -64,9 +65,7 @@ def equal(found, step):
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    """The files before a third save, and its operations,
-    the removal of the first checkpoint among them.
-    """
+    """Return the files before a third save, and its operations, including a removal."""
     run = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda number: None)
@@ -81,8 +80,9 @@ def recorded(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def outcomes(recorded, tmp_path_factory):
-    """(state, step that is loaded, number of whole checkpoints) of every state;
-    each is tried once, however many ways lead to it.
+    """Return (state, loaded step, number of complete checkpoints) for every state.
+
+    States with equal files are tried once.
     """
     seen, found, crashed = set(), [], tmp_path_factory.mktemp("crashed")
     with pytest.MonkeyPatch.context() as patch:
@@ -118,31 +118,29 @@ def test_simulated_disk_records_the_whole_save(recorded):
     )  # six files and their folder
 
 
-def test_r2_after_a_power_cut_the_old_or_the_new_is_loaded(outcomes, measured):
+def test_r2_old_or_new_checkpoint_loads_after_a_power_cut(outcomes, measured):
     steps = {step for _, step, _ in outcomes}
     assert steps == {OLD, NEW}
     assert len(outcomes) > 500
     measured(
         "R2",
-        f"{len(outcomes)} of {len(outcomes)} states load the old or the new one",
-        "more than 500 states, all load old or new",
+        f"{len(outcomes)} of {len(outcomes)} states load the old or the new checkpoint",
+        "more than 500 states, all load the old or the new checkpoint",
     )
 
 
-def test_r10_a_whole_checkpoint_is_there_at_every_moment(outcomes, measured):
+def test_r10_a_complete_checkpoint_exists_at_every_moment(outcomes, measured):
     fewest = min(whole for _, _, whole in outcomes)
     assert fewest >= checkpoint.MAX_KEPT
     measured(
         "R10",
-        f"at least {fewest} whole checkpoints in each of {len(outcomes)} states",
+        f"at least {fewest} complete checkpoints in each of {len(outcomes)} states",
         "at least 1 at every crash point",
     )
 
 
 def loaded_after(before, ops, folder, every=1):
-    """The steps that are loaded if the power goes when everything is done,
-    and the disk has only what is certain.
-    """
+    """Return the steps that load after a power cut at the end, with only flushed data kept."""
     steps = set()
     for number, (_, tree) in enumerate(
         islice(crash_states(before, ops, since=len(ops)), 0, None, every)
@@ -179,8 +177,9 @@ class Recorder(Callback):
 
 
 def holes_after_power_cuts(corpus, folder, monkeypatch, every):
-    """(states, those whose checkpoint tells of steps that metrics.jsonl or samples.md lacks), of
-    the steps to 30 and the save there.
+    """Return the number of states, and those whose checkpoint is ahead of its log files.
+
+    The states are those of the steps to 30 and of the save there.
     """
     callback = Recorder(monkeypatch)
     train(
@@ -209,14 +208,14 @@ def holes_after_power_cuts(corpus, folder, monkeypatch, every):
 
 
 @pytest.mark.usefixtures("quick")
-def test_r2_no_checkpoint_outlives_its_rows(corpus, tmp_path, monkeypatch, measured):
+def test_r2_no_checkpoint_is_ahead_of_its_metrics(corpus, tmp_path, monkeypatch, measured):
     states, holes = holes_after_power_cuts(corpus, tmp_path, monkeypatch, every=9)
     assert states > 500
     assert holes == []
     measured(
         "R2",
-        f"no row or sample is lacking in {states} of {states} states of a run",
-        "metrics without holes (rule C6)",
+        f"no row or sample is missing in {states} of {states} states of a run",
+        "metrics without gaps",
     )
 
 

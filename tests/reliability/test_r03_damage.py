@@ -1,5 +1,6 @@
-"""R3, R4: whatever happens to a checkpoint's files, it is noticed;
-the one before is used; where none is left, that is an error.
+"""R3, R4: any damage to a checkpoint is detected, and the previous one is loaded.
+
+If none is left, that is an error.
 """
 
 from __future__ import annotations
@@ -63,8 +64,9 @@ KINDS = {
 
 
 def damaged_copy(trained, run, name, kind, rng):
-    """A copy of the run with one file of its newest checkpoint changed;
-    False if the damage changes nothing.
+    """Return a copy of the run with one file of its newest checkpoint changed.
+
+    Returns False if the damage changes nothing.
     """
     shutil.rmtree(run, ignore_errors=True)
     shutil.copytree(trained, run)
@@ -78,7 +80,7 @@ def damaged_copy(trained, run, name, kind, rng):
     return changed != data
 
 
-def test_r3_600_damages_are_noticed_and_the_older_checkpoint_used(trained, tmp_path, measured):
+def test_r3_damaged_checkpoint_is_detected_and_the_older_one_loaded(trained, tmp_path, measured):
     rng, tried = random.Random(SEED), 0
     while tried < 600:
         name, kind = FILES[tried % 6], list(KINDS)[tried // 6 % 6]
@@ -97,7 +99,9 @@ def test_r3_600_damages_are_noticed_and_the_older_checkpoint_used(trained, tmp_p
         assert "step-00000020 is damaged" in warnings[0], what
         assert "quarantine, trying the next older one" in warnings[0], what
         tried += 1
-    measured("R3", "600 of 600 noticed, the older one used, one warning each", "600 of 600")
+    measured(
+        "R3", "600 of 600 detected, the older checkpoint loaded, one warning each", "600 of 600"
+    )
 
 
 def test_r3_a_flip_of_every_third_bit_of_a_manifest_is_detected(trained, tmp_path):
@@ -140,7 +144,7 @@ def by_command(tmp_path, monkeypatch, capsys):
     return line
 
 
-def test_r3_the_command_goes_on_from_the_older_one_with_one_clear_warning(
+def test_r3_command_resumes_from_the_older_checkpoint_with_one_warning(
     by_command, tmp_path, capsys
 ):
     flip = tmp_path / "run" / "ckpt" / "step-00000020" / "optim.safetensors"
@@ -157,7 +161,9 @@ def test_r3_the_command_goes_on_from_the_older_one_with_one_clear_warning(
     assert (tmp_path / "run" / "ckpt" / "step-00000020").is_dir()
 
 
-def test_r4_where_all_are_damaged_it_stops_and_says_so(by_command, tmp_path, capsys, measured):
+def test_r4_training_ends_with_an_error_if_all_checkpoints_are_damaged(
+    by_command, tmp_path, capsys, measured
+):
     restarts = 0
     for step in (10, 20):
         path = tmp_path / "run" / "ckpt" / f"step-{step:08d}" / "model.safetensors"
@@ -176,6 +182,6 @@ def test_r4_where_all_are_damaged_it_stops_and_says_so(by_command, tmp_path, cap
     assert restarts == 0
     measured(
         "R4",
-        "exit code 4, the checkpoints named, 0 silent restarts in 3 tries",
-        "exit 4, names files, 0 silent restarts",
+        "exit code 4, the checkpoints named, 0 silent restarts in 3 attempts",
+        "exit 4, names the files, 0 silent restarts",
     )

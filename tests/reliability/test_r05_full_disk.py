@@ -1,5 +1,6 @@
-"""R5: a disk that is full, at any byte of a save, costs nothing that was there;
-the third save in a row that fails ends the run.
+"""R5: a full disk, at any byte of a save, loses no existing checkpoint.
+
+The third failed save in a row ends the run.
 """
 
 from __future__ import annotations
@@ -29,9 +30,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 
 class SmallDisk(files.FileSystem):
-    """A disk of limited size in bytes;
-    what still fits of a file is written, as on a real one.
-    """
+    """A disk of limited size in bytes, which writes as much of a file as fits."""
 
     def __init__(self, room):
         self.room = room
@@ -68,7 +67,7 @@ def save(run, step):
     )
 
 
-def test_r5_at_50_places_of_a_save_the_old_checkpoint_stays(tmp_path, monkeypatch, measured):
+def test_r5_old_checkpoint_survives_a_full_disk_at_any_byte(tmp_path, monkeypatch, measured):
     size = sum(path.stat().st_size for path in save(tmp_path, 1).iterdir())
     before = tree_hash(tmp_path)
     for number in range(50):
@@ -85,7 +84,7 @@ def test_r5_at_50_places_of_a_save_the_old_checkpoint_stays(tmp_path, monkeypatc
     assert checkpoint.load_latest(tmp_path, pytest.fail).state["step"] == 2
     measured(
         "R5",
-        "50 of 50: the old checkpoint untouched, nothing half-written left, need and free told",
+        "50 of 50: old checkpoint unchanged, no partial files, the error names needed and free space",
         "50 of 50 byte positions",
     )
 
@@ -133,7 +132,7 @@ def run_of(request):
 
 
 @pytest.mark.parametrize("room", [0, 500, 3000])
-def test_r5_the_third_save_in_a_row_that_fails_ends_the_run(
+def test_r5_third_failed_save_in_a_row_ends_the_run(
     room, run_of, corpus, tmp_path, monkeypatch, measured
 ):
     callback = FillsUp(monkeypatch, 15, None, room)
@@ -153,7 +152,7 @@ def test_r5_the_third_save_in_a_row_that_fails_ends_the_run(
 
 
 @pytest.mark.parametrize("room", [0, 500, 3000])
-def test_r5_a_disk_that_is_full_for_a_while_costs_nothing(
+def test_r5_temporarily_full_disk_loses_nothing(
     room, run_of, corpus, tmp_path, monkeypatch, measured
 ):
     config = run_of(sample_every=15)
@@ -170,11 +169,10 @@ def test_r5_a_disk_that_is_full_for_a_while_costs_nothing(
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
-def test_r5_a_best_that_could_not_be_saved_is_not_called_the_best(
-    run_of, corpus, tmp_path, monkeypatch
-):
-    """The held-out loss falls at 20 and 40; the save at 20 fails.
-    What `best` names is what `best` in the state says, if anything.
+def test_r5_best_names_only_a_saved_checkpoint(run_of, corpus, tmp_path, monkeypatch):
+    """Let the validation loss fall at steps 20 and 40, while the save at 20 fails.
+
+    The checkpoint `best` then equals `best` in the state, or neither exists.
     """
     monkeypatch.setattr(checkpoint, "MAX_KEPT", 9)
     train(run_of(), tmp_path, corpus=corpus, callbacks=[FillsUp(monkeypatch, 15, 25)])
@@ -186,7 +184,7 @@ def test_r5_a_best_that_could_not_be_saved_is_not_called_the_best(
     assert between["best"] == before["best"] > between["last_eval"]["val_loss"]
 
 
-def test_r5_too_little_room_is_told_before_the_first_step(corpus, tmp_path, monkeypatch):
+def test_r5_too_little_disk_space_is_an_error_before_the_first_step(corpus, tmp_path, monkeypatch):
     usage = type(checkpoint.shutil.disk_usage("."))
     monkeypatch.setattr(
         checkpoint.shutil, "disk_usage", lambda path: usage(10**6, 10**6 - 20_000, 20_000)
@@ -246,7 +244,7 @@ print(json.dumps({"full": full, "warnings": Fills.said, "left": left, "step": st
 """
 
 
-def test_r5_on_a_real_disk_of_20_mb(tmp_path, measured):
+def test_r5_full_tmpfs_of_20_mb_loses_nothing(tmp_path, measured):
     """A file system of its own, seen by one process alone, that really fills up."""
     unshare = (
         ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
@@ -293,7 +291,7 @@ def test_r5_on_a_real_disk_of_20_mb(tmp_path, measured):
     assert "too little disk space for checkpoints of 32 MiB" in said["big"][1]
     measured(
         "R5",
-        "a real disk of 20 MB without a free byte: exit code 6, the old checkpoint used, goes on"
-        " once there is room",
-        "20 MB tmpfs",
+        "a real disk of 20 MB, completely full: exit code 6, the old checkpoint loads, the run"
+        " resumes once there is space",
+        "20 MB tmpfs: nothing lost",
     )

@@ -1,6 +1,4 @@
-"""R6: a disk that refuses (EACCES, EIO, EROFS, quota) or a run
-directory that goes away is never taken for success.
-"""
+"""R6: a disk error (EACCES, EIO, EROFS, quota) or a lost run directory is never a success."""
 
 from __future__ import annotations
 
@@ -56,7 +54,7 @@ def save(run, step):
 
 
 @pytest.mark.parametrize("name", ERRORS)
-def test_r6_an_error_of_the_disk_is_never_a_success(name, tmp_path, monkeypatch, measured):
+def test_r6_disk_error_is_never_reported_as_success(name, tmp_path, monkeypatch, measured):
     tried = succeeded = 0
     for operation in OPERATIONS:
         for nth in range(20):
@@ -89,7 +87,7 @@ def test_r6_an_error_of_the_disk_is_never_a_success(name, tmp_path, monkeypatch,
                     after.get(path) == digest for path, digest in before.items() if "step-" in path
                 ), (operation, nth)
     assert tried > 20
-    measured("R6", f"{name}: {tried} places, 0 silent successes", "0 silent successes")
+    measured("R6", f"{name}: {tried} failed operations, 0 silent successes", "0 silent successes")
 
 
 class Refuses(files.FileSystem):
@@ -122,10 +120,10 @@ class RefusesFrom(Callback):
 
 @pytest.mark.parametrize("paper", ["metrics.jsonl", "samples.md"])
 @pytest.mark.parametrize("name", ["EIO", "EROFS"])
-def test_r6_log_files_that_cannot_be_written(name, paper, corpus, tmp_path, monkeypatch, measured):
-    """For good: no checkpoint tells of steps whose rows are nowhere.
-    For a while: nothing is lost.
-    """
+def test_r6_unwritable_metrics_or_samples_lose_no_rows(
+    name, paper, corpus, tmp_path, monkeypatch, measured
+):
+    """Check that no checkpoint is ahead of its rows, and that a temporary error loses nothing."""
     config, disk = tiny(sample_every=5), Refuses(paper, getattr(errno, name))
     train(config, tmp_path / "whole", corpus=corpus)
     callback = RefusesFrom(monkeypatch, disk)
@@ -154,16 +152,14 @@ def test_r6_log_files_that_cannot_be_written(name, paper, corpus, tmp_path, monk
         assert_same_run(tmp_path / run, tmp_path / "whole")
     measured(
         "R6",
-        f"{name} for {paper}: told once, exit code 6 after the 3rd save; once it is mended nothing"
-        " lacks",
+        f"{name} for {paper}: one warning, exit code 6 after the 3rd failed save; complete log"
+        " after recovery",
         "0 silent successes",
     )
 
 
 @pytest.mark.parametrize("name", ["EIO", "EROFS"])
-def test_r6_a_log_that_cannot_be_written_causes_a_warning(
-    name, corpus, tmp_path, monkeypatch, measured
-):
+def test_r6_unwritable_log_causes_one_warning(name, corpus, tmp_path, monkeypatch, measured):
     """log.txt is for reading alone: the run ends well without it, and says what it lacks."""
     console = Console(file=io.StringIO(), width=200, markup=False, highlight=False)
     disk = Refuses("log.txt", getattr(errno, name))
@@ -184,13 +180,13 @@ def test_r6_a_log_that_cannot_be_written_causes_a_warning(
     assert "log.txt: the last" in told[1]
     measured(
         "R6",
-        f"{name} for log.txt: told once, and in the end what is lacking; the run ends well",
+        f"{name} for log.txt: one warning, and at the end what is missing; the run finishes",
         "0 silent successes",
     )
 
 
-@pytest.mark.parametrize("what", ["removed", "moved", "made anew by another"])
-def test_r6_a_removed_run_directory_ends_the_run(what, corpus, tmp_path, measured):
+@pytest.mark.parametrize("what", ["removed", "moved", "recreated by another process"])
+def test_r6_removed_run_directory_ends_the_run(what, corpus, tmp_path, measured):
     run_folder = tmp_path / "run"
 
     class Thief(Callback):
@@ -200,7 +196,7 @@ def test_r6_a_removed_run_directory_ends_the_run(what, corpus, tmp_path, measure
                     run.folder.rename(tmp_path / "elsewhere")
                 else:
                     shutil.rmtree(run.folder)
-                if what == "made anew by another":
+                if what == "recreated by another process":
                     (run.folder / "ckpt").mkdir(parents=True)
                     (run.folder / "run.lock").write_text("{}")
 

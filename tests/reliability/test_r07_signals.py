@@ -1,5 +1,6 @@
-"""R7: SIGTERM, SIGINT or SIGHUP at any moment:
-saved, the exit code says which, and the resumed run ends with the same bits.
+"""R7: after SIGTERM, SIGINT or SIGHUP the run saves, and resumes to the same bits.
+
+The exit code names the signal.
 """
 
 from __future__ import annotations
@@ -25,9 +26,7 @@ MAX_STEPS_AFTER = 1  # the step under way is completed
 
 
 class Signal(Callback):
-    """Sends a signal at some step:
-    after it, while the held-out loss is measured, or inside a save.
-    """
+    """Sends a signal at a step: after it, during the evaluation, or inside a save."""
 
     def __init__(self, step, name, moment):
         self.at, self.moment, self.number = step, moment, getattr(signal, name)
@@ -61,7 +60,9 @@ class SignalDisk(files.FileSystem):
 
 
 @pytest.mark.usefixtures("quick")
-def test_r7_a_signal_at_30_random_steps(corpus, tmp_path, monkeypatch, measured):
+def test_r7_signal_at_any_step_saves_and_resumes_with_the_same_bits(
+    corpus, tmp_path, monkeypatch, measured
+):
     train(tiny(), tmp_path / "whole", corpus=corpus)
     rng, most = random.Random(SEED), 0
     for number in range(30):
@@ -90,7 +91,7 @@ def test_r7_a_signal_at_30_random_steps(corpus, tmp_path, monkeypatch, measured)
 
 
 @pytest.mark.parametrize("name", CODES)
-def test_r7_the_command_exits_with_the_signals_code(name, starter, whole, tmp_path, measured):
+def test_r7_command_exits_with_the_code_of_the_signal(name, starter, whole, tmp_path, measured):
     process = starter.start(*whole.words, "--out", tmp_path / "run")
     run = tmp_path / "run"
     wait_until(

@@ -1,5 +1,6 @@
-"""R8: from every step of a run, going on ends with the same bits: dropout, micro-batches, two
-passes, rows that documents share.
+"""R8: a run resumed from any of its steps ends with the same bits.
+
+It has dropout, micro-batches, two epochs, and rows that hold parts of two documents.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def resume_from(step, every_step, run, corpus, stop_at):
         assert_same_run(run, every_step)
 
 
-def test_r8_from_every_step_the_run_ends_the_same(every_step, corpus, tmp_path, measured):
+def test_r8_run_resumed_from_any_step_ends_with_the_same_bits(
+    every_step, corpus, tmp_path, measured
+):
     """Each resumed run reaches the checkpoint two steps later, byte for byte.
 
     That checkpoint is one of those resumed from, so by induction every resumed run ends the same;
@@ -90,7 +93,9 @@ def threads():
     torch.set_num_threads(before)
 
 
-def test_r8_in_bfloat16_with_two_threads_the_run_ends_the_same(corpus, tmp_path, threads, measured):
+def test_r8_bfloat16_run_with_two_threads_resumes_with_the_same_bits(
+    corpus, tmp_path, threads, measured
+):
     """The products of a wider model are shared out to both threads."""
     threads(2)
     config = tiny(epochs=None, steps=20, batch_size=16).with_model(emb_dim=96)
@@ -106,7 +111,9 @@ def test_r8_in_bfloat16_with_two_threads_the_run_ends_the_same(corpus, tmp_path,
     measured("R8", "bfloat16, 2 threads: 2 of 2 resumed runs identical", "identical")
 
 
-def test_r8_another_number_of_threads_or_torch_is_told(corpus, tmp_path, threads, measured):
+def test_r8_another_number_of_threads_or_torch_causes_a_warning(
+    corpus, tmp_path, threads, measured
+):
     threads(2)
     stopped(tiny(), tmp_path / "run", corpus, 7)
     threads(1)
@@ -123,8 +130,8 @@ def test_r8_another_number_of_threads_or_torch_is_told(corpus, tmp_path, threads
     assert [line.partition(" and ")[0] for line in callback.said] == ["torch was 2.0.0"]
     measured(
         "R8",
-        "another number of threads, another torch: one warning each, and the run goes on",
-        "told, goes on",
+        "another number of threads, another torch: one warning each, and the run resumes",
+        "one warning, resumes",
     )
 
 

@@ -1,6 +1,4 @@
-"""R9: of two processes that want to train in one run directory,
-one does; the other says so at once.
-"""
+"""R9: of two processes that train in one run directory, one fails at once."""
 
 from __future__ import annotations
 
@@ -60,7 +58,7 @@ for race in range(races):
 """
 
 
-def test_r9_of_50_races_one_wins_each(tmp_path, measured):
+def test_r9_each_race_for_the_lock_has_one_winner(tmp_path, measured):
     racers = [
         subprocess.Popen([sys.executable, "-c", RACER, str(tmp_path), me, other, str(RACES)])
         for me, other in (("a", "b"), ("b", "a"))
@@ -82,15 +80,13 @@ def test_r9_of_50_races_one_wins_each(tmp_path, measured):
     assert longest <= MAX_SLEEP_SECONDS
     measured(
         "R9",
-        f"{RACES} of {RACES} with one winner, the other told who after one try and at most"
-        f" {longest * 1000:.0f} ms of sleep",
-        f"50 races, exit 4 after one try and at most {MAX_SLEEP_SECONDS} s of sleep",
+        f"{RACES} of {RACES} races with one winner; the other names it after one attempt and at"
+        f" most {longest * 1000:.0f} ms of sleep",
+        f"50 races, exit 4 after one attempt and at most {MAX_SLEEP_SECONDS} s of sleep",
     )
 
 
-def test_r9_the_second_command_exits_with_4_and_the_first_goes_on(
-    starter, whole, tmp_path, measured
-):
+def test_r9_second_command_exits_with_4_and_the_first_continues(starter, whole, tmp_path, measured):
     first = starter.start(*whole.words, "--out", tmp_path / "run")
     wait_until(lambda: learned_rows(tmp_path / "run"), "a first step")
     first.send(signal.SIGSTOP)  # so that it does not end meanwhile
@@ -104,11 +100,13 @@ def test_r9_the_second_command_exits_with_4_and_the_first_goes_on(
         first.send(signal.SIGCONT)
     first.send(signal.SIGTERM)
     assert first.wait() in (0, 143)
-    reached = "a second `train` on a run, with --fresh --force too: exit code 4, nothing in between"
+    reached = (
+        "a second `train` on a run, also with --fresh --force: exit code 4 before anything else"
+    )
     measured("R9", reached, "exit 4 at once")
 
 
-def test_r9_of_two_commands_started_at_once_one_trains(starter, whole, tmp_path, measured):
+def test_r9_one_of_two_simultaneous_commands_trains(starter, whole, tmp_path, measured):
     races = 3
     for race in range(races):
         before, run = times_asked(starter), tmp_path / str(race)
@@ -120,9 +118,9 @@ def test_r9_of_two_commands_started_at_once_one_trains(starter, whole, tmp_path,
         assert times_asked(starter) - before >= 2, "both asked"
     measured(
         "R9",
-        f"{races} of {races} pairs of commands started at once: one trained to its end, the other"
-        " exit code 4",
-        "exactly 1 runs",
+        f"{races} of {races} pairs of commands started together: one trained to its end, the other"
+        " ended with exit code 4",
+        "exactly one runs",
     )
 
 
@@ -131,7 +129,7 @@ def times_asked(starter):
     return starter.log.read_text().splitlines().count(ASKED)
 
 
-def test_r9_the_lock_of_a_dead_process_is_taken_over(starter, whole, tmp_path, measured):
+def test_r9_lock_of_a_dead_process_is_taken_over(starter, whole, tmp_path, measured):
     process = starter.start(*whole.words, "--out", tmp_path / "run")
     wait_until(lambda: learned_rows(tmp_path / "run"), "a first step")
     process.send(signal.SIGKILL)

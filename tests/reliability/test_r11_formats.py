@@ -1,5 +1,6 @@
-"""R11: checkpoints of every earlier format are read, and their runs resume; one of a newer format
-is an error that names it.
+"""R11: checkpoints of every earlier format load, and their runs resume.
+
+A newer format is an error that names it.
 
 `formats/N` is a run directory as format N left it at step 2 of 4, with the rows of all four steps.
 When the format changes, one more is put beside them: the run that `WORDS` makes,
@@ -31,7 +32,7 @@ WORDS = """
     --device cpu"""
 
 
-def test_r11_each_format_is_kept():
+def test_r11_a_fixture_exists_for_each_format():
     assert [int(path.name) for path in FORMATS] == list(range(1, manifest.FORMAT + 1))
     for path in FORMATS:
         said = json.loads((path / "ckpt" / "step-00000002" / "manifest.json").read_text())
@@ -39,7 +40,7 @@ def test_r11_each_format_is_kept():
 
 
 @pytest.mark.parametrize("kept", FORMATS, ids=lambda path: path.name)
-def test_r11_a_run_of_an_old_format_goes_on(kept, tmp_path, monkeypatch, capsys, measured):
+def test_r11_run_of_an_old_format_resumes(kept, tmp_path, monkeypatch, capsys, measured):
     monkeypatch.chdir(tmp_path)
     Path("hens.txt").write_text(TEXT)
     shutil.copytree(kept, "run")
@@ -58,12 +59,12 @@ def test_r11_a_run_of_an_old_format_goes_on(kept, tmp_path, monkeypatch, capsys,
     assert written == manifest.FORMAT
     measured(
         "R11",
-        f"format {kept.name}: read, and its run went on to the same losses",
+        f"format {kept.name}: loaded, and its run resumed to the same losses",
         "the last 3 formats (there have been 2)",
     )
 
 
-def test_r11_a_newer_format_is_refused_and_nothing_is_touched(tmp_path, monkeypatch, capsys):
+def test_r11_newer_format_is_refused_and_nothing_is_changed(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("hens.txt").write_text(TEXT)
     shutil.copytree(FORMATS[-1], "run")

@@ -1,5 +1,6 @@
-"""R12: a save takes little memory, and from a copy little time:
-tensors go to the disk one at a time, while training continues.
+"""R12: a save needs little memory, and a background save blocks only for a copy.
+
+Tensors are written one at a time, while training continues.
 
 Training has one core here: where it has all of them,
 a save in the background takes its time from the steps.
@@ -72,8 +73,9 @@ print(json.dumps({"extra": max(clock.extra) / size, "MB": size / 1e6, **millisec
 
 
 def run_and_look(folder: Path, background: str) -> dict[str, float]:
-    """Train on one core and save: memory above the steady state over the state's size; milliseconds
-    that a save blocks, and of a copy.
+    """Train on one core, save, and return memory above the steady state and milliseconds.
+
+    The memory is a multiple of the state's size; the times are those of a save and of a copy.
     """
     try:
         Path("/proc/self/clear_refs").write_text("5")
@@ -91,35 +93,35 @@ def run_and_look(folder: Path, background: str) -> dict[str, float]:
 
 
 @pytest.mark.slow  # a time: for a machine that does nothing else
-def test_r12_a_save_in_the_background_blocks_for_a_copy(tmp_path, measured):
+def test_r12_background_save_blocks_only_for_a_copy(tmp_path, measured):
     """Of three saves the one in the middle counts."""
     said = run_and_look(tmp_path, "yes")
     assert said["blocked"] <= said["copy"] + 50
     size = f"{said['MB']:.0f} MB of state"
     measured(
         "R12",
-        f"{said['blocked']:.0f} ms for {size}, of which a copy {said['copy']:.0f} ms",
-        "blocks at most 50 ms and a copy",
+        f"{said['blocked']:.0f} ms for {size}, of which the copy {said['copy']:.0f} ms",
+        "blocks for at most 50 ms and the time of a copy",
     )
 
 
-def test_r12_a_save_in_the_background_holds_a_copy(tmp_path, measured):
+def test_r12_background_save_needs_memory_for_one_copy(tmp_path, measured):
     """That it is seen in the memory shows that the measure works."""
     said = run_and_look(tmp_path, "yes")
     assert 0.9 < said["extra"] <= 1.25
     measured(
         "R12",
-        f"{said['extra']:.2f} x the state over steady state ({said['MB']:.0f} MB of state)",
-        "at most 1.25 x the state",
+        f"{said['extra']:.2f} x the state's size above the steady state ({said['MB']:.0f} MB of state)",
+        "at most 1.25 x the state's size",
     )
 
 
 @pytest.mark.slow
-def test_r12_a_save_that_training_waits_for_holds_nothing_twice(tmp_path, measured):
+def test_r12_blocking_save_needs_no_copy(tmp_path, measured):
     said = run_and_look(tmp_path, "no")
     assert said["extra"] <= 0.25
     reached = (
-        f"{said['extra']:.2f} x the state over steady state,"
+        f"{said['extra']:.2f} x the state's size above the steady state,"
         f" {said['blocked']:.0f} ms ({said['MB']:.0f} MB of state)"
     )
-    measured("R12", reached, "where memory has no room for a copy: at most 1.25 x")
+    measured("R12", reached, "without memory for a copy: at most 0.25 x the state's size")

@@ -44,7 +44,7 @@ def status(answer):
     return int(answer.split(b" ", 2)[1])
 
 
-def test_s1_server_listens_on_this_machine_alone(server, measured):
+def test_s1_server_listens_only_on_this_machine(server, measured):
     assert server.server_address[0] == "127.0.0.1"
     for host in ("0.0.0.0", "::", "192.168.0.1", "example.com"):
         with pytest.raises(UserError, match="other machines could reach it"):
@@ -104,7 +104,7 @@ def test_s2_host_is_required_once_and_own_names_pass(server, measured):
         assert status(raw(server, request.encode())) == 200
     measured(
         "S2",
-        f"{len(FOREIGN_HOSTS)} foreign values, none and two refused; 3 own names answered",
+        f"{len(FOREIGN_HOSTS)} foreign values, a missing and a doubled one refused; 3 own names accepted",
         "25 values, all foreign refused",
     )
 
@@ -141,7 +141,7 @@ def test_s3_body_must_be_json_and_secret_is_required(server, measured):
     assert not [name for name in headers if name.lower().startswith("access-control")]
     measured(
         "S3",
-        "6 foreign origins, 4 types of body, 5 wrong tokens refused; no Access-Control header",
+        "6 foreign origins, 4 content types, 5 wrong tokens refused; no Access-Control header",
         "403 or 415, no Access-Control-*",
     )
 
@@ -203,7 +203,7 @@ def test_s4_no_url_reads_a_file_outside(server, measured):
         assert status(answer) == 404 or answer.endswith(page), url
     measured(
         "S4",
-        f"{len(urls)} forms of a URL: 0 bytes from outside",
+        f"{len(urls)} URL forms: 0 bytes from outside",
         "200 URL forms, 0 bytes from outside",
     )
 
@@ -224,7 +224,7 @@ def test_s10_large_body_is_refused_before_it_is_read(server, measured):
     for length in ("-1", "1e3", "x", "+5"):
         assert status(raw(server, f"{head}Content-Length: {length}\r\n\r\n".encode())) == 411
     assert status(raw(server, f"{head}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n".encode())) == 411
-    measured("S10", "413 before the body is read; without a length 411", "413 before reading")
+    measured("S10", "413 before the body is read; 411 without a length", "413 before reading")
 
 
 def test_s10_text_longer_than_the_context_is_an_error(server, measured):
@@ -233,7 +233,9 @@ def test_s10_text_longer_than_the_context_is_an_error(server, measured):
     assert answer["error"]["code"] == "context_length_exceeded"
     assert "has 16 tokens, and the model reads 15; delete 1 tokens" in answer["error"]["message"]
     measured(
-        "S10", "400 context_length_exceeded, with the tokens to delete", "400, never truncated"
+        "S10",
+        "400 context_length_exceeded, with the number of tokens to delete",
+        "400, never truncated",
     )
 
 
@@ -292,7 +294,7 @@ def test_s11_any_json_is_answered_without_a_server_error(server, name, body):
 
 @pytest.mark.parametrize("value", [{}, {"a": 1}, [], "1"])
 @pytest.mark.parametrize("name", ["complete", "tree"])
-def test_s11_sampler_that_is_no_number_is_an_error_of_the_request(server, name, value):
+def test_s11_sampler_setting_that_is_not_a_number_is_a_400(server, name, value):
     body = {"text": TEXT, "position": 9, "kind": "sample", "repetition_penalty": value}
     code, _, answer = ask(server, f"/api/{name}", body)
     assert code == 400
@@ -325,7 +327,7 @@ def test_s11_sampler_that_is_no_number_is_an_error_of_the_request(server, name, 
         b'{"text":"\\u0000"}',
     ],
 )
-def test_s11_bad_json_is_an_error_of_the_request(server, body):
+def test_s11_invalid_json_is_a_400(server, body):
     code, _, answer = ask(server, "/api/attention", raw=body)
     assert code == 400
     assert answer["error"]["message"]
@@ -367,7 +369,7 @@ def test_s12_error_in_a_stream_is_its_last_event(server, monkeypatch, measured):
     )
 
 
-def test_s12_reader_who_leaves_ends_the_generation(server, monkeypatch):
+def test_s12_disconnected_client_ends_the_generation(server, monkeypatch):
     closed = []
 
     def endless(body):

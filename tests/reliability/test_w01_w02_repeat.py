@@ -72,7 +72,7 @@ def rows(run: Path) -> list[dict[str, float]]:
     ]
 
 
-def test_w1_the_same_seed_gives_the_same_bits(corpus, tmp_path, measured):
+def test_w1_same_seed_gives_the_same_bits(corpus, tmp_path, measured):
     for name in ("one", "two"):
         torch.manual_seed(len(name))  # whatever went on before does not matter
         train(TINY, tmp_path / name, corpus=corpus)
@@ -84,8 +84,8 @@ def test_w1_the_same_seed_gives_the_same_bits(corpus, tmp_path, measured):
     assert all(t.equal(b.optimizer[name]) for name, t in a.optimizer.items())
     measured(
         "W1",
-        "300 of 300 steps, loss, gradient, weights and optimizer",
-        "300 steps bit-identical loss, grad norm, weights (data order has no workers)",
+        "300 of 300 steps: loss, gradient, weights and optimizer",
+        "300 steps with bit-identical loss, gradient norm and weights",
     )
 
 
@@ -114,8 +114,9 @@ def losses(corpus, tmp_path_factory):
 
 
 def stored_losses() -> tuple[str, dict[str, Any]]:
-    """The version of torch and what is in w2_losses.json for it:
-    this version, or the newest that is there.
+    """Return the version of torch and its losses in w2_losses.json.
+
+    The version is the running one, or the newest that is stored.
     """
     stored = json.loads(STORED.read_text())
     version = torch.__version__.partition("+")[0]
@@ -125,7 +126,7 @@ def stored_losses() -> tuple[str, dict[str, Any]]:
     return version, stored[version]
 
 
-def test_w2_the_losses_are_close_to_the_stored_ones(losses, measured):
+def test_w2_losses_are_close_to_the_stored_ones(losses, measured):
     version, want = stored_losses()
     difference = max(abs(a - b) / b for a, b in zip(losses, want["losses"], strict=True))
     assert difference <= ELSEWHERE
@@ -136,7 +137,7 @@ def test_w2_the_losses_are_close_to_the_stored_ones(losses, measured):
     )
 
 
-def test_w2_the_losses_are_the_stored_bits(losses, measured):
+def test_w2_losses_equal_the_stored_bits(losses, measured):
     version, want = stored_losses()
     here, cpu = torch.__version__.partition("+")[0], processor()
     if here != version or cpu not in want["cpus"]:
@@ -145,6 +146,4 @@ def test_w2_the_losses_are_the_stored_bits(losses, measured):
             f" this is torch {here} on {cpu}"
         )
     assert losses == want["losses"]
-    measured(
-        "W2", "100 losses: equal bits", "equal bits on the types of CPU that are stored with them"
-    )
+    measured("W2", "100 losses: equal bits", "equal bits on the CPU types stored with them")

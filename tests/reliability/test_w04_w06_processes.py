@@ -1,5 +1,6 @@
-"""W4, W6: a run has the same result on one process and on several,
-and can be resumed with another number of them.
+"""W4, W6: a run gives the same result on one process and on several.
+
+It can be resumed with another number of processes.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def ids_of(said: list[dict[str, Any]]) -> dict[str, list[list[int]]]:
 
 
 @pytest.mark.parametrize("steps", [40, pytest.param(100, marks=pytest.mark.slow)])
-def test_w4_a_run_goes_on_with_another_number_of_processes(steps, ranks, tmp_path, measured):
+def test_w4_run_resumes_with_another_number_of_processes(steps, ranks, tmp_path, measured):
     half = steps // 2
     config = RunConfig(
         TINY, STORIES, TrainConfig(steps=steps, eval_every=half, save_every=half, **OFTEN)
@@ -88,14 +89,12 @@ def test_w4_a_run_goes_on_with_another_number_of_processes(steps, ranks, tmp_pat
     measured(
         "W4",
         f"order identical; loss within {reached:.1e}",
-        f"1, 2, 4, 1 processes: order identical, loss within {CLOSE:.0e} over {steps} steps",
+        f"on 1, 2, 4, 1 processes: order identical, loss within {CLOSE:.0e} over {steps} steps",
     )
 
 
-def test_w4_a_sharded_run_resumes_sharded_and_on_one_process(ranks, tmp_path, measured):
-    """FSDP2 on two processes, stopped; FSDP2 on two, stopped;
-    then one process, which holds all of it.
-    """
+def test_w4_sharded_run_resumes_sharded_and_on_one_process(ranks, tmp_path, measured):
+    """Stop FSDP2 on two processes twice, then finish on one process without sharding."""
     config = RunConfig(TINY, STORIES, TrainConfig(steps=60, eval_every=30, save_every=30, **OFTEN))
     shared = replace(config, system=replace(config.system, parallel="fsdp"))
     assert_no_errors(ranks.train(1, config, tmp_path / "alone"))
@@ -112,13 +111,13 @@ def test_w4_a_sharded_run_resumes_sharded_and_on_one_process(ranks, tmp_path, me
     assert reached <= CLOSE
     measured(
         "W4",
-        f"stopped and resumed in shares: the same bits; on one process then: within {reached:.1e}",
-        f"FSDP2 on 2, FSDP2 on 2, one process: loss within {CLOSE:.0e} over 60 steps",
+        f"sharded run stopped and resumed: equal bits; then on one process: within {reached:.1e}",
+        f"FSDP2 on 2, resumed on 2, then on one process: loss within {CLOSE:.0e} over 60 steps",
     )
 
 
 @pytest.mark.parametrize("parallel", [pytest.param("ddp", marks=pytest.mark.slow), "fsdp"])
-def test_w4_bfloat16_on_two_processes_goes_on_with_the_same_bits(
+def test_w4_bfloat16_run_on_two_processes_resumes_with_the_same_bits(
     parallel, ranks, tmp_path, measured
 ):
     config = RunConfig(
@@ -166,7 +165,7 @@ def fifty(ranks, tmp_path_factory):
     return folder, list(ways)[1:]
 
 
-def test_w6_ddp_fsdp_and_one_process_learn_the_same(fifty, measured):
+def test_w6_ddp_fsdp_and_one_process_give_the_same_losses(fifty, measured):
     folder, ways = fifty
     alone = {
         key: rows(folder / "alone", key) for key in ("loss", "grad_norm", "val_loss", "tokens")
@@ -192,7 +191,7 @@ def test_w6_ddp_fsdp_and_one_process_learn_the_same(fifty, measured):
     )
 
 
-def test_w6_checkpoints_are_whole_and_plain_whoever_wrote_them(fifty):
+def test_w6_checkpoints_are_complete_for_every_parallel_mode(fifty):
     folder, ways = fifty
     want = load_latest(folder / "alone", pytest.fail)
     for way in ways:
@@ -210,9 +209,10 @@ def test_w6_checkpoints_are_whole_and_plain_whoever_wrote_them(fifty):
     assert "## Step 50" in (folder / "fsdp" / "samples.md").read_text()
 
 
-def test_w6_sharded_muon_takes_the_steps_of_one_process(ranks, tmp_path):
-    """Muon multiplies whole momentum matrices;
-    products of the shares of FSDP2 diverged in the first step.
+def test_w6_sharded_muon_equals_muon_on_one_process(ranks, tmp_path):
+    """Compare the first step, since Muon multiplies whole momentum matrices.
+
+    Products of FSDP2's shards would diverge in the first step.
     """
     config = RunConfig(
         TINY,

@@ -1,5 +1,6 @@
-"""W7: when one process of a torchrun dies, all end,
-the report names it, and the command resumes.
+"""W7: when one process of a torchrun dies, all end and the report names it.
+
+The same command resumes the run.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def learned_rows(run: Path) -> list[dict[str, float]]:
     not Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists(),
     reason="finds torchrun's processes in Linux's /proc",
 )
-def test_w7_a_dead_process_is_named_and_the_run_goes_on(ranks, tmp_path, measured):
+def test_w7_dead_process_is_named_and_the_run_resumes(ranks, tmp_path, measured):
     assert [one for one in ranks.train(2, CONFIG, tmp_path / "whole") if "error" in one] == []
     run, log = tmp_path / "run", tmp_path / "log.txt"
     (tmp_path / "config.yaml").write_text(dump_config(CONFIG))
@@ -121,8 +122,8 @@ def test_w7_a_dead_process_is_named_and_the_run_goes_on(ranks, tmp_path, measure
     assert all(t.equal(b.weights[name]) for name, t in a.weights.items())
     measured(
         "W7",
-        f"all ended after {at - killed_after_step} more steps, rank 1 named; the same command went"
-        " on, final bits equal",
-        f"all ranks exit after at most {MAX_STEPS_AFTER} more steps, the rank named; restart"
+        f"all ended after {at - killed_after_step} more steps, rank 1 named; the same command"
+        " resumed, final bits equal",
+        f"all ranks exit after at most {MAX_STEPS_AFTER} more steps, the rank is named, a restart"
         " resumes",
     )

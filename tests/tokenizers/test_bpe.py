@@ -29,19 +29,19 @@ from llm_scratch.tokenizers.merging import PieceCache, merge_piece, symbols
 EVERYTHING = "".join(map(chr, [*range(0xD800), *range(0xE000, sys.maxunicode + 1)]))
 
 
-def test_t1_every_code_point_comes_back(ours, small, measured):
+def test_t1_every_code_point_survives_a_round_trip(ours, small, measured):
     assert len(EVERYTHING) == 1_112_064
     assert ours.decode(ours.encode(EVERYTHING)) == EVERYTHING
     sample = EVERYTHING[:3000] + EVERYTHING[::29]
     assert ours.decode(ours.encode_python(sample)) == sample
     assert small.decode(small.encode_python(sample)) == sample
     measured(
-        "T1", f"{len(EVERYTHING):,} by the engine, {len(sample):,} in Python", "every code point"
+        "T1", f"{len(EVERYTHING):,} with the engine, {len(sample):,} in Python", "every code point"
     )
 
 
 @pytest.mark.slow
-def test_t1_every_code_point_comes_back_in_python(ours, small, measured):
+def test_t1_every_code_point_survives_a_round_trip_in_python(ours, small, measured):
     for tokenizer in (ours, small):
         ids = tokenizer.encode_python(EVERYTHING)
         assert ids == tokenizer.encode(EVERYTHING)
@@ -65,15 +65,15 @@ def assert_bytes_come_back(tokenizer: ByteBPE, n: int) -> None:
         )
 
 
-def test_t1_bytes_come_back(ours, measured):
+def test_t1_byte_strings_survive_a_round_trip(ours, measured):
     assert_bytes_come_back(ours, 2000)
-    measured("T1", "2,000 random byte strings", "all come back")
+    measured("T1", "2,000 random byte strings", "all round-trip")
 
 
 @pytest.mark.slow
-def test_t1_two_hundred_thousand_byte_strings_come_back(ours, measured):
+def test_t1_200000_byte_strings_survive_a_round_trip(ours, measured):
     assert_bytes_come_back(ours, 200_000)
-    measured("T1", "200,000 random byte strings", "200,000 come back")
+    measured("T1", "200,000 random byte strings", "all round-trip")
 
 
 @settings(max_examples=400, deadline=None)
@@ -125,7 +125,7 @@ def test_half_a_character_is_replaced_or_an_error_as_asked(ours):
 # T2: equal ids
 
 
-def test_t2_ids_of_ten_thousand_texts_equal_tiktoken(ours, gpt2, measured):
+def test_t2_ids_of_10000_texts_equal_tiktoken(ours, gpt2, measured):
     texts = SCRIPTS + code_texts() + random_texts(10_000) + [worst("word", 1_000_000)]
     assert len(texts) > 10_000
     for text in texts:
@@ -163,7 +163,7 @@ def mixed_texts(data_dir, source: int, n_seeds: int) -> str:
     return "\n".join([library_source(source), shakespeare, *SCRIPTS, *drawn])
 
 
-def test_t2_a_megabyte_of_many_scripts_and_code(ours, gpt2, data_dir, measured):
+def test_t2_ids_of_a_megabyte_of_scripts_and_code_equal_tiktoken(ours, gpt2, data_dir, measured):
     text = mixed_texts(data_dir, 400_000, 1)
     size = len(text.encode())
     assert size > 1_000_000
@@ -172,7 +172,7 @@ def test_t2_a_megabyte_of_many_scripts_and_code(ours, gpt2, data_dir, measured):
 
 
 @pytest.mark.slow
-def test_t2_ten_megabytes_of_many_scripts_and_code(ours, gpt2, data_dir, measured):
+def test_t2_ids_of_10_megabytes_of_scripts_and_code_equal_tiktoken(ours, gpt2, data_dir, measured):
     text = mixed_texts(data_dir, 5_000_000, 15)
     size = len(text.encode())
     assert size > 10_000_000
@@ -222,7 +222,7 @@ class PythonDict(dict):
 
 
 @pytest.mark.parametrize("name", WORST)
-def test_t3_the_worst_is_linear_in_python_and_has_equal_ids(
+def test_t3_worst_inputs_are_linear_in_python_with_equal_ids(
     ours, gpt2, name, monkeypatch, measured
 ):
     """Twice the bytes take twice the look-ups and the lines around them."""
@@ -239,9 +239,9 @@ def test_t3_the_worst_is_linear_in_python_and_has_equal_ids(
     assert lines[1] <= 2.2 * lines[0], lines
     measured(
         "T3",
-        f"{name}, in Python: {lines[1] / 40_000:.0f} lines a byte, {lines[1] / lines[0]:.1f} times"
-        " those of half of it",
-        f"at most {LINES_PER_BYTE} executed lines a byte, 2.2 times",
+        f"{name}, in Python: {lines[1] / 40_000:.0f} lines per byte, {lines[1] / lines[0]:.1f} times"
+        " those of half the input",
+        f"at most {LINES_PER_BYTE} executed lines per byte, 2.2 times",
     )
 
 
@@ -261,7 +261,7 @@ for name in WORST:
 """
 
 
-def test_t3_a_megabyte_of_the_worst_comes_to_an_end(gpt2_files, measured):
+def test_t3_worst_inputs_of_a_megabyte_terminate(gpt2_files, measured):
     """By the engine and the regular expressions,
     whose steps nothing counts: n * n would take hours.
     """
@@ -273,7 +273,7 @@ def test_t3_a_megabyte_of_the_worst_comes_to_an_end(gpt2_files, measured):
     assert done.stdout.split() == WORST
     measured(
         "T3",
-        f"{len(WORST)} inputs of 1 MB, by the engine and by the regular expressions",
+        f"{len(WORST)} inputs of 1 MB, engine and regular expressions",
         "no hang",
     )
 
@@ -306,7 +306,7 @@ def growth(tokenizer: ByteBPE, encode, name: str, n: int) -> tuple[float, float]
 
 @pytest.mark.timing
 @pytest.mark.parametrize("name", WORST)
-def test_t3_the_worst_takes_a_second_a_megabyte(ours, name, measured):
+def test_t3_worst_inputs_take_a_second_per_megabyte(ours, name, measured):
     n = (
         125_000 if name == "word" else 1_000_000
     )  # the engine's heap for a longer word leaves the cache, which others' work fills
@@ -316,7 +316,7 @@ def test_t3_the_worst_takes_a_second_a_megabyte(ours, name, measured):
     assert speed <= 1
     measured(
         "T3",
-        f"{name}: {speed:.2f} s per MB; {n:,} bytes take {whole / half:.1f} times half of it",
+        f"{name}: {speed:.2f} s per MB; {n:,} bytes take {whole / half:.1f} times as long as half",
         "1 s per MB; at most 2.5 times",
     )
 
@@ -324,7 +324,7 @@ def test_t3_the_worst_takes_a_second_a_megabyte(ours, name, measured):
 @pytest.mark.slow
 @pytest.mark.timing
 @pytest.mark.parametrize("name", WORST)
-def test_t3_a_megabyte_of_the_worst_in_python(ours, name, measured):
+def test_t3_worst_inputs_of_a_megabyte_in_python(ours, name, measured):
     text = worst(name, 1_000_000)
     assert ours.encode_python(text) == ours.encode(text)
     if name != "word":  # there the engine's own heap leaves the cache, as above
@@ -335,7 +335,7 @@ def test_t3_a_megabyte_of_the_worst_in_python(ours, name, measured):
     assert whole <= 2.5 * half + FLOOR, (half, whole)
     measured(
         "T3",
-        f"{name}, in Python: {whole:.2f} s per MB, {whole / half:.1f} times half of it",
+        f"{name}, in Python: {whole:.2f} s per MB, {whole / half:.1f} times as long as half",
         "10 s per MB; at most 2.5 times",
     )
 

@@ -55,7 +55,7 @@ def test_gpt2_files_are_read(write):
     assert tokenizer.special_tokens == {"<|endoftext|>": 259}
 
 
-def test_t5_circles_doubles_and_gaps_are_refused(write, measured):
+def test_t5_cycles_duplicates_and_gaps_are_refused(write, measured):
     expect_refused(
         "merge 1 uses 'bc', which is neither a byte nor the result of an earlier merge",
         *write(["a bc", "b ca", "c ab"]),
@@ -75,7 +75,7 @@ def test_t5_circles_doubles_and_gaps_are_refused(write, measured):
     expect_refused("'abc' is neither the result of a merge nor special", *write(["a b"], vocab))
     expect_refused("expected two tokens", *write(["a b c"]))
     expect_refused("not a token in GPT-2's spelling", *write(["a \t"], vocab))
-    measured("T5", "12 of 12", QUICKLY)
+    measured("T5", "12 of 12 refused", QUICKLY)
 
 
 def test_t5_broken_files_are_refused(write, tmp_path, measured):
@@ -93,10 +93,10 @@ def test_t5_broken_files_are_refused(write, tmp_path, measured):
     ):
         names.write_text(text, encoding="utf-8")
         expect_refused(why, rows, names)
-    measured("T5", "8 of 8", QUICKLY)
+    measured("T5", "8 of 8 refused", QUICKLY)
 
 
-def test_t5_ten_million_rows_are_refused_at_once(write, tmp_path, measured):
+def test_t5_ten_million_rows_are_refused_early(write, tmp_path, measured):
     rows, names = write(["a b"])
     rows.write_bytes(b"a b\n" * 10_000_000)
     expect_refused("10,000,000 lines", rows, names)
@@ -107,10 +107,10 @@ def test_t5_ten_million_rows_are_refused_at_once(write, tmp_path, measured):
         b'{"model": {"merges": [' + b'"a b",' * 10_000_000 + b'"a b"]}}'
     )
     expect_refused("a vocabulary has at most", tmp_path, load=ByteBPE.load)
-    measured("T5", "3 of 3", QUICKLY)
+    measured("T5", "3 of 3 refused", QUICKLY)
 
 
-def test_t5_a_name_given_twice_is_found_in_one_pass(write, tmp_path, measured):
+def test_t5_duplicate_name_is_found_in_one_pass(write, tmp_path, measured):
     """The double is the last of 100,000 names: a search by name takes 5 billion comparisons."""
     n_names = 100_000
     rows, names = write(["a b"])
@@ -121,7 +121,11 @@ def test_t5_a_name_given_twice_is_found_in_one_pass(write, tmp_path, measured):
         one_pass = at_most(lines=10 * n_names, comparisons=n_names)
         with one_pass, pytest.raises(UserError, match=f"duplicate key '{n_names - 1}'"):
             load(*paths)
-    measured("T5", f"the last of {n_names:,} names is given twice", "at most one comparison a name")
+    measured(
+        "T5",
+        f"a duplicate at the end of {n_names:,} names is found",
+        "at most one comparison per name",
+    )
 
 
 def test_gpt2_goes_out_and_in_with_equal_ids(ours, gpt2, tmp_path):

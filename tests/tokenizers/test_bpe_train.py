@@ -137,8 +137,8 @@ def test_t6_shuffled_texts_and_two_processes_give_identical_merges(verdict, monk
     assert digest(ByteBPE.train(texts[:-1], 500)) != want
     measured(
         "T6",
-        f"equal sha256 of the merges: texts shuffled, 1 and 2 processes ({batches} batches)",
-        "equal sha256",
+        f"equal SHA-256 of the merges: shuffled texts, 1 and 2 processes ({batches} batches)",
+        "equal SHA-256",
     )
 
 
@@ -155,7 +155,7 @@ def test_t6_shuffled_files_give_identical_merges(data_dir, tmp_path, measured):
         assert len(texts) == len(files)
         digests.add(digest(ByteBPE.train(texts, 1000)))
     assert len(digests) == 1
-    measured("T6", "equal sha256 of the merges: 20 files in 3 orders", "equal sha256")
+    measured("T6", "equal SHA-256 of the merges: 20 files in 3 orders", "equal SHA-256")
 
 
 def test_ties_go_to_the_smaller_token():

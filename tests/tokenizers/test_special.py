@@ -55,14 +55,14 @@ def test_t4_disguised_special_tokens_stay_text(verdict, name, measured):
         assert words.eot_token not in words.encode(text)
     measured(
         "T4",
-        f"0 special ids from 20 disguises of each of {len(SPECIALS)} names; each comes back as"
+        f"0 special ids from 20 disguises of each of {len(SPECIALS)} names; each round-trips as"
         " text",
         "0 special ids",
     )
 
 
 @pytest.mark.parametrize("name", SPECIALS)
-def test_t4_a_name_split_over_parts_is_not_put_together(verdict, name, measured):
+def test_t4_name_split_over_parts_is_not_joined(verdict, name, measured):
     bpe = ByteBPE.train([verdict], 400, special_tokens=SPECIALS)
     for cut in range(1, len(name)):
         ids = bpe.encode(name[:cut]) + bpe.encode(name[cut:])
@@ -70,7 +70,7 @@ def test_t4_a_name_split_over_parts_is_not_put_together(verdict, name, measured)
         assert bpe.decode(ids) == name
     measured(
         "T4",
-        f"0 special ids from each of {len(SPECIALS)} names split at every place",
+        f"0 special ids from each of {len(SPECIALS)} names split at every position",
         "0 special ids",
     )
 
