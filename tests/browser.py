@@ -1,5 +1,6 @@
-"""Drive Debian's Chromium through the DevTools protocol,
-by the pipe that it offers: no driver and no package.
+"""Drive Debian's Chromium through a pipe with the DevTools protocol.
+
+This needs neither a driver nor a package.
 
 Source: https://chromedevtools.github.io/devtools-protocol/, `--remote-debugging-pipe`.
 """

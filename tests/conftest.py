@@ -1,6 +1,4 @@
-"""What tests share: the folder of real texts and vocabularies where it is there, one thread for
-equal numbers, signals that arrive.
-"""
+"""Shared fixtures: real texts and vocabularies, one thread for equal results, signals."""
 
 from __future__ import annotations
 
@@ -79,17 +77,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Under CI, print each failure at once:
-    what follows may hang, and the summary would never come.
-    """
+    """Print each failure at once under CI, since a later test may hang before the summary."""
     if report.failed and os.environ.get("CI") and "PYTEST_XDIST_WORKER" not in os.environ:
         print(f"\n{report.nodeid} failed ({report.when}):\n{report.longreprtext}", flush=True)
 
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The folder of real texts (the-verdict.txt, tinyshakespeare.txt) and of GPT-2's vocabulary;
-    set LLM_SCRATCH_DATA to yours.
+    """Return the folder of real texts and of GPT-2's vocabulary.
+
+    It holds the-verdict.txt and tinyshakespeare.txt; set LLM_SCRATCH_DATA to another one.
     """
     if not (DATA / "the-verdict.txt").is_file():
         pytest.skip(
@@ -117,8 +114,9 @@ def gpt2(data_dir: Path):
 
 @pytest.fixture(scope="session")
 def device() -> Any:
-    """Where tests marked `gpu` compute: on the GPU,
-    or on what LLM_SCRATCH_TEST_DEVICE names (`cpu` tries the tests themselves).
+    """Return the device of tests marked `gpu`.
+
+    LLM_SCRATCH_TEST_DEVICE names another one; `cpu` checks the tests themselves.
     """
     import torch
 

@@ -1,5 +1,6 @@
-"""Tensors and a model as on a device without float64 (Apple's MPS):
-whatever would be float64 there raises torch's error.
+"""Tensors and a model on a simulated device without float64 (Apple's MPS).
+
+Anything that would be float64 there raises torch's error.
 """
 
 from __future__ import annotations
@@ -11,9 +12,7 @@ from torch import Tensor, nn
 
 
 class WithoutFloat64(Tensor):
-    """A tensor that refuses to become float64 until it is moved to the CPU;
-    what is computed from it refuses too.
-    """
+    """A tensor, and all results, that cannot become float64 until it is moved to the CPU."""
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -48,8 +48,9 @@ CONFIG = RunConfig(
 
 
 class Reversal:
-    """Rows `d1 d2 d3 d4 = d4 d3 d2 d1`;
-    targets before the answer are masked. The step decides the batch.
+    """Rows `d1 d2 d3 d4 = d4 d3 d2 d1`, where targets before the answer are masked.
+
+    The step decides the batch.
     """
 
     def __init__(self, seed: int, batches: int, rows: int = 8) -> None:
@@ -86,9 +87,7 @@ class LowRank(nn.Module):
 
 
 def adapted_model(seed: int = 3, cfg: GPTConfig = CONFIG.model) -> nn.Module:
-    """A model whose own weights are frozen,
-    with a trainable part at each query and value projection.
-    """
+    """Return a frozen model with a trainable part at each query and value projection."""
     torch.manual_seed(seed)
     model = build(cfg).requires_grad_(False)
     for block in model.trf_blocks:

@@ -1,6 +1,4 @@
-"""A playground of a model built by hand,
-which has exactly one head that recalls: head 1.0, an induction head.
-"""
+"""A playground of a model built by hand with exactly one induction head, head 1.0."""
 
 import http.client
 import json

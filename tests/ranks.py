@@ -1,5 +1,4 @@
-"""Real processes that train together, over gloo on this machine: forked from one that has imported
-everything, so they begin at once.
+"""Real processes that train together over gloo, forked from one with everything imported.
 
     with Ranks() as ranks:
         first, second = ranks.train(2, config, folder)
@@ -121,9 +120,7 @@ def train(config: Any, out: str, stop_at: int, finetunes: bool) -> dict[str, Any
 
 
 def note_rows(ids: dict[int, Any]) -> None:
-    """Let the loader of the text that is learned from (it has
-    a seed) write down what it hands out.
-    """
+    """Record the batches of the training loader, which is the one with a seed."""
     from llm_scratch.data.loader import TokenLoader
 
     batch = TokenLoader.batch

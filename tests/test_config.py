@@ -1,5 +1,6 @@
-"""Settings: dict, JSON and YAML give back what went in;
-every mistake is one line that names the key and what to do.
+"""Settings survive dict, JSON and YAML.
+
+Every mistake is one line that names the key and what to do.
 """
 
 import dataclasses

@@ -1,5 +1,6 @@
-"""The table of optional packages is that of pyproject.toml,
-and no message sends people to a name on the index that is not ours.
+"""The table of optional packages equals that of pyproject.toml.
+
+No message names a package on the index that is not ours.
 """
 
 from __future__ import annotations

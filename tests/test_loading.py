@@ -1,5 +1,6 @@
-"""One door for every model: what was trained comes back,
-the notebooks' files load, and nothing in a file is run.
+"""`load` reads every kind of model: trained runs and the notebooks' files.
+
+Nothing in a file is executed.
 """
 
 import json

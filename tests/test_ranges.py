@@ -1,6 +1,4 @@
-"""Every number that a user can set has a range,
-which settings files, flags, chat and Python functions share.
-"""
+"""Every numeric setting has a range, shared by settings files, flags, chat and Python."""
 
 from __future__ import annotations
 

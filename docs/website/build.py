@@ -27,9 +27,7 @@ SOURCES += ("src/**/*.py", "tests/**/*.py", "docs/**/*.py")
 
 
 def stage(folder: Path) -> None:
-    """Copy the sources below `folder`, with index.md at its top; code that a lesson folds stays
-    folded.
-    """
+    """Copy the sources below `folder`, with index.md at its top; folded code stays folded."""
     for pattern in SOURCES:
         for path in ROOT.glob(pattern):
             target = folder / path.relative_to(ROOT)

@@ -160,24 +160,27 @@ TINY: dict[str, Any] = {
 
 
 def llama_tiny() -> RunConfig:
-    """The stories of `quickstart` by a Llama (`model/llama.py`): rotary positions, SwiGLU,
-    two query heads for each key head.
+    """The stories of `quickstart` with a Llama: rotary positions, SwiGLU, grouped-query attention.
+
+    The model is `model/llama.py`, with two query heads for each key head.
     """
     model = LlamaConfig(**TINY, n_kv_heads=2, n_layers=3)
     return replace(quickstart(), model=model)
 
 
 def qwen3_tiny() -> RunConfig:
-    """The stories of `quickstart` by a Qwen3 (`model/qwen.py`): a Llama with normalized queries
-    and keys.
+    """The stories of `quickstart` with a Qwen3: a Llama with normalized queries and keys.
+
+    The model is `model/qwen.py`.
     """
     model = QwenConfig(**TINY, n_kv_heads=2, n_layers=3)
     return replace(quickstart(), model=model)
 
 
 def moe_tiny() -> RunConfig:
-    """The stories of `quickstart` by a Qwen3-MoE (`model/qwen_moe.py`): each token uses 2 of 8
-    small feed-forward networks.
+    """The stories of `quickstart` with a Qwen3-MoE: each token uses 2 of 8 small experts.
+
+    The model is `model/qwen_moe.py`.
     """
     model = QwenMoEConfig(
         **TINY, n_kv_heads=2, n_layers=3, n_experts=8, experts_per_token=2, balance_loss=0.01
@@ -186,8 +189,9 @@ def moe_tiny() -> RunConfig:
 
 
 def mla_tiny() -> RunConfig:
-    """The stories of `quickstart` by a DeepSeek-V3 (`model/deepseek.py`): a cache of 48 numbers a
-    token and layer for all heads, and mixtures of experts.
+    """The stories of `quickstart` with a DeepSeek-V3: latent attention and mixtures of experts.
+
+    The model is `model/deepseek.py`; its cache holds 48 values per token and layer for all heads.
     """
     model = DeepSeekConfig(
         **TINY, n_layers=3, latent_dim=32, rotated_dim=16, n_experts=8, experts_per_token=2
@@ -196,8 +200,9 @@ def mla_tiny() -> RunConfig:
 
 
 def delta_tiny() -> RunConfig:
-    """The stories of `quickstart` by a Qwen3-Next (`model/qwen_next.py`): three layers with a
-    memory of fixed size, and one with attention.
+    """The stories of `quickstart` with a Qwen3-Next: three linear-attention layers, one attention.
+
+    The model is `model/qwen_next.py`; the state of the three has a fixed size.
     """
     model = QwenNextConfig(
         **TINY, n_kv_heads=2, n_layers=4, n_experts=4, experts_per_token=2, balance_loss=0.01

@@ -1,5 +1,6 @@
-"""docs/api.md and README's tree of packages match the source:
-`python docs/api_reference.py --write`.
+"""docs/api.md and README's tree of packages match the source.
+
+Write them again with `python docs/api_reference.py --write`.
 """
 
 from __future__ import annotations

@@ -14,8 +14,9 @@ OWN = {"storage/older_formats.py"}
 
 
 def switches(source: str) -> list[int]:
-    """Lines that compare or match the name of an architecture,
-    or test the class of its settings or its model.
+    """Return the lines that branch on an architecture.
+
+    They compare or match its name, or test the class of its config or its model.
     """
     names = set(ARCHITECTURES)
     classes = {architecture.config.__name__ for architecture in ARCHITECTURES.values()}

@@ -151,8 +151,7 @@ def is_short(timeout: ast.expr) -> bool:
 
 
 def patches_of_time(tree: ast.AST) -> list[int]:
-    """The lines on which a function of the module `time` is replaced,
-    for every thread of the process.
+    """Return the lines that replace a function of the module `time` for the whole process.
 
     A thread that sleeps in a loop then spins,
     or takes what the test prepared for the code under test.

@@ -1,5 +1,6 @@
-"""docs/equivalence.md matches docs/equivalence_table.py:
-rows are within tolerance, and their tests exist.
+"""docs/equivalence.md matches docs/equivalence_table.py.
+
+Its rows are within tolerance, and the tests they name exist.
 """
 
 import ast

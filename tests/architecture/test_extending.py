@@ -1,5 +1,6 @@
-"""CONTRIBUTING's blocks do what they say, from outside the package:
-one file, one line in a table, one command.
+"""The code blocks of CONTRIBUTING.md work from outside the package.
+
+Each extension is one file, one line in a table, and one command.
 """
 
 import re
@@ -166,8 +167,9 @@ def test_run_with_a_custom_model_asks_for_the_import_flag(tmp_path, capsys):
 
 
 def test_family_of_ones_own_has_its_flags_resumes_is_planned_and_uses_a_cache(capsys):
-    """Settings of its own by flags, in --help and YAML;
-    more steps; a plan; a cache; all from one file and one line.
+    """Set its fields by flags, in --help and in YAML, resume, plan, and generate with a cache.
+
+    All of it comes from one file and one line.
     """
     code, command = EXTENSIONS["A model family"]
     Path("mine.py").write_text(code)

@@ -1,6 +1,4 @@
-"""Training with data, a loss and a trainable part of one's own,
-from outside the package: nothing of the loop is written again.
-"""
+"""Train with custom data, a custom loss and a small trainable part, from outside the package."""
 
 import dataclasses
 import subprocess
@@ -120,9 +118,7 @@ def test_resuming_on_another_base_is_an_error(tmp_path):
 
 
 def test_own_loss_is_minimized(tmp_path):
-    """A loss over pairs of rows, as in preference learning:
-    it prefers the second row of a pair to the first.
-    """
+    """Train on a loss over pairs of rows, as in preference learning: the second row wins."""
 
     class Pairs(Reversal):
         def batch(self, step, rank=0, world=1):

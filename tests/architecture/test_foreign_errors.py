@@ -1,5 +1,6 @@
-"""What another library's exception says passes through `describe_error` before it is printed:
-one line, no control characters.
+"""Messages of other libraries' exceptions pass through `describe_error` before printing.
+
+The result is one line without control characters.
 """
 
 import ast

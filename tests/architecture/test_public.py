@@ -1,6 +1,4 @@
-"""Everything public says what it is,
-every public name resolves, and `import llm_scratch` is light.
-"""
+"""Public names have docstrings and resolve, and `import llm_scratch` is light."""
 
 import ast
 import re
@@ -18,9 +16,7 @@ ROOT = Path(llm_scratch.__file__).parent
 
 
 def undocumented(path: Path) -> list[str]:
-    """Public modules, classes,
-    functions and methods without a docstring whose first line says something.
-    """
+    """Return public names without a docstring whose first line is informative."""
     text = path.read_text(encoding="utf-8")
     tree = ast.parse(text)
     missing = [] if ast.get_docstring(tree) or not text.strip() else [f"{path.name}: the module"]

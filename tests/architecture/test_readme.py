@@ -1,6 +1,4 @@
-"""What README and the other pages tell a reader to type exists:
-verbs, flags, make targets, files, links.
-"""
+"""Commands, flags, make targets, files and links in README and the other pages exist."""
 
 import re
 import shlex
@@ -21,8 +19,9 @@ TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), fla
 
 
 def commands(text: str) -> list[str]:
-    """The lines of every shell block, one that ends in a backslash joined with the next; and each
-    `llm-scratch ...` within the text.
+    """Return the command lines of a page: each line of a shell block, and inline ones.
+
+    A line that ends in a backslash is joined with the next.
     """
     blocks = re.findall(
         r"^ *```(?:bash|sh|shell|console|powershell)\n(.*?)^ *```", text, flags=re.M | re.S

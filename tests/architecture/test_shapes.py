@@ -1,5 +1,4 @@
-"""Every shape comment in the model,
-the decoding and the loader is held to its tensor while the code runs.
+"""Shape comments in the model, the decoding and the loader match the tensors at run time.
 
 A comment such as `# [B, H, T, D]` at the end of a statement is a promise about what the statement
 assigns or returns. The code runs under a tracer with sizes that all differ, so a comment that says

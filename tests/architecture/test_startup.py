@@ -58,9 +58,7 @@ print(effort.lines if {count_lines} else len(sys.modules) - modules)
 
 
 def work(words: list[str], count_lines: bool) -> int:
-    """The lines of Python that a command executes with its imports,
-    or the modules that it imports.
-    """
+    """Return the lines of Python that a command executes, or the modules that it imports."""
     code = WORK.format(words=words, count_lines=count_lines, tests=str(TESTS))
     command = [sys.executable, "-c", code]
     done = subprocess.run(

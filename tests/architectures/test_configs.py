@@ -1,5 +1,6 @@
-"""Config classes: each architecture has its own settings,
-counts its parameters, and is chosen by name everywhere.
+"""Config classes: each architecture has its own fields and counts its parameters.
+
+It is chosen by name everywhere.
 """
 
 from __future__ import annotations

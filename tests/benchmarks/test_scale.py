@@ -1,5 +1,6 @@
-"""The estimates for many GPUs equal manual calculations and torch's sizes,
-and docs/scale.md shows them.
+"""Estimates for many GPUs equal manual calculations and torch's sizes.
+
+docs/scale.md shows them.
 """
 
 import sys
@@ -60,9 +61,7 @@ def test_scale_bytes_per_parameter_equal_torch():
 
 
 def test_scale_costs_equal_a_manual_calculation():
-    """100 M parameters on 16 GPUs, a million tokens:
-    400 MB of gradients, of which each sends 15/8.
-    """
+    """Check 100 M parameters on 16 GPUs: each sends 15/8 of 400 MB of gradients."""
     c = costs(
         SMALL, 16, Cluster(flops=1e15, used=0.5, between=50e9, disk=1e9, hours=16_000, start=100)
     )

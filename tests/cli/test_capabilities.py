@@ -1,6 +1,4 @@
-"""The table of products in `doctor`: what works,
-its speed and its use agree with the kernels that the code chooses.
-"""
+"""The table of matrix products in `doctor` agrees with the kernels that the code chooses."""
 
 import pytest
 import torch

@@ -1,6 +1,4 @@
-"""Changed runs: other intervals, another prompt, more steps,
-a changed text, a learning rate that is far too high.
-"""
+"""Resume runs with changed intervals, prompt, steps or text, and with a huge learning rate."""
 
 from __future__ import annotations
 

@@ -34,9 +34,7 @@ def trained(text_file, tmp_path_factory):
 
 @pytest.fixture
 def say(llm, trained, monkeypatch):
-    """Have a conversation of these lines from a pipe;
-    returns what the command gave, without the greeting.
-    """
+    """Chat with these lines as piped input and return the output after the greeting."""
 
     def talk(*lines, words=("--max-tokens", "8", "--seed", "1")):
         monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines) + "\n"))
@@ -342,8 +340,9 @@ def test_chat_load_rejects_another_file(tmp_path):
 
 
 def test_chat_works_in_a_real_terminal(trained, tmp_path):
-    """Ctrl-C stops an answer and not the program;
-    at the prompt it says how to leave; Ctrl-D leaves.
+    """Ctrl-C stops an answer but not the program; at the prompt it says how to leave.
+
+    Ctrl-D leaves.
     """
     pexpect = pytest.importorskip("pexpect", reason="needs the extra `dev`")
     eot = load(trained)[1].eot_token

@@ -1,5 +1,6 @@
-"""`compare` and `experiment` run, plan and report experiments,
-and say wrong words before anything is trained.
+"""`compare` and `experiment` run, plan and report experiments.
+
+Wrong arguments are errors before anything is trained.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ pytest.importorskip("scipy", reason="needs scipy (extra `experiments`)")
 
 @pytest.fixture
 def fake_training(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Runs that are not trained: their loss is the rate,
-    and noise of the seed. Returns the seeds.
+    """Replace training: the loss is the learning rate plus noise from the seed.
+
+    Returns the list of seeds.
     """
     trained: list[int] = []
 

@@ -1,5 +1,6 @@
-"""`compare-decoding` shows every decoding strategy,
-with the texts of `generate`, on a page without external files.
+"""`compare-decoding` shows every decoding strategy with the texts of `generate`.
+
+The page loads no external files.
 """
 
 from __future__ import annotations

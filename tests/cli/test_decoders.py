@@ -1,5 +1,6 @@
-"""The ways of writing from the command line:
-their texts are the package's, and a flag that a way would ignore is an error.
+"""Decoding strategies from the command line give the texts of the package.
+
+A flag that a strategy would ignore is an error.
 """
 
 from __future__ import annotations

@@ -62,8 +62,9 @@ def test_parts_of_a_text_add_up_to_the_whole_at_every_length(n, trained_once):
 
 
 def test_evaluate_measures_a_model_of_documents_on_documents(trained_once):
-    """It learned rows that begin with a start token;
-    a window from the middle of one would be a text that it never saw.
+    """Evaluate rows that begin with a start token, as in training.
+
+    A window from the middle of a document would be text that the model never saw.
     """
     model, tokenizer = load(trained_once)
     model.start_id = 3
@@ -78,9 +79,7 @@ def test_evaluate_measures_a_model_of_documents_on_documents(trained_once):
 
 
 class Coin(torch.nn.Module):
-    """Every token costs a known number of nats:
-    fair among `k` of 64 letters for a whole window, and k differs by window.
-    """
+    """A model with known losses: uniform over `k` of 64 letters, where k differs by window."""
 
     cfg = GPTConfig(context_length=16, vocab_size=64)
     start_id = None
@@ -120,9 +119,7 @@ def test_standard_error_equals_the_spread_over_texts(monkeypatch):
 
 
 def test_evaluate_and_training_agree_on_equal_text(llm, tiny, tmp_path):
-    """One run, seen by five commands:
-    the losses of training are a sample of the validation text, `evaluate` reads every token.
-    """
+    """Five commands agree on a run: training samples the validation text, `evaluate` reads all."""
     run = tmp_path / "run"
     trained = llm(*tiny, "--out", run).out
     shown = llm("runs", "show", run).out

@@ -1,6 +1,4 @@
-"""Parsing of command lines: preset, file and flags;
-hyphens and underscores; values that look like words.
-"""
+"""Parsing of command lines: presets, files, flags, hyphens, and values that look like flags."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""`import`: a file of another program becomes a run that generates,
-is evaluated and continues training.
+"""`import` turns a file of another program into a run.
+
+The run generates, is evaluated and continues training.
 """
 
 import json

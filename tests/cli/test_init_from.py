@@ -1,5 +1,6 @@
-"""`train --from`: weights, shape and tokenizer of a model,
-on another text; settings that do not fit are rejected.
+"""`train --from` takes weights, shape and tokenizer of a model for another text.
+
+Settings that do not fit are rejected.
 """
 
 import json

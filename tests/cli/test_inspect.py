@@ -1,5 +1,6 @@
-"""`inspect` prints what the tools measure,
-in a width that the terminal has, and names what it cannot do.
+"""`inspect` prints what the tools measure, within the terminal's width.
+
+It names what it cannot do.
 """
 
 import json

@@ -73,8 +73,9 @@ CASES: dict[str, str] = {
 
 
 def documented() -> dict[str, dict[str, set[str]]]:
-    """For each heading of docs/json.md,
-    the path of each object in the document and its keys; "" is the document itself.
+    """Return the documented keys for each heading of docs/json.md, by path of the object.
+
+    The path "" is the document itself.
     """
     found: dict[str, dict[str, set[str]]] = {}
     for section in re.split(r"^## ", DOC.read_text(encoding="utf-8"), flags=re.M)[1:]:
@@ -91,8 +92,9 @@ def documented() -> dict[str, dict[str, set[str]]]:
 
 
 def keys_of(value: Any, path: str = "", whole: Iterable[str] = ()) -> dict[str, set[str]]:
-    """The keys of each object inside a value, by path;
-    objects at the paths in `whole` are not looked into.
+    """Return the keys of each object inside a value, by path.
+
+    Objects at the paths in `whole` are not searched.
     """
     found: dict[str, set[str]] = {}
     if isinstance(value, dict) and path not in whole:

@@ -1,5 +1,6 @@
-"""Every command works on weights of other programs:
-OpenAI's release, a folder of transformers, a .pth of the notebooks.
+"""Every command works on weights of other programs.
+
+They are OpenAI's release, a folder of transformers, and a .pth of the notebooks.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Every numeric flag rejects a value out of its range in one line
-before any work, and works in its range.
-"""
+"""Numeric flags reject values out of range in one line, before any work."""
 
 from __future__ import annotations
 

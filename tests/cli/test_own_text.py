@@ -1,5 +1,6 @@
-"""`train text PATH`: settings are chosen, printed and saved;
-flags take precedence; the same command resumes.
+"""`train text PATH` chooses, prints and saves settings; flags take precedence.
+
+The same command resumes.
 """
 
 from __future__ import annotations

@@ -35,9 +35,7 @@ def _quick(monkeypatch, request):
 
 @pytest.fixture
 def large(monkeypatch):
-    """A machine with 3 GiB free, and a model that wants a gigabyte,
-    and another for every two rows.
-    """
+    """A machine with 3 GiB free; the model needs 1 GiB and another for every two rows."""
     monkeypatch.setattr(planning, "free_memory", lambda device: 3 * GIB)
     monkeypatch.setattr(planning, "resident_memory", lambda: GIB // 4)
 

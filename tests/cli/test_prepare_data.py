@@ -1,5 +1,6 @@
-"""`data prepare`, `check` and `show`: shards are written,
-verified, trained on and resumed; errors are one line.
+"""`data prepare`, `check` and `show` write and verify shards; training reads them.
+
+Preparation resumes; errors are one line.
 """
 
 from __future__ import annotations

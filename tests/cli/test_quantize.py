@@ -1,5 +1,6 @@
-"""`quantize`: the result is a run,
-its loss is measured before and after, and an error writes nothing.
+"""`quantize` writes a run and measures the loss before and after.
+
+An error writes nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Standard streams that are closed, missing or broken:
-the command works and exits with its code.
-"""
+"""Commands work and exit with their code if standard streams are closed, missing or broken."""
 
 from __future__ import annotations
 
@@ -22,8 +20,9 @@ full = pytest.mark.skipif(
 
 
 def shell(command):
-    """Run a line of shell in which LLM stands for the command,
-    and PY for Python; output is buffered, as it is by default.
+    """Run a shell line in which LLM stands for the command and PY for Python.
+
+    Output is buffered, as by default.
     """
     command = command.replace("LLM", f"{sys.executable} -m llm_scratch").replace(
         "PY", sys.executable

@@ -1,5 +1,6 @@
-"""Every command reads text files by the same rules:
-encodings, line ends, empty documents, errors with their position.
+"""Every command reads text files by the same rules.
+
+They cover encodings, line ends, empty documents, and errors with their position.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Printing of generated text: the first sample streamed,
-the others after it, tokens and seconds counted.
+"""Generated text: the first sample is streamed, the others follow it.
+
+Tokens and seconds are counted.
 """
 
 from __future__ import annotations

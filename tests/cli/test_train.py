@@ -26,9 +26,7 @@ from .conftest import files
 
 @pytest.fixture(autouse=True)
 def _few_pictures(request, monkeypatch):
-    """The loss is drawn where a test looks at it, not elsewhere:
-    a picture takes longer than such a run.
-    """
+    """Draw no plots unless a test reads them, since a plot takes longer than the run."""
     if "every_file" not in request.node.name:
         monkeypatch.setattr("llm_scratch.reports.plot.plot_runs", lambda runs, out: [])
 
@@ -322,9 +320,7 @@ def test_imported_file_adds_a_preset_and_a_source(llm, tmp_path, monkeypatch):
 
 
 def test_run_with_gaps_in_its_ids_generates_and_evaluates(llm, tiny, tmp_path, monkeypatch):
-    """As with tiktoken's cl100k_base: its ids are not 0 to n,
-    and a model can choose an id that no token has.
-    """
+    """Use ids with gaps, as in tiktoken's cl100k_base: a model can choose an id without a token."""
     monkeypatch.setitem(TOKENIZERS, "gaps", None)
     monkeypatch.setattr("sys.dont_write_bytecode", True)
     (tmp_path / "mine.py").write_text(
@@ -356,8 +352,9 @@ def test_run_with_gaps_in_its_ids_generates_and_evaluates(llm, tiny, tmp_path, m
 def test_order_documents_becomes_shuffled_for_a_text_of_one_document(
     llm, tiny, text_file, monkeypatch
 ):
-    """As `train quickstart --data.source shakespeare`:
-    the order is changed and kept, and the same command resumes.
+    """Train as `train quickstart --data.source shakespeare` does.
+
+    The order is changed and saved, and the same command resumes.
     """
     words = [*tiny, "--data.order", "documents"]
     result = llm(*words, "--out", "x")

@@ -1,5 +1,6 @@
-"""From documents to training and validation ids:
-the split loses nothing, and validation text trains no tokenizer.
+"""Documents become training and validation ids.
+
+The split loses nothing, and validation text trains no tokenizer.
 """
 
 import dataclasses

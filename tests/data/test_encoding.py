@@ -1,5 +1,6 @@
-"""Portions to ids: in order, with their counts,
-equal for any number of processes, which end with their parent.
+"""Chunks become ids in order, with their counts, for any number of processes.
+
+The processes end with their parent.
 """
 
 from __future__ import annotations

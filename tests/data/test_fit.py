@@ -24,8 +24,9 @@ def settings(context_length=16, batch_size=4, **data):
 
 
 def documents(*lengths):
-    """Token ids of documents of so many tokens,
-    with an end of text before each and after the last.
+    """Return ids of documents of these lengths.
+
+    An end of text stands before each and after the last.
     """
     return np.concatenate([*(np.r_[EOT, np.ones(n, int)] for n in lengths), [EOT]])
 

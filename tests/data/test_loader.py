@@ -1,5 +1,6 @@
-"""The loader is a function of (seed, step),
-reads each window once per epoch, and shifts targets by one token.
+"""The loader is a function of (seed, step) and shifts targets by one token.
+
+It reads each window once per epoch.
 """
 
 import numpy as np
@@ -17,8 +18,9 @@ T, EOT = 8, 99
 
 @pytest.fixture
 def ids():
-    """212 tokens whose value is their place, so that a batch says where it was read;
-    every 15th is the end of a text.
+    """Return 212 tokens whose values are their positions; every 15th ends a text.
+
+    A batch so shows where it was read.
     """
     ids = np.arange(1000, 1212, dtype=np.int32)
     ids[::15] = EOT
@@ -26,8 +28,9 @@ def ids():
 
 
 def places(loader, steps):
-    """Where the windows of some steps begin, read off the batches themselves:
-    the second token is never the end of a text.
+    """Return where the windows of some steps begin, taken from the batches themselves.
+
+    The second token is never the end of a text.
     """
     return [int(row[1]) - 1001 for step in steps for row in loader.batch(step)[0]]
 
@@ -82,8 +85,9 @@ def test_shuffled_reads_each_window_once_a_pass_at_a_new_offset(ids):
 
 
 def targets_of_epochs(loader, epochs):
-    """The targets of each of some epochs, read off the batches;
-    an epoch is as many rows as the loader has starts.
+    """Return the targets of each of some epochs, taken from the batches.
+
+    An epoch is as many rows as the loader has starts.
     """
     rows = []
     while len(rows) < epochs * len(loader.starts):
@@ -130,8 +134,9 @@ def test_left_out_counts_what_is_no_target_in_any_order():
 
 
 def test_documents_stand_one_in_a_row():
-    """Each row is a document, from the end of the text before it to its own;
-    the rest of the row is not asked.
+    """Each row holds a document, from the previous end of text to its own.
+
+    Targets after it are masked.
     """
     stream = np.array([EOT, 1, 2, 3, EOT, 4, 5, EOT, *range(10, 20), EOT])
     loader = TokenLoader(stream, 5, 3, order="documents", eot=EOT)
@@ -225,8 +230,9 @@ def test_processes_together_take_the_batch_in_its_order(ids, order, world):
 
 @pytest.mark.parametrize("order", ["shuffled", "documents"])
 def test_w3_sample_order_is_the_same_for_any_number_of_processes(order, measured):
-    """10,000 samples in batches of 24: stopped anywhere,
-    gone on with another number of processes, each comes once a pass.
+    """Stop 10,000 samples in batches of 24 anywhere and resume with another world size.
+
+    Each sample comes once per epoch.
     """
     samples, batch, worlds = 10_000, 24, (1, 2, 3, 4, 6, 8, 12, 24)
     stream = np.arange(

@@ -1,5 +1,6 @@
-"""Portions of a source: every byte is in exactly one,
-cuts change no token, errors have their position.
+"""Chunks of a source: every byte is in exactly one, and cuts change no token.
+
+Errors have their position.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Sources into shards:
-equal bytes for any number of workers and interruptions; no partial files.
+"""Shards have equal bytes for any number of workers and interruptions.
+
+No partial files are left.
 """
 
 from __future__ import annotations
@@ -236,9 +237,7 @@ make_shards(sys.argv[1], sys.argv[2], "chars", shard_tokens=10_000)
 
 @pytest.mark.skipif(os.name == "nt", reason="needs kill -9")
 def test_make_shards_resumes_after_random_kills(tmp_path):
-    """kill -9 of a real process, six times;
-    the seconds are drawn from a seed that a failure prints.
-    """
+    """Kill a real process with SIGKILL six times, after seconds drawn from a printed seed."""
     (tmp_path / "a.txt").write_text("".join(f"{n} hens and {n * n} foxes.\n" for n in range(9000)))
     words = [sys.executable, "-c", COMMAND, str(tmp_path / "a.txt")]
     subprocess.run([*words, str(tmp_path / "whole")], check=True, timeout=PATIENCE_SECONDS)
@@ -302,9 +301,7 @@ def test_progress_counts_the_bytes_of_the_source(small, stories, tmp_path):
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_source(tmp_path):
-    """Eight times the text takes no more memory,
-    the workers' together with the command's, and far less than 1 GiB.
-    """
+    """Eight times the text takes no more memory, workers included, and far less than 1 GiB."""
     peaks = []
     for n_bytes in (24_000_000, 192_000_000):
         block = "".join(f"{n} hens and {n * n} foxes.\n" for n in range(50_000)).encode()

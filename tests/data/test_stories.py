@@ -1,5 +1,6 @@
-"""Stories: text and choices correspond one to one,
-the entropy is exact, and every probe has one answer.
+"""Stories: text and choices correspond one to one, and the entropy is exact.
+
+Every probe has one answer.
 """
 
 from __future__ import annotations
@@ -39,9 +40,7 @@ def stories():
 
 
 def n_sentences(text: str) -> int:
-    """Sentences of a text;
-    a quoted sentence that "said Tom" follows is part of the one around it.
-    """
+    """Return the sentences of a text; a quotation and its "said Tom" are one sentence."""
     return len(
         SENTENCE_END.findall(
             re.sub(
@@ -166,9 +165,7 @@ def test_entropy_is_the_mean_of_bits(stories):
 
 
 def test_probabilities_of_a_small_grammar_sum_to_one():
-    """All texts of one pattern, with what the grammar says of each:
-    nothing is lost and nothing counted twice.
-    """
+    """Sum the probabilities of all texts of one pattern."""
     pattern = compile_pattern("{near} the [old |]{near2} {n:more?}{n}.")
     total, texts = 0.0, Counter()
     for near in WORDS["near"]:

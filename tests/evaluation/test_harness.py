@@ -1,5 +1,6 @@
-"""lm-evaluation-harness gives our models the results that it gives the same weights in
-transformers, and those of our own tasks.
+"""lm-evaluation-harness gives our models the results of the same weights in transformers.
+
+They equal those of our own tasks.
 """
 
 import json

@@ -1,5 +1,6 @@
-"""Skills without a head: equal to a model whose weights for it are zero,
-with the interval of paired, clustered differences.
+"""Skills without a head equal those of a model whose weights for it are zero.
+
+The interval is that of paired, clustered differences.
 """
 
 import copy
@@ -89,8 +90,9 @@ def test_error_counts_probes_of_a_story_as_dependent():
 
 
 def test_answer_attention_is_the_weight_on_earlier_mentions(model, tokenizer):
-    """By hand for one probe at a time: the pattern of its own prompt,
-    and the letters of the prompt that equal the answer's first.
+    """Compare with a manual calculation from the pattern of each prompt.
+
+    Earlier mentions begin with the same letters as the answer.
     """
     by_skill = {}
     for seed in (HELD_OUT, HELD_OUT + 1):

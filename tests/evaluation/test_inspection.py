@@ -1,6 +1,4 @@
-"""An inspection holds what the tools measure:
-sums, probabilities and an ablation, for texts that the model can read.
-"""
+"""An inspection holds what the tools measure: sums, probabilities and an ablation."""
 
 import math
 

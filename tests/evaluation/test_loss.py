@@ -1,6 +1,4 @@
-"""Exact evaluation: every token once for any windows;
-bits per byte comparable across tokenizers; errors.
-"""
+"""Exact evaluation counts every token once for any windows; bits per byte compare tokenizers."""
 
 from __future__ import annotations
 
@@ -77,9 +75,7 @@ def ids():
 
 @torch.no_grad()
 def by_formula(model, ids, size, stride):
-    """Every target alone:
-    the window that scores it is run by itself, and one probability is read.
-    """
+    """Score every target with a forward pass of its own window."""
     was, total, scored = model.training, 0.0, 0
     model.eval()
     for start in range(0, len(ids), stride):
@@ -124,9 +120,7 @@ def test_evaluate_tokens_does_not_depend_on_the_batch_size(model, ids, batch_siz
 
 
 def test_evaluate_tokens_differs_from_the_mean_of_batches(model, ids):
-    """Five windows of 8 and one of 4:
-    what the notebooks' calc_loss_loader gives when the last batch is short.
-    """
+    """Compare with the notebooks' calc_loss_loader on five windows of 8 and one of 4."""
     ids = ids[:45]
     parts = [by_formula(model, ids[i : i + 9], 8, 8) for i in range(0, 44, 8)]
     mean_of_means = sum(nats / n for nats, n in parts) / len(parts)

@@ -1,5 +1,6 @@
-"""skills.json is equal after writing and reading;
-older versions are read, damaged files are not.
+"""skills.json is equal after writing and reading.
+
+Older versions are read; damaged files are not.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Skills and entropy: equal to a slow reference,
-perfect for a model that knows the stories, chance level for a uniform one.
+"""Skills and entropy equal a slow reference.
+
+They are perfect for a model of the grammar, and at chance level for a uniform one.
 """
 
 from __future__ import annotations
@@ -24,9 +25,7 @@ from llm_scratch.model.gpt import GPTModel
 
 
 class Words:
-    """A word with the space before it is a token,
-    as a trained vocabulary has it; unknown words are spelled.
-    """
+    """A tokenizer in which a word with the space before it is one token; others are spelled."""
 
     def __init__(self, texts):
         pieces = {piece for text in texts for piece in self.split(text)} | {

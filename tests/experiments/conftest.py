@@ -18,9 +18,7 @@ TEXT = "the hen sat on the red mat, and the fox ran off.\n" * 55
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No waiting for the disk, and no collection of garbage after each run,
-    which takes longer than the run.
-    """
+    """Skip disk flushes and garbage collection, which take longer than a run."""
     monkeypatch.setattr("os.fsync", lambda number: None)
     monkeypatch.setattr("gc.collect", lambda: 0)
 
@@ -61,8 +59,9 @@ def experiment(base: Path) -> Experiment:
 
 @pytest.fixture
 def fake_training(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, int]]:
-    """Runs that are not trained: their loss is 1 + lr + noise of the seed.
-    Returns (lr, seed) of each, in order.
+    """Replace training: the loss is 1 + lr + noise from the seed.
+
+    Returns (lr, seed) of each run, in order.
     """
     trained: list[tuple[float, int]] = []
 

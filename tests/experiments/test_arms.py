@@ -1,5 +1,6 @@
-"""Arms have the settings that they say, the same budget,
-and are checked before anything is trained.
+"""Arms have the settings of their file and the same budget.
+
+They are checked before anything is trained.
 """
 
 from __future__ import annotations

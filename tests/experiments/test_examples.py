@@ -1,6 +1,4 @@
-"""The files in experiments/ are valid,
-and the arms in them are models, optimizers and schedules that work.
-"""
+"""The files in experiments/ are valid, and their models, optimizers and schedules work."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A real comparison of quickstart with itself:
-twenty pairs of runs that differ in nothing but the seed.
-"""
+"""A real comparison of quickstart with itself: twenty pairs of runs differ only in the seed."""
 
 from __future__ import annotations
 

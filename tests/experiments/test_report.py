@@ -1,5 +1,6 @@
-"""The page says the verdicts first, shows every run,
-needs nothing from outside, and equals its Markdown.
+"""The report has the verdicts first, shows every run, and equals its Markdown.
+
+It needs no external files.
 """
 
 from __future__ import annotations

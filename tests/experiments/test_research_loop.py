@@ -1,5 +1,6 @@
-"""The loop of AGENTS.md: ten changes are proposed,
-nine of them do nothing, and the verdict decides what is kept.
+"""The loop of AGENTS.md: of ten proposed changes nine have no effect.
+
+The verdict decides what is kept.
 """
 
 from __future__ import annotations
@@ -21,9 +22,7 @@ of each run alone, and of the change that helps.
 
 
 def loop(rng: np.random.Generator, result, useful: int) -> list[int]:
-    """The changes that are kept, by number;
-    the recipe with all kept changes is the reference of the next.
-    """
+    """Return the numbers of the kept changes; the recipe with them is the next reference."""
     metric = find_metric("bits_per_byte")
     recipe_loss = 1.2
     kept = []

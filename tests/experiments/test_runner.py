@@ -83,9 +83,7 @@ for start in sys.argv[2:]:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, which Windows does not have")
 def test_killed_twice_the_results_are_those_of_an_undisturbed_experiment(experiment, tmp_path):
-    """Killed with SIGKILL inside a save: first in the first run,
-    then in a later one, after the first was resumed.
-    """
+    """Kill with SIGKILL inside a save: in the first run, then, after it resumed, in a later one."""
     (tmp_path / "e.yaml").write_text(
         dump_experiment(replace(experiment, seeds=(1, 2))), encoding="utf-8"
     )

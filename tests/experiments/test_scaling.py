@@ -1,6 +1,4 @@
-"""The fit finds the constants that made the losses,
-and predicts a run that is larger than all of them.
-"""
+"""The scaling-law fit finds the constants that made the losses, and predicts a larger run."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""A grid is trained once, the prediction is written before its run,
-and a wrong file is an error.
+"""A grid is trained once, and the prediction is written before its run.
+
+An invalid file is an error.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Every arm is tuned over the same values,
-on a seed and a text that the comparison does not use.
+"""Every arm is tuned over the same values.
+
+The seed and the text are not those of the comparison.
 """
 
 from __future__ import annotations

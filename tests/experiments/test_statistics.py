@@ -1,5 +1,6 @@
-"""The statistics equal scipy's and statsmodels',
-and simulated experiments err as rarely and find as often as promised.
+"""The statistics equal those of scipy and statsmodels.
+
+Simulated experiments have the promised error rate and power.
 """
 
 from __future__ import annotations
@@ -126,8 +127,9 @@ def test_sd_range_covers_the_true_deviation():
 
 
 def rejected_at_any_look(d: np.ndarray) -> np.ndarray:
-    """Whether a simulated experiment, d [experiments, arms,
-    seeds], reports a difference for each arm at one of its looks.
+    """Return whether simulated experiments report a difference at any interim look.
+
+    d is [experiments, arms, seeds]; the result has one value per experiment and arm.
     """
     planned = d.shape[-1]
     rejected = np.zeros(d.shape[:2], dtype=bool)

@@ -1,5 +1,6 @@
-"""Beam search: transformers' texts and scores,
-the likeliest of all texts when wide enough, greedy when narrow.
+"""Beam search gives transformers' texts and scores.
+
+A wide beam finds the likeliest text of all, a beam of 1 is greedy.
 """
 
 from __future__ import annotations
@@ -36,9 +37,7 @@ def gpt(seed=1, sharpness=4.0, **changes):
 
 
 def theirs_of(ours):
-    """The same weights in transformers' GPT-2,
-    whose linear layers keep the matrix the other way round.
-    """
+    """Return the same weights as transformers' GPT-2, whose matrices are transposed."""
     transformers = pytest.importorskip("transformers", reason="needs the extra `hf`")
     cfg = ours.cfg
     config = transformers.GPT2Config(

@@ -1,5 +1,6 @@
-"""The reader: with its cache it says what the model says without one,
-for every model, batch, padding, length and chunk.
+"""The cached model gives the logits of the uncached one.
+
+This holds for every model, batch, padding, length and chunk.
 """
 
 from __future__ import annotations
@@ -61,8 +62,9 @@ def plainly(model: nn.Module, row: list[int], size: int, n: int) -> list[int]:
 )
 @settings(max_examples=150, deadline=None)
 def test_cached_ids_equal_uncached_ids(name, rows, new, chunk, size, samples, block):
-    """Prompts shorter and longer than the context, in one padded batch; the context slides; the
-    cache grows or is there at once.
+    """Prompts shorter and longer than the context in one padded batch; the context slides.
+
+    The cache grows, or has its full size from the start.
     """
     model = READY[name]
     cache = model.new_cache(len(rows), block) if hasattr(model, "new_cache") else None
@@ -98,8 +100,9 @@ def test_cached_ids_equal_uncached_ids(name, rows, new, chunk, size, samples, bl
 )
 @settings(max_examples=100, deadline=None)
 def test_a_cache_that_holds_another_text_gives_the_same_ids(name, same, turns, new):
-    """One cache for several batches of two texts, one after the other:
-    they share a beginning, a padding, both or nothing.
+    """Use one cache for several batches of two texts in a row.
+
+    They share a prefix, a padding, both or nothing.
     """
     model = READY[name]
     cache = model.new_cache(2)

@@ -1,6 +1,4 @@
-"""Everything at once: all bends in their stated order give the scores of
-transformers' processors in transformers' own order.
-"""
+"""All logits processors together give the logits of transformers' processors in its order."""
 
 from __future__ import annotations
 
@@ -63,9 +61,7 @@ def test_all_bends_at_once_equal_transformers(theirs, seed):
 
 
 def test_another_order_would_be_seen(theirs):
-    """Two neighbours changed give other scores,
-    but for those where one forbids or divides and the other does not see it.
-    """
+    """Swapping two neighbors changes the logits, unless one does not affect the other."""
     seen = {}
     commute = {
         ("repetition_penalty", "no_repeat_ngram_size"),
@@ -83,8 +79,9 @@ def test_another_order_would_be_seen(theirs):
 
 
 def test_penalties_without_a_processor_act_between_the_others_and_the_samplers(theirs):
-    """OpenAI's two: as processors of their own,
-    after the run that may not come again and before the temperature.
+    """Test OpenAI's two penalties as processors of their own.
+
+    They act after the n-gram rule and before the temperature.
     """
     logits, ids = random_scores(1)
     openai = type(theirs)(
@@ -101,9 +98,7 @@ def test_penalties_without_a_processor_act_between_the_others_and_the_samplers(t
 
 
 def test_a_constraint_comes_first_and_mirostat_last(theirs, monkeypatch):
-    """What may not come takes no place among the best k;
-    mirostat steers what would have been drawn.
-    """
+    """Forbidden tokens take none of the top k; Mirostat acts on the final distribution."""
     logits, ids = random_scores(2)
     drawn = []
     monkeypatch.setattr(

@@ -1,5 +1,6 @@
-"""Constrained decoding:
-a model that knows nothing writes what matches, alone and in a batch; faults.
+"""Constrained decoding: a random model generates matching text, alone and in a batch.
+
+Invalid patterns are errors.
 """
 
 from __future__ import annotations

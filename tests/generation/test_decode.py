@@ -101,9 +101,7 @@ def idx():
 
 
 def plainly(model, idx, n, context_size, choose):
-    """The notebooks' loop:
-    the whole window through the model at each step, no cache, no batches that end.
-    """
+    """Generate as the notebooks do: the whole window at each step, without a cache."""
     for _ in range(n):
         with torch.no_grad():
             idx = torch.cat([idx, choose(model(idx[:, -context_size:])[:, -1])], 1)
@@ -208,8 +206,9 @@ def test_a_model_with_nothing_but_logits_will_do():
 
 
 def test_a_batch_ends_row_by_row_and_keeps_the_end_token():
-    """The notebooks compared the whole batch with one id,
-    which raised, and left the end token out.
+    """The notebooks compared the whole batch with one id, which raised an error.
+
+    They also left the end token out.
     """
     idx = torch.zeros(3, 1, dtype=torch.long)
     script = [7, 2, 5, 5, 5, 5], [2, 9, 9, 9, 9, 9], [8, 8, 8, 2, 8, 8]
@@ -218,8 +217,9 @@ def test_a_batch_ends_row_by_row_and_keeps_the_end_token():
 
 
 def test_samples_of_a_prompt_share_its_reading(model, idx, monkeypatch):
-    """Two prompts of three samples: the prompts are read as two rows,
-    and each sample is what it would be alone from its seed.
+    """Two prompts of three samples are read as two rows.
+
+    Each sample is the one that its seed gives alone.
     """
     shapes = []
     monkeypatch.setattr(
@@ -258,8 +258,9 @@ def test_a_full_context_slides_or_stops(model, idx):
 @pytest.mark.parametrize("samples", [1, 2])
 @pytest.mark.parametrize("eos_id", [None, 5])
 def test_rows_of_different_lengths_fill_the_context_one_by_one(model, samples, eos_id):
-    """Each as if alone, then blanks; one is too long from the beginning;
-    a row that said the end token keeps it.
+    """Each row is as if alone, then padded; one prompt is too long from the start.
+
+    A row that reached the end token keeps it.
     """
     rows = [[1, 2, 3, 4, 5, 6, 7, 8, 9], [3], list(range(20)), [4, 5, 6, 7]]
     chance = [torch.Generator().manual_seed(seed) for seed in range(4 * samples)]
@@ -424,8 +425,9 @@ def test_a_stop_string_ends_each_row_by_itself():
 
 @pytest.mark.parametrize("context_overflow", ["slide", "stop"])
 def test_a_seed_gives_the_same_text_alone_and_in_a_batch_of_32(context_overflow):
-    """Prompts of all lengths, so most rows begin with blanks,
-    and fill the context one after the other; float32.
+    """Use prompts of all lengths in float32, so that most rows are padded.
+
+    They fill the context one after the other.
     """
     torch.manual_seed(1)
     model = GPTModel(CFG | {"vocab_size": 257, "context_length": 40})
@@ -456,9 +458,7 @@ def test_stream_batch_takes_a_cache_for_one_prompt_only(model):
 
 
 def test_stream_draws_only_tokens_that_the_tokenizer_has():
-    """A vocabulary is often rounded up for speed;
-    the scores beyond the tokenizer's are of no token.
-    """
+    """Use a vocabulary that is rounded up for speed: its last logits belong to no token."""
     model = nn.Module()
     model.forward = lambda ids: torch.arange(300.0).expand(1, ids.shape[1], 300)
     assert (
@@ -577,9 +577,7 @@ def test_no_new_tokens_is_the_prompt(model, idx):
 
 
 def test_a_model_of_documents_reads_a_prompt_after_its_start_token():
-    """`start_id` stands before the prompt:
-    the text is the one that follows when the caller puts the token there.
-    """
+    """`start_id` goes before the prompt: the text is that of a prompt with this token."""
     torch.manual_seed(0)
     model = GPTModel(
         {

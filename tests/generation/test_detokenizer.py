@@ -1,5 +1,6 @@
-"""Text while it comes: whole characters however the bytes are cut,
-stop strings across pieces, nothing lost.
+"""Streamed text has complete characters for any split of its bytes.
+
+Stop strings are found across chunks, and nothing is lost.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""docs/decoding.md: its tables list every sampler,
-penalty and strategy in order, and its code runs.
-"""
+"""docs/decoding.md lists every sampler, penalty and strategy in order, and its code runs."""
 
 from __future__ import annotations
 
@@ -51,9 +49,7 @@ def test_the_flag_of_strategies_has_their_names():
 
 
 def test_the_blocks_from_python_run(page, monkeypatch, capsys):
-    """A strategy of one's own writes the text that it would;
-    the texts of the engine are those that they are alone.
-    """
+    """A custom strategy generates its text; texts of the engine are the same alone."""
     torch.manual_seed(1)
     model = GPTModel(
         {

@@ -1,6 +1,4 @@
-"""The precision of the weights while writing:
-what is chosen and why, what is asked is done, scores stay close to float32's.
-"""
+"""The dtype of the weights in inference: a choice with its reason, requests, close logits."""
 
 from __future__ import annotations
 
@@ -110,9 +108,7 @@ def test_a_processor_that_cannot_pack_bfloat16_generates_in_it_all_the_same(wide
     ("name", "far"), [("bfloat16", 0.02), ("float16", 0.003), ("float32", 0.0)]
 )
 def test_a_precision_that_is_asked_for_is_taken_and_its_scores_are_near(name, far):
-    """Relative distance of the scores:
-    bfloat16 has 8 significant bits, 1/256 a number, float16 has 11.
-    """
+    """Compare logits by relative distance: bfloat16 has 8 significant bits, float16 has 11."""
     ids, exact = torch.arange(12).view(2, 6), gpt()
     model, chosen = with_dtype(gpt(tie_embeddings=True), name)
     exact.load_state_dict(gpt(tie_embeddings=True).state_dict())

@@ -1,6 +1,4 @@
-"""The engine: each text of a running batch is the one that it is alone,
-whoever joins and leaves.
-"""
+"""In the engine, each text of a running batch equals the one generated alone."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ V, CONTEXT, END = 29, 11, 0
 
 
 class Letters:
-    """A tokenizer of 27 letters after the end of text;
-    the model's last id is none of its tokens.
-    """
+    """A tokenizer of 27 letters after the end of text; the model's last id has no token."""
 
     n_vocab, eot_token = V - 1, END
 
@@ -86,9 +82,7 @@ CONFIGS = (
 
 
 def alone(model, prompt, config):
-    """Ids, text and stop reason of a text by `generate`,
-    which takes one fixed batch and knows no engine.
-    """
+    """Return ids, text and stop reason from `generate`, which has a fixed batch and no engine."""
     ids = generate(
         model,
         torch.tensor([prompt]),
@@ -143,8 +137,9 @@ class Client:
 )
 @settings(max_examples=120, deadline=None)
 def test_a_text_is_the_one_that_it_is_alone(name, arrivals, removals, chunk):
-    """Texts of all lengths and settings join and leave at any step;
-    some contexts fill and slide or stop.
+    """Texts of all lengths and settings join and leave at any step.
+
+    Some contexts fill, and slide or stop.
     """
     model = MODELS[name]
     with Engine(model, Letters(), prefill_chunk=chunk) as engine:

@@ -21,8 +21,9 @@ def zipf(sharpness):
 
 
 def test_the_bound_follows_the_paper():
-    """Algorithm 2: mu begins at 2 tau; keep what surprises at most mu;
-    mu -= eta (surprise - tau). The best always stays.
+    """Algorithm 2 starts with mu = 2 tau and keeps tokens whose surprise is at most mu.
+
+    Then mu -= eta (surprise - tau). The most likely token is always kept.
     """
     steer, mu, ids = Mirostat(3.0, 0.5), 6.0, torch.tensor([[0]])
     for number, token in enumerate([3, 0, 40, 7]):

@@ -85,9 +85,7 @@ def test_penalties_ignore_padding(logits, ids, name, value):
 
 
 def test_penalties_ignore_ids_without_a_logit(logits):
-    """A vocabulary rounded up:
-    the model may have been given ids beyond the scores that are looked at.
-    """
+    """Use a vocabulary that is rounded up: the prompt may hold ids beyond the processed logits."""
     assert counts(torch.tensor([[1, 40, 1, -1]]), 4).tolist() == [[0, 2, 0, 0]]
     assert torch.equal(no_repeat_ngram_size(logits, 2, torch.full((B, 3), 40)), logits)
 

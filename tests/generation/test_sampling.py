@@ -131,8 +131,9 @@ def test_samplers_act_in_the_order_of_transformers(logits, theirs):
 
 
 def test_top_k_looks_at_each_row_alone():
-    """The notebooks compared a threshold for each row with the whole batch,
-    which fails or keeps the wrong tokens for B > 1.
+    """The notebooks compared one threshold per row with the whole batch.
+
+    That raises an error or keeps the wrong tokens for B > 1.
     """
     rows = torch.tensor([[1.0, 2, 3, 4], [40, 30, 20, 10]])
     assert top_k(rows, 2).isinf().tolist() == [

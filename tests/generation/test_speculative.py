@@ -1,5 +1,6 @@
-"""Speculative decoding: the target's own distribution,
-the same greedy text, no guess beyond the context.
+"""Speculative decoding keeps the target's distribution and its greedy text.
+
+No draft token exceeds the context.
 """
 
 from __future__ import annotations
@@ -50,9 +51,7 @@ def write(model, idx, propose, n, **kwargs):
 
 
 def chi_square_p(seen, probas):
-    """How likely counts this far from `probas` are,
-    if each row of counts was drawn from its row of probas.
-    """
+    """Return the p-value of counts that were drawn row by row from `probas`."""
     expected = seen.sum(-1, keepdim=True) * probas
     may = expected > 0
     assert (seen[~may] == 0).all(), "a token came that cannot come"
@@ -76,9 +75,7 @@ TOP_K = {"temperature": 0.8, "top_k": 4}
     ],
 )
 def test_tokens_have_the_targets_distribution(who, samplers, n):
-    """Texts of 100 tokens:
-    what follows each token is counted and held to the target's probabilities.
-    """
+    """Count what follows each token in texts of 100 tokens; the target's probabilities fit."""
     target, chance, seen = Chain(1), torch.Generator().manual_seed(7), torch.zeros(V, V)
     for _ in range(n // 100):
         propose = {

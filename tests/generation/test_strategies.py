@@ -1,5 +1,6 @@
-"""Decoding strategies by name: `stream` gives the text of each;
-a setting that one would ignore is an error.
+"""`stream` gives the text of each decoding strategy by name.
+
+A setting that a strategy would ignore is an error.
 """
 
 from __future__ import annotations

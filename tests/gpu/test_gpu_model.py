@@ -100,8 +100,9 @@ def test_greedy_generation_gives_the_cpus_ids(device, architecture):
 
 
 def test_engine_gives_the_ids_of_each_text_alone(device):
-    """Texts that join one after the other, end after different lengths,
-    and slide; greedy and from a seed of the device.
+    """Texts join one after the other, end after different lengths, and slide.
+
+    They are greedy or seeded on the device.
     """
     _, copied = twins(device)
     configs = [

@@ -23,9 +23,7 @@ def slow_clock(monkeypatch):
 
 @pytest.mark.usefixtures("slow_clock")
 def test_rates_are_the_work_of_a_call_by_its_seconds(monkeypatch):
-    """A product of two n x n matrices is 2 n^3 FLOPs;
-    a sum over 2^25 float32 reads 4 bytes each.
-    """
+    """A product of two n x n matrices is 2 n^3 FLOPs; a sum of 2^25 float32 reads 4 bytes each."""
     products, multiply = [], torch.mm
 
     def counted_mm(a, b, out):

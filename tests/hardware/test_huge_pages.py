@@ -20,9 +20,7 @@ CONFIG = GPTConfig(vocab_size=50, context_length=16, emb_dim=64, n_heads=4, n_la
 
 
 def in_small_pages_only() -> bool:
-    """Whether this is a system without large pages on demand:
-    another than Linux, or one before 6.1.
-    """
+    """Return whether this system cannot collapse huge pages: not Linux, or before 6.1."""
     return not sys.platform.startswith("linux") or tuple(
         map(int, re.findall(r"\d+", platform.release())[:2])
     ) < (6, 1)

@@ -1,5 +1,6 @@
-"""The matrix library is chosen by a timing,
-is exact in float32, and does not depend on names or noise.
+"""The matrix library is chosen by timing and is exact in float32.
+
+Neither names nor noise decide.
 """
 
 import pytest

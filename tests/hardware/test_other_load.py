@@ -13,8 +13,9 @@ from llm_scratch.hardware.other_load import LoadMeter
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """Processors 0 and 1 of four are ours; returns a function that sets clock, own seconds, and
-    busy hundredths of each processor.
+    """Simulate a machine whose processors 0 and 1 of four are ours.
+
+    Returns a function that sets the clock, our seconds, and busy hundredths per processor.
     """
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
     monkeypatch.setattr(other_load, "STAT", tmp_path / "stat")

@@ -1,6 +1,4 @@
-"""Packed products are correct for each dtype that counts as supported,
-and used only if they are faster.
-"""
+"""Packed products are correct for each supported dtype, and used only if they are faster."""
 
 import pytest
 import torch

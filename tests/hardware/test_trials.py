@@ -1,6 +1,4 @@
-"""Timed trials find the fastest candidate on a busy machine too,
-are cached, and are repeated if necessary.
-"""
+"""Timed trials find the fastest candidate on a busy machine, are cached, and repeat if needed."""
 
 import json
 

@@ -1,5 +1,4 @@
-"""Make the two tiny checkpoints beside this file with TensorFlow itself:
-what our own reader is measured by.
+"""Make the two tiny checkpoints beside this file with TensorFlow, as references for our reader.
 
     python -m venv tf && tf/bin/pip install tensorflow-cpu &&
     tf/bin/python tests/interop/make_tiny_gpt2.py
@@ -25,9 +24,7 @@ MERGES = ["Ġ t", "h e", "Ġt he", "e r"]
 
 
 def shapes() -> dict[str, tuple[int, ...]]:
-    """Every variable of the release, in the shapes that its graph gives them:
-    matrices are convolutions of width 1.
-    """
+    """Return every variable of the release with its shape; matrices are convolutions of width 1."""
     C = SETTINGS["n_embd"]
     found = {"model/wpe": (SETTINGS["n_ctx"], C), "model/wte": (SETTINGS["n_vocab"], C)}
     for layer in range(SETTINGS["n_layer"]):
@@ -76,8 +73,9 @@ def tiny_gpt2(folder: Path) -> None:
 
 
 def printable_bytes() -> list[str]:
-    """The 256 bytes as GPT-2 writes them:
-    those that can be printed as they are, the others from U+0100 on.
+    """Return GPT-2's character for each of the 256 bytes.
+
+    Printable bytes stay; the others start at U+0100.
     """
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     return [chr(byte) for byte in plain] + [chr(256 + n) for n in range(256 - len(plain))]

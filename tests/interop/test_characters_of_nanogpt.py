@@ -1,6 +1,4 @@
-"""A character model of nanoGPT, whose tokenizer has no end-of-text token:
-imported, and trained on.
-"""
+"""Import a character model of nanoGPT and train on; its tokenizer has no end of text."""
 
 import numpy as np
 import pytest
@@ -22,9 +20,7 @@ WORDS = """--data.val-fraction 0.2 --train.steps 2 --train.batch-size 2 --train.
 
 @pytest.fixture
 def nano(tmp_path, monkeypatch):
-    """A folder with nanoGPT's input.txt and a ckpt.pt of its characters,
-    saved from a compiled model in DDP.
-    """
+    """Return a folder with nanoGPT's input.txt and the ckpt.pt of a compiled model in DDP."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "input.txt").write_text(TEXT)
     block = {"ln_1.weight": (C,), "attn.c_attn.weight": (3 * C, C), "attn.c_proj.weight": (C, C)}

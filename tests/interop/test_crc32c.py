@@ -1,6 +1,4 @@
-"""The checksum: known values,
-and equal to the textbook's loop at every length where the folding changes.
-"""
+"""CRC-32C: known values, and equal to the textbook loop at every length of the folding."""
 
 import numpy as np
 import pytest

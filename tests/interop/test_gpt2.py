@@ -1,5 +1,6 @@
-"""GPT-2 by name: a release that is here is taken, else the pinned file;
-nothing is asked of a network that is switched off.
+"""GPT-2 by name: a local release is preferred, else the pinned file.
+
+Offline mode makes no request.
 """
 
 import hashlib

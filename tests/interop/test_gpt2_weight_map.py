@@ -1,6 +1,4 @@
-"""Weight maps: every parameter once for each format,
-shapes and tensors of a model there and back.
-"""
+"""Weight maps name every parameter once per format; shapes and tensors round-trip."""
 
 from dataclasses import replace
 from types import SimpleNamespace

@@ -1,5 +1,6 @@
-"""Folders of transformers: what it wrote is read here with equal tensors and logits;
-what is broken or another model is named.
+"""Folders written by transformers are read with equal tensors and logits.
+
+Errors name what is broken, or the other model.
 """
 
 import json

@@ -1,5 +1,6 @@
-"""What we write, transformers reads: bit-equal tensors,
-equal logits, equal ids; a folder that would differ does not appear.
+"""transformers reads our export with bit-equal tensors, equal logits and equal ids.
+
+A folder that would differ is not written.
 """
 
 import json
@@ -132,9 +133,7 @@ def test_transformers_goes_on_with_a_text_as_we_do(written, bpe):
 @pytest.mark.parametrize("kind", ["bpe", "chars"])
 @pytest.mark.parametrize("has_start", [True, False])
 def test_the_pipeline_begins_a_prompt_with_the_start_id(tmp_path, bpe, kind, has_start):
-    """A model that learned one document a row writes worse
-    without the token that its rows began with.
-    """
+    """A model that learned one document per row generates worse text without the start token."""
     tokenizer = bpe if kind == "bpe" else CharTokenizer.train(TEXTS)
     model = model_of(CFG)
     model.start_id = tokenizer.eot_token if has_start else None
@@ -310,9 +309,7 @@ def test_without_transformers_nothing_is_claimed(tmp_path, bpe, monkeypatch):
 
 
 class Bytes:
-    """A tokenizer of a user's own:
-    it works, it can be saved, and transformers knows nothing like it.
-    """
+    """A user's own tokenizer, which works and can be saved, but has no form in transformers."""
 
     name, n_vocab, eot_token = "my bytes", 257, 256
 

@@ -1,5 +1,6 @@
-"""hf:org/name: the hub's own cache is used,
-only files that we name are asked for, and offline means offline.
+"""hf:org/name uses the hub's own cache and requests only named files.
+
+Offline mode makes no request.
 """
 
 import json
@@ -46,8 +47,9 @@ def snapshot(tmp_path, monkeypatch):
 
 
 def cached(monkeypatch, folder):
-    """hf_hub_download as it is without network:
-    what is in the cache, or the hub's own error; the names that were asked for.
+    """Replace hf_hub_download: return cached files or the hub's own error.
+
+    Returns the list of the requested names.
     """
     asked = []
     real = hub.hf_hub_download

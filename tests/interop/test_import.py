@@ -1,5 +1,6 @@
-"""nanoGPT's file and litgpt's folder: logits equal to a formula written down here, broken ones
-named. No code of theirs is needed.
+"""nanoGPT's file and litgpt's folder: logits equal a formula in this file.
+
+Broken files are named, and none of their code is needed.
 """
 
 import json

@@ -1,5 +1,6 @@
-"""Loading a folder of transformers takes at most 1.3 times the memory of its weights: one tensor at
-a time, in a process of its own.
+"""Loading a folder of transformers takes at most 1.3 times the memory of its weights.
+
+It reads one tensor at a time, here in a process of its own.
 """
 
 import json

@@ -1,5 +1,6 @@
-"""The notebooks' files: AdamW's memory comes over bit by bit,
-and the next step is the one that the notebooks would have done.
+"""The notebooks' files: AdamW's state is imported bit by bit.
+
+The next step is the one that the notebooks would take.
 """
 
 import copy
@@ -114,9 +115,7 @@ def test_next_step_equals_the_notebooks(tmp_path, trained):
 
 
 def test_resumed_losses_equal_the_notebooks(tmp_path, trained):
-    """The notebooks' AdamW with its decay of 0.1,
-    gradients longer than 1, and a loss out of the blue.
-    """
+    """Use the notebooks' AdamW with its decay of 0.1, clipped gradients and one loss spike."""
     model = trained[0]
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.1)
     rows = torch.randint(0, 50, (WINDOW + 8, 2, 17), generator=torch.Generator().manual_seed(4))
@@ -169,9 +168,7 @@ def test_n_heads_argument_sets_heads(tmp_path, trained):
 
 
 def test_unknown_heads_raise_with_flag(tmp_path, trained):
-    """Another number of heads is another model,
-    which loads without complaint and writes garbage.
-    """
+    """With another number of heads the weights load without an error and generate garbage."""
     path = saved(tmp_path / "model.pth", trained[2]["model_state_dict"])
     with pytest.raises(
         UserError,

@@ -1,5 +1,6 @@
-"""GPT-2 as OpenAI published it: every parameter in its place,
-the logits transformers gives, and on an error the model as it was.
+"""OpenAI's GPT-2: every parameter in its place, and the logits of transformers.
+
+After an error the model is unchanged.
 """
 
 import json

@@ -1,5 +1,6 @@
-"""OpenAI's release, written: byte for byte what TensorFlow wrote,
-and read back as the same model; what it cannot be is refused.
+"""The exported release has TensorFlow's bytes and reads back as the same model.
+
+A model that the format cannot hold is refused.
 """
 
 from pathlib import Path

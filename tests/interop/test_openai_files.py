@@ -1,5 +1,6 @@
-"""The release's files: taken where they lie, downloaded once and whole, gone on with after a break,
-and one clear error without network.
+"""The release's files: local ones are used, others are downloaded once and completely.
+
+An interrupted download resumes; without a network there is one clear error.
 """
 
 import re
@@ -22,9 +23,7 @@ DATA_FILE = "model.ckpt.data-00000-of-00001"
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves the tiny release as OpenAI's server does;
-    takes one fault for the data file from `faults` while there are any.
-    """
+    """Serves the tiny release like OpenAI's server; `faults` apply to its data file in turn."""
 
     def do_GET(self):
         self.server.asked.append((self.path, self.headers.get("Range")))

@@ -1,6 +1,4 @@
-"""Safetensors files: what is read equals the library's reading;
-a header that does not fit its file is refused.
-"""
+"""Safetensors files are read as the library reads them; an invalid header is refused."""
 
 import json
 import struct

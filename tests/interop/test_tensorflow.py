@@ -94,9 +94,7 @@ def test_every_cut_of_the_index_is_refused(copy):
 
 
 def test_every_changed_byte_of_the_index_is_refused_or_changes_nothing(copy):
-    """All of it lies under a checksum but the footer's padding,
-    which nobody reads, and the block about blocks, which is empty.
-    """
+    """A checksum covers all but the footer's padding and the empty metaindex block."""
     index, names = copy.with_name("model.ckpt.index"), set(TFCheckpointReader(copy).variables)
     whole, quiet = index.read_bytes(), 0
     for n in range(len(whole)):

@@ -1,5 +1,6 @@
-"""Files of torch.save: plain ones are read, whatever torch made them;
-anything else is one line (programs: tests/reliability).
+"""Plain files of torch.save are read for any version of torch; others are a one-line error.
+
+Malicious ones are in tests/reliability.
 """
 
 import pytest

@@ -1,5 +1,6 @@
-"""TransformerLens reads the exported model: equal logits,
-attention patterns, residual streams, lenses and Jacobians.
+"""TransformerLens reads the exported model with equal logits and attention patterns.
+
+Residual streams, lenses and Jacobians are equal as well.
 """
 
 import sys

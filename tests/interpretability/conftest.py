@@ -59,9 +59,7 @@ class OutsideBlock(nn.Module):
 
 
 def make(kind):
-    """A model whose weights are all random:
-    "nanochat" begins with zeros, which would hide a fault.
-    """
+    """Return a model with all weights random, since "nanochat" starts with zeros."""
     torch.manual_seed(0)
     model = Outside(CFG) if kind == "outside" else build(CONFIGS[kind])
     for weight in model.parameters():

@@ -1,5 +1,6 @@
-"""Capture: every activation equals the formula's,
-capturing changes no logit, and an unused opening costs nothing.
+"""Captured activations equal the formula's; capturing changes no logit.
+
+Without a capture it costs nothing.
 """
 
 import pytest
@@ -224,8 +225,9 @@ class Operations(TorchDispatchMode):
 
 @pytest.mark.parametrize("kind", ["gpt", "nanochat"])
 def test_unused_capture_costs_one_attribute_a_layer(kind, ids, monkeypatch):
-    """A decoding step after a capture runs the operations of a model that never
-    was captured, and reads `observers` once a layer.
+    """After a capture, a decoding step runs the same operations as without one.
+
+    It reads `observers` once per layer.
     """
     model = build({"architecture": kind} | SHAPE).eval()
 

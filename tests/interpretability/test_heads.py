@@ -1,6 +1,4 @@
-"""Head scores: a hand-built induction head is found,
-uniform attention scores what the formula says.
-"""
+"""Head scores find a hand-built induction head; uniform attention scores by the formula."""
 
 import pytest
 import torch
@@ -36,8 +34,9 @@ class AttentionBlock(nn.Module):
 
 
 class InductionModel(nn.Module):
-    """Two blocks of attention by hand: the first copies the previous token, the second looks for
-    the current one among those copies.
+    """Two attention blocks by hand: the first copies the previous token.
+
+    The second looks for the current token among those copies.
 
     The stream holds four one-hot vectors: the token,
     its position, the previous token, and the prediction.

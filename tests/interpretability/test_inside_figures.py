@@ -1,6 +1,4 @@
-"""docs/inside.md has a place for every table of docs/inside_figures.py,
-and shows every picture that it draws.
-"""
+"""docs/inside.md includes every table and every picture of docs/inside_figures.py."""
 
 import re
 from importlib import import_module

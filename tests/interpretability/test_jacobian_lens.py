@@ -1,5 +1,6 @@
-"""Jacobian lens: its matrix is the derivative by finite differences,
-and the identity makes it the logit lens.
+"""The Jacobian lens is the derivative by finite differences.
+
+With the identity it is the logit lens.
 """
 
 import pytest
@@ -15,8 +16,9 @@ SKIP = 2
 
 @torch.no_grad()
 def by_finite_differences(model, ids, layer, skip):
-    """Mean over valid t of sum over valid t' of d final[t'] / d stream[t],
-    one column at a time, in float64.
+    """Mean over valid t of the sum over valid t' of d final[t'] / d stream[t].
+
+    One column at a time, in float64.
     """
     name = "blocks.0.hook_resid_pre" if layer == 0 else f"blocks.{layer - 1}.hook_resid_post"
     valid, step = slice(skip, len(ids) - 1), 1e-5

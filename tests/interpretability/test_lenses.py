@@ -1,6 +1,4 @@
-"""Lenses: read-outs equal the formulas,
-the parts of a logit sum to it, and surprise is the loss.
-"""
+"""Lenses equal the formulas, parts of a logit sum to it, and surprise is the loss."""
 
 import pytest
 import torch
@@ -73,9 +71,7 @@ def test_attributions_sum_to_the_logit(model, ids):
 
 
 def test_attribution_of_a_last_head_is_its_ablation_at_a_fixed_scale(gpt, ids):
-    """Without the head of the last block,
-    the stream that the norm reads lacks its part, and the network after it changes.
-    """
+    """Without a head of the last block, only the input of the final norm lacks its part."""
     nn.init.zeros_(gpt.trf_blocks[1].ff.layers[-1].weight)  # nothing reads the head but the output
     attribution = direct_logit_attribution(gpt, ids, ids)
     before = residual_stream(gpt, ids)[-1]

@@ -1,5 +1,6 @@
-"""Ablation equals models with changed weights,
-and the two ways of patching agree on small changes.
+"""Ablation equals models with changed weights.
+
+The two kinds of patching agree on small changes.
 """
 
 import copy

@@ -1,5 +1,6 @@
-"""Every exercise: its solution passes,
-each known mistake gets its own diagnosis, nothing gives the answer away.
+"""Every exercise accepts its solution and diagnoses each known mistake.
+
+No message gives the answer away.
 """
 
 from __future__ import annotations
@@ -117,9 +118,7 @@ def given_away(text: str, want) -> bool:
 
 @each_exercise
 def test_no_message_contains_the_answer(exercise):
-    """Neither hints nor diagnoses; a function has no single answer,
-    so lines of its solution are searched for.
-    """
+    """Search hints and diagnoses for the answer, or for lines of the solution of a function."""
     sealed = open_sealed(exercise.id)
     texts = [*exercise.hints, *map(diagnosis, sealed.mistakes)]
     for seed in SEEDS:

@@ -15,9 +15,7 @@ LESSONS = sorted((ROOT / "lessons").glob("step*_*.py"))
 
 
 def sections() -> dict[str, str]:
-    """The text of each section of the lessons by its number,
-    in order; "0" is the introduction of lesson 0.
-    """
+    """Return the text of each section of the lessons by number; "0" is lesson 0's introduction."""
     found: dict[str, str] = {}
     for path in LESSONS:
         here = path.stem[len("step") :].split("_")[0]
@@ -35,8 +33,9 @@ SECTIONS = sections()
 
 
 def uses(term: Term, text: str) -> list[str]:
-    """The places where a text uses the term or another name of it,
-    without code, formulas and previews in italics.
+    """Return where a text uses the term or another name of it.
+
+    Code, formulas and previews in italics do not count.
     """
     plain = re.sub(
         r"`[^`]*`|\$[^$]*\$|!\[[^\]]*\]\([^)]*\)|\*[^*\n]+\*", " ", text.replace("**", "")

@@ -68,8 +68,9 @@ def test_drawing_is_self_contained_and_has_dark_colors(name):
 
 
 def luminance(color: str) -> float:
-    """Relative luminance of #rrggbb. Source: WCAG 2.2,
-    https://www.w3.org/TR/WCAG22/#dfn-relative-luminance.
+    """Return the relative luminance of #rrggbb.
+
+    Source: WCAG 2.2, https://www.w3.org/TR/WCAG22/#dfn-relative-luminance.
     """
     channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]

@@ -1,5 +1,6 @@
-"""Every lesson runs as a plain script, with and without its text at hand,
-and its notebook is the same lesson, executed.
+"""Every lesson runs as a plain script, with and without its text.
+
+Its notebook is the same lesson, executed.
 
 The lessons are found by name, so a new one is held to all of this as soon as its file is there.
 """
@@ -49,8 +50,9 @@ build = _load_build()
 
 
 def run(script: Path, folder: Path, **env: str) -> str:
-    """What a script prints when it is run in an empty folder,
-    without a display, every warning an error.
+    """Run a script in an empty folder, without a display, and return what it prints.
+
+    Every warning is an error.
     """
     settings = {
         name: value
@@ -146,8 +148,9 @@ def test_exercise_does_not_redefine_a_name_of_the_lesson(lesson):
 
 
 def _needing_something() -> list:
-    """The lessons that read a text or GPT-2's vocabulary;
-    the fourth, which trains, only in the slow tests.
+    """Return the lessons that read a text or GPT-2's vocabulary.
+
+    The fourth, which trains, is slow.
     """
     found = [
         path
@@ -249,8 +252,9 @@ def test_folded_cells_are_folded_in_the_notebook(lesson):
 
 @each_lesson
 def test_no_definition_reads_what_was_not_handed_to_it(lesson):
-    """Functions and classes of a lesson read imports,
-    other definitions and CONSTANTS, never a variable of some earlier cell.
+    """Functions and classes of a lesson read only imports, definitions and CONSTANTS.
+
+    A variable of an earlier cell would be hidden state.
 
     Cells tagged "what-goes-wrong" are free: they show what happens otherwise.
     """

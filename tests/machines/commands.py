@@ -32,9 +32,7 @@ and from which matrices are packed.
 
 @dataclass(frozen=True)
 class Command:
-    """One command line (or a program of Python),
-    what is typed into it, and the exit code that it should have.
-    """
+    """A command line or Python program, its typed input, and the expected exit code."""
 
     words: str = ""
     stdin: str = ""

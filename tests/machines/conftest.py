@@ -23,9 +23,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True)
 class Reference:
-    """A model 512 wide, trained for 20 steps on an ordinary machine,
-    and what some commands say about it there.
-    """
+    """A model of width 512 trained for 20 steps, and the output of some commands about it."""
 
     folder: Path
     results: dict[str, Result]
@@ -73,9 +71,7 @@ def in_folder(command: Command, wide: Path) -> Command:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test with an argument `machine` runs on each,
-    and those of one machine in one process of pytest-xdist.
-    """
+    """Run a test with an argument `machine` on each, all tests of a machine in one worker."""
     if "machine" in metafunc.fixturenames:
         rows = [pytest.param(m, id=m.name, marks=pytest.mark.xdist_group(m.name)) for m in MACHINES]
         metafunc.parametrize("machine", rows)

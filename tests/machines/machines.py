@@ -1,5 +1,4 @@
-"""Other computers, each as one row: its environment variables,
-and what is changed in the Python processes that run there.
+"""Simulated computers, one per row: environment variables and changes to Python processes.
 
 When a real computer breaks the program,
 add a row that breaks it in the same way, then fix the program.

@@ -1,5 +1,6 @@
-"""The Python process of a simulated machine:
-imports everything once, then runs each command in a copy of itself.
+"""The Python process of a simulated machine, which forks itself for each command.
+
+It imports everything once.
 
 A command is thus a process of its own, which starts in a moment. Standard input is a list of
 commands as JSON: {"words" of the command line, or a "program" of Python; "stdin"; "environment";
@@ -39,9 +40,7 @@ END_OF_INPUT = b"\x04"
 
 
 def start(command: dict[str, Any], files: list[int]) -> int:
-    """Run a command in a copy of this process,
-    with these standard streams; returns the copy's number.
-    """
+    """Fork this process to run a command with these standard streams, and return the pid."""
     if pid := posix.fork():
         return pid
     if command["columns"]:

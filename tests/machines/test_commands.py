@@ -1,6 +1,4 @@
-"""The main commands on every simulated machine:
-they end as they should, with the results of an ordinary machine.
-"""
+"""The main commands give the results of an ordinary machine on every simulated one."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Without a C++ compiler,
---compile is refused in one line that says what to do, before any work.
-"""
+"""Without a C++ compiler, --compile is an error before any work, with what to do."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""What terminals receive: no colors where they are not wanted,
-no control codes where they are not understood.
-"""
+"""Terminals get no colors where unwanted, and no control codes where unsupported."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""What only Windows does: locks of its own,
-files in its encoding, standard error without some characters.
-"""
+"""Windows only: its locks, its file encoding, and standard error without some characters."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Attention: the kernel equals the formula,
-the formula equals torch's own module, and nobody sees the future.
+"""Attention: the kernel equals the formula, and the formula equals torch's module.
+
+No position depends on later ones.
 """
 
 import pytest
@@ -19,8 +20,9 @@ D = C // H
     ids=lambda p: f"bias {p[0]}, formula up to {p[1]}",
 )
 def attention(request, monkeypatch):
-    """Attention with and without biases, run by the kernel and,
-    as on a CPU rows up to `SHORT` are, by the formula.
+    """Return attention with or without biases, by the kernel or by the formula.
+
+    A CPU uses the formula up to `MAX_FORMULA_LENGTH`.
     """
     monkeypatch.setattr("llm_scratch.model.attention.MAX_FORMULA_LENGTH", request.param[1])
     torch.manual_seed(0)
@@ -157,9 +159,7 @@ def test_width_must_be_a_multiple_of_heads():
 
 
 def test_with_dropout_it_is_the_formula_too(x):
-    """The same seed drops the same weights:
-    what runs is softmax, then dropout, then the mean of the values.
-    """
+    """With one seed the same weights are dropped: softmax, then dropout, then the weighted mean."""
     torch.manual_seed(0)
     attention = MultiHeadAttention(C, C, 16, 0.4, H).train()
     q, k, v = (

@@ -1,5 +1,6 @@
-"""The loss in pieces has the value and the gradients of the plain one,
-and never holds all scores.
+"""The chunked loss has the value and the gradients of the plain one.
+
+It never holds all logits.
 """
 
 import pytest
@@ -131,8 +132,9 @@ def test_no_tensor_is_larger_than_a_piece(monkeypatch):
 
 
 def test_the_gradient_of_the_scores_is_cast_to_bfloat16_once():
-    """Under autocast each of the two products that it enters would cast it again:
-    the largest tensor of a step.
+    """Under autocast each of the two products that use the gradient would cast it again.
+
+    It is the largest tensor of a step.
     """
     casts = []
 

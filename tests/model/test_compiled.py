@@ -53,8 +53,9 @@ def a_model(kind, **more):
 
 
 def read(model, ids, first, blanks=0):
-    """Logits of a text whose first tokens are read at once and the others one by one;
-    the first row begins with blanks.
+    """Return logits of a text: the first tokens in one pass, then one by one.
+
+    The first row is padded.
     """
     cache = model.new_cache(len(ids), block=20)
     if blanks:
@@ -250,9 +251,7 @@ def test_prompts_and_uncached_texts_are_not_compiled(monkeypatch):
 
 @torch.no_grad()
 def test_compiled_step_falls_back_for_unsupported_inputs(monkeypatch):
-    """A program looks at no size,
-    so that a wrong one would be read and written where nothing is.
-    """
+    """A compiled program checks no sizes, so a wrong one would read and write out of bounds."""
     model, ids = a_model("gpt"), torch.randint(50, (3, 9))
     monkeypatch.setattr(compiled, "compile_step", lambda *_: pytest.fail("compiled"))
     compile_steps(model)

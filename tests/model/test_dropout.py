@@ -1,5 +1,6 @@
-"""Dropout drops the share it should, evenly and without a pattern,
-keeps the mean, and passes the gradient of what it kept.
+"""Dropout drops the right share without a pattern and keeps the mean.
+
+The gradient passes where values were kept.
 """
 
 import pytest
@@ -23,9 +24,7 @@ def test_the_share_of_zeros_and_the_scale(p):
 
 
 def test_neighbours_are_independent():
-    """Four draws come from one word: each place of the four, and each pair of neighbours, is
-    dropped as often as chance says.
-    """
+    """Four draws come from one word: each of them and each pair is dropped as often as expected."""
     torch.manual_seed(1)
     dropped = (dropout_mask(torch.empty(1 << 20), 0.5) == 0).float()
     quarters = dropped.view(-1, 4)

@@ -1,5 +1,6 @@
-"""FLOPs counted in the forward pass are those of forward and backward pass,
-and of the formula; MFU is what its definition says.
+"""FLOPs counted in the forward pass equal those of both passes, and the formula's.
+
+MFU follows its definition.
 """
 
 from dataclasses import replace

@@ -1,5 +1,6 @@
-"""GPTModel: equal to transformers' GPT2LMHeadModel,
-with and without the cache; the notebooks' names, order and numbers.
+"""GPTModel equals transformers' GPT2LMHeadModel, with and without a cache.
+
+Its names, order and values are those of the notebooks.
 """
 
 import pytest
@@ -23,8 +24,9 @@ TINY = {
 
 
 def gpt2_from_hf(state: dict, n_layers: int) -> dict:
-    """transformers' GPT-2 weights under our names;
-    theirs are stored [in, out], ours [out, in], and q, k, v in one matrix.
+    """Return transformers' GPT-2 weights under our names.
+
+    Its matrices are [in, out], ours [out, in]; its query, key and value are one matrix.
     """
     ours = {
         "tok_emb.weight": state["transformer.wte.weight"],

@@ -1,5 +1,6 @@
-"""GPT-2's variants: activation, feed-forward width, norm eps,
-scores scaled by layer, as transformers computes them.
+"""GPT-2's variants equal transformers'.
+
+They change activation, feed-forward width, norm eps, or the scale of scores by layer.
 """
 
 from __future__ import annotations

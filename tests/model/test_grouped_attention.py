@@ -1,5 +1,6 @@
-"""Grouped-query attention:
-multi-head attention where heads are not shared, and each extra a formula.
+"""Grouped-query attention equals multi-head attention without sharing.
+
+Each extra equals a formula.
 """
 
 import pytest

@@ -90,8 +90,9 @@ def test_rows_are_picked_repeated_and_go_their_own_way(cache):
     "rows", [[0, 1, 2], [0, 0, 1], [1, 0, 2], [2, 2, 2], [1], [2, 1], [0, 1, 2, 2, 0]]
 )
 def test_a_pick_moves_rows_and_copies_nothing_else(cache, rows):
-    """What beams do: the same number of rows each time, many in place;
-    the memory is made anew only for another number.
+    """Beams select the same number of rows each time, many unmoved.
+
+    Memory is allocated only for another number.
     """
     k, v = torch.randn(2, B, G, S, D)
     cache.append(0, k, v)

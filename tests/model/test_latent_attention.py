@@ -84,9 +84,7 @@ def test_absorbing_is_chosen_by_the_number_of_products(pays):
 
 
 def test_cache_holds_latent_and_rotated_key_only():
-    """The published DeepSeek-V3: 576 numbers a token and layer; 128 heads of keys and values would
-    be 40,960.
-    """
+    """DeepSeek-V3 caches 576 values per token and layer; 128 heads would need 40,960."""
     sizes = LatentSizes(latent=512, key=128, rotated=64, value=128)
     cache = cache_of(sizes, rows=1, length=1000, device="meta")
     cache.grow(1000)

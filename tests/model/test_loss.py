@@ -1,6 +1,4 @@
-"""The loss: the formula of cross-entropy,
-what is not asked does not count, and parts add up to the whole.
-"""
+"""The loss is the formula of cross-entropy; masked targets do not count, and parts sum up."""
 
 import math
 

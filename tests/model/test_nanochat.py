@@ -1,5 +1,6 @@
-"""The modern GPT: equal to transformers' NanoChat,
-to itself with a cache, and at first as unsure as anybody can be.
+"""The nanochat GPT equals transformers' NanoChat, and itself with a cache.
+
+Its first loss is that of a uniform guess.
 """
 
 import math

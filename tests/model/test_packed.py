@@ -1,5 +1,6 @@
-"""Packed: the same numbers in another order.
-Weights come back bit for bit, texts are the same, a row never changes with others.
+"""Packed models compute the same values in another memory layout.
+
+Weights unpack bit for bit, and a row never depends on others.
 """
 
 import pytest

@@ -1,6 +1,4 @@
-"""Eight and four bits: the ways there and back,
-the kernels equal to the formula, a whole model that writes nearly the same.
-"""
+"""Eight and four bits: rounding and back, kernels equal to the formula, a close model."""
 
 import copy
 
@@ -54,9 +52,7 @@ def test_int8_is_within_half_a_step_and_symmetric(weight):
 
 
 def test_int4_is_within_half_a_step_and_symmetric(weight):
-    """A step, for those few that lie nearly as far from 0 as the farthest,
-    on the other side: there is -8, and no 8.
-    """
+    """The error is a whole step near the positive maximum, since there is -8 and no 8."""
     packed, scale = to_int4(weight)
     assert packed.dtype == torch.uint8
     assert packed.shape == (37, 48)
@@ -98,9 +94,7 @@ def test_a_row_of_zeros(bits):
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize("bits", [8, 4])
 def test_the_kernel_is_the_formula(bits, with_bias, rows, weight):
-    """The matrix as it is in effect times inputs that are rounded,
-    as the kernel of this machine does.
-    """
+    """Multiply the dequantized matrix by inputs rounded as this machine's kernel rounds them."""
     bias = torch.randn(37) if with_bias else None
     x = torch.randn(rows, 96) * torch.logspace(-2, 2, rows)[:, None]
     layer = QuantizedLinear(*WAYS[bits](weight), bias)

@@ -62,9 +62,7 @@ def test_expanded_weights_are_the_dequantized_matrix(bits):
 
 
 def test_a_kernel_whose_sums_overflow_is_not_used(monkeypatch):
-    """As on a processor without VNNI:
-    inputs get an offset of 128, and pairs of products are added in 16 bits.
-    """
+    """Without VNNI, inputs get an offset of 128 and pairs of products are added in 16 bits."""
 
     def overflows(a, b):
         a, b = a.int() + 128, b.int()

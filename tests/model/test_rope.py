@@ -1,5 +1,6 @@
-"""Rotary positions: complex numbers that are multiplied,
-transformers' Llama, and what the trick is for: only distance counts.
+"""Rotary positions equal products of complex numbers, and transformers' Llama.
+
+Only the distance of positions matters.
 """
 
 import pytest

@@ -1,5 +1,6 @@
-"""The cache of layers with a state: rows join and leave, padding leaves no trace, and going back
-starts from the beginning.
+"""The cache of layers with a state: rows join and leave, and padding leaves no trace.
+
+Truncation starts from the beginning.
 """
 
 import pytest

@@ -1,5 +1,6 @@
-"""Products written out as sums, for a compiler:
-equal to the formula, chosen where a trial finds them faster.
+"""Products written as sums for a compiler equal the formula.
+
+They are chosen where a trial finds them faster.
 """
 
 import shutil
@@ -54,9 +55,7 @@ def test_a_compiled_product_computes_the_formula(bits):
 
 @pytest.fixture
 def choose(monkeypatch):
-    """The traceable kernels of a wide matrix,
-    where these kernels are usable and the trial finds these seconds.
-    """
+    """Return the traceable kernels of a wide matrix for usable kernels and given seconds."""
 
     def chosen(bits, ours, names, written=1.0, theirs=1.0, width=128):
         class Choice:

@@ -8,9 +8,7 @@ import torch
 
 @pytest.fixture(scope="session")
 def assert_prints():
-    """`assert_prints(tensor, [0.1234, ...])`:
-    the tensor, printed with four digits, reads like that.
-    """
+    """Compare a tensor, printed with four digits: `assert_prints(tensor, [0.1234, ...])`."""
 
     def check(tensor, printed, digits=4):
         want = torch.tensor(printed)

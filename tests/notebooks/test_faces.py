@@ -1,5 +1,6 @@
-"""The module names that the notebooks import:
-they hold what is asked of them, and importing them does nothing else.
+"""The modules that the notebooks import hold the expected names.
+
+Importing them has no other effect.
 """
 
 from __future__ import annotations
@@ -62,9 +63,7 @@ def test_a_face_is_a_docstring_and_imports(face):
 
 
 def test_importing_them_is_silent_and_leaves_no_trace(tmp_path):
-    """The notebooks' modules printed their tutorial,
-    built a model of 1.6 billion parameters, read a file and set the seed.
-    """
+    """The notebooks' modules printed, built a model of 1.6 billion parameters and set the seed."""
     code = f"""
 import gc, sys, torch
 state = torch.get_rng_state()
@@ -85,9 +84,7 @@ assert not any(issubclass(kind, torch.nn.Module) for kind in kinds), "a model wa
 
 
 def test_what_is_installed_is_what_is_meant():
-    """The notebooks' requirements named urllib317,
-    a name that anybody could register, and not half of what they import.
-    """
+    """The notebooks' requirements listed an unregistered name, urllib317, and missed imports."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     names = {line.split(">")[0].split("=")[0].split("[")[0] for line in project["dependencies"]}
     assert names >= {"torch", "tiktoken", "matplotlib", "numpy"}

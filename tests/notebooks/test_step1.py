@@ -1,5 +1,6 @@
-"""Step 1, text to tokens to batches:
-the notebook's printed values, and its mistakes that must not come back.
+"""Step 1, text to tokens to batches: the notebook's printed values.
+
+Its mistakes must not return.
 """
 
 from __future__ import annotations
@@ -169,9 +170,7 @@ def test_the_end_of_text_is_spelt_right(vocab_with_specials):
 
 
 def test_every_word_of_the_vocabulary_can_be_encoded(verdict, vocab):
-    """The vocabulary was cut at "_" and the tokenizer was not,
-    so that "_rs_" could not be encoded.
-    """
+    """The notebook split its vocabulary at "_" but not its text, so "_rs_" had no id."""
     ids = SimpleTokenizerV1(vocab).encode(verdict)
     assert len(ids) == 4690
     assert set(ids) == set(range(1130))

@@ -145,9 +145,7 @@ def test_cells_48_51_heads_side_by_side(assert_prints):
 
 @pytest.mark.parametrize("kind", [SelfAttention_v1, SelfAttention_v2])
 def test_self_attention_reads_its_input_and_its_weights(kind):
-    """They read global names instead,
-    so that every input and every weight gave one and the same result.
-    """
+    """The notebook read global names, so every input and every weight gave one result."""
     first = seeded(kind, 3, 2)
     assert not torch.allclose(first(X), first(X.flip(0)))
     assert not torch.allclose(first(X), kind(3, 2)(X))

@@ -1,5 +1,6 @@
-"""Step 3, the GPT model: the notebook's printed values,
-and its mistakes that must not come back.
+"""Step 3, the GPT model: the notebook's printed values.
+
+Its mistakes must not return.
 """
 
 from __future__ import annotations
@@ -140,8 +141,9 @@ def test_the_outline_applies_its_norm():
 
 
 def test_the_gradient_experiment_has_its_second_half(capsys):
-    """With shortcuts the first layer hears a thousand times as much;
-    the notebook stopped before.
+    """With shortcuts the gradient of the first layer is a thousand times as large.
+
+    The notebook stopped before this half.
     """
     without, with_shortcuts = gradients(False, capsys), gradients(True, capsys)
     assert with_shortcuts[0] > 500 * without[0]

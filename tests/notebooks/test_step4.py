@@ -1,5 +1,6 @@
-"""Step 4, training and decoding:
-the notebook's printed values, and its mistakes that must not come back.
+"""Step 4, training and decoding: the notebook's printed values.
+
+Its mistakes must not return.
 """
 
 from __future__ import annotations
@@ -118,7 +119,8 @@ def test_cells_17_to_21_text_to_batches(verdict, gpt2, loaders):
 
 @pytest.mark.slow
 def test_cell_24_loss_before_training(model, loaders):
-    """Ten batches through 124M: 19 s on one thread.
+    """Ten batches through 124M take 19 s on one thread.
+
     Float32 sums in another order differ in the seventh digit.
     """
     torch.manual_seed(123)
@@ -129,8 +131,9 @@ def test_cell_24_loss_before_training(model, loaders):
 
 @pytest.mark.slow
 def test_cell_27_training_on_the_text(loaders, gpt2, capsys, tmp_path):
-    """Ten epochs at 124M: minutes on a CPU.
-    Dropout draws differently on each kind of device, so the notebook's run is a band.
+    """Ten epochs at 124M take minutes on a CPU.
+
+    Dropout differs by kind of device, so the notebook's losses are a band.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(123)
@@ -234,9 +237,7 @@ def test_a_checkpoint_of_the_notebooks_loads(tmp_path):
 
 
 def test_generate_takes_a_batch():
-    """The top-k threshold was one number per row against [B,
-    V], and one id was compared with all rows at once.
-    """
+    """The top-k threshold of [B] was compared with logits of [B, V], and one id with all rows."""
     torch.manual_seed(0)
     model, idx = GPTModel(TINY), torch.randint(0, 97, (3, 4))
     out = generate(

@@ -1,5 +1,6 @@
-"""A run that cannot fit into memory is rejected with the setting to change;
-the bound never exceeds a real run.
+"""A run that cannot fit into memory is rejected with the setting to change.
+
+The bound never exceeds a real run.
 """
 
 from __future__ import annotations

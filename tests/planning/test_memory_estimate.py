@@ -1,5 +1,6 @@
-"""The memory estimate equals the bytes of a real step for every
-optimizer and shape, and allocates nothing itself.
+"""The memory estimate equals the bytes of a real step for every optimizer and shape.
+
+It allocates nothing itself.
 """
 
 from dataclasses import replace

@@ -55,8 +55,9 @@ def corpus():
 
 @pytest.fixture
 def machine(monkeypatch):
-    """A machine of round numbers: 1 GFLOP/s, 100 MB/s,
-    1 GiB taken and 3 GiB free, a step in 2 s and a batch looked at in 0.5 s.
+    """Simulate a machine with 1 GFLOP/s, 100 MB/s, 1 GiB used and 3 GiB free.
+
+    A step takes 2 s and an evaluation batch 0.5 s.
     """
     said = {
         "matmul_flops": 1e9,
@@ -71,9 +72,7 @@ def machine(monkeypatch):
 
 
 def test_plan_mfu_on_a_gpu_refers_to_the_bfloat16_rate(machine, corpus, monkeypatch):
-    """Against the float32 rate, a tenth of the other,
-    plans promised an MFU of several hundred percent.
-    """
+    """Plans once divided by the float32 rate, a tenth of it: an MFU of several hundred percent."""
     tried = []
     monkeypatch.setattr(
         planning, "choose_precision", lambda *_: Precision("float32", "as requested")

@@ -1,6 +1,4 @@
-"""The rules that choose settings:
-pure functions of a text's facts, a time and a machine's speed.
-"""
+"""Rules that choose settings: pure functions of text facts, a time and a machine's speed."""
 
 from __future__ import annotations
 

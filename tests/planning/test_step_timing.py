@@ -1,6 +1,4 @@
-"""Step timing keeps to its time, times a fast model directly,
-and scales up a part of a slow one.
-"""
+"""Step timing keeps to its time, times a fast model directly, and scales up a slow one."""
 
 from itertools import count
 
@@ -24,8 +22,9 @@ def a_run(n_layers=3, vocab_size=64, **train):
 
 @pytest.fixture
 def priced(monkeypatch):
-    """A machine whose prices are known: per row a second a layer and one for 64 tokens of the
-    vocabulary; to move, a tenth of it.
+    """Simulate a machine with known costs per row: 1 s per layer and per 64 tokens of vocabulary.
+
+    An optimizer step costs a tenth of that.
     """
     asked = []
 
@@ -48,9 +47,7 @@ def test_step_timing_uses_a_fast_model_directly(priced):
 
 
 def test_step_timing_scales_up_a_slow_model(priced):
-    """12 layers and 256 x 64 tokens: the slice has one and two layers, half of the vocabulary and
-    as many rows as there is time for.
-    """
+    """Time one and two of 12 layers with half of the vocabulary, and as many rows as fit."""
     found = estimate_step_time(
         a_run(n_layers=12, vocab_size=256 * 64), CPU, matrix_rate=1e8, seconds=1.0
     )

@@ -71,8 +71,8 @@ def test_f6_each_fault_ends_in_the_pinned_file_or_one_error(
     total = len(faults) + len(HOPELESS)
     measured(
         "F6",
-        f"{total} faults: {mended} recovered, {len(HOPELESS)} refused, {MAX_ATTEMPTS} attempts each;"
-        " no partial file under the final name",
+        f"{total} faults: {mended} recovered, {len(HOPELESS)} refused, {MAX_ATTEMPTS} attempts"
+        " each; no partial file under the final name",
         "100 % end in the pinned file or in an error",
     )
 

@@ -160,7 +160,7 @@ def test_p2_page_requests_nothing_from_elsewhere(chromium, tmp_path, measured):
         chromium.leave()
     measured(
         "P2",
-        f"{len(requested)} requests, 0 foreign, 0 failed, 0 violations of the content security policy",
+        f"{len(requested)} requests, 0 foreign, 0 failed, 0 violations of the policy",
         "0 foreign, 0 failed",
     )
 

@@ -84,7 +84,7 @@ def test_r5_old_checkpoint_survives_a_full_disk_at_any_byte(tmp_path, monkeypatc
     assert checkpoint.load_latest(tmp_path, pytest.fail).state["step"] == 2
     measured(
         "R5",
-        "50 of 50: old checkpoint unchanged, no partial files, the error names needed and free space",
+        "50 of 50: old checkpoint unchanged, no partial files, error with needed and free space",
         "50 of 50 byte positions",
     )
 

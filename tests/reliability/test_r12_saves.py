@@ -111,7 +111,8 @@ def test_r12_background_save_needs_memory_for_one_copy(tmp_path, measured):
     assert 0.9 < said["extra"] <= 1.25
     measured(
         "R12",
-        f"{said['extra']:.2f} x the state's size above the steady state ({said['MB']:.0f} MB of state)",
+        f"{said['extra']:.2f} x the state's size above the steady state"
+        f" ({said['MB']:.0f} MB of state)",
         "at most 1.25 x the state's size",
     )
 

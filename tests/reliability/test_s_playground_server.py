@@ -104,7 +104,8 @@ def test_s2_host_is_required_once_and_own_names_pass(server, measured):
         assert status(raw(server, request.encode())) == 200
     measured(
         "S2",
-        f"{len(FOREIGN_HOSTS)} foreign values, a missing and a doubled one refused; 3 own names accepted",
+        f"{len(FOREIGN_HOSTS)} foreign values, a missing and a doubled one refused; 3 own names"
+        " accepted",
         "25 values, all foreign refused",
     )
 

@@ -1,6 +1,4 @@
-"""Contents of a report:
-every file of a run directory may be missing, and invalid values are skipped.
-"""
+"""Every file of a run directory may be missing from a report; invalid values are skipped."""
 
 from __future__ import annotations
 

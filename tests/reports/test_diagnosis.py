@@ -1,5 +1,6 @@
-"""Diagnosis: every problem is found on a synthetic curve and on a real,
-badly trained run; healthy runs have none.
+"""Diagnosis finds every problem on a synthetic curve and on a badly trained run.
+
+Healthy runs have none.
 """
 
 from __future__ import annotations

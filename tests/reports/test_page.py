@@ -1,5 +1,6 @@
-"""The page: complete, self-contained,
-safe with hostile text, and explicit about what is missing.
+"""The page is complete, self-contained, and safe with hostile text.
+
+It names what is missing.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""The first proof on the real quickstart, in the browser: the head that recalls names is found,
-ablated, and absent early in training.
+"""On the real quickstart the browser finds and ablates the head that recalls names.
+
+The head is absent early in training.
 """
 
 import json

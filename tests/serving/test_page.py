@@ -1,6 +1,4 @@
-"""The page in a real browser: the first proof, the keyboard,
-links, accessibility, and what the page may load.
-"""
+"""The page in a real browser: first proof, keyboard, links, accessibility, allowed sources."""
 
 import json
 from pathlib import Path
@@ -41,9 +39,7 @@ def recalled(page):
 
 
 def test_first_proof_head_is_found_ablated_and_missing_before_training(page):
-    """Type a text, find the recalling head by its score,
-    switch it off, go back to before it existed.
-    """
+    """Type a text, find the recalling head by score, ablate it, and load an early checkpoint."""
     page.run("document.querySelector('#text textarea').select()")
     page.press("/")
     page.run("document.activeElement.select()")
@@ -223,9 +219,7 @@ def test_page_is_no_wider_than_the_window(page, width):
 
 
 def test_long_text_fills_the_context(page):
-    """The whole context, here 15 tokens;
-    one more is refused with a sentence, and the page stays.
-    """
+    """The whole context of 15 tokens works; one more is an error, and the page stays."""
     page.run(f"location.hash = '#view=attention&text={'abcde' * 3}'")
     page.wait("document.querySelectorAll('.chip').length === 15")
     page.run(f"location.hash = '#view=attention&text={'abcde' * 3}f'")

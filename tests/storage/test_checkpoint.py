@@ -1,5 +1,6 @@
-"""Checkpoints: loading returns what was saved,
-every damage is detected, a failed save keeps the old one.
+"""Loading a checkpoint returns what was saved, and every damage is detected.
+
+A failed save keeps the old one.
 """
 
 import errno
@@ -60,9 +61,7 @@ def tree(folder):
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch):
-    """Waiting for the disk takes longer than all the rest;
-    tests/reliability/ looks at what has reached it.
-    """
+    """Skip disk flushes, which tests/reliability/ covers."""
     monkeypatch.setattr(os, "fsync", lambda number: None)
 
 
@@ -265,9 +264,7 @@ def test_save_on_a_full_disk_keeps_only_the_old_checkpoint(tmp_path, monkeypatch
 
 
 def test_checkpoint_on_a_really_full_disk(tmp_path):
-    """No file may grow beyond 4 kB, as on a disk with no more room; in a process of its own, since
-    the limit cannot be lifted again.
-    """
+    """Limit files to 4 kB, in a process of its own, since the limit cannot be raised again."""
     save(tmp_path, 1)
     before = tree(tmp_path)
     pytest.importorskip(

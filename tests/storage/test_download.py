@@ -1,6 +1,4 @@
-"""Downloads against a server with every known failure:
-each ends with the expected file or one clear error.
-"""
+"""Downloads from a server with each known failure end with the file or one clear error."""
 
 from __future__ import annotations
 
@@ -34,9 +32,7 @@ SHA = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """Serves CONTENT as it should,
-    but each request takes one fault from `faults` while there are any.
-    """
+    """Serves CONTENT; each request takes one fault from `faults` while there are any."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -87,8 +83,9 @@ class Handler(BaseHTTPRequestHandler):
 
     @property
     def start(self) -> int:
-        """Where the client may go on:
-        0 unless it asks for a range of the version that is served.
+        """Return the byte at which a client may resume.
+
+        It is 0 unless the client requests a range of the served version.
         """
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         return (

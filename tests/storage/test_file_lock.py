@@ -1,5 +1,6 @@
-"""A lock on an open file: one holder at a time, released when the file is closed.
-Windows: tests/machines/test_windows.py.
+"""A lock on an open file has one holder and is released when the file is closed.
+
+Windows is covered by tests/machines/test_windows.py.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Untrusted settings: plain ones are parsed like the libraries do,
-others are rejected with position and reason.
+"""Untrusted settings: plain ones are parsed as the libraries parse them.
+
+Others are rejected with position and reason.
 """
 
 import json
@@ -73,9 +74,7 @@ def test_read_yaml_rejects_invalid_yaml(tmp_path, text, message):
 
 
 def test_first_duplicate_key_takes_one_pass(tmp_path):
-    """The double is last in files as large as are read:
-    a search by name takes n * n / 2 comparisons.
-    """
+    """Put the duplicate last in the largest file: a search by name takes n * n / 2 comparisons."""
     n = (MAX_JSON - 100) // 11
     text = b"{" + b",".join(b'"%06d":0' % i for i in range(n)) + b',"%06d":1}' % (n - 1)
     lines = [f"k{i:05}: 0" for i in range((MAX_YAML - 100) // 10)]

@@ -1,6 +1,4 @@
-"""Folders of a user: the system's cache folder,
-or a private temporary one without a home folder.
-"""
+"""A user's cache folder is the system's, or a private temporary one without a home."""
 
 from __future__ import annotations
 
@@ -28,9 +26,7 @@ posix = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def _home(tmp_path, monkeypatch):
-    """A home folder and a temporary folder of the test's own,
-    and no variable that names another.
-    """
+    """Set a home and a temporary folder, and unset the variables that name others."""
     monkeypatch.setattr(os, "environ", os.environ.copy())
     for name in ("LLM_SCRATCH_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA", *LIBRARY_FOLDERS):
         os.environ.pop(name, None)

@@ -1,6 +1,4 @@
-"""Worker processes: a failure to start is a warning,
-a failure of the work is an error with its cause.
-"""
+"""Worker processes: a failed start is a warning; a failed task is an error with its cause."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""ByteBPE: tiktoken's ids on every text tried, both ways;
-bytes round trip; linear on worst inputs.
+"""ByteBPE equals tiktoken on every text, in both directions.
+
+Bytes round-trip, and the worst inputs take linear time.
 """
 
 from __future__ import annotations
@@ -50,9 +51,7 @@ def test_t1_every_code_point_survives_a_round_trip_in_python(ours, small, measur
 
 
 def assert_bytes_come_back(tokenizer: ByteBPE, n: int) -> None:
-    """Encode n random strings of bytes, which are no text, by the merges alone;
-    and as text of the characters of these numbers.
-    """
+    """Encode n random byte strings by the merges alone, and as text of one character a byte."""
     known, rng = tokenizer.vocabulary, random.Random(n)
     for _ in range(n):
         data = rng.randbytes(rng.randrange(32))
@@ -79,9 +78,7 @@ def test_t1_200000_byte_strings_survive_a_round_trip(ours, measured):
 @settings(max_examples=400, deadline=None)
 @given(data=st.binary(max_size=200))
 def test_t1_any_bytes_come_back_from_their_ids(data, small):
-    """Bytes that are not UTF-8 cannot be a text,
-    but ids can hold them, one a byte, and any text within them too.
-    """
+    """Bytes that are not UTF-8 cannot be text, but ids can hold them, alone or beside text."""
     byte_ids = [small.vocabulary.symbol[bytes([byte])] for byte in data]
     assert small.decode_bytes([small._id[symbol] for symbol in byte_ids]) == data
     text = data.decode("utf-8", "replace")
@@ -155,9 +152,7 @@ def test_t2_a_trained_vocabulary_gives_equal_ids_on_every_road(small, tmp_path):
 
 
 def mixed_texts(data_dir, source: int, n_seeds: int) -> str:
-    """The standard library's source, Shakespeare,
-    and random texts in every script, each seed's its own.
-    """
+    """Return source code, Shakespeare, and random texts in every script, drawn from a seed."""
     shakespeare = (data_dir / "tinyshakespeare.txt").read_text(encoding="utf-8")[:source]
     drawn = ["\n".join(random_texts(5000, seed)) for seed in range(100, 100 + n_seeds)]
     return "\n".join([library_source(source), shakespeare, *SCRIPTS, *drawn])
@@ -213,9 +208,7 @@ LINES_PER_BYTE = 30  # of Python, that `encode_python` executes at most: up to 2
 
 
 class PythonDict(dict):
-    """A dict whose look-ups are lines of Python,
-    which `at_most` counts even if C code makes them.
-    """
+    """A dict whose lookups are lines of Python, which `at_most` counts for C callers as well."""
 
     def get(self, key, default=None):
         return dict.get(self, key, default)
@@ -239,8 +232,8 @@ def test_t3_worst_inputs_are_linear_in_python_with_equal_ids(
     assert lines[1] <= 2.2 * lines[0], lines
     measured(
         "T3",
-        f"{name}, in Python: {lines[1] / 40_000:.0f} lines per byte, {lines[1] / lines[0]:.1f} times"
-        " those of half the input",
+        f"{name}, in Python: {lines[1] / 40_000:.0f} lines per byte,"
+        f" {lines[1] / lines[0]:.1f} times those of half the input",
         f"at most {LINES_PER_BYTE} executed lines per byte, 2.2 times",
     )
 
@@ -262,9 +255,7 @@ for name in WORST:
 
 
 def test_t3_worst_inputs_of_a_megabyte_terminate(gpt2_files, measured):
-    """By the engine and the regular expressions,
-    whose steps nothing counts: n * n would take hours.
-    """
+    """Their steps cannot be counted, but quadratic time would take hours."""
     command = [sys.executable, "-c", MEGABYTES, str(Path(__file__).parent), *map(str, gpt2_files)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
@@ -290,8 +281,9 @@ FLOOR = 0.02
 
 
 def growth(tokenizer: ByteBPE, encode, name: str, n: int) -> tuple[float, float]:
-    """Processor seconds for n bytes and for twice as many:
-    the best of two rounds, or of nine if others use the machine.
+    """Return processor seconds for n bytes and for twice as many.
+
+    It is the best of two rounds, or of nine on a busy machine.
     """
     texts = worst(name, n), worst(name, 2 * n)
     best = [math.inf, math.inf]
@@ -371,9 +363,7 @@ def test_decode_rejects_an_id_outside_the_vocabulary(small):
 
 
 def test_ids_of_its_own_order_still_work(small):
-    """Where ids do not rise with the merges,
-    tiktoken's engine cannot be used; the ids are right all the same.
-    """
+    """tiktoken's engine needs ids in merge order; other ids are encoded in Python."""
     turned = {token: 599 - ord(symbol) for token, symbol in small.vocabulary.symbol.items()}
     tokenizer = ByteBPE(small.merges, ids=turned, special_tokens={"<|endoftext|>": 0})
     assert tokenizer._engine is None

@@ -1,5 +1,6 @@
-"""T5 and the file formats: equal ids after writing and reading;
-damaged or hostile files are rejected quickly.
+"""T5 and the file formats: equal ids after a round trip.
+
+Damaged or hostile files are rejected quickly.
 """
 
 from __future__ import annotations

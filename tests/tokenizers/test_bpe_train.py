@@ -1,5 +1,6 @@
-"""BPE training: equal to recounting after each merge,
-equal to the tokenizers library, equal for every algorithm.
+"""BPE training equals a recount after each merge and the tokenizers library.
+
+All algorithms agree.
 """
 
 from __future__ import annotations
@@ -24,9 +25,7 @@ from llm_scratch.tokenizers.pretokens import Splitter
 
 
 def count_anew(counts: Counter[str], n_merges: int) -> list[tuple[int, int]]:
-    """Byte-pair training as it is defined:
-    count every pair, merge the most frequent one, repeat.
-    """
+    """Train BPE by its definition: count every pair, merge the most frequent one, repeat."""
     words = [([BYTES.index(byte) for byte in piece.encode()], n) for piece, n in counts.items()]
     merges: list[tuple[int, int]] = []
     while len(merges) < n_merges:
@@ -84,9 +83,7 @@ def random_letters(n):
 
 
 def test_work_on_one_long_word_grows_with_its_length_and_not_with_its_square():
-    """Of a word of a million letters:
-    in C calls a string of that length was made anew for each of thousands of merges.
-    """
+    """In a word of a million letters, each of thousands of merges once copied the whole word."""
     lines = []
     for n in (2000, 8000):
         with at_most(lines=200 * n) as effort:

@@ -1,5 +1,6 @@
-"""Characters as a WordLevel tokenizer.json:
-written, read, and read again after transformers saved it.
+"""Characters are stored as a WordLevel tokenizer.json.
+
+The file is also read after transformers saved it again.
 """
 
 import json
@@ -27,9 +28,7 @@ def test_characters_are_read_from_what_is_written(tmp_path, end_of_text):
 
 @pytest.mark.parametrize("end_of_text", [True, False])
 def test_characters_are_read_after_transformers_saved_them_again(tmp_path, end_of_text):
-    """transformers writes its own post_processor,
-    and the padding and truncation of its last call.
-    """
+    """transformers adds its own post_processor, and the padding and truncation of its last call."""
     transformers = pytest.importorskip("transformers", reason="needs the extra `hf`")
     tokenizer = CharTokenizer.train([TEXT], end_of_text)
     write_tokenizer_json(tmp_path, word_level_json(tokenizer))

@@ -1,5 +1,6 @@
-"""Characters: ids in order of code points,
-exact round trip, a clear error for an unknown character.
+"""Characters: ids in code point order and an exact round trip.
+
+An unknown character is a clear error.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Ids with gaps, as tiktoken's cl100k_base and o200k_base have them:
-saved, loaded, trained with and generated from.
+"""Ids with gaps, as in tiktoken's cl100k_base and o200k_base, can be saved and loaded.
+
+They train and generate.
 """
 
 import json
@@ -17,9 +18,7 @@ TEXT = "the more the merrier, said the painter. "
 
 @pytest.fixture(scope="module")
 def encoding():
-    """A tiktoken encoding whose ids jump: after the merges,
-    between the special tokens, and among the merges.
-    """
+    """Return a tiktoken encoding with gaps after and among the merges and the special tokens."""
     merges = ByteBPE.train([TEXT * 20], 270).vocabulary
     ranks = {token: i + 3 * (i > 260) for i, token in enumerate(merges.symbol)}
     specials = {

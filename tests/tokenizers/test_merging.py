@@ -15,9 +15,7 @@ def rules(texts: dict[str, int]) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def one_by_one(word: str, joined: dict[str, str]) -> str:
-    """Byte-pair encoding as it is defined:
-    merge the first place of the pair learned first, look again.
-    """
+    """Encode by the definition of BPE: merge the first place of the earliest pair, repeat."""
     while True:
         found = [(joined[pair], i) for i, pair in enumerate(pairs(word)) if pair in joined]
         if not found:

@@ -1,6 +1,4 @@
-"""Splitting into pieces: units and chunks change nothing,
-and both regex libraries split equally.
-"""
+"""Pre-tokens do not depend on units and chunks, and both regex libraries agree."""
 
 from __future__ import annotations
 

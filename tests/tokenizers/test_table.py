@@ -1,6 +1,4 @@
-"""The registry of tokenizers: saving and loading,
-GPT-2's without a network, and one from outside.
-"""
+"""The registry of tokenizers: saving, loading, GPT-2's without a network, a custom one."""
 
 from __future__ import annotations
 
@@ -103,9 +101,7 @@ def test_tokenizer_error_names_what_cannot_be_saved_or_loaded(tmp_path):
 
 
 def gpt2_elsewhere(tmp_path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Ask for GPT-2's tokenizer in a process with its own home,
-    so that no cache of this machine helps.
-    """
+    """Request GPT-2's tokenizer in a process with its own home, without this machine's caches."""
     code = (
         "from llm_scratch.tokenizers import TOKENIZERS;"
         " print(TOKENIZERS['gpt2']().encode('hello world'))"

@@ -1,5 +1,6 @@
-"""Byte-level BPE of today's families: ids equal to the `tokenizers` library's, as Hugging Face has
-them, on tokenizers trained here in each style.
+"""Byte-level BPE of current families has the ids of the `tokenizers` library.
+
+The tokenizers are trained here in each style.
 """
 
 import json

@@ -1,6 +1,4 @@
-"""Texts that are difficult for tokenizers:
-many scripts, code, controls, random Unicode, very long words.
-"""
+"""Difficult texts: many scripts, code, controls, random Unicode, very long words."""
 
 from __future__ import annotations
 
@@ -40,9 +38,7 @@ SCRIPTS = [
 
 
 def random_texts(n: int, seed: int = 0) -> list[str]:
-    """Texts of up to 60 characters,
-    drawn from everywhere in Unicode and mixed from the scripts above.
-    """
+    """Return texts of up to 60 characters from all of Unicode and from the scripts above."""
     rng = random.Random(seed)
     pool = [character for text in SCRIPTS for character in text]
     common = list(" \n\t'.,aeiotnsrl0159AEST")

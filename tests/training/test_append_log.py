@@ -79,8 +79,9 @@ def test_log_buffers_lines_and_warns_once_when_the_disk_is_full(room, tmp_path, 
 
 
 def test_log_rewrites_unsynced_lines_after_a_failed_flush(tmp_path, disk):
-    """After one, the system may call pages clean that never reached the disk;
-    here all that was not certain is gone.
+    """After a failed flush the system may mark pages clean that never reached the disk.
+
+    Here everything that was not flushed is gone.
     """
     log = DurableLog(tmp_path / "page", pytest.fail)
     log.append("certain\n")
@@ -121,8 +122,9 @@ def test_log_buffers_lines_when_its_folder_is_missing(tmp_path, disk):
 
 
 def test_log_append_does_not_wait_for_a_flush_in_another_thread(tmp_path, monkeypatch):
-    """It is on the page at once, and certain with the next flush;
-    a disk that refuses meanwhile has all of it written again.
+    """The line is in the file at once and is flushed next time.
+
+    If that fails, all of it is written again.
     """
     log = DurableLog(tmp_path / "page", pytest.fail)
 

@@ -1,6 +1,4 @@
-"""Callbacks: called in order on rank 0 only,
-told how a run ended, and printing messages that no other handles.
-"""
+"""Callbacks run in order on rank 0 only, learn how a run ended, and print messages."""
 
 import pytest
 

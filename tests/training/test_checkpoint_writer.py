@@ -1,5 +1,6 @@
-"""Failed saves: training continues after two,
-and ends with the third in a row or when the last save fails.
+"""Failed saves: training continues after two, and ends with the third in a row.
+
+It also ends when the last save fails.
 """
 
 import threading
@@ -37,9 +38,7 @@ def pauses(monkeypatch):
 
 @pytest.fixture
 def disk(monkeypatch):
-    """Each call of `disk(...)` says which of the next saves succeed;
-    `disk.marked` are those marked as the best.
-    """
+    """Let `disk(...)` decide which of the next saves succeed; `disk.marked` lists the best ones."""
 
     class Disk:
         outcomes: ClassVar = []
@@ -166,9 +165,7 @@ def test_async_save_blocks_only_in_wait(disk):
 
 
 def test_best_is_that_of_the_saved_checkpoints(disk):
-    """A lower validation loss is marked as the best,
-    and counts only once its checkpoint is written.
-    """
+    """A lower validation loss counts as the best only once its checkpoint is written."""
     disk(True, False, True, True)
     heard = []
     with CheckpointWriter(FreeLock(), lambda message: None, best=3.0) as writer:

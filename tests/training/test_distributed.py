@@ -1,5 +1,6 @@
-"""Collectives of a single process;
-several processes are tested in test_parallel.py and tests/reliability.
+"""Collectives of a single process.
+
+Several processes are tested in test_parallel.py and tests/reliability.
 """
 
 import os
@@ -56,8 +57,9 @@ def test_lost_rank_is_distinguished_from_own_errors(monkeypatch, message, lost):
     [("cpu", 1, []), ("cuda", 1, []), ("cuda:1", 1, ["cuda:1"]), ("cuda", 2, ["cuda:3"])],
 )
 def test_init_distributed_sets_the_current_gpu(monkeypatch, device, size, chosen):
-    """Random state and streams are those of the current device,
-    so that `--device cuda:1` needs it as much as torchrun does.
+    """Random state and streams belong to the current device.
+
+    So `--device cuda:1` must set it, like torchrun.
     """
     seen = []
     monkeypatch.setattr(torch.cuda, "set_device", lambda where: seen.append(str(where)))

@@ -108,9 +108,7 @@ def test_lock_check_fails_when_the_directory_is_gone(what, tmp_path):
 
 
 def test_lock_is_retried_when_its_file_was_removed(tmp_path, monkeypatch):
-    """The first holder removes its file as it lets go;
-    who had opened that file has locked nothing that others see.
-    """
+    """The first holder removes its file on release; a lock on the removed file excludes no one."""
     flock, taken = fcntl.flock, []
 
     def with_a_thief(number, how):

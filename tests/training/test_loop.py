@@ -1,6 +1,4 @@
-"""The training loop:
-a run that was stopped or killed at any step ends with the bits of an uninterrupted one.
-"""
+"""A run that was stopped or killed at any step ends with the bits of an uninterrupted one."""
 
 import dataclasses
 import signal
@@ -144,9 +142,7 @@ def test_stopped_by_ctrl_c_and_resumed_equals_uninterrupted(uninterrupted, corpu
 
 @pytest.mark.parametrize("step", [1, 3, 6, 8])
 def test_killed_and_resumed_equals_uninterrupted(uninterrupted, corpus, tmp_path, step):
-    """What was written after the last checkpoint is taken out again:
-    no step stands twice, in no paper.
-    """
+    """Lines after the last checkpoint are removed: no log file has a step twice."""
     config, want = uninterrupted
     with pytest.raises(MemoryError):
         train(config, tmp_path, corpus=corpus, callbacks=[StopAt(step, plug)])
@@ -261,9 +257,7 @@ def test_a_second_ctrl_c_stops_at_once(corpus, tmp_path):
 
 @pytest.mark.parametrize("ahead", [1, 3])
 def test_steps_in_flight_make_the_same_run(uninterrupted, corpus, tmp_path, ahead, monkeypatch):
-    """As on a GPU: numbers are read late,
-    what is due comes when it was due, a stop waits for what is under way.
-    """
+    """As on a GPU, results are read late; due actions happen at their step; a stop waits."""
     config, want = uninterrupted
     monkeypatch.setitem(MAX_IN_FLIGHT, "cpu", ahead)
     train(config, tmp_path / "whole", corpus=corpus)
@@ -402,9 +396,7 @@ def test_an_unknown_name_is_an_error_before_anything_is_written(config, message,
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_on_a_gpu_a_run_is_stopped_and_resumed(device, corpus, tmp_path, precision):
-    """Sums on a GPU come in no fixed order, so the losses are close;
-    what is random, counted and read is the same.
-    """
+    """Sums on a GPU have no fixed order, so losses are close; random state and data are equal."""
     config = dataclasses.replace(
         settings(steps=30, save_every=10), system=SystemConfig(precision=precision, compile="no")
     )
@@ -444,9 +436,7 @@ class SlowDisk(files.FileSystem):
 
 
 def test_async_save_holds_the_state_at_its_start(tmp_path, corpus, monkeypatch):
-    """Two steps are done while the disk takes nothing;
-    what it has in the end is what it has where training waits.
-    """
+    """Two steps run while the disk blocks; the checkpoint equals that of a blocking save."""
     config = settings(eval_every=STEPS)
     monkeypatch.setattr(checkpoint, "MAX_KEPT", STEPS)
     waited, behind = (

@@ -1,5 +1,6 @@
-"""A prepared model learns the same: sparse gradients,
-precision and compilation change speed, not results.
+"""A prepared model gives the same results.
+
+Sparse gradients, precision and compilation change only the speed.
 """
 
 import copy

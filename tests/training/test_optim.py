@@ -1,5 +1,6 @@
-"""Optimizers: AdamW equals the formula,
-Muon's two halves equal plain references, and the right weights are in each group.
+"""AdamW equals the formula, and Muon's two halves equal plain references.
+
+The right weights are in each group.
 """
 
 import copy

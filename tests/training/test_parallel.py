@@ -1,5 +1,6 @@
-"""Micro-batches per rank, and activation checkpointing without any change of bits. Several
-processes: tests/reliability/test_w04_w06.
+"""Micro-batches per rank, and activation checkpointing with the same bits.
+
+Several processes are in tests/reliability/test_w04_w06_processes.py.
 """
 
 import copy

@@ -1,6 +1,4 @@
-"""Choice of precision: requested ones are used,
-"auto" follows the timing, and no random state changes.
-"""
+"""Requested precision is used, "auto" follows the timing, and no random state changes."""
 
 import warnings
 from contextlib import nullcontext

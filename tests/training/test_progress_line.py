@@ -1,6 +1,4 @@
-"""`train(progress=True)`:
-one line, updated in place on a terminal and in a notebook; nothing else changes.
-"""
+"""`train(progress=True)` prints one line, updated in place on a terminal and in a notebook."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Recovery: the spike threshold equals the formula,
-and each step is kept, skipped or rolled back.
-"""
+"""The spike threshold equals the formula; each step is kept, skipped or rolled back."""
 
 import json
 
@@ -78,9 +76,7 @@ def test_spike_detector_state_round_trips():
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizer_step_with_found_inf_changes_nothing(name):
-    """As on a GPU, where the flag is never read on the host: weights and optimizer state stay bit
-    for bit, with a NaN gradient too.
-    """
+    """As on a GPU, where the host never reads the flag, a NaN gradient changes no bit."""
     torch.manual_seed(0)
     model = GPTModel(
         {

@@ -1,5 +1,6 @@
-"""Prompts of samples: the configured one if it can be encoded,
-else the start token or the first tokens of the text.
+"""The prompt of samples is the configured one if it can be encoded.
+
+Else it is the start token or the first tokens of the text.
 """
 
 import numpy as np
@@ -69,9 +70,7 @@ def test_prompt_longer_than_the_context_is_reported_and_kept(model):
 
 
 def test_sample_of_a_compiled_model_compiles_nothing():
-    """With its cache the model would be compiled again for one
-    length after another: minutes on a GPU.
-    """
+    """With its cache the model would be compiled for every length: minutes on a GPU."""
     compiled = []
     torch.compiler.reset()  # a function that others have compiled often is compiled no more
 

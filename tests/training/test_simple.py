@@ -1,5 +1,6 @@
-"""The notebooks' training functions: equal to the formula,
-exact over ragged batches, with the notebooks' outputs.
+"""The notebooks' training functions equal the formula and the notebooks' outputs.
+
+They are exact over ragged batches.
 """
 
 from __future__ import annotations
@@ -72,9 +73,7 @@ def test_a_batch_equals_the_formula(model, losses):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 7, 100])
 def test_a_loader_is_exact_over_a_ragged_last_batch(model, losses, batch_size):
-    """The notebooks' mean of batch means gives the one row of the last batch
-    (7 = 3 + 3 + 1) as much weight as three others.
-    """
+    """The notebooks' mean of batch means overweights the last row (7 = 3 + 3 + 1)."""
     assert calc_loss_loader(loader(7, batch_size), model, "cpu") == pytest.approx(
         losses.mean().item(), rel=1e-6
     )

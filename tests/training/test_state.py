@@ -75,9 +75,7 @@ def test_optimizer_tensors_are_named_after_their_weight():
 
 
 def numbers():
-    """Some of every generator;
-    the odd one out of a pair of normal numbers is kept inside the generator.
-    """
+    """Draw from every generator; one normal number stays cached inside its generator."""
     return [
         torch.rand(3).tolist(),
         random.random(),

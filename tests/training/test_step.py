@@ -77,9 +77,7 @@ def test_non_finite_gradient_changes_no_weight(poison):
 
 
 def test_non_finite_gradient_on_another_rank_changes_no_weight_here():
-    """Gradients are the same everywhere once they are averaged;
-    if one process's memory is at fault after that, all must know.
-    """
+    """Averaged gradients are equal everywhere, so a later fault of one rank must reach all."""
 
     class Fault(Distributed):
         def all_reduce_mean(self, x):
@@ -103,9 +101,7 @@ def test_non_finite_gradient_on_another_rank_changes_no_weight_here():
 
 @pytest.mark.parametrize("tokens", [25, 33, 40, 41])
 def test_validation_loss_is_the_mean_over_every_window(tokens):
-    """One, three, four and five windows in batches of 4 and 2:
-    a short last batch has its share and nothing counts twice.
-    """
+    """Use one to five windows in batches of 4 and 2: a short batch has its share."""
     model, _, _ = model_and_batch()
     ids = np.random.default_rng(0).integers(0, 20, tokens)
     starts = range(0, tokens - 8, 8)

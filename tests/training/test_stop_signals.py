@@ -62,9 +62,7 @@ def test_signals_are_not_caught_outside_the_main_thread():
 
 
 def test_output_to_a_closed_terminal_is_discarded():
-    """After SIGHUP a print to the lost terminal would be an error,
-    and the save would never come.
-    """
+    """After SIGHUP, printing to the lost terminal would raise an error before the save."""
     script = (
         "import os, time\n"
         "from llm_scratch.training.stop_signals import stop_signals\n"

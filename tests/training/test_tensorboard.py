@@ -1,5 +1,6 @@
-"""TensorBoard has the values of metrics.jsonl, each step once on resume;
-without the package the error names the extra.
+"""TensorBoard has the values of metrics.jsonl, each step once after a resume.
+
+Without the package the error names the extra.
 """
 
 from __future__ import annotations

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 
 def set_(session: ChatSession, argument: str) -> None:
-    """`/set NAME VALUE`: a sampling flag, max_tokens,
-    seed or system; `off` resets a sampling flag.
-    """
+    """`/set NAME VALUE`: a sampling flag, max_tokens, seed or system; `off` resets a flag."""
     name, _, value = argument.removeprefix("parameter ").strip().partition(" ")
     name, value = name.replace("-", "_"), value.strip()
     names = [*SamplingFlags.__dataclass_fields__, "max_tokens", "seed", "system"]
@@ -145,9 +143,7 @@ def undo(session: ChatSession, argument: str) -> None:
 
 
 def say(session: ChatSession, argument: str) -> None:
-    """`/say TEXT`: send any text, also one that starts with / or \"\"\";
-    `//TEXT`: short for /say /TEXT.
-    """
+    """`/say TEXT`: send any text, also one that starts with / or \"\"\"; `//TEXT` is short for it."""
     if not argument.strip():
         raise UserError("/say: the text is missing; give one after /say")
     session.reply(argument)

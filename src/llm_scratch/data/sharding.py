@@ -209,9 +209,7 @@ def _read_prefix(source: Source, n_bytes: int) -> Iterator[str]:
 
 
 def _as_files(tokenizer: Tokenizer) -> dict[str, bytes]:
-    """Content of the tokenizer's files, by name: tokenizer.json is the last, and without it a
-    preparation starts again.
-    """
+    """Return the tokenizer's files by name; the last, tokenizer.json, marks them complete."""
     with tempfile.TemporaryDirectory() as folder:
         save_tokenizer(tokenizer, folder)
         paths = (Path(folder) / name for name in (CONFIG, "tokenizer.json"))

@@ -134,9 +134,7 @@ def run_harness(
 
 
 def _scores(found: Any) -> list[TaskScore]:
-    """The results of the harness: its metrics are named "acc,none", their errors
-    "acc_stderr,none".
-    """
+    """Return the harness's results, whose metrics are "acc,none" with error "acc_stderr,none"."""
     scores = []
     for task, metrics in found["results"].items():
         n_questions = found.get("n-samples", {}).get(task, {}).get("effective", 0)

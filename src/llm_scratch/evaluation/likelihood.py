@@ -93,9 +93,7 @@ def score_continuations(
 
 
 def _cut(context: list[int], continuation: list[int], longest: int | None) -> Row:
-    """(inputs, targets) of a row: what the model reads, and the tokens that its last outputs
-    predict.
-    """
+    """Return (inputs, targets) of a row: its tokens, and those that the last outputs predict."""
     if not context or not continuation:
         raise UserError("a continuation needs at least one token, and a token before it", DATA)
     inputs = [*context, *continuation][:-1]

@@ -117,8 +117,9 @@ def evaluate_tokens(
 
 
 def rows_at_once(model: nn.Module, length: int, batch_size: int) -> int:
-    """Rows of `length` tokens in a batch: fewer than `batch_size` if their logits would exceed
-    `MAX_LOGITS`, and at least one.
+    """Return how many rows of `length` tokens fit into a batch, at least one.
+
+    It is less than `batch_size` if the logits would exceed `MAX_LOGITS`.
     """
     return max(1, min(batch_size, MAX_LOGITS // (length * (vocab_size(model) or 1))))
 

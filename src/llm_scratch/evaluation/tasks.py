@@ -132,8 +132,9 @@ def cloze(
 def multiple_choice(
     model: Any, tokenizer: Any, name: str, questions: Sequence[Question], batch_size: int
 ) -> list[TaskScore]:
-    """Accuracy of the likeliest choice, and of the likeliest per character: long choices have
-    smaller probabilities for their length alone.
+    """Return the accuracy of the likeliest choice, and of the likeliest per character.
+
+    Long choices have smaller probabilities for their length alone.
     """
     pairs = [(q["context"], choice) for q in questions for choice in q["choices"]]
     rows = [encode_pair(model, tokenizer, *pair) for pair in pairs]

@@ -126,8 +126,9 @@ def decoder_rules(
 
 
 def interleaved(n_heads: int) -> Transform:
-    """Rows of a projection in the order of rotary pairs: here the first half of a head turns with
-    the second, in llama.cpp's Llama each row with the next one.
+    """Reorder the rows of a projection to llama.cpp's order of rotary pairs.
+
+    Here dimension i of a head is rotated with i + D / 2, in llama.cpp's Llama 2 i with 2 i + 1.
     """
 
     def to_theirs(rows: Any) -> Any:

@@ -194,8 +194,11 @@ def _add(writer: Any, key: str, value: Any) -> None:
 
 
 def _format_of(name: str, tensor: Tensor, format: GGUFFormat) -> GGUFFormat:
-    """The format of a tensor: only matrices are stored in fewer bits, and learned positions, which
-    llama.cpp adds without a product, are not.
+    """Return the storage format of a tensor.
+
+    Only matrices are stored in fewer bits, but not learned positions, which llama.cpp adds without
+
+    a product.
     """
     if tensor.dim() < 2 or name.startswith("position_embd"):
         return "f32"

@@ -62,8 +62,9 @@ class GGUFSettings:
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
-        """A finite number of at least 0, the shortest decimal that its float32 stands for; errors
-        as in `count`.
+        """Read a finite number of at least 0, as the shortest decimal of its float32.
+
+        Errors are those of `count`.
         """
         value = self._value(key, default)
         if type(value) not in (int, float) or not 0 <= value < 1e30:

@@ -27,9 +27,7 @@ STRIP = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
 
 
 def is_sentencepiece(tokenizer: LibraryTokenizer) -> bool:
-    """Whether a tokenizer is of the kind that files have: BPE over characters, with bytes for
-    those that are not pieces.
-    """
+    """Return whether a tokenizer is BPE over characters with bytes for unknown ones."""
     model = tokenizer.data["model"]
     plain = tokenizer.data.get("normalizer") in (_normalizer(False), _normalizer(True))
     before = tokenizer.data.get("pre_tokenizer")

@@ -166,8 +166,9 @@ def _byte_bpe_from(file: GGUFFile, tokens: Sequence[str], kinds: Sequence[int]) 
 
 
 def start_id_from(file: GGUFFile) -> int | None:
-    """The token that a file puts before each text, or None; where it does not say whether it puts
-    one, SentencePiece's kind and the patterns of Llama 3 and Mistral do.
+    """Return the token that a file puts before each text, or None.
+
+    If the file does not say, SentencePiece's kind and the patterns of Llama 3 and Mistral have one.
     """
     value = file.metadata.get(KEY + "bos_token_id")
     kind, pre = (file.metadata.get(KEY + name) for name in ("model", "pre"))

@@ -119,8 +119,9 @@ class LatentAttention(nn.Module):
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
     def _absorbing_pays(self, T: int, cache: KVCache | None) -> bool:
-        """Whether T new tokens need fewer products absorbed: per cached token and head, scores and
-        sums of size R for each, instead of a key and a value of its own.
+        """Return whether T new tokens need fewer products in the absorbed form.
+
+        That form has scores and sums of size R per cached token and head, but no keys and values.
         """
         R, key, _, value, _ = self.sizes
         observed = self.training or self.dropout.observers

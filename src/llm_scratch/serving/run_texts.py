@@ -23,9 +23,7 @@ MAX_CHARACTERS = 4000
 
 
 def opening_texts(run: RunInfo | None) -> list[str]:
-    """Some validation texts of a run;
-    none for a model without a run, or whose text cannot be read any more.
-    """
+    """Return some validation texts of a run, or none if there is no run or no readable text."""
     if run is None or not run.config.data.source:
         return []
     return validation_texts(run.config, N_TEXTS)

@@ -50,8 +50,9 @@ def save_snapshot(run: Path, step: int, weights: Mapping[str, Tensor]) -> Path:
 
 
 def _small(name: str, weight: Tensor) -> dict[str, Tensor]:
-    """The tensors that store a weight: integers and scales of a matrix, float16 of a vector, whose
-    values beyond the range of float16 become the largest it has.
+    """Return the tensors that store a weight compactly.
+
+    A matrix becomes integers and scales, a vector float16; larger values become float16's largest.
     """
     if not weight.is_floating_point():
         return {name: weight}

@@ -141,8 +141,9 @@ def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Load a tokenizer that `save_tokenizer` wrote, or one of Hugging Face: byte-level BPE here,
-    SentencePiece's kinds with the `tokenizers` library.
+    """Load a tokenizer that `save_tokenizer` or Hugging Face's libraries wrote.
+
+    Byte-level BPE runs here, SentencePiece's kinds in the `tokenizers` library.
 
     Args:
         folder: a folder with a `tokenizer.json`, or the path of the file; a tokenizer_config.json

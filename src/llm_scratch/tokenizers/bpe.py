@@ -361,8 +361,10 @@ class ByteBPE:
 
     @cached_property
     def _engine(self) -> Any:
-        """tiktoken with this vocabulary; None if ids are not in merge order, as its ranks are ids,
-        or if it cannot express how pieces are found.
+        """Return tiktoken's engine with this vocabulary, or None where it cannot be used.
+
+        Its ranks are ids, so ids must be in merge order; and it must be able to express the
+        pattern.
         """
         import tiktoken
 

@@ -154,8 +154,9 @@ class LibraryTokenizer:
 
 
 def _without_special(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy that never finds special tokens in plain text: Unigram has them as pieces with the
-    best score, so these get a spelling that no text has.
+    """Return a copy that never finds special tokens in plain text.
+
+    Unigram has them as pieces with the best score, so they get a spelling that no text has.
     """
     model = data["model"]
     if model.get("type") != "Unigram":

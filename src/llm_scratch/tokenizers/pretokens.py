@@ -55,8 +55,9 @@ def same_pattern(pattern: str) -> str:
 
 
 def covering(pattern: str) -> str:
-    """Extend a pattern so that it matches everything: what it does not match is one piece, up to
-    its next match.
+    """Extend a pattern so that it matches everything.
+
+    Text between two of its matches becomes one piece.
     """
     if pattern == GPT2_PATTERN or pattern.endswith(_ANYTHING):
         return pattern

@@ -163,8 +163,9 @@ def to_json(
     nfc: bool,
     whole_pieces: bool,
 ) -> dict[str, Any]:
-    """Make the content of a `tokenizer.json` as the `tokenizers` library writes it; the arguments
-    are those of ByteBPE.
+    """Return the content of `tokenizer.json` as the `tokenizers` library writes it.
+
+    The arguments are those of ByteBPE.
     """
     vocab = {printable(token): i for token, i in ids.items()} | dict(special)
     *before, last = patterns

@@ -83,9 +83,7 @@ class ModelWithLoss(nn.Module):
                 part.fast = True
 
     def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """The summed loss; a scalar.
-        In training its gradient has the terms of the model's parts.
-        """
+        """Return the summed loss, a scalar; in training its gradient has the parts' own terms."""
         with self.precision.products(inputs.device):
             if self.loss is not None:
                 loss = self.loss(self.model, inputs, targets)

@@ -70,8 +70,9 @@ def shorter(folder: Path, before: str, now: str) -> str:
 
 
 def difference(old: RunConfig, new: RunConfig) -> str:
-    """The first setting that differs and affects what is learned, e.g.
-    "train.lr is 0.02 there, 0.01 here"; "" if none does.
+    """Return the first setting that differs and affects training, or "".
+
+    An example is "train.lr is 0.02 there, 0.01 here".
     """
     if old.init_from != new.init_from:
         return (

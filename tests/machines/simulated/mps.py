@@ -1,5 +1,6 @@
-"""An Apple GPU: tensors on `mps` are a class of their own,
-which computes on the CPU and refuses what the GPU cannot do.
+"""Simulate an Apple GPU: tensors on `mps` compute on the CPU.
+
+They refuse what the GPU cannot do.
 
 Missing there: float64, pinned memory, `numpy()`,
 and operations between a tensor on the GPU and one in main memory.
@@ -117,9 +118,7 @@ def change(torch: Any) -> None:
         return torch.device("cpu") if is_device(leaf, "mps") else leaf
 
     class Devices(TorchFunctionMode):
-        """Intercepts every call of torch,
-        and creates on the GPU what is requested there.
-        """
+        """Intercepts every call of torch and creates tensors on the GPU where that is requested."""
 
         def __torch_function__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None

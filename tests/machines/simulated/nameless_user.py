@@ -1,5 +1,6 @@
-"""A container that runs under a user id of its own:
-/etc/passwd has no line for it. (HOME is unset by the table.)
+"""Simulate a container whose user id has no line in /etc/passwd.
+
+HOME is unset by the table of machines.
 """
 
 import pwd

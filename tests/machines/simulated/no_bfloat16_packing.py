@@ -1,5 +1,6 @@
-"""A processor with AVX2 and not AVX-512:
-oneDNN cannot lay out a bfloat16 matrix, and torch raises.
+"""Simulate a processor with AVX2 but not AVX-512.
+
+oneDNN cannot pack a bfloat16 matrix there, and torch raises an error.
 """
 
 from typing import Any

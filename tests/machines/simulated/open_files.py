@@ -1,5 +1,6 @@
-"""A file that is open or mapped into memory cannot be removed,
-renamed or replaced, nor the folders above it.
+"""Simulate Windows' open files: one that is open or mapped cannot be removed or renamed.
+
+The folders above it cannot either.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""msvcrt.locking: a lock on some bytes of an open file,
-which belongs to the open file and not to the process.
-"""
+"""Simulate msvcrt.locking: a lock belongs to the open file and not to the process."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Python imports this file at the start of every process that has this
-folder on PYTHONPATH, worker processes included.
+"""Python imports this file at the start of every process with this folder on PYTHONPATH.
+
+Worker processes are included.
 
 SIMULATED names the modules of this folder that turn the process into one on another machine.
 """

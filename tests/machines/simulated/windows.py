@@ -1,4 +1,5 @@
-"""Windows, as far as Python code can tell:
+"""Simulate Windows as far as Python code can tell.
+
 POSIX functions are missing, open files cannot be removed, text files are cp1252.
 """
 
