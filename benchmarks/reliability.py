@@ -2,10 +2,10 @@
 
     python benchmarks/reliability.py [--slow] [--json] [tests/reliability/test_r01_kill.py ...]
 
-Without paths it runs all of tests/ and writes the page; with some, it prints their rows only.
-`--slow` takes the nightly numbers too. Tests with the marker `timing` are among them, so the
-machine must be otherwise idle. A test says what it reached through the fixture `measured`, once its
-assertions have held.
+Without paths it runs all of tests/ and writes the page; with paths it only prints their rows.
+`--slow` runs the nightly tests too; without it, the page keeps their earlier rows. Tests with the
+marker `timing` are included, so the machine must be otherwise idle. A test reports its result
+through the fixture `measured`, after its last assertion.
 """
 
 from __future__ import annotations
@@ -64,22 +64,22 @@ LIMITS = """## Limits
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table."""
+    """One line of a table."""
 
     row: str
     test: str
-    asked: str
-    reached: str
+    target: str
+    result: str
     nightly: bool
 
     @property
-    def place(self) -> tuple[int, int, bool]:
-        """Where it stands: by part, then by number, the nightly one last."""
+    def sort_key(self) -> tuple[int, int, bool]:
+        """Sort by part, then by number, the nightly line last."""
         return list(PARTS).index(self.row[0]), int(self.row[1:]), self.nightly
 
 
 class Collector:
-    """A plugin of pytest: runs the tests that belong to a row, and keeps what they say."""
+    """Pytest plugin that runs the tests of the rows and collects their results."""
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
@@ -89,7 +89,7 @@ class Collector:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        """Keep what has a row's name or measures something."""
+        """Keep the tests that have a row's name or the fixture `measured`."""
         others = [
             item
             for item in items
@@ -100,38 +100,45 @@ class Collector:
         self.nightly = {item.nodeid for item in items if item.get_closest_marker("slow")}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """What a test measured; or that it failed, or why it was not run."""
+        """Collect the results of a test, or its failure, or why it was not run."""
         name = report.nodeid.rpartition("::")[2]
         named = NAMED.match(name)
         if named:
             row, words = f"{named[1].upper()}{named[2]}", named[3]
         else:
             row, words = "", name.removeprefix("test_").partition("[")[0]
-        said: list[tuple[str, str, str]] = []
+        results: list[tuple[str, str, str]] = []
         if report.failed:
             self.failed.append(report.nodeid)
-            said = [(row, f"**failed**: {report.nodeid}", "")]
+            results = [(row, f"**failed**: {report.nodeid}", "")]
         elif report.skipped:
-            why = report.longrepr[2] if isinstance(report.longrepr, tuple) else "skipped"
-            said = [(row, f"not run: {why.removeprefix('Skipped: ')}", "")]
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else "skipped"
+            results = [(row, f"not run: {reason.removeprefix('Skipped: ')}", "")]
         elif report.when == "call":
-            said = [value for key, value in report.user_properties if key == "measured"]
-        for row, reached, asked in said:
+            results = [value for key, value in report.user_properties if key == "measured"]
+        test, nightly = words.replace("_", " "), report.nodeid in self.nightly
+        for row, result, target in results:
             if row[:1] in PARTS and row[1:].isdigit():
-                self.lines.append(
-                    Line(
-                        row, words.replace("_", " "), asked, reached, report.nodeid in self.nightly
-                    )
-                )
+                self.lines.append(Line(row, test, target, result, nightly))
+
+
+def nightly_lines(page: str) -> list[Line]:
+    """Read the nightly lines of an earlier page."""
+    rows = [line[2:-2].split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    return [
+        Line(row.removesuffix(" (nightly)"), *cells, nightly=True)
+        for row, *cells in rows
+        if row.endswith(" (nightly)")
+    ]
 
 
 def tables(lines: list[Line]) -> str:
-    """The lines as one table a part."""
+    """Format the lines as one table for each part."""
     text = ""
     for part, title in PARTS.items():
         here = [
             line
-            for line in dict.fromkeys(sorted(lines, key=lambda line: line.place))
+            for line in dict.fromkeys(sorted(lines, key=lambda line: line.sort_key))
             if line.row[0] == part
         ]
         if here:
@@ -140,8 +147,8 @@ def tables(lines: list[Line]) -> str:
                 cells = (
                     line.row + (" (nightly)" if line.nightly else ""),
                     line.test,
-                    line.asked,
-                    line.reached,
+                    line.target,
+                    line.result,
                 )
                 text += (
                     "| "
@@ -152,7 +159,7 @@ def tables(lines: list[Line]) -> str:
 
 
 def environment() -> dict[str, object]:
-    """Where it was measured."""
+    """Describe the machine and the source."""
     git = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
     )
@@ -168,13 +175,13 @@ def environment() -> dict[str, object]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("paths", nargs="*", help="tests to run (default: all of tests/)")
-    parser.add_argument("--slow", action="store_true", help="the nightly numbers too")
+    parser.add_argument("--slow", action="store_true", help="run the nightly tests too")
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
     arguments = parser.parse_args()
     collector, began = Collector(), time.time()
     markers = "not gpu and not network" + ("" if arguments.slow else " and not slow")
     os.chdir(ROOT)
-    # where tests that say `import reliability` would find this file
+    # tests with `import reliability` would find this file there
     sys.path.remove(str(Path(__file__).resolve().parent))
     code = pytest.main(
         ["-q", "-p", "no:cacheprovider", "-m", markers, *(arguments.paths or ["tests"])],
@@ -186,17 +193,19 @@ def main() -> int:
         f"\nMade in {seconds:.0f} s from commit {where['commit']}:"
         f" {where['cores']} cores, {where['machine']}, Python {where['python']}, "
     )
-    missing = "" if arguments.slow else "; the nightly numbers (`--slow`) are not among them"
-    made += f"torch {where['torch']}{missing}.\n"
+    earlier = "" if arguments.slow else ". The nightly rows are from an earlier run with `--slow`"
+    made += f"torch {where['torch']}{earlier}.\n"
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         return int(code)  # the tests could not be run, or were stopped
     if arguments.paths:
         print(tables(collector.lines))
     else:
+        if not arguments.slow:
+            collector.lines += nightly_lines(PAGE.read_text(encoding="utf-8"))
         PAGE.write_text(f"{HEAD}{made}{tables(collector.lines)}\n{LIMITS}", encoding="utf-8")
         print(f"written: {PAGE.relative_to(ROOT)}")
     if arguments.json:
-        rows = [asdict(line) for line in sorted(collector.lines, key=lambda line: line.place)]
+        rows = [asdict(line) for line in sorted(collector.lines, key=lambda line: line.sort_key)]
         print(
             json.dumps(
                 {

@@ -143,7 +143,7 @@ def undo(session: ChatSession, argument: str) -> None:
 
 
 def say(session: ChatSession, argument: str) -> None:
-    """`/say TEXT`: send any text, also one that starts with / or \"\"\"; `//TEXT` is short for it."""
+    """`/say TEXT`: send any text, also one that starts with / or \"\"\"; `//TEXT`: short for it."""
     if not argument.strip():
         raise UserError("/say: the text is missing; give one after /say")
     session.reply(argument)
