@@ -59,7 +59,7 @@ def test_reads_as_a_mapping_and_as_attributes():
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_json_and_yaml_give_back_what_went_in(name, tmp_path):
+def test_config_survives_json_and_yaml(name, tmp_path):
     config = preset(name)
     assert from_dict(RunConfig, json.loads(json.dumps(to_dict(config)))) == config
     (tmp_path / "run.yaml").write_text(dump_config(config), encoding="utf-8")
@@ -82,7 +82,7 @@ def test_an_empty_file_is_the_base(tmp_path):
     assert load_config(tmp_path / "empty.yaml", preset("verdict")) == preset("verdict")
 
 
-def test_numbers_may_be_written_in_any_of_their_ways():
+def test_numbers_may_be_written_in_any_notation():
     assert from_dict(
         TrainConfig, {"lr": 1, "grad_clip": None, "betas": [0.9, 1 / 2]}
     ) == TrainConfig(lr=1.0, grad_clip=None, betas=(0.9, 0.5))
@@ -158,7 +158,7 @@ def test_impossible_value_is_rejected(cls, values, message):
         (b"just words", "is not a YAML mapping"),
     ],
 )
-def test_a_file_that_is_no_config_is_refused(tmp_path, text, message):
+def test_file_that_is_not_a_config_is_refused(tmp_path, text, message):
     (tmp_path / "bad.yaml").write_bytes(text)
     with pytest.raises(UserError, match=message) as error:
         load_config(tmp_path / "bad.yaml")
@@ -261,7 +261,7 @@ def test_override_reads_values_by_the_type_of_their_setting():
         ("train.betas=" + "[" * 5000, "train.betas: .* nested brackets"),
     ],
 )
-def test_override_names_what_is_wrong(setting, message):
+def test_override_error_names_the_problem(setting, message):
     with pytest.raises(UserError) as error:
         preset("quickstart").override([setting])
     assert error.value.code == USAGE

@@ -78,7 +78,7 @@ def test_a_run_gives_its_best_and_a_folder_itself(tmp_path, tied):
     assert (model.out_head.weight is model.tok_emb.weight) == tied
 
 
-def test_a_damaged_best_gives_the_newest_whole_one_and_a_warning(tmp_path, caplog):
+def test_damaged_best_falls_back_to_the_newest_checkpoint_with_a_warning(tmp_path, caplog):
     saved(tmp_path, 1, best=True)
     last = saved(tmp_path, 2)
     os.truncate(tmp_path / "ckpt" / "step-00000001" / "model.safetensors", 100)

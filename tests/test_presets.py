@@ -8,7 +8,7 @@ from llm_scratch.presets import PRESETS, preset
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_survives_json_and_says_what_it_is_for(name):
+def test_preset_survives_json_and_states_its_purpose(name):
     config = preset(name)
     assert from_dict(RunConfig, to_dict(config)) == config
     assert PRESETS[name].__doc__

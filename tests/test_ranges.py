@@ -42,7 +42,7 @@ def test_every_numeric_setting_of_a_run_has_a_range(cls):
         if f.name in RANGES
     ],
 )
-def test_settings_refuse_nan_infinity_and_what_lies_beyond_their_range(cls, name):
+def test_settings_refuse_nan_infinity_and_values_out_of_range(cls, name):
     allowed = RANGES[name]
     for value in (math.nan, math.inf, -math.inf, allowed.least - 1, allowed.most * 2):
         given = (value, value) if name == "betas" else value

@@ -105,7 +105,7 @@ penalty_against_formula("frequency_penalty", "each time")
     "mirostat",
     "generation/mirostat.Mirostat",
     "its algorithm, token by token: tokens kept that differ",
-    "generation/test_mirostat.py::test_the_bound_follows_the_paper",
+    "generation/test_mirostat.py::test_mirostat_bound_follows_the_paper",
 )
 def _mirostat() -> float:
     steer, bound, ids, wrong = Mirostat(3.0, 0.5), 6.0, torch.tensor([[0]]), 0.0

@@ -102,7 +102,7 @@ def _bend() -> float:
     "feed-forward",
     "model/layers.FeedForward",
     "its formula",
-    "model/test_layers.py::test_feed_forward_widens_four_times_and_bends_once",
+    "model/test_layers.py::test_feed_forward_is_four_times_as_wide_with_one_activation",
     1e-5,
 )
 def _feed_forward() -> float:
@@ -186,7 +186,7 @@ def _modern() -> float:
     "rotary positions",
     "model/rope.apply_rotary",
     "complex numbers, turned",
-    "model/test_rope.py::test_a_pair_is_a_complex_number_that_is_turned",
+    "model/test_rope.py::test_rotation_equals_a_complex_product",
     1e-5,
 )
 def _rotary() -> float:
@@ -216,7 +216,7 @@ def _look_back() -> float:
     "a packed matrix for writing",
     "model/packed.PackedLinear",
     "torch.nn.Linear",
-    "model/test_packed.py::test_the_weight_comes_back_and_products_agree",
+    "model/test_packed.py::test_weight_survives_a_round_trip_and_products_agree",
     1e-5,
 )
 def _packed() -> float:
@@ -342,7 +342,7 @@ def _int4() -> float:
     "products with 8 and 4 bits",
     "model/quantized.QuantizedLinear",
     "torch with those weights, as a share of the sizes",
-    "model/test_quantized.py::test_the_kernel_is_the_formula",
+    "model/test_quantized.py::test_kernel_equals_the_formula",
     2**-8,
 )
 def _few_bits() -> float:

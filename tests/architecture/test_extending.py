@@ -156,7 +156,7 @@ def test_extensions_work_from_python(title, model, data, changes, tmp_path):
     assert type(model) is type(run.model)
 
 
-def test_run_with_a_custom_model_asks_for_the_import_flag(tmp_path, capsys):
+def test_run_with_a_custom_model_requires_the_import_flag(tmp_path, capsys):
     exec(compile(EXTENSIONS["A part of the model"][0], "mine.py", "exec"), {"__name__": "mine"})
     train(settings({"architecture": "squared"}), tmp_path / "run")
     del ARCHITECTURES["squared"]

@@ -181,7 +181,7 @@ def test_contributing_shows_a_run_that_trains(tmp_path, monkeypatch, capsys):
     assert {name.split(".")[1] for name in saved.weights} == {"1"}, "only the last block is saved"
 
 
-def test_what_cannot_be_trained_is_an_error(tmp_path):
+def test_invalid_train_arguments_are_errors(tmp_path):
     sampled = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, sample_every=5))
     for config, arguments, message in (
         (

@@ -53,7 +53,7 @@ def page_cells():
 
 
 @pytest.mark.parametrize(("name", "feature"), CELLS)
-def test_cell_is_what_the_page_says(name, feature, tiny):
+def test_cell_equals_the_block_of_the_page(name, feature, tiny):
     said = families_table.cell(feature, tiny(name))
     assert page_cells()[name][feature] == said, "run: python docs/families_table.py"
 

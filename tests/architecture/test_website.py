@@ -104,7 +104,7 @@ def pages(site) -> dict[Path, Page]:
 
 
 @needs_sphinx
-def test_every_local_link_leads_to_a_page_and_a_place_on_it(site, pages):
+def test_every_local_link_leads_to_a_page_and_an_anchor(site, pages):
     broken = []
     for path, page in pages.items():
         for link in page.links:
@@ -159,7 +159,7 @@ def test_broken_link_fails_the_build(tmp_path, capfd):
 
 @needs_sphinx
 @needs_browser
-def test_browser_asks_no_other_host_and_no_page_is_wider_than_a_phone(site):
+def test_pages_load_no_other_host_and_fit_a_phone(site):
     pages = ["index", "notebook/step2", "docs/api", "docs/json", "benchmarks/RESULTS"]
     with Browser(width=360, height=800) as browser:
         for name in pages:

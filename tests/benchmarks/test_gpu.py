@@ -179,7 +179,7 @@ def script(*words, **environment):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the script would measure the GPU")
-def test_gpu_script_without_a_gpu_says_so():
+def test_gpu_script_reports_a_missing_gpu():
     message = "skipped: torch finds no GPU; --device cpu --tiny tries the script itself\n"
     assert script() == (0, message, "")
 

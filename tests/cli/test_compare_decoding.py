@@ -282,7 +282,7 @@ def test_page_escapes_generated_text():
     assert "<script" not in text
 
 
-def test_numbers():
+def test_format_number_has_separators_and_a_dash_for_missing_values():
     assert format_number(1234.567, 1) == "1,234.6"
     assert format_number(None, 0) == format_number(float("nan"), 2) == "–"
 

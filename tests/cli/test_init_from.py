@@ -58,7 +58,7 @@ def go_on(llm, trained, text_file):
     )
 
 
-def test_a_vocabulary_of_the_size_of_gpt2_is_not_taken_for_gpt2(gpt2):
+def test_vocabulary_of_gpt2s_size_is_not_mistaken_for_gpt2(gpt2):
     """A run would be continued with GPT-2's ids."""
     other = ByteBPE((), special_tokens={"<|endoftext|>": gpt2.n_vocab - 1})
     assert other.n_vocab == gpt2.n_vocab
@@ -153,7 +153,7 @@ def test_from_rejects_an_unknown_model(go_on):
     )
 
 
-def test_from_gpt2_without_network_says_what_to_do(go_on, monkeypatch, tmp_path):
+def test_from_gpt2_without_network_suggests_a_fix(go_on, monkeypatch, tmp_path):
     monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("LLM_SCRATCH_DATA", raising=False)
     result = go_on("--out", "on", start="gpt2")

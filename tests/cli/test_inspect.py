@@ -57,7 +57,7 @@ def test_prompt_of_the_samples_is_the_default(llm, trained):
     assert llm("inspect", trained).out.splitlines()[0] == "the"
 
 
-def test_json_holds_the_numbers_of_the_report(llm, trained):
+def test_json_holds_the_values_of_the_report(llm, trained):
     result = json.loads(llm("inspect", trained, "the hen sat", "--json", "--ablate", "0.1").out)
     assert "".join(token["text"] for token in result["tokens"]) == "the hen sat"
     mean = sum(token["bits"] for token in result["tokens"][1:]) / 10

@@ -282,7 +282,7 @@ def test_json_writes_non_finite_numbers_as_null():
         (["--decoder", "contrastive", "--context-overflow", "stop"], "context"),
     ],
 )
-def test_generate_says_why_a_text_ended(words, reason, llm, trained):
+def test_generate_reports_why_a_text_ended(words, reason, llm, trained):
     if "--regex" in words:
         pytest.importorskip("llguidance", reason="needs the extra `constrain`")
     sample = json.loads(llm("generate", trained, "the h", "--json", *words).out)

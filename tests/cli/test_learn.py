@@ -32,7 +32,7 @@ def test_next_check_and_list_lead_through_the_course(llm):
     assert f"1 of {len(EXERCISES)} solved" in listed
 
 
-def test_a_wrong_value_is_diagnosed_and_brings_new_numbers(llm):
+def test_wrong_value_is_diagnosed_and_draws_new_values(llm):
     first = llm("learn", "next", "0.1").out
     result = llm("learn", "check", "0.1", "()")
     assert (
@@ -130,7 +130,7 @@ def test_wrong_use_is_one_clear_line(llm, words, message):
     assert len(result.err.splitlines()) == 1
 
 
-def test_all_solved_is_said(llm):
+def test_message_when_all_exercises_are_solved(llm):
     import json
 
     records = {name: {"solved": True, "attempts": 0, "hints": 0} for name in EXERCISES}

@@ -50,7 +50,7 @@ def test_wrong_use_is_one_clear_line(llm, words, message):
     assert not Path("class").exists()
 
 
-def test_copies_are_written_for_all_or_for_nobody(llm):
+def test_copies_are_written_for_all_or_for_no_one(llm):
     llm("learn", "handout", "class", "anna")
     result = llm("learn", "handout", "class", "ben", "anna")
     assert "anna: in use already; name a new or empty folder" in result.err

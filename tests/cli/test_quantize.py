@@ -48,7 +48,7 @@ def test_quantized_run_works_in_every_command(bits, llm, wide):
         assert llm(*verb).code == 0
 
 
-def test_without_a_compiler_that_is_said(llm, trained, tmp_path, monkeypatch):
+def test_missing_compiler_is_reported(llm, trained, tmp_path, monkeypatch):
     monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("CXX", "no-such-compiler")
     result = llm("generate", trained, "the", "--compile")

@@ -33,7 +33,7 @@ def test_runs_list_has_a_line_for_each_run(llm, trained_once, tmp_path):
     assert re.search(r"never-began .* +0/[\d,]+ +- +- ", out)
 
 
-def test_runs_list_without_runs_says_how_to_start_one(llm):
+def test_runs_list_without_runs_suggests_train(llm):
     result = llm("runs", "list")
     assert (result.code, result.out) == (
         0,
@@ -70,7 +70,7 @@ DECIMAL = re.compile(r"\d+\.\d+")
 
 
 @pytest.mark.parametrize("words", ["runs list", "runs show bard", "data list"])
-def test_numbers_and_names_are_whole_at_every_width(words, llm, trained, tmp_path, monkeypatch):
+def test_numbers_and_names_are_never_cut(words, llm, trained, tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
     trained.rename(tmp_path / "runs" / "bard")
     make(tmp_path / "runs" / "2026-07-02-quickstart", step=400)

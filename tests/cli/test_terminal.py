@@ -184,7 +184,7 @@ def test_table_breaks_no_word_while_another_column_has_space(width):
         assert word in words
 
 
-def test_table_keeps_a_name_whole_next_to_a_long_text():
+def test_table_does_not_cut_a_name_next_to_a_long_text():
     grid = table("", "", left=2)
     grid.show_header = False
     grid.add_row("bits per byte", "a text that is much longer than the line has room for")

@@ -85,7 +85,7 @@ def outputs(llm, trained, tmp_path, name):
     return shown, loss, written, (tmp_path / f"shards {name}" / "shard-00000.bin").read_bytes()
 
 
-def test_encodings_and_line_ends_do_not_change_what_commands_read(llm, trained, tmp_path):
+def test_encodings_and_line_ends_do_not_change_the_text_read(llm, trained, tmp_path):
     plain = outputs(llm, trained, tmp_path, "plain")
     assert "392, 16 different" in plain[0]
     assert plain[2].startswith(TEXT.rstrip("\n"))

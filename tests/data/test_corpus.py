@@ -57,7 +57,7 @@ def test_documents_stand_between_ends_of_text():
     assert encode_documents(STORIES[:1], tokenizer).tolist() == tokenizer.encode(STORIES[0])
 
 
-def test_special_text_in_a_document_stays_text():
+def test_special_token_in_a_document_is_text():
     texts = ["say <|endoftext|> aloud", "and again"]
     tokenizer = TOKENIZERS["bpe"](texts, 262)
     ids = encode_documents(texts, tokenizer)

@@ -43,14 +43,14 @@ def test_encoding_puts_end_of_text_before_each_document():
     assert (last.ids.tolist(), last.progress, last.last) == ([eot], ShardProgress(1), True)
 
 
-def test_special_text_stays_text():
+def test_special_token_in_text_is_text():
     tokenizer = ByteBPE.train(["say it " * 9], 258)
     ids = encode((Texts(("say <|endoftext|>",), 17),), tokenizer, "uint16").ids
     assert (ids == tokenizer.eot_token).sum() == 1
     assert tokenizer.decode(ids[1:].tolist()) == "say <|endoftext|>"
 
 
-def test_several_processes_give_what_one_gives(folder):
+def test_several_processes_give_the_result_of_one(folder):
     portions = [
         (Texts((f"portion {chr(97 + n)} " * (1 if n % 5 else 20_000),), 9),) for n in range(20)
     ] + [END]
@@ -95,7 +95,7 @@ def _no_semaphores(*_):
     raise OSError(38, "Function not implemented")
 
 
-def test_workers_know_what_the_users_file_adds(tmp_path):
+def test_workers_import_the_users_file(tmp_path):
     (tmp_path / "mine.py").write_text(
         "from llm_scratch.tokenizers import MODEL_TYPES,"
         " CharTokenizer\nMODEL_TYPES['mine'] = lambda data, path: CharTokenizer('xyz')\n"

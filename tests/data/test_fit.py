@@ -66,7 +66,7 @@ def test_possible_order_keeps_an_order_that_fits(order):
     check_fit(config, *parts, EOT)
 
 
-def test_short_documents_need_no_whole_window():
+def test_short_documents_need_no_full_window():
     check_fit(settings(order="documents", context_length=500), documents(3, 3), documents(3), EOT)
 
 

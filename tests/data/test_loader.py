@@ -118,7 +118,7 @@ def test_shuffled_leaves_out_other_tokens_in_other_epochs(tokens, context_length
         assert len({tuple(targets.sort().values.tolist()) for targets in epochs}) > 1
 
 
-def test_left_out_counts_what_is_no_target_in_any_order():
+def test_left_out_counts_tokens_that_are_never_targets():
     stream = np.array([7, EOT, 1, 2, 3, EOT, *range(10, 20), EOT, 4, 5])
     for order, left_out in (
         ("shuffled", 3),

@@ -159,7 +159,7 @@ def test_reader_sorts_the_files_of_a_folder(small, tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
-def test_files_with_a_wide_byte_order_mark_are_read_whole(small, tmp_path, encoding):
+def test_files_with_a_wide_byte_order_mark_are_read_completely(small, tmp_path, encoding):
     text = "Zoë\r\n語 👧\n" * 40
     (tmp_path / "a.txt").write_bytes(text.encode(encoding))
     (tmp_path / "b.jsonl").write_bytes(
@@ -182,7 +182,7 @@ def test_small_files_share_a_portion(tmp_path):
     assert documents(tmp_path) == [f"number {n}" for n in range(50)]
 
 
-def test_any_other_source_gives_its_documents(monkeypatch):
+def test_other_sources_yield_their_documents(monkeypatch):
     monkeypatch.setitem(SOURCES, "mine", lambda argument: ["one", f"two {argument}"])
     assert documents("mine:x") == ["one", "two x"]
     assert open_source("mine:x").metadata != open_source("mine:y").metadata
@@ -244,7 +244,7 @@ def test_hub_dataset_is_read_by_rows(small, tmp_path, monkeypatch):
         open_source("hf:someone/tales", "body")
 
 
-def test_hub_dataset_error_says_what_to_do(tmp_path, monkeypatch):
+def test_hub_dataset_error_suggests_a_fix(tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets", reason="needs the extra `data`")
 
     def offline(*names, **more):

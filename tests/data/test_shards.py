@@ -93,7 +93,7 @@ def test_sharded_tokens_reject_slice_steps_and_views():
         np.asarray(row, copy=False)
 
 
-def test_blocks_go_through_a_row_from_any_place(monkeypatch):
+def test_blocks_cover_a_row_from_any_position(monkeypatch):
     monkeypatch.setattr(shards, "BLOCK", 7)
     for row in (np.arange(30), in_shards(np.arange(30), 4)):
         found = list(blocks(row, 10))

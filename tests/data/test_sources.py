@@ -36,7 +36,7 @@ def test_source_verdict_is_the_notebooks_text(data_dir, monkeypatch, verdict):
     assert verdict.startswith("I HAD always thought Jack Gisburn rather a cheap genius")
 
 
-def test_shakespeare_is_the_whole_text(data_dir, monkeypatch):
+def test_shakespeare_is_the_complete_text(data_dir, monkeypatch):
     monkeypatch.setenv("LLM_SCRATCH_DATA", str(data_dir))
     (text,) = read("shakespeare")
     assert len(text) == 1_115_394
@@ -46,7 +46,7 @@ def test_shakespeare_is_the_whole_text(data_dir, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "file"), [("verdict", "the-verdict.txt"), ("shakespeare", "tinyshakespeare.txt")]
 )
-def test_source_error_without_network_says_what_to_do(name, file, no_data, tmp_path):
+def test_source_error_without_network_suggests_a_fix(name, file, no_data, tmp_path):
     with pytest.raises(
         UserError,
         match=(
@@ -86,7 +86,7 @@ def test_stories_are_the_first_seeds():
     assert read("stories:3") == [generate_story(seed).text for seed in range(3)]
 
 
-def test_stories_are_twenty_thousand_unless_told(monkeypatch):
+def test_stories_are_twenty_thousand_by_default(monkeypatch):
     from llm_scratch.data import stories
 
     told = stories.generate_story(0)

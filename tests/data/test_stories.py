@@ -97,7 +97,7 @@ def test_prefix_probability_is_how_often_stories_begin_so(stories):
 @pytest.mark.parametrize(
     "text", ["The tall", "the story", "The story of Anna, Anna", "The story of Ben and a apple"]
 )
-def test_what_begins_no_story_has_infinite_bits(text):
+def test_text_that_begins_no_story_has_infinite_bits(text):
     assert prefix_bits(text) == math.inf
 
 
@@ -225,7 +225,7 @@ def test_words_of_a_list_differ():
         assert len(set(words)) == len(words), kind
 
 
-def test_digit_that_distinguishes_twins_stays_in_its_beat():
+def test_digit_that_distinguishes_twins_keeps_its_position():
     """Otherwise a later sentence would say the same word again without need."""
     for shape, plan in STORY_SHAPES.items():
         homes = {}

@@ -53,7 +53,7 @@ def test_the_first_two_pairs(verdict, gpt2):
     ]  # cell 44
 
 
-def test_a_batch_of_eight(verdict, gpt2):
+def test_dataloader_equals_the_notebooks_batch_of_eight(verdict, gpt2):
     inputs, targets = next(
         iter(create_dataloader_V1(verdict, 8, 4, 4, shuffle=False, tokenizer=gpt2))
     )

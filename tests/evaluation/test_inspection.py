@@ -96,7 +96,7 @@ def test_ablation_is_the_model_without_the_parts(model, tokenizer, ids):
     assert result.before == inspect_text(model, tokenizer, ids).lens[-1].top
 
 
-def test_one_token_is_enough(model, tokenizer, ids):
+def test_one_token_suffices(model, tokenizer, ids):
     assert inspect_text(model, tokenizer, ids[:1]).surprises[0].model_bits is None
     assert math.isnan(inspect_ablation(model, tokenizer, ids[:1], "0.0").bits_before)
 

@@ -206,7 +206,7 @@ def test_a_text_begins_with_the_start_of_its_model(model, monkeypatch):
     )
 
 
-def test_a_lone_surrogate_counts_as_the_character_in_its_place():
+def test_lone_surrogate_counts_as_its_replacement_character():
     tokenizer = ByteBPE(())
     assert evaluate_text(Even(257), tokenizer, "a\ud800") == (
         evaluate_text(Even(257), tokenizer, "a\ufffd")

@@ -41,7 +41,7 @@ def test_sums_are_the_losses_of_model_and_grammar(model, tokenizer):
     )
 
 
-def test_grammar_is_silent_from_where_no_story_goes_on(model, tokenizer):
+def test_grammar_bits_are_none_after_text_no_story_continues(model, tokenizer):
     model.start_id = None
     rows = token_surprises(model, tokenizer, tokenizer.encode("The Xyz"))
     assert rows[0].model_bits is None

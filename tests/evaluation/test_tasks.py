@@ -105,7 +105,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_line_is_named(name, tmp_path):
+def test_wrong_line_is_an_error_with_its_number(name, tmp_path):
     content, why = WRONG[name]
     path = tmp_path / "wrong.jsonl"
     path.write_text(content)

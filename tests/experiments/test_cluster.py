@@ -200,7 +200,7 @@ def test_on_names_a_system_with_options(monkeypatch):
         ("slurm", "srun was not found"),
     ],
 )
-def test_wrong_on_is_an_error_that_says_what_to_do(text, message):
+def test_wrong_on_is_an_error_that_suggests_a_fix(text, message):
     with pytest.raises(UserError, match=message):
         parse_cluster(text, 2, "cpu")
 

@@ -133,7 +133,7 @@ def test_swiglu_has_the_parameters_of_the_gpt_and_a_closed_gate_adds_nothing(ini
 @pytest.mark.parametrize(
     ("arm", "names"), [("residual_scalars", "again"), ("value_embeddings", "value_embs")]
 )
-def test_what_the_arm_adds_changes_the_model_once_it_is_not_zero(arm, names):
+def test_added_part_of_the_arm_changes_the_model_unless_zero(arm, names):
     model = arm_model(arm)
     ids = torch.randint(31, (2, 9))
     before = model(ids)

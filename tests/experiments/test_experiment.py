@@ -96,7 +96,7 @@ def test_fingerprint_changes_with_the_content_of_an_arms_file(tmp_path):
         ({"base": None}, "not a text"),
     ],
 )
-def test_wrong_value_is_named_with_what_to_give(change, message):
+def test_wrong_value_is_an_error_with_a_valid_example(change, message):
     with pytest.raises(UserError, match=message):
         from_dict(GOOD | change)
 

@@ -68,7 +68,7 @@ def test_groups_scale_as_the_rules_say(factor):
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
 
 
-def test_scores_are_divided_by_the_size_of_a_head_also_when_packed():
+def test_attention_scores_are_divided_by_the_head_size_also_when_packed():
     """Twice the usual sqrt(D) at 4 times the base width: sqrt(4) more."""
     from llm_scratch.interpretability.capture import capture
     from llm_scratch.model.packed import pack

@@ -34,7 +34,7 @@ def test_plan_counts_runs_and_time(experiment, tmp_path, fake_training):
     assert fake_training == []
 
 
-def test_pilot_counts_and_tells_the_noise(experiment, tmp_path, fake_training):
+def test_pilot_runs_are_counted_and_estimate_the_noise(experiment, tmp_path, fake_training):
     run_experiment(experiment, tmp_path / "out", max_seeds=2)
     plan = plan_experiment(experiment, tmp_path / "out")
     assert (plan.n_done, plan.seconds) == (4, 20.0)

@@ -68,7 +68,7 @@ class Tags(HTMLParser):
             self.words.append(data)
 
 
-def test_page_and_markdown_say_the_verdict_first(folder):
+def test_page_and_markdown_begin_with_the_verdict(folder):
     page, markdown = (path.read_text(encoding="utf-8") for path in write_report(folder))
     (comparison,) = collect(folder).comparisons
     text = " ".join(Tags(page).words)
@@ -87,7 +87,7 @@ def test_page_and_markdown_say_the_verdict_first(folder):
         assert shown in text
 
 
-def test_page_needs_nothing_from_outside(folder):
+def test_page_loads_nothing_external(folder):
     page = write_report(folder)[0].read_text(encoding="utf-8")
     assert not re.search(r"https?://|<script|<link|src=|url\((?!#)", page)
     assert len(re.findall("<circle", page)) == 2 * (

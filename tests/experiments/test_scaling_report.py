@@ -78,7 +78,7 @@ def test_truths_are_rings_where_they_are_known(outcome):
     assert (count(svg, "dot"), count(svg, "ring")) == (1, 0)
 
 
-def test_page_and_markdown_say_the_law_first(outcome, tmp_path):
+def test_page_and_markdown_begin_with_the_law(outcome, tmp_path):
     page, markdown = (
         path.read_text(encoding="utf-8")
         for path in write_scaling_report(outcome, "sizes", tmp_path)

@@ -139,7 +139,7 @@ def rejected_at_any_look(d: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("arms", "seeds"), [(1, 3), (1, 5), (1, 20), (3, 5), (4, 8)])
-def test_experiments_without_a_difference_rarely_report_one_looks_included(arms, seeds):
+def test_experiments_without_a_difference_rarely_report_one(arms, seeds):
     rng = np.random.default_rng(seeds + 100 * arms)
     base = rng.normal(1.2, 0.01, (N_SIMULATED, 1, seeds))
     each = rng.normal(1.2, 0.01, (N_SIMULATED, arms, seeds))

@@ -28,7 +28,7 @@ def test_minimum_of_a_parabola_and_its_trend_are_exact():
     assert found.verdict == "falls"
 
 
-def test_what_a_seed_adds_to_all_its_losses_cancels():
+def test_offset_of_a_seed_cancels():
     offsets = np.array([0.0, 5.0, -3.0])
     found = analyze(WIDTHS, RATES, parabolas(FALLING, 3) + offsets)
     assert (found.factor, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))

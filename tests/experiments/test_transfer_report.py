@@ -37,7 +37,7 @@ def made_up(**exponents: float) -> TransferOutcome:
     return TransferOutcome(experiment, (run,), losses, transfers)
 
 
-def test_sentences_say_what_the_best_rates_do():
+def test_sentences_describe_the_best_rates():
     stays, falls, rises, edge, narrow = sentences(
         made_up(muP=0.0, standard=-1.0, odd=1.0, steep=-3.9)
     )[:5]
@@ -99,7 +99,7 @@ def test_diverged_runs_are_drawn_as_gaps_and_a_page_without_a_best_rate_works(tm
     assert "| standard | 32 | diverged |" in markdown
 
 
-def test_page_needs_nothing_from_outside_and_says_the_verdict_first(tmp_path):
+def test_page_is_self_contained_and_begins_with_the_verdict(tmp_path):
     outcome = made_up(muP=0.0, standard=-1.0)
     page, markdown = (path.read_text() for path in write_transfer_report(outcome, tmp_path))
     assert not re.search(r"https?://|<script|<link|src=|url\((?!#)", page)

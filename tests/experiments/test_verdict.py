@@ -110,7 +110,7 @@ def test_too_few_seeds_are_too_early(result):
     assert comparison.verdict == "better"
 
 
-def test_early_look_needs_more_evidence_than_the_last(result):
+def test_early_interim_look_needs_more_evidence_than_the_last(result):
     base, arm = [0.5, 0.5, 0.5], [0.48, 0.484, 0.479]
     (early,) = compare(result, [base, arm], seeds=5)
     (last,) = compare(result, [base, arm], seeds=3)

@@ -193,7 +193,7 @@ def test_a_model_with_a_cache_but_no_hidden_will_do():
         )
 
 
-def test_blanks_stand_before_the_shorter_rows():
+def test_shorter_rows_are_padded_on_the_left():
     assert pad_left([[1, 2, 3], [4], []]).tolist() == [[1, 2, 3], [PAD, PAD, 4], [PAD] * 3]
 
 

@@ -52,7 +52,7 @@ def theirs():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_all_bends_at_once_equal_transformers(theirs, seed):
+def test_all_logits_processors_equal_transformers(theirs, seed):
     logits, ids = random_scores(seed)
     want = theirs(ids, logits.clone())
     assert torch.equal(
@@ -60,7 +60,7 @@ def test_all_bends_at_once_equal_transformers(theirs, seed):
     )  # the order of the words says nothing
 
 
-def test_another_order_would_be_seen(theirs):
+def test_swapped_processors_are_detected(theirs):
     """Swapping two neighbors changes the logits, unless one does not affect the other."""
     seen = {}
     commute = {
@@ -97,7 +97,7 @@ def test_penalties_without_a_processor_act_between_the_others_and_the_samplers(t
     assert not torch.equal(got, theirs(ids, logits.clone()))
 
 
-def test_a_constraint_comes_first_and_mirostat_last(theirs, monkeypatch):
+def test_constraint_applies_first_and_mirostat_last(theirs, monkeypatch):
     """Forbidden tokens take none of the top k; Mirostat acts on the final distribution."""
     logits, ids = random_scores(2)
     drawn = []

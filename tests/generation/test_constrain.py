@@ -95,7 +95,7 @@ def test_json_fits_its_schema(model):
         assert re.fullmatch("[a-z]{1,8}", value["name"])
 
 
-def test_the_models_wish_decides_among_what_is_allowed(model):
+def test_model_decides_among_the_allowed_tokens(model):
     with torch.no_grad():
         wish = model.eval()(torch.tensor([[120]]))[0, -1]
     best = max("abcdef", key=lambda letter: wish[ord(letter)].item())

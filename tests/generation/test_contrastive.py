@@ -69,7 +69,7 @@ def test_one_candidate_or_no_weight_is_greedy(model, ends):
     assert torch.equal(ours, generate(model, idx, 14))
 
 
-def test_the_text_is_read_once_and_its_mode_restored(model, monkeypatch):
+def test_text_is_read_once_and_the_mode_restored(model, monkeypatch):
     shapes = []
     monkeypatch.setattr(
         model,

@@ -188,7 +188,7 @@ def test_a_context_larger_than_the_models_is_cut_to_it(model, idx, context_size)
     )
 
 
-def test_a_prompt_longer_than_the_context_is_kept_whole(model):
+def test_prompt_longer_than_the_context_is_kept_complete(model):
     idx = torch.arange(40)[None]
     with pytest.warns(
         GenerationWarning,
@@ -281,7 +281,7 @@ def test_rows_of_different_lengths_fill_the_context_one_by_one(model, samples, e
     assert out.shape[1] < 20 + 13
 
 
-def test_a_row_that_fills_the_context_is_read_once_more_for_the_others(model, monkeypatch):
+def test_full_row_is_reread_when_the_others_continue(model, monkeypatch):
     """The shorter row goes on without blanks, and not by reading the window at each step."""
     shapes = []
     monkeypatch.setattr(
@@ -293,7 +293,7 @@ def test_a_row_that_fills_the_context_is_read_once_more_for_the_others(model, mo
     assert shapes == [10, 1, 1, 7, 1, 1, 1, 1, 1]
 
 
-def test_the_cache_is_freed_when_the_reader_stops(model):
+def test_cache_is_freed_when_the_consumer_stops(model):
     caches = []
     model.new_cache = lambda n: (
         caches.append(weakref.ref(cache := GPTModel.new_cache(model, n))) or cache
@@ -319,7 +319,7 @@ def test_the_mode_of_every_part_is_restored(model, idx):
         assert [part.training for part in model.modules()] == before
 
 
-def test_the_mode_is_restored_when_the_model_fails_or_the_reader_stops():
+def test_mode_is_restored_when_the_model_fails_or_the_consumer_stops():
     model = nn.Module()
     model.forward = lambda ids: 1 / 0
     with pytest.raises(ZeroDivisionError):
@@ -351,7 +351,7 @@ def test_ids_can_be_trained_on(model, idx):
     assert model.tok_emb.weight.grad is not None
 
 
-def test_stream_gives_whole_characters():
+def test_stream_yields_complete_characters():
     text = "né ☃ 🦊!"
     pieces = list(
         stream(Script(list(text.encode())), Bytes(), "x", max_new_tokens=len(text.encode()))
@@ -566,7 +566,7 @@ def test_stream_rejects_invalid_prompts(model):
         token_ids_to_text(torch.zeros(2, 5, dtype=torch.long), Bytes())
 
 
-def test_stream_refuses_before_the_first_piece_is_asked_for(model):
+def test_stream_raises_before_the_first_chunk_is_requested(model):
     with pytest.raises(UserError, match="vocabulary"):
         stream(model, Bytes(), "fox")
 

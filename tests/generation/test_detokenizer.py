@@ -84,13 +84,13 @@ def test_a_stop_string_is_found_however_the_text_is_cut(text, stop, draw):
         assert "".join(pieces) == (text[: min(hits)] if hits else text)
 
 
-def test_nothing_of_a_stop_string_is_shown_and_what_only_began_as_one_is():
+def test_stop_string_is_hidden_and_its_false_start_is_shown():
     assert written([b"Hi", b"\n", b"You", b": no"], stop=["\nYou:"]) == ["Hi", "", "", ""]
     assert written([b"Hi", b"\n", b"Yo", b"-yo"], stop=["\nYou:"]) == ["Hi", "", "", "\nYo-yo", ""]
     assert written([b"Hi", b"\n", b"Yo"], stop=["\nYou:"]) == ["Hi", "", "", "\nYo"]
 
 
-def test_the_end_of_text_gives_what_was_held_back():
+def test_flush_returns_the_buffered_text():
     writer = StreamingDetokenizer(
         Cuts([b"", b"a\n", b"\xf0\x9f", b"<eot>"]), 0, eot=3, stop=["\n\n"]
     )

@@ -29,7 +29,7 @@ def page():
     return (ROOT / "docs" / "decoding.md").read_text(encoding="utf-8")
 
 
-def test_the_tables_hold_everything_in_its_order(page):
+def test_tables_list_everything_in_order(page):
     rows = re.findall(r"^\| `(\w+)`", page, re.MULTILINE)
     ways = list(get_args(get_type_hints(DecodingFlags)["decoder"]))
     assert rows == ["regex", "json_schema", *PENALTIES, *SAMPLERS, "mirostat", *ways]
@@ -48,7 +48,7 @@ def test_the_flag_of_strategies_has_their_names():
     )
 
 
-def test_the_blocks_from_python_run(page, monkeypatch, capsys):
+def test_python_blocks_of_the_page_run(page, monkeypatch, capsys):
     """A custom strategy generates its text; texts of the engine are the same alone."""
     torch.manual_seed(1)
     model = GPTModel(
@@ -93,7 +93,7 @@ def test_the_blocks_from_python_run(page, monkeypatch, capsys):
     )
 
 
-def test_the_sampler_of_ones_own_works(page, monkeypatch):
+def test_custom_sampler_works(page, monkeypatch):
     monkeypatch.setattr(sampling, "SAMPLERS", dict(SAMPLERS))
     code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[-1]
     exec(

@@ -77,7 +77,7 @@ def test_choose_dtype_tries_nothing_without_a_possible_gain(wide, monkeypatch):
     assert tried == []
 
 
-def test_a_requested_data_type_that_is_slow_says_so(wide, monkeypatch):
+def test_requested_slow_dtype_is_reported(wide, monkeypatch):
     measured(monkeypatch, bfloat16=0.1, float16=2.0)
     assert (
         str(choose_dtype(wide, "bfloat16"))
@@ -107,7 +107,7 @@ def test_a_processor_that_cannot_pack_bfloat16_generates_in_it_all_the_same(wide
 @pytest.mark.parametrize(
     ("name", "far"), [("bfloat16", 0.02), ("float16", 0.003), ("float32", 0.0)]
 )
-def test_a_precision_that_is_asked_for_is_taken_and_its_scores_are_near(name, far):
+def test_requested_dtype_is_used_and_its_logits_are_close(name, far):
     """Compare logits by relative distance: bfloat16 has 8 significant bits, float16 has 11."""
     ids, exact = torch.arange(12).view(2, 6), gpt()
     model, chosen = with_dtype(gpt(tie_embeddings=True), name)
@@ -124,7 +124,7 @@ def test_a_precision_that_is_asked_for_is_taken_and_its_scores_are_near(name, fa
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-def test_a_quantized_model_keeps_its_bits_and_says_so(bits):
+def test_quantized_model_keeps_and_reports_its_bits(bits):
     model = quantize(gpt(), bits)
     assert (bits_of(model), bits_of(gpt())) == (bits, None)
     before = {name: value.clone() for name, value in model.state_dict().items()}

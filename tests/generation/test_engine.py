@@ -136,7 +136,7 @@ class Client:
     chunk=st.none() | st.integers(1, 4),
 )
 @settings(max_examples=120, deadline=None)
-def test_a_text_is_the_one_that_it_is_alone(name, arrivals, removals, chunk):
+def test_text_equals_the_text_generated_alone(name, arrivals, removals, chunk):
     """Texts of all lengths and settings join and leave at any step.
 
     Some contexts fill, and slide or stop.
@@ -195,7 +195,7 @@ def test_new_prompts_are_read_together_and_equal_ones_once(reads):
     assert reads == [(2, 3), (3, 1)]
 
 
-def test_a_text_joins_by_one_reading_of_its_prompt_and_leaves_without_any(reads):
+def test_joining_reads_the_prompt_once_and_leaving_reads_nothing(reads):
     """The newcomer is longer than the running text, and ends first."""
     with Engine(MODELS["gpt"]) as engine:
         client = Client(engine)
@@ -235,7 +235,7 @@ def test_a_text_that_slides_leaves_the_others_their_cache(reads):
     assert reads == [(2, CONTEXT), (1, CONTEXT), (1, 1), (1, CONTEXT), (1, 1), (1, 1)]
 
 
-def test_a_next_prompt_with_the_same_beginning_is_read_from_there_on(reads):
+def test_next_prompt_with_the_same_prefix_is_read_after_it(reads):
     with Engine(MODELS["gpt"]) as engine:
         client = Client(engine)
         first = client.add([1, 2, 3], greedy(2))

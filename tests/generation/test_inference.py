@@ -62,7 +62,7 @@ def calls(monkeypatch):
         ),
     ],
 )
-def test_setup_names_what_was_chosen_and_why(options, kernels, text, taken, calls):
+def test_setup_prints_the_choices_with_reasons(options, kernels, text, taken, calls):
     setup = prepare_for_inference(GPTModel(CFG).eval(), "float32", **options)
     assert (setup.kernels, str(setup), setup.dtype.name) == (kernels, text, "float32")
     assert calls == taken

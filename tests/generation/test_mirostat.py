@@ -20,7 +20,7 @@ def zipf(sharpness):
     return -sharpness * torch.arange(1, V + 1).float().log()[None]
 
 
-def test_the_bound_follows_the_paper():
+def test_mirostat_bound_follows_the_paper():
     """Algorithm 2 starts with mu = 2 tau and keeps tokens whose surprise is at most mu.
 
     Then mu -= eta (surprise - tau). The most likely token is always kept.
@@ -50,7 +50,7 @@ def test_the_mean_surprise_is_the_target(target, sharpness):
     assert torch.cat(surprise[100:], 1).mean().item() == pytest.approx(target, abs=0.1)
 
 
-def test_the_best_token_always_stays():
+def test_most_likely_token_is_always_kept():
     steer = Mirostat(0.01)
     assert steer(
         torch.zeros(1, 8).index_fill(1, torch.tensor([5]), 0.1), torch.tensor([[0]])

@@ -130,7 +130,7 @@ def test_samplers_act_in_the_order_of_transformers(logits, theirs):
     assert torch.equal(ids, torch.multinomial(want.softmax(-1), 1))
 
 
-def test_top_k_looks_at_each_row_alone():
+def test_top_k_applies_to_each_row_alone():
     """The notebooks compared one threshold per row with the whole batch.
 
     That raises an error or keeps the wrong tokens for B > 1.
@@ -187,7 +187,7 @@ def test_a_generator_repeats_the_draw_and_leaves_the_global_one_alone(logits):
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_half_precision_scores_can_be_drawn_from(logits):
+def test_half_precision_logits_can_be_sampled(logits):
     assert sample(top_p(top_k(logits.bfloat16(), 9), 0.9)).shape == (B, 1)
 
 

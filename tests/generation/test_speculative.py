@@ -155,7 +155,7 @@ def uniform_p(who, n):
         pytest.param("lookup", 20_000, marks=pytest.mark.slow),
     ],
 )
-def test_a_gpt_with_a_cache_keeps_its_distribution(who, n):
+def test_gpt_with_a_cache_keeps_its_distribution(who, n):
     assert uniform_p(who, n) > 0.001
 
 
@@ -179,12 +179,12 @@ def test_a_gpt_with_a_cache_keeps_its_distribution(who, n):
         "replaced by the model's own draw",
     ],
 )
-def test_a_wrong_rule_would_be_seen(part, wrong, monkeypatch):
+def test_wrong_rule_is_detected(part, wrong, monkeypatch):
     monkeypatch.setattr(rules, part, wrong)
     assert uniform_p("draft", 1_500) < 1e-6
 
 
-def test_the_chi_square_would_see_a_small_mistake():
+def test_chi_square_detects_a_small_error():
     """As if every guess had been kept whenever the target finds it half as likely as the draft."""
     seen = torch.multinomial(
         Chain(1).table.softmax(-1),
@@ -227,7 +227,7 @@ def test_greedy_text_is_that_of_plain_greedy(prompt, n, draft_tokens, who, penal
     )
 
 
-def test_a_perfect_draft_is_always_kept_and_saves_readings(monkeypatch):
+def test_perfect_draft_is_always_accepted_and_saves_forward_passes(monkeypatch):
     model, readings = gpt(1), []
     twin = gpt(1)
     monkeypatch.setattr(
@@ -246,7 +246,7 @@ def test_a_perfect_draft_is_always_kept_and_saves_readings(monkeypatch):
     assert readings == [6, 5, 5]
 
 
-def test_the_steps_carry_the_models_own_scores():
+def test_steps_carry_the_models_own_log_probabilities():
     model, idx = gpt(1).eval(), torch.tensor([[1, 2]])
     for step in islice(speculate(model, idx, DraftModel(gpt(2)), temperature=0.5), 12):
         with torch.no_grad():

@@ -74,7 +74,7 @@ def test_logits_loss_and_gradients_are_the_cpus(device, architecture):
 @pytest.mark.parametrize("prompts", [PROMPTS[::2], PROMPTS[:1]], ids=["padded", "one row"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @torch.inference_mode()
-def test_with_a_cache_the_logits_are_those_without(device, architecture, prompts):
+def test_cached_logits_equal_uncached_logits(device, architecture, prompts):
     """A prompt that is read in pieces of several tokens and of one."""
     model, copied = twins(device, architecture)
     idx = pad_left(prompts, device)

@@ -249,7 +249,7 @@ def test_a_step_holds_the_memory_that_was_planned(device, precision):
     assert taken == pytest.approx(planned, rel=0.15 if gpu else 0.02)
 
 
-def test_compiled_it_learns_the_same_under_the_same_names(device, corpus, tmp_path, monkeypatch):
+def test_compiled_model_learns_the_same_with_the_same_names(device, corpus, tmp_path, monkeypatch):
     if device.type == "cpu":  # machine code for a CPU is tested in test_trainee.py, and takes long
         monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     plain = begin(device, corpus, tmp_path)

@@ -61,7 +61,7 @@ def test_the_token_before_each_text_is_that_of_llama_cpp(
     assert load(path)[0].start_id == start
 
 
-def test_a_file_is_known_by_its_beginning_or_its_name(tmp_path):
+def test_file_is_recognized_by_its_first_bytes_or_its_name(tmp_path):
     (tmp_path / "blob").write_bytes(gguf_bytes())
     (tmp_path / "x.gguf").write_bytes(b"nothing")
     (tmp_path / "x.pth").write_bytes(b"nothing")

@@ -28,7 +28,7 @@ def tokenizer():
 
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("kind", [{}, {"tie_embeddings": True, "qkv_bias": True}])
-def test_a_model_comes_back(kind, format, tokenizer, tmp_path):
+def test_model_survives_a_round_trip(kind, format, tokenizer, tmp_path):
     model, path = random_model(replace(WIDE, **kind)), tmp_path / "out.gguf"
     checked = export_gguf(model, tokenizer, path, format)
     assert checked.equal_texts == 1000
@@ -47,7 +47,7 @@ def test_a_model_comes_back(kind, format, tokenizer, tmp_path):
         assert (checked.weight_error, checked.logits_difference) == (0, 0)
 
 
-def test_rows_of_no_whole_number_of_blocks_are_float16(tokenizer, tmp_path):
+def test_rows_that_do_not_fill_blocks_are_float16(tokenizer, tmp_path):
     export_gguf(random_model(CFG), tokenizer, tmp_path / "out.gguf", "q4_0")
     kinds = {
         each.name: each.tensor_type.name for each in gguf.GGUFReader(tmp_path / "out.gguf").tensors
@@ -82,7 +82,7 @@ def test_a_modelfile_of_the_user_is_not_replaced(tokenizer, tmp_path):
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_what_llama_cpp_does_not_compute_is_refused_before_anything_is_written(tokenizer, tmp_path):
+def test_model_unsupported_by_llama_cpp_is_refused_before_writing(tokenizer, tmp_path):
     path = tmp_path / "out.gguf"
     chars = TOKENIZERS["chars"](["abc"])
     for cfg, known, why in (

@@ -23,7 +23,7 @@ def tokenizer():
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_model_comes_back(name, tokenizer, tmp_path):
+def test_model_survives_a_round_trip(name, tokenizer, tmp_path):
     pytest.importorskip("gguf", reason="writes the files; install the gguf extra")
     model, path = random_model(FAMILIES[name]), tmp_path / "out.gguf"
     checked = export_gguf(model, tokenizer, path, "f32")
@@ -58,7 +58,7 @@ def test_rows_of_rotary_pairs_move_and_come_back():
         ("gemma3", {"attention_softcap": 9.0}, "gemma2 and gemma3 of llama.cpp"),
     ],
 )
-def test_what_llama_cpp_has_not_is_refused(name, change, why):
+def test_feature_unsupported_by_llama_cpp_is_refused(name, change, why):
     with pytest.raises(UserError, match=why) as caught:
         family_of(random_model(replace(FAMILIES[name], **change)))
     assert caught.value.code == USAGE

@@ -35,7 +35,7 @@ def _alone(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", GPT2)
 @pytest.mark.parametrize("place", ["here", "data", "cache"])
-def test_a_release_that_is_here_is_taken(tmp_path, monkeypatch, name, place):
+def test_local_release_is_used(tmp_path, monkeypatch, name, place):
     base = {
         "here": tmp_path / "gpt2",
         "data": tmp_path / "data" / "gpt2",
@@ -49,7 +49,7 @@ def test_a_release_that_is_here_is_taken(tmp_path, monkeypatch, name, place):
 
 
 @pytest.mark.parametrize("name", GPT2)
-def test_offline_says_what_to_put_where(name):
+def test_offline_error_names_the_file_and_its_folder(name):
     with pytest.raises(UserError, match="downloads are disabled .*LLM_SCRATCH_DATA") as error:
         load(name)
     assert error.value.code == DATA

@@ -117,7 +117,7 @@ def test_a_start_other_than_the_end_is_where_transformers_starts(bpe, tmp_path):
         assert (config["bos_token_id"], config["eos_token_id"]) == (7, bpe.eot_token), name
 
 
-def test_transformers_goes_on_with_a_text_as_we_do(written, bpe):
+def test_transformers_continues_a_text_as_we_do(written, bpe):
     model, folder = written
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -287,7 +287,7 @@ def test_export_leaves_existing_folder_unchanged(tmp_path, bpe, taken):
     assert (place if taken == "file" else place / "diary.txt").read_text() == "mine"
 
 
-def test_an_empty_folder_is_taken(tmp_path, bpe):
+def test_empty_folder_is_accepted(tmp_path, bpe):
     (tmp_path / "ours").mkdir()
     assert isinstance(export_hf(model_of(CFG), bpe, tmp_path / "ours"), Checked)
 
@@ -302,7 +302,7 @@ def test_export_rejects_unsupported_model_with_reason(tmp_path, bpe):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_transformers_nothing_is_claimed(tmp_path, bpe, monkeypatch):
+def test_missing_transformers_makes_no_claim_of_equality(tmp_path, bpe, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     assert export_hf(model_of(CFG), bpe, tmp_path / "ours") is None
     assert (tmp_path / "ours" / "model.safetensors").is_file()
@@ -354,7 +354,7 @@ def tiktoken_without_bytes():
     ],
     ids=["of one's own", "tiktoken's"],
 )
-def test_a_tokenizer_that_transformers_cannot_have_is_refused_before_anything_is_written(
+def test_tokenizer_unknown_to_transformers_is_refused_before_writing(
     tmp_path, tokenizer, words, monkeypatch
 ):
     monkeypatch.setattr(hf_export, "write", None)

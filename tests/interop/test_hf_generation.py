@@ -27,19 +27,19 @@ def test_the_end_of_text_is_set(read):
     assert said == ""
 
 
-def test_other_ends_and_the_sampling_of_the_authors_are_named(read):
+def test_end_tokens_and_the_authors_sampling_are_printed(read):
     tokenizer, said = read(eos_token_id=[258, 257], temperature=0.6, top_p=0.9, top_k=50)
     assert tokenizer.eot_token == 258
     assert "may also end with '<|end|>'; add --stop" in said
     assert "its authors sample with temperature 0.6, top_p 0.9; set" in said
 
 
-def test_an_end_that_is_one_of_several_stays(read):
+def test_own_end_token_is_kept_if_it_is_one_of_several(read):
     tokenizer = ByteBPE([], special_tokens=("<|eot|>", "<|end|>"), end_of_text="<|end|>")
     assert read(tokenizer, eos_token_id=[256, 257])[0].eot_token == 257
 
 
-def test_a_tokenizer_without_special_tokens_stays_as_it_is(read):
+def test_tokenizer_without_special_tokens_is_unchanged(read):
     tokenizer, said = read(CharTokenizer.train(["abc"]), eos_token_id=3)
     assert (tokenizer.eot_token, said) == (3, "")
 

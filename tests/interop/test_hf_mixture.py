@@ -28,7 +28,7 @@ CONFIGS = [
 
 
 @pytest.mark.parametrize("cfg", CONFIGS, ids=lambda cfg: cfg.architecture)
-def test_config_comes_back_from_theirs(cfg):
+def test_config_survives_a_round_trip_through_theirs(cfg):
     theirs = to_config(cfg, None, None)
     back = config_of(theirs, Path("config.json"))
     for name in cfg:

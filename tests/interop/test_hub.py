@@ -129,7 +129,7 @@ for name in sys.argv[1:]:
 """
 
 
-def test_a_revision_comes_from_the_hub_that_hf_endpoint_names(snapshot, tmp_path):
+def test_revision_comes_from_the_hub_of_hf_endpoint(snapshot, tmp_path):
     """A hub on this machine, and a process of its own, as the client reads its settings once."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.folder, server.asked = snapshot, []
@@ -188,7 +188,7 @@ def test_hub_error_explains_missing_cache(snapshot, monkeypatch):
     assert error.value.code == DATA
 
 
-def test_a_file_that_the_index_smuggles_in_is_not_asked_for(snapshot, monkeypatch):
+def test_unexpected_file_in_the_index_is_not_requested(snapshot, monkeypatch):
     asked = cached(monkeypatch, snapshot)
     (snapshot / "model.safetensors.index.json").write_text(
         json.dumps({"weight_map": {"a": "../../../../secret.safetensors"}})
@@ -209,7 +209,7 @@ def test_hub_rejects_invalid_name(name, monkeypatch, tmp_path):
     assert error.value.code == USAGE
 
 
-def test_without_the_extra_it_is_named(monkeypatch):
+def test_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UserError, match="needs the extra `hf`: pip install") as error:
         from_hub("org/tiny")
@@ -235,7 +235,7 @@ def test_the_command_line_takes_the_name(snapshot, monkeypatch, capsys, tmp_path
     assert "bits per byte" in out
 
 
-def test_a_hub_that_does_not_resolve_is_not_asked_and_its_cache_is_used(snapshot, monkeypatch):
+def test_unresolvable_hub_is_not_contacted_and_its_cache_is_used(snapshot, monkeypatch):
     """The hub's library would try five times, with pauses."""
 
     def lookup(host, *rest, **more):

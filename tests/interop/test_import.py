@@ -246,7 +246,7 @@ def test_the_tokenizer_is_the_given_one_the_folders_or_gpt2s(tmp_path):
     assert error.value.code == DATA
 
 
-def test_a_file_or_folder_of_nothing_known_is_told_what_is(tmp_path):
+def test_unknown_file_or_folder_lists_the_supported_formats(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(
         UserError,

@@ -83,7 +83,7 @@ def test_llama_cpp_computes_the_same_logits_in_every_family(name, tokenizer, tmp
 
 
 @pytest.mark.parametrize("cfg", [WIDE, FAMILIES["llama"], FAMILIES["qwen3"]])
-def test_llama_cpp_writes_the_same_64_ids(cfg, tokenizer, tmp_path):
+def test_llama_cpp_generates_the_same_64_ids(cfg, tokenizer, tmp_path):
     model, path = random_model(cfg), tmp_path / "out.gguf"
     with torch.no_grad():
         model.out_head.weight.mul_(8)  # clear winners, so that rounding decides nothing

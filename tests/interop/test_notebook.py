@@ -201,7 +201,7 @@ def test_import_prints_assumptions_not_stored_in_weights(tmp_path, trained):
 
 
 @pytest.mark.parametrize("saved_head", [True, False])
-def test_tied_head_stays_tied(tmp_path, saved_head):
+def test_tied_head_remains_tied(tmp_path, saved_head):
     model = GPTModel(CONFIG | {"tie_embeddings": True}).eval()
     state = model.state_dict()
     if not saved_head:

@@ -252,7 +252,7 @@ def test_broken_weights_leave_the_model_as_it_was(params, fault):
         assert torch.equal(parameter, before[name][1])
 
 
-def test_a_model_without_the_biases_is_told(params):
+def test_model_without_biases_is_an_error(params):
     with pytest.raises(
         UserError,
         match=(

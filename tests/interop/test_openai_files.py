@@ -155,14 +155,14 @@ def test_a_server_that_never_gives_it_is_one_error(server, tmp_path, faults, ask
     assert not (tmp_path / "124M" / DATA_FILE).exists()
 
 
-def test_damage_on_the_way_is_found_when_it_is_read(server, tmp_path):
+def test_damage_is_found_when_the_tensor_is_read(server, tmp_path):
     (tmp_path / "124M").mkdir()
     (tmp_path / "124M" / f".{DATA_FILE}.part").write_bytes(bytes(7000))
     with pytest.raises(UserError, match=r"the checksum of model/\S+ differs; download it again"):
         download_and_load_gpt2("124M", tmp_path)
 
 
-def test_a_full_disk_is_said_and_gets_its_space_back(server, tmp_path, monkeypatch):
+def test_full_disk_is_an_error_and_the_partial_file_is_removed(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download.shutil, "disk_usage", lambda path: SimpleNamespace(free=3000))
     with pytest.raises(
         UserError, match=r"cannot write into .*: \S+ bytes needed and 3,000 free"
@@ -172,7 +172,7 @@ def test_a_full_disk_is_said_and_gets_its_space_back(server, tmp_path, monkeypat
     assert not list((tmp_path / "124M").glob(".*.part"))
 
 
-def test_offline_says_what_to_put_where(tmp_path, monkeypatch):
+def test_offline_error_names_the_file_and_its_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("LLM_SCRATCH_OFFLINE", "1")
     with pytest.raises(UserError) as error:
         download_and_load_gpt2("355M", tmp_path / "gpt2")
@@ -186,7 +186,7 @@ def test_offline_says_what_to_put_where(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("where", ["models_dir", "LLM_SCRATCH_DATA"])
-def test_a_folder_that_is_here_is_taken_as_it_is(tmp_path, monkeypatch, where):
+def test_local_folder_is_used_without_a_request(tmp_path, monkeypatch, where):
     monkeypatch.setenv("LLM_SCRATCH_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
     base = Path("gpt2") if where == "models_dir" else tmp_path / "data" / "gpt2"

@@ -167,7 +167,7 @@ def test_several_files_are_those_that_the_index_names(tmp_path):
             files_of(tmp_path)
 
 
-def test_no_file_at_all_is_named(tmp_path):
+def test_missing_files_are_an_error(tmp_path):
     with pytest.raises(UserError, match=r"model\.safetensors is missing"):
         files_of(tmp_path)
 
@@ -175,5 +175,5 @@ def test_no_file_at_all_is_named(tmp_path):
 @pytest.mark.parametrize(
     "name", ["model.safetensors", "model-00001-of-00002.safetensors", "a.b_c.safetensors"]
 )
-def test_plain_names_are_taken(name):
+def test_plain_names_are_accepted(name):
     assert plain_name(name, "index") == name

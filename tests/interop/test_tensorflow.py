@@ -228,7 +228,7 @@ LIES = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_lies_under_right_checksums_are_refused_in_one_pass_and_in_little_memory(tmp_path, lie):
+def test_false_sizes_under_valid_checksums_are_refused_in_one_pass(tmp_path, lie):
     index, message = LIES[lie]
     (tmp_path / "c.index").write_bytes(index)
     (tmp_path / "c.data-00000-of-00001").write_bytes(bytes(16))

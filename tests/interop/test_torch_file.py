@@ -26,7 +26,7 @@ def test_read_torch_loads_plain_content(tmp_path, zipped):
     assert (found["n"], found["names"]) == (3, PLAIN["names"])
 
 
-def test_a_large_file_with_many_tensors_is_no_bomb(tmp_path):
+def test_large_file_with_many_tensors_is_accepted(tmp_path):
     torch.save({f"blocks.{i}.weight": torch.zeros(8) for i in range(3000)}, tmp_path / "x.pth")
     assert len(read_torch(tmp_path / "x.pth")) == 3000
 
@@ -52,7 +52,7 @@ def test_pickled_module_is_named_without_the_advice_of_torch(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [0, 1, 3, 4, 50, 500, -1, -30])
-def test_a_file_that_was_cut_is_one_line(tmp_path, cut):
+def test_truncated_file_is_a_one_line_error(tmp_path, cut):
     path = tmp_path / "x.pth"
     torch.save(PLAIN, path)
     path.write_bytes(path.read_bytes()[:cut])
@@ -83,7 +83,7 @@ def test_a_table_of_contents_too_long_is_refused_unread(tmp_path):
         ("3.0", True),
     ],
 )
-def test_a_torch_with_known_holes_reads_no_strangers_files(version, safe, tmp_path, monkeypatch):
+def test_vulnerable_torch_reads_no_untrusted_files(version, safe, tmp_path, monkeypatch):
     """And says which one would, and that the rest works with this one."""
     path = tmp_path / "x.pth"
     torch.save(PLAIN, path)

@@ -106,7 +106,7 @@ def test_jacobian_lens_equals_transformer_lens(model, lens):
         torch.testing.assert_close(ours.jacobians[layer + 1], matrix, rtol=1e-3, atol=1e-4)
 
 
-def test_without_transformer_lens_the_error_says_what_to_install(model, tokenizer, monkeypatch):
+def test_missing_transformer_lens_error_names_the_package(model, tokenizer, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformer_lens.model_bridge", None)
     with pytest.raises(
         UserError, match="TransformerLens is not installed; pip install transformer-lens"

@@ -142,7 +142,7 @@ def test_pattern_on_the_fused_kernel_differs_only_in_the_last_bits(model, ids, m
     + ["attn.hook_v", "attn.hook_z", "hook_mlp_out", "mlp.hook_pre"],
 )
 @torch.inference_mode()
-def test_patch_changes_what_follows_and_ends_with_its_block(model, ids, step):
+def test_patch_changes_later_activations_and_ends_with_its_block(model, ids, step):
     plain, name = model(ids), f"blocks.0.{step}"
     with patch(model, {name: lambda x: x * 1.0}):
         assert torch.equal(model(ids), plain)
@@ -154,14 +154,14 @@ def test_patch_changes_what_follows_and_ends_with_its_block(model, ids, step):
 
 
 @torch.inference_mode()
-def test_patch_of_the_last_residual_is_what_the_head_reads(model, ids):
+def test_patch_of_the_last_residual_reaches_the_head(model, ids):
     new = torch.randn(B, T, C)
     with patch(model, {f"blocks.{L - 1}.hook_resid_post": lambda x: new}):
         assert torch.equal(model(ids), model.out_head(model.final_norm(new)))
 
 
 @pytest.mark.parametrize("name", ["blocks.0.hook_resid_mid", "blocks.0.attn.hook_result"])
-def test_patch_refuses_what_is_computed_from_others(model, name):
+def test_patch_refuses_derived_activations(model, name):
     with (
         pytest.raises(UserError, match=rf"{name}: computed from other activations"),
         patch(model, {name: lambda x: x}),

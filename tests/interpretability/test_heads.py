@@ -107,7 +107,7 @@ def test_hand_built_induction_head_is_found(distinct):
     assert (ranked["previous"][0].layer, ranked["previous"][0].head) == (0, 0)
 
 
-def test_induction_head_adds_the_whole_logit_of_what_it_predicts(distinct):
+def test_induction_head_adds_the_full_logit_of_its_prediction(distinct):
     model, targets = InductionModel().eval(), distinct.roll(-1, 1)
     attribution = direct_logit_attribution(model, distinct, targets)
     assert attribution.names == ("embedding", "0.0", "0.bias", "1.0", "1.bias", "bias")
@@ -146,7 +146,7 @@ def test_scores_of_a_pattern_by_hand():
     )
 
 
-def test_score_without_a_place_is_not_a_number():
+def test_score_without_a_position_is_nan():
     assert torch.isnan(
         pattern_scores(torch.ones(1, 1, 2, 2) / 2, torch.tensor([[1, 2]]))["induction"]
     )

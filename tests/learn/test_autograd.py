@@ -49,7 +49,7 @@ def test_a_long_chain_needs_no_recursion():
     assert (total.data, a.grad) == (5000, 5000)
 
 
-def test_a_value_shows_number_and_gradient():
+def test_repr_of_a_value_shows_data_and_gradient():
     a = Value(math.pi)
     (a * 2).backward()
     assert repr(a) == "Value(3.142, grad=2)"

@@ -212,7 +212,7 @@ def test_a_missing_return_on_one_path_is_diagnosed():
     )
 
 
-def test_what_an_answer_prints_is_shown_for_the_example_alone(capsys):
+def test_output_of_an_answer_is_shown_only_for_the_example(capsys):
     def talks(table):
         print(f"table: {table}")
         return table

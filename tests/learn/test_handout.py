@@ -61,7 +61,7 @@ def test_key_solves_every_exercise_of_its_copy(copy):
         assert exercise.hints[2] in sections[name]
 
 
-def test_two_copies_have_other_numbers(copy, tmp_path):
+def test_two_copies_have_different_values(copy, tmp_path):
     write_pupils_copy(tmp_path / "ben")
     assert (tmp_path / "ben" / SHEET).read_text() != (copy / SHEET).read_text()
 

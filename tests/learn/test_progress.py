@@ -29,14 +29,14 @@ def test_progress_is_kept(tmp_path):
     assert last.next_exercise().id == "0.1"
 
 
-def test_no_answer_is_no_attempt(tmp_path):
+def test_missing_answer_is_not_an_attempt(tmp_path):
     progress = Progress(tmp_path)
     progress.begin(FUNCTION)
     assert not progress.grade_file(FUNCTION).answered
     assert Progress(tmp_path).record(FUNCTION).attempts == 0
 
 
-def test_solved_stays_solved(tmp_path):
+def test_solved_exercise_remains_solved(tmp_path):
     progress = Progress(tmp_path)
     progress.grade(FUNCTION, open_sealed(FUNCTION.id).solve)
     progress.grade(FUNCTION, lambda table: table)
@@ -74,7 +74,7 @@ def test_faults_of_a_file_are_named(tmp_path, code, message):
     assert re.match(re.escape(str(path)) + "(, |: )" + message, found.message), found.message
 
 
-def test_file_in_another_encoding_is_said(tmp_path):
+def test_other_encoding_is_reported(tmp_path):
     progress = Progress(tmp_path)
     progress.file(FUNCTION).write_bytes("# größer\n".encode("latin-1"))
     assert progress.grade_file(FUNCTION).message.endswith(

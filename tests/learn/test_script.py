@@ -71,6 +71,6 @@ def test_notebook_is_left_alone():
     assert namespace == {"__name__": "__main__"}
 
 
-def test_cells_keep_their_place_in_the_file():
+def test_cells_keep_their_order_in_the_file():
     found = cells("header\n# %% [markdown]\n# text\n# %%\na = 1\nb = 2\n")
     assert found == [(2, "markdown", "# text\n"), (4, "code", "a = 1\nb = 2\n")]

@@ -43,6 +43,6 @@ def test_walk_through_has_questions_of_the_lesson(lesson):
 
 
 @pytest.mark.parametrize("lesson", LESSONS[1:], ids=lambda path: path.stem)
-def test_lesson_says_what_it_builds_on(lesson):
+def test_lesson_names_the_lessons_it_builds_on(lesson):
     first = jupytext.read(lesson).cells[0].source
     assert re.search(r"^From lesson \d you need", first, re.MULTILINE)

@@ -193,7 +193,7 @@ def test_notebook_holds_the_lessons_cells(lesson):
 
 
 @each_lesson
-def test_notebook_was_executed_whole_and_well(lesson):
+def test_notebook_was_executed_completely_without_errors(lesson):
     notebook = notebook_of(lesson)
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -251,7 +251,7 @@ def test_folded_cells_are_folded_in_the_notebook(lesson):
 
 
 @each_lesson
-def test_no_definition_reads_what_was_not_handed_to_it(lesson):
+def test_no_definition_reads_a_variable_of_an_earlier_cell(lesson):
     """Functions and classes of a lesson read only imports, definitions and CONSTANTS.
 
     A variable of an earlier cell would be hidden state.

@@ -35,7 +35,7 @@ def test_pipe_receives_no_control_codes(command, results):
 
 
 @pytest.mark.xdist_group("narrow-terminal")
-def test_narrow_terminal_shows_the_names_of_runs_whole(results):
+def test_narrow_terminal_shows_full_names_of_runs(results):
     out = results(TERMINALS["narrow-terminal"])[1]["runs-list"].out
     for name in ("branch", "int8", "run", "stories", "whole"):
         assert re.search(rf"\b{name}\b", out)

@@ -109,7 +109,7 @@ def test_a_later_token_changes_nothing_before_it(attention, x, t):
 
 
 @pytest.mark.parametrize("cuts", [[1] * T, [3, 4], [7], [2, 1, 4]])
-def test_with_cache_in_any_pieces_equals_without(attention, x, cuts):
+def test_cached_logits_in_any_chunks_equal_uncached_logits(attention, x, cuts):
     cache = KVCache((1, B, H, 16, D), x.dtype, x.device)
     pieces = []
     for piece in x.split(cuts, dim=1):
@@ -158,7 +158,7 @@ def test_width_must_be_a_multiple_of_heads():
         MultiHeadAttention(12, 10, 16, 0.0, 3)
 
 
-def test_with_dropout_it_is_the_formula_too(x):
+def test_dropout_equals_the_formula(x):
     """With one seed the same weights are dropped: softmax, then dropout, then the weighted mean."""
     torch.manual_seed(0)
     attention = MultiHeadAttention(C, C, 16, 0.4, H).train()

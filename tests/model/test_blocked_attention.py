@@ -38,7 +38,7 @@ def test_gradients_with_dropout_are_those_of_the_function(rows, monkeypatch):
     assert torch.autograd.gradcheck(same_draws, inputs(7))
 
 
-def test_dropout_drops_what_the_formula_drops_when_one_block_holds_all():
+def test_dropout_equals_the_formula_when_one_block_holds_everything():
     q, k, v = inputs()
     torch.manual_seed(2)
     ours = blocked_attention(q, k, v, 0.4)
@@ -74,7 +74,7 @@ def test_blocks_cover_all_rows(n_rows, want):
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("architecture", ["gpt", "nanochat"])
-def test_model_trains_alike_with_blocks_and_without(architecture, precision, monkeypatch):
+def test_model_trains_equally_with_and_without_blocks(architecture, precision, monkeypatch):
     monkeypatch.setattr(module, "BLOCK_ROWS", 5)
     cfg = {
         "vocab_size": 31,

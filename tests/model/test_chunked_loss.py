@@ -45,7 +45,7 @@ def test_value_and_gradients_are_the_plain_ones(rows, monkeypatch):
     assert not gained[0][targets == IGNORE].any()
 
 
-def test_no_target_asked_is_no_loss_and_no_slope():
+def test_only_masked_targets_give_zero_loss_and_gradient():
     x, weight, targets = inputs()
     loss = head_loss(x, weight, torch.full_like(targets, IGNORE))
     assert loss == 0
@@ -61,7 +61,7 @@ def test_scores_that_overflow_an_exponential():
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_a_model_learns_the_same_from_it(tied):
+def test_chunked_loss_trains_the_model_equally(tied):
     torch.manual_seed(1)
     model = GPTModel(CFG | {"tie_embeddings": tied})
     ids, targets = torch.randint(0, 37, (2, 8)), torch.randint(0, 37, (2, 8))
@@ -73,7 +73,7 @@ def test_a_model_learns_the_same_from_it(tied):
 
 
 @pytest.mark.parametrize("rows", [2, 100])
-def test_in_bfloat16_it_is_as_near_as_the_plain_one(rows, monkeypatch):
+def test_bfloat16_loss_is_as_accurate_as_the_plain_one(rows, monkeypatch):
     x, weight, targets = inputs(B=8, T=16, C=64, V=300, dtype=torch.float32)
     monkeypatch.setitem(module.MAX_LOGITS, "cpu", rows * len(weight))
     exact = torch.autograd.grad(
@@ -89,7 +89,7 @@ def test_in_bfloat16_it_is_as_near_as_the_plain_one(rows, monkeypatch):
         assert (mine - right).norm() < 0.02 * right.norm()
 
 
-def test_without_gradients_only_the_value():
+def test_value_without_gradients_equals_the_plain_loss():
     x, weight, targets = inputs()
     with torch.no_grad():
         loss = head_loss(x, weight, targets)
@@ -99,7 +99,7 @@ def test_without_gradients_only_the_value():
     assert not loss.requires_grad
 
 
-def test_a_model_of_another_make_takes_the_plain_way():
+def test_other_model_uses_the_plain_loss():
     """No `hidden`, or a head with a bias: the scores decide."""
     torch.manual_seed(2)
     plain = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 9))
@@ -131,7 +131,7 @@ def test_no_tensor_is_larger_than_a_piece(monkeypatch):
     assert largest == 8 * len(weight)
 
 
-def test_the_gradient_of_the_scores_is_cast_to_bfloat16_once():
+def test_gradient_of_the_logits_is_cast_to_bfloat16_once():
     """Under autocast each of the two products that use the gradient would cast it again.
 
     It is the largest tensor of a step.

@@ -104,7 +104,7 @@ def test_written_out_takes_the_place_of_every_linear(monkeypatch):
 @pytest.mark.slow  # a compiler works for a minute
 @needs_compiler
 @pytest.mark.parametrize("kind", ["gpt", "gpt 16", "gpt 8", "gpt 4", "nanochat", "modern 4"])
-def test_the_scores_agree_for_every_size_of_batch_and_cache_and_with_blanks(kind, compilings):
+def test_logits_agree_for_every_batch_and_cache_size_and_with_padding(kind, compilings):
     torch.manual_seed(0)
     model = a_model(kind)
     sizes = [(1, 5, 0), (2, 5, 0), (3, 20, 2), (1, 30, 0), (2, 2, 1), (20, 19, 0), (1, 4, 1)]

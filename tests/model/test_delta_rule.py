@@ -75,7 +75,7 @@ def test_memory_returns_what_was_last_stored_for_a_key():
 
 
 @torch.no_grad()
-def test_without_fading_on_orthogonal_keys_it_is_linear_attention():
+def test_delta_rule_without_decay_on_orthogonal_keys_is_linear_attention():
     q, v = torch.randn(1, 1, K, K), torch.randn(1, 1, K, D)
     k = torch.eye(K)[None, None]
     zero, one = torch.zeros(1, 1, K), torch.ones(1, 1, K)
@@ -92,7 +92,7 @@ def test_effective_attention_gives_the_outputs_from_the_values():
     assert not weights.triu(1).any()
 
 
-def test_strong_fading_stays_finite_gradients_too():
+def test_strong_decay_gives_finite_values_and_gradients():
     q, k, v, g, beta, state = inputs(40)
     strong = (g.detach() * 500).requires_grad_()
     y, last = gated_delta_rule(q, k, v, strong, beta, state)

@@ -23,7 +23,7 @@ def test_the_share_of_zeros_and_the_scale(p):
     torch.testing.assert_close(kept[0].item(), 1 / (1 - p), rtol=1e-4, atol=0)
 
 
-def test_neighbours_are_independent():
+def test_neighbors_are_independent():
     """Four draws come from one word: each of them and each pair is dropped as often as expected."""
     torch.manual_seed(1)
     dropped = (dropout_mask(torch.empty(1 << 20), 0.5) == 0).float()

@@ -43,7 +43,7 @@ def test_the_fastest_kernel_for_a_typical_text_is_chosen(measured):
     assert str(choice) == "fbgemm, 7-bit inputs, 5.0 times float32's speed"
 
 
-def test_of_kernels_that_are_alike_the_one_that_rounds_less_is_chosen(measured):
+def test_more_accurate_of_two_equally_fast_kernels_is_chosen(measured):
     measured(100, int_mm=(21, 0), fbgemm7=(20, 0))
     assert choose_kernel(8, 768).kernel is IntMatmul
 

@@ -55,7 +55,7 @@ def test_no_mask_where_the_kernel_needs_none(cache, pos, T):
 
 
 @pytest.mark.parametrize(("pos", "T"), [(0, 6), (0, 1), (5, 1), (2, 3)])
-def test_blanks_are_not_looked_at_and_not_counted(cache, pos, T):
+def test_padding_is_not_attended_to_and_has_no_position(cache, pos, T):
     cache.left_padding = torch.tensor([0, 2, 5])
     cache.advance(pos)
     mask, places = cache.mask(T), cache.positions(T)
@@ -72,7 +72,7 @@ def test_positions_go_on_where_the_text_ended(cache):
     assert cache.positions(3).tolist() == [2, 3, 4]
 
 
-def test_rows_are_picked_repeated_and_go_their_own_way(cache):
+def test_selected_and_repeated_rows_are_independent(cache):
     k, v = torch.randn(2, B, G, 3, D)
     cache.left_padding = torch.tensor([0, 1, 2])
     for layer in range(L):
@@ -89,7 +89,7 @@ def test_rows_are_picked_repeated_and_go_their_own_way(cache):
 @pytest.mark.parametrize(
     "rows", [[0, 1, 2], [0, 0, 1], [1, 0, 2], [2, 2, 2], [1], [2, 1], [0, 1, 2, 2, 0]]
 )
-def test_a_pick_moves_rows_and_copies_nothing_else(cache, rows):
+def test_select_rows_moves_rows_and_copies_nothing_else(cache, rows):
     """Beams select the same number of rows each time, many unmoved.
 
     Memory is allocated only for another number.
@@ -136,7 +136,7 @@ def test_cache_overwrites_rewound_tokens(cache):
     assert torch.equal(keys, torch.cat([k[:, :, :2], v[:, :, :1]], 2))
 
 
-def test_no_room_is_an_error_that_names_both_sizes(cache):
+def test_too_little_space_is_an_error_with_both_sizes(cache):
     cache.advance(5)
     with pytest.raises(ValueError, match="2 new tokens after 5 do not fit the cache of 6"):
         cache.append(0, *torch.zeros(2, B, G, 2, D))
@@ -173,7 +173,7 @@ def test_merged_rows_are_aligned_at_the_last_token(pos, other_pos, padding, bloc
     assert (cache.keys[0][:, :, cache.pos] == 1).all()
 
 
-def test_merged_padding_adds_to_what_was_there():
+def test_merged_padding_adds_to_the_existing_padding():
     cache, other = filled(2, 2), filled(1, 5)
     cache.left_padding = torch.tensor([1, 0])
     cache.merge(other)

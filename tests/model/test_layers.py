@@ -45,7 +45,7 @@ def test_gelu_is_near_zero_far_left_and_near_x_far_right():
     )
 
 
-def test_feed_forward_widens_four_times_and_bends_once(x):
+def test_feed_forward_is_four_times_as_wide_with_one_activation(x):
     ff = FeedForward({"emb_dim": 8})
     widen, _, narrow = ff.layers
     assert widen.weight.shape == (32, 8)

@@ -64,7 +64,7 @@ def test_self_attention_is_the_formula(x):
         torch.testing.assert_close(v2(x[0])[t], sum(weights[s] * v[s] for s in range(T)))
 
 
-def test_causal_attention_is_self_attention_of_what_was_seen(x):
+def test_causal_attention_equals_self_attention_of_each_prefix(x):
     v2 = SelfAttention_v2(D_IN, D_OUT, qkv_bias=True)
     causal = CausalAttention(D_IN, D_OUT, 9, qkv_bias=True)
     copy_weights(causal, v2)

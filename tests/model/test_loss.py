@@ -33,7 +33,7 @@ def test_equals_the_formula(logits, targets, reduction, reduce):
     )
 
 
-def test_mean_is_over_asked_tokens(logits, targets):
+def test_mean_is_over_unmasked_tokens(logits, targets):
     asked = torch.rand(B, T, generator=torch.Generator().manual_seed(2)) < 0.5
     some = targets.masked_fill(~asked, IGNORE)
     each = formula(logits, targets)
@@ -42,7 +42,7 @@ def test_mean_is_over_asked_tokens(logits, targets):
     torch.testing.assert_close(next_token_loss(logits, some, "none"), each * asked)
 
 
-def test_an_even_spread_scores_the_log_of_the_vocabulary():
+def test_uniform_model_scores_the_log_of_the_vocabulary():
     loss = next_token_loss(torch.zeros(1, 4, 50257), torch.tensor([[1, 2, 3, 50256]]))
     assert loss.item() == pytest.approx(math.log(50257), abs=1e-5)
     assert f"{loss.item():.2f}" == "10.82"

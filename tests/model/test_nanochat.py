@@ -56,7 +56,7 @@ def test_cache_in_any_pieces_equals_without(model, cuts):
     assert cache.pos == 11
 
 
-def test_a_padded_row_is_written_as_if_alone(model):
+def test_padded_row_is_generated_as_if_alone(model):
     long, short = [5, 6, 7, 8, 9], [3, 4]
     together = generate(model, torch.tensor([long, [-1, -1, -1, *short]]), 8)
     assert together[0].tolist() == generate(model, torch.tensor([long]), 8)[0].tolist()
@@ -90,7 +90,7 @@ def test_n_params_by_the_formula_is_the_number_counted(tied):
     assert model.cfg.n_params == sum(p.numel() for p in model.parameters())
 
 
-def test_no_bias_and_no_weight_of_a_norm():
+def test_nanochat_has_no_biases_and_no_norm_weights():
     assert all(p.dim() == 2 for p in build(TINY).parameters())
 
 

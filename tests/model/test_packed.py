@@ -41,7 +41,7 @@ def a_model(**more):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(1, 1), (64, 64), (301, 64), (65, 3)])
-def test_the_weight_comes_back_and_products_agree(dtype, bias, shape):
+def test_weight_survives_a_round_trip_and_products_agree(dtype, bias, shape):
     if not can_pack(dtype):
         pytest.skip(f"this processor or this torch cannot pack {dtype}")
     torch.manual_seed(1)
@@ -61,7 +61,7 @@ def test_the_weight_comes_back_and_products_agree(dtype, bias, shape):
 
 
 @needs_packing
-def test_a_row_never_changes_with_the_rows_beside_it():
+def test_row_does_not_depend_on_the_other_rows():
     torch.manual_seed(2)
     packed, x = PackedLinear(torch.randn(301, 64), torch.randn(301)), torch.randn(32, 64)
     assert torch.equal(packed(x), torch.cat([packed(row[None]) for row in x]))
@@ -94,7 +94,7 @@ def test_joined_gives_the_outputs_side_by_side(bits, bias):
     ids=str,
 )
 @pytest.mark.parametrize("bits", [32, 8, 4])
-def test_a_packed_model_scores_and_writes_as_before(more, bits):
+def test_packed_model_gives_the_same_logits_and_text(more, bits):
     plain, packed = (a_model(**more) for _ in range(2))
     if bits < 32:
         quantize(plain, bits), quantize(packed, bits)

@@ -83,7 +83,7 @@ def test_quantized_integers_are_exact(bits):
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-def test_a_row_of_zeros(bits):
+def test_zero_rows_are_quantized_to_zeros(bits):
     weight = torch.zeros(3, 64)
     layer = QuantizedLinear(*WAYS[bits](weight))
     assert not layer.weight.any()
@@ -93,7 +93,7 @@ def test_a_row_of_zeros(bits):
 @pytest.mark.parametrize("rows", [1, 3, 50])
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize("bits", [8, 4])
-def test_the_kernel_is_the_formula(bits, with_bias, rows, weight):
+def test_kernel_equals_the_formula(bits, with_bias, rows, weight):
     """Multiply the dequantized matrix by inputs rounded as this machine's kernel rounds them."""
     bias = torch.randn(37) if with_bias else None
     x = torch.randn(rows, 96) * torch.logspace(-2, 2, rows)[:, None]
@@ -111,7 +111,7 @@ def test_the_kernel_is_the_formula(bits, with_bias, rows, weight):
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-def test_a_row_does_not_change_with_the_rows_beside_it(bits, weight):
+def test_row_does_not_depend_on_other_rows(bits, weight):
     layer, x = QuantizedLinear(*WAYS[bits](weight), torch.randn(37)), torch.randn(70, 96)
     together = layer(x)
     for part in (x[:1], x[30:33], x[5:69]):
@@ -160,7 +160,7 @@ def test_int4_error_names_a_matrix_with_indivisible_rows():
 @torch.inference_mode()
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("architecture", ["gpt", "nanochat"])
-def test_it_reads_in_any_pieces_as_at_once(architecture, bits):
+def test_chunked_reading_equals_reading_at_once(architecture, bits):
     torch.manual_seed(0)
     cfg = CFG | {"context_length": 64, "architecture": architecture}
     if architecture != "gpt":

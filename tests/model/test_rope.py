@@ -14,7 +14,7 @@ from llm_scratch.model.rope import ROPE_BASE, Rotary, apply_rotary, rotary_angle
 B, H, T, D = 2, 3, 9, 8
 
 
-def test_a_pair_is_a_complex_number_that_is_turned():
+def test_rotation_equals_a_complex_product():
     x, places = torch.randn(B, H, T, D, dtype=torch.float64), torch.arange(T)
     pairs = torch.complex(x[..., : D // 2], x[..., D // 2 :])
     speed = torch.tensor([ROPE_BASE ** (-2 * i / D) for i in range(D // 2)], dtype=torch.float64)
@@ -52,7 +52,7 @@ def test_angles_equal_transformers_rotary_embedding_bit_for_bit_at_any_position(
 
 
 @pytest.mark.parametrize("shift", [1, 100])
-def test_a_product_depends_on_the_distance_alone(shift):
+def test_rotated_product_depends_only_on_the_distance(shift):
     q, k, places = torch.randn(1, 1, T, D), torch.randn(1, 1, T, D), torch.arange(T)
     here, there = (
         apply_rotary(q, rotary_angles(p, D)) @ apply_rotary(k, rotary_angles(p, D)).mT
@@ -61,7 +61,7 @@ def test_a_product_depends_on_the_distance_alone(shift):
     torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-4)
 
 
-def test_each_row_has_places_of_its_own():
+def test_each_row_has_its_own_positions():
     x, places = torch.randn(B, H, T, D), torch.stack([torch.arange(T), torch.arange(T) + 3])
     together = apply_rotary(x, rotary_angles(places, D))
     for row in range(B):
@@ -105,7 +105,7 @@ def test_scaled_frequencies_equal_transformers(name, head_dim, base):
 
 
 @pytest.mark.parametrize("scaling", ["linear", "ntk", "llama3", "yarn"])
-def test_scaling_by_one_is_no_scaling(scaling):
+def test_scaling_by_one_changes_nothing(scaling):
     plain, scaled = Rotary(D), Rotary(D, scaling=scaling, factor=1.0, trained_context=64)
     positions = torch.arange(T)
     torch.testing.assert_close(scaled.angles(positions), plain.angles(positions))

@@ -96,7 +96,7 @@ def test_text_that_shares_a_prefix_is_read_again(model):
 
 @torch.no_grad()
 @pytest.mark.parametrize("full_every", [2, 9])
-def test_texts_that_join_and_leave_are_what_they_are_alone(full_every):
+def test_texts_that_join_and_leave_equal_texts_generated_alone(full_every):
     """9: no layer is attention, and the cache has states only."""
     model = hybrid(full_every=full_every)
     lengths, written = [12, 5, 8], {}

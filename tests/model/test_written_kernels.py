@@ -31,7 +31,7 @@ needs_compiler = pytest.mark.skipif(
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize(("N", "K"), [(1, 32), (40, 64), (37, 160)])
 @pytest.mark.parametrize("bits", [8, 4])
-def test_a_written_product_computes_the_formula(bits, N, K, with_bias):
+def test_written_product_equals_the_formula(bits, N, K, with_bias):
     generator = torch.Generator().manual_seed(N)
     weight = random_weight(bits, max(N, 2), K, generator)
     x, bias = torch.randn(1, K, generator=generator), torch.randn(max(N, 2)) if with_bias else None
@@ -43,7 +43,7 @@ def test_a_written_product_computes_the_formula(bits, N, K, with_bias):
 @pytest.mark.slow  # a compiler works for some seconds
 @needs_compiler
 @pytest.mark.parametrize("bits", [8, 4])
-def test_a_compiled_product_computes_the_formula(bits):
+def test_compiled_product_equals_the_formula(bits):
     weight = random_weight(bits, 96, 128, torch.Generator().manual_seed(1))
     x, product = torch.randn(1, 128), WRITTEN[bits](weight)
     with torch.no_grad():
@@ -71,7 +71,7 @@ def choose(monkeypatch):
     return chosen
 
 
-def test_the_faster_of_written_and_torch_is_chosen(choose):
+def test_faster_of_written_kernel_and_torch_is_chosen(choose):
     assert choose(8, IntMatmul, ("int_mm",), written=1, theirs=2) == (WRITTEN[8], IntMatmul)
     assert choose(8, IntMatmul, ("int_mm",), written=2, theirs=2) == (IntMatmul, IntMatmul)
     assert choose(4, WeightOnlyInt4, ("int4 weight-only",), written=1, theirs=2) == (
@@ -80,18 +80,18 @@ def test_the_faster_of_written_and_torch_is_chosen(choose):
     )
 
 
-def test_without_a_kernel_of_torch_it_is_written(choose):
+def test_written_kernel_is_used_without_one_of_torch(choose):
     assert choose(8, Fbgemm7Matmul, ("fbgemm, 7-bit inputs",)) == (WRITTEN[8], None)
 
 
-def test_a_matrix_that_is_no_multiple_of_a_word_is_not_written():
+def test_width_that_is_not_a_multiple_of_a_word_has_no_written_kernel():
     weight = random_weight(8, 6, 7, torch.Generator())
     one, several = traceable_kernels(weight)
     assert one is None or one in TRACEABLE
     assert several is None or several in TRACEABLE
 
 
-def test_another_order_of_bytes_is_noticed(monkeypatch):
+def test_other_byte_order_is_an_error(monkeypatch):
     monkeypatch.setattr(
         written_kernels.WrittenInt8,
         "__call__",

@@ -71,7 +71,7 @@ def test_a_setting_that_nothing_reads_is_an_error():
         ModelConfig.of({"vocab_size": 100, "embed_dim": 10})
 
 
-def test_an_indented_definition_is_no_file():
+def test_indented_definition_is_not_extracted():
     with pytest.raises(IndentationError):
         compile(" class GELU:\n     pass\n", "step3.py", "exec")
 

@@ -151,7 +151,7 @@ def test_the_text_is_found_under_its_right_name_from_any_folder(
     assert not list(tmp_path.iterdir())
 
 
-def test_no_word_is_lost_without_a_trace(vocab, vocab_with_specials):
+def test_unknown_word_is_never_lost_silently(vocab, vocab_with_specials):
     """V1 dropped what it did not know, and V2 did the same after marking it."""
     with pytest.raises(UserError, match="pribe"):
         SimpleTokenizerV1(vocab).encode(PAINTED)

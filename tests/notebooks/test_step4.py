@@ -271,7 +271,7 @@ def test_generate_switches_dropout_off_and_on_again():
 
 
 @pytest.mark.filterwarnings("ignore:the prompt has:llm_scratch.errors.GenerationWarning")
-def test_a_context_size_beyond_the_models_is_no_error():
+def test_context_size_beyond_the_models_is_accepted():
     """It raised in the position embedding."""
     model, idx = GPTModel(TINY), torch.arange(20)[None]
     assert torch.equal(

@@ -139,7 +139,7 @@ def test_mistake_in_learning_merges_is_diagnosed_or_stops(exercise, name):
     assert verdict.message == diagnosis(wrong) or verdict.message.startswith(unclear)
 
 
-def test_numbers_say_where_and_how_far():
+def test_wrong_output_reports_position_and_difference():
     verdict = check("temperature", lambda logits, t: logits / t + (torch.arange(11) == 4))
     assert verdict.message == "its output differs; work one value out by hand, and compare"
     assert verdict.where.startswith("output [")
@@ -171,7 +171,7 @@ def test_a_module_gives_a_tensor(convert):
     assert re.fullmatch("it gives a (list|ndarray); return a tensor", verdict.message)
 
 
-def test_a_missing_gradient_is_told_from_a_wrong_output():
+def test_missing_gradient_is_distinguished_from_a_wrong_output():
     class Detached(LayerNorm):
         def forward(self, x):
             return super().forward(x.detach())
@@ -208,7 +208,7 @@ def test_other_names_of_weights_are_listed():
         (lambda logits, t: logits * torch.nan, "its output differs"),
     ],
 )
-def test_other_trouble_is_said(part, message):
+def test_other_failure_is_reported(part, message):
     assert check("temperature", part).message.startswith(message)
 
 

@@ -40,7 +40,7 @@ def test_template_of_some_parts_imports_what_they_need(mine):
         template(["Gelu"])
 
 
-def test_what_is_imported_is_no_part_of_the_file(mine):
+def test_imported_names_are_not_extracted(mine):
     file = mine(
         "from llm_scratch.model.layers import GELU\ndef top_k(logits, k):\n    return logits\n"
     )

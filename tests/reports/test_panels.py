@@ -34,7 +34,7 @@ def drawn(figure, panel):
     }
 
 
-def test_each_panel_draws_its_numbers():
+def test_each_panel_draws_its_values():
     figure = panel_figure({"run": ROWS})
     assert [axes.get_title(loc="left") for axes in figure.axes] == list(PANELS.values())
     assert drawn(figure, "val_bits_per_byte")["run", COLORS[0]].tolist() == [

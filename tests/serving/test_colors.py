@@ -44,7 +44,7 @@ def test_difference_equals_the_published_values(one, other, expected):
     assert difference(one, other) == pytest.approx(expected, abs=1e-4)
 
 
-def test_simulated_eyes_confuse_what_they_confuse():
+def test_simulated_color_blindness_confuses_the_known_colors():
     red, green, blue, violet = (190, 80, 60), (110, 125, 50), (0, 110, 130), (0, 115, 60)
     assert difference(lab(red), lab(green)) > 35
     assert difference(lab(red, "deuteranopia"), lab(green, "deuteranopia")) < 15

@@ -14,7 +14,7 @@ def run_of(source):
     return RunConfig(data=DataConfig(source=source, val_fraction=0.2))
 
 
-def test_stories_are_told_from_other_texts():
+def test_stories_are_distinguished_from_other_texts():
     assert is_story_model([generate_story(HELD_OUT + number).text for number in range(5)])
     assert not is_story_model([])
     for text in ("", "abcdefg", "To be, or not to be, that is the question, whether it is nobler"):

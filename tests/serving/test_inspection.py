@@ -142,7 +142,7 @@ def test_ablation_is_the_tools_and_reaches_every_view(ask, model, ids):
     )  # the model itself is as before
 
 
-def test_part_is_ablated_alike_alone_and_in_all_views():
+def test_component_is_ablated_equally_alone_and_in_all_views():
     """A model of the stories: both take the part's mean over stories."""
     texts = [generate_story(HELD_OUT + number).text for number in range(3)]
     letters = CharTokenizer.train([generate_story(HELD_OUT + number).text for number in range(40)])

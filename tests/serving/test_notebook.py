@@ -59,7 +59,7 @@ def test_unexpected_error_is_an_answer_too(playground, monkeypatch, caplog):
     assert "request complete failed" in caplog.text
 
 
-def test_page_needs_nothing_beside_its_parts():
+def test_page_needs_only_its_parts():
     page, script = notebook.page_parts()
     assert "<script" not in page
     assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page)

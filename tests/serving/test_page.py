@@ -105,7 +105,7 @@ def test_tokenizers_stand_below_each_other(page):
     assert "(11 in the vocabulary): 10 tokens" in page.text("[data-tokenizer='this model']")
 
 
-def test_tree_shows_what_comes_next_and_takes_the_text_there(page):
+def test_tree_shows_next_tokens_and_extends_the_text(page):
     show(page, "next")
     page.run(
         "document.querySelector('[aria-label=\"The next five tokens\"] :nth-child(2)').click()"

@@ -61,7 +61,7 @@ def test_long_piece_has_only_its_last_step():
     assert merged == []
 
 
-def test_last_step_is_that_of_a_tokenizer_which_normalizes_or_takes_whole_pieces():
+def test_last_step_covers_normalizing_and_whole_piece_tokenizers():
     word = {b"fowl": 260}
     bpe = ByteBPE([(b"f", b"o")], unmerged=word, whole_pieces=True, nfc=True)
     fowl, accent = pieces(bpe, "fowl e\u0301")["pieces"]

@@ -95,7 +95,7 @@ def test_manifest_has_size_and_sha256_of_every_file(tmp_path):
     assert content["files"] == want
 
 
-def test_keeps_two_and_the_best_and_says_which_is_which(tmp_path):
+def test_two_newest_and_the_best_checkpoint_are_kept_and_marked(tmp_path):
     for step in (1, 2, 3, 4, 5):
         save(tmp_path, step, best=step == 2)
     assert [f.name[-1] for f in checkpoint.list_checkpoints(tmp_path)] == ["5", "4", "2"]
@@ -144,7 +144,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("kind", DAMAGE)
 @pytest.mark.parametrize("name", FILES)
-def test_damage_is_noticed_and_the_older_one_taken(tmp_path, name, kind):
+def test_damage_is_detected_and_the_older_checkpoint_loaded(tmp_path, name, kind):
     old, new = save(tmp_path, 1), save(tmp_path, 2)
     if name == "config.json" and kind == "swapped":
         (old / name).write_text("{}")  # both hold the same settings; only then are they different
@@ -225,7 +225,7 @@ def test_reading_a_damaged_one_by_name_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
-def test_numbers_that_are_not_finite_are_refused(tmp_path, number):
+def test_non_finite_values_are_refused(tmp_path, number):
     save(tmp_path, 1)
     save(tmp_path, 2, weights=tensors(2) | {"b": torch.tensor([1.0, number])})
     warnings = []
@@ -386,7 +386,7 @@ def test_old_checkpoints_are_deleted_only_after_the_new_one_is_complete(tmp_path
     ],
     ids=["missing", "unknown", "shape", "transposed"],
 )
-def test_weights_are_taken_all_or_none(change, message):
+def test_weights_are_loaded_all_or_none(change, message):
     model = nn.Linear(3, 2)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(UserError, match=message) as error:

@@ -473,7 +473,7 @@ def test_download_retries_when_the_network_fails_during_it(monkeypatch, server, 
     assert len(calls) == 3
 
 
-def test_back_off_grows_to_half_a_minute_and_is_drawn(monkeypatch, server, tmp_path, pauses):
+def test_backoff_grows_to_half_a_minute_with_jitter(monkeypatch, server, tmp_path, pauses):
     bounds: list[tuple[float, float]] = []
     monkeypatch.setattr(
         download.random, "uniform", lambda low, high: bounds.append((low, high)) or low
@@ -502,7 +502,9 @@ def test_download_uses_the_second_url_when_the_first_fails(server, tmp_path):
     assert [asked["path"] for asked in server.asked] == ["/file.bin?first", "/file.bin?second"]
 
 
-def test_ctrl_c_keeps_what_came_and_shows_nothing_under_the_name(server, tmp_path, monkeypatch):
+def test_ctrl_c_keeps_the_partial_file_and_nothing_under_the_final_name(
+    server, tmp_path, monkeypatch
+):
     def interrupted(seconds: float) -> None:
         raise KeyboardInterrupt
 
@@ -524,7 +526,7 @@ def test_eight_at_once_download_once(server, tmp_path):
     assert len(server.asked) == 1
 
 
-def test_too_little_space_is_said_before_a_byte_is_asked_for(server, tmp_path, monkeypatch):
+def test_too_little_space_is_an_error_before_any_request(server, tmp_path, monkeypatch):
     monkeypatch.setattr(
         download.shutil, "disk_usage", lambda _: type("Usage", (), {"free": len(CONTENT) - 1})
     )

@@ -15,7 +15,7 @@ from llm_scratch.storage.safe_parse import MAX_JSON, MAX_YAML, parse_json, read_
 PLAIN = {"a": 1, "b": [1.5, None, True, "é"], "c": {"d": {"e": []}}}
 
 
-def test_plain_settings_are_what_the_libraries_read(tmp_path):
+def test_plain_settings_equal_those_of_the_libraries(tmp_path):
     (tmp_path / "x.json").write_text(json.dumps(PLAIN))
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(PLAIN))
     (tmp_path / "empty.yaml").write_text("# nothing\n")

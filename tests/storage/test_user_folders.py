@@ -146,7 +146,7 @@ def test_expand_user_rejects_an_unknown_user(tmp_path):
 
 
 @posix
-def test_libraries_get_folders_only_where_they_would_look_for_a_home(no_home):
+def test_libraries_get_cache_folders_only_when_there_is_no_home(no_home):
     os.environ["HF_HOME"] = "/models"
     set_library_folders()
     for name, folder in LIBRARY_FOLDERS.items():

@@ -110,7 +110,7 @@ def test_t1_nul_bom_and_half_surrogates(ours, gpt2):
         )
 
 
-def test_half_a_character_is_replaced_or_an_error_as_asked(ours):
+def test_incomplete_character_is_replaced_or_an_error_as_requested(ours):
     half = ours.encode("é")[:1] if len(ours.encode("é")) > 1 else ours.encode("👍")[:1]
     assert ours.decode(half).endswith("\ufffd")
     with pytest.raises(UnicodeDecodeError):
@@ -175,7 +175,7 @@ def test_t2_ids_of_10_megabytes_of_scripts_and_code_equal_tiktoken(ours, gpt2, d
     measured("T2", f"{size / 1e6:.1f} MB, engine and Python", "equal ids on 10 MB")
 
 
-def test_parts_give_the_ids_of_the_whole(ours, data_dir):
+def test_parts_of_a_text_give_the_ids_of_the_text(ours, data_dir):
     with (data_dir / "tinyshakespeare.txt").open(encoding="utf-8") as file:
         lines = file.readlines()[:20_000] + ["\n", "\n", "  \n", "'", "ll end", "<|endof", "text|>"]
     whole = "".join(lines)

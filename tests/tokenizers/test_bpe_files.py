@@ -129,7 +129,7 @@ def test_t5_duplicate_name_is_found_in_one_pass(write, tmp_path, measured):
     )
 
 
-def test_gpt2_goes_out_and_in_with_equal_ids(ours, gpt2, tmp_path):
+def test_gpt2_tokenizer_survives_a_round_trip_with_equal_ids(ours, gpt2, tmp_path):
     tokenizers = pytest.importorskip(
         "tokenizers", reason="needs the tokenizers library: pip install tokenizers"
     )

@@ -64,7 +64,7 @@ def test_train_merges_equal_recounting(counts, n):
     st.integers(0, 40),
     st.sampled_from([1, 2, 5, 12]),
 )
-def test_chains_of_long_words_equal_counting_anew(counts, n, min_chain):
+def test_chains_of_long_words_equal_a_recount(counts, n, min_chain):
     """With words of 1 to 12 bytes as long words: all of them chains, or some."""
     with patch.object(bpe_train, "MIN_CHAIN", min_chain):
         learned = learn_merges(counts, n)
@@ -92,7 +92,7 @@ def test_work_on_one_long_word_grows_with_its_length_and_not_with_its_square():
     assert lines[1] < 6 * lines[0]  # 4.7 times; 10.8 with strings
 
 
-def test_equals_counting_anew_on_real_text(verdict):
+def test_training_on_real_text_equals_a_recount(verdict):
     counts = Splitter().count([verdict])
     assert [tuple(map(ord, pair)) for pair in learn_merges(counts, 60)] == count_anew(counts, 60)
 

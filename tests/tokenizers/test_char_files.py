@@ -16,7 +16,7 @@ TEXT = "the cat — naïve 😀\n\t"
 
 
 @pytest.mark.parametrize("end_of_text", [True, False])
-def test_characters_are_read_from_what_is_written(tmp_path, end_of_text):
+def test_characters_are_read_back(tmp_path, end_of_text):
     tokenizer = CharTokenizer.train([TEXT], end_of_text)
     write_tokenizer_json(tmp_path, word_level_json(tokenizer))
     again = load_tokenizer(tmp_path)

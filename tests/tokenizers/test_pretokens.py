@@ -86,7 +86,7 @@ def test_stand_ins_are_used_only_where_the_libraries_differ():
     )
 
 
-def test_counts_do_not_depend_on_the_way(verdict):
+def test_counts_do_not_depend_on_the_algorithm(verdict):
     splitter = Splitter()
     want = Counter(regex.findall(ORIGINAL, verdict))
     assert splitter.count([verdict]) == want
@@ -106,7 +106,7 @@ def test_counting_without_workers_gives_the_same_counts(monkeypatch):
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_counting_tells_how_far_it_is(verdict, monkeypatch, processes):
+def test_counting_reports_progress(verdict, monkeypatch, processes):
     monkeypatch.setattr(pretokens, "CHUNK", 1000)
     ticks = []
     Splitter().count([verdict], processes, ticks.append)

@@ -75,7 +75,7 @@ def test_t4_name_split_over_parts_is_not_joined(verdict, name, measured):
     )
 
 
-def test_allowed_and_disallowed_mean_what_they_mean_in_tiktoken(ours, gpt2):
+def test_allowed_and_disallowed_special_work_as_in_tiktoken(ours, gpt2):
     text = "a<|endoftext|> b <|endoftext|><|endoftext|>"
     for keywords in (
         {"allowed_special": "all"},

@@ -125,7 +125,7 @@ def gpt2_elsewhere(tmp_path, **environ: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_gpt2_without_network_and_cache_says_what_to_do(tmp_path):
+def test_gpt2_without_network_and_cache_suggests_a_fix(tmp_path):
     done = gpt2_elsewhere(tmp_path)
     assert "UserError: GPT-2's vocabulary is not on this machine" in done.stderr
     assert "set TIKTOKEN_CACHE_DIR" in done.stderr

@@ -198,7 +198,7 @@ def test_third_failure_in_the_background_is_raised_by_wait(disk):
     assert said == ["the disk is full (training continues; the next save tries again)"] * 2
 
 
-def test_save_that_is_not_in_the_background_is_done_when_submit_returns(disk):
+def test_synchronous_save_is_done_when_submit_returns(disk):
     with CheckpointWriter(FreeLock(), lambda message: None) as writer:
         disk(True, False)
         for step in range(2):

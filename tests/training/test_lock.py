@@ -27,7 +27,7 @@ def test_lock_names_its_holder_and_is_removed(tmp_path):
     assert list(run.iterdir()) == []
 
 
-def test_second_writer_is_told_the_lock_holder(tmp_path):
+def test_second_writer_error_names_the_lock_holder(tmp_path):
     who = f"process {os.getpid()} on {socket.gethostname()} trains there"
     with (
         exclusive_writer(tmp_path, pytest.fail),
@@ -123,7 +123,7 @@ def test_lock_is_retried_when_its_file_was_removed(tmp_path, monkeypatch):
     assert len(taken) == 2
 
 
-def test_run_goes_on_with_a_warning_when_locking_is_not_supported(tmp_path, monkeypatch):
+def test_run_continues_with_a_warning_when_locking_is_not_supported(tmp_path, monkeypatch):
     def refuse(number):
         raise OSError(38, "Function not implemented")
 
@@ -135,7 +135,7 @@ def test_run_goes_on_with_a_warning_when_locking_is_not_supported(tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_lock_file_stays_when_it_cannot_be_removed(tmp_path, monkeypatch):
+def test_lock_file_remains_when_it_cannot_be_removed(tmp_path, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 

@@ -386,7 +386,7 @@ def test_non_finite_weights_are_never_evaluated_sampled_or_saved(corpus, tmp_pat
     ],
     ids=["optimizer", "schedule"],
 )
-def test_an_unknown_name_is_an_error_before_anything_is_written(config, message, corpus, tmp_path):
+def test_unknown_name_is_an_error_before_writing(config, message, corpus, tmp_path):
     with pytest.raises(UserError, match=message) as error:
         train(config, tmp_path / "run", corpus=corpus)
     assert error.value.code == USAGE

@@ -71,7 +71,7 @@ def test_bfloat16_is_rejected_on_unsupported_devices():
     assert error.value.code == USAGE
 
 
-def test_a_device_that_only_warns_and_stays_in_float32_does_not_multiply_in_bfloat16(monkeypatch):
+def test_bfloat16_is_not_used_on_a_device_that_warns_and_stays_in_float32(monkeypatch):
     """As Apple's MPS before macOS 14."""
 
     class Warns(nullcontext):

@@ -21,7 +21,7 @@ def model():
 
 
 @pytest.mark.parametrize("prompt", ["abc", ""])
-def test_prompt_that_can_be_encoded_stays(model, prompt):
+def test_prompt_that_can_be_encoded_is_kept(model, prompt):
     tokenizer = CharTokenizer.train([TEXT])
     assert choose_prompt(model, tokenizer, prompt, np.array(tokenizer.encode(TEXT))) == (prompt, "")
 

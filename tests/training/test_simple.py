@@ -91,7 +91,7 @@ def test_a_loader_takes_the_first_batches_only(model, losses):
     )
 
 
-def test_a_loader_counts_asked_tokens_only(model, losses):
+def test_loader_counts_only_unmasked_tokens(model, losses):
     batches = [(inputs, targets.clone()) for inputs, targets in loader(7, 7)]
     batches[0][1][2:, 1:] = IGNORE
     want = torch.cat([losses[:2].flatten(), losses[2:, 0]]).mean().item()

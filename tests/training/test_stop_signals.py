@@ -37,7 +37,7 @@ def test_second_ctrl_c_interrupts_and_the_first_signal_sets_the_code():
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
-def test_signal_ignored_by_nohup_stays_ignored():
+def test_signal_ignored_by_nohup_remains_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with stop_signals() as stop:

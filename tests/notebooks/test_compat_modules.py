@@ -32,7 +32,7 @@ from gpt_download import download_and_load_gpt2
 
 
 @pytest.mark.parametrize("statement", STATEMENTS.strip().splitlines())
-def test_what_the_notebooks_import_is_there(statement):
+def test_names_imported_by_the_notebooks_exist(statement):
     _, module, _, names = statement.split(maxsplit=3)
     found = import_module(module)
     assert [name for name in names.split(", ") if not callable(getattr(found, name, None))] == []
@@ -53,7 +53,7 @@ def test_step4_cell_50_the_loader_is_called_as_the_notebook_calls_it():
 
 
 @pytest.mark.parametrize("face", FACES)
-def test_a_face_is_a_docstring_and_imports(face):
+def test_compatibility_module_is_a_docstring_and_imports(face):
     first, *rest = ast.parse(FACES[face].read_text(encoding="utf-8")).body
     assert isinstance(first, ast.Expr)
     for node in rest:
@@ -83,7 +83,7 @@ assert not any(issubclass(kind, torch.nn.Module) for kind in kinds), "a model wa
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_installed_is_what_is_meant():
+def test_requirements_name_the_imported_packages():
     """The notebooks' requirements listed an unregistered name, urllib317, and missed imports."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     names = {line.split(">")[0].split("=")[0].split("[")[0] for line in project["dependencies"]}
