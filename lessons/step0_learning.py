@@ -13,7 +13,7 @@
 # little school math helps. At its end you have built a small language model three times:
 # by counting, by going downhill with a slope worked out by hand, and with a program that
 # works out the slopes itself. All three give the same model, and the third is how every
-# GPT is trained.
+# GPT is trained: the kind of model that writes, from GPT-2 to the chatbots of today.
 #
 # | step | new idea |
 # |---|---|
@@ -59,8 +59,9 @@ BLUE, ORANGE, GREEN, RED, PINK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#C
 
 # %% [markdown]
 # ## 0.1 Tensors: lists with a shape
-# A *neural network* eats numbers in rows and tables. A table in plain Python is a list of
-# lists. Its **shape** is how many rows it has, and how many numbers there are in a row.
+# A *neural network* is a long computation with tables of numbers, some of which are learned.
+# A table in plain Python is a list of lists. Its **shape** is how many rows it has, and how
+# many numbers there are in a row.
 
 # %%
 table = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
@@ -113,7 +114,8 @@ assert x.sum(dim=1).tolist() == [6, 15]
 # The workhorse of every neural network is the **matrix product**. Entry (row, column) of
 # the result multiplies a row of the first table with a column of the second, number by
 # number, and adds up. First as loops, so that nothing is hidden. (`[f(x) for x in a]` is
-# the list of `f(x)` for all x of a; `sum` takes it without the brackets.)
+# the list of `f(x)` for all x of a; `sum` takes it without the brackets. A comment such as
+# `[n, k]` gives the shape of a table, here and in all lessons.)
 
 
 # %%
@@ -184,8 +186,9 @@ print(TEXT[:6], "->", IDS[:6])
 
 # %% [markdown]
 # Go through the text and count: how often did letter *j* follow letter *i*?
-# `zip(IDS, IDS[1:])` pairs every letter with the next one. (Names in capitals stay as they
-# are for the rest of the lesson.)
+# `zip(IDS, IDS[1:])` pairs every letter with the next one, and `enumerate` pairs every
+# entry of a list with its place. (Names in capitals stay as they are for the rest of the
+# lesson.)
 
 # %%
 V = len(SYMBOLS)
@@ -197,7 +200,8 @@ print("after 'a':", {SYMBOLS[j]: n for j, n in enumerate(COUNTS[a]) if n})
 
 # %% [markdown]
 # Each row of counts, divided by its sum, is a row of **probabilities**: numbers from 0 to
-# 1 that add up to 1. That table *is* the model.
+# 1 that add up to 1. That table *is* the model. (`float()` makes decimals of whole numbers,
+# and `round(p, 2)` keeps two digits.)
 
 # %%
 C = torch.tensor(COUNTS).float()  # [V, V]
@@ -311,6 +315,7 @@ assert (
 #
 # $$\mathrm{softmax}(z)_j = \frac{e^{z_j}}{\sum_k e^{z_k}}$$
 #
+# (The sign $\sum_k$ adds up what follows it, for all entries $k$.)
 # Numbers that go into softmax are called **logits**.
 #
 # ![Softmax: logits become powers of e, which are all positive, and then shares that add
@@ -363,6 +368,7 @@ assert abs(loss_of(some) - mean_surprise([softmax(row) for row in some], IDS)) <
 # ## 0.5 Gradient: which way is down?
 # Turn a single parameter up by a tiny bit. Does the loss rise or fall, and how steeply?
 # Change of loss divided by change of parameter is the **slope** at that parameter.
+# (`1e-5` is 0.00001. The rows are copied, so that the table itself stays as it is.)
 
 
 # %%
@@ -424,7 +430,7 @@ torch.testing.assert_close(torch.tensor(at_counted), torch.zeros(V, V), rtol=0, 
 # do it again from there. That is **gradient descent**.
 # How much is the **learning rate**. One such turn of all parameters is a **step**. A good
 # rate is found by trying. Here it is large, 20, because the loss is a mean over 71 pairs of
-# letters, so each single slope is small.
+# letters, so each single slope is small. (`row[:] = ...` puts new numbers into the same row.)
 #
 # ![Three learning rates on one curve: too small creeps, a good one arrives, too large
 # jumps ever farther out](drawings/learning-rates.svg)
@@ -523,7 +529,8 @@ def log(a):
 # then the result changes by `slope * grad` for each unit of the parent. That is the
 # **chain rule**. A number used twice gets a share from each use, so shares are *added*. All
 # shares must be there before a number passes them on, so we go through the numbers in
-# reverse order. (`in_order` calls itself for each parent; a function may do that.)
+# reverse order. (`in_order` calls itself for each parent; a function may do that.
+# `[*a, b]` is a list of all entries of a, and then b.)
 
 
 # %%
@@ -696,6 +703,7 @@ def sgd(M, gradient, memory, rate=0.09):
 # %% [markdown]
 # **Momentum** makes the walker heavy. It keeps a running sum of past gradients. Across
 # the valley they point left and right in turn and cancel; along it they agree and add up.
+# (`memory` is a dictionary that lasts from step to step; `get` gives 0.0 in the first one.)
 
 
 # %%
@@ -840,7 +848,8 @@ assert max(distance(paths["Muon"], step) for step in range(15, 41)) > 0.6
 # A GPT has hundreds of parameter tensors. PyTorch keeps them in **modules**. A module is
 # a class with two parts: `__init__` makes the parameters, `forward` uses them. `Bigram` is
 # built on PyTorch's own class, `nn.Module`, which keeps the list of parameters;
-# `super().__init__()` starts that class first. Our bigram model as a module:
+# `super().__init__()` starts that class first. Our bigram model as a module. (Ids in square
+# brackets pick a row for each of them, so `[B]` ids give `[B, V]` logits.)
 
 
 # %%

@@ -84,7 +84,8 @@ print("init         ", RECIPE.model.init)
 # %% [markdown]
 # In this lesson a much smaller model takes its place, so that each part can be tried in
 # seconds. `override` is a copy with some settings changed. Only sizes are changed; the
-# recipe stays the same. (A *document* is a text that belongs together, here a story.)
+# recipe stays the same. (A *document* is a text that belongs together, here a story. At
+# every 20th step, `eval_every`, the run measures its loss on validation stories.)
 #
 # Two helpers are in the folded cell: `CORPUS` has the stories as token ids, and
 # `losses_of(settings, name)` trains with some settings changed and returns the bits per byte
@@ -211,7 +212,9 @@ assert begin < 0.05
 # order comes from a generator that was set once, only a count of all earlier steps
 # tells. Here it is a function of **seed and step** alone: the epoch follows from the step,
 # and the seed and the epoch give the shuffle. (`starts` is where the documents begin in the
-# text; `divmod(a, b)` is how often b is in a, and the rest.)
+# text; `divmod(a, b)` is how often b is in a, and the rest. `np` is NumPy, an older library
+# of tables: its `default_rng` draws from a seed, here of two numbers, and `permutation`
+# shuffles.)
 
 
 # %%
@@ -243,7 +246,8 @@ assert len(set(one_epoch.tolist())) == len(one_epoch), "no story twice in an epo
 # (query and key), and *to pass on what is there* (value and output). Neither is of use
 # without the other, so both learn slowly. The recipe gives the second for free. `W_value`
 # starts as a rotation and `out_proj` as 0.3 times the way back, so the product of the two
-# is 0.3 times the matrix that changes nothing. This is called **mimetic initialization**.
+# is 0.3 times the matrix that changes nothing: ones on its diagonal, zeros elsewhere. This
+# is called **mimetic initialization**.
 
 # %%
 torch.manual_seed(0)
@@ -304,8 +308,9 @@ for group in optimizer.param_groups:
 assert sum(len(group["params"]) for group in optimizer.param_groups) == len(names)
 
 # %% [markdown]
-# **Taken away**: the same run, with AdamW for everything. It gets a smaller learning rate,
-# as it needs one.
+# **Taken away**: the same run, with AdamW for everything. It gets a smaller learning rate:
+# AdamW moves *every number* by about the rate, Muon every *direction*, which is far less for
+# each number in it. Two rates are tried, so that Muon does not win by a bad choice alone.
 
 # %%
 curves = {"Muon": recorded}

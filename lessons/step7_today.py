@@ -91,7 +91,7 @@ def same(got, want):
 # Layer norm (3.2) takes the mean away, and then divides by the typical size of what is left.
 # The first of the two turned out to be unnecessary. **RMSNorm** only divides by the size: the
 # *r*oot of the *m*ean of the *s*quares. There is no shift either, so it has half the
-# parameters.
+# parameters. (Comments give shapes; `[..., C]` is any shape whose last size is C.)
 #
 # $$y = \frac{x}{\sqrt{\operatorname{mean}(x^2) + \varepsilon}} \cdot w$$
 
@@ -266,7 +266,8 @@ plt.show()
 # A model that writes keeps the keys and values of all tokens (4.6), and for long texts these
 # are more bytes than its weights. In **grouped-query attention** several query heads share
 # the keys and values of one head. With H query heads and G heads of keys and values, query
-# head h reads head h // (H / G).
+# head h reads head h // (H / G). (`//` divides and drops the rest. In square brackets, `None`
+# adds a dimension of size 1: the package's attention has one for the batch.)
 #
 # ![With grouped queries two query heads read the same keys and values, so the cache is half
 # as large](drawings/grouped-heads.svg)
@@ -302,7 +303,8 @@ same(every_head_its_own(x), lesson2(x))
 # %% [markdown]
 # The bill: two numbers (key and value) of D for each token, head and layer, four bytes each.
 # `SHAPE` has the sizes of GPT-2 with 124M parameters. On the *meta device* (3.8) a model has
-# shapes and no numbers, so asking costs nothing.
+# shapes and no numbers, so asking costs nothing. (`a | b` joins two dictionaries, and
+# `a |= b` adds b to a.)
 
 
 # %%
@@ -327,7 +329,8 @@ assert gpt2.cache_bytes(1024) == 4 * grouped.cache_bytes(1024)
 # ## 7.5 A window, and layers
 # In a long text every token attends to every earlier one, so the work grows with the square
 # of the length. With a **sliding window** of W, a token attends only to the last W tokens,
-# itself included. (`rows - columns` is how far back a token looks.)
+# itself included. (`rows` is a column and `columns` a row, so `rows - columns` is a table:
+# how far back it is from each token to each other.)
 
 
 # %%
@@ -345,7 +348,8 @@ print(sliding_mask(6, 3).int())
 #
 # Is everything else lost? No. The token two steps back has read from the two before *it*, one
 # layer below. Each layer reaches W - 1 tokens further, so L layers reach L (W - 1) tokens
-# back. Let us ask a model: which tokens change what it predicts at the end?
+# back. Let us ask a model: which tokens change what it predicts at the end? (`".X"[r]` is a
+# dot if r is false, and an X if it is true.)
 
 # %%
 W, L, T = 4, 3, 16
@@ -590,7 +594,8 @@ assert cache.nbytes == 2 * T * (12 + 4) * 4
 # ## 7.9 A memory of fixed size
 # Every cache so far grows with the text. The last idea gives that up. A layer has one matrix
 # S, its memory, of the same size for a text of any length. It stores *pairs*: ask with a key,
-# get its value. A key k and a value v are stored by adding $k v^T$, and read by $S^T k$.
+# get its value. A key k and a value v are stored by adding $k v^T$, the table of each number
+# of k times each number of v (`outer` in the code), and read by $S^T k$.
 # Stored this way, it is **linear attention**. But if the same key comes again with another
 # value, the memory holds the sum of the two.
 #

@@ -85,6 +85,22 @@ def test_hints_open_one_by_one_and_are_kept(llm):
         ]
 
 
+def test_hint_shows_no_question(llm):
+    llm("learn", "hint", "0.1")
+    assert "exercise 0.1: its numbers are not drawn yet" in llm("learn", "check", "0.1", "5").err
+    llm("learn", "next", "0.1")
+    assert llm("learn", "check", "0.1", "5").code == 0
+
+
+def test_endless_loop_in_an_answer_is_ended(llm):
+    llm("learn", "next", "0.3", "--folder", "class/anna")
+    endless = "def row_shares(table):\n    while table:\n        pass\n"
+    Path("class", "anna", FILE.name).write_text(endless, encoding="utf-8")
+    checked = llm("learn", "check", "0.3", "--folder", "class/anna").out
+    assert checked.startswith("exercise 0.3: the function did not end, line ")
+    assert re.search(r"^anna .* 0 of", llm("learn", "grade", "class").out, re.MULTILINE)
+
+
 def test_solution_opens_on_request_only(llm):
     namespace: dict = {}
     exec(llm("learn", "solution", "0.3").out, namespace)

@@ -57,6 +57,15 @@ def test_function_needs_no_question(capsys):
     assert capsys.readouterr().out == "exercise 0.3: right\n"
 
 
+def test_endless_function_is_ended(capsys):
+    def endless(table):
+        while table:
+            pass
+
+    notebook.check("0.3", endless)
+    assert capsys.readouterr().out.startswith("exercise 0.3: the function did not end, line ")
+
+
 def test_hints_open_one_by_one(capsys):
     for _ in range(4):
         notebook.hint("0.3")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from llm_scratch.errors import UserError
 from llm_scratch.learn.sealed import open_sealed
 from llm_scratch.model.attention import MultiHeadAttention
 from llm_scratch.model.layers import GELU, FeedForward, LayerNorm
@@ -198,9 +199,16 @@ def test_other_names_of_weights_are_listed():
     )
 
 
+def endless(logits, t):
+    while t > 0:
+        logits = logits + t
+    return logits
+
+
 @pytest.mark.parametrize(
     ("part", "message"),
     [
+        (endless, "it did not end; look at its loops: "),
         (lambda logits, t: logits[0], "it gives the shape (11,); the package's gives (3, 11)"),
         (lambda logits, t: "hot", "it gives 'hot'; the package's gives tensor("),
         (lambda logits: logits, "it stops with TypeError: "),
@@ -217,6 +225,15 @@ def test_error_in_a_file_has_its_line(tmp_path):
     path.write_text("def temperature(logits, t):\n    x = 1\n    return logits / missing\n")
     (verdict,) = check_parts(open_parts(path, "wrong.py"), QUICKSTART)
     assert verdict.message == ("it stops with NameError: name 'missing' is not defined, line 3")
+
+
+def test_endless_loop_outside_a_part_is_an_error_with_its_line(tmp_path):
+    path = tmp_path / "wrong.py"
+    path.write_text("n = 1\nwhile n:\n    n = -n\n")
+    with pytest.raises(
+        UserError, match=r"^wrong\.py: it did not end, line [23]; look at its loops"
+    ):
+        open_parts(path, "wrong.py")
 
 
 @pytest.mark.parametrize("name", ["top_k", "adamw", "learning_rate", "encode_word"])

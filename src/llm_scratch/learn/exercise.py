@@ -19,7 +19,12 @@ from io import StringIO
 from random import Random
 from typing import Any
 
-from llm_scratch.errors import describe_error
+from llm_scratch.learn.hang_guard import (
+    MAX_STEPS,
+    StepLimitError,
+    describe_failure,
+    hang_guard,
+)
 from llm_scratch.learn.sealed import open_sealed
 
 KINDS = {
@@ -101,13 +106,14 @@ class Verdict:
 UNANSWERED = Verdict(False, "not solved yet", answered=False)
 
 
-def grade(exercise: Exercise, answer: Any, seed: object) -> Verdict:
+def grade(exercise: Exercise, answer: Any, seed: object, max_steps: int = MAX_STEPS) -> Verdict:
     """Grade a value, or a function.
 
     Args:
         exercise: what was asked.
         answer: a function for exercises with `start`, else a value; None is no answer.
         seed: of the question that was shown.
+        max_steps: steps after which a call of the function is ended.
     """
     if answer is None or answer is ...:
         return UNANSWERED
@@ -124,10 +130,13 @@ def grade(exercise: Exercise, answer: Any, seed: object) -> Verdict:
         got = [_Outcome(answer)]
     else:
         inputs = [exercise.inputs(f"{seed} {trial}") for trial in range(TRIALS)]
-        got = [_outcome(answer, values) for values in inputs]
+        got = _outcomes(answer, inputs, max_steps)
+        inputs = inputs[: len(got)]
     tolerance = COMPUTED_TOLERANCE if exercise.function else TYPED_TOLERANCE
     expected = [_outcome(sealed.solve, values) for values in inputs]
     wrong = [n for n in range(len(inputs)) if not got[n].equals(expected[n], tolerance)]
+    if got[-1].endless:
+        wrong = [len(got) - 1]  # whatever else is wrong, this comes first
     if not wrong:
         return Verdict(True, "right")
     message = _diagnose(sealed.mistakes, inputs, got, tolerance) or _general(got, expected, wrong)
@@ -144,10 +153,33 @@ class _Outcome:
     error: BaseException | None = None
     printed: str = ""
 
+    @property
+    def endless(self) -> bool:
+        """Whether the function had to be ended."""
+        return isinstance(self.error, StepLimitError)
+
+    @property
+    def result(self) -> str:
+        """The value, or the name of the exception, to be shown."""
+        if self.endless:
+            return "no result"
+        return type(self.error).__name__ if self.error else repr(_rounded(self.value))
+
     def equals(self, other: _Outcome, tolerance: float) -> bool:
         if self.error or other.error:
             return type(self.error) is type(other.error)
         return same(self.value, other.value, tolerance)
+
+
+def _outcomes(answer: Callable[..., Any], inputs: Sequence[Any], max_steps: int) -> list[_Outcome]:
+    """What an answer gives for each of the inputs, up to the first for which it does not end."""
+    outcomes: list[_Outcome] = []
+    for values in inputs:
+        with hang_guard(max_steps):
+            outcomes.append(_outcome(answer, values))
+        if outcomes[-1].endless:
+            break
+    return outcomes
 
 
 def _outcome(function: Callable[..., Any], inputs: Sequence[Any]) -> _Outcome:
@@ -155,7 +187,7 @@ def _outcome(function: Callable[..., Any], inputs: Sequence[Any]) -> _Outcome:
     with redirect_stdout(StringIO()) as printed:
         try:
             value = function(*copy.deepcopy(inputs))
-        except (Exception, SystemExit) as e:  # `exit()` in an answer must not end the grading
+        except (Exception, SystemExit, StepLimitError) as e:  # `exit()` must not end the grading
             return _Outcome(error=e, printed=printed.getvalue())
     return _Outcome(value, printed=printed.getvalue())
 
@@ -178,9 +210,7 @@ def _general(got: list[_Outcome], expected: list[_Outcome], wrong: list[int]) ->
         return "the function returns None; is its `return` missing?"
     first, want = got[wrong[0]], expected[wrong[0]].value
     if first.error is not None:
-        return (
-            f"the function stops with {describe_error(first.error, named=True)}{_line(first.error)}"
-        )
+        return f"the function {describe_failure(first.error, _line(first.error))}"
     if first.value is None:
         return (
             "the function returns None for some inputs; does every path through it end in a return?"
@@ -226,9 +256,8 @@ def _example(exercise: Exercise, inputs: list[Any], got: list[_Outcome], wrong: 
         return ""
     shown = min(wrong, key=lambda n: len(repr(inputs[n])))
     outcome = got[shown]
-    result = type(outcome.error).__name__ if outcome.error else repr(_rounded(outcome.value))
     printed = outcome.printed.splitlines()[:MAX_PRINTED_LINES]
-    call = f"  {exercise.function}({', '.join(map(repr, inputs[shown]))}) gives {result}"
+    call = f"  {exercise.function}({', '.join(map(repr, inputs[shown]))}) gives {outcome.result}"
     return "\n".join([call, *(f"  prints: {line}" for line in printed)])
 
 

@@ -54,7 +54,7 @@ def write_pupils_copy(folder: Path) -> None:
             progress.begin(exercise)
     atomic_write(folder / RULES, TUTOR_RULES)
     atomic_write(folder / SHEET, sheet(progress))
-    progress.save()  # last: it records which questions the sheet has shown
+    progress.mark_shown(*EXERCISES.values())
 
 
 def sheet(progress: Progress) -> str:

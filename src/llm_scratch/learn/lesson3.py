@@ -67,13 +67,12 @@ def _table(rng: Random) -> tuple[Any, ...]:
     ], rng.choice((0.1, 0.01))
 
 
-def _vector_and_scale(rng: Random) -> tuple[Any, ...]:
-    size = rng.randint(2, 4)
-    return (
-        [round(rng.uniform(-5, 5), 1) for _ in range(size)],
-        [round(rng.uniform(0.5, 2), 1) for _ in range(size)],
-        rng.choice((0.1, 0.5)),
-    )
+def _norm_and_linear(rng: Random) -> tuple[Any, ...]:
+    size = rng.randint(2, 3)
+    scale = [rng.choice((0.5, 2.0, 3.0, 4.0)) for _ in range(size)]
+    shift = [float(rng.randint(1, 4)) for _ in range(size)]
+    matrix = [[float(rng.choice((-3, -2, 1, 2, 5))) for _ in range(size)] for _ in range(size)]
+    return scale, shift, matrix, [float(rng.randint(1, 6)) for _ in range(size)]
 
 
 def _numbers(rng: Random) -> tuple[Any, ...]:
@@ -177,21 +176,22 @@ def layer_norm(table, eps):
     ),
     Exercise(
         "3.4",
-        "Half a norm",
+        "A norm folded away",
         "implement",
-        _vector_and_scale,
+        _norm_and_linear,
         """
-Llama and Qwen leave out the mean. Their RMS norm divides one token's vector by its root mean
-square: the root of (the mean of the squares, plus `eps`). Then each number is multiplied by its
-own entry of `scale`. Write it.
+At the end of a layer norm, each entry n[j] of a normalized vector is multiplied by `scale[j]`, and
+`shift[j]` is added. A linear layer follows: its output i is the sum of matrix[i][j] times input j
+over all j, plus `bias[i]`. The two steps can be one: find the matrix and the bias of a linear layer
+that reads n itself and gives the same outputs for every n. Return them as a list [matrix, bias].
 """,
         (
-            "Read the name from right to left: square, mean, root.",
-            "`eps` is added to the mean of the squares, under the root.",
-            "`zip(vector, scale)` pairs each number with its scale.",
+            "Write one output out: put scale[j] n[j] + shift[j] in the place of input j.",
+            "Which of the terms have n[j] in them? The others are the same for every n.",
+            "Try it with n = [0, 0]: what is left of the output is the new bias.",
         ),
         start="""
-def rms_norm(vector, scale, eps):
+def folded(scale, shift, matrix, bias):
     return ...  # your code
 """,
     ),

@@ -15,8 +15,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llm_scratch.errors import DATA, UserError, describe_error
+from llm_scratch.errors import DATA, UserError
 from llm_scratch.learn.exercise import KINDS, Exercise, Verdict, grade
+from llm_scratch.learn.hang_guard import (
+    MAX_STEPS,
+    StepLimitError,
+    describe_failure,
+    hang_guard,
+)
 from llm_scratch.learn.registry import EXERCISES
 from llm_scratch.storage.files import atomic_write
 from llm_scratch.storage.safe_parse import read_json
@@ -26,8 +32,16 @@ DEFAULT_FOLDER = "exercises"
 
 @dataclass
 class Record:
-    """How far a learner is with one exercise."""
+    """How far a learner is with one exercise.
 
+    Attributes:
+        shown: whether the question was shown, so that its numbers are known.
+        solved: whether an answer was right.
+        attempts: wrong answers.
+        hints: hints that are open.
+    """
+
+    shown: bool = False
     solved: bool = False
     attempts: int = 0
     hints: int = 0
@@ -71,14 +85,11 @@ class Progress:
         solved = {name for name, record in self.records.items() if record.solved}
         return next((e for name, e in EXERCISES.items() if name not in solved), None)
 
-    def mark_shown(self, exercise: Exercise) -> None:
-        """Record that the question was shown, and keep the seed of its numbers."""
-        self.record(exercise)
+    def mark_shown(self, *exercises: Exercise) -> None:
+        """Record that these questions were shown."""
+        for exercise in exercises:
+            self.record(exercise).shown = True
         self.save()
-
-    def was_shown(self, exercise: Exercise) -> bool:
-        """Whether the question was shown, so that its numbers are known."""
-        return exercise.id in self.records
 
     def question_seed(self, exercise: Exercise) -> str:
         """The seed of the numbers in a question: new ones after each wrong answer."""
@@ -123,8 +134,13 @@ class Progress:
             )
         return self._recorded(exercise, self.verdict_of_file(exercise))
 
-    def verdict_of_file(self, exercise: Exercise) -> Verdict:
-        """Run the exercise's file and grade the function in it; records nothing."""
+    def verdict_of_file(self, exercise: Exercise, max_steps: int = MAX_STEPS) -> Verdict:
+        """Run the exercise's file and grade the function in it; records nothing.
+
+        Args:
+            exercise: the exercise.
+            max_steps: steps after which the file, or a call of the function, is ended.
+        """
         path = self.file(exercise)
         namespace: dict[str, Any] = {"__name__": path.stem}
         try:
@@ -132,19 +148,21 @@ class Progress:
         except UnicodeDecodeError:
             return Verdict(False, f"{path}: not UTF-8; save the file in this encoding")
         try:
-            exec(compile(source, str(path), "exec"), namespace)
-        except (Exception, SystemExit) as e:
+            with hang_guard(max_steps):
+                exec(compile(source, str(path), "exec"), namespace)
+        except (Exception, SystemExit, StepLimitError) as e:
             # `exit()` in a learner's file must not end the grading
             # the message of a SyntaxError ends with file and line, too
             shown = SyntaxError(e.msg) if isinstance(e, SyntaxError) else e
-            return Verdict(False, f"{path}, line {_line(e)}: {describe_error(shown, named=True)}")
+            return Verdict(False, f"{path} {describe_failure(shown, f', line {_line(e)}')}")
         if exercise.function not in namespace:
             return Verdict(
                 False,
                 f"{path}: it has no function `{exercise.function}`;"
                 " keep the name of the one it began with",
             )
-        return grade(exercise, namespace[exercise.function], self.question_seed(exercise))
+        seed = self.question_seed(exercise)
+        return grade(exercise, namespace[exercise.function], seed, max_steps)
 
     def _recorded(self, exercise: Exercise, verdict: Verdict) -> Verdict:
         record = self.record(exercise)

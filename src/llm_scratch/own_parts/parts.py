@@ -14,6 +14,7 @@ from typing import Any
 
 from llm_scratch.config import GPTConfig, RunConfig
 from llm_scratch.errors import UserError, unknown
+from llm_scratch.learn.hang_guard import StepLimitError, describe_failure, hang_guard
 from llm_scratch.own_parts.attention_part import check_attention
 from llm_scratch.own_parts.layer_parts import check_feed_forward, check_gelu, check_layer_norm
 from llm_scratch.own_parts.optimizer_parts import check_adamw, check_muon
@@ -21,7 +22,7 @@ from llm_scratch.own_parts.sampler_parts import check_temperature, check_top_k, 
 from llm_scratch.own_parts.schedule_part import check_learning_rate
 from llm_scratch.own_parts.template import STARTS
 from llm_scratch.own_parts.tokenizer_parts import check_encode_word, check_learn_merges
-from llm_scratch.own_parts.verdict import Verdict
+from llm_scratch.own_parts.verdict import Verdict, line
 from llm_scratch.storage.files import sha256_of
 from llm_scratch.storage.user_code import is_users, run_user_file
 
@@ -101,9 +102,13 @@ def open_parts(path: Path, shown: str) -> PartsFile:
         path: the file.
         shown: the file as the user wrote it, for errors, such as `--parts my_parts.py`.
     Raises:
-        UserError: no such file, an error inside it, or no part in it.
+        UserError: no such file, an error or an endless loop in it, or no part.
     """
-    module = run_user_file(path, shown)
+    try:
+        with hang_guard():
+            module = run_user_file(path, shown)
+    except StepLimitError as e:
+        raise UserError(f"{shown}: it {describe_failure(e, line(e))}") from None
     defined = {
         name: value
         for name, value in vars(module).items()

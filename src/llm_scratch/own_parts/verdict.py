@@ -16,7 +16,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from llm_scratch.errors import describe_error, one_line
+from llm_scratch.errors import one_line
+from llm_scratch.learn.hang_guard import (
+    MAX_STEPS,
+    StepLimitError,
+    describe_failure,
+    hang_guard,
+)
 from llm_scratch.storage.user_code import is_users
 
 RTOL, ATOL = 1e-4, 1e-5
@@ -69,6 +75,7 @@ def compare(
     ours: Callable[..., Outcome],
     cases: Sequence[tuple[Any, ...]],
     mistakes: Sequence[Callable[..., Any]] = (),
+    max_steps: int = MAX_STEPS,
 ) -> Verdict:
     """Compare two functions on the same inputs.
 
@@ -79,14 +86,18 @@ def compare(
         cases: inputs; every call gets copies.
         mistakes: functions of the same inputs that give the output of a common mistake; their
             docstrings are the diagnoses.
+        max_steps: steps after which a call of theirs is ended.
     """
     wanted = [ours(*copy.deepcopy(case)) for case in cases]
+    got = []
     try:
-        got = [theirs(*copy.deepcopy(case)) for case in cases]
+        for case in cases:
+            with hang_guard(max_steps):
+                got.append(theirs(*copy.deepcopy(case)))
     except PartError as e:
         return Verdict(part, "different", str(e))
-    except Exception as e:
-        return Verdict(part, "different", f"it stops with {describe_error(e, named=True)}{line(e)}")
+    except (Exception, StepLimitError) as e:
+        return Verdict(part, "different", f"it {describe_failure(e, line(e))}")
     if all(outcome[OUTPUT] is None or outcome[OUTPUT] is ... for outcome in got):
         return Verdict(part, "unfinished")
     for have, want in zip(got, wanted):

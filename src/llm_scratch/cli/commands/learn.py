@@ -172,7 +172,7 @@ class CheckAnswer(_OneExercise, ReportCommand):
             problem = f"it has no file to watch; write {self.check_command(exercise)}"
         elif not exercise.function and not self.answer:
             problem = f"ANSWER is missing; write {self.check_command(exercise)}"
-        elif not exercise.function and not progress.was_shown(exercise):
+        elif not exercise.function and not progress.record(exercise).shown:
             problem = f"its numbers are not drawn yet; run {self.command('next', exercise.id)}"
         if problem:
             raise UserError(f"exercise {exercise.id}: {problem}")
