@@ -230,6 +230,7 @@ def loss_of_few_bits(run: str) -> dict[str, float]:
     from llm_scratch.loading import load
     from llm_scratch.model.quantized import quantize
     from llm_scratch.run_directory import open_run
+    from llm_scratch.tokenizers.special import end_of_text
 
     model, tokenizer = load(run)
     text = prepare(open_run(run).config, tokenizer).val[:100_000]
@@ -241,7 +242,9 @@ def loss_of_few_bits(run: str) -> dict[str, float]:
     if llama.is_there() and model.cfg.architecture == "gpt":
         pieces = [
             text[a:b].tolist()
-            for a, b in eval_spans(text, model.cfg.context_length, model.start_id)
+            for a, b in eval_spans(
+                text, model.cfg.context_length, model.start_id, end_of_text(tokenizer)
+            )
         ]
         pieces = [piece[: model.cfg.context_length + 1] for piece in pieces if len(piece) > 1]
         sums = {

@@ -20,6 +20,7 @@ def test_completion_script_has_commands_and_flags_and_is_valid(llm, shell, tmp_p
     for command in COMMANDS:
         assert all(word in result.out for word in command.split())
     assert "--train.batch-size" in result.out or "train.batch-size" in result.out
+    assert "--fixed" not in result.out, "a field without a flag"
     if (program := shutil.which(shell)) is None:
         return  # its text is checked; only this shell could read it
     script = tmp_path / "script"

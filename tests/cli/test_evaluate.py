@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import re
 from dataclasses import replace
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from llm_scratch.cli.commands.evaluate import N_GROUPS, evaluate_with_stderr
 from llm_scratch.cli.run_text import sample_in_words
-from llm_scratch.config import GPTConfig, RunConfig
+from llm_scratch.config import DataConfig, GPTConfig, RunConfig
 from llm_scratch.data.corpus import encode_documents, prepare
 from llm_scratch.data.sources import read
 from llm_scratch.evaluation.loss import evaluate_tokens
@@ -67,11 +68,12 @@ def test_evaluate_measures_a_model_of_documents_on_documents(trained_once):
     A window from the middle of a document would be text that the model never saw.
     """
     model, tokenizer = load(trained_once)
-    model.start_id = 3
-    ids = np.array([3, 5, 6, 7, 3, 8, 9, 3, *[4] * 40, 3])
+    model.start_id = eot = tokenizer.eot_token
+    ids = np.array([eot, 5, 6, 7, eot, 8, 9, eot, *[4] * 40, eot])
     loss, _ = evaluate_with_stderr(model, tokenizer, ids, QUIET)
     want = [
-        evaluate_tokens(model, ids[a:b], tokenizer=tokenizer) for a, b in ((0, 5), (4, 8), (7, 49))
+        evaluate_tokens(model, ids[a:b], tokenizer=tokenizer, start_id=eot)
+        for a, b in ((0, 5), (4, 8), (7, 49))
     ]
     assert loss.n_tokens == len(ids) - 1 == sum(part.n_tokens for part in want)
     assert loss.nats == pytest.approx(sum(part.nats for part in want), rel=1e-6)
@@ -141,16 +143,35 @@ def test_evaluate_and_training_agree_on_equal_text(llm, tiny, tmp_path):
     assert "during training" not in llm("evaluate", run, "--source", "stories:2").out
 
 
+@pytest.mark.parametrize("order", ["shuffled", "documents"])
+def test_training_and_evaluate_give_the_same_loss_on_every_token(llm, tiny, tmp_path, order):
+    """A text of one piece ends in a shorter row; each of 40 documents is a row."""
+    (tmp_path / "docs.jsonl").write_text('{"text": "the hen sat"}\n{"text": "a fox"}\n' * 20)
+    words = ["--data.source", "file:docs.jsonl"] if order == "documents" else []
+    run = tmp_path / "run"
+    words += ["--data.order", order, "--train.eval-batches", "None", "--out", run]
+    trained = llm(*tiny, *words).out
+    found = json.loads(llm("evaluate", run, "--json").out)
+    last = open_run(run).metrics[-1]
+    assert last["val_loss"] == pytest.approx(found["loss_nats"], rel=1e-5)
+    assert last["val_bits_per_byte"] == pytest.approx(found["bits_per_byte"], rel=1e-5)
+    said = "the first 16 tokens of every document" if order == "documents" else "every token"
+    assert f"on {said}" in " ".join(trained.split())
+    assert f"on {said}" in " ".join(llm("runs", "show", run).out.split())
+
+
 @pytest.mark.parametrize(
-    ("read", "batches", "said"),
+    ("read", "batches", "order", "said"),
     [
-        (8, 20, "8 of 20 batches"),
-        (8, None, "8 batches"),
-        (None, 20, "all whole rows"),
-        (8, 8, "all whole rows"),
+        (8, 20, "shuffled", "8 of 20 batches"),
+        (8, None, "shuffled", "8 batches"),
+        (None, 20, "shuffled", "every token"),
+        (8, 8, "shuffled", "every token"),
+        (None, 20, "notebook", "all whole rows"),
+        (None, 20, "documents", "the first 1,024 tokens of every document"),
     ],
 )
-def test_evaluate_states_the_share_of_text_in_training_evaluations(read, batches, said):
-    config = RunConfig()
+def test_evaluate_states_the_share_of_text_in_training_evaluations(read, batches, order, said):
+    config = RunConfig(data=DataConfig(order=order))
     config = replace(config, train=replace(config.train, eval_batches=read))
     assert sample_in_words(config, batches) == said

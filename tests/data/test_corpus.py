@@ -8,6 +8,7 @@ import os
 
 import numpy as np
 import pytest
+from sentencepiece_style import sentencepiece
 
 from llm_scratch.config import DataConfig, GPTConfig, RunConfig
 from llm_scratch.data.corpus import (
@@ -22,7 +23,8 @@ from llm_scratch.data.corpus import (
 from llm_scratch.data.sharding import make_shards
 from llm_scratch.data.sources import SOURCES
 from llm_scratch.errors import DATA, USAGE, UserError
-from llm_scratch.tokenizers import TOKENIZERS
+from llm_scratch.tokenizers import TOKENIZERS, LibraryTokenizer
+from llm_scratch.tokenizers.special import target_bytes
 
 STORIES = [
     f"{name} had {n} apples and gave one away. The end of it."
@@ -63,6 +65,18 @@ def test_special_token_in_a_document_is_text():
     ids = encode_documents(texts, tokenizer)
     assert (ids == tokenizer.eot_token).sum() == 3
     assert tokenizer.decode([i for i in ids if i != tokenizer.eot_token]) == "".join(texts)
+
+
+@pytest.mark.parametrize("kind", ["Llama", "Gemma"])
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_space_that_a_tokenizer_adds_is_not_a_byte_of_the_text(kind, n):
+    pytest.importorskip("tokenizers", reason="runs these tokenizers; install the hf extra")
+    tokenizer = LibraryTokenizer(sentencepiece(kind), end_of_text="</s>")
+    texts = ["the cat sat", "né on", "a fox"][:n]
+    ids = encode_documents(texts, tokenizer)
+    first = 0 if n > 1 else len(tokenizer.decode([ids[0]]).encode())  # it is not a target
+    want = sum(len(text.encode()) for text in texts) - first
+    assert count_bytes(ids, tokenizer) == target_bytes(ids.tolist(), tokenizer) == want
 
 
 def test_split_keeps_every_token():
@@ -132,9 +146,10 @@ def test_prepare_gives_both_parts_and_the_bytes_of_the_second(source, split):
     corpus = prepare(settings(source, split=split, val_fraction=0.25))
     whole = np.concatenate([corpus.train, corpus.val])
     assert len(corpus.val) == pytest.approx(0.25 * len(whole), rel=0.25)
-    text = corpus.tokenizer.decode([i for i in corpus.val if i != corpus.tokenizer.eot_token])
+    targets = corpus.val[1:]
+    text = corpus.tokenizer.decode([i for i in targets if i != corpus.tokenizer.eot_token])
     assert corpus.val_bytes == len(text.encode())
-    assert corpus.bytes_per_token == corpus.val_bytes / len(corpus.val)
+    assert corpus.bytes_per_token == corpus.val_bytes / len(targets)
     joined = corpus.tokenizer.decode([i for i in whole if i != corpus.tokenizer.eot_token])
     documents = STORIES * 5 if source == "many:5" else [" ".join(STORIES)]
     assert joined == ("\n" if split == "characters" else "").join(documents)

@@ -210,6 +210,20 @@ def test_sequential_order_reads_every_token_once_with_a_short_last_batch(ids, to
     assert places(loader, range(len(loader))) == [T * i for i in range(sum(batch_sizes))]
 
 
+@pytest.mark.parametrize("tokens", [2, T, T + 1, T + 2, 3 * T, 4 * T + 1])
+@pytest.mark.parametrize("world", [1, 2])
+def test_short_row_makes_every_token_a_target(ids, tokens, world):
+    loader = TokenLoader(ids[:tokens], T, 2, order="sequential", short_row=True)
+    steps = [
+        loader.batch(step, rank, world) for step in range(len(loader)) for rank in range(world)
+    ]
+    kept = [(x[y != IGNORE], y[y != IGNORE]) for x, y in steps]
+    inputs, targets = (torch.cat(column).tolist() for column in zip(*kept))
+    assert inputs == ids[: tokens - 1].tolist()
+    assert targets == ids[1:tokens].tolist()
+    assert loader.left_out == 0
+
+
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.int64])
 def test_reads_a_file_of_tokens_that_is_larger_than_memory(ids, dtype, tmp_path):
     ids.astype(dtype).tofile(tmp_path / "tokens.bin")

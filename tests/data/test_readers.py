@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from llm_scratch.data import readers
 from llm_scratch.data.readers import FileSpan, open_source, split_text
 from llm_scratch.data.sources import SOURCES
 from llm_scratch.errors import DATA, USAGE, UserError
+from llm_scratch.storage.download import WITHOUT_NETWORK
 from llm_scratch.tokenizers import ByteBPE
 
 LINES = [
@@ -251,12 +253,38 @@ def test_hub_dataset_error_suggests_a_fix(tmp_path, monkeypatch):
         raise ConnectionError("Couldn't reach\nthe Hub")
 
     monkeypatch.setattr(datasets, "load_dataset", offline)
+    monkeypatch.setattr("llm_scratch.storage.download.why_cache_only", lambda url: "")
     with pytest.raises(
         UserError,
         match="cannot load the dataset 'nobody/none': Couldn't reach the Hub; expected hf:NAME",
     ) as error:
         open_source("hf:nobody/none")
     assert error.value.code == DATA
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+def test_hub_dataset_is_tried_once_without_a_network(monkeypatch, tmp_path, disabled):
+    datasets = pytest.importorskip("datasets", reason="needs the extra `data`")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("LLM_SCRATCH_OFFLINE", "1" if disabled else "")
+    asked = []
+
+    def unknown(host, *rest, **more):
+        asked.append(host)
+        raise socket.gaierror("Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(UserError) as error:
+        open_source("hf:nobody/none")
+    reason = "downloads are disabled" if disabled else "the hub cannot be reached"
+    assert str(error.value) == (
+        f"cannot load the dataset 'nobody/none': {reason} and it is not in the hub's cache;"
+        f" expected hf:NAME or hf:NAME:CONFIG. {WITHOUT_NETWORK}"
+    )
+    assert asked == ([] if disabled else ["huggingface.co"])
+    assert not datasets.config.HF_HUB_OFFLINE
 
 
 @pytest.mark.parametrize(

@@ -199,11 +199,22 @@ def test_loss_scores_the_first_byte(model):
     assert loss.nats == evaluate_tokens(model, ids[1:]).nats
 
 
-def test_a_text_begins_with_the_start_of_its_model(model, monkeypatch):
+@pytest.mark.parametrize("size", [1, 2, 5, 8])
+@pytest.mark.parametrize("stride", [None, 1])
+def test_every_window_begins_with_the_start_of_its_model(model, monkeypatch, size, stride):
+    """The start takes the place of a token, so a window repeats the last one before it."""
     monkeypatch.setattr(model, "start_id", 7)
-    assert evaluate_text(model, Bytes(), TEXT).nats == (
-        evaluate_tokens(model, [7, *TEXT.encode()]).nats
-    )
+    ids = [7, *TEXT.encode()]
+    step = max(1, stride or size - 1)
+    want = 0.0
+    for target in range(1, len(ids)):
+        window = max(0, -(-(target - size) // step)) * step
+        row = [7, *ids[window + 1 : target]]
+        model.eval()
+        want -= model(torch.tensor([row])).log_softmax(-1)[0, -1, ids[target]].item()
+    got = evaluate_text(model, Bytes(), TEXT, size, batch_size=3, stride=stride)
+    assert (got.n_tokens, got.n_bytes) == (len(ids) - 1,) * 2
+    assert got.nats == pytest.approx(want, rel=1e-5)
 
 
 def test_lone_surrogate_counts_as_its_replacement_character():

@@ -4,7 +4,7 @@ import pytest
 
 from llm_scratch.errors import RESOURCES, UserError
 from llm_scratch.generation import memory_check
-from llm_scratch.generation.memory_check import check_rows
+from llm_scratch.generation.memory_check import ROW_BYTES, check_rows
 from llm_scratch.model.gpt import GPTModel
 
 CFG = {
@@ -16,7 +16,7 @@ CFG = {
     "drop_rate": 0.0,
     "qkv_bias": False,
 }
-ROW = 2 * 12 * 16 * 3 * 4 + 4 * 61  # keys and values of 12 tokens, logits
+ROW = ROW_BYTES + 2 * 12 * 16 * 3 * 4 + 4 * 61  # keys and values of 12 tokens, logits
 
 
 def test_rows_that_do_not_fit_are_refused_with_a_number_that_does(monkeypatch):
@@ -30,3 +30,10 @@ def test_rows_that_do_not_fit_are_refused_with_a_number_that_does(monkeypatch):
     assert error.value.code == RESOURCES
     monkeypatch.setattr(memory_check, "free_memory", lambda device: None)
     check_rows(model, 101, 500)
+
+
+def test_a_million_texts_of_a_tiny_model_are_refused(monkeypatch):
+    """Their caches and logits take 4.9 GB, and each text also has a decoder of its own."""
+    monkeypatch.setattr(memory_check, "free_memory", lambda device: 8 * 2**30)
+    with pytest.raises(UserError, match=r"1,000,000 texts at once need at least 16 GiB"):
+        check_rows(GPTModel(CFG), 10**6, 500)

@@ -52,7 +52,7 @@ def option(metavar: str, name: str | None = None, help: str | None = None) -> An
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(help_behavior_hint="")]
 """A flag without a value, such as `--fresh`."""
 
-Hidden = Annotated[T, tyro.conf.Suppress]
+Hidden = Annotated[T, tyro.conf.Fixed, tyro.conf.Suppress]
 """A field without a flag, for a value that `defaults` passes to `run`."""
 
 

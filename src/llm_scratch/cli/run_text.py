@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from llm_scratch.data.corpus import Corpus, TextFingerprint
     from llm_scratch.tokenizers import Tokenizer
 
+EVERY_TOKEN = "every token"
+"""what `evaluate` reads, and a run without `train.eval_batches`"""
+
 
 def prepare_text_of(run: RunInfo, tokenizer: Tokenizer) -> Corpus:
     """Read and encode the text of a run; prints a warning on stderr if the text has changed.
@@ -57,5 +60,7 @@ def sample_in_words(run: RunConfig, batches: int | None = None) -> str:
     """
     read = run.train.eval_batches
     if read is None or (batches is not None and read >= batches):
-        return "all whole rows"
+        if run.data.order == "documents":
+            return f"the first {run.model.context_length:,} tokens of every document"
+        return "all whole rows" if run.data.order == "notebook" else EVERY_TOKEN
     return f"{read} batches" if batches is None else f"{read} of {batches:,} batches"

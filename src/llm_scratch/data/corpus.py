@@ -18,13 +18,13 @@ import numpy as np
 from llm_scratch.config import DataConfig, RunConfig
 from llm_scratch.data.fit import check_fit
 from llm_scratch.data.readers import split_text
-from llm_scratch.data.shards import Tokens, blocks, open_shards
+from llm_scratch.data.shards import Tokens, blocks, open_shards, positions_of
 from llm_scratch.data.sources import read
 from llm_scratch.errors import DATA, UserError, unknown
 from llm_scratch.storage.user_folders import expand_user
 from llm_scratch.tokenizers import TOKENIZERS, Tokenizer, decoding_every_id, load_tokenizer
 from llm_scratch.tokenizers.locate import open_tokenizer
-from llm_scratch.tokenizers.special import END_OF_TEXT, end_of_text
+from llm_scratch.tokenizers.special import END_OF_TEXT, end_of_text, target_bytes
 
 N_SPANS = 64  # spans in a sample of a text
 
@@ -54,38 +54,54 @@ class TextFingerprint:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A tokenized text: training ids, validation ids, and the bytes of the validation text."""
+    """A tokenized text: ids for training and for validation."""
 
     tokenizer: Tokenizer
     train: Tokens
     val: Tokens
     val_bytes: int
+    """bytes of text behind the validation ids, without the first, which is never a target"""
     text: TextFingerprint | None = None
     """the text it was made from, if known"""
 
     @property
     def bytes_per_token(self) -> float:
         """Bytes per token of the validation text; converts nats per token into bits per byte."""
-        return self.val_bytes / len(self.val)
+        return self.val_bytes / max(1, len(self.val) - 1)
 
 
-def encode_documents(documents: list[str], tokenizer: Tokenizer) -> np.ndarray:
+def encode_documents(
+    documents: list[str], tokenizer: Tokenizer, start_id: int | None = None
+) -> np.ndarray:
     """Encode all documents into one array, `<|endoftext|>` around each if there are several.
 
     Special tokens spelled in the text are encoded as plain text. Returns int32 [N].
+
+    Args:
+        documents: the texts.
+        tokenizer: of the model.
+        start_id: `model.start_id`, to evaluate a model whose rows all began with this token: it
+            precedes each document, a single one too. If it is the end-of-text token, it also
+            follows the last one.
     """
+    if start_id is not None:
+        ids = _join(documents, tokenizer, start_id)
+        return ids if start_id == end_of_text(tokenizer) else ids[:-1]
     return _encode(documents[0], tokenizer) if len(documents) == 1 else _join(documents, tokenizer)
 
 
-def _join(documents: list[str], tokenizer: Tokenizer) -> np.ndarray:
-    """Encode documents with `<|endoftext|>` before each and after the last, int32 [N]."""
-    if (eot := end_of_text(tokenizer)) is None:
+def _join(documents: list[str], tokenizer: Tokenizer, separator: int | None = None) -> np.ndarray:
+    """Encode documents with a token before each and after the last, int32 [N].
+
+    The token is `<|endoftext|>` by default.
+    """
+    if separator is None and (separator := end_of_text(tokenizer)) is None:
         raise UserError(
             f"{len(documents):,} documents: this tokenizer has no {END_OF_TEXT} to separate them;"
             " join them into one file",
             DATA,
         )
-    end = np.array([eot], dtype=np.int32)
+    end = np.array([separator], dtype=np.int32)
     rows = [part for text in documents for part in (end, _encode(text, tokenizer))]
     return np.concatenate([*rows, end])
 
@@ -167,12 +183,18 @@ def sample_text(documents: list[str], characters: int) -> list[str]:
 
 
 def count_bytes(ids: Tokens, tokenizer: Tokenizer) -> int:
-    """Size in UTF-8 bytes of the text behind token ids; `<|endoftext|>` counts as 0 bytes."""
+    """As `special.target_bytes` of token ids that may exceed memory: from the size of each token.
+
+    So not for tokenizers that put spaces between tokens.
+    """
     eot = end_of_text(tokenizer)
     sizes = np.array(
         [0 if i == eot else len(tokenizer.decode_bytes([i])) for i in range(tokenizer.n_vocab)]
     )
-    return sum(int(sizes[block].sum()) for _, block in blocks(ids))
+    n_bytes = sum(int(sizes[block].sum()) for _, block in blocks(ids[1:]))
+    if eot is None or not getattr(tokenizer, "puts_space_first", False):
+        return n_bytes
+    return n_bytes - int((positions_of(ids, eot) < len(ids) - 1).sum())
 
 
 def start_id(data: DataConfig, tokenizer: Tokenizer) -> int | None:
@@ -249,11 +271,7 @@ def read_corpus(
     else:
         encode = _join if data.split == "documents" else encode_documents
         train, val = (encode(part, tokenizer) for part in parts)
-    eot = end_of_text(tokenizer)
-    text_ids = np.asarray(val) if eot is None else val[np.asarray(val) != eot]
-    val_text = tokenizer.decode(text_ids.tolist())
-    val_bytes = len(val_text.encode("utf-8", errors="surrogatepass"))
-    return Corpus(tokenizer, train, val, val_bytes, fingerprint)
+    return Corpus(tokenizer, train, val, target_bytes(val.tolist(), tokenizer), fingerprint)
 
 
 def make_tokenizer(config: RunConfig, train: list[str], documents: list[str]) -> Tokenizer:

@@ -58,9 +58,11 @@ class TokenLoader:
             document, and targets beyond it are ignored (`IGNORE`). A document longer than T is
             truncated. A batch is as wide as its longest row, rounded up to `PAD_MULTIPLE`;
             "notebook": adjacent windows from the start, an incomplete last batch dropped, as in the
-            notebooks' loader; "sequential": the same without shuffling or dropping, for evaluation;
-            the last batch may be smaller.
+            notebooks' loader; "sequential": the same without shuffling or dropping; the last batch
+            may be smaller.
         eot: the token that begins a document, for "documents".
+        short_row: for "sequential": add the last, shorter window, so that every token but the first
+            is a target. Its row is filled up with ignored targets (`IGNORE`).
     Raises:
         UserError: the stream has not one whole window (for "notebook": batch).
     """
@@ -73,12 +75,15 @@ class TokenLoader:
         seed: int = 0,
         order: Order = "shuffled",
         eot: int | None = None,
+        *,
+        short_row: bool = False,
     ) -> None:
         self.ids = ids
         self.context_length = context_length
         self.batch_size = batch_size
         self.seed = seed
         self.order = order
+        self.has_short_rows = short_row or order == "documents"
         T = context_length
         if order == "documents":
             if eot is None:
@@ -86,6 +91,9 @@ class TokenLoader:
             ends_of_text = positions_of(ids, eot)
             self.starts = ends_of_text[:-1]
             self.ends = np.minimum(ends_of_text[1:], self.starts + T)  # the last token of each row
+        elif short_row:
+            self.starts = np.arange(0, len(ids) - 1, T)
+            self.ends = np.minimum(len(ids) - 1, self.starts + T)
         else:
             self.starts = np.arange(0, len(ids) - T, T)  # a window takes T + 1 tokens
         needed = batch_size if order == "notebook" else 1
@@ -107,7 +115,7 @@ class TokenLoader:
     def left_out(self) -> int:
         """Tokens that are not a target in one epoch, except the first, which has no predecessor."""
         T = self.context_length
-        if self.order == "documents":
+        if self.has_short_rows:
             return len(self.ids) - 1 - int((self.ends - self.starts).sum())
         windows = len(self) * self.batch_size if self.order == "notebook" else len(self.starts)
         return len(self.ids) - 1 - windows * T
@@ -159,14 +167,14 @@ class TokenLoader:
         """
         starts = self.starts_of(step)
         rank_rows = slice(rank * len(starts) // world, (rank + 1) * len(starts) // world)
-        if self.order == "documents":
-            return self._documents(starts, rank_rows)
+        if self.has_short_rows:
+            return self._ragged(starts, rank_rows)
         windows = starts[rank_rows, None] + np.arange(self.context_length + 1)
         tokens = torch.from_numpy(self.ids[windows].astype(np.int64))  # [B, T + 1]
         return tokens[:, :-1], tokens[:, 1:]
 
-    def _documents(self, starts: np.ndarray, rank_rows: slice) -> tuple[Tensor, Tensor]:
-        """Rows of one document each, as wide as the longest of the whole batch: [B, T] each."""
+    def _ragged(self, starts: np.ndarray, rank_rows: slice) -> tuple[Tensor, Tensor]:
+        """Rows of different lengths, as wide as the longest of the whole batch: [B, T] each."""
         lengths = self.ends[np.searchsorted(self.starts, starts)] - starts
         width = -(-lengths.max() // PAD_MULTIPLE) * PAD_MULTIPLE
         positions = np.arange(min(self.context_length, width) + 1)

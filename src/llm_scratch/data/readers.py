@@ -12,8 +12,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, BinaryIO
 
 from llm_scratch.data.plain_text import decode_text, lines_before, wide_encoding, with_line_feeds
@@ -27,7 +29,8 @@ from llm_scratch.data.sources import (
 )
 from llm_scratch.errors import DATA, UserError, describe_error
 from llm_scratch.extras import install_command
-from llm_scratch.storage.user_folders import expand_user
+from llm_scratch.storage import download
+from llm_scratch.storage.user_folders import expand_user, set_library_folders
 
 CHUNK_BYTES = 1 << 20
 MAX_LINE_BYTES = 64 << 20  # of a .jsonl file: a document is held in memory
@@ -276,17 +279,22 @@ def _table(path: Path, size: int, field: str) -> Iterator[Texts]:
 
 def _from_hub(where: str, argument: str, field: str) -> Source:
     """Open the split "train" of a Hugging Face dataset: `hf:NAME` or `hf:NAME:CONFIG`."""
+    set_library_folders()  # before the import, which without a home folder creates one named "~"
     try:
         import datasets
     except ImportError as e:
         raise UserError(f"{where} needs the library datasets: {install_command('data')}") from e
     name, _, config = argument.partition(":")
+    cause = download.why_cache_only(datasets.config.HF_ENDPOINT)
     try:
-        rows = datasets.load_dataset(name, config or None, split="train")
+        with _offline(datasets) if cause else nullcontext():
+            rows = datasets.load_dataset(name, config or None, split="train")
     except Exception as e:  # the library raises many unrelated types
+        reason = f"{cause} and it is not in the hub's cache" if cause else describe_error(e)
         raise UserError(
-            f"cannot load the dataset {argument!r}: {describe_error(e)};"
-            " expected hf:NAME or hf:NAME:CONFIG",
+            f"cannot load the dataset {argument!r}: {reason};"
+            " expected hf:NAME or hf:NAME:CONFIG"
+            + (f". {download.WITHOUT_NETWORK}" if cause else ""),
             DATA,
         ) from e
     _check_column(where, field, rows.column_names)
@@ -304,6 +312,17 @@ def _from_hub(where: str, argument: str, field: str) -> Source:
             yield _rows(where, field, texts, rows.data.nbytes * len(texts) // len(rows))
 
     return Source(metadata, rows.data.nbytes, parts)
+
+
+@contextmanager
+def _offline(datasets: ModuleType) -> Iterator[None]:
+    """Let the library read its cache only; it has no argument for that."""
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
 
 
 def _check_column(where: Path | str, field: str, names: list[str]) -> None:

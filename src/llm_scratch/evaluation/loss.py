@@ -24,7 +24,7 @@ from llm_scratch.model import introspection
 from llm_scratch.model.introspection import check_ids, device_of, eval_mode, vocab_size
 from llm_scratch.model.loss import IGNORE, next_token_loss
 from llm_scratch.ranges import check
-from llm_scratch.tokenizers.special import end_of_text
+from llm_scratch.tokenizers.special import end_of_text, target_bytes
 
 MAX_LOGITS = 2**27  # B x T x V in memory at once; 512 MiB as float32
 
@@ -73,12 +73,14 @@ def evaluate_tokens(
     *,
     stride: int | None = None,
     tokenizer: Any = None,
+    start_id: int | None = None,
 ) -> Loss:
     """The exact loss of a model on a sequence of token ids.
 
     The sequence is split into windows. A token is predicted from the earlier tokens of its window,
     so the first tokens of a window have little context. With a `stride` below `context_length`
-    windows overlap, and each token is scored with the most context.
+    windows overlap, and each token is scored with the most context. With a `start_id` each window
+    begins with this token, since the model has never seen one that does not.
 
     Args:
         model: as `decode.generate` takes it; in eval mode during the call.
@@ -89,6 +91,7 @@ def evaluate_tokens(
         stride: tokens from one window to the next, at most `context_length` (default: windows do
             not overlap).
         tokenizer: for `n_bytes`, from `decode_bytes`. An end-of-text token adds nats and no byte.
+        start_id: `model.start_id`, if the ids are one document that begins with it.
     Raises:
         UserError: fewer than 2 ids, an id outside the vocabulary (code 3), or a size that is not at
             least 1.
@@ -100,19 +103,26 @@ def evaluate_tokens(
     check("batch_size", batch_size)
     check("stride", stride)
     size = _window_size(model, n_targets, context_length, stride)
+    stride = min(stride or size, size)
+    if start_id is not None:  # takes the place of a token, which the window before has scored
+        stride = max(1, min(stride, size - 1))
     batch_size = rows_at_once(model, size, batch_size)
     nats = 0.0
     n_tokens = 0
     n_bytes = 0
     device = device_of(model)
     with eval_mode(model), torch.inference_mode():
-        for inputs, targets in _batches(ids, size, min(stride or size, size), batch_size):
+        for inputs, targets in _batches(ids, size, stride, batch_size):
+            is_scored = targets != IGNORE
+            if tokenizer is not None:
+                scored = [inputs[is_scored][0].item(), *targets[is_scored].tolist()]
+                n_bytes += target_bytes(scored, tokenizer, start_id)
+            if start_id is not None:
+                inputs[:, 0] = start_id
             check_ids(model, inputs)
             losses = next_token_loss(model(inputs.to(device)), targets.to(device), "none")  # [B, T]
             nats += in_float64(losses).sum().item()
-            scored = targets[targets != IGNORE].tolist()
-            n_tokens += len(scored)
-            n_bytes += 0 if tokenizer is None else _count_bytes(scored, tokenizer)
+            n_tokens += int(is_scored.sum())
     return Loss(nats, n_tokens, None if tokenizer is None else n_bytes)
 
 
@@ -171,6 +181,7 @@ def evaluate_text(
         batch_size,
         stride=stride,
         tokenizer=tokenizer if first is None else None,
+        start_id=start,
     )
     if first is None:
         return loss
@@ -206,8 +217,3 @@ def _batches(
             inputs[row, : len(window) - 1] = window[:-1]
             targets[row, n_scored_before : len(window) - 1] = window[n_scored_before + 1 :]
         yield inputs, targets
-
-
-def _count_bytes(ids: list[int], tokenizer: Any) -> int:
-    eot = end_of_text(tokenizer)
-    return len(tokenizer.decode_bytes([i for i in ids if i != eot]))

@@ -12,9 +12,12 @@ from llm_scratch.formatting import format_bytes
 from llm_scratch.hardware.memory import free_memory
 from llm_scratch.model.language_model import as_language_model, device_of
 
+ROW_BYTES = 12 * 1024
+"""Least memory of a text besides its cache and logits: its random generator and its decoder."""
+
 
 def check_rows(model: nn.Module, rows: int, tokens: int) -> None:
-    """Check that keys, values and logits of `rows` texts fit into the free memory.
+    """Check that `rows` texts, with their keys, values and logits, fit into the free memory.
 
     Args:
         model: checked if it is a `LanguageModel`.
@@ -28,7 +31,7 @@ def check_rows(model: nn.Module, rows: int, tokens: int) -> None:
     cache = model.cache_bytes(tokens)
     if not cache or free is None:
         return
-    row = cache + 4 * (model.vocab_size or 0)
+    row = ROW_BYTES + cache + 4 * (model.vocab_size or 0)
     if rows * row > free:
         raise UserError(
             f"memory: {rows:,} texts at once need at least {format_bytes(rows * row)}, and"

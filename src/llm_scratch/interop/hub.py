@@ -15,7 +15,7 @@ from pathlib import Path
 from llm_scratch.errors import CHECKPOINT, DATA, UserError, describe_error
 from llm_scratch.extras import install_command
 from llm_scratch.interop.safetensors import INDEX, SINGLE, plain_name
-from llm_scratch.storage import download, http_client
+from llm_scratch.storage import download
 from llm_scratch.storage.safe_parse import read_json
 from llm_scratch.storage.user_folders import set_library_folders
 
@@ -45,20 +45,18 @@ def from_hub(name: str) -> Path:
     except ImportError as e:
         raise UserError(f"hf:{name} needs the extra `hf`: {install_command('hf')}") from e
 
-    local = download.offline() or not http_client.resolves(constants.ENDPOINT)
+    cause = download.why_cache_only(constants.ENDPOINT)
     try:
-        return HubModel(name, revision or None, local).folder()
+        return HubModel(name, revision or None, local=bool(cause)).folder()
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as e:
-        if download.offline():
-            reason = "downloads are disabled and it is not in the hub's cache"
-        elif isinstance(e, LocalEntryNotFoundError):
-            reason = "the hub cannot be reached and it is not in the hub's cache"
+        if cause or isinstance(e, LocalEntryNotFoundError):
+            reason = f"{cause or 'the hub cannot be reached'} and it is not in the hub's cache"
         else:
             reason = describe_error(e)
         raise UserError(
             f"cannot download hf:{name}{at}{revision}: {reason}; see https://huggingface.co/{name},"
             " or use a folder with config.json, model.safetensors and tokenizer.json"
-            + (f". {download.WITHOUT_NETWORK}" if local else ""),
+            + (f". {download.WITHOUT_NETWORK}" if cause else ""),
             DATA,
         ) from e
 

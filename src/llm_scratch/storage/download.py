@@ -129,6 +129,16 @@ def offline() -> bool:
     )
 
 
+def why_cache_only(url: str) -> str:
+    """Why only files in a library's cache can be used: a few words; "" if `url` can be asked.
+
+    For libraries that would otherwise retry many times.
+    """
+    if offline():
+        return "downloads are disabled"
+    return "" if http_client.resolves(url) else "the hub cannot be reached"
+
+
 def fetch(
     name: str,
     urls: Sequence[str],

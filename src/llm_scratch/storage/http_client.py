@@ -126,10 +126,7 @@ def is_unreachable(error: Exception) -> bool:
 
 
 def resolves(url: str) -> bool:
-    """Whether the host name of a URL resolves; True behind a proxy, which resolves names itself.
-
-    For libraries that would otherwise retry many times.
-    """
+    """Whether the host name of a URL resolves; True behind a proxy, which resolves names itself."""
     if urllib.request.getproxies().keys() & {"http", "https", "all"}:
         return True
     try:

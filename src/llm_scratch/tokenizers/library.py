@@ -37,6 +37,7 @@ class LibraryTokenizer:
         data: the same, without the tokens that are added to each text: these belong to the model.
         special_tokens: name -> id.
         chat_template: how a chat is written, as a template of Jinja; None if unknown.
+        puts_space_first: whether encoding puts a space before the first word of a text.
     Raises:
         UserError: the library is missing (code 2), or cannot read it (code 3).
     """
@@ -71,7 +72,7 @@ class LibraryTokenizer:
         if not self._bytes:
             raise UserError("this tokenizer has no tokens; download it again", DATA)
         first = self._library.encode("a", add_special_tokens=False).ids
-        self._puts_space_first = self.decode_bytes(first).startswith(b" ")
+        self.puts_space_first = self.decode_bytes(first).startswith(b" ")
 
     @property
     def n_vocab(self) -> int:
@@ -110,7 +111,7 @@ class LibraryTokenizer:
     def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
         """Decode ids to text, without the space that encoding puts before the first word."""
         text = self.decode_bytes(ids).decode("utf-8", errors)
-        return text.removeprefix(" ") if self._puts_space_first else text
+        return text.removeprefix(" ") if self.puts_space_first else text
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """Decode ids to bytes; those of a first word begin with a space. Unused ids give none."""

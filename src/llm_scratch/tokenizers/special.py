@@ -8,7 +8,8 @@ Tests: tests/tokenizers/test_special.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from llm_scratch.errors import UserError
@@ -65,6 +66,25 @@ def reject_special(text: str, names: Collection[str]) -> None:
             f"the text contains the special token {match.group()!r} at character {match.start()};"
             " allow it with allowed_special, or encode it as plain text with disallowed_special=()"
         )
+
+
+def target_bytes(ids: Sequence[int], tokenizer: Any, start_id: int | None = None) -> int:
+    """Number of bytes of text that all ids but the first encode.
+
+    An end-of-text token counts as 0 bytes, and so does the space that some tokenizers put before
+    the first word of a document.
+
+    Args:
+        ids: token ids; the first one is only the context of the second.
+        tokenizer: with `decode_bytes`.
+        start_id: a token that begins documents, besides the end-of-text token.
+    """
+    eot = end_of_text(tokenizer)
+    size = len(tokenizer.decode_bytes([i for i in ids[1:] if i != eot]))
+    if not getattr(tokenizer, "puts_space_first", False):
+        return size
+    between = {eot, start_id}
+    return size - sum(a in between and b not in between for a, b in pairwise(ids))
 
 
 def end_of_text(tokenizer: Any) -> int | None:

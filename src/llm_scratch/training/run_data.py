@@ -90,14 +90,17 @@ def text_data(config: RunConfig, corpus: Corpus) -> RunData:
 
 
 def text_loaders(config: RunConfig, corpus: Corpus) -> tuple[TokenLoader, TokenLoader]:
-    """Training batches in the order that the settings name, and validation batches in sequence."""
-    T, cfg, order = config.model.context_length, config.train, config.data.order
+    """Training batches in the order that the settings name, and validation batches in sequence.
+
+    Every validation token but the first is a target, as in `evaluation.loss`, with two exceptions:
+    "documents" truncates long documents, and "notebook" leaves out the last, shorter row.
+    """
+    T, B, order = config.model.context_length, config.train.batch_size, config.data.order
     eot = end_of_text(corpus.tokenizer)
-    train = TokenLoader(corpus.train, T, cfg.batch_size, cfg.seed, order, eot)
-    val = TokenLoader(
-        corpus.val, T, cfg.batch_size, 0, order if order == "documents" else "sequential", eot
-    )
-    return train, val
+    train = TokenLoader(corpus.train, T, B, config.train.seed, order, eot)
+    if order == "documents":
+        return train, TokenLoader(corpus.val, T, B, 0, order, eot)
+    return train, TokenLoader(corpus.val, T, B, 0, "sequential", short_row=order != "notebook")
 
 
 def total_steps(cfg: TrainConfig, source: BatchSource) -> int:

@@ -93,7 +93,7 @@ class Evaluate(ReportCommand):
                 print_tasks(path, description, scores, screen)
             return
         with screen.status("reading the text …"):
-            name, ids = self._text(tokenizer)
+            name, ids = self._text(tokenizer, model.start_id)
         loss, error = evaluate_with_stderr(model, tokenizer, ids, screen)
         last = self._scores_while_training(path)
         if self.json:
@@ -144,7 +144,7 @@ class Evaluate(ReportCommand):
         grid.columns[1].justify = "left"
         screen.print(grid)
 
-    def _text(self, tokenizer: Any) -> tuple[str, Tokens]:
+    def _text(self, tokenizer: Any, start_id: int | None) -> tuple[str, Tokens]:
         """The name and the token ids of the text."""
         from llm_scratch.cli.run_text import prepare_text_of
         from llm_scratch.data.corpus import encode_documents
@@ -152,7 +152,7 @@ class Evaluate(ReportCommand):
 
         if self.text or self.source:
             source = f"file:{self.text}" if self.text else self.source
-            return self.text or source, encode_documents(read(source), tokenizer)
+            return self.text or source, encode_documents(read(source), tokenizer, start_id)
         run = find_run(resolve_model_path(self.run_))
         if run is None:
             raise UserError(
@@ -187,8 +187,10 @@ def evaluate_with_stderr(
     import numpy as np
 
     from llm_scratch.evaluation.loss import Loss, evaluate_tokens
+    from llm_scratch.tokenizers.special import end_of_text
 
-    pieces = eval_spans(ids, model.cfg.context_length, model.start_id)
+    start_id = model.start_id
+    pieces = eval_spans(ids, model.cfg.context_length, start_id, end_of_text(tokenizer))
     groups = [
         group
         for group in np.array_split(np.array(pieces), min(N_GROUPS, len(pieces)))
@@ -200,7 +202,8 @@ def evaluate_with_stderr(
     for group in shown:
         part = Loss(0.0, 0, 0)
         for start, end in group:
-            part += evaluate_tokens(model, np.asarray(ids[start:end]), tokenizer=tokenizer)
+            span = np.asarray(ids[start:end])
+            part += evaluate_tokens(model, span, tokenizer=tokenizer, start_id=start_id)
         parts.append(part)
     loss = sum(parts, Loss(0.0, 0, 0))
     if not math.isfinite(loss.nats):
@@ -217,18 +220,23 @@ def evaluate_with_stderr(
     return loss, math.sqrt(spread) / sum(n_bytes) / math.log(2)
 
 
-def eval_spans(ids: Tokens, context_length: int, start_id: int | None) -> list[tuple[int, int]]:
+def eval_spans(
+    ids: Tokens, context_length: int, start_id: int | None, eot: int | None
+) -> list[tuple[int, int]]:
     """(first token, one past the last token) of the spans of a text that are evaluated one by one.
 
     A span is a multiple of the context, so that there are about `N_GROUPS`. For a model that was
     trained on one document a row (it has a `start_id`), a span is a document, because the model has
-    never seen one begin in the middle.
+    never seen one begin in the middle. A `start_id` that is also the end-of-text token `eot` ends
+    the document before it too.
     """
     import numpy as np
 
     if start_id is not None:
         starts = np.flatnonzero(np.asarray(ids) == start_id)
-        spans = [(int(a), int(b) + 1) for a, b in zip(starts, [*starts[1:], len(ids) - 1]) if b > a]
+        end = int(start_id == eot)
+        ends = [*(starts[1:] + end), len(ids)]
+        spans = [(int(a), int(b)) for a, b in zip(starts, ends) if b > a + 1]
         if spans:
             return spans
     size = context_length * max(1, math.ceil(len(ids) / context_length / N_GROUPS))

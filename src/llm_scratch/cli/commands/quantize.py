@@ -76,7 +76,7 @@ class Quantize(ReportCommand):
             )
         run = find_run(where)
         with screen.status("reading the text …"):
-            ids = self._text(run, tokenizer)[:MAX_EVAL_TOKENS]
+            ids = self._text(run, tokenizer, model.start_id)[:MAX_EVAL_TOKENS]
         before = Measurement.of(model, tokenizer, ids, screen)
         try:
             quantize(model, self.bits)
@@ -116,14 +116,14 @@ class Quantize(ReportCommand):
         check_can_write(out)
         return out
 
-    def _text(self, run: RunInfo | None, tokenizer: Any) -> Tokens:
+    def _text(self, run: RunInfo | None, tokenizer: Any, start_id: int | None) -> Tokens:
         """The token ids that the loss is measured on."""
         from llm_scratch.cli.run_text import prepare_text_of
         from llm_scratch.data.corpus import encode_documents
         from llm_scratch.data.sources import read
 
         if self.text:
-            return encode_documents(read(f"file:{self.text}"), tokenizer)
+            return encode_documents(read(f"file:{self.text}"), tokenizer, start_id)
         if run is None:
             raise UserError(f"{self.run_}: no validation text is recorded; add --text FILE", USAGE)
         return prepare_text_of(run, tokenizer).val

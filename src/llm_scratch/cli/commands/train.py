@@ -32,7 +32,7 @@ from llm_scratch.cli.init_from import (
 from llm_scratch.cli.optional_step import optional_step
 from llm_scratch.cli.own_parts import OwnParts, parts_of_run, show_curves
 from llm_scratch.cli.preparation import Preparation
-from llm_scratch.cli.run_text import sample_in_words
+from llm_scratch.cli.run_text import EVERY_TOKEN, sample_in_words
 from llm_scratch.cli.terminal import console, keeps_lines
 from llm_scratch.config import (
     DataConfig,
@@ -347,9 +347,10 @@ def _print_summary(run: Trainer, screen: Console, seconds: float, debug: bool = 
     folder, best = run.folder, run.best
     bits = best / math.log(2) / (run.data.bytes_per_token or math.nan)
     sample = sample_in_words(run.config, len(run.data.val))
+    others = "" if sample == EVERY_TOKEN else f"; `llm-scratch evaluate` uses {EVERY_TOKEN}"
     done = (
         f"Done in {format_duration(seconds)}. Best validation loss: {best:.4f} nats per token,"
-        f" {bits:.4f} bits per byte, on {sample}; `llm-scratch evaluate` uses every token."
+        f" {bits:.4f} bits per byte, on {sample}{others}."
     )
     screen.print(f"\n{done}", soft_wrap=keeps_lines(screen))
     with optional_step("plan not compared", shell_command("plan", folder), screen, debug):
