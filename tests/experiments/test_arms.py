@@ -140,14 +140,17 @@ def test_without_a_budget_an_arm_has_its_own_steps(experiment):
     assert [arm.config.train.steps for arm in arms] == [4, 9]
 
 
-def test_budget_in_seconds_is_converted_by_the_time_of_a_step(experiment, monkeypatch):
+@pytest.mark.parametrize(("budget", "steps"), [(10, [10, 5]), (None, [4, 2])])
+def test_budget_in_seconds_is_converted_by_the_time_of_a_step(
+    experiment, monkeypatch, budget, steps
+):
     monkeypatch.setattr(
-        "llm_scratch.experiments.arms.cost_of_step",
-        lambda config, unit, device="cpu": config.model.emb_dim / 16,
+        "llm_scratch.experiments.arms.step_seconds",
+        lambda configs, device: [config.model.emb_dim / 16 for config in configs],
     )
     wide = Arm("wide", ("model.emb_dim=32",))
-    arms = resolve_arms(with_arms(experiment, wide, budget=Budget("seconds", 10)))
-    assert [arm.config.train.steps for arm in arms] == [10, 5]
+    arms = resolve_arms(with_arms(experiment, wide, budget=Budget("seconds", budget)))
+    assert [arm.config.train.steps for arm in arms] == steps
 
 
 def test_arm_with_the_settings_of_the_reference_has_seeds_of_its_own(experiment):
