@@ -118,6 +118,14 @@ def test_every_arm_spends_the_budget_of_the_reference(experiment, unit):
     assert arms[0].config.train.steps == 4
 
 
+def test_steps_of_the_reference_are_the_budget_where_it_has_no_amount(experiment):
+    arms = (Arm("short", ("train.steps=2",)), Arm("wide", ("train.batch_size=4",)))
+    short = replace(experiment, arms=arms)
+    assert [arm.config.train.steps for arm in resolve_arms(short)] == [2, 1]
+    with pytest.raises(UserError, match="the budget sets the steps"):
+        resolve_arms(replace(short, budget=Budget("tokens", 320)))
+
+
 def test_amount_of_a_budget_sets_the_steps(experiment):
     arms = resolve_arms(replace(experiment, budget=Budget("tokens", 3200)))
     assert [arm.config.train.steps for arm in arms] == [100, 100]

@@ -70,7 +70,7 @@ def resolve_arms(experiment: Experiment, device: str = "cpu") -> list[ResolvedAr
     resolved: list[ResolvedArm] = []
     for arm in experiment.arms:
         config = _without_samples(arm_config(base, arm))
-        _check_not_ignored(arm, experiment.budget)
+        _check_not_ignored(arm, experiment.budget, is_reference=not resolved)
         validate(config)
         resolved.append(ResolvedArm(arm.name, config))
     budget, configs = experiment.budget, [arm.config for arm in resolved]
@@ -140,10 +140,13 @@ def _registered_by(arm: Arm) -> dict[str, str]:
     return {setting: names[0] for setting, names in registered.items() if len(names) == 1}
 
 
-def _check_not_ignored(arm: Arm, budget: Budget) -> None:
-    """Reject settings that the experiment would overwrite: the seed, and the steps of a budget."""
+def _check_not_ignored(arm: Arm, budget: Budget, is_reference: bool) -> None:
+    """Reject settings that the experiment would overwrite: the seed, and the steps of a budget.
+
+    The steps of the reference are the budget where it has no amount.
+    """
     reject_ignored(arm, {"train.seed": "the experiment sets the seeds"})
-    if budget.unit != "none":
+    if budget.unit != "none" and not (is_reference and budget.amount is None):
         reject_ignored(
             arm,
             dict.fromkeys(STEP_SETTINGS, "the budget sets the steps"),
