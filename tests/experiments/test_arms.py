@@ -119,6 +119,14 @@ def test_every_arm_spends_the_budget_of_the_reference(experiment, unit):
     assert arms[0].config.train.steps == 4
 
 
+def test_steps_of_the_reference_are_the_budget_where_it_has_no_amount(experiment):
+    arms = (Arm("short", ("train.steps=2",)), Arm("wide", ("train.batch_size=4",)))
+    short = replace(experiment, arms=arms)
+    assert [arm.config.train.steps for arm in resolve_arms(short)] == [2, 1]
+    with pytest.raises(UserError, match="the budget sets the steps"):
+        resolve_arms(replace(short, budget=Budget("tokens", 320)))
+
+
 def test_amount_of_a_budget_sets_the_steps(experiment):
     arms = resolve_arms(replace(experiment, budget=Budget("tokens", 3200)))
     assert [arm.config.train.steps for arm in arms] == [100, 100]
@@ -141,14 +149,17 @@ def test_without_a_budget_an_arm_has_its_own_steps(experiment):
     assert [arm.config.train.steps for arm in arms] == [4, 9]
 
 
-def test_budget_in_seconds_is_converted_by_the_time_of_a_step(experiment, monkeypatch):
+@pytest.mark.parametrize(("budget", "steps"), [(10, [10, 5]), (None, [4, 2])])
+def test_budget_in_seconds_is_converted_by_the_time_of_a_step(
+    experiment, monkeypatch, budget, steps
+):
     monkeypatch.setattr(
-        "llm_scratch.experiments.arms.cost_of_step",
-        lambda config, unit, device="cpu": config.model.emb_dim / 16,
+        "llm_scratch.experiments.arms.step_seconds",
+        lambda configs, device: [config.model.emb_dim / 16 for config in configs],
     )
     wide = Arm("wide", ("model.emb_dim=32",))
-    arms = resolve_arms(with_arms(experiment, wide, budget=Budget("seconds", 10)))
-    assert [arm.config.train.steps for arm in arms] == [10, 5]
+    arms = resolve_arms(with_arms(experiment, wide, budget=Budget("seconds", budget)))
+    assert [arm.config.train.steps for arm in arms] == steps
 
 
 def test_arm_with_the_settings_of_the_reference_has_seeds_of_its_own(experiment):

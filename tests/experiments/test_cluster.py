@@ -11,9 +11,18 @@ from types import SimpleNamespace
 import pytest
 
 from llm_scratch.architectures import ARCHITECTURES
+from llm_scratch.config import load_config
 from llm_scratch.errors import UserError
 from llm_scratch.experiments import cluster
-from llm_scratch.experiments.cluster import Cluster, job_folder, parse_cluster, run_job
+from llm_scratch.experiments.cluster import (
+    Cluster,
+    JobSpec,
+    Limits,
+    job_folder,
+    parse_cluster,
+    run_job,
+)
+from llm_scratch.experiments.concurrency import Concurrency
 from llm_scratch.experiments.experiment import Arm
 from llm_scratch.experiments.results import FILE, TIME_FIELDS
 from llm_scratch.experiments.runner import ExperimentCallback, Job, run_experiment
@@ -160,9 +169,64 @@ def test_job_submitted_twice_trains_once(experiment, tmp_path, fake_training, mo
     place.mkdir(parents=True)
     (place / cluster.SETTINGS_FILE).write_text(config)
     before = len(fake_training)
+    spec = JobSpec("fast", 3, str(out / "seed-3" / "fast"), False, "bits_per_byte", False, ())
     for _ in range(2):
-        run_job(str(out), str(place), ("fast", 3, str(out / "seed-3" / "fast"), False), "cpu", None)
+        run_job(str(place), spec, "cpu", Limits())
     assert len(fake_training) == before + 1
+
+
+def test_number_of_runs_at_a_time_is_measured_once(
+    experiment, tmp_path, in_process, fake_training, monkeypatch
+):
+    """Measured by the first command, and not again by the one that continues."""
+    chosen = []
+
+    def choose(settings, files, device, max_runs):
+        chosen.append((load_config(settings).train.lr, files, device, max_runs))
+        return Concurrency(3, "3 runs at a time")
+
+    class Notes(ExperimentCallback):
+        def note(self, message):
+            notes.append(message)
+
+    notes = []
+    monkeypatch.setattr(cluster, "choose_concurrency", choose)
+    arms = (experiment.arms[0], own_schedule(tmp_path))
+    experiment = replace(experiment, arms=arms)
+    jobs = {"callback": Notes(), "run_jobs": Cluster("local")}
+    run_experiment(experiment, tmp_path / "out", max_seeds=2, **jobs)
+    run_experiment(experiment, tmp_path / "out", **jobs)
+    assert chosen == [(0.001, (str(tmp_path / "mine.py"),), "cpu", 4)]
+    assert notes == ["3 runs at a time"]
+
+
+def test_every_job_has_its_share_of_threads_and_a_gpu_of_its_own(
+    experiment, tmp_path, in_process, fake_training, monkeypatch
+):
+    """With two jobs at a time on the GPUs 5 and 7, none has the GPU of a job that still runs."""
+    running, limits = {}, []
+
+    class Slow(Executor):
+        def submit(self, function, place, spec, device, limit):
+            limits.append(limit)
+            running[place] = limit.gpu
+            assert len(set(running.values())) == len(running)
+            function(place, spec, "cpu", Limits())
+
+            def done():  # the second of the jobs that run ends first
+                if list(running)[-1] != place:
+                    return False
+                del running[place]
+                return True
+
+            return SimpleNamespace(done=done, cancel=lambda check: None, paths=self.paths)
+
+    monkeypatch.setattr(Cluster, "_executor", lambda self, folder: Slow(folder))
+    monkeypatch.setattr("torch.get_num_threads", lambda: 4)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    run_experiment(experiment, tmp_path / "out", device="cuda", run_jobs=Cluster("local", 2))
+    assert len(limits) == 6
+    assert {(limit.threads, limit.gpu) for limit in limits} == {(2, "5"), (2, "7")}
 
 
 def test_job_that_dies_is_an_error_with_its_log(experiment, tmp_path, in_process, monkeypatch):
@@ -184,7 +248,7 @@ def test_full_disk_in_a_job_stops_the_experiment(experiment, tmp_path, in_proces
 
 def test_on_names_a_system_with_options(monkeypatch):
     monkeypatch.setattr(submitit.SlurmExecutor, "affinity", classmethod(lambda cls: 1))
-    assert parse_cluster("here", 2, "cpu") is None
+    assert parse_cluster("here", None, "cpu") is None
     assert parse_cluster("local", 3, "cpu") == Cluster("local", 3, "cpu")
     assert parse_cluster("slurm:partition=gpu,mem_gb=16", 2, "cuda") == Cluster(
         "slurm", 2, "cuda", {"partition": "gpu", "mem_gb": 16}
@@ -198,6 +262,7 @@ def test_on_names_a_system_with_options(monkeypatch):
         ("local:partition=gpu", "takes no options"),
         ("slurm:partition", "'partition' is not an option with a value"),
         ("slurm", "srun was not found"),
+        ("here", "--jobs 2: has no effect here; add --on local"),
     ],
 )
 def test_wrong_on_is_an_error_that_suggests_a_fix(text, message):

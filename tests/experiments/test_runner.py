@@ -14,7 +14,7 @@ from effort import PATIENCE_SECONDS
 
 from llm_scratch.errors import DIVERGED, INTERRUPTED, RESOURCES, UserError
 from llm_scratch.experiments.arms import Corpora, resolve_arms
-from llm_scratch.experiments.experiment import Arm, dump_experiment
+from llm_scratch.experiments.experiment import Arm, Budget, dump_experiment
 from llm_scratch.experiments.metrics import METRICS, Metric
 from llm_scratch.experiments.results import FILE, TIME_FIELDS, read_results
 from llm_scratch.experiments.runner import (
@@ -190,21 +190,15 @@ def test_metric_without_a_smallest_effect_needs_one(experiment, tmp_path, fake_t
 
 
 def test_budget_in_seconds_is_measured_once(experiment, tmp_path, monkeypatch, fake_training):
-    costs = iter([1.0, 2.0] * 99)
+    measured = iter([[1.0, 2.0], [2.0, 1.0]])
     monkeypatch.setattr(
-        "llm_scratch.experiments.arms.cost_of_step", lambda config, unit, device="cpu": next(costs)
+        "llm_scratch.experiments.arms.step_seconds", lambda configs, device: next(measured)
     )
-    from llm_scratch.experiments.experiment import Budget
-
     timed = replace(experiment, budget=Budget("seconds", 8.0))
     run_experiment(timed, tmp_path / "out", max_seeds=1)
-    next(costs)  # the second measurement comes out otherwise
     run_experiment(timed, tmp_path / "out")
-    steps = {
-        arm: {result.steps for result in read_results(tmp_path / "out") if result.arm == arm}
-        for arm in ("slow", "fast")
-    }
-    assert all(len(each) == 1 for each in steps.values())
+    steps = {(result.arm, result.steps) for result in read_results(tmp_path / "out")}
+    assert steps == {("slow", 8), ("fast", 4)}
 
 
 def test_a_real_run_is_the_one_of_train(experiment, tmp_path):

@@ -36,9 +36,7 @@ def run_and_print(
     out: str,
     device: str,
     as_json: bool,
-    on: str = "here",
-    jobs: int = 2,
-    file: str = "",
+    run_jobs: RunJobs | None = None,
 ) -> None:
     """Run what is left of an experiment, write its report, and print the verdicts.
 
@@ -47,14 +45,10 @@ def run_and_print(
         out: its folder, or "".
         device: "auto", "cpu", "cuda" or "mps".
         as_json: print the outcome as JSON.
-        on: where the runs take place, as in `cluster.parse_cluster`.
-        jobs: runs at a time, except where `on` is "here".
-        file: of `--import`, which each job runs first too.
+        run_jobs: as in `run_experiment`.
     """
-    from llm_scratch.experiments.cluster import parse_cluster
-
     folder = experiment_folder(experiment.name, out)
-    _run(experiment, folder, device, run_jobs=parse_cluster(on, jobs, device, file))
+    _run(experiment, folder, device, run_jobs=run_jobs)
     report_and_print(folder, as_json)
 
 

@@ -63,6 +63,10 @@ class ExperimentProgress(ExperimentCallback):
         resumed = f"; {n_done} are done already" if n_done else ""
         self._print(f"{self.folder}: {n_runs} runs{resumed}; the same command resumes after a stop")
 
+    def note(self, message: str) -> None:
+        """Print what was decided."""
+        self._print(message)
+
     def run_started(self, arm: str, seed: int) -> Callback:
         """Name the run in the bar."""
         self.bar.update(

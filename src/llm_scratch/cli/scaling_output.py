@@ -13,6 +13,7 @@ from llm_scratch.cli.output import print_json
 from llm_scratch.cli.terminal import table
 
 if TYPE_CHECKING:
+    from llm_scratch.experiments.runner import RunJobs
     from llm_scratch.experiments.scaling_runner import ScalingExperiment, ScalingOutcome
 
 CONSTANTS = {
@@ -25,7 +26,13 @@ CONSTANTS = {
 """Constant of the law -> its name in JSON, where keys are lower-case words"""
 
 
-def run_and_print(experiment: ScalingExperiment, out: str, device: str, as_json: bool) -> None:
+def run_and_print(
+    experiment: ScalingExperiment,
+    out: str,
+    device: str,
+    as_json: bool,
+    run_jobs: RunJobs | None = None,
+) -> None:
     """Run what is left of a grid, write its report, and print its law."""
     from llm_scratch.cli.experiment_progress import running
     from llm_scratch.experiments.scaling_report import (
@@ -40,7 +47,11 @@ def run_and_print(experiment: ScalingExperiment, out: str, device: str, as_json:
     folder = experiment_folder(experiment.name, out, "scaling")
     with running(folder) as progress:
         outcome = run_scaling(
-            experiment, folder, device=choose_device(device).name, callback=progress
+            experiment,
+            folder,
+            device=choose_device(device).name,
+            callback=progress,
+            run_jobs=run_jobs,
         )
     page, markdown = write_scaling_report(outcome, experiment.name, folder)
     if as_json:

@@ -13,10 +13,17 @@ from llm_scratch.cli.output import print_json
 from llm_scratch.cli.terminal import table
 
 if TYPE_CHECKING:
+    from llm_scratch.experiments.runner import RunJobs
     from llm_scratch.experiments.transfer_runner import TransferExperiment, TransferOutcome
 
 
-def run_and_print(experiment: TransferExperiment, out: str, device: str, as_json: bool) -> None:
+def run_and_print(
+    experiment: TransferExperiment,
+    out: str,
+    device: str,
+    as_json: bool,
+    run_jobs: RunJobs | None = None,
+) -> None:
     """Run what is left of the experiment, write its report, and print the best rates."""
     from llm_scratch.cli.experiment_progress import running
     from llm_scratch.experiments.transfer_report import (
@@ -31,7 +38,11 @@ def run_and_print(experiment: TransferExperiment, out: str, device: str, as_json
     folder = experiment_folder(experiment.name, out, "transfer")
     with running(folder) as progress:
         outcome = run_transfer(
-            experiment, folder, device=choose_device(device).name, callback=progress
+            experiment,
+            folder,
+            device=choose_device(device).name,
+            callback=progress,
+            run_jobs=run_jobs,
         )
     page, markdown = write_transfer_report(outcome, folder)
     if as_json:

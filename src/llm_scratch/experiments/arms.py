@@ -7,11 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from llm_scratch.architectures import ARCHITECTURES
 from llm_scratch.config import DataConfig, RunConfig, resume_relevant, to_dict
@@ -19,9 +16,8 @@ from llm_scratch.data.corpus import Corpus, count_bytes, read_corpus
 from llm_scratch.data.fit import check_fit, possible_order
 from llm_scratch.errors import UserError
 from llm_scratch.experiments.experiment import Arm, Budget, Experiment
-from llm_scratch.hardware.benchmark import matmul_dtype, matmul_flops
+from llm_scratch.experiments.step_seconds import step_seconds
 from llm_scratch.model.flops import flops_per_token
-from llm_scratch.planning.step_timing import estimate_step_time
 from llm_scratch.presets import preset
 from llm_scratch.run_directory import find_run
 from llm_scratch.storage.user_code import run_user_file
@@ -74,13 +70,15 @@ def resolve_arms(experiment: Experiment, device: str = "cpu") -> list[ResolvedAr
     resolved: list[ResolvedArm] = []
     for arm in experiment.arms:
         config = _without_samples(arm_config(base, arm))
-        _check_not_ignored(arm, experiment.budget)
+        _check_not_ignored(arm, experiment.budget, is_reference=not resolved)
         validate(config)
         resolved.append(ResolvedArm(arm.name, config))
-    reference = resolved[0].config
+    budget, configs = experiment.budget, [arm.config for arm in resolved]
+    costs = None
+    if budget.unit == "seconds":
+        costs = dict(zip(configs, step_seconds(configs, device), strict=True))
     budgeted = [
-        replace(arm, config=with_budget(arm.config, experiment.budget, reference, device))
-        for arm in resolved
+        replace(arm, config=with_budget(arm.config, budget, configs[0], costs)) for arm in resolved
     ]
     return [
         replace(arm, seed_shift=SEED_SHIFT * _n_same(budgeted[:i], arm))
@@ -142,10 +140,13 @@ def _registered_by(arm: Arm) -> dict[str, str]:
     return {setting: names[0] for setting, names in registered.items() if len(names) == 1}
 
 
-def _check_not_ignored(arm: Arm, budget: Budget) -> None:
-    """Reject settings that the experiment would overwrite: the seed, and the steps of a budget."""
+def _check_not_ignored(arm: Arm, budget: Budget, is_reference: bool) -> None:
+    """Reject settings that the experiment would overwrite: the seed, and the steps of a budget.
+
+    The steps of the reference are the budget where it has no amount.
+    """
     reject_ignored(arm, {"train.seed": "the experiment sets the seeds"})
-    if budget.unit != "none":
+    if budget.unit != "none" and not (is_reference and budget.amount is None):
         reject_ignored(
             arm,
             dict.fromkeys(STEP_SETTINGS, "the budget sets the steps"),
@@ -182,7 +183,10 @@ def _n_same(earlier: list[ResolvedArm], arm: ResolvedArm) -> int:
 
 
 def with_budget(
-    config: RunConfig, budget: Budget, reference: RunConfig, device: str = "cpu"
+    config: RunConfig,
+    budget: Budget,
+    reference: RunConfig,
+    costs: Mapping[RunConfig, float] | None = None,
 ) -> RunConfig:
     """The settings with the steps that spend the budget, to the nearest step.
 
@@ -190,7 +194,7 @@ def with_budget(
         config: the settings of an arm.
         budget: without an amount, what `reference` spends with its own steps.
         reference: the settings of the reference arm.
-        device: for a budget in seconds, which is converted by timing a few steps.
+        costs: of a step with either settings; needed for a budget in seconds.
     """
     if budget.unit == "none":
         return config
@@ -201,29 +205,19 @@ def with_budget(
                 " give an amount"
             )
         return replace(config, train=replace(config.train, epochs=reference.train.epochs))
-    amount = budget.amount or reference.train.steps * cost_of_step(reference, budget.unit, device)
-    steps = max(1, round(amount / cost_of_step(config, budget.unit, device)))
+    costs = costs or {each: cost_of_step(each, budget.unit) for each in (config, reference)}
+    amount = budget.amount or reference.train.steps * costs[reference]
+    steps = max(1, round(amount / costs[config]))
     warmup = min(config.train.warmup_steps, max(0, steps - 1))
     return replace(
         config, train=replace(config.train, steps=steps, epochs=None, warmup_steps=warmup)
     )
 
 
-def cost_of_step(config: RunConfig, unit: str, device: str = "cpu") -> float:
-    """Tokens, FLOPs or seconds of an optimizer step on full rows."""
+def cost_of_step(config: RunConfig, unit: str) -> float:
+    """Tokens of an optimizer step on full rows, or its FLOPs if `unit` is "flops"."""
     tokens = config.train.batch_size * config.model.context_length
-    if unit == "tokens":
-        return float(tokens)
-    if unit == "flops":
-        return float(tokens * flops_per_token(config.model))
-    return _seconds_of_step(config, device)
-
-
-@cache
-def _seconds_of_step(config: RunConfig, device: str) -> float:
-    """Timed once, so that arms with the same settings get the same steps."""
-    place = torch.device(device)
-    return estimate_step_time(config, place, matmul_flops(place, matmul_dtype(place))).seconds
+    return float(tokens * flops_per_token(config.model) if unit == "flops" else tokens)
 
 
 class Corpora:

@@ -1,6 +1,6 @@
 """Run the runs of an experiment several at once: in processes of this machine, or as Slurm jobs.
 
-Each run is a job that reads the experiment's folder, trains, and writes its result there as JSON.
+Each run is a job that trains, and writes its result into the experiment's folder as JSON.
 The process that submitted the jobs collects those files. It may be killed at any moment; the same
 command later collects what has finished meanwhile. A job that is submitted a second time waits for
 the lock of its folder, and finds the result of the first.
@@ -11,6 +11,7 @@ Source: submitit, https://github.com/facebookincubator/submitit.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -23,16 +24,10 @@ import torch
 from llm_scratch.config import dump_config, load_config
 from llm_scratch.errors import DATA, RESOURCES, USAGE, UserError, describe_error, unknown
 from llm_scratch.experiments.arms import Corpora
+from llm_scratch.experiments.concurrency import choose_concurrency
+from llm_scratch.experiments.metrics import find_metric
 from llm_scratch.experiments.results import RunResult, parse_result
-from llm_scratch.experiments.runner import (
-    Job,
-    Session,
-    SilentCallback,
-    load_experiment,
-    prepare,
-    run_arm_files,
-    run_once,
-)
+from llm_scratch.experiments.runner import Job, Session, SilentCallback, run_once
 from llm_scratch.extras import install_command
 from llm_scratch.hardware.device import choose_device
 from llm_scratch.storage.file_lock import wait_for_lock
@@ -46,9 +41,44 @@ JOBS_FOLDER = "jobs"
 LOCK_FILE = "job.lock"
 RESULT_FILE = "result.json"
 SETTINGS_FILE = "settings.yaml"
+AT_ONCE_FILE = "at-once.json"
+"""How many runs are made at a time, where that was measured."""
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 POLL_SECONDS = 0.2
 SLURM_POLL_SECONDS = 10.0
 DEFAULT_MINUTES = 24 * 60
+DEFAULT_SLURM_JOBS = 2
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a job may use of its machine: a number of threads, and a GPU by its name in CUDA.
+
+    None and "": what it finds.
+    """
+
+    threads: int | None = None
+    gpu: str = ""
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """What a process of its own has to know about a run, besides its settings.
+
+    Attributes:
+        arm, seed, folder, for_search: as in `runner.Job`.
+        metric: its name in `metrics.METRICS`, with its argument.
+        halve_validation: as in `arms.Corpora`.
+        files: Python files to run first.
+    """
+
+    arm: str
+    seed: int
+    folder: str
+    for_search: bool
+    metric: str
+    halve_validation: bool
+    files: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -57,7 +87,8 @@ class Cluster:
 
     Attributes:
         system: "local", processes of this machine, or "slurm".
-        at_once: the largest number of jobs at a time.
+        at_once: the largest number of jobs at a time; None: as measured on this machine (see
+            `concurrency`), and on Slurm `DEFAULT_SLURM_JOBS`.
         device: "auto", "cpu", "cuda" or "mps"; chosen by each job on its machine.
         options: of the system, as submitit names them without prefix, such as partition.
         file: a Python file that each job runs first, as `--import` does; "": none.
@@ -66,7 +97,7 @@ class Cluster:
     """
 
     system: str
-    at_once: int
+    at_once: int | None = None
     device: str = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
     file: str = ""
@@ -89,25 +120,65 @@ class Cluster:
         Raises:
             UserError: a job ended without a result; the reason is in its log.
         """
+        if not jobs:
+            return
         folder = session.folder / JOBS_FOLDER
         executor = self._executor(folder)
+        at_once = self._at_once(session, jobs)
+        free = list(range(at_once))
         waiting = list(jobs)
-        running: dict[Path, Any] = {}
+        running: dict[Path, tuple[int, Any]] = {}
         try:
             while waiting or running:
-                while waiting and len(running) < self.at_once:
-                    job = waiting.pop(0)
+                while waiting and free:
+                    job, slot = waiting.pop(0), free.pop(0)
                     session.callback.run_started(job.arm, job.seed)
-                    running[job_folder(folder, job)] = self._submit(executor, session, job)
-                finished = [place for place in running if self._is_finished(place, running[place])]
+                    limits = self._limits(session, at_once, slot)
+                    submitted = self._submit(executor, session, job, limits)
+                    running[job_folder(folder, job)] = slot, submitted
+                finished = [
+                    place for place, (_, job) in running.items() if self._is_finished(place, job)
+                ]
                 for place in finished:
-                    yield read_result(place, running.pop(place))
+                    slot, submitted = running.pop(place)
+                    free.append(slot)
+                    yield read_result(place, submitted)
                 if not finished:
                     sleep(POLL_SECONDS if self.system == "local" else SLURM_POLL_SECONDS)
         finally:
-            for submitted in running.values():
+            for _, submitted in running.values():
                 if submitted is not None:
                     submitted.cancel(check=False)
+
+    def _at_once(self, session: Session, jobs: Sequence[Job]) -> int:
+        """The largest number of jobs at a time, which is measured once for an experiment."""
+        if self.at_once is not None:
+            return self.at_once
+        if self.system == "slurm":
+            return DEFAULT_SLURM_JOBS
+        folder = session.folder / JOBS_FOLDER
+        path = folder / AT_ONCE_FILE
+        if not path.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            settings = folder / SETTINGS_FILE
+            atomic_write(settings, dump_config(jobs[0].config))
+            files = self._files(session)
+            chosen = choose_concurrency(settings, files, session.device, len(jobs))
+            session.callback.note(chosen.reason)
+            atomic_write(path, json.dumps(asdict(chosen)) + "\n")
+        return int(read_json(path, DATA)["at_once"])
+
+    def _limits(self, session: Session, at_once: int, slot: int) -> Limits:
+        """What a job may use of this machine; on Slurm, all that it gets there."""
+        if self.system != "local":
+            return Limits()
+        gpus = visible_gpus() if torch.device(session.device).type == "cuda" else [""]
+        return Limits(max(1, torch.get_num_threads() // at_once), gpus[slot % len(gpus)])
+
+    def _files(self, session: Session) -> tuple[str, ...]:
+        """The Python files that a job runs first, by absolute paths."""
+        files = filter(None, (self.file, *session.files))
+        return tuple(str(Path(file).absolute()) for file in files)
 
     def _executor(self, folder: Path) -> Any:
         """submitit's executor for the system, with its options."""
@@ -123,24 +194,23 @@ class Cluster:
             raise UserError(f"--on {self.system}: {describe_error(e)}") from None
         return executor
 
-    def _submit(self, executor: Any, session: Session, job: Job) -> Any:
+    def _submit(self, executor: Any, session: Session, job: Job, limits: Limits) -> Any:
         """Start a job; None if its result is there already."""
         place = job_folder(session.folder / JOBS_FOLDER, job)
         if has_result(place):
             return None
         place.mkdir(parents=True, exist_ok=True)
         atomic_write(place / SETTINGS_FILE, dump_config(job.config))
-        is_local = self.system == "local"
-        threads = max(1, torch.get_num_threads() // self.at_once) if is_local else None
-        return executor.submit(
-            run_job,
-            str(session.folder.absolute()),
-            str(place.absolute()),
-            (job.arm, job.seed, str(job.folder.absolute()), job.for_search),
-            self.device,
-            threads,
-            str(Path(self.file).absolute()) if self.file else "",
+        spec = JobSpec(
+            job.arm,
+            job.seed,
+            str(job.folder.absolute()),
+            job.for_search,
+            session.metric_name,
+            session.corpora.halve_validation,
+            self._files(session),
         )
+        return executor.submit(run_job, str(place.absolute()), spec, self.device, limits)
 
     def _is_finished(self, place: Path, submitted: Any) -> bool:
         """Whether a job has ended; Slurm reports that late, so there its result is enough."""
@@ -148,7 +218,7 @@ class Cluster:
         return has_result or submitted is None or submitted.done()
 
 
-def parse_cluster(text: str, at_once: int, device: str, file: str = "") -> Cluster | None:
+def parse_cluster(text: str, at_once: int | None, device: str, file: str = "") -> Cluster | None:
     """Where `--on` says that runs take place; None: in this process, one after the other.
 
     Args:
@@ -159,6 +229,8 @@ def parse_cluster(text: str, at_once: int, device: str, file: str = "") -> Clust
     """
     system, colon, options = text.partition(":")
     if system == "here" and not colon:
+        if at_once is not None:
+            raise UserError(f"--jobs {at_once}: has no effect here; add --on local")
         return None
     if system not in SYSTEMS:
         raise unknown("--on", system, ["here", *SYSTEMS])
@@ -173,6 +245,12 @@ def parse_cluster(text: str, at_once: int, device: str, file: str = "") -> Clust
             )
     parsed = {name: parse_yaml_value(value, f"--on {system}: {name}") for name, _, value in pairs}
     return Cluster(system, at_once, device, parsed, file)
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs of this process, as CUDA names them in `VISIBLE_GPUS`."""
+    names = os.environ.get(VISIBLE_GPUS, "")
+    return names.split(",") if names else [str(i) for i in range(torch.cuda.device_count())]
 
 
 def job_folder(folder: Path, job: Job) -> Path:
@@ -211,51 +289,38 @@ def read_result(place: Path, submitted: Any) -> RunResult:
     return result
 
 
-def run_job(
-    experiment_folder: str,
-    place: str,
-    job: tuple[str, int, str, bool],
-    device: str,
-    threads: int | None,
-    file: str = "",
-) -> None:
+def run_job(place: str, spec: JobSpec, device: str, limits: Limits) -> None:
     """Train and measure one run in a process of its own, and write its result.
 
     Args:
-        experiment_folder: with the experiment.
         place: the job's folder, with its settings.
-        job: arm, seed, run directory, and whether it is for a search.
+        spec: the run.
         device: as in `Cluster`.
-        threads: of the processor; None: as torch chooses.
-        file: as in `Cluster`.
+        limits: what it may use of this machine.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
+    if limits.threads is not None:
+        torch.set_num_threads(limits.threads)
+    if limits.gpu:
+        os.environ[VISIBLE_GPUS] = limits.gpu
     with _only_job(Path(place)):
         if has_result(Path(place)):
             return
         try:
-            if file:
-                run_user_file(Path(file), f"--import {file}")
-            values = asdict(_train(Path(experiment_folder), Path(place), job, device))
+            values = asdict(_train(Path(place), spec, device))
         except UserError as e:
             values = {"error": str(e), "code": e.code}
         atomic_write(Path(place) / RESULT_FILE, json.dumps(values))
 
 
-def _train(
-    experiment_folder: Path, place: Path, job: tuple[str, int, str, bool], device: str
-) -> RunResult:
-    """Train and measure a run with what the experiment's folder says; arguments as of `run_job`."""
-    experiment = load_experiment(experiment_folder)
-    metric = prepare(experiment)
-    run_arm_files(experiment)
-    arm, seed, run_folder, for_search = job
+def _train(place: Path, spec: JobSpec, device: str) -> RunResult:
+    """Train and measure a run; arguments as of `run_job`."""
+    for file in spec.files:
+        run_user_file(Path(file), file)
     config = load_config(place / SETTINGS_FILE)
-    spec = Job(arm, seed, config, Path(run_folder), for_search)
-    corpora = Corpora(halve_validation=bool(experiment.search))
-    corpus = corpora.of(config, for_search)
-    return run_once(spec, corpus, metric, choose_device(device).name, SilentCallback())
+    job = Job(spec.arm, spec.seed, config, Path(spec.folder), spec.for_search)
+    corpus = Corpora(spec.halve_validation).of(config, spec.for_search)
+    metric = find_metric(spec.metric)
+    return run_once(job, corpus, metric, choose_device(device).name, SilentCallback())
 
 
 @contextmanager

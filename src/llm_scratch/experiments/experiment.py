@@ -109,10 +109,15 @@ class Experiment:
             )
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """The Python files of the experiment and of its arms."""
+        return tuple(filter(None, (self.file, *(arm.file for arm in self.arms))))
+
+    @property
     def fingerprint(self) -> str:
         """A hash of 8 hex digits of the experiment and of the content of its Python files."""
         digest = hashlib.sha256(json.dumps(to_dict(self), sort_keys=True).encode())
-        for file in filter(None, (self.file, *(arm.file for arm in self.arms))):
+        for file in self.files:
             if Path(file).is_file():
                 digest.update(Path(file).read_bytes())
         return digest.hexdigest()[:8]

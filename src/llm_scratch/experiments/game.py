@@ -239,7 +239,7 @@ class Game:
             results = Results(self.folder, [(each, SEED) for each in (*names, name)])
             self._session.callback.started(len(names) + 1, len(known))
             job = Job(name, SEED, config, self.folder / folder_name(name))
-            ((_, result),) = run_missing(self._session, results, [job])
+            (result,) = run_missing(self._session, results, [job])
         return result
 
     def _results(self) -> list[RunResult]:

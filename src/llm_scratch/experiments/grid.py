@@ -5,7 +5,8 @@ Tests: tests/experiments/test_grid.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from llm_scratch.experiments.results import Results, RunResult
 from llm_scratch.experiments.runner import (
     ExperimentCallback,
     Job,
+    RunJobs,
     Session,
     one_by_one,
     settings_file,
@@ -30,10 +32,23 @@ from llm_scratch.storage.files import atomic_write
 from llm_scratch.training.validate import validate
 
 
-def open_session(folder: Path, device: str, callback: ExperimentCallback | None) -> Session:
-    """A session whose runs are measured in bits per byte, one after the other."""
-    metric = find_metric("bits_per_byte")
-    return Session(folder, metric, Corpora(), device, callback or ExperimentCallback(), one_by_one)
+def open_session(
+    folder: Path,
+    device: str,
+    callback: ExperimentCallback | None,
+    run_jobs: RunJobs | None = None,
+    files: tuple[str, ...] = (),
+) -> Session:
+    """A session whose runs are measured in bits per byte; arguments as in `Session`."""
+    return Session(
+        folder,
+        find_metric("bits_per_byte"),
+        Corpora(),
+        device,
+        callback or ExperimentCallback(),
+        run_jobs or one_by_one,
+        files=files,
+    )
 
 
 def grid_config(
@@ -88,25 +103,42 @@ def claim(folder: Path, configs: Mapping[str, RunConfig], files: Sequence[Path] 
 
 
 def run_missing(
-    session: Session, results: Results, jobs: Sequence[Job]
-) -> Iterator[tuple[Job, RunResult]]:
-    """Each job with its result; it is trained unless it is done. A failed run is tried again.
+    session: Session, results: Results, jobs: Sequence[Job], *, may_diverge: bool = True
+) -> list[RunResult]:
+    """The result of each job; it is trained unless it is done. A failed run is tried again.
 
+    Args:
+        session: runs the jobs.
+        results: what is done, and gets what is not.
+        jobs: in the order of the results.
+        may_diverge: whether a diverged run is a result like others.
     Raises:
-        UserError: a run failed with an error; a diverged one is a result.
+        UserError: a run failed, or diverged where it may not.
     """
-    for job in jobs:
-        result = results.get(job.arm, job.seed)
-        if result is None or result.state == "failed":
-            result = session.run(job)
+    known = [results.get(job.arm, job.seed) for job in jobs]
+    missing = [
+        job
+        for job, result in zip(jobs, known, strict=True)
+        if result is None or result.state == "failed"
+    ]
+    with closing(session.run_jobs(session, missing)) as finished:
+        for result in finished:
             results.add(result)
             session.callback.run_finished(result, [])
-        if result.state == "failed":
-            raise UserError(
-                f"run {job.arm}: {result.reason}; every run of the grid is needed,"
-                " so change its settings"
-            )
-        yield job, result
+            _check_usable(result, may_diverge)
+    found = [result for job in jobs if (result := results.get(job.arm, job.seed)) is not None]
+    for result in found:
+        _check_usable(result, may_diverge)
+    return found
+
+
+def _check_usable(result: RunResult, may_diverge: bool) -> None:
+    """Reject a result without a value, but for that of a diverged run where it may diverge."""
+    if result.state == "failed" or (result.value is None and not may_diverge):
+        raise UserError(
+            f"run {result.arm}: {result.reason}; every run of the grid is needed,"
+            " so change its settings"
+        )
 
 
 def n_parameters(config: RunConfig) -> int:

@@ -53,6 +53,9 @@ class ExperimentCallback:
     def started(self, n_runs: int, n_done: int) -> None:
         """Called once everything is checked, with the numbers of runs and of finished ones."""
 
+    def note(self, message: str) -> None:
+        """Called with what was decided, such as how many runs are made at a time."""
+
     def run_started(self, arm: str, seed: int) -> Callback:
         """Called before a run; the returned callbacks watch its training."""
         return SilentCallback()
@@ -133,6 +136,8 @@ def run_experiment(
         device,
         callback or ExperimentCallback(),
         run_jobs or one_by_one,
+        experiment.metric,
+        experiment.files,
     )
     arms = [
         replace(arm, config=corpora.fit(arm.config)) for arm in resolve_arms(experiment, device)
@@ -161,7 +166,15 @@ def run_experiment(
 
 @dataclass(frozen=True)
 class Session:
-    """What the runs of an experiment share."""
+    """What the runs of an experiment share.
+
+    Attributes:
+        folder, device, callback, run_jobs: as in `run_experiment`.
+        metric: of every run.
+        corpora: the texts.
+        metric_name: by which a process of its own finds the metric.
+        files: Python files that such a process runs first.
+    """
 
     folder: Path
     metric: Metric
@@ -169,6 +182,8 @@ class Session:
     device: str
     callback: ExperimentCallback
     run_jobs: RunJobs
+    metric_name: str = "bits_per_byte"
+    files: tuple[str, ...] = ()
 
     def run(self, job: Job) -> RunResult:
         """Train and measure one run in this process."""

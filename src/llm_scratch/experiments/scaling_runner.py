@@ -15,7 +15,7 @@ Tests: tests/experiments/test_scaling_runner.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from llm_scratch.experiments.results import Results, RunResult
 from llm_scratch.experiments.runner import (
     ExperimentCallback,
     Job,
-    Session,
+    RunJobs,
     check_folder_names,
     folder_name,
 )
@@ -166,6 +166,7 @@ def run_scaling(
     *,
     device: str = "cpu",
     callback: ExperimentCallback | None = None,
+    run_jobs: RunJobs | None = None,
 ) -> ScalingOutcome:
     """Run what is left of a grid, fit the law, and only then train the run that it predicts.
 
@@ -174,13 +175,14 @@ def run_scaling(
         folder: its folder; the same call continues there.
         device: "cpu", "cuda" or "mps".
         callback: callbacks.
+        run_jobs: as in `run_experiment`.
     Raises:
         UserError: an invalid setting, found before the first run; too few runs for the law; a run
             that did not finish.
     """
     distributions()
     folder = Path(folder)
-    session = open_session(folder, device, callback)
+    session = open_session(folder, device, callback, run_jobs)
     configs = _configs(experiment, session.corpora)
     predicted = configs.pop(PREDICTED, None)
     all_configs = configs if predicted is None else {**configs, PREDICTED: predicted}
@@ -194,8 +196,9 @@ def run_scaling(
             Job(name, experiment.seed, config, folder / folder_name(name))
             for name, config in configs.items()
         ]
+        finished = run_missing(session, results, jobs, may_diverge=False)
         runs = tuple(
-            (n_parameters(job.config), result) for job, result in _run(session, results, jobs)
+            (n_parameters(job.config), result) for job, result in zip(jobs, finished, strict=True)
         )
         fit = _fit(runs)
         prediction = None
@@ -204,7 +207,7 @@ def run_scaling(
             filled = n_tokens / sum(map(n_positions, configs.values()))
             prediction = _predict(fit, predicted, filled, folder / PREDICTION_FILE)
             job = Job(PREDICTED, experiment.seed, predicted, folder / PREDICTED)
-            ((_, result),) = _run(session, results, [job])
+            (result,) = run_missing(session, results, [job], may_diverge=False)
             prediction = replace(prediction, measured=result.value)
     is_stories = base_config(experiment.base).data.is_stories
     floor = floor_bits_per_byte() if is_stories else None
@@ -232,22 +235,6 @@ def _configs(experiment: ScalingExperiment, corpora: Corpora) -> dict[str, RunCo
             experiment, experiment.predicted, experiment.predicted_flops, corpora
         )
     return configs
-
-
-def _run(
-    session: Session, results: Results, jobs: Sequence[Job]
-) -> Iterator[tuple[Job, RunResult]]:
-    """Each job with its result, as `run_missing`.
-
-    Raises:
-        UserError: a run failed or diverged.
-    """
-    for job, result in run_missing(session, results, jobs):
-        if result.value is None:
-            raise UserError(
-                f"run {job.arm}: {result.reason}; the law needs every run, so change its settings"
-            )
-        yield job, result
 
 
 def _config(experiment: ScalingExperiment, size: Arm, flops: float, corpora: Corpora) -> RunConfig:

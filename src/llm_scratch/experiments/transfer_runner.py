@@ -52,6 +52,7 @@ from llm_scratch.experiments.results import Results, RunResult
 from llm_scratch.experiments.runner import (
     ExperimentCallback,
     Job,
+    RunJobs,
     check_folder_names,
     folder_name,
 )
@@ -167,6 +168,7 @@ def run_transfer(
     *,
     device: str = "cpu",
     callback: ExperimentCallback | None = None,
+    run_jobs: RunJobs | None = None,
 ) -> TransferOutcome:
     """Run what is left of the experiment, seed by seed, and find the best rates.
 
@@ -175,19 +177,20 @@ def run_transfer(
         folder: its folder; the same call continues there, also with more seeds.
         device: "cpu", "cuda" or "mps".
         callback: callbacks.
+        run_jobs: as in `run_experiment`.
     Raises:
         UserError: an invalid setting, found before the first run; other settings in the folder; a
             run that failed.
     """
     distributions()
     folder = Path(folder)
-    session = open_session(folder, device, callback)
+    files = tuple(arm.file for arm in experiment.arms if arm.file)
+    session = open_session(folder, device, callback, run_jobs, files)
     configs = _configs(experiment, session.corpora)
     check_folder_names(configs)
-    files = [Path(arm.file) for arm in experiment.arms if arm.file]
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive_writer(folder, lambda message: None):
-        claim(folder, configs, files)
+        claim(folder, configs, [Path(file) for file in files])
         jobs = [
             Job(name, seed, with_seed(config, seed), folder / f"seed-{seed}" / folder_name(name))
             for seed in experiment.seeds
@@ -195,8 +198,8 @@ def run_transfer(
         ]
         results = Results(folder, [(job.arm, job.seed) for job in jobs])
         session.callback.started(len(jobs), len(results.all()))
-        found = tuple(result for _, result in run_missing(session, results, jobs))
-    return _outcome(experiment, found)
+        found = run_missing(session, results, jobs)
+    return _outcome(experiment, tuple(found))
 
 
 def _outcome(experiment: TransferExperiment, results: tuple[RunResult, ...]) -> TransferOutcome:

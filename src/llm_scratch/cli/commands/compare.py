@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from llm_scratch.cli.flags import Flag, ReportCommand, option
+from llm_scratch.cli.experiment_flags import RunsCommand
+from llm_scratch.cli.flags import Flag, option
 from llm_scratch.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Compare(ReportCommand):
+class Compare(RunsCommand):
     """Train every ARM with the same seeds; is a difference from the first shown?
 
     An ARM is settings in one word, or base for no change.
@@ -57,12 +58,6 @@ class Compare(ReportCommand):
     """with --plan: take the noise from an earlier experiment"""
     out: Annotated[str, option("FOLDER")] = ""
     """the experiment's folder (default: one in runs/, named after its content)"""
-    device: str = "auto"
-    """auto, cpu, cuda, mps"""
-    on: Annotated[str, option("here|local|slurm")] = "here"
-    """one run after the other here; local: --jobs processes; slurm[:NAME=VALUE,...]: Slurm jobs"""
-    jobs: int = 2
-    """runs at a time, with --on local or slurm"""
 
     def run(self) -> None:
         """Run the experiment, or plan it."""
@@ -79,15 +74,7 @@ class Compare(ReportCommand):
                 "--pilot and --noise-from have no effect without --plan;"
                 " add --plan, or leave them out"
             )
-        run_and_print(
-            experiment,
-            self.out,
-            self.device,
-            self.json,
-            on=self.on,
-            jobs=self.jobs,
-            file=self.import_,
-        )
+        run_and_print(experiment, self.out, self.device, self.json, self.cluster())
 
     def _experiment(self) -> Experiment:
         """The experiment that the words describe."""

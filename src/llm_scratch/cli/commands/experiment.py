@@ -12,12 +12,13 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from llm_scratch.cli.experiment_flags import RunsCommand
 from llm_scratch.cli.flags import Flag, ReportCommand, option
 from llm_scratch.errors import UserError
 
 
 @dataclass(frozen=True)
-class RunExperiment(ReportCommand):
+class RunExperiment(RunsCommand):
     """Run the experiment in FILE, or what is left of it, and say what is shown.
 
     docs/experiments.md describes the file.
@@ -31,27 +32,13 @@ class RunExperiment(ReportCommand):
     """a YAML file with base, arms and seeds"""
     out: Annotated[str, option("FOLDER")] = ""
     """the experiment's folder (default: runs/experiment-NAME)"""
-    device: str = "auto"
-    """auto, cpu, cuda, mps"""
-    on: Annotated[str, option("here|local|slurm")] = "here"
-    """one run after the other here; local: --jobs processes; slurm[:NAME=VALUE,...]: Slurm jobs"""
-    jobs: int = 2
-    """runs at a time, with --on local or slurm"""
 
     def run(self) -> None:
         """Run the experiment and print the verdicts."""
         from llm_scratch.cli.experiment_output import run_and_print
         from llm_scratch.experiments.experiment import read_experiment
 
-        run_and_print(
-            read_experiment(self.file),
-            self.out,
-            self.device,
-            self.json,
-            on=self.on,
-            jobs=self.jobs,
-            file=self.import_,
-        )
+        run_and_print(read_experiment(self.file), self.out, self.device, self.json, self.cluster())
 
 
 @dataclass(frozen=True)
@@ -109,7 +96,7 @@ class ReportExperiment(ReportCommand):
 
 
 @dataclass(frozen=True)
-class FitScaling(ReportCommand):
+class FitScaling(RunsCommand):
     """Fit a scaling law to the sizes and budgets in FILE; predict a larger run.
 
     The prediction is written before that run is trained.
@@ -123,19 +110,17 @@ class FitScaling(ReportCommand):
     """a YAML file with base, sizes and flops"""
     out: Annotated[str, option("FOLDER")] = ""
     """the folder of the runs (default: runs/scaling-NAME)"""
-    device: str = "auto"
-    """auto, cpu, cuda, mps"""
 
     def run(self) -> None:
         """Run the grid, and print the law and the prediction."""
         from llm_scratch.cli.scaling_output import run_and_print
         from llm_scratch.experiments.scaling_runner import read_scaling
 
-        run_and_print(read_scaling(self.file), self.out, self.device, self.json)
+        run_and_print(read_scaling(self.file), self.out, self.device, self.json, self.cluster())
 
 
 @dataclass(frozen=True)
-class FindTransfer(ReportCommand):
+class FindTransfer(RunsCommand):
     """Find the best learning rate of every width in FILE, and how it changes.
 
     Trains each arm at each width with each rate and seed.
@@ -149,15 +134,13 @@ class FindTransfer(ReportCommand):
     """a YAML file with base, widths, rates and arms"""
     out: Annotated[str, option("FOLDER")] = ""
     """the folder of the runs (default: runs/transfer-NAME)"""
-    device: str = "auto"
-    """auto, cpu, cuda, mps"""
 
     def run(self) -> None:
         """Run what is left, write the report, and print the best rates."""
         from llm_scratch.cli.transfer_output import run_and_print
         from llm_scratch.experiments.transfer_runner import read_transfer
 
-        run_and_print(read_transfer(self.file), self.out, self.device, self.json)
+        run_and_print(read_transfer(self.file), self.out, self.device, self.json, self.cluster())
 
 
 @dataclass(frozen=True)
