@@ -15,8 +15,8 @@ from functools import cache
 import torch
 
 CLOCK_READS = 1000
-MIN_CLOCK_VALUES = 10
-"""distinct values in `CLOCK_READS` reads from which a clock is fine enough for a trial"""
+MIN_CLOCK_VALUES = 900
+"""distinct values in so many reads; a clock with fewer has steps too coarse for a trial"""
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def thread_seconds(work: Callable[[], object], n_calls: int = 1) -> float:
 def _clock() -> Callable[[], float]:
     """Processor time of the thread, or the wall clock where processor time has coarse steps.
 
-    On Windows a step is 16 ms, longer than most trials: their times would be 0.
+    On Windows a step is 16 ms, longer than most trials: they would take 0 s.
     """
     values = {time.thread_time() for _ in range(CLOCK_READS)}
     return time.thread_time if len(values) >= MIN_CLOCK_VALUES else time.perf_counter
