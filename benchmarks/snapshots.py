@@ -5,14 +5,16 @@ take packed, and how far the attention and the largest probabilities on eight ne
 those of the full weights. The last lines compress the difference of two snapshots that follow each
 other, early and late in the run.
 
-python benchmarks/snapshots.py runs/quickstart
+    python benchmarks/snapshots.py [RUN]        # default: a new `train quickstart`, in a minute
 """
 
 from __future__ import annotations
 
 import json
 import lzma
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -96,5 +98,13 @@ def main(run: Path) -> None:
     )
 
 
+def train_quickstart(run: Path) -> Path:
+    """A new run of the preset quickstart."""
+    command = [sys.executable, "-m", "llm_scratch", "train", "quickstart", "--out", str(run)]
+    subprocess.run([*command, "--quiet"], check=True)
+    return run
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/quickstart"))
+    with tempfile.TemporaryDirectory() as folder:
+        main(Path(sys.argv[1]) if len(sys.argv) > 1 else train_quickstart(Path(folder) / "run"))

@@ -48,7 +48,7 @@ def test_products_are_chosen_by_their_speedups(forward, gradient, want, monkeypa
 
 
 def test_linear_kernel_is_not_timed_without_large_matrices_or_the_operator(monkeypatch):
-    monkeypatch.setattr(linear_kernel, "_seconds", lambda products: pytest.fail("timed"))
+    monkeypatch.setattr(linear_kernel, "time_in_turns", lambda ways: pytest.fail("timed"))
     assert faster_products((), "MKL") == ()
     monkeypatch.setattr(linear_kernel, "has_onednn_linear", lambda: False)
     assert faster_products(SHAPES, "MKL") == ()
@@ -85,15 +85,14 @@ def test_trial_is_a_real_measurement_and_changes_nothing():
 
 
 def test_speedup_is_the_ratio_of_the_shortest_times(monkeypatch):
-    times = iter([4.0, 2.0, 3.0, 9.0, 8.0, 1.5, 3.5, 2.0])
-    monkeypatch.setattr(linear_kernel, "thread_seconds", lambda work, n_calls: next(times))
+    """Calls in turn: two warm up, six are timed."""
+    times = iter([5.0, 4.0, 4.0, 2.0] + [3.0, 9.0, 8.0, 1.5] * 3)
+    monkeypatch.setattr(trials, "thread_seconds", lambda work: next(times))
     assert linear_kernel._speedup(FORWARD, (16, 8), "MKL") == 3.0 / 1.5
 
 
 def test_timings_are_kept_for_the_next_start(monkeypatch):
     first = linear_kernel._speedup(FORWARD, (16, 8), "MKL")
     monkeypatch.setattr(trials, "_answers", {})  # as in another process
-    monkeypatch.setattr(
-        linear_kernel, "thread_seconds", lambda work, n_calls: pytest.fail("timed again")
-    )
+    monkeypatch.setattr(trials, "thread_seconds", lambda work: pytest.fail("timed again"))
     assert linear_kernel._speedup(FORWARD, (16, 8), "MKL") == first

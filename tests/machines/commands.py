@@ -13,6 +13,8 @@ from pathlib import Path
 from .machines import Machine
 
 SESSION = Path(__file__).with_name("session.py")
+TIMEOUT_SECONDS = 3600
+"""ends commands that hang; a busy machine takes many times the half minute of a free one"""
 UNUSUAL = "the hen → the fox, 你好 ćevapi: "
 """Text with characters that cp1252 lacks."""
 
@@ -102,7 +104,7 @@ def run_commands(
         input=json.dumps(requests),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=TIMEOUT_SECONDS,
         cwd=folder,
         env=machine.variables(home),
     )

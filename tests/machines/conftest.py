@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from .commands import COMMANDS, UNUSUAL, WIDE, Command, Result, run_commands
+from .commands import (
+    COMMANDS,
+    TIMEOUT_SECONDS,
+    UNUSUAL,
+    WIDE,
+    Command,
+    Result,
+    run_commands,
+)
 from .machines import MACHINES, ORDINARY, Machine
 
 HENS = f"You: the hen sat on the red mat.\nModel: and the fox ran off. {UNUSUAL}é\n" * 40
@@ -68,6 +76,13 @@ def results(
 def in_folder(command: Command, wide: Path) -> Command:
     """The command with the path of the wide model."""
     return replace(command, words=command.words.format(wide=wide))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test of a machine runs all its commands."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(TIMEOUT_SECONDS))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

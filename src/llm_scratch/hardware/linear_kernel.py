@@ -8,8 +8,6 @@ Tests: tests/hardware/test_linear_kernel.py. Gain: LOG.md, 2026-11-29.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from functools import lru_cache
 from statistics import median
 
@@ -17,13 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llm_scratch.hardware.matmul_backend import MAX_RELATIVE_ERROR, one_thread, thread_seconds
-from llm_scratch.hardware.trials import Seconds, remembered
+from llm_scratch.hardware.matmul_backend import MAX_RELATIVE_ERROR
+from llm_scratch.hardware.trials import Seconds, remembered, time_in_turns
 
 FORWARD, INPUT_GRADIENT = "forward", "input gradient"
 MIN_SPEEDUP = 1.08  # 1.13 to 1.17 where it is faster, 0.99 to 1.04 where both are one library
 TRIAL_ROWS = 128
-TRIAL_REPEATS = 4
 
 
 def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -75,21 +72,15 @@ def _speedup(product: str, shape: tuple[int, int], matmul_backend: str) -> float
 
 def _forward_seconds(n_out: int, n_in: int) -> Seconds:
     x, weight = torch.ones(TRIAL_ROWS, n_in), torch.ones(n_out, n_in)
-    return _seconds(
-        {"torch": lambda: F.linear(x, weight), "oneDNN": lambda: onednn_linear(x, weight)}
-    )
+    with torch.no_grad():
+        return time_in_turns(
+            {"torch": [lambda: F.linear(x, weight)], "oneDNN": [lambda: onednn_linear(x, weight)]}
+        )
 
 
 def _gradient_seconds(n_out: int, n_in: int) -> Seconds:
     dy, weight = torch.ones(TRIAL_ROWS, n_out), torch.ones(n_out, n_in)
-    return _seconds({"torch": lambda: dy @ weight, "oneDNN": lambda: onednn_linear(dy, weight.T)})
-
-
-def _seconds(products: dict[str, Callable[[], Tensor]]) -> Seconds:
-    """Processor time of each product on one thread: the shortest of several, in turn."""
-    shortest = dict.fromkeys(products, math.inf)
-    with one_thread(), torch.no_grad():
-        for _ in range(TRIAL_REPEATS):
-            for name, product in products.items():
-                shortest[name] = min(shortest[name], thread_seconds(product, 1))
-    return shortest
+    with torch.no_grad():
+        return time_in_turns(
+            {"torch": [lambda: dy @ weight], "oneDNN": [lambda: onednn_linear(dy, weight.T)]}
+        )

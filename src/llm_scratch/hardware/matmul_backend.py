@@ -7,8 +7,7 @@ Tests: tests/hardware/test_matmul_backend.py. Gains: `python benchmarks/train.py
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from statistics import median
@@ -16,6 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from llm_scratch.hardware.thread_timer import one_thread, thread_seconds
 
 ONEDNN = "oneDNN"
 MAX_RELATIVE_ERROR = 1e-5  # up to which a product counts as float32
@@ -131,14 +132,6 @@ def _trial_products() -> Iterator[tuple[int, Tensor, Tensor]]:
         yield n_calls, gradient.T, x
 
 
-def thread_seconds(work: Callable[[], object], n_calls: int) -> float:
-    """Processor seconds of this thread for `n_calls` calls."""
-    start = time.thread_time()
-    for _ in range(n_calls):
-        work()
-    return time.thread_time() - start
-
-
 def _switch(backend: str) -> None:
     """Set torch's process-wide setting."""
     _KNOB.fp32_precision = "bf16" if backend == ONEDNN else _DEFAULT_PRECISION
@@ -153,14 +146,3 @@ def _temporarily(backend: str) -> Iterator[None]:
         yield
     finally:
         _KNOB.fp32_precision = before
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread inside the block: its timings are steady on a busy machine too."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)

@@ -11,7 +11,7 @@ from functools import lru_cache
 import torch
 from torch.nn import functional as F
 
-from llm_scratch.hardware.matmul_backend import one_thread
+from llm_scratch.hardware.thread_timer import one_thread
 
 SIZES = (48, 200)  # rows and columns: below and above what libraries treat as a small product
 

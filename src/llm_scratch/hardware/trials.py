@@ -17,12 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from time import perf_counter
 
 import torch
 
 from llm_scratch.errors import UserError
-from llm_scratch.hardware.matmul_backend import one_thread
+from llm_scratch.hardware.thread_timer import one_thread, thread_seconds
 from llm_scratch.storage.download import cache_folder
 from llm_scratch.storage.files import atomic_write
 
@@ -37,6 +36,7 @@ ISA_VARIABLES = (
     "DNNL_MAX_CPU_ISA",
     "ATEN_CPU_CAPABILITY",
     "MKL_ENABLE_INSTRUCTIONS",
+    "FBGEMM_ENABLE_INSTRUCTIONS",
 )
 """environment variables that limit which instructions the libraries use"""
 
@@ -115,11 +115,9 @@ Ways = Mapping[str, Sequence[Callable[[], object]]]
 
 
 def time_in_turns(ways: Ways) -> Seconds:
-    """Seconds of each way on one thread: the shortest of all calls, taken in turns.
+    """Processor seconds of each way on one thread: the shortest of all calls, taken in turns.
 
-    One thread, because several wait for each other on a busy machine, and their times say more
-    about its load than about the way. A way that raises does not work here and takes forever
-    (infinity).
+    A way that raises does not work here and takes forever (infinity).
     """
     with one_thread():
         best = {name: _shortest(calls) for name, calls in ways.items()}  # warms up
@@ -136,15 +134,10 @@ def time_in_turns(ways: Ways) -> Seconds:
 
 def _shortest(calls: Sequence[Callable[[], object]]) -> float:
     """Seconds of the shortest call; infinite if one raises."""
-    shortest = float("inf")
-    for call in calls:
-        began = perf_counter()
-        try:
-            call()
-        except (RuntimeError, NotImplementedError):
-            return float("inf")
-        shortest = min(shortest, perf_counter() - began)
-    return shortest
+    try:
+        return min(thread_seconds(call) for call in calls)
+    except (RuntimeError, NotImplementedError):
+        return float("inf")
 
 
 def text_seconds(one_row: Ways, prompt: Ways) -> Seconds:

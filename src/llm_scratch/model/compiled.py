@@ -4,8 +4,10 @@ torch.export captures the operations of one decoding step, and torch's compiler 
 C++ program without Python; that takes half a minute and needs g++. For batch size 1, a float32 or
 16-bit matmul is emitted as an explicit reduction, which the compiler fuses into its loops; they
 read the matrix row by row at memory speed. Prompts run through the model itself, with only the
-output head packed. Logits differ from the plain model's in their last bits.
-Tests: tests/model/test_compiled.py. Gain: `python benchmarks/decode.py`.
+output head packed; a quantized head is compiled by itself where that is faster. Logits differ from
+the plain model's in their last bits.
+Tests: tests/model/test_compiled.py, tests/model/test_compiled_head.py.
+Gain: `python benchmarks/decode.py`.
 Source:
 https://docs.pytorch.org/docs/main/user_guide/torch_compiler/torch.compiler_aot_inductor.html.
 """
@@ -15,8 +17,8 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from copy import copy
 from functools import partial
 from pathlib import Path
@@ -79,6 +81,8 @@ def compile_steps(
     quantized = [part for part in model.modules() if isinstance(part, QuantizedLinear)]
     exportable = [part.prepare_for_export(on_compile) for part in quantized]  # prepares every layer
     batches_compile = all(exportable)
+    if isinstance(head := as_language_model(model).out_head, QuantizedLinear):
+        compile_head(head, load)
 
     def hidden(in_idx: Tensor, cache: KVCache | None = None) -> Tensor:
         """Hidden states as from the model itself, [B, T] -> [B, T, C]."""
@@ -183,23 +187,11 @@ def compile_step(
     batch = {0: rows} if is_batch else {}
     lengths = torch.empty(cache.max_length)
 
-    # FutureWarning: a deprecation inside torch's export. It cannot capture inference-mode tensors.
-    with (
-        torch.inference_mode(False),
-        torch.no_grad(),
-        warnings.catch_warnings(action="ignore", category=FutureWarning),
-    ):
+    with _exporting():
         example = _example(is_batch, cache)
         layers = [batch | {2: capacity}] * len(cache.keys)
         shapes = batch, {0: length}, layers, layers, [batch] * len(example[-1])
-        step = torch.export.export(
-            _Step(model, hidden, cache), example, dynamic_shapes=shapes, strict=False
-        )
-        tensors = step.state_dict | step.constants
-        inputs = step.graph_signature.input_specs
-        weights = [tensors[spec.target] for spec in inputs if spec.target is not None]
-        arguments = (*weights, *tree_leaves(example))
-        run = load(step.graph_module, arguments, repr(step.range_constraints)).run
+        run = _compile(_Step(model, hidden, cache), example, shapes, load)
 
     def program(in_idx: Tensor, cache: KVCache) -> Tensor:
         """Run the step; see `Program`."""
@@ -207,9 +199,47 @@ def compile_step(
         padding = []
         if cache.left_padding is not None:
             padding = [cache.left_padding.to(torch.long).contiguous()]
-        return run([*weights, token, lengths[: cache.pos], *cache.keys, *cache.values, *padding])[0]
+        return run(token, lengths[: cache.pos], *cache.keys, *cache.values, *padding)
 
     return program
+
+
+def compile_head(head: QuantizedLinear, load: Callable[..., Any]) -> None:
+    """Let an output head compute single rows by a compiled program, where that is faster."""
+    if head.gains_by_compiling:
+        with _exporting():
+            row = torch.zeros(1, head.quantized.shape[1])
+            head.compiled_row = _compile(head, (row,), None, load)
+
+
+@contextmanager
+def _exporting() -> Iterator[None]:
+    """What torch.export needs: it cannot capture tensors of inference mode."""
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        warnings.catch_warnings(action="ignore", category=FutureWarning),  # of torch's own code
+    ):
+        yield
+
+
+def _compile(
+    module: nn.Module, example: tuple[Any, ...], shapes: Any, load: Callable[..., Any]
+) -> Callable[..., Tensor]:
+    """A program of a module, as a function of its inputs without lists.
+
+    Args:
+        module: holds the weights.
+        example, shapes: inputs and dynamic shapes for torch.export.
+        load: `load_or_compile`.
+    """
+    step = torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
+    tensors = step.state_dict | step.constants
+    inputs = step.graph_signature.input_specs
+    weights = [tensors[spec.target] for spec in inputs if spec.target is not None]
+    arguments = (*weights, *tree_leaves(example))
+    run = load(step.graph_module, arguments, repr(step.range_constraints)).run
+    return lambda *values: run([*weights, *values])[0]
 
 
 def _example(is_batch: bool, cache: KVCache) -> tuple[Any, ...]:

@@ -22,8 +22,14 @@ from torch.nn import functional as F
 from llm_scratch.errors import describe_error
 from llm_scratch.model.kernel_choice import MANY_ROWS, KernelChoice, choose_kernel, linear_expanded
 from llm_scratch.model.language_model import as_language_model
-from llm_scratch.model.quantized_kernels import GROUP, Kernel, QuantizedWeight
-from llm_scratch.model.written_kernels import traceable_kernels
+from llm_scratch.model.quantized_kernels import (
+    GROUP,
+    TRACEABLE,
+    Expanded,
+    Kernel,
+    QuantizedWeight,
+)
+from llm_scratch.model.written_kernels import WRITTEN, traceable_kernels
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -87,6 +93,8 @@ class QuantizedLinear(nn.Module):
         self._choice: KernelChoice | None = None  # made at the first product on a CPU
         self._kernel: Kernel | None = None
         self._export_kernels: tuple[Kernel | None, Kernel | None] = (None, None)
+        self.compiled_row: Callable[[Tensor], Tensor] | None = None
+        """[1, K] -> [1, N] in float32, by a compiled program; None: by the kernel"""
 
     @property
     def quantized(self) -> QuantizedWeight:
@@ -111,6 +119,8 @@ class QuantizedLinear(nn.Module):
         rows = x.reshape(-1, x.shape[-1])  # [M, K]
         if torch.compiler.is_exporting():
             y = self._traceable(rows)
+        elif self.compiled_row is not None and len(rows) == 1:
+            y = self.compiled_row(rows.float())
         elif choice.many_rows is not None and len(rows) >= MANY_ROWS:
             y = linear_expanded(rows, self.quantized, self.bias, choice.many_rows)
         else:
@@ -137,6 +147,16 @@ class QuantizedLinear(nn.Module):
         self._export_kernels = tuple(kind and kind(self.quantized) for kind in kinds)  # type: ignore[assignment]
         return kinds[1] is not None
 
+    @property
+    def gains_by_compiling(self) -> bool:
+        """Whether one row is faster compiled, outside a compiled step too.
+
+        Then the written kernel beats the one that computes it otherwise, or all that could.
+        """
+        choice = self._choice or self.prepare()
+        is_written = isinstance(self._export_kernels[0], WRITTEN[self.bits])
+        return is_written and choice.kernel in (*TRACEABLE, Expanded)
+
     def prepare(self) -> KernelChoice:
         """Choose the kernel and prepare its weights; otherwise done at the first product."""
         self._choice = choose_kernel(self.bits, min(self.quantized.shape))
@@ -150,6 +170,7 @@ class QuantizedLinear(nn.Module):
     def _apply(self, *args: Any, **kwargs: Any) -> QuantizedLinear:
         self._choice, self._kernel = None, None  # their tensors would stay on the old device
         self._export_kernels = (None, None)
+        self.compiled_row = None
         return super()._apply(*args, **kwargs)
 
 

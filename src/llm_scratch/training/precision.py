@@ -9,17 +9,20 @@ Source: mixed precision, Micikevicius et al. 2018, https://arxiv.org/abs/1710.03
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from llm_scratch.errors import UserError
-from llm_scratch.hardware.benchmark import repeat_timings
-from llm_scratch.hardware.matmul_backend import one_thread, select_matmul_backend
+from llm_scratch.hardware.benchmark import best_time
+from llm_scratch.hardware.matmul_backend import select_matmul_backend
+from llm_scratch.hardware.trials import Seconds, remembered, time_in_turns
 
 MIN_SPEEDUP = 1.3  # of bfloat16 products: they are only about half of a step
 MIN_WIDTH = 256  # emb_dim from which bfloat16 is tried
@@ -93,17 +96,24 @@ def can_multiply_bfloat16(device: torch.device) -> bool:
 def bfloat16_speedup(emb_dim: int, device: torch.device) -> float:
     """Speedup of bfloat16 over float32, casts included, for a feed-forward block's first product.
 
-    On a CPU it is timed on one thread, which is steady on a busy machine too. The result is cached,
-    so that a plan and its run agree.
+    Timed once, on a CPU on one thread and for all processes, so that a plan and its run agree.
     """
+
+    def measure() -> Seconds:
+        rows = 512 if device.type == "cpu" else 8192
+        x = torch.full((rows, emb_dim), 0.5, device=device)  # [N, C]
+        weight = torch.full((4 * emb_dim, emb_dim), 0.5, device=device)  # [F, C]
+        ways: dict[str, Callable[[], Tensor]] = {
+            "float32": lambda: F.linear(x, weight),
+            "bfloat16": lambda: F.linear(x.bfloat16(), weight.bfloat16()).float(),
+        }
+        if device.type == "cpu":
+            return time_in_turns({name: [way] for name, way in ways.items()})
+        return {name: best_time(way, device, 0.15) for name, way in ways.items()}
+
     if device.type == "cpu":
-        select_matmul_backend()
-    rows = 512 if device.type == "cpu" else 8192
-    x = torch.full((rows, emb_dim), 0.5, device=device)  # [N, C]
-    weight = torch.full((4 * emb_dim, emb_dim), 0.5, device=device)  # [F, C]
-    with one_thread() if device.type == "cpu" else nullcontext():
-        float32 = min(repeat_timings(lambda: F.linear(x, weight), device, 0.15))
-        bfloat16 = min(
-            repeat_timings(lambda: F.linear(x.bfloat16(), weight.bfloat16()).float(), device, 0.15)
-        )
-    return float32 / bfloat16
+        backend = select_matmul_backend()
+        seconds = remembered("bfloat16 in training", [f"width {emb_dim}", backend], measure)
+    else:
+        seconds = measure()
+    return seconds["float32"] / seconds["bfloat16"]

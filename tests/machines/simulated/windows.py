@@ -1,6 +1,6 @@
 """Simulate Windows as far as Python code can tell.
 
-POSIX functions are missing, open files cannot be removed, text files are cp1252.
+POSIX functions are missing, open files cannot be removed, text files are cp1252, clocks are coarse.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from typing import Any
 
 import simulated_msvcrt
@@ -29,6 +30,10 @@ MISSING_IN_SIGNAL = """
     SIGUSR2 SIGWINCH alarm pause pthread_kill setitimer siginterrupt sigwait"""
 
 real_open, real_kill, real_fsync = os.open, os.kill, os.fsync
+
+
+CLOCK_TICK = 1 / 64
+"""seconds; processor time is counted in such steps"""
 
 
 def open_file(path: Any, flags: int, *rest: Any, **more: Any) -> int:
@@ -63,6 +68,9 @@ for_our_code(
 )
 for_our_code("signal", Altered(signal, MISSING_IN_SIGNAL))
 for_our_code("msvcrt", simulated_msvcrt)
+for_our_code(
+    "time", Altered(time, thread_time=lambda: time.thread_time() // CLOCK_TICK * CLOCK_TICK)
+)
 for name in ("fcntl", "grp", "pty", "pwd", "readline", "resource", "termios", "tty"):
     for_our_code(name, None)
 change_open(hidden=("/proc", "/sys"), encoding="cp1252", newline="\r\n")

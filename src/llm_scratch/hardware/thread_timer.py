@@ -1,0 +1,49 @@
+"""Time work on one thread by the processor time of that thread, which other load hardly changes.
+
+With several threads, or by the clock on the wall, a busy machine makes single calls many times
+longer, and a trial then measures its load.
+Tests: tests/hardware/test_thread_timer.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+
+CLOCK_READS = 1000
+MIN_CLOCK_VALUES = 900
+"""distinct values in so many reads; a clock with fewer has steps too coarse for a trial"""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread inside the block."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+def thread_seconds(work: Callable[[], object], n_calls: int = 1) -> float:
+    """Processor seconds of this thread for `n_calls` calls of `work`."""
+    clock = _clock()
+    start = clock()
+    for _ in range(n_calls):
+        work()
+    return clock() - start
+
+
+@cache
+def _clock() -> Callable[[], float]:
+    """Processor time of the thread, or the wall clock where processor time has coarse steps.
+
+    On Windows a step is 16 ms, longer than most trials: they would take 0 s.
+    """
+    values = {time.thread_time() for _ in range(CLOCK_READS)}
+    return time.thread_time if len(values) >= MIN_CLOCK_VALUES else time.perf_counter
