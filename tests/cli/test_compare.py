@@ -67,6 +67,8 @@ def test_compare_says_what_is_shown_and_writes_the_report(llm, trained, fake_tra
     assert len(fake_training) == before
     report = llm("experiment", "report", folder, "--json")
     assert json.loads(report.out)["comparisons"][0]["verdict"] == "worse"
+    refused = llm("experiment", "report", folder, "--metric", "skil:count")
+    assert "unknown metric 'skil'; did you mean 'skill'?" in refused.err
 
 
 def test_experiment_of_a_file_is_the_one_of_compare(llm, trained, fake_training, tmp_path):

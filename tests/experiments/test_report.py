@@ -15,6 +15,7 @@ from llm_scratch.architectures import ARCHITECTURES
 from llm_scratch.errors import DIVERGED, UserError
 from llm_scratch.experiments.contents import collect
 from llm_scratch.experiments.experiment import Arm
+from llm_scratch.experiments.metrics import METRICS, Metric
 from llm_scratch.experiments.report import write_report
 from llm_scratch.experiments.runner import run_experiment
 
@@ -93,6 +94,22 @@ def test_page_loads_nothing_external(folder):
     assert len(re.findall("<circle", page)) == 2 * (
         6 + 3 + 1
     )  # dots, rings and a mean, wide and narrow
+
+
+def test_finished_runs_are_measured_by_another_metric(folder, monkeypatch):
+    score = {("slow", 1): 0.5, ("slow", 2): 0.6, ("fast", 1): 0.8, ("fast", 2): 0.7}
+
+    def measure(run):
+        return score.get((run.name, int(run.parent.name.removeprefix("seed-"))))
+
+    metric = Metric("score", measure, smallest_effect=0.1, higher_is_better=True)
+    monkeypatch.setitem(METRICS, "score", lambda argument: metric)
+    report = collect(folder, "score")
+    slow, fast = report.arms
+    assert (slow.values, fast.values) == ({1: 0.5, 2: 0.6}, {1: 0.8, 2: 0.7})
+    assert (slow.n_failed, fast.n_failed) == (1, 1)  # of seed 3 the metric is unknown
+    assert report.comparisons[0].unit == "score"
+    assert collect(folder).arms[1].mean != fast.mean
 
 
 def test_costs_are_means_of_finished_runs(folder):

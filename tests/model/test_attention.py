@@ -8,7 +8,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from llm_scratch.model.attention import MultiHeadAttention, attention_weights, decode_attention
+from llm_scratch.model.attention import (
+    MultiHeadAttention,
+    attend,
+    attention_weights,
+    decode_attention,
+)
+from llm_scratch.model.dropout import Dropout
 from llm_scratch.model.kv_cache import KVCache
 
 B, T, C, H = 2, 7, 12, 3
@@ -173,3 +179,13 @@ def test_dropout_equals_the_formula(x):
     torch.manual_seed(3)
     torch.testing.assert_close(attention(x), want)
     assert not torch.allclose(attention(x), want)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_one_token_after_a_long_text_makes_no_terms_as_large_as_the_cache(monkeypatch, masked):
+    q, (k, v) = torch.randn(B, H, 1, D), torch.randn(2, B, H, T, D)
+    mask = torch.arange(T)[None] > 2 if masked else None
+    want = attend(q, k, v, mask, Dropout(0.0))
+    monkeypatch.setattr("llm_scratch.model.attention.MAX_SUMMED_LENGTH", T - 1)
+    monkeypatch.delattr("llm_scratch.model.attention.decode_attention")
+    torch.testing.assert_close(attend(q, k, v, mask, Dropout(0.0)), want)

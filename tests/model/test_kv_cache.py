@@ -67,6 +67,30 @@ def test_padding_is_not_attended_to_and_has_no_position(cache, pos, T):
             assert places[row, t] == max(0, pos + t - blank)
 
 
+@pytest.mark.parametrize("padding", [None, [0, 2, 5]])
+@pytest.mark.parametrize(("pos", "T"), [(0, 6), (0, 1), (5, 1), (2, 3), (4, 2)])
+def test_a_window_gives_only_what_it_attends_to(cache, pos, T, padding):
+    window = 2
+    cache.left_padding = None if padding is None else torch.tensor(padding)
+    k = torch.randn(B, G, S, D)
+    cache.append(0, k[:, :, :pos], k[:, :, :pos])
+    cache.advance(pos)
+    start, end = max(pos - window + 1, 0), pos + T
+    keys, values = cache.append(0, k[:, :, pos:end], k[:, :, pos:end], window)
+    assert torch.equal(keys, k[:, :, start:end])
+    assert torch.equal(values, keys)
+    whole = cache.mask(T)  # of all tokens
+    whole = torch.ones(1, end, dtype=torch.bool) if whole is None and T == 1 else whole
+    whole = torch.ones(T, end, dtype=torch.bool).tril(pos) if whole is None else whole
+    wanted = whole & torch.ones(T, end, dtype=torch.bool).triu(pos - window + 1)
+    mask = cache.mask(T, window)
+    assert (mask is None) == (T == 1 and padding is None)
+    if mask is not None:
+        assert torch.equal(mask, wanted[..., start:])
+    else:
+        assert wanted[..., start:].all()
+
+
 def test_positions_go_on_where_the_text_ended(cache):
     cache.advance(2)
     assert cache.positions(3).tolist() == [2, 3, 4]

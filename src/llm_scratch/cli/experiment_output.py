@@ -75,13 +75,13 @@ def _run(
         )
 
 
-def report_and_print(folder: Path, as_json: bool) -> None:
+def report_and_print(folder: Path, as_json: bool, metric: str = "") -> None:
     """Write the report of an experiment, and print its verdicts, values and paths."""
     from llm_scratch.experiments.contents import collect
     from llm_scratch.experiments.report import save_report
     from llm_scratch.experiments.verdict import format_value
 
-    report = collect(folder)
+    report = collect(folder, metric)
     page, markdown = save_report(report)
     if as_json:
         print_json(experiment_json(report, page, markdown))

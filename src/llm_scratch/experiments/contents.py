@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -21,10 +21,10 @@ from llm_scratch.experiments.experiment import Experiment
 from llm_scratch.experiments.metrics import Metric
 from llm_scratch.experiments.results import RunResult, read_results
 from llm_scratch.experiments.runner import (
-    folder_name,
     load_experiment,
     prepare,
     run_arm_files,
+    run_folder,
     settings_file,
 )
 from llm_scratch.experiments.search import edge_warnings
@@ -95,17 +95,25 @@ class ExperimentReport:
         return [SeedValues(arm.arm, arm.values) for arm in self.arms]
 
 
-def collect(folder: str | Path) -> ExperimentReport:
+def collect(folder: str | Path, metric_name: str = "") -> ExperimentReport:
     """Read the folder of an experiment.
 
+    Args:
+        folder: of the experiment.
+        metric_name: measure the finished runs by this metric, such as "skill:count", and judge its
+            own smallest effect (default: the values of the experiment's metric).
     Raises:
-        UserError: there is no experiment, or it has no results yet.
+        UserError: there is no experiment, or it has no results yet; an invalid metric.
     """
     folder = Path(folder)
     experiment = load_experiment(folder)
+    if metric_name:
+        experiment = replace(experiment, metric=metric_name, smallest_effect=None)
     metric = prepare(experiment)
     run_arm_files(experiment)
     results = read_results(folder)
+    if metric_name:
+        results = [_measured(result, folder, metric) for result in results]
     names = [arm.name for arm in experiment.arms]
     configs = [ResolvedArm(name, load_config(settings_file(folder, name))) for name in names]
     curves = [
@@ -123,6 +131,16 @@ def collect(folder: str | Path) -> ExperimentReport:
         search_warnings=edge_warnings(experiment, configs),
         environment=first_environment(folder),
     )
+
+
+def _measured(result: RunResult, folder: Path, metric: Metric) -> RunResult:
+    """The result with the value of another metric, if the run finished."""
+    if result.state != "finished":
+        return result
+    value = metric.measure(run_folder(folder, result.arm, result.seed))
+    if value is None:
+        return replace(result, state="failed", value=None, reason=f"the run has no {metric.name}")
+    return replace(result, value=value)
 
 
 def _summary(name: str, results: Sequence[RunResult]) -> ArmSummary:
@@ -143,7 +161,7 @@ def _curve(folder: Path, arm: str, seeds: Sequence[int]) -> ArmCurve | None:
     runs = []
     for seed in seeds:
         points = series(
-            list(iter_metrics(folder / f"seed-{seed}" / folder_name(arm) / "metrics.jsonl")),
+            list(iter_metrics(run_folder(folder, arm, seed) / "metrics.jsonl")),
             "tokens",
             "val_bits_per_byte",
         )

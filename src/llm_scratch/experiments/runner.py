@@ -241,7 +241,7 @@ def _run_seeds(
             arm.name,
             seed,
             arm.run_config(seed),
-            session.folder / f"seed-{seed}" / folder_name(arm.name),
+            run_folder(session.folder, arm.name, seed),
         )
         for number, seed in enumerate(seeds)
         for arm in rotated(arms, number)
@@ -384,6 +384,11 @@ def _claim(folder: Path, experiment: Experiment) -> None:
         raise UserError(f"{folder}: holds other files; choose a new or empty folder with --out")
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(path, heading + dump_experiment(experiment))
+
+
+def run_folder(folder: Path, arm: str, seed: int) -> Path:
+    """The run directory of an arm and a seed."""
+    return folder / f"seed-{seed}" / folder_name(arm)
 
 
 def settings_file(folder: Path, arm: str) -> Path:

@@ -54,7 +54,7 @@ from llm_scratch.experiments.runner import (
     Job,
     RunJobs,
     check_folder_names,
-    folder_name,
+    run_folder,
 )
 from llm_scratch.experiments.statistics import distributions
 from llm_scratch.experiments.transfer import Transfer, analyze
@@ -192,7 +192,7 @@ def run_transfer(
     with exclusive_writer(folder, lambda message: None):
         claim(folder, configs, [Path(file) for file in files])
         jobs = [
-            Job(name, seed, with_seed(config, seed), folder / f"seed-{seed}" / folder_name(name))
+            Job(name, seed, with_seed(config, seed), run_folder(folder, name, seed))
             for seed in experiment.seeds
             for name, config in configs.items()
         ]

@@ -21,6 +21,7 @@ from llm_scratch.model.kv_cache import KVCache
 
 MIN_BLOCKED_LENGTH = 192  # tokens from which blocks of queries are faster than the whole table
 MAX_FORMULA_LENGTH = 512  # tokens up to which the formula is faster than the kernel on a CPU
+MAX_SUMMED_LENGTH = 2048  # cached tokens up to which two sums are faster for one new token
 
 
 def attention_weights(q: Tensor, k: Tensor) -> Tensor:
@@ -45,7 +46,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: Dropou
 
     A fused kernel does not store the table of weights; it is fastest on a GPU and for long
     sequences. On a CPU the formula is faster for short ones, and the kernel has no dropout.
-    A single new token is faster by two sums (`decode_attention`).
+    A single new token is faster by two sums (`decode_attention`), unless the text is long: their
+    terms are as large as the cache.
 
     Args:
         q, k, v: [B, H, T, D], [B, H, S, D], [B, H, S, D].
@@ -58,7 +60,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: Dropou
         return observed_attention(q, k, v, mask, dropout)
     T = q.shape[2]
     p = dropout.p if dropout.training else 0.0
-    if T == 1 and q.device.type == "cpu" and not p:
+    by_sums = torch.compiler.is_exporting() or k.shape[2] <= MAX_SUMMED_LENGTH
+    if T == 1 and q.device.type == "cpu" and not p and by_sums:
         return decode_attention(q, k, v, mask)
     if (
         q.device.type == "cpu"

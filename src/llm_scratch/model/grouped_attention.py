@@ -109,7 +109,7 @@ class GroupedAttention(nn.Module):
         if cache is None:
             mask = window_mask(T, self.window, x.device)
         else:
-            k, v = cache.append(self.layer, k, v)  # [B, G, S, D]
+            k, v = cache.append(self.layer, k, v, self.window)  # [B, G, S, D]
             mask = cache.mask(T, self.window)
         y = attend_grouped(q, k, v, mask, self.dropout, self.softcap, self.sinks)
         y = y.transpose(1, 2).reshape(B, T, -1)

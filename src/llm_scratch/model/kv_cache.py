@@ -67,8 +67,13 @@ class KVCache:
         """Number of tokens that still fit."""
         return self.max_length - self.pos
 
-    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def append(
+        self, layer: int, k: Tensor, v: Tensor, window: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Store k and v [B, G, T, D] of the new tokens; return those of all tokens, [B, G, S, D].
+
+        With a window, only those that a new token attends to, so that the time of a token does not
+        grow with the text.
 
         Raises:
             ValueError: more tokens than fit.
@@ -85,7 +90,14 @@ class KVCache:
             keys, values = self.keys[layer], self.values[layer]
         keys[:, :, self.pos : end] = k
         values[:, :, self.pos : end] = v
-        return keys[:, :, :end], values[:, :, :end]
+        start = self._first_in_reach(window)
+        return keys[:, :, start:end], values[:, :, start:end]
+
+    def _first_in_reach(self, window: int | None) -> int:
+        """First position that the next token attends to; a compiled step keeps all of them."""
+        if window is None or torch.compiler.is_exporting():
+            return 0
+        return max(self.pos - window + 1, 0)
 
     def positions(self, T: int) -> Tensor:
         """Positions of the T new tokens, from 0: [T], or [B, T] with left padding."""
@@ -98,6 +110,7 @@ class KVCache:
         """Attention mask, True where a new token may attend: [T, S], or [B, 1, T, S] with padding.
 
         None where no mask is needed: one new token attends to all, and the first tokens are causal.
+        S are the positions of what `append` returns for the same window.
 
         Args:
             T: number of new tokens.
@@ -106,10 +119,12 @@ class KVCache:
         if window is not None and window >= self.max_length:
             window = None
         first = self.pos == 0 and (window is None or window >= T)
-        if self.left_padding is None and (first or (T == 1 and window is None)):
+        is_step = T == 1 and (window is None or not torch.compiler.is_exporting())
+        if self.left_padding is None and (first or is_step):
             return None
-        seen = torch.arange(self.pos + T, device=self.device)  # [S]
-        new = seen[self.pos :, None]
+        start = self._first_in_reach(window)
+        seen = torch.arange(start, self.pos + T, device=self.device)  # [S]
+        new = seen[self.pos - start :, None]
         allowed = seen <= new  # [T, S]
         if window is not None:
             allowed = allowed & (seen > new - window)  # [T, S]

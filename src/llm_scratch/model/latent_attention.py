@@ -146,15 +146,19 @@ class LatentAttention(nn.Module):
         Returns:
             [B, H, T, D].
         """
-        T, S = q.shape[2], stored.shape[2]
+        (B, H, T, _), S = q.shape, stored.shape[2]
         size = q.shape[-1] + q_rotated.shape[-1]
         W_key, W_value = (
-            W.weight.unflatten(0, (self.num_heads, -1)).to(q.dtype)
-            for W in (self.W_key, self.W_value)
+            W.weight.unflatten(0, (H, -1)).to(q.dtype) for W in (self.W_key, self.W_value)
         )
         q = torch.cat([q @ W_key, q_rotated], -1) * size**-0.5
-        scores = (q @ stored.mT).float()  # [B, H, T, S]
-        if mask is None:
+        # rows of one product, which reads the cache once for all heads
+        rows = q.reshape(B, 1, H * T, -1)
+        scores = (rows @ stored.mT).float().view(B, H, T, S)
+        if mask is None and T > 1:
             mask = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
-        weights = scores.masked_fill(~mask, float("-inf")).softmax(-1).type_as(q)  # [B, H, T, S]
-        return (weights @ stored[..., : self.sizes.latent]) @ W_value.mT
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))  # [B, H, T, S]
+        weights = scores.softmax(-1).type_as(q).view(B, 1, H * T, S)
+        mixed = weights @ stored[..., : self.sizes.latent]  # [B, 1, H T, R]
+        return mixed.view(B, H, T, -1) @ W_value.mT

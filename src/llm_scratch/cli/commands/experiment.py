@@ -82,17 +82,21 @@ class ReportExperiment(ReportCommand):
 
     examples:
       llm-scratch experiment report runs/experiment-small-changes
-      llm-scratch experiment report runs/experiment-small-changes --json
+      llm-scratch experiment report runs/experiment-small-changes --metric skill:count
     """
 
     folder: Positional[Annotated[str, arg(metavar="FOLDER")]]
     """an experiment's folder"""
+    metric: str = ""
+    """measure the finished runs again by another metric, such as skill:count (default: the
+    experiment's)
+    """
 
     def run(self) -> None:
         """Write the report and print the verdicts."""
         from llm_scratch.cli.experiment_output import report_and_print
 
-        report_and_print(Path(self.folder), self.json)
+        report_and_print(Path(self.folder), self.json, self.metric)
 
 
 @dataclass(frozen=True)
