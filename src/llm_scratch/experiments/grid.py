@@ -127,8 +127,8 @@ def run_missing(
             session.callback.run_finished(result, [])
             _check_usable(result, may_diverge)
     found = [result for job in jobs if (result := results.get(job.arm, job.seed)) is not None]
-    for result in found:
-        _check_usable(result, may_diverge)
+    for each in found:
+        _check_usable(each, may_diverge)
     return found
 
 
