@@ -15,7 +15,7 @@ from llm_scratch.experiments.charts import (
     differences_chart,
     seeds_chart,
 )
-from llm_scratch.experiments.marks import Scale, color_class
+from llm_scratch.experiments.marks import Scale, color_class, curve_class
 from llm_scratch.experiments.verdict import Comparison, Estimate
 
 
@@ -89,3 +89,4 @@ def test_long_names_are_shortened_to_the_chart():
 
 def test_colors_repeat_after_the_last_but_the_reference_has_its_own():
     assert [color_class(number) for number in (0, 1, 6, 7)] == ["arm0", "arm1", "arm6", "arm1"]
+    assert [curve_class(number) for number in (1, 7)] == ["curve arm1", "curve dashed arm1"]

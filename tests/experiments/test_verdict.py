@@ -8,7 +8,7 @@ import pytest
 from llm_scratch.experiments.experiment import Arm, Experiment
 from llm_scratch.experiments.metrics import Metric
 from llm_scratch.experiments.statistics import difference_p, equivalence_p, holm, level_at
-from llm_scratch.experiments.verdict import Comparison, compare_arms, format_value
+from llm_scratch.experiments.verdict import Comparison, compare_arms, format_p, format_value
 
 pytest.importorskip("scipy", reason="needs scipy (extra `experiments`)")
 
@@ -154,3 +154,8 @@ def test_verdicts_of_random_experiments_are_those_of_the_vectorized_tests(result
 )
 def test_values_are_printed_with_the_decimals_that_matter(value, signed, text):
     assert format_value(value, signed) == text
+
+
+@pytest.mark.parametrize(("p", "text"), [(0.0312, "= 0.031"), (1.0, "= 1"), (7e-5, "< 0.0001")])
+def test_p_values_have_their_sign(p, text):
+    assert format_p(p) == text

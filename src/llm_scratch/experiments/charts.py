@@ -13,6 +13,7 @@ import numpy as np
 from llm_scratch.experiments.marks import (
     Scale,
     color_class,
+    curve_class,
     dot,
     horizontal,
     label,
@@ -191,12 +192,13 @@ def curves_chart(curves: Sequence[ArmCurve], width: int, height: int, class_: st
     parts.append(element("clipPath", area, id=clip))
     bands, means = [], []
     for number, curve in enumerate(curves):
-        color = color_class(number)
         outline = _points(x, y, curve.tokens, curve.low)
         outline += _points(x, y, curve.tokens, curve.high)[::-1]
         mean = _points(x, y, curve.tokens, curve.mean)
-        bands.append(element("polygon", points=" ".join(outline), class_=f"band {color}"))
-        means.append(element("polyline", points=" ".join(mean), class_=f"curve {color}"))
+        bands.append(
+            element("polygon", points=" ".join(outline), class_=f"band {color_class(number)}")
+        )
+        means.append(element("polyline", points=" ".join(mean), class_=curve_class(number)))
     parts.append(element("g", *bands, *means, clip_path=f"url(#{clip})"))
     return svg(parts, width, height, "validation bits per byte over training tokens", class_)
 

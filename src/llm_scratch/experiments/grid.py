@@ -126,7 +126,7 @@ def run_missing(
             results.add(result)
             session.callback.run_finished(result, [])
             _check_usable(result, may_diverge)
-    found = [result for job in jobs if (result := results.get(job.arm, job.seed)) is not None]
+    found = [each for job in jobs if (each := results.get(job.arm, job.seed)) is not None]
     for result in found:
         _check_usable(result, may_diverge)
     return found

@@ -18,6 +18,11 @@ def color_class(number: int) -> str:
     return f"arm{number if number <= N_COLORS else (number - 1) % N_COLORS + 1}"
 
 
+def curve_class(number: int) -> str:
+    """The classes of an arm's curve: its color, and dashes if an earlier arm has that color too."""
+    return f"curve {'dashed ' if number > N_COLORS else ''}{color_class(number)}"
+
+
 class Scale:
     """A linear axis in pixels: `low` is at `start`, `high` at `end`."""
 
@@ -103,9 +108,7 @@ def legend(names: Sequence[str], styles: Sequence[str] = ()) -> Html:
     items = []
     for number, name in enumerate(names):
         style = styles[number] if styles else ""
-        line = element(
-            "line", x1=1, x2=25, y1=5, y2=5, class_=f"curve {color_class(number)}", style=style
-        )
+        line = element("line", x1=1, x2=25, y1=5, y2=5, class_=curve_class(number), style=style)
         items.append(
             element("li", element("svg", line, viewBox="0 0 26 10", aria_hidden="true"), name)
         )

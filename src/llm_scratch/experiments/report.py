@@ -29,7 +29,7 @@ from llm_scratch.experiments.report_text import (
     reproduce,
     summary,
 )
-from llm_scratch.experiments.verdict import Comparison, format_value
+from llm_scratch.experiments.verdict import Comparison, format_p, format_value
 from llm_scratch.formatting import format_duration
 from llm_scratch.reports.html import Html, element, table
 from llm_scratch.reports.tables import environment_table
@@ -162,7 +162,8 @@ def _difference_row(comparison: Comparison) -> tuple[str | Html, ...]:
         format_value(bound, signed=True)
         for bound in (comparison.estimate.low, comparison.estimate.high)
     )
-    return comparison.arm, verdict, mean, f"{low} to {high}", f"{comparison.estimate.p:.2g}", sd
+    p = format_p(comparison.estimate.p).removeprefix("= ")
+    return comparison.arm, verdict, mean, f"{low} to {high}", p, sd
 
 
 def _curves(report: ExperimentReport) -> Html:

@@ -233,12 +233,17 @@ def format_value(value: float, signed: bool = False) -> str:
     return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "\u2212")
 
 
+def format_p(p: float) -> str:
+    """A p-value after its sign: "= 0.031", "< 0.0001"."""
+    return "< 0.0001" if p < 1e-4 else f"= {p:.2g}"
+
+
 def format_interval(comparison: Comparison, estimate: Estimate) -> str:
     """The interval, the number of seeds and the p-value."""
     low, high = (format_value(bound, signed=True) for bound in (estimate.low, estimate.high))
-    p = "p < 0.0001" if estimate.p < 1e-4 else f"p = {estimate.p:.2g}"
     corrected = f", corrected for {comparison.n_arms} comparisons" if comparison.n_arms > 1 else ""
-    return f"95 % interval {low} to {high}, {comparison.n_seeds} seeds, {p}{corrected}"
+    p = f"p {format_p(estimate.p)}{corrected}"
+    return f"95 % interval {low} to {high}, {comparison.n_seeds} seeds, {p}"
 
 
 def _shown(comparison: Comparison, mean: float, estimate: Estimate) -> str:
