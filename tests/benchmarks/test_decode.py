@@ -9,9 +9,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))  # scripts
+BENCHMARKS = str(Path(__file__).resolve().parents[2] / "benchmarks")
+sys.path.insert(0, BENCHMARKS)  # scripts, not a package
 
 import decode  # noqa: E402
+
+sys.path.remove(BENCHMARKS)  # its reliability.py would hide tests/reliability
 
 SMALL = {"vocab_size": 40, "context_length": 32, "emb_dim": 16, "n_heads": 2, "n_layers": 1}
 
