@@ -25,7 +25,7 @@ from typing import Any
 import llama
 from turns import answering, contenders, ratio, where
 
-CFG = {
+CFG: dict[str, Any] = {
     "vocab_size": 50257,
     "context_length": 1024,
     "emb_dim": 768,
@@ -114,8 +114,17 @@ def theirs(cache: str) -> Write:
     from llm_scratch.interop.hf_export import tensors
 
     same = the_model()
-    model = GPT2LMHeadModel(GPT2Config()).eval()
-    model.load_state_dict(tensors(same, same.cfg), strict=False)
+    config = GPT2Config(
+        vocab_size=CFG["vocab_size"],
+        n_positions=CFG["context_length"],
+        n_embd=CFG["emb_dim"],
+        n_head=CFG["n_heads"],
+        n_layer=CFG["n_layers"],
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    model = GPT2LMHeadModel(config).eval()
+    model.load_state_dict(tensors(same), strict=False)
     model.tie_weights()
     del same
     static = {"cache_implementation": "static"} if cache == "static" else {}
@@ -190,21 +199,25 @@ def work(name: str) -> None:
 
 def measure(
     names: list[str], batch: int, prompt: int, new: int, rounds: int
-) -> dict[str, dict[str, Any]]:
-    """The contenders in turn; for each its seconds and memory bandwidth by round."""
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """The contenders in turn.
+
+    Returns:
+        Seconds and memory bandwidth by round of each that runs here; the others with the reason.
+    """
     import torch
 
     from llm_scratch.hardware.benchmark import best_time
 
-    found: dict[str, dict[str, Any]] = {
-        name: {"first": [], "others": [], "forward": [], "bandwidth": []} for name in names
-    }
     memory, cpu = torch.ones(READ), torch.device("cpu")
 
     def bandwidth() -> float:
         return memory.nbytes / best_time(memory.sum, cpu, 0.3)
 
     with contenders(names, lambda name: ["--work", name]) as ask:
+        found: dict[str, dict[str, Any]] = {
+            name: {"first": [], "others": [], "forward": [], "bandwidth": []} for name in ask.names
+        }
         for turn in range(rounds + 1):
             for name, row in found.items():
                 before = bandwidth() if turn else 0.0
@@ -217,7 +230,7 @@ def measure(
                     if name.startswith("ours"):
                         row["forward"].append(ask(name, [batch, prompt, 0])["first"])
                 row |= {"peak": answer["peak"], "ids": answer["ids"]}
-    return found
+    return found, ask.missing
 
 
 def loss_of_few_bits(run: str) -> dict[str, float]:
@@ -345,18 +358,19 @@ def main() -> None:
     ]
     keys = (
         "ratios spread bandwidth_share first_token_s first_token_over_forward tokens_per_s"
-        " peak_memory_gb same_ids_in_32_bits"
+        " peak_memory_gb same_ids_in_32_bits missing"
     )
     report: dict[str, Any] = {key: {} for key in keys.split()}
     for batch in args.batches:
         for prompt in args.prompts:
-            found = measure(
+            found, missing = measure(
                 [n for n in names if batch == 1 or n not in ONE_ROW],
                 batch,
                 prompt,
                 args.new,
                 args.rounds,
             )
+            report["missing"] |= missing
             show(f"b{batch}_p{prompt}", found, batch, args.new, report)
     summary(report)
     report["bpb_loss"] = loss_of_few_bits(args.run) if args.run else {}

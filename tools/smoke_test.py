@@ -113,7 +113,10 @@ def main() -> int:
         checks["same weights"] = partial(compare_runs, folder)
         for check, function in checks.items():
             start = time.monotonic()
-            error = function()
+            try:
+                error = function()
+            except Exception as e:  # too long a time, a run that cannot be loaded: the next check
+                error = f"{type(e).__name__}: {e}"
             failed += error is not None
             verdict = "FAILED" if error else "ok"
             print(f"{verdict:<6}  {check:<18} {time.monotonic() - start:6.1f} s", flush=True)

@@ -1,5 +1,6 @@
 """tools/smoke_test.py finds what does not work; that all works is for `make test-versions`."""
 
+import subprocess
 import sys
 
 import pytest
@@ -49,6 +50,20 @@ def test_smoke_test_compares_a_resumed_run_bit_by_bit(monkeypatch, tmp_path, res
 def test_runs_that_were_not_made_are_not_compared(tmp_path):
     (tmp_path / "whole").mkdir()
     assert smoke_test.compare_runs(tmp_path) == "nothing to compare: no resumed run was made"
+
+
+def test_a_check_that_raises_has_failed_and_the_others_run(monkeypatch, capsys):
+    def slow(words, folder):
+        raise subprocess.TimeoutExpired(words, 1800)
+
+    monkeypatch.setattr(smoke_test, "import_all", lambda: None)
+    monkeypatch.setattr(smoke_test, "COMMANDS", {"slow": "doctor"})
+    monkeypatch.setattr(smoke_test, "compare_runs", lambda folder: None)
+    monkeypatch.setattr(smoke_test, "run_command", slow)
+    assert smoke_test.main() == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3] == "TimeoutExpired: Command 'doctor' timed out after 1800 seconds"
+    assert lines[-1] == "2 passed, 1 failed"
 
 
 def test_smoke_test_failure_sets_the_exit_code(monkeypatch, capsys):
