@@ -91,11 +91,13 @@ def test_nothing_of_a_stop_string_is_shown_and_what_only_began_as_one_is():
 
 def test_the_end_of_text_gives_what_was_held_back():
     writer = StreamingDetokenizer(
-        Cuts([b"", b"a\n", b"\xf0\x9f", b"<eot>"]), 0, eot=3, stop=["\n\n"]
+        Cuts([b"", b"a\n", b"\xf0\x9f", b"<eot>"]), 0, ends={3}, stop=["\n\n"]
     )
     assert [writer.push(1), writer.push(2), writer.push(3)] == ["a", "\n" * 0, "\n\ufffd"]
     assert writer.done
-    goes_on = StreamingDetokenizer(Cuts([b"", b"a", b"b", b"<eot>"]), 0, eot=3, stop_at_eot=False)
+    goes_on = StreamingDetokenizer(
+        Cuts([b"", b"a", b"b", b"<eot>"]), 0, ends={3}, stop_at_eot=False
+    )
     assert [goes_on.push(1), goes_on.push(3), goes_on.push(2)] == ["a", "", "b"]
 
 

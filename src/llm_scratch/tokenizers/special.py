@@ -67,6 +67,16 @@ def reject_special(text: str, names: Collection[str]) -> None:
         )
 
 
+def end_ids(tokenizer: Any) -> frozenset[int]:
+    """The ids of all tokens that end a generated text: the end-of-text token, and `other_ends`.
+
+    Models that chat end an answer with a token of its own; Llama 3 has three such tokens.
+    """
+    first = end_of_text(tokenizer)
+    others = [tokenizer.special_tokens[name] for name in getattr(tokenizer, "other_ends", ())]
+    return frozenset(others if first is None else [first, *others])
+
+
 def end_of_text(tokenizer: Any) -> int | None:
     """The id of the end-of-text token; None without one, as for nanoGPT's characters."""
     try:
