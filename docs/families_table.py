@@ -12,13 +12,14 @@ import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice, product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from families_processes import check_processes
 from torch.profiler import ProfilerActivity, profile
 
 from llm_scratch.architectures import ARCHITECTURES, ModelConfig, setting_names
@@ -331,6 +332,8 @@ def check_yaml(tiny: Tiny) -> None:
 FEATURES: dict[str, Callable[[Tiny], None]] = {
     "train": check_train,
     "resume to the same bits": check_resume,
+    "DDP": partial(check_processes, "ddp"),
+    "FSDP2": partial(check_processes, "fsdp"),
     "plan: memory and size": check_plan,
     "cache": check_cache,
     "every decoding strategy": check_strategies,

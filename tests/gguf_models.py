@@ -37,6 +37,15 @@ FAMILIES = {
         **SIZES, head_dim=32, tie_embeddings=True, attention_bias=True, rope_base=500_000.0
     ),
     "llama, linear scaling": LlamaConfig(**SIZES, rope_scaling="linear", rope_factor=4.0),
+    "llama, Llama 3's scaling": LlamaConfig(
+        **SIZES, rope_scaling="llama3", rope_factor=3.0, rope_trained_context=40
+    ),
+    "llama, YaRN": LlamaConfig(
+        **SIZES, rope_scaling="yarn", rope_factor=4.0, rope_trained_context=32, rope_beta_fast=8.0
+    ),
+    "qwen3, YaRN": QwenConfig(
+        **SIZES, rope_scaling="yarn", rope_factor=4.0, rope_attention_factor=1.5
+    ),
     "qwen2": QwenConfig(**SIZES, n_kv_heads=2, qk_norm=False, qkv_bias=True),
     "qwen3": QwenConfig(**SIZES, n_kv_heads=2, head_dim=32, tie_embeddings=True),
     "gemma2": GemmaConfig(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from importlib import import_module
 from pathlib import Path
@@ -13,13 +14,26 @@ from llm_scratch.architectures import ARCHITECTURES
 pytest.importorskip("transformers", reason="a cell exports to transformers; install the hf extra")
 families_table = import_module("families_table")
 DEFAULT = {"llama", "gemma"}
-"""Tried by default, except for compiling; the others by `make test-slow`, half a second a cell."""
+"""Tried by default; the others by `make test-slow`, half a second a cell."""
+SLOW = {"compile", "DDP", "FSDP2"}
+PROCESSES = {("deepseek", "FSDP2")}
+"""Tried by default although slow: its balancing has a loss, and a bias without a gradient."""
+
+
+def marks_of(name, feature):
+    """The marks of a cell."""
+    default = name in DEFAULT and feature not in SLOW or (name, feature) in PROCESSES
+    needs_fork = feature in ("DDP", "FSDP2") and not hasattr(os, "fork")
+    fork = pytest.mark.skipif(needs_fork, reason="needs fork, which Windows does not have")
+    return [fork] if default else [fork, pytest.mark.slow]
+
+
 CELLS = [
     pytest.param(
         name,
         feature,
         id=f"{name}: {feature}",
-        marks=[] if name in DEFAULT and feature != "compile" else [pytest.mark.slow],
+        marks=marks_of(name, feature),
     )
     for name in ARCHITECTURES
     for feature in families_table.FEATURES

@@ -92,11 +92,13 @@ def test_stop_string_is_hidden_and_its_false_start_is_shown():
 
 def test_flush_returns_the_buffered_text():
     writer = StreamingDetokenizer(
-        Cuts([b"", b"a\n", b"\xf0\x9f", b"<eot>"]), 0, eot=3, stop=["\n\n"]
+        Cuts([b"", b"a\n", b"\xf0\x9f", b"<eot>"]), 0, ends={3}, stop=["\n\n"]
     )
     assert [writer.push(1), writer.push(2), writer.push(3)] == ["a", "\n" * 0, "\n\ufffd"]
     assert writer.done
-    goes_on = StreamingDetokenizer(Cuts([b"", b"a", b"b", b"<eot>"]), 0, eot=3, stop_at_eot=False)
+    goes_on = StreamingDetokenizer(
+        Cuts([b"", b"a", b"b", b"<eot>"]), 0, ends={3}, stop_at_eot=False
+    )
     assert [goes_on.push(1), goes_on.push(3), goes_on.push(2)] == ["a", "", "b"]
 
 

@@ -14,6 +14,7 @@ from llm_scratch.generation.config import GenerationConfig
 from llm_scratch.generation.decode import generate
 from llm_scratch.generation.detokenizer import StreamingDetokenizer
 from llm_scratch.generation.engine import Engine
+from llm_scratch.generation.row import Row
 from llm_scratch.model import build
 
 V, CONTEXT, END = 29, 11, 0
@@ -26,6 +27,13 @@ class Letters:
 
     def decode_bytes(self, ids):
         return b"".join(bytes([96 + i]) if i else b"<|endoftext|>" for i in ids)
+
+
+class Turns(Letters):
+    """The same, with letters that end a text too, as Llama 3 has three ends."""
+
+    special_tokens = {"x": 24, "y": 25}
+    other_ends = ("x", "y")
 
 
 def model_of(architecture: str) -> nn.Module:
@@ -93,7 +101,9 @@ def alone(model, prompt, config):
         mirostat=config.mirostat,
         **config.sampling(),
     )[0, len(prompt) :].tolist()
-    detokenizer = StreamingDetokenizer(Letters(), prompt[-1], END, config.stop, config.stop_at_eot)
+    detokenizer = StreamingDetokenizer(
+        Letters(), prompt[-1], {END}, config.stop, config.stop_at_eot
+    )
     text = ""
     for n, token in enumerate(ids, 1):
         text += detokenizer.push(token)
@@ -268,6 +278,14 @@ def test_a_text_without_a_token_left_ends_and_the_others_do_not():
         client.run()
     assert (len(client.result(stuck)[0]), client.result(stuck)[2]) == (V - 2, "excluded")
     assert (len(client.result(other)[0]), client.result(other)[2]) == (90, "length")
+
+
+@pytest.mark.parametrize("end", [END, 24, 25])
+def test_a_text_ends_with_any_of_the_ends_of_its_tokenizer(end):
+    row, logits = Row((2,), GenerationConfig(max_tokens=9), Turns()), torch.zeros(V)
+    assert row.push(3, logits).text == "c"
+    last = row.push(end, logits)
+    assert (last.text, last.stop_reason) == ("", "end_of_text")
 
 
 def test_a_constraint_holds_for_its_own_row():

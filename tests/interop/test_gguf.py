@@ -9,6 +9,7 @@ from gguf_models import CFG, TEXT, parts_of, random_model, whole_file
 
 from llm_scratch.errors import CHECKPOINT, DATA, UserError
 from llm_scratch.interop.gguf import is_gguf
+from llm_scratch.interop.gguf_file import GGUFFile
 from llm_scratch.loading import load
 from llm_scratch.tokenizers.bpe import ByteBPE
 
@@ -59,6 +60,17 @@ def test_the_token_before_each_text_is_that_of_llama_cpp(
     path = tmp_path / "start.gguf"
     path.write_bytes(whole_file(model, tokenizer, changes))
     assert load(path)[0].start_id == start
+
+
+def test_the_ends_of_a_turn_and_of_a_message_come_back(model, tmp_path):
+    names = ("<|endoftext|>", "<|eom_id|>", "<|eot_id|>")
+    tokenizer = ByteBPE.train([TEXT], 280, special_tokens=names)
+    tokenizer.other_ends = names[:0:-1]
+    path = tmp_path / "ends.gguf"
+    path.write_bytes(whole_file(model, tokenizer))
+    assert GGUFFile(path).metadata["tokenizer.ggml.eot_token_id"] == tokenizer.eot_token + 2
+    back = load(path)[1]
+    assert (back.end_of_text, back.other_ends) == (names[0], tokenizer.other_ends)
 
 
 def test_file_is_recognized_by_its_first_bytes_or_its_name(tmp_path):

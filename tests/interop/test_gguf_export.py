@@ -69,9 +69,10 @@ def test_a_modelfile_for_ollama_is_beside_it(tokenizer, tmp_path):
 def test_a_modelfile_has_the_stop_as_it_is():
     """ollama reads no escapes."""
     name = "<｜end▁of▁sentence｜>"
-    tokenizer = ByteBPE([], special_tokens=(name,), end_of_text=name)
+    tokenizer = ByteBPE([], special_tokens=(name, "<|eot|>"), end_of_text=name)
+    tokenizer.other_ends = ("<|eot|>",)
     lines = modelfile(Path("a.gguf"), random_model(CFG), tokenizer).splitlines()
-    assert lines[-1] == f'PARAMETER stop "{name}"'
+    assert lines[-2:] == [f'PARAMETER stop "{name}"', 'PARAMETER stop "<|eot|>"']
 
 
 def test_a_modelfile_of_the_user_is_not_replaced(tokenizer, tmp_path):

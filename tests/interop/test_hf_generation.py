@@ -1,4 +1,4 @@
-"""generation_config.json: its end of text is the tokenizer's, everything else is named."""
+"""generation_config.json: its ends of text are the tokenizer's, everything else is named."""
 
 import json
 
@@ -7,6 +7,7 @@ import pytest
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.hf_generation import read_generation_config
 from llm_scratch.tokenizers import ByteBPE, CharTokenizer
+from llm_scratch.tokenizers.special import end_ids
 
 
 @pytest.fixture
@@ -27,16 +28,25 @@ def test_the_end_of_text_is_set(read):
     assert said == ""
 
 
-def test_end_tokens_and_the_authors_sampling_are_printed(read):
-    tokenizer, said = read(eos_token_id=[258, 257], temperature=0.6, top_p=0.9, top_k=50)
+def test_every_special_token_that_ends_a_text_is_an_end(read):
+    tokenizer, said = read(eos_token_id=[258, 257, 258])
     assert tokenizer.eot_token == 258
-    assert "may also end with '<|end|>'; add --stop" in said
+    assert tokenizer.other_ends == ("<|end|>",)
+    assert end_ids(tokenizer) == {257, 258}
+    assert said == ""
+
+
+def test_ends_that_a_text_may_contain_and_the_sampling_of_the_authors_are_named(read):
+    tokenizer, said = read(eos_token_id=[258, 10], temperature=0.6, top_p=0.9, top_k=50)
+    assert end_ids(tokenizer) == {258}
+    assert "may also end with '+'; add --stop" in said
     assert "its authors sample with temperature 0.6, top_p 0.9; set" in said
 
 
 def test_own_end_token_is_kept_if_it_is_one_of_several(read):
     tokenizer = ByteBPE([], special_tokens=("<|eot|>", "<|end|>"), end_of_text="<|end|>")
     assert read(tokenizer, eos_token_id=[256, 257])[0].eot_token == 257
+    assert end_ids(tokenizer) == {256, 257}
 
 
 def test_tokenizer_without_special_tokens_is_unchanged(read):

@@ -16,6 +16,8 @@ from family_checks import (
 from transformers import Olmo2Config, Olmo3Config
 
 from llm_scratch.architectures import OlmoConfig
+from llm_scratch.errors import UserError
+from llm_scratch.interop.hf import to_config
 
 
 def olmo2(**changes):
@@ -70,6 +72,12 @@ SHAPE = {"vocab_size": 61, "context_length": 20, "emb_dim": 24, "n_heads": 6, "n
 @pytest.mark.parametrize("extra", [{"window": 20}, {"window": 3, "full_every": 1}], ids=str)
 def test_olmo_3_without_windows_equals_olmo_2(extra):
     assert_same_model(OlmoConfig(**SHAPE, **extra), OlmoConfig(**SHAPE))
+
+
+def test_a_raised_base_that_layers_with_a_window_would_not_have_is_refused():
+    cfg = OlmoConfig(**SHAPE, window=3, full_every=4, rope_scaling="ntk", rope_factor=2.0)
+    with pytest.raises(UserError, match="transformers has no model with all of these settings"):
+        to_config(cfg, None, None)
 
 
 @pytest.mark.parametrize(

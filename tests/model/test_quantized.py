@@ -157,6 +157,15 @@ def test_int4_error_names_a_matrix_with_indivisible_rows():
     quantize(GPTModel(CFG | {"emb_dim": 48}), 8)
 
 
+def test_int4_leaves_a_model_whole_when_a_later_matrix_does_not_divide():
+    model = GPTModel(CFG)
+    model.trf_blocks[1].ff = nn.Linear(33, 33)
+    with pytest.raises(ValueError, match="trf_blocks.1.ff: rows of 33 values"):
+        quantize(model, 4)
+    assert not any(isinstance(part, QuantizedLinear) for part in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("architecture", ["gpt", "nanochat"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from llm_scratch.model import build
-from llm_scratch.model.loss import next_token_loss
+from llm_scratch.model.loss import IGNORE, next_token_loss
 from llm_scratch.model.mixture import Router
 from llm_scratch.model.training_hooks import TrainingHooks
 from llm_scratch.training.model_with_loss import ModelWithLoss
@@ -69,6 +69,19 @@ def test_activation_checkpointing_leaves_the_gradient_and_the_bias_as_they_are()
     assert any(bias.any() for bias in biases[0].values())
     copied = copy.deepcopy(twin)  # it can be copied: no part keeps a tensor with a gradient
     assert all(torch.equal(a, b) for a, b in zip(copied.parameters(), twin.parameters()))
+
+
+def test_balancing_leaves_out_padding():
+    """A batch with padding has the gradients and biases of the batch without it."""
+    short, padded = (sparse("deepseek", balance_rate=0.5) for _ in range(2))
+    ids, targets = (each.clone() for each in BATCH)
+    ids[:, 5:], targets[:, 5:] = 0, IGNORE
+    step(short, [(ids[:, :5], targets[:, :5])])
+    step(padded, [(ids, targets)])
+    torch.testing.assert_close(gradients(padded), gradients(short), rtol=1e-4, atol=1e-7)
+    biases = [dict(model.named_buffers()) for model in (short, padded)]
+    assert all(torch.equal(biases[0][name], biases[1][name]) for name in biases[0])
+    assert any(bias.any() for bias in biases[0].values())
 
 
 def test_evaluation_adds_nothing_and_moves_no_bias():

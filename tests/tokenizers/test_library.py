@@ -36,9 +36,11 @@ def test_ids_equal_transformers_and_stay_equal_in_a_run_and_an_export(folder, tm
     assert isinstance(ours, LibraryTokenizer)
     assert (ours.eot_token, ours.n_vocab) == (2, len(theirs))
     assert read_start_id(folder) == 1
+    ours.other_ends = ("<s>",)
     save_tokenizer(ours, tmp_path / "run")
     back = load_tokenizer(tmp_path / "run")
     assert (back.end_of_text, back.chat_template) == ("</s>", TEMPLATE)
+    assert back.other_ends == pickle.loads(pickle.dumps(ours)).other_ends == ("<s>",)
     (tmp_path / "out").mkdir()
     write_tokenizer(back, tmp_path / "out", 64, start_id=1)
     again = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")

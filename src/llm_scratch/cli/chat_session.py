@@ -116,7 +116,7 @@ class ChatSession:
 
     def _stream_answer(self) -> None:
         """Stream the continuation of the prompt, and add it to the conversation."""
-        from llm_scratch.tokenizers.special import end_of_text
+        from llm_scratch.tokenizers.special import end_ids
 
         turns, text, last = self.conversation.turns, "", None
         screen = word_wrapper()
@@ -135,7 +135,7 @@ class ChatSession:
         except KeyboardInterrupt:
             pass
         screen.add("\n\n")
-        self.ended = last is not None and last == end_of_text(self.tokenizer)
+        self.ended = last in end_ids(self.tokenizer)
         if self.conversation.transcript:
             text = text.strip()
         if turns[-1][0] == ASSISTANT:

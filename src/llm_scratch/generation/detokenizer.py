@@ -8,7 +8,7 @@ Tests: tests/generation/test_detokenizer.py (joined chunks equal the whole text)
 from __future__ import annotations
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -48,9 +48,9 @@ class StreamingDetokenizer:
         tokenizer: with tiktoken's `decode_bytes`.
         last: the token before the first one. A token is decoded after its predecessor, as word
             tokenizers put a space between words.
-        eot: the end-of-text token, not part of the text; None: none.
+        ends: the tokens that end a text, not part of it.
         stop: strings that end the text, not part of it.
-        stop_at_eot: whether `eot` ends the text.
+        stop_at_eot: whether the text ends with the first of `ends`.
     Attributes:
         done: whether the text has ended.
     Raises:
@@ -61,7 +61,7 @@ class StreamingDetokenizer:
         self,
         tokenizer: Any,
         last: int,
-        eot: int | None = None,
+        ends: Collection[int] = (),
         stop: Sequence[str] = (),
         stop_at_eot: bool = True,
     ) -> None:
@@ -69,7 +69,7 @@ class StreamingDetokenizer:
             raise UserError("a stop string is empty; expected at least one character")
         self.tokenizer = tokenizer
         self.last = last
-        self.eot = eot
+        self.ends = ends
         self.stop = tuple(stop)
         self.stop_at_eot = stop_at_eot
         self.decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -78,7 +78,7 @@ class StreamingDetokenizer:
 
     def push(self, token: int) -> str:
         """Add a token; return the text that is complete now."""
-        if token == self.eot:
+        if token in self.ends:
             self.last = token
             return self.flush() if self.stop_at_eot else ""
         n_before = len(self.tokenizer.decode_bytes([self.last]))

@@ -14,7 +14,7 @@ from llm_scratch.errors import UserError
 from llm_scratch.generation.cached_model import NO_CHOICE, PAD
 from llm_scratch.generation.config import GenerationConfig
 from llm_scratch.generation.detokenizer import StopReason, StreamingDetokenizer, TextChunk
-from llm_scratch.tokenizers.special import end_of_text
+from llm_scratch.tokenizers.special import end_ids
 
 
 class Row:
@@ -44,12 +44,12 @@ class Row:
         self.context_length = context_length
         self.length = len(self.prompt)
         self.stop_reason: StopReason | None = None
-        self._eot = None if tokenizer is None else end_of_text(tokenizer)
+        self._ends = end_ids(tokenizer)
         self._detokenizer = None
         if tokenizer is not None:
             last = self.prompt[-1]
             self._detokenizer = StreamingDetokenizer(
-                tokenizer, last, self._eot, config.stop, config.stop_at_eot
+                tokenizer, last, self._ends, config.stop, config.stop_at_eot
             )
         elif config.stop:
             raise UserError("stop: strings need a tokenizer; pass one, or leave them out")
@@ -97,7 +97,7 @@ class Row:
 
     def _reason(self, token: int) -> StopReason | None:
         if self._detokenizer is not None and self._detokenizer.done:
-            return "end_of_text" if token == self._eot else "stop"
+            return "end_of_text" if token in self._ends else "stop"
         return self.reached_limit()
 
     def _flush(self) -> str:

@@ -64,6 +64,8 @@ def load_gguf(
         )
     settings = GGUFSettings(file, str(name))
     cfg = family.config_from(settings)
+    computed = family.computed(cfg)  # read by `config_from`
+    file.tensors = {name: entry for name, entry in file.tensors.items() if name not in computed}
     tokenizer = tokenizer or tokenizer_from(file)
     if tokenizer.n_vocab > cfg.vocab_size:
         raise UserError(

@@ -6,12 +6,12 @@ Source: https://github.com/ggml-org/llama.cpp (src/models, conversion).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from llm_scratch.architectures.decoder import DecoderConfig
-from llm_scratch.errors import UserError
 from llm_scratch.interop.gguf_family import GGUFSettings
+from llm_scratch.interop.gguf_rope import SCALINGS, read_rope, written_rope
 from llm_scratch.interop.weight_map import SAME, Rule, Transform
 
 COUNTS = {
@@ -24,13 +24,14 @@ COUNTS = {
 """Name in a file -> field of DecoderConfig."""
 PRE_NORMS = {"norm1": "attn_norm", "norm2": "ffn_norm"}
 """Norm of a block with norms before its parts -> its name in a file."""
-SCALINGS = ("none", "linear")
-"""Values of rope_scaling that a file can have."""
 
 
-def read_decoder(settings: GGUFSettings) -> dict[str, Any]:
+def read_decoder(settings: GGUFSettings, scalings: Collection[str] = SCALINGS) -> dict[str, Any]:
     """The settings of a `DecoderConfig`.
 
+    Args:
+        settings: of a file.
+        scalings: of rotary positions, those that are supported.
     Raises:
         UserError: one is missing or not supported; names it (code 4).
     """
@@ -43,33 +44,18 @@ def read_decoder(settings: GGUFSettings) -> dict[str, Any]:
             raise settings.unsupported(key, f"{head_dim}, the size of a head")
     if settings.number("expert_count", 0) != 0:
         raise settings.unsupported("expert_count", "0: a mixture of experts is not supported")
-    scaling = settings.text("rope.scaling.type", "none")
-    if scaling not in SCALINGS:
-        raise settings.unsupported("rope.scaling.type", " or ".join(SCALINGS))
     return values | {
         "vocab_size": settings.n_tokens,
         "n_kv_heads": settings.count("attention.head_count_kv", values["n_heads"]),
         "head_dim": head_dim,
         "norm_eps": settings.number("attention.layer_norm_rms_epsilon"),
-        "rope_base": settings.number("rope.freq_base", 10_000.0),
-        "rope_scaling": scaling,
-        "rope_factor": settings.number("rope.scaling.factor", 1.0) if scaling != "none" else 1.0,
+        **read_rope(settings, head_dim, scalings),
         "tie_embeddings": settings.head_is_tied,
     }
 
 
 def written_decoder(cfg: DecoderConfig) -> dict[str, Any]:
-    """The metadata of a `DecoderConfig`.
-
-    Raises:
-        UserError: a scaling of rotary positions that a file cannot have (code 2).
-    """
-    if cfg.rope_scaling not in SCALINGS:
-        raise UserError(
-            f"rope_scaling={cfg.rope_scaling} cannot be exported to GGUF; only"
-            f" {' and '.join(SCALINGS)} can: use `llm-scratch export hf`"
-        )
-    scaled = {"rope.scaling.type": cfg.rope_scaling, "rope.scaling.factor": cfg.rope_factor}
+    """The metadata of a `DecoderConfig`."""
     return {
         **{theirs: cfg[ours] for theirs, ours in COUNTS.items()},
         "feed_forward_length": cfg.ff_size,
@@ -78,8 +64,7 @@ def written_decoder(cfg: DecoderConfig) -> dict[str, Any]:
         "attention.value_length": cfg.head_size,
         "attention.layer_norm_rms_epsilon": cfg.norm_eps,
         "rope.dimension_count": cfg.head_size,
-        "rope.freq_base": cfg.rope_base,
-        **({} if cfg.rope_scaling == "none" else scaled),
+        **written_rope(cfg),
     }
 
 

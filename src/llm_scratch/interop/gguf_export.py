@@ -142,6 +142,7 @@ def tensors(model: LanguageModel, family: GGUFFamily) -> Iterator[tuple[str, Ten
     for each in expand(family.rules(model.cfg), model.cfg.n_layers):
         if each.ours[0] in state or (family.has_all_biases and each.ours[0].endswith(".bias")):
             yield each.theirs, each.join(state).contiguous()
+    yield from family.computed(model.cfg).items()
 
 
 def write(
@@ -259,7 +260,8 @@ def modelfile(path: Path, model: LanguageModel, tokenizer: ByteBPE | LibraryToke
         'TEMPLATE """{{ .Prompt }}"""',
         f"PARAMETER num_ctx {model.cfg.context_length}",
     ]
-    if tokenizer.end_of_text in tokenizer.special_tokens:
-        stop = json.dumps(tokenizer.end_of_text, ensure_ascii=False)  # ollama reads no escapes
-        lines.append(f"PARAMETER stop {stop}")
+    for end in (tokenizer.end_of_text, *tokenizer.other_ends):
+        if end in tokenizer.special_tokens:
+            stop = json.dumps(end, ensure_ascii=False)  # ollama reads no escapes
+            lines.append(f"PARAMETER stop {stop}")
     return "\n".join(lines) + "\n"

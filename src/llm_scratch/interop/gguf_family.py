@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from llm_scratch.architectures import ModelConfig
 from llm_scratch.errors import CHECKPOINT, UserError
@@ -35,6 +36,8 @@ class GGUFFamily(NamedTuple):
     """our settings -> the names of the tensors"""
     expresses: Callable[[Any], bool] = lambda cfg: True
     """whether llama.cpp computes what these settings of ours ask for"""
+    computed: Callable[[Any], Mapping[str, Tensor]] = lambda cfg: {}
+    """our settings -> tensors that stand for settings, with their names in a file"""
     has_all_biases: bool = False
     """whether a bias that our model lacks is written as 0; else it is left out"""
 
@@ -84,6 +87,10 @@ class GGUFSettings:
         if type(value) is not bool:
             raise self.unsupported(key, "true or false")
         return value
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor of the file."""
+        return self.file.read(name)
 
     def has_tensor(self, name: str) -> bool:
         """Whether the file has a tensor."""

@@ -23,6 +23,8 @@ NORMS = {
     "post_norm2": "post_ffw_norm",
 }
 WITH_ONE = Transform(lambda weight: weight - 1, lambda weight: weight + 1)
+SCALINGS = ("none", "linear")
+"""Values of rope_scaling that are supported."""
 WINDOW = "attention.sliding_window"
 LOCAL_BASE = "rope.freq_base_swa"
 ATTENTION_CAP, LOGIT_CAP = "attn_logit_softcapping", "final_logit_softcapping"
@@ -42,7 +44,7 @@ def gemma2_from(settings: GGUFSettings) -> GemmaConfig:
         "attention_softcap": settings.number(ATTENTION_CAP, 50.0),
         "logit_softcap": settings.number(LOGIT_CAP, 30.0),
     }
-    cfg = make(GemmaConfig, read_decoder(settings) | own, settings.file.path)
+    cfg = make(GemmaConfig, read_decoder(settings, SCALINGS) | own, settings.file.path)
     return _scaled("gemma2", cfg)
 
 
@@ -54,7 +56,7 @@ def gemma3_from(settings: GGUFSettings) -> GemmaConfig:
         "rope_local_base": settings.number(LOCAL_BASE, 10_000.0),
         "logit_softcap": settings.number(LOGIT_CAP, 0.0) or None,
     }
-    cfg = make(GemmaConfig, read_decoder(settings) | own, settings.file.path)
+    cfg = make(GemmaConfig, read_decoder(settings, SCALINGS) | own, settings.file.path)
     return _scaled("gemma3", cfg)
 
 
@@ -90,11 +92,13 @@ def _is_scaled(name: str, cfg: GemmaConfig) -> bool:
 def _expressed_by_gemma2(cfg: GemmaConfig) -> bool:
     capped = cfg.attention_softcap is not None and cfg.logit_softcap is not None
     plain = not cfg.qk_norm and cfg.rope_local_base in (None, cfg.rope_base)
+    plain = plain and cfg.rope_scaling in SCALINGS
     return capped and cfg.window is not None and plain and _is_scaled("gemma2", cfg)
 
 
 def _expressed_by_gemma3(cfg: GemmaConfig) -> bool:
-    return cfg.qk_norm and cfg.attention_softcap is None and _is_scaled("gemma3", cfg)
+    plain = cfg.attention_softcap is None and cfg.rope_scaling in SCALINGS
+    return cfg.qk_norm and plain and _is_scaled("gemma3", cfg)
 
 
 GEMMA2 = GGUFFamily(

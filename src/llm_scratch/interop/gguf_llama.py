@@ -14,6 +14,7 @@ from llm_scratch.interop.gguf_decoder import (
     written_decoder,
 )
 from llm_scratch.interop.gguf_family import GGUFFamily, GGUFSettings
+from llm_scratch.interop.gguf_rope import rope_tensors
 from llm_scratch.interop.hf_decoder import make
 from llm_scratch.interop.weight_map import Rule
 
@@ -38,4 +39,5 @@ LLAMA = GGUFFamily(
     written_decoder,
     rules,
     lambda cfg: cfg.window is None and cfg.no_rope_every is None,
+    rope_tensors,
 )

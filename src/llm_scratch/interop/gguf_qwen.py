@@ -23,17 +23,22 @@ def qwen3_from(settings: GGUFSettings) -> QwenConfig:
     return make(QwenConfig, read_decoder(settings), settings.file.path)
 
 
+def _is_plain(cfg: QwenConfig) -> bool:
+    """Whether there is no window, and no scaling that takes a tensor, which Qwen's files lack."""
+    return cfg.window is None and cfg.rope_scaling != "llama3"
+
+
 QWEN2 = GGUFFamily(
     "qwen",
     qwen2_from,
     written_decoder,
     lambda cfg: decoder_rules(),
-    lambda cfg: cfg.qkv_bias and not cfg.qk_norm and cfg.window is None,
+    lambda cfg: cfg.qkv_bias and not cfg.qk_norm and _is_plain(cfg),
 )
 QWEN3 = GGUFFamily(
     "qwen",
     qwen3_from,
     written_decoder,
     lambda cfg: decoder_rules(qk_norm=True),
-    lambda cfg: cfg.qk_norm and not cfg.qkv_bias and cfg.window is None,
+    lambda cfg: cfg.qk_norm and not cfg.qkv_bias and _is_plain(cfg),
 )

@@ -35,6 +35,8 @@ from llm_scratch.tokenizers.vocabulary import printable
 WHOLE_PIECES = ("llama-bpe", "tekken")
 """Patterns with which llama.cpp takes a piece that is a token as it is, before any merge."""
 KEY = "tokenizer.ggml."
+OTHER_ENDS = ("eot_token_id", "eom_token_id")
+"""Further tokens that end a generated text: of a turn, and of a message."""
 CHAT_TEMPLATE = "tokenizer.chat_template"
 BYTE_LEVEL = "gpt2"
 """llama.cpp's name of the kind, for every family that uses it."""
@@ -79,6 +81,7 @@ def tokenizer_metadata(
         start_id: the token before each text, or None.
     """
     eot = end_of_text(tokenizer)
+    others = (tokenizer.special_tokens[name] for name in tokenizer.other_ends)
     values = {
         **(
             _byte_bpe_metadata(tokenizer, vocab_size)
@@ -87,6 +90,7 @@ def tokenizer_metadata(
         ),
         "bos_token_id": eot if start_id is None else start_id,
         "eos_token_id": eot,
+        **dict(zip(OTHER_ENDS, others)),
         "add_bos_token": start_id is not None,
     }
     named = {KEY + name: value for name, value in values.items()}
@@ -139,6 +143,10 @@ def tokenizer_from(file: GGUFFile) -> ByteBPE | LibraryTokenizer:
     names = {i: name for name, i in tokenizer.special_tokens.items()}
     if isinstance(end, int):
         tokenizer.end_of_text = names.get(end, tokenizer.end_of_text)
+    others = [file.metadata.get(KEY + name) for name in OTHER_ENDS]
+    tokenizer.other_ends = tuple(
+        names[i] for i in others if isinstance(i, int) and i in names and i != end
+    )
     template = file.metadata.get(CHAT_TEMPLATE)
     tokenizer.chat_template = template if isinstance(template, str) else None
     return tokenizer

@@ -28,6 +28,7 @@ from llm_scratch.interop.hf_qwen import QWEN2, QWEN3
 from llm_scratch.interop.hf_qwen_moe import QWEN3_MOE
 from llm_scratch.interop.hf_qwen_next import QWEN3_NEXT
 from llm_scratch.interop.hf_tokenizer import read_start_id, read_tokenizer
+from llm_scratch.interop.mxfp4 import DequantizedTensors
 from llm_scratch.interop.safetensors import INDEX, SINGLE, TensorFiles, files_of
 from llm_scratch.interop.torch_file import unwrapped_names
 from llm_scratch.interop.weight_map import Origin, assemble, name_check
@@ -135,7 +136,8 @@ def load_weights(
                 f"{entry.file}: {name} occurs twice, with and without the prefix {prefix}",
                 CHECKPOINT,
             )
-    return assemble(cfg, source, rules, Origin(where, config_file))
+    read = DequantizedTensors(source) if family.reads_mxfp4 else source
+    return assemble(cfg, read, rules, Origin(where, config_file))
 
 
 def config_of(config: Mapping[str, Any], path: Path) -> ModelConfig:
@@ -153,9 +155,12 @@ def config_of(config: Mapping[str, Any], path: Path) -> ModelConfig:
             f"one of {', '.join(HF_FAMILIES)}, the supported types",
         )
     cfg = family.config_from({**family.defaults, **config}, path)
-    if config.get("quantization_config"):
+    quantization = config.get("quantization_config")
+    method = quantization.get("quant_method") if isinstance(quantization, dict) else None
+    if quantization and not (family.reads_mxfp4 and method == "mxfp4"):
+        supported = "unquantized weights or MXFP4" if family.reads_mxfp4 else "unquantized weights"
         raise unsupported(
-            config, path, "quantization_config", "none: only unquantized weights are supported"
+            config, path, "quantization_config", f"none: {supported}; download such weights"
         )
     return cfg
 

@@ -28,7 +28,7 @@ from llm_scratch.model.introspection import device_of
 from llm_scratch.storage import files
 from llm_scratch.storage.safetensors_writer import iter_bytes
 from llm_scratch.tokenizers import CharTokenizer, Tokenizer
-from llm_scratch.tokenizers.special import end_of_text
+from llm_scratch.tokenizers.special import end_ids, end_of_text
 
 N_NEW_TOKENS = 8  # generated to compare a continuation
 N_TEXTS = 1000  # texts whose ids are compared
@@ -73,7 +73,9 @@ def write(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
     files.filesystem.write(folder / SINGLE, iter_bytes(tensors(model), {"format": "pt"}))
     special = {name: config[name] for name in ("bos_token_id", "eos_token_id")}
     given = {name: token for name, token in special.items() if token is not None}
-    generation = {**given, "do_sample": True}
+    others = sorted(end_ids(tokenizer) - {eot})
+    ends = {"eos_token_id": [eot, *others]} if others else {}
+    generation = {**given, **ends, "do_sample": True}
     # a null in config.json is not the same as nothing, which stands for a default
     for name, content in (("config.json", config), ("generation_config.json", generation)):
         files.atomic_write(folder / name, json.dumps(content, indent=2) + "\n")

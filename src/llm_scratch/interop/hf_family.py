@@ -44,6 +44,8 @@ class Family(NamedTuple):
 
     Of several model types for one architecture, the first that does is written.
     """
+    reads_mxfp4: bool = False
+    """whether quantized weights in MXFP4 are read, as in the published gpt-oss models"""
     has_all_biases: bool = False
     """whether a bias that our model lacks is written as 0; else it is left out"""
 

@@ -1,8 +1,7 @@
 """generation_config.json of Hugging Face: which tokens end a text, and how its authors sample.
 
-The token that ends a text becomes the tokenizer's. Other such tokens and the authors' sampling are
-named in a warning, because here the caller decides both: a text ends at one token, and the flags
-and arguments of `generate` have the defaults of this project.
+The special tokens that end a text become the tokenizer's. Other such tokens, which a text may
+contain, and the authors' sampling are named in a warning, because here the caller decides both.
 Tests: tests/interop/test_hf_generation.py.
 Source: https://huggingface.co/docs/transformers, GenerationConfig.
 """
@@ -16,7 +15,7 @@ from typing import Any
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.storage.safe_parse import read_json
 from llm_scratch.tokenizers import ByteBPE, LibraryTokenizer, Tokenizer
-from llm_scratch.tokenizers.special import end_of_text
+from llm_scratch.tokenizers.special import end_ids
 
 FILE = "generation_config.json"
 SAMPLING = {
@@ -33,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 def read_generation_config(folder: Path, tokenizer: Tokenizer) -> None:
-    """Set a tokenizer's end of text from the file of a folder, if there, and name the rest.
+    """Set a tokenizer's ends of text from the file of a folder, if there, and name the rest.
 
     Raises:
         UserError: the file is damaged (code 4).
@@ -53,10 +52,12 @@ def read_generation_config(folder: Path, tokenizer: Tokenizer) -> None:
     ids = [i for i in ids if 0 <= i < tokenizer.n_vocab]  # GPT-2's default may be none here
     if isinstance(tokenizer, (ByteBPE, LibraryTokenizer)):
         names = {i: name for name, i in tokenizer.special_tokens.items()}
-        if end_of_text(tokenizer) not in ids and (known := [i for i in ids if i in names]):
-            tokenizer.end_of_text = names[known[0]]
-    end = end_of_text(tokenizer)
-    if others := [i for i in ids if i != end]:
+        known = [names[i] for i in dict.fromkeys(ids) if i in names]
+        if known and tokenizer.end_of_text not in known:
+            tokenizer.end_of_text = known[0]
+        tokenizer.other_ends = tuple(name for name in known if name != tokenizer.end_of_text)
+    ends = end_ids(tokenizer)
+    if others := [i for i in ids if i not in ends]:
         texts = ", ".join(repr(tokenizer.decode([i])) for i in others)
         log.warning(
             "%s: texts of this model may also end with %s; add --stop to end there", path, texts

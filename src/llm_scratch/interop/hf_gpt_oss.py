@@ -1,4 +1,4 @@
-"""gpt-oss in Hugging Face transformers, with unquantized weights.
+"""gpt-oss in Hugging Face transformers; its published weights are in MXFP4 (`mxfp4.py`).
 
 Tests: tests/model/test_gpt_oss.py.
 Source: https://huggingface.co/docs/transformers, GptOssConfig.
@@ -136,5 +136,12 @@ def rules(cfg: GPTOSSConfig) -> Sequence[Rule]:
 
 
 GPT_OSS = Family(
-    "gpt_oss", "GptOssForCausalLM", config_from, config_to, rules, "model.", defaults=DEFAULTS
+    "gpt_oss",
+    "GptOssForCausalLM",
+    config_from,
+    config_to,
+    rules,
+    "model.",
+    defaults=DEFAULTS,
+    reads_mxfp4=True,
 )

@@ -96,5 +96,9 @@ OLMO3 = Family(
     RULES,
     "model.",
     defaults=OLMO3_DEFAULTS,
-    expresses=lambda cfg: cfg.window is not None and _has_usual_heads(cfg),
+    expresses=lambda cfg: (
+        cfg.window is not None
+        and cfg.rope_scaling != "ntk"  # a base that layers with a window would not have
+        and _has_usual_heads(cfg)
+    ),
 )

@@ -98,7 +98,8 @@ def direct_logit_attribution(model: Any, ids: Tensor, targets: Tensor) -> Attrib
     The parts are heads, feed-forward networks and embeddings.
 
     The final norm divides by a scale that depends on the whole stream. The scale is taken as it is,
-    and the rest is linear. Effects through later layers are not counted; ablation measures those
+    and the rest is linear. Of a model that limits its logits (`logit_softcap`), the logit before
+    the limit is split. Effects through later layers are not counted; ablation measures those
     (`patching.ablate`).
 
     Args:

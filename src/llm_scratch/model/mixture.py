@@ -112,10 +112,14 @@ class Router(TrainingHooks):
 
     def _balance(self, scores: Tensor, chosen: Tensor) -> None:
         """Note what balances the experts: the loss, and how many tokens each got."""
+        counted = self.counted
+        if counted is not None and counted.shape != chosen.shape[:-1]:
+            counted = None  # a loss of one's own may run the model on other tokens
         if self.routing.balance_loss:
-            self.extra_loss = self.routing.balance_loss * balance_loss(scores, chosen)
+            loss = balance_loss(scores, chosen, counted)
+            self.extra_loss = self.routing.balance_loss * loss
         if self.balance_bias is not None:
-            load = _counts(chosen.reshape(1, -1), len(self.balance_bias))[0]
+            load = _counts(chosen, scores.shape[-1], counted).sum(0)
             self.load = load if self.load is None else self.load + load
 
     @torch.no_grad()
@@ -150,8 +154,8 @@ def choose(scores: Tensor, bias: Tensor | None, routing: Routing) -> Tensor:
     return scores.topk(routing.n_chosen, -1).indices
 
 
-def balance_loss(scores: Tensor, chosen: Tensor) -> Tensor:
-    """Imbalance of each sequence, summed over all tokens: a scalar; 1 a token if balanced.
+def balance_loss(scores: Tensor, chosen: Tensor, counted: Tensor | None = None) -> Tensor:
+    """Imbalance of each sequence, summed over its tokens: a scalar; 1 a token if balanced.
 
     E sum_e f_e p_e for a sequence, with f_e its share of choices for expert e and p_e the mean of
     the expert's normalized score. It is taken for each sequence, so that micro-batches add up to
@@ -160,17 +164,22 @@ def balance_loss(scores: Tensor, chosen: Tensor) -> Tensor:
     Args:
         scores: [B, T, E].
         chosen: [B, T, K].
+        counted: [B, T], which tokens count; None: all.
     """
-    B, T, E = scores.shape
-    share = _counts(chosen.reshape(B, -1), E) / chosen[0].numel()
-    probability = (scores / scores.sum(-1, keepdim=True)).mean(1)
-    return T * E * (share * probability).sum()
+    E, K = scores.shape[-1], chosen.shape[-1]
+    probabilities = scores / scores.sum(-1, keepdim=True)  # [B, T, E]
+    if counted is None:
+        counted = torch.ones_like(chosen[..., 0])
+    n_tokens = counted.sum(1, keepdim=True).clamp(min=1)  # [B, 1]
+    share = _counts(chosen, E, counted) / (K * n_tokens)  # [B, E]
+    return E * (share * (probabilities * counted[..., None]).sum(1)).sum()
 
 
-def _counts(chosen: Tensor, n_experts: int) -> Tensor:
-    """How often each expert occurs in a row: [B, N] -> [B, E]."""
+def _counts(chosen: Tensor, n_experts: int, counted: Tensor | None) -> Tensor:
+    """How many of a row's tokens chose each expert: [B, T, K] -> [B, E]; as in `balance_loss`."""
+    weights = torch.ones_like(chosen) if counted is None else counted[..., None].expand_as(chosen)
     counts = torch.zeros(len(chosen), n_experts, device=chosen.device)
-    return counts.scatter_add_(1, chosen, torch.ones_like(chosen, dtype=counts.dtype))
+    return counts.scatter_add_(1, chosen.flatten(1), weights.flatten(1).to(counts.dtype))
 
 
 class MixtureOfExperts(nn.Module):

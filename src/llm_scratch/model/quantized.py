@@ -58,14 +58,18 @@ def to_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
         ValueError: K is not a multiple of GROUP.
     """
     N, K = weight.shape
-    if K % GROUP:
-        raise ValueError(f"rows of {K} values do not divide into groups of {GROUP}")
+    _check_groups(K)
     groups = weight.reshape(N, K // GROUP, GROUP)
     extreme = groups.gather(2, groups.abs().argmax(2, keepdim=True)).squeeze(2)  # [N, K / GROUP]
     scale = torch.where(extreme == 0, 1e-12, -extreme / 8).bfloat16()  # [N, K / GROUP]
     steps = (groups / scale[..., None]).round().clamp(-8, 7)
     digits = (steps + 8).to(torch.uint8).reshape(N, K)  # from 0 to 15
     return digits[:, ::2] | digits[:, 1::2] << 4, scale
+
+
+def _check_groups(K: int) -> None:
+    if K % GROUP:
+        raise ValueError(f"rows of {K} values do not divide into groups of {GROUP}")
 
 
 def from_int4(packed: Tensor, scale: Tensor) -> Tensor:
@@ -202,18 +206,20 @@ def quantize(model: Model, bits: Literal[8, 4]) -> Model:
     Norms, biases and untied embeddings keep their type. The model can no longer be trained.
 
     Raises:
-        ValueError: 4 bits, and a matrix whose rows do not divide into groups; names the matrix.
+        ValueError: 4 bits, and a matrix whose rows do not divide into groups; names the matrix,
+            and the model is as it was.
     """
     tied = as_language_model(model).head_is_tied
-    for name, part in list(model.named_modules()):
-        if not isinstance(part, nn.Linear):
-            continue
+    linears = {name: part for name, part in model.named_modules() if isinstance(part, nn.Linear)}
+    for name, part in linears.items():
         try:
-            qweight, scale = (
-                to_int8(part.weight.detach()) if bits == 8 else to_int4(part.weight.detach())
-            )
+            if bits == 4:
+                _check_groups(part.in_features)
         except ValueError as e:
             raise ValueError(f"{name}: {describe_error(e)}; use 8 bits, which take any size") from e
+    to_integers = to_int8 if bits == 8 else to_int4
+    for name, part in linears.items():
+        qweight, scale = to_integers(part.weight.detach())
         bias = None if part.bias is None else part.bias.detach()
         parent, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(parent), leaf, QuantizedLinear(qweight, scale, bias))

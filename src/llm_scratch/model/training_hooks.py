@@ -17,10 +17,13 @@ class TrainingHooks(nn.Module):
     """Base class of parts with a loss of their own or a change without a gradient.
 
     Attributes:
+        counted: [B, T], which tokens of the batch in training have a target, for terms that leave
+            out padding; None: all.
         extra_loss: the term of the last forward pass in training, a scalar summed over its tokens;
             None: no term.
     """
 
+    counted: Tensor | None = None
     extra_loss: Tensor | None = None
 
     def after_step(self, good: Tensor, all_reduce_mean: Callable[[Tensor], Tensor]) -> None:
@@ -30,6 +33,13 @@ class TrainingHooks(nn.Module):
             good: whether the step changed the weights, as a tensor on their device.
             all_reduce_mean: averages a tensor over all processes, which must all call it.
         """
+
+
+def set_counted(model: nn.Module, counted: Tensor) -> None:
+    """Tell the parts of a model which tokens of the next batch count: [B, T], bool."""
+    for part in model.modules():
+        if isinstance(part, TrainingHooks):
+            part.counted = counted
 
 
 def add_extra_loss(loss: Tensor, model: nn.Module) -> Tensor:
@@ -56,5 +66,5 @@ def after_step(model: nn.Module, good: Tensor, all_reduce_mean: Callable[[Tensor
     """
     for part in model.modules():
         if isinstance(part, TrainingHooks):
-            part.extra_loss = None
+            part.counted = part.extra_loss = None
             part.after_step(good, all_reduce_mean)

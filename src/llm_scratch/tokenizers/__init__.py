@@ -128,7 +128,8 @@ def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
         )
     elif isinstance(tokenizer, (ByteBPE, LibraryTokenizer)):
         tokenizer.save(folder)
-        if tokenizer.end_of_text != END_OF_TEXT or tokenizer.chat_template is not None:
+        is_usual = tokenizer.end_of_text == END_OF_TEXT and not tokenizer.other_ends
+        if not is_usual or tokenizer.chat_template is not None:
             write_companion(tokenizer, folder)
     elif hasattr(tokenizer, "_mergeable_ranks"):
         ByteBPE.from_tiktoken(cast("tiktoken.Encoding", tokenizer)).save(folder)

@@ -61,6 +61,7 @@ class ByteBPE:
         end_of_text: the special token that ends a document.
     Attributes:
         chat_template: how a chat is written, as a template of Jinja; None if unknown.
+        other_ends: special tokens besides `end_of_text` that end a generated text.
     Raises:
         UserError: invalid merges, or two tokens share an id (code 3).
     """
@@ -84,6 +85,7 @@ class ByteBPE:
     ) -> None:
         self.name, self.end_of_text = name, end_of_text
         self.chat_template: str | None = None
+        self.other_ends: tuple[str, ...] = ()
         self.splitter, self.nfc = Splitter(pattern), nfc
         self.added_tokens, self.unmerged = dict(added_tokens), dict(unmerged)
         self.whole_pieces = whole_pieces

@@ -1,7 +1,9 @@
-"""What a tokenizer.json leaves out: the token that ends a document, and how a chat is written.
+"""What a tokenizer.json leaves out: the tokens that end a text, and how a chat is written.
 
-Both are in `tokenizer_config.json`, as Hugging Face has it; a chat template may also be a file of
+They are in `tokenizer_config.json`, as Hugging Face has it; a chat template may also be a file of
 its own, `chat_template.jinja`. A template is a program: it is kept and written again, never run.
+Further tokens that end a text are in Hugging Face's generation_config.json instead (`hf_generation`
+in interop); a run keeps them here, under a key of our own.
 Tests: tests/tokenizers/test_library.py.
 Source: https://huggingface.co/docs/transformers, "Chat templates".
 """
@@ -17,19 +19,21 @@ from llm_scratch.storage.files import atomic_write
 from llm_scratch.storage.safe_parse import read_json
 
 CONFIG, TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
+OTHER_ENDS = "llm_scratch_other_ends"
 MAX_TEMPLATE = 1 << 20  # bytes
 
 
 class Described(Protocol):
-    """A tokenizer whose end of text and chat template are not in its tokenizer.json."""
+    """A tokenizer whose ends of text and chat template are not in its tokenizer.json."""
 
     end_of_text: str
     chat_template: str | None
+    other_ends: tuple[str, ...]
     special_tokens: dict[str, int]
 
 
 def read_companion(tokenizer: Described, folder: str | Path) -> None:
-    """Set a tokenizer's end of text and chat template from the files of a folder, if there.
+    """Set a tokenizer's ends of text and chat template from the files of a folder, if there.
 
     Raises:
         UserError: a file is damaged (code 3).
@@ -39,6 +43,9 @@ def read_companion(tokenizer: Described, folder: str | Path) -> None:
     eos = _content(config.get("eos_token"))
     if eos in tokenizer.special_tokens:
         tokenizer.end_of_text = eos
+    others = config.get(OTHER_ENDS)
+    if isinstance(others, list):
+        tokenizer.other_ends = tuple(name for name in others if name in tokenizer.special_tokens)
     template = config.get("chat_template")
     if (path := folder / TEMPLATE).is_file():
         if (size := path.stat().st_size) > MAX_TEMPLATE:
@@ -51,9 +58,13 @@ def read_companion(tokenizer: Described, folder: str | Path) -> None:
 
 
 def write_companion(tokenizer: Described, folder: str | Path) -> None:
-    """Write both for a run, as `read_companion` reads them."""
-    values = {"eos_token": tokenizer.end_of_text, "chat_template": tokenizer.chat_template}
-    given = {name: value for name, value in values.items() if value is not None}
+    """Write them for a run, as `read_companion` reads them."""
+    values = {
+        "eos_token": tokenizer.end_of_text,
+        OTHER_ENDS: [*tokenizer.other_ends],
+        "chat_template": tokenizer.chat_template,
+    }
+    given = {name: value for name, value in values.items() if value}
     atomic_write(Path(folder) / CONFIG, json.dumps(given, ensure_ascii=False, indent=1) + "\n")
 
 

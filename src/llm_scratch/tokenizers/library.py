@@ -38,6 +38,7 @@ class LibraryTokenizer:
         special_tokens: name -> id.
         chat_template: how a chat is written, as a template of Jinja; None if unknown.
         puts_space_first: whether encoding puts a space before the first word of a text.
+        other_ends: special tokens besides `end_of_text` that end a generated text.
     Raises:
         UserError: the library is missing (code 2), or cannot read it (code 3).
     """
@@ -55,6 +56,7 @@ class LibraryTokenizer:
         self.data = dict(data) | {"post_processor": None, "truncation": None, "padding": None}
         self.end_of_text = end_of_text
         self.chat_template: str | None = None
+        self.other_ends: tuple[str, ...] = ()
         try:
             self._library = tokenizers.Tokenizer.from_str(json.dumps(self.data))
             self._plain = tokenizers.Tokenizer.from_str(json.dumps(_without_special(self.data)))
@@ -147,11 +149,13 @@ class LibraryTokenizer:
             "data": self.data,
             "end_of_text": self.end_of_text,
             "chat_template": self.chat_template,
+            "other_ends": self.other_ends,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         LibraryTokenizer.__init__(self, state["data"], state["end_of_text"])
         self.chat_template = state["chat_template"]
+        self.other_ends = state["other_ends"]
 
 
 def _without_special(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,6 +87,16 @@ def target_bytes(ids: Sequence[int], tokenizer: Any, start_id: int | None = None
     return size - sum(a in between and b not in between for a, b in pairwise(ids))
 
 
+def end_ids(tokenizer: Any) -> frozenset[int]:
+    """The ids of all tokens that end a generated text: the end-of-text token, and `other_ends`.
+
+    Models that chat end an answer with a token of its own; Llama 3 has three such tokens.
+    """
+    first = end_of_text(tokenizer)
+    others = [tokenizer.special_tokens[name] for name in getattr(tokenizer, "other_ends", ())]
+    return frozenset(others if first is None else [first, *others])
+
+
 def end_of_text(tokenizer: Any) -> int | None:
     """The id of the end-of-text token; None without one, as for nanoGPT's characters."""
     try:

@@ -29,7 +29,8 @@ from llm_scratch.model.dropout import Dropout
 from llm_scratch.model.fast_linear import fast_product, large_shapes, set_products
 from llm_scratch.model.language_model import LanguageModel, as_language_model
 from llm_scratch.model.layers import GELU
-from llm_scratch.model.training_hooks import add_extra_loss
+from llm_scratch.model.loss import IGNORE
+from llm_scratch.model.training_hooks import add_extra_loss, set_counted
 from llm_scratch.training.precision import Precision, choose_precision, precision_of_run
 
 COMPILE_SECONDS = 60.0  # approximate time of torch.compile for a GPT
@@ -84,6 +85,8 @@ class ModelWithLoss(nn.Module):
 
     def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Return the summed loss, a scalar; in training its gradient has the parts' own terms."""
+        if self.training:
+            set_counted(self.model, targets != IGNORE)
         with self.precision.products(inputs.device):
             if self.loss is not None:
                 loss = self.loss(self.model, inputs, targets)
