@@ -199,7 +199,8 @@ def run_models(tracer):
     ]
     for variant in variants:
         own = setting_names(ARCHITECTURES[variant.get("architecture", "gpt")].config)
-        sizes = {"n_kv_heads": 3, "ff_dim": 4 * C, "window": 4}
+        # a window longer than these texts, so that S are all tokens
+        sizes = {"n_kv_heads": 3, "ff_dim": 4 * C, "window": 12}
         if "latent_dim" in own:  # its heads share a latent, and no keys
             del sizes["n_kv_heads"]
         model = build(cfg | variant | {name: sizes[name] for name in sizes if name in own})

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from llm_scratch.architectures.llama import LlamaConfig
 from llm_scratch.config import GPTConfig
 from llm_scratch.experiments.arms import resolve_arms
 from llm_scratch.experiments.experiment import read_experiment
@@ -24,6 +25,21 @@ EXPERIMENTS = sorted(
     path.name for path in FOLDER.glob("*.yaml") if path.name not in ("sizes.yaml", "transfer.yaml")
 )
 MAX_LINES = 60
+VARIANTS = "llama_variants"
+ARMS = sorted({path.stem for path in FOLDER.glob("arms/*.py")} - {VARIANTS})
+LLAMA = LlamaConfig(vocab_size=31, context_length=16, emb_dim=24, n_heads=3, n_layers=2)
+NORMS = {"norm1", "norm2", "post_norm1", "post_norm2"}
+CHANGED = {
+    "llama-layer-norm": {"norm1", "norm2", "final_norm"},
+    "llama-gelu": {"ff"},
+    "llama-experts": {"ff"},
+    "llama-post-norm": NORMS,
+    "llama-sandwich-norm": {"post_norm1", "post_norm2"},
+    "llama-soft-cap": {"att"},
+    "llama-sinks": {"att"},
+    "llama-output-gate": {"att"},
+}
+"""Architecture of the variants' file -> the places of a block that differ from a Llama's."""
 CFG = GPTConfig(vocab_size=31, context_length=16, emb_dim=24, n_heads=3, n_layers=2, drop_rate=0.0)
 
 
@@ -57,11 +73,15 @@ def test_grids_are_valid():
     assert [Path(arm.file).name for arm in transfer.arms] == ["", "mup.py"]
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("arms/*.py")), ids=lambda path: path.stem)
-def test_arm_is_short_and_registers_one_thing_that_works(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+def test_arms_are_short():
+    for path in FOLDER.glob("arms/*.py"):
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES, path.name
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_arm_registers_one_thing_that_works(arm):
     before = {*ARCHITECTURES, *SCHEDULES}
-    run_user_file(path, path.name)
+    run_user_file(FOLDER / "arms" / f"{arm}.py", arm)
     (name,) = {*ARCHITECTURES, *SCHEDULES} - before
     if name in SCHEDULES:
         assert SCHEDULES[name](0.0) == 1.0
@@ -70,9 +90,37 @@ def test_arm_is_short_and_registers_one_thing_that_works(path):
     torch.manual_seed(1)
     model = build(replace(CFG, architecture=name))
     ids = torch.randint(31, (2, 9))
-    whole = model(ids)
-    is_gpt = torch.equal(whole, plain_gpt(model)(ids))
+    is_gpt = torch.equal(model(ids), plain_gpt(model)(ids))
     assert is_gpt == (name in ("zero-init", "residual-scalars", "value-embeddings"))
+    check_cache_and_gradients(model, ids)
+
+
+def test_variants_of_a_llama_work_and_change_one_part():
+    before = set(ARCHITECTURES)
+    run_user_file(FOLDER / "arms" / f"{VARIANTS}.py", VARIANTS)
+    plain = parts_of(build(LLAMA))
+    for name in sorted({*ARCHITECTURES} - before):
+        torch.manual_seed(1)
+        model = build(replace(LLAMA, architecture=name))
+        check_cache_and_gradients(model, torch.randint(31, (2, 9)))
+        changed = {place for place, part in parts_of(model).items() if part != plain[place]}
+        assert changed == CHANGED[name], name
+
+
+def parts_of(model: torch.nn.Module) -> dict[str, str]:
+    """Place in a block -> what is there, with the options of its attention."""
+    block = model.trf_blocks[0]
+    parts = {name: type(part).__name__ for name, part in block.named_children()}
+    att = block.att
+    return parts | {
+        "att": f"{att.softcap} {att.sinks is not None} {att.W_gate is not None}",
+        "final_norm": type(model.final_norm).__name__,
+    }
+
+
+def check_cache_and_gradients(model: torch.nn.Module, ids: torch.Tensor) -> None:
+    """With a cache the logits are the same, and every parameter learns."""
+    whole = model(ids)
     cache = model.new_cache(2)
     cached = torch.cat([model(ids[:, :5], cache), model(ids[:, 5:], cache)], dim=1)
     assert torch.allclose(whole, cached, atol=1e-5)

@@ -160,5 +160,5 @@ class LatentAttention(nn.Module):
         if mask is not None:
             scores = scores.masked_fill(~mask, float("-inf"))  # [B, H, T, S]
         weights = scores.softmax(-1).type_as(q).view(B, 1, H * T, S)
-        mixed = weights @ stored[..., : self.sizes.latent]  # [B, 1, H T, R]
+        mixed = weights @ stored[..., : self.sizes.latent]
         return mixed.view(B, H, T, -1) @ W_value.mT
