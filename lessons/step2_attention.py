@@ -86,6 +86,9 @@ inputs = torch.tensor(
 # Multiply two vectors number by number and add up. That is the **dot product**. It is
 # large when both are large in the same places, so it serves as a measure of likeness. How
 # alike are *steps* and *small*?
+#
+# ![The dot product of steps and small: three products of two numbers, added
+# up](drawings/dot-product.svg)
 
 # %%
 by_hand = 0.56 * 0.43 + 0.84 * 0.20 + 0.56 * 0.90
@@ -248,6 +251,11 @@ plt.show()
 # each token gets three views of itself, made by three learned matrices:
 #
 # $$q = x W_q, \qquad k = x W_k, \qquad v = x W_v$$
+#
+# ![Three views of one token: its vector times three learned matrices is its query, its key
+# and its value](drawings/three-views.svg)
+#
+# Then they meet:
 #
 # ![Attention for one token: its query is compared with all keys, softmax makes weights,
 # the weights mix the values](drawings/look-weigh-mix.svg)

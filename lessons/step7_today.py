@@ -448,6 +448,9 @@ plt.show()
 # the few that fit it. A **router**, one small matrix, gives every expert a score. The K best
 # are run, and their outputs are added, weighted by their scores. (`topk` finds the largest
 # numbers and where they are.)
+#
+# ![A mixture of experts: the router gives four experts scores, the best two run, and their
+# outputs are added by weight](drawings/experts.svg)
 
 
 # %%
@@ -542,6 +545,9 @@ assert len(set(chosen.tolist())) >= 3, "the router has a favorite"
 # from which keys and values of all heads can be computed:
 #
 # $$k_h = W_{key,h}\, c \qquad v_h = W_{value,h}\, c$$
+#
+# ![Latent attention keeps a small vector for each token, from which the keys and values of
+# all heads follow](drawings/latent-cache.svg)
 #
 # Computing them again for every earlier token at every step would be slow. But a score is
 # $q \cdot (W\,c)$, and that is $(W^T q) \cdot c$. So the matrix is moved to the query, once,

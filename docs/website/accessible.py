@@ -3,6 +3,7 @@
 Tests: tests/architecture/test_website.py (axe finds nothing serious).
 """
 
+import re
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -13,12 +14,16 @@ REPLACEMENTS = {
     '<summary aria-label="Toggle hidden content">': "<summary>",  # its own words say it
     "<pre>": '<pre tabindex="0">',  # a wide one scrolls, by the arrow keys too
 }
+PLOT = re.compile(r'<img alt="[./]*_images/\w+\.png"')
+"""A plot of a notebook, which MyST-NB describes by the name of its file."""
 
 
 def make_accessible(
     app: Sphinx, name: str, template: str, context: dict[str, Any], page: object
 ) -> None:
     """Replace what is written in the body and the navigation of a page."""
+    if context.get("body"):
+        context["body"] = PLOT.sub('<img alt="plot, drawn by the code above"', context["body"])
     for part in ("body", "furo_navigation_tree"):
         for found, better in REPLACEMENTS.items():
             if context.get(part):

@@ -8,6 +8,7 @@ Tests: tests/architecture/test_website.py.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ SOURCES = ("*.md", "LICENSE", "CITATION.cff", "docs/**/*.md", "docs/**/*.png", "
 SOURCES += ("notebook/*.ipynb", "notebook/drawings/*.svg")
 SOURCES += ("src/**/*.py", "tests/**/*.py", "docs/**/*.py")
 """What the pages are and what they link to, as patterns below the root."""
+ALT_TEXT = re.compile(r"!\[[^\]]*\]")
 
 
 def stage(folder: Path) -> None:
@@ -33,7 +35,7 @@ def stage(folder: Path) -> None:
             target = folder / path.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
             if path.suffix == ".ipynb":
-                target.write_text(with_folds(path.read_text(encoding="utf-8")), encoding="utf-8")
+                target.write_text(for_myst(path.read_text(encoding="utf-8")), encoding="utf-8")
             else:
                 shutil.copy2(path, target)
     index = folder / "docs/website/index.md"
@@ -41,12 +43,17 @@ def stage(folder: Path) -> None:
     index.unlink()
 
 
-def with_folds(notebook: str) -> str:
-    """The notebook with MyST's tag on each cell whose code Jupyter folds."""
+def for_myst(notebook: str) -> str:
+    """The notebook as MyST reads it well: its tag on each cell whose code Jupyter folds, and
+    alternative texts in one line, since it joins their lines without a space.
+    """
     content = json.loads(notebook)
     for cell in content["cells"]:
         if cell["metadata"].get("jupyter", {}).get("source_hidden"):
             cell["metadata"]["tags"] = [*cell["metadata"].get("tags", []), "hide-input"]
+        if cell["cell_type"] == "markdown":
+            text = "".join(cell["source"])
+            cell["source"] = ALT_TEXT.sub(lambda alt: alt[0].replace("\n", " "), text)
     return json.dumps(content)
 
 

@@ -1,4 +1,4 @@
-"""Drawings of lesson 2: look, weigh, mix; the causal mask; heads."""
+"""Drawings of lesson 2: likeness; three views; look, weigh, mix; the causal mask; heads."""
 
 from __future__ import annotations
 
@@ -7,6 +7,61 @@ import math
 from drawings.svg import Drawing
 
 WORDS = ("the", "cup", "was", "wet")
+
+
+def dot_product() -> Drawing:
+    """Two vectors, their products number by number, and the sum."""
+    d = Drawing(
+        "The dot product of steps and small: three products of two numbers, added up",
+        230,
+    )
+    steps, small = (0.56, 0.84, 0.56), (0.43, 0.20, 0.90)
+    products = [a * b for a, b in zip(steps, small)]
+    rows = (("steps", steps, "blue", 2), ("small", small, "orange", 2))
+    for row, (name, numbers, color, digits) in enumerate(
+        (*rows, ("products", products, "grey", 4))
+    ):
+        y = 24 + row * 54
+        d.text(130, y + 17, name, 14, "end", bold=True)
+        d.cells(160, y, [f"{n:.{digits}f}" for n in numbers], 96, 34, color, 24, 14)
+    for column in range(3):
+        d.text(208 + column * 120, 68, "·", 16, "middle", bold=True)
+        d.text(208 + column * 120, 122, "=", 14, "middle", "soft")
+    for column in range(2):
+        d.text(268 + column * 120, 149, "+", 14, "middle")
+    d.text(538, 149, "=", 14, "middle")
+    d.box(560, 132, 110, 34, f"{sum(products):.4f}", "green", 14, mono=True, corner=4)
+    d.caption("Large where both are large. The last pair adds most to this sum.")
+    return d
+
+
+def three_views() -> Drawing:
+    """One token's vector times three matrices."""
+    d = Drawing(
+        "Three views of one token: its vector times three learned matrices is its query, its key"
+        " and its value",
+        272,
+    )
+    d.text(90, 30, "one token, x", 14, "middle", bold=True)
+    d.cells(30, 108, [""] * 3, 36, 34, "grey")
+    d.text(88, 164, "[C]", 13, "middle", "soft", mono=True)
+    views = (
+        ("W_query", "query", "what it looks for", "pink"),
+        ("W_key", "key", "what it is found by", "blue"),
+        ("W_value", "value", "what it passes on", "green"),
+    )
+    for row, (matrix, name, meaning, color) in enumerate(views):
+        y = 44 + row * 64
+        d.arrow((158, 125), (214, y + 17))
+        d.box(220, y, 104, 34, matrix, "grey", 14, mono=True)
+        d.arrow((328, y + 17), (376, y + 17))
+        d.cells(384, y, [""] * 2, 36, 34, color)
+        d.text(476, y + 17, name, 14, bold=True)
+        d.text(536, y + 17, meaning, 13, color="soft")
+    d.text(272, 30, "[C, D]", 13, "middle", "soft", mono=True)
+    d.text(422, 30, "[D]", 13, "middle", "soft", mono=True)
+    d.caption("The same three matrices for every token. Here C = 3 and D = 2.")
+    return d
 
 
 def look_weigh_mix() -> Drawing:
@@ -105,4 +160,4 @@ def heads() -> Drawing:
     return d
 
 
-DRAWINGS = (look_weigh_mix, causal_mask, heads)
+DRAWINGS = (dot_product, three_views, look_weigh_mix, causal_mask, heads)

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from browser import CHROMIUM, Browser
-from website.build import HERE, ROOT, build, run_sphinx, stage, with_folds
+from website.build import HERE, ROOT, build, for_myst, run_sphinx, stage
 
 from llm_scratch.errors import UserError
 from llm_scratch.learn.glossary import terms
@@ -78,11 +78,18 @@ def test_local_links_of_a_guide_lead_to_files(page):
 
 
 def test_folded_cells_stay_folded():
-    cells = [{"metadata": {"jupyter": {"source_hidden": True}, "tags": ["check"]}}]
-    cells.append({"metadata": {}})
-    staged = json.loads(with_folds(json.dumps({"cells": cells})))["cells"]
-    assert staged[0]["metadata"]["tags"] == ["check", "hide-input"]
+    cells = [{"cell_type": "code", "metadata": {"jupyter": {"source_hidden": True}, "tags": ["a"]}}]
+    cells.append({"cell_type": "code", "metadata": {}})
+    staged = json.loads(for_myst(json.dumps({"cells": cells})))["cells"]
+    assert staged[0]["metadata"]["tags"] == ["a", "hide-input"]
     assert staged[1]["metadata"] == {}
+
+
+def test_alternative_text_is_in_one_line():
+    source = ["# Title\n", "![a stack of\n", "2 tables](drawings/x.svg)"]
+    cell = {"cell_type": "markdown", "metadata": {}, "source": source}
+    (staged,) = json.loads(for_myst(json.dumps({"cells": [cell]})))["cells"]
+    assert staged["source"] == "# Title\n![a stack of 2 tables](drawings/x.svg)"
 
 
 @pytest.mark.skipif(HAS_SPHINX, reason="Sphinx is installed")
@@ -150,6 +157,15 @@ def test_first_use_of_a_term_opens_its_explanation(pages):
 
 
 @needs_sphinx
+def test_pictures_have_alternative_texts(site):
+    lesson = (site / "notebook/step0.html").read_text("utf-8")
+    texts = re.findall(r'<img alt="([^"]*)"', lesson)
+    assert any("a stack of 2 such tables" in text for text in texts)
+    assert "plot, drawn by the code above" in texts
+    assert not [text for text in texts if not text or "_images" in text]
+
+
+@needs_sphinx
 def test_broken_link_fails_the_build(tmp_path, capfd):
     (tmp_path / "index.md").write_text("# Site\n\n[away](nowhere.md)\n")
     with pytest.raises(UserError, match="Sphinx reports the problems above"):
@@ -166,6 +182,8 @@ def test_pages_load_no_other_host_and_fit_a_phone(site):
             browser.call("Page.navigate", url=(site / f"{name}.html").as_uri())
             browser.wait("document.readyState === 'complete'")
             assert browser.run("document.documentElement.scrollWidth") == 360, name
+            widths = "[...document.querySelectorAll('p > img[src$=svg]')].map((img) => img.width)"
+            assert all(width >= 600 for width in browser.run(widths)), "text too small to read"
         browser.call("Page.navigate", url=(site / "search.html").as_uri() + "?q=perplexity")
         browser.wait("document.querySelector('#search-results li a') !== null")
         requested = browser.requested()
