@@ -68,6 +68,12 @@ class GenerationWarning(UserWarning):
     """Generated text differs from the request: the prompt did not fit, or the text ended early."""
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Suggest the nearest known name: "did you mean 'verdict'?"; "" if none is near."""
+    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else ""
+
+
 def unknown(
     kind: str, name: str, known: Iterable[str], code: int = USAGE, extensible: bool = False
 ) -> UserError:
@@ -85,7 +91,6 @@ def unknown(
     "unknown preset 'verdct'; did you mean 'verdict'?".
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    hint = did_you_mean(name, names) or f"known: {', '.join(names)}"
     plugin = "; if a Python file of yours defines it, add --import FILE" if extensible else ""
     return UserError(f"unknown {kind} {name!r}; {hint}{plugin}", code)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from llm_scratch.architectures import NOT_IN_WEIGHTS, ModelConfig
 from llm_scratch.checkpoint_model import check_parameter_count, from_checkpoint
-from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.errors import CHECKPOINT, UserError, did_you_mean
 from llm_scratch.generation.dtype import Dtype, bits_of, with_dtype
 from llm_scratch.generation.inference import InferenceSetup, prepare_for_inference
 from llm_scratch.hardware.device import DeviceChoice, choose_device
@@ -196,7 +197,16 @@ def read(where: str | Path, options: Options | None = None) -> Loaded:
             f"{where} is not a {kind} of a known model format; supported are {supported_formats()}",
             CHECKPOINT,
         )
-    raise UserError(f"no model at {where}; expected {supported_formats()}", CHECKPOINT)
+    hint = _near_path(path) or f"expected {supported_formats()}"
+    raise UserError(f"no model at {where}; {hint}", CHECKPOINT)
+
+
+def _near_path(path: Path) -> str:
+    """Suggest a path with nearly the same name as one that does not exist; "" without one."""
+    beside: list[str] = []
+    with suppress(OSError):
+        beside = [str(path.parent / each.name) for each in path.parent.iterdir()]
+    return did_you_mean(str(path), beside)
 
 
 def supported_formats() -> str:

@@ -183,6 +183,11 @@ CASES = {
         "other settings (train.lr is 0.02 there, 0.5 here)",
     ),
     "missing run": (["generate", "{tmp}/nothing", "x"], 4, "no model at"),
+    "path of a run with a typing error": (
+        ["generate", "{tmp}/tinny run", "x"],
+        4,
+        "tinny run; did you mean '",
+    ),
     "no run of a preset": (
         ["generate", "quickstart", "x"],
         4,

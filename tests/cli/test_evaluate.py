@@ -137,7 +137,7 @@ def test_evaluate_and_training_agree_on_equal_text(llm, tiny, tmp_path):
     words = " ".join(evaluated.split())
     assert (
         f"during training {loss} nats per token, {bits} bits per byte at step 4, on 2 batches of"
-        " this text" in words
+        " the run's validation text" in words
     )
     assert ", every token: " in words
     assert "during training" not in llm("evaluate", run, "--source", "stories:2").out

@@ -87,6 +87,9 @@ def test_resolve_model_path_accepts_a_path_a_name_and_a_preset():
     with pytest.raises(UserError, match="no run 'verdict'") as found:
         resolve_model_path("verdict")
     assert found.value.code == 4
+    for typed, meant in (("quikstart", "quickstart"), ("gtp2", "gpt2")):
+        with pytest.raises(UserError, match=f"; did you mean '{meant}'\\?$"):
+            resolve_model_path(typed)
 
 
 def test_new_run_gets_a_folder_with_the_date():

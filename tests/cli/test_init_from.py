@@ -145,11 +145,11 @@ def test_from_rejects_settings_that_do_not_fit_the_weights(go_on, words, code, m
 
 
 def test_from_rejects_an_unknown_model(go_on):
-    result = go_on("--out", "on", start="gpt3")
+    result = go_on("--out", "on", start="nothing")
     assert result.code == 4
     assert (
-        "no run 'gpt3' here or in runs/; list the runs with `llm-scratch runs list`, or use gpt2,"
-        " gpt2-medium" in result.err
+        "no run 'nothing' here or in runs/; list the runs with `llm-scratch runs list`, or use"
+        " gpt2, gpt2-medium" in result.err
     )
 
 

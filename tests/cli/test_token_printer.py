@@ -32,6 +32,11 @@ def test_first_sample_is_streamed_and_the_others_follow(capsys):
     )
 
 
+def test_timer_gives_long_times_in_words():
+    timer = GenerationTimer(tokens=60, seconds=1054.8)
+    assert timer.summary() == "60 tokens in 17 min 35 s, 0.057 tokens/s"
+
+
 def test_timer_counts_tokens_only(capsys):
     timer = GenerationTimer()
     print_samples(iter([(0, TextChunk("a", 1)), (0, TextChunk("!"))]), "p", 1, timer)

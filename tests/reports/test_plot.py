@@ -90,6 +90,12 @@ def test_plot_compares_runs_by_tokens_when_their_steps_differ():
     )
 
 
+def test_floor_does_not_lie_on_the_edge_of_the_axes():
+    """1.85 is inside the margin below the lowest loss, 2, of a range of 3.1."""
+    bottom, top = loss_figure({"run": ROWS}, floors={"run": 1.85}).axes[0].get_ylim()
+    assert bottom < 1.85 - 0.04 * (top - 1.85)
+
+
 @pytest.mark.parametrize(
     ("floors", "want"),
     [

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from llm_scratch.config import RunConfig, load_config, resume_relevant, to_dict
-from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError
+from llm_scratch.errors import CHECKPOINT, RESOURCES, UserError, did_you_mean
 from llm_scratch.run_directory import RunInfo, find_run
 
 RUNS_FOLDER = Path("runs")
@@ -77,11 +77,11 @@ def resolve_model_path(name: str) -> Path:
     if name in GPT2:
         return Path(name)
     others = f"{', '.join(GPT2)} or hf:org/name"
-    raise UserError(
-        f"no run {name!r} here or in {RUNS_FOLDER}/;"
-        f" list the runs with `llm-scratch runs list`, or use {others}",
-        CHECKPOINT,
+    hint = (
+        did_you_mean(name, [*GPT2, *{run.path.name for run in runs}, *{run.preset for run in runs}])
+        or f"list the runs with `llm-scratch runs list`, or use {others}"
     )
+    raise UserError(f"no run {name!r} here or in {RUNS_FOLDER}/; {hint}", CHECKPOINT)
 
 
 def check_can_write(path: Path, option: str = "--out") -> None:

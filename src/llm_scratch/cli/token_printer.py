@@ -15,7 +15,7 @@ from llm_scratch.cli.narrow import terminal_columns
 from llm_scratch.cli.terminal import console, on_terminal, shows_colors
 from llm_scratch.cli.token_colors import annotate, legend, style_of
 from llm_scratch.cli.word_wrap import WordWrapper
-from llm_scratch.formatting import sanitize
+from llm_scratch.formatting import MINUTE, format_duration, sanitize
 
 if TYPE_CHECKING:
     from llm_scratch.generation.detokenizer import TextChunk
@@ -55,10 +55,11 @@ class GenerationTimer:
 
     def summary(self) -> str:
         """One line, such as "120 tokens in 1.5 s, 80 tokens/s, the first after 0.021 s"."""
-        speed = (
-            f"{self.tokens} tokens in {self.seconds:.1f} s,"
-            f" {self.tokens / max(self.seconds, 1e-9):.0f} tokens/s"
-        )
+        is_long = self.seconds >= MINUTE
+        seconds = format_duration(self.seconds) if is_long else f"{self.seconds:.1f} s"
+        rate = self.tokens / max(self.seconds, 1e-9)
+        digits = ".0f" if rate >= 1 else ".2g"
+        speed = f"{self.tokens} tokens in {seconds}, {rate:{digits}} tokens/s"
         if self.time_to_first_token is None:
             return speed
         return f"{speed}, the first after {self.time_to_first_token:.3f} s"

@@ -90,18 +90,18 @@ def encode_documents(
     return _encode(documents[0], tokenizer) if len(documents) == 1 else _join(documents, tokenizer)
 
 
-def _join(documents: list[str], tokenizer: Tokenizer, separator: int | None = None) -> np.ndarray:
+def _join(documents: list[str], tokenizer: Tokenizer, start_id: int | None = None) -> np.ndarray:
     """Encode documents with a token before each and after the last, int32 [N].
 
-    The token is `<|endoftext|>` by default.
+    The token is `start_id`, by default `<|endoftext|>`.
     """
-    if separator is None and (separator := end_of_text(tokenizer)) is None:
+    if start_id is None and (start_id := end_of_text(tokenizer)) is None:
         raise UserError(
             f"{len(documents):,} documents: this tokenizer has no {END_OF_TEXT} to separate them;"
             " join them into one file",
             DATA,
         )
-    end = np.array([separator], dtype=np.int32)
+    end = np.array([start_id], dtype=np.int32)
     rows = [part for text in documents for part in (end, _encode(text, tokenizer))]
     return np.concatenate([*rows, end])
 
@@ -271,7 +271,9 @@ def read_corpus(
     else:
         encode = _join if data.split == "documents" else encode_documents
         train, val = (encode(part, tokenizer) for part in parts)
-    return Corpus(tokenizer, train, val, target_bytes(val.tolist(), tokenizer), fingerprint)
+    return Corpus(
+        tokenizer, train, val, target_bytes(np.asarray(val).tolist(), tokenizer), fingerprint
+    )
 
 
 def make_tokenizer(config: RunConfig, train: list[str], documents: list[str]) -> Tokenizer:

@@ -115,7 +115,7 @@ def evaluate_tokens(
         for inputs, targets in _batches(ids, size, stride, batch_size):
             is_scored = targets != IGNORE
             if tokenizer is not None:
-                scored = [inputs[is_scored][0].item(), *targets[is_scored].tolist()]
+                scored = [int(inputs[is_scored][0]), *targets[is_scored].tolist()]
                 n_bytes += target_bytes(scored, tokenizer, start_id)
             if start_id is not None:
                 inputs[:, 0] = start_id

@@ -116,19 +116,18 @@ def draw_floors(
     values = [floors[name] for name in runs if name in floors]
     if not values:
         return
-    style: dict[str, Any] = {"lw": 1.2, "ls": DOTTED}
     if max(values) <= (1 + SAME_FLOOR) * min(values):
-        axes.axhline(
-            values[0],
-            color="0.35",
-            label=f"floor of the text, {values[0]:.3g}" if labeled else "_floor",
-            **style,
-        )
-        return
-    for number, name in enumerate(runs):
-        if name in floors:
-            label = f"floor of {name}, {floors[name]:.3g}" if labeled else "_floor"
-            axes.axhline(floors[name], color=COLORS[number % len(COLORS)], label=label, **style)
+        lines = [("0.35", "floor of the text", values[0])]
+    else:
+        lines = [
+            (COLORS[number % len(COLORS)], f"floor of {name}", floors[name])
+            for number, name in enumerate(runs)
+            if name in floors
+        ]
+    for color, name, value in lines:
+        label = f"{name}, {value:.3g}" if labeled else "_floor"
+        axes.axhline(value, color=color, label=label, lw=1.2, ls=DOTTED)
+    axes.autoscale_view(scalex=False)  # else a floor can lie on the edge of the axes
 
 
 def label_x_axis(axes: Axes, x: str, n_columns: int = 1) -> None:

@@ -139,7 +139,8 @@ class Evaluate(ReportCommand):
             grid.add_row(
                 "during training",
                 f"{last['val_loss']:.4f} nats per token, {last['val_bits_per_byte']:.4f} bits per"
-                f" byte at step {last['step']:,.0f}, on {sample_in_words(run.config)} of this text",
+                f" byte at step {last['step']:,.0f}, on {sample_in_words(run.config)} of the run's"
+                " validation text",
             )
         grid.columns[1].justify = "left"
         screen.print(grid)
