@@ -74,7 +74,7 @@ def write(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
     special = {name: config[name] for name in ("bos_token_id", "eos_token_id")}
     given = {name: token for name, token in special.items() if token is not None}
     generation = {**given, "do_sample": True}
-    # a null in config.json is not the same as nothing, which stands for a default
+    # a null in config.json is not the same as a missing key, which means the default
     for name, content in (("config.json", config), ("generation_config.json", generation)):
         files.atomic_write(folder / name, json.dumps(content, indent=2) + "\n")
 
