@@ -2,7 +2,7 @@
 
 Run `python docs/families_table.py`; it takes a minute. A column is a function that uses a part of
 the package on a tiny model with random weights and checks the result; where it raises a
-`UserError`, the cell is empty and its reason stands below the table.
+`UserError`, the cell is empty and its reason is below the table.
 tests/architecture/test_families.py runs every cell and compares the page.
 """
 
@@ -147,7 +147,7 @@ def assert_close(got: torch.Tensor, want: torch.Tensor, share: float = 1e-4) -> 
 
 
 def check_train(tiny: Tiny) -> None:
-    """A trained model is better than a uniform guess, and comes back from its settings."""
+    """A trained model is better than a uniform guess, and is rebuilt from its settings."""
     model, tokenizer = load(tiny.run)
     ids = torch.tensor([tokenizer.encode(TEXT[: SIZES["context_length"]])])
     loss = next_token_loss(model(ids[:, :-1]), ids[:, 1:])
@@ -223,7 +223,7 @@ def check_engine(tiny: Tiny) -> None:
 
 
 def all_experts(tiny: Tiny) -> Tiny:
-    """Every token uses every expert: one that changes experts is no question of precision."""
+    """Every token uses every expert: one that changes experts is not a question of precision."""
     if "n_experts" not in tiny.cfg:
         return tiny
     changes = {"experts_per_token": tiny.cfg["n_experts"], "expert_dim": 32}
@@ -323,7 +323,7 @@ def check_export(tiny: Tiny) -> None:
 
 
 def check_yaml(tiny: Tiny) -> None:
-    """Settings come back from a YAML file."""
+    """Settings survive a YAML file."""
     path = tiny.folder / "run.yaml"
     path.write_text(dump_config(tiny.config(4)), encoding="utf-8")
     assert load_config(path) == tiny.config(4)

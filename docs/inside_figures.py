@@ -159,7 +159,7 @@ def count_table(model: Any, tokenizer: Any) -> str:
 
 
 def mistakes_table(model: Any, tokenizer: Any) -> str:
-    """Wrong answers by skill, and how many of them stand at the beginning of a sentence."""
+    """Wrong answers by skill, and how many of them are at the beginning of a sentence."""
     probes = [
         probe
         for i in range(N_QUESTION_STORIES)

@@ -1,6 +1,6 @@
 """The notebooks' module `text_data`: text to batches.
 
-Everything stands in `llm_scratch.data.text`.
+Everything is in `llm_scratch.data.text`.
 """
 
 from llm_scratch.data.text import GPTDatasetV1, create_dataloader_V1

@@ -12,6 +12,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from browser import CHROMIUM, Browser
 from ranks import Ranks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -126,6 +127,15 @@ def device() -> Any:
             "needs a GPU that torch can use; LLM_SCRATCH_TEST_DEVICE=cpu tries the test itself"
         )
     return torch.device(name)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A headless browser that the tests of a process share."""
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed: apt install chromium")
+    with Browser() as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def against_transformers(name: str, **changes: Any) -> float:
 
     Args:
         name: of their class, such as "LlamaForCausalLM".
-        changes: settings of its config, besides `SIZES`.
+        changes: settings of its config, in addition to `SIZES`.
     """
     import transformers
 

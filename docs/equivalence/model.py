@@ -300,9 +300,9 @@ def _head() -> float:
 
 
 def steps_apart(bits: int) -> float:
-    """How far numbers are from what comes back, in steps of their scale: 0.5 by rounding.
+    """How far values are from the dequantized ones, in steps of their scale: 0.5 by rounding.
 
-    What lies beyond the 7 of 4 bits counts as 7.
+    Values beyond the 7 of 4 bits counts as 7.
     """
     weight = torch.randn(37, 96) * torch.logspace(-3, 3, 37)[:, None]
     numbers, scale = to_int8(weight) if bits == 8 else to_int4(weight)

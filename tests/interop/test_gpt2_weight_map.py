@@ -82,7 +82,7 @@ def test_optional_tensors_are_zero_when_missing(model):
     for name in [name for name in source.tensors if name.endswith("bias") and "c_attn" not in name]:
         del source.tensors[name]
     with pytest.raises(
-        UserError, match=r"here: h\.0\.ln_1\.bias is missing, which settings asks for"
+        UserError, match=r"here: h\.0\.ln_1\.bias is missing, which settings requires"
     ) as error:
         assemble(CFG, source, NANOGPT, HERE)
     assert error.value.code == CHECKPOINT
@@ -121,7 +121,7 @@ def test_huge_shape_is_compared_without_allocation():
     found["transformer.wte.weight"] = TensorSpec(torch.float32, (31, 12))
     with pytest.raises(
         UserError,
-        match=r"here: transformer\.h\.3\.ln_1\.weight is missing, which settings asks for",
+        match=r"here: transformer\.h\.3\.ln_1\.weight is missing, which settings requires",
     ):
         match_tensors(huge, found, HF, HERE)
     huge = replace(huge, n_layers=3)

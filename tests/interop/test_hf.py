@@ -159,7 +159,7 @@ def change(folder, **values):
         ("n_layer", 0, "n_layer is '0'; expected a positive integer"),
         ("n_head", True, "n_head is 'True'"),
         ("n_head", 5, "n_embd is '24'; expected a multiple of n_head=5"),
-        ("n_layer", 10**4, r"h\.2\.ln_1\.weight is missing, which config.json asks for"),
+        ("n_layer", 10**4, r"h\.2\.ln_1\.weight is missing, which config.json requires"),
         ("n_layer", 1, r"unknown tensor transformer\.h\.1\.attn\.c_attn\.bias"),
         (
             "n_embd",
@@ -302,7 +302,7 @@ def test_a_missing_tensor_and_a_stray_one_are_called_as_they_are_there(copy):
     safetensors.torch.save_file(
         {key: tensor for key, tensor in weights.items() if key != name}, path
     )
-    with pytest.raises(UserError, match=f"{copy}: {name} is missing, which config.json asks for"):
+    with pytest.raises(UserError, match=f"{copy}: {name} is missing, which config.json requires"):
         load(copy)
     safetensors.torch.save_file(weights | {"score.weight": torch.ones(1)}, path)
     with pytest.raises(UserError, match=f"{path}: unknown tensor score.weight"):

@@ -145,7 +145,7 @@ def test_choose_run_uses_more_time_for_steps_or_size(tmp_path):
 def test_small_text_ends_before_the_time_budget(tmp_path):
     choice, plan, _ = chosen(tmp_path, SHAPES["a story"], 100_000)
     assert plan.seconds < 50_000
-    assert plan.passes == pytest.approx(40, rel=0.05)
+    assert plan.epochs == pytest.approx(40, rel=0.05)
     assert "no more to teach" in choice.lines["training"]
 
 
@@ -174,7 +174,7 @@ def test_fixed_settings_are_kept(settings, tmp_path):
     if "steps" in settings.get("train", {}):
         assert plan.steps == 77
     if "epochs" in settings.get("train", {}):
-        assert plan.passes == pytest.approx(2, rel=0.1)
+        assert plan.epochs == pytest.approx(2, rel=0.1)
     if settings.get("train", {}).get("optimizer") == "adamw":
         assert choice.config.train.lr < 0.01, "0.05 is Muon's"
 
@@ -199,7 +199,7 @@ def test_tokenizer_of_an_existing_model_is_kept(tmp_path):
     )
     assert corpus.tokenizer is tokenizer
     assert choice.config.model.vocab_size == 99
-    assert plan.passes == pytest.approx(module.MAX_EPOCHS_FROM_MODEL, rel=0.05)
+    assert plan.epochs == pytest.approx(module.MAX_EPOCHS_FROM_MODEL, rel=0.05)
     assert choice.config.train.optimizer == "adamw"
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -98,14 +99,14 @@ def test_plan_times_add_up(machine, corpus):
     plan = make_plan(settings(), CPU, corpus)
     assert plan.parameters == MODEL.n_params
     assert (plan.steps, plan.tokens_per_step, plan.tokens) == (20, 32, 640)
-    assert plan.passes == pytest.approx(640 / 480)
-    assert plan.look_seconds == 3 * (2 + 2) * 0.5, (
+    assert plan.epochs == pytest.approx(640 / 480)
+    assert plan.eval_seconds == 3 * (2 + 2) * 0.5, (
         "at steps 0, 10 and 20 two batches of either text"
     )
     assert plan.sample_seconds == pytest.approx(4 * 180 * 4 * MODEL.n_params / 1e8)
     assert plan.seconds == pytest.approx(20 * 2.0 + 6 + plan.sample_seconds)
     assert plan.mfu == pytest.approx(plan.flops_per_token * 16 / 1e9)
-    assert plan.before == GIB
+    assert plan.baseline_memory == GIB
     assert plan.peak_memory == pytest.approx(
         GIB + LIBRARIES["cpu"] + HEAP_OVERHEAD["cpu"] * plan.memory.peak
     )
@@ -187,6 +188,15 @@ def test_plan_round_trips_through_the_run_directory(machine, tmp_path):
     plan = make_plan(settings(), CPU)
     plan.save(tmp_path)
     assert read_plan(tmp_path) == plan
+    older = asdict(plan)
+    for new, old in (
+        ("epochs", "passes"),
+        ("baseline_memory", "before"),
+        ("eval_seconds", "look_seconds"),
+    ):
+        older[old] = older.pop(new)
+    (tmp_path / "plan.json").write_text(json.dumps(older))
+    assert read_plan(tmp_path) == plan
     for torn in ("", "{}", '{"memory": 3}', "[]"):
         (tmp_path / "plan.json").write_text(torn)
         assert read_plan(tmp_path) is None
@@ -214,4 +224,4 @@ def test_plan_of_a_real_run_is_comparable(corpus, tmp_path, monkeypatch):
     train(settings(), tmp_path, corpus=corpus)
     took = measured(open_run(tmp_path).metrics)
     assert took.keys() == {"seconds_per_step", "peak_memory", "seconds"}
-    assert plan.before <= plan.peak_memory < 4 * took["peak_memory"]
+    assert plan.baseline_memory <= plan.peak_memory < 4 * took["peak_memory"]

@@ -64,14 +64,14 @@ def test_step_timing_uses_at_least_one_row(priced):
 
 
 @pytest.mark.parametrize(
-    ("matrix_rate", "step_seconds", "look_seconds"),
+    ("matrix_rate", "step_seconds", "eval_seconds"),
     [
         (1e15, 2 * 1 + 1, 2 * 1),  # the model itself: two micro-batches, and the optimizer
         (1.0, 8 * 1 + 1, 8 * 1),  # one row of eight; a second layer adds nothing to the first
     ],
 )
 def test_step_timing_does_not_change_random_state(
-    matrix_rate, step_seconds, look_seconds, monkeypatch
+    matrix_rate, step_seconds, eval_seconds, monkeypatch
 ):
     """By a clock that shows a second more at each reading, every call takes a second."""
     readings = count()
@@ -81,6 +81,6 @@ def test_step_timing_does_not_change_random_state(
         found = estimate_step_time(
             a_run(micro_batches=2), CPU, matrix_rate=matrix_rate, seconds=0.02
         )
-    assert (found.seconds, found.eval_seconds) == (step_seconds, look_seconds)
+    assert (found.seconds, found.eval_seconds) == (step_seconds, eval_seconds)
     assert len(updates) >= 3, "the optimizer's update is timed too: a warm-up and at least two"
     assert torch.equal(torch.get_rng_state(), before)

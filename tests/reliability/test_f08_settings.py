@@ -136,7 +136,7 @@ def test_f8_model_larger_than_its_files_is_refused_before_memory_is_allocated(tm
     )
     peak, code = limits(
         lambda: load(tmp_path),
-        "is missing, which config.json asks for|by config.json it is|expected a positive integer|is"
+        "is missing, which config.json requires|by config.json it is|expected a positive integer|is"
         " out of range; give",
     )
     assert peak <= 4 << 20

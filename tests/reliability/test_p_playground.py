@@ -5,8 +5,6 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote
 
-import pytest
-from browser import CHROMIUM, Browser
 from playground_server import hand_built, playing
 
 from llm_scratch.interpretability.patching import ablate, head
@@ -68,14 +66,6 @@ class Words:
 
     def decode_bytes(self, ids):
         return "".join(self.texts[i] for i in ids).encode()
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed: apt install chromium")
-    with Browser() as browser:
-        yield browser
 
 
 VIEWS = [

@@ -219,7 +219,7 @@ def test_page_compares_plan_and_measurement(tmp_path):
         "memory": {field.name: memory.get(field.name, 1) for field in fields(MemoryEstimate)},
         "steps": 100,
         "seconds_per_step": 0.6,
-        "look_seconds": 15.0,
+        "eval_seconds": 15.0,
         "sample_seconds": 5.0,
         "trial": "3 steps",
         "precision": "float32",

@@ -1,7 +1,6 @@
 """A running playground of the hand-built model, and a browser."""
 
 import pytest
-from browser import CHROMIUM, Browser
 from playground_server import playing
 
 
@@ -9,14 +8,6 @@ from playground_server import playing
 def server(tmp_path_factory):
     with playing(tmp_path_factory.mktemp("film")) as running:
         yield running
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed: apt install chromium")
-    with Browser() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from browser import CHROMIUM, Browser
 
 from llm_scratch.cli import main
 from llm_scratch.run_directory import open_run
@@ -38,46 +37,45 @@ def skills(page):
     return {row[0]: (float(row[2].strip("<> %")), float(row[3].strip("<> %"))) for row in rows}
 
 
-def test_first_proof_on_the_quickstart(quickstart):
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed: apt install chromium")
+def test_first_proof_on_the_quickstart(quickstart, chromium):
     texts = validation_texts(open_run(quickstart).config, 64)
     server = open_playground({"quickstart": quickstart}, texts, port=0)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    with server, Browser() as page:
-        page.open(server.url)
-        story = page.run("document.querySelector('#text textarea').value")
-        page.press("/")
-        page.run("document.activeElement.select()")
-        page.type(story)
-        page.press("Enter")
-        page.press("Escape")
-        page.settle()
-        page.run(
+    with server:
+        chromium.leave()
+        chromium.open(server.url)
+        story = chromium.run("document.querySelector('#text textarea').value")
+        chromium.press("/")
+        chromium.run("document.activeElement.select()")
+        chromium.type(story)
+        chromium.press("Enter")
+        chromium.press("Escape")
+        chromium.settle()
+        chromium.run(
             "const sort = document.querySelector('select'); sort.value = 'name';"
             " sort.dispatchEvent(new Event('change'))"
         )
-        page.settle()
-        part = page.run("document.querySelector('.heads button').dataset.part")
-        score = page.run("document.querySelector('.heads button .name').lastChild.textContent")
+        chromium.settle()
+        part = chromium.run("document.querySelector('.heads button').dataset.part")
+        score = chromium.run("document.querySelector('.heads button .name').lastChild.textContent")
         assert float(score.replace("−", "-")) < -30  # percentage points of the skill "name"
-        page.press("6")
-        page.settle()
-        before = float(page.text("#inspector .value").strip("<> %"))
-        page.click(f"[data-part={json.dumps(part)}]")
-        after = float(page.text("#inspector .value").strip("<> %"))
+        chromium.press("6")
+        chromium.settle()
+        before = float(chromium.text("#inspector .value").strip("<> %"))
+        chromium.click(f"[data-part={json.dumps(part)}]")
+        after = float(chromium.text("#inspector .value").strip("<> %"))
         assert before > 80
         assert after < before / 4
-        whole, without = skills(page)["name"]
+        whole, without = skills(chromium)["name"]
         assert whole > 85
         assert without < 60
-        page.click("#bar .without button")
-        page.press("7")
-        page.settle()
-        page.run(
+        chromium.click("#bar .without button")
+        chromium.press("7")
+        chromium.settle()
+        chromium.run(
             "const film = document.querySelector('#bar input'); film.value = 1;"
             " film.dispatchEvent(new Event('input'))"
         )
-        page.settle()
-        assert float(page.text("#inspector .value").strip("<> %")) < 20
+        chromium.settle()
+        assert float(chromium.text("#inspector .value").strip("<> %")) < 20
         server.shutdown()

@@ -8,7 +8,6 @@ from importlib.resources import files
 from importlib.util import find_spec
 
 import pytest
-from browser import CHROMIUM, Browser
 from effort import wait_until
 from playground_server import TEXT, hand_built
 
@@ -85,32 +84,31 @@ def test_widget_answers_its_messages(playground, monkeypatch):
     assert "export default" in widget._esm
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed: apt install chromium")
-def test_frame_shows_the_view_that_was_chosen(playground):
+def test_frame_shows_the_view_that_was_chosen(playground, chromium):
     """The browser's part without a notebook: requests wait in `outbox`, answered from here."""
     page, script = notebook.page_parts()
     state = {"page": page, "script": script, "opening": "view=whatif", "height": 700}
     source = b64encode(MODULE.encode()).decode()
-    with Browser() as browser:
-        browser.run(
-            f"""import("data:text/javascript;base64,{source}").then((module) => {{
-              const render = module.default.render;
-              const state = {json.dumps(state)};
-              globalThis.outbox = [];
-              const on = (name, listener) => (globalThis.deliver = listener);
-              const send = (message) => outbox.push(message);
-              render({{ model: {{ get: (name) => state[name], on, send }}, el: document.body }});
-            }})"""
-        )
-        frame = "document.querySelector('iframe').contentDocument"
+    chromium.leave()
+    chromium.run(
+        f"""import("data:text/javascript;base64,{source}").then((module) => {{
+          const render = module.default.render;
+          const state = {json.dumps(state)};
+          globalThis.outbox = [];
+          const on = (name, listener) => (globalThis.deliver = listener);
+          const send = (message) => outbox.push(message);
+          render({{ model: {{ get: (name) => state[name], on, send }}, el: document.body }});
+        }})"""
+    )
+    frame = "document.querySelector('iframe').contentDocument"
 
-        def is_ready():
-            if request := browser.run("outbox.shift()"):
-                answer = json.dumps(notebook.answer(playground, request))
-                browser.run(f"deliver({answer})")
-            return browser.run(f"{frame}.documentElement?.dataset.ready === 'true'")
+    def is_ready():
+        if request := chromium.run("outbox.shift()"):
+            answer = json.dumps(notebook.answer(playground, request))
+            chromium.run(f"deliver({answer})")
+        return chromium.run(f"{frame}.documentElement?.dataset.ready === 'true'")
 
-        wait_until(is_ready, "the page in the frame")
-        assert browser.run(f"{frame}.querySelector('h1').textContent").startswith("What breaks")
-        assert "head 0.0" in browser.run(f"{frame}.querySelector('#view').textContent")
-        assert not browser.problems()
+    wait_until(is_ready, "the page in the frame")
+    assert chromium.run(f"{frame}.querySelector('h1').textContent").startswith("What breaks")
+    assert "head 0.0" in chromium.run(f"{frame}.querySelector('#view').textContent")
+    assert not chromium.problems()

@@ -1,7 +1,6 @@
 """The exported folder opens from file://, and answers what its first text asks."""
 
 import pytest
-from browser import CHROMIUM, Browser
 from playground_server import playing
 
 from llm_scratch.serving.static_export import bundle, export_playground
@@ -22,37 +21,35 @@ def test_exported_page_has_four_files(exported):
     }
 
 
-def test_every_view_of_the_exported_page_is_drawn(exported):
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed: apt install chromium")
-    with Browser() as page:
-        page.open(exported.as_uri())
-        for view in [
-            "pieces",
-            "flow",
-            "attention",
-            "lenses",
-            "next",
-            "whatif",
-            "film",
-            "write",
-            "compare",
-            "help",
-        ]:
-            page.run(f"location.hash = location.hash.replace(/&?view=\\w+/, '') + '&view={view}'")
-            page.wait(f"document.querySelector('#view').dataset.view === '{view}'")
-            page.settle()
-            assert "This page was exported" not in page.text(".sentence"), view
-        page.press("3")
-        page.settle()
-        for key in ["ArrowLeft", "7", "2", "ArrowUp", "4", "5", "6"]:
-            page.press(key)
-            page.settle()
-            assert "This page was exported" not in page.text(".sentence"), key
-        page.run("location.hash = '#view=attention&text=kkk'")
-        page.wait("document.querySelector('.sentence').textContent.includes('llm-scratch play')")
-        assert page.problems() == []
-        assert all(url.startswith(("file://", "data:", "about:")) for url in page.requested())
+def test_every_view_of_the_exported_page_is_drawn(exported, chromium):
+    chromium.leave()
+    chromium.open(exported.as_uri())
+    for view in [
+        "pieces",
+        "flow",
+        "attention",
+        "lenses",
+        "next",
+        "whatif",
+        "film",
+        "write",
+        "compare",
+        "help",
+    ]:
+        chromium.run(f"location.hash = location.hash.replace(/&?view=\\w+/, '') + '&view={view}'")
+        chromium.wait(f"document.querySelector('#view').dataset.view === '{view}'")
+        chromium.settle()
+        assert "This page was exported" not in chromium.text(".sentence"), view
+    chromium.press("3")
+    chromium.settle()
+    for key in ["ArrowLeft", "7", "2", "ArrowUp", "4", "5", "6"]:
+        chromium.press(key)
+        chromium.settle()
+        assert "This page was exported" not in chromium.text(".sentence"), key
+    chromium.run("location.hash = '#view=attention&text=kkk'")
+    chromium.wait("document.querySelector('.sentence').textContent.includes('llm-scratch play')")
+    assert chromium.problems() == []
+    assert all(url.startswith(("file://", "data:", "about:")) for url in chromium.requested())
 
 
 def test_bundle_refuses_forms_that_it_does_not_know():

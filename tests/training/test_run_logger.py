@@ -21,6 +21,7 @@ from llm_scratch.training.run_logger import (
     RunLogger,
     StepTimer,
     environment,
+    metrics_until,
 )
 
 ENVIRONMENT = {"matrix_rate": 1e9}
@@ -29,7 +30,7 @@ ENVIRONMENT = {"matrix_rate": 1e9}
 @contextmanager
 def logging(folder, step=0, warn=print):
     """A run logger between `started` and `closed`, and the state that it sees."""
-    logger = RunLogger(ENVIRONMENT, warn)
+    logger = RunLogger(ENVIRONMENT, metrics_until(folder, step), warn)
     state = TrainState(config=preset("quickstart"), folder=folder, model=None, steps=9, step=step)
     logger.started(state, resumed=step > 0)
     yield logger, state

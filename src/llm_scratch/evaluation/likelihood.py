@@ -1,6 +1,6 @@
 """Log-likelihood of continuations: how probable a model finds a text after another.
 
-Every multiple-choice and cloze test asks this. A context and its continuation are encoded together
+Every multiple-choice and cloze test needs this. A context and its continuation are encoded together
 and cut where the context alone ends; a space between them belongs to the continuation, because a
 token holds the space before its word. What does not fit the model's context is cut on the left.
 Tests: tests/evaluation/test_likelihood.py.

@@ -82,7 +82,7 @@ def _label(name: str, y: float, width: int) -> Html:
 
 
 def _digits(values: Sequence[float]) -> int:
-    """Decimals that tell round values apart."""
+    """Decimals that distinguish rounded values."""
     return max((len(f"{value:.10f}".rstrip("0").partition(".")[2]) for value in values), default=0)
 
 

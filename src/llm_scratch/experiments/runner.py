@@ -1,8 +1,8 @@
 """Run an experiment: seed by seed, each arm once; the same call continues after a stop or a kill.
 
 All arms of a seed are trained before the next seed begins, so a stop leaves complete pairs, and
-whatever slows the machine down hits all arms alike. A run is resumed by `train` itself; a finished
-one is in results.json, which is replaced as a whole, so nothing is lost or counted twice.
+whatever slows the machine down affects all arms equally. A run is resumed by `train` itself; a
+finished one is in results.json, which is replaced as a whole, so nothing is lost or counted twice.
 
 By default one run at a time: a run already uses all cores or the whole GPU. `cluster.py` runs
 several at once, in processes of their own or on a cluster.
@@ -261,7 +261,7 @@ def _run_seeds(
 
 
 def prepare(experiment: Experiment) -> Metric:
-    """Check what an experiment needs besides its arms, and return its metric.
+    """Check what an experiment needs in addition to its arms, and return its metric.
 
     Raises:
         UserError: scipy is missing; an error in the experiment's Python file; an invalid metric.

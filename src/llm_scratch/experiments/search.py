@@ -1,4 +1,4 @@
-"""Tune every arm alike before a comparison: same values, another seed, other validation text.
+"""Tune every arm equally before a comparison: same values, another seed, other validation text.
 
 Tests: tests/experiments/test_search.py.
 """
@@ -46,7 +46,7 @@ def tuned_arms(
     Args:
         experiment: with its search.
         arms: to tune.
-        reference: settings of the reference arm before the search, which tell the budget.
+        reference: settings of the reference arm before the search, which set the budget.
     Raises:
         UserError: an invalid setting.
     """

@@ -1,7 +1,7 @@
 """Export a model to a GGUF file, for llama.cpp and ollama: written, read back, compared, renamed.
 
 The `gguf` package writes the file and quantizes; our own reader reads it back, so that two
-implementations must agree. Beside it a Modelfile tells ollama how to run it.
+implementations must agree. The Modelfile next to it tells ollama how to run it.
 Tests: tests/interop/test_gguf_export.py, tests/reliability/test_f10_round_trip.py.
 """
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from llm_scratch.architectures import ModelConfig
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.gguf_file import GGUFFile
+from llm_scratch.interop.hf_family import unsupported
 from llm_scratch.interop.weight_map import Rule
 
 EXTRA_PREFIX = "llm_scratch."
@@ -35,7 +36,7 @@ class GGUFFamily(NamedTuple):
     rules: Callable[[Any], Sequence[Rule]]
     """our settings -> the names of the tensors"""
     expresses: Callable[[Any], bool] = lambda cfg: True
-    """whether llama.cpp computes what these settings of ours ask for"""
+    """whether llama.cpp supports these settings of ours"""
     computed: Callable[[Any], Mapping[str, Tensor]] = lambda cfg: {}
     """our settings -> tensors that stand for settings, with their names in a file"""
     has_all_biases: bool = False
@@ -108,11 +109,9 @@ class GGUFSettings:
 
     def unsupported(self, key: str, expected: str) -> UserError:
         """The error for a setting that our model does not have."""
-        value = self.file.metadata.get(self._full(key), "missing")
-        return UserError(
-            f"{self.file.path}: {self._full(key)} is {str(value)[:60]!r}; expected {expected}",
-            CHECKPOINT,
-        )
+        name = self._full(key)
+        value = self.file.metadata.get(name, "missing")
+        return unsupported({name: value}, self.file.path, name, expected)
 
     @property
     def _embedding(self) -> tuple[int, ...]:

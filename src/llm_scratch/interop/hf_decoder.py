@@ -20,7 +20,7 @@ from llm_scratch.ranges import RANGES
 Config = TypeVar("Config", bound=DecoderConfig)
 
 MAX_NUMBER = 1e15
-"""Larger ones, infinity and NaN stand for no setting, and an integer may not fit a float."""
+"""Larger ones, infinity and NaN are invalid, and an integer may not fit a float."""
 SIZES = {
     "vocab_size": "vocab_size",
     "max_position_embeddings": "context_length",
@@ -140,7 +140,7 @@ def read_settings(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """
     optional = {name: ours for name, ours in OPTIONAL_SIZES.items() if config.get(name) is not None}
     settings: dict[str, Any] = positive_integers(config, path, SIZES | optional)
-    if settings["n_layers"] not in RANGES["n_layers"]:  # before lists of so many layers are made
+    if settings["n_layers"] not in RANGES["n_layers"]:  # before lists of that length are made
         raise unsupported(config, path, "num_hidden_layers", RANGES["n_layers"])
     settings["norm_eps"] = number(config, path, "rms_norm_eps", 1e-6)
     settings["drop_rate"] = number(config, path, "attention_dropout", 0.0)
@@ -163,7 +163,7 @@ def rope_fields(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """A copy of `rope_parameters`, or of the older `rope_scaling`; {} without either.
 
     Raises:
-        UserError: they are no mapping (code 4).
+        UserError: they are not a mapping (code 4).
     """
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(rope, Mapping):

@@ -76,7 +76,7 @@ def write(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
     others = sorted(end_ids(tokenizer) - {eot})
     ends = {"eos_token_id": [eot, *others]} if others else {}
     generation = {**given, **ends, "do_sample": True}
-    # a null in config.json is not the same as nothing, which stands for a default
+    # a null in config.json is not the same as a missing key, which means the default
     for name, content in (("config.json", config), ("generation_config.json", generation)):
         files.atomic_write(folder / name, json.dumps(content, indent=2) + "\n")
 

@@ -40,7 +40,7 @@ class Family(NamedTuple):
     defaults: Mapping[str, Any] = {}
     """values of settings that config.json may lack, where they differ from most families'"""
     expresses: Callable[[Any], bool] = lambda cfg: True
-    """whether it has all that these settings of ours ask for
+    """whether it supports these settings of ours
 
     Of several model types for one architecture, the first that does is written.
     """

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from llm_scratch.architectures import Activation, GPTConfig
-from llm_scratch.errors import CHECKPOINT, UserError
+from llm_scratch.errors import CHECKPOINT
 from llm_scratch.interop.gpt2_weight_map import LITGPT, biases
+from llm_scratch.interop.hf_family import positive_integers, unsupported
 from llm_scratch.interop.torch_file import StateDictSource, read_torch
 from llm_scratch.interop.weight_map import Origin, assemble
 from llm_scratch.model import LanguageModel
@@ -23,6 +24,13 @@ MODEL = "lit_model.pth"
 CONFIG = "model_config.yaml"
 ACTIVATIONS: dict[str, Activation] = {"none": "gelu", "tanh": "gelu_tanh"}
 """gelu_approximate -> GPTConfig.activation."""
+SIZES = {
+    "block_size": "context_length",
+    "n_embd": "emb_dim",
+    "n_head": "n_heads",
+    "n_layer": "n_layers",
+}
+"""litgpt's name -> ours."""
 REQUIRED_DEFAULTS: dict[str, tuple[Any, Any]] = {
     "rotary_percentage": (0.25, 0),
     "norm_class_name": ("LayerNorm", "LayerNorm"),
@@ -80,36 +88,22 @@ def config_of(config: dict[str, Any], path: Path) -> GPTConfig:
     Raises:
         UserError: an unsupported setting; names it (code 4).
     """
-
-    def unsupported(name: str, expected: object) -> UserError:
-        return UserError(
-            f"{path}: {name} is {config.get(name)!r:.60};"
-            f" expected {expected}, the only supported value",
-            CHECKPOINT,
-        )
-
     for name, (default, wanted) in REQUIRED_DEFAULTS.items():
         if config.get(name, default) != wanted:
-            raise unsupported(name, repr(wanted))
+            raise unsupported(config, path, name, f"{wanted!r}, the only supported value")
     vocab = "padded_vocab_size" if config.get("padded_vocab_size") is not None else "vocab_size"
-    for name in (vocab, "block_size", "n_embd", "n_head", "n_layer"):
-        if type(config.get(name)) is not int or config[name] < 1:
-            raise unsupported(name, "a positive integer")
-    C, H = config["n_embd"], config["n_head"]
+    sizes: dict[str, Any] = positive_integers(config, path, SIZES | {vocab: "vocab_size"})
+    C, H = sizes["emb_dim"], sizes["n_heads"]
     for name, wanted in (("head_size", C / H), ("n_query_groups", H), ("intermediate_size", 4 * C)):
         if config.get(name) not in (None, wanted):
-            raise unsupported(name, wanted)
+            raise unsupported(config, path, name, f"{wanted}, the only supported value")
     activation = config.get("gelu_approximate", "none")
     if activation not in ACTIVATIONS:
-        raise unsupported("gelu_approximate", " or ".join(ACTIVATIONS))
+        raise unsupported(config, path, "gelu_approximate", " or ".join(ACTIVATIONS))
     bias = bool(config.get("bias", True) or config.get("attn_bias", False))
     return GPTConfig(
-        config[vocab],
-        config["block_size"],
-        C,
-        H,
-        config["n_layer"],
-        0.0,
+        **sizes,
+        drop_rate=0.0,
         qkv_bias=bias,
         tie_embeddings=False,
         activation=ACTIVATIONS[activation],

@@ -13,6 +13,7 @@ from typing import Any
 from llm_scratch.architectures import GPTConfig
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.gpt2_weight_map import NANOGPT, biases
+from llm_scratch.interop.hf_family import positive_integers
 from llm_scratch.interop.torch_file import StateDictSource
 from llm_scratch.interop.weight_map import Origin, assemble
 from llm_scratch.model import LanguageModel
@@ -51,13 +52,7 @@ def load_nanogpt(saved: dict[str, Any], path: Path) -> LanguageModel:
             " which nanoGPT's model does not have",
             CHECKPOINT,
         )
-    for key in SHAPE_FIELDS:
-        if type(args.get(key)) is not int or args[key] < 1:
-            raise UserError(
-                f"{path}: model_args[{key!r}] is {str(args.get(key))[:40]!r};"
-                " expected a positive integer",
-                CHECKPOINT,
-            )
+    shape: dict[str, Any] = positive_integers(args, path, SHAPE_FIELDS)
     if args["n_embd"] % args["n_head"]:
         raise UserError(
             f"{path}: n_embd={args['n_embd']} is not a multiple of n_head={args['n_head']}",
@@ -70,7 +65,6 @@ def load_nanogpt(saved: dict[str, Any], path: Path) -> LanguageModel:
             " expected true or false, and 0 <= dropout < 1",
             CHECKPOINT,
         )
-    shape = {ours: args[theirs] for theirs, ours in SHAPE_FIELDS.items()}
     cfg = GPTConfig(
         **shape, drop_rate=float(drop), qkv_bias=bias, tie_embeddings=True, activation="gelu"
     )

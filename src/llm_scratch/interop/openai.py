@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from llm_scratch.architectures import GPTConfig
 from llm_scratch.errors import CHECKPOINT, UserError
 from llm_scratch.interop.gpt2_weight_map import EMBEDDING, HEAD, OPENAI
+from llm_scratch.interop.hf_family import positive_integers
 from llm_scratch.interop.openai_files import find_or_download
 from llm_scratch.interop.tensorflow import TFCheckpointReader, Variable
 from llm_scratch.interop.weight_map import (
@@ -97,11 +98,7 @@ def read_settings(folder: str | Path) -> dict[str, int]:
             " download it again",
             CHECKPOINT,
         ) from None
-    for key, value in settings.items():
-        if type(value) is not int or value < 1:
-            raise UserError(
-                f"{path}: {key} is {str(value)[:40]!r}; expected a positive integer", CHECKPOINT
-            )
+    settings = positive_integers(settings, path, {key: key for key in KEYS})
     if settings["n_embd"] % settings["n_head"]:
         raise UserError(
             f"{path}: n_embd={settings['n_embd']} is not a multiple of n_head={settings['n_head']}",

@@ -227,7 +227,7 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
     """The rows of a block. After them come the restart points (4 bytes each) and their number."""
     data = memoryview(table)[offset : offset + size + TRAILER]
     if len(data) != size + TRAILER or size < 4:
-        raise ValueError("a block lies outside of it")
+        raise ValueError("a block is outside of it")
     compression, checksum = struct.unpack("<BI", data[size:])
     if masked(crc32c(bytes(data[: size + 1]))) != checksum:
         raise ValueError("the checksum of a block differs")

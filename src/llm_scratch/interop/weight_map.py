@@ -114,7 +114,7 @@ def expand(rules: Sequence[Rule], n_layers: int) -> Iterator[Mapped]:
 def name_check(rules: Sequence[Rule], n_layers: int) -> Callable[[str], bool]:
     """Make a function that says whether a rule names a tensor, without a list of every layer's.
 
-    A hostile config.json may ask for millions of layers. The first number of a name is its layer's.
+    A hostile config.json may claim millions of layers. The first number of a name is its layer's.
     """
     theirs = {rule.theirs for rule in rules}
 
@@ -242,7 +242,7 @@ def match_tensors(
 
     Returns:
         The model without memory, and what to read into it;
-        a name of "" stands for 0. See `assemble`.
+        a name of "" means 0. See `assemble`.
     """
     _check_layers(cfg.n_layers, found, rules, origin, prefix)
     with torch.device("meta"):
@@ -273,7 +273,7 @@ def match_tensors(
 def _check_layers(
     n_layers: int, found: Collection[str], rules: Sequence[Rule], origin: Origin, prefix: str
 ) -> None:
-    """Check that every layer has a tensor, before a model of so many layers is built."""
+    """Check that every layer has a tensor, before the model is built."""
     names = [prefix + rule.theirs for rule in rules if "#" in rule.theirs]
     for layer in map(str, range(n_layers)):
         if not any(name.replace("#", layer) in found for name in names):
@@ -282,7 +282,7 @@ def _check_layers(
 
 def _missing(name: str, origin: Origin) -> UserError:
     return UserError(
-        f"{origin.where}: {name} is missing, which {origin.config_file} asks for", CHECKPOINT
+        f"{origin.where}: {name} is missing, which {origin.config_file} requires", CHECKPOINT
     )
 
 

@@ -8,7 +8,7 @@ A score is the mean attention weight that a head puts where the rule says, from 
     induction   the tokens after earlier copies: "... Anna saw ... Anna" -> " saw"
 
 An induction head continues what it has seen before, and is found by reading random tokens twice,
-where nothing else helps. `uniform_scores` are those of a head that attends to all tokens alike.
+where nothing else helps. `uniform_scores` are those of a head that attends to all tokens equally.
 Tests: tests/interpretability/test_heads.py (a model built by hand to have an induction head, and
 uniform attention).
 Source: Olsson et al. 2022, "In-context Learning and Induction Heads",
@@ -99,7 +99,7 @@ def stack_patterns(acts: Mapping[str, Tensor]) -> Tensor:
 
 
 def uniform_scores(ids: Tensor) -> dict[str, float]:
-    """The scores of a head that attends to itself and all earlier tokens alike."""
+    """The scores of a head that attends to itself and all earlier tokens equally."""
     T = ids.shape[1]
     uniform = torch.ones(T, T, device=ids.device).tril()
     pattern = (uniform / uniform.sum(-1, keepdim=True)).expand(len(ids), 1, T, T)

@@ -1,7 +1,7 @@
 """What the families after GPT-2 share: a block with norms before or after each part, and a model.
 
 A family's file says which attention and which feed-forward network each layer has, where the norms
-stand, and what happens to embeddings and logits; `DecoderModel` does the rest.
+are, and what happens to embeddings and logits; `DecoderModel` does the rest.
 Tests: those of each family, such as tests/model/test_llama.py.
 Source: norms before a part, Xiong et al. 2020, https://arxiv.org/abs/2002.04745; after it, OLMo 2,
 https://arxiv.org/abs/2501.00656, section 3.3; both, Gemma 2, https://arxiv.org/abs/2408.00118.

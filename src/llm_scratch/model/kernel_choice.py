@@ -98,7 +98,7 @@ def choose_kernel(bits: Literal[8, 4], width: int) -> KernelChoice:
 def kernel_seconds(bits: Literal[8, 4], width: int) -> Seconds:
     """Seconds of a typical text in one matrix [4 * width, width], by kernel.
 
-    A kernel's name stands for the new tokens, with ", prompt" for the prompt; "expand to ..." is a
+    A kernel's name is for the new tokens, with ", prompt" for the prompt; "expand to ..." is a
     prompt by `linear_expanded`.
     """
     names = usable(bits)

@@ -54,7 +54,7 @@ class LatentAttention(nn.Module):
         dropout: probability of dropping an attention weight during training.
         layer: index of this layer in the cache.
         bias: whether the first projections and the last have a bias.
-        scale: factor of the scores, besides 1 / sqrt(size of a key).
+        scale: factor of the scores, in addition to 1 / sqrt(size of a key).
     """
 
     def __init__(

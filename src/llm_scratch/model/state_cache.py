@@ -48,7 +48,7 @@ class StateCache(KVCache):
         return super().nbytes + sum(state.nbytes for layer in self.states for state in layer)
 
     def text(self, T: int) -> Tensor | None:
-        """Which of the T new tokens are no padding: [B, T]; None: all."""
+        """Which of the T new tokens are not padding: [B, T]; None: all."""
         if self.left_padding is None:
             return None
         positions = torch.arange(self.pos, self.pos + T, device=self.device)

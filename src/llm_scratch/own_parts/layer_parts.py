@@ -84,8 +84,8 @@ def forward_and_backward(module: nn.Module, x: Tensor, reference: nn.Module) -> 
     """The output of a module for x, and the gradients of x and of each weight.
 
     Raises:
-        PartError: the output is no tensor, or the weights have other names or shapes than those of
-            `reference`.
+        PartError: the output is not a tensor, or the weights have other names or shapes than
+            those of `reference`.
     """
     x.requires_grad_()
     y = module(x)

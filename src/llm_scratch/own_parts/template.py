@@ -130,4 +130,4 @@ def top_p(logits, p):
     return ...  # your code
 ''',
 }
-"""Name of a part -> its signature, with what it is asked to do."""
+"""Name of a part -> its signature, with what it has to do."""

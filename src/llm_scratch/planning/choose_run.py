@@ -109,7 +109,7 @@ def choose_run(
         fixed: names of settings that the user chose, such as "model.n_layers".
         seconds: for everything: reading, this choice, training, the last samples.
         device: to train on.
-        request: what the user asked for; stored with the choice.
+        request: what the user requested; stored with the choice.
         tokenizer: that of an existing model (default: choose one).
         spent: seconds since the command began.
         report: called with progress messages.
@@ -339,7 +339,7 @@ def _choose_steps(
         intervals = rules.choose_intervals(steps)
         batches = chooser.with_settings(intervals.settings).train.eval_batches
         eval_seconds = (
-            plan.look_seconds * (batches or 1) / (chooser.config.train.eval_batches or batches or 1)
+            plan.eval_seconds * (batches or 1) / (chooser.config.train.eval_batches or batches or 1)
         )
     chooser.take("training", rules.Decision({}, "as given") if is_fixed else decision)
     chooser.take("intervals", intervals)
@@ -347,7 +347,7 @@ def _choose_steps(
     return replace(
         plan,
         steps=steps,
-        passes=None if plan.passes is None else plan.passes * scale,
-        look_seconds=eval_seconds,
+        epochs=None if plan.epochs is None else plan.epochs * scale,
+        eval_seconds=eval_seconds,
         sample_seconds=samples,
     )

@@ -58,7 +58,7 @@ def describe(
             f"{model.n_layers} layers of {model.emb_dim}, {format_count(model.n_params)} parameters"
             f"{f', dropout {model.drop_rate:g}' * bool(model.drop_rate)}; {reasons['model']}"
         ),
-        "training": f"{plan.steps:,} steps, {_epochs(plan.passes or 0.0)}; {reasons['training']}",
+        "training": f"{plan.steps:,} steps, {_epochs(plan.epochs or 0.0)}; {reasons['training']}",
         **({"left out": skipped} if left_out > MIN_LEFT_OUT * n_train else {}),
     }
 

@@ -27,6 +27,7 @@ from llm_scratch.model.flops import flops_per_token, mfu
 from llm_scratch.planning.memory_estimate import MemoryEstimate, estimate_memory
 from llm_scratch.planning.step_timing import TYPICAL_MFU, StepTiming, estimate_step_time
 from llm_scratch.storage.files import atomic_write
+from llm_scratch.storage.older_formats import upgrade_plan
 from llm_scratch.training.checkpoint_writer import should_save_async
 from llm_scratch.training.precision import Precision, choose_precision
 from llm_scratch.training.run_data import text_loaders, total_steps
@@ -59,11 +60,11 @@ class Plan:
     flops_per_token: int
     tokens_per_step: int
     steps: int
-    passes: float | None
-    """epochs of the training text"""
+    epochs: float | None
+    """of the training text"""
     memory: MemoryEstimate
     """of tensors"""
-    before: int
+    baseline_memory: int
     """memory of program and text before the model is built; 0 on a GPU"""
     peak_memory: int
     """largest memory of the process, with the copy of a background save;
@@ -78,7 +79,7 @@ class Plan:
     fitting_peak: int
     """the peak memory with these two; that of one row at a time if nothing fits"""
     seconds_per_step: float
-    look_seconds: float
+    eval_seconds: float
     """of all evaluations together"""
     sample_seconds: float
     """of all samples together"""
@@ -108,7 +109,7 @@ class Plan:
     @property
     def seconds(self) -> float:
         """Time of the whole run, except for saving its checkpoints."""
-        return self.steps * self.seconds_per_step + self.look_seconds + self.sample_seconds
+        return self.steps * self.seconds_per_step + self.eval_seconds + self.sample_seconds
 
     @property
     def missing_memory(self) -> int:
@@ -123,9 +124,9 @@ class Plan:
 def read_plan(run: Path) -> Plan | None:
     """Read the plan of a run; None if it has no valid one."""
     try:
-        values = json.loads((run / "plan.json").read_text(encoding="utf-8"))
+        values = upgrade_plan(json.loads((run / "plan.json").read_text(encoding="utf-8")))
         return Plan(**{**values, "memory": MemoryEstimate(**values["memory"])})
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
@@ -185,16 +186,16 @@ def make_plan(
         flops_per_token=flops,
         tokens_per_step=round(n_targets),
         steps=steps,
-        passes=None if corpus is None else steps * n_targets / len(corpus.train),
+        epochs=None if corpus is None else steps * n_targets / len(corpus.train),
         memory=memory,
-        before=before,
+        baseline_memory=before,
         peak_memory=peak_of(config, memory),
         free_memory=available,
         micro_batches=parts,
         activation_checkpointing=activation_checkpointing,
         fitting_peak=fitting_peak,
         seconds_per_step=timing.seconds,
-        look_seconds=evaluations * _eval_batches(cfg, loaders) * timing.eval_seconds,
+        eval_seconds=evaluations * _eval_batches(cfg, loaders) * timing.eval_seconds,
         sample_seconds=samples * SAMPLE_TOKENS * memory.weights / bandwidth,
         mfu=mfu(flops, n_targets / timing.seconds, rate),
         trial=timing.method,

@@ -33,6 +33,7 @@ REMOVED: dict[str, dict[str, list[Any]]] = {"nanochat": {"qkv_bias": [False], "i
 """Settings that every architecture once had, with the values that this one allowed."""
 STATE = {"guard": "spike_detector", "trouble": "recovery"}
 RECOVERY = {"streak": "consecutive_bad", "returns": "rollbacks", "shift": "skipped_batches"}
+PLAN = {"passes": "epochs", "before": "baseline_memory", "look_seconds": "eval_seconds"}
 TENSOR_PARTS = {"widen": "up_proj", "narrow": "down_proj", "numbers": "qweight"}
 
 
@@ -75,6 +76,11 @@ def upgrade_state(state: dict[str, Any]) -> dict[str, Any]:
     if isinstance(upgraded.get("recovery"), Mapping):
         upgraded["recovery"] = _renamed(upgraded["recovery"], RECOVERY)
     return upgraded
+
+
+def upgrade_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename the values of an older `plan.json`."""
+    return _renamed(plan, PLAN)
 
 
 def upgrade_tensors(tensors: Mapping[str, T]) -> dict[str, T]:

@@ -240,7 +240,7 @@ def matches_engine(text: str) -> str:
     """Replace characters that `regex` and tiktoken's engine classify differently.
 
     The two libraries implement different versions of Unicode: a letter in one is unassigned in the
-    other. Such a character is replaced by one of the engine's class, so that both split alike.
+    other. Such a character is replaced by one of the engine's class, so that both split equally.
     """
     for block in {ord(character) // _BLOCK for character in text} - _compared:
         _compare(block)

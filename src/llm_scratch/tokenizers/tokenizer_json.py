@@ -50,7 +50,7 @@ def from_json(data: Mapping[str, Any], path: Path) -> dict[str, Any]:
         ]
         names = {token["content"]: token["id"] for token in added}
         for name in names:
-            name.encode()  # an error for what is no text, or none that has bytes
+            name.encode()  # an error for what is not text, or has no bytes
         plain = {token["content"] for token in added if not token.get("special")}
         with naming(path):
             parts = checked_parts({**model["vocab"], **names}, merges, names)

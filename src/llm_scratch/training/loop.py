@@ -148,11 +148,10 @@ def _run(run: Trainer, callbacks: Callbacks, lock: RunLock | None) -> None:
 def _add_loggers(run: Trainer, callbacks: Callbacks) -> None:
     """Add the log files of the run, before the other callbacks, and time its steps."""
     here = environment(run.device)
-    run.timer = StepTimer(
-        run.device, here["matrix_rate"] * run.distributed.size, metrics_until(run.folder, run.step)
-    )
+    rows = metrics_until(run.folder, run.step)
+    run.timer = StepTimer(run.device, here["matrix_rate"] * run.distributed.size, rows)
     board = [TensorBoardLogger(callbacks.warn)] if run.config.system.tensorboard else []
-    callbacks.callbacks[:0] = [RunLogger(here, callbacks.warn), *board]
+    callbacks.callbacks[:0] = [RunLogger(here, rows, callbacks.warn), *board]
 
 
 def _train(run: Trainer, callbacks: Callbacks, writer: CheckpointWriter, stop: StopRequest) -> None:

@@ -107,11 +107,18 @@ class RunLogger(Callback):
 
     Args:
         environment: of the run; written as env.json.
+        rows: of metrics.jsonl up to the step that the run resumes at (`metrics_until`).
         warn: called with a message when the disk is full; rows then wait (see append_log.py).
     """
 
-    def __init__(self, environment: Mapping[str, Any], warn: Callable[[str], None] = print) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, Any],
+        rows: Iterable[Mapping[str, Any]],
+        warn: Callable[[str], None] = print,
+    ) -> None:
         self._environment = environment
+        self._rows = rows
         self._warn = warn
         self._logs: list[DurableLog] = []
 
@@ -122,11 +129,11 @@ class RunLogger(Callback):
             f"# settings {config_hash(state.config)}\n{dump_config(state.config)}",
         )
         atomic_write(state.folder / "env.json", json.dumps(self._environment, indent=1) + "\n")
-        self._open_at(state.folder, state.step)
+        self._open_at(state.folder, state.step, self._rows)
+        self._rows = ()
 
-    def _open_at(self, folder: Path, step: int) -> None:
-        """Remove what was logged after `step`, and open the files for appending."""
-        rows = metrics_until(folder, step)
+    def _open_at(self, folder: Path, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Keep these rows and the samples up to `step`, and open the files for appending."""
         atomic_write(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         atomic_write(folder / "samples.md", _samples_until(folder / "samples.md", step))
         self._metrics = DurableLog(folder / "metrics.jsonl", self._warn)
@@ -148,7 +155,7 @@ class RunLogger(Callback):
     def rolled_back(self, state: TrainState) -> None:
         """Remove what was logged after the step of the rollback."""
         self._close()
-        self._open_at(state.folder, state.step)
+        self._open_at(state.folder, state.step, metrics_until(state.folder, state.step))
 
     def flush(self) -> None:
         """Sync every row and sample to the disk, before a checkpoint refers to their steps.

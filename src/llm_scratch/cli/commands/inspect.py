@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 MAX_TOKENS, MAX_PARTS = 10, 6
 """Rows of the tables of tokens and of parts; the largest values are shown."""
 N_STORIES = 40
-"""Stories that `--skills` asks questions about."""
+"""Stories with the questions of `--skills`."""
 MIN_SHARE = 0.005
 """Probability below which a token is left out."""
 MIN_COLUMNS = 60
-"""Width of a terminal on which tokens stand side by side."""
+"""Width of a terminal on which tokens are side by side."""
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ class ListExercises(_InFolder, ReportCommand):
 
 @dataclass(frozen=True)
 class NextExercise(_OneExercise, Command):
-    """Show an exercise, and write the file to begin with if code is asked for.
+    """Show an exercise, and write the starting file if the answer is code.
 
     examples:
       llm-scratch learn next

@@ -253,9 +253,9 @@ def print_table(plan: Prediction, config: RunConfig, screen: Console) -> None:
     """Print a plan as a table."""
     memory, model = plan.memory, config.model
     steps = plan.steps * plan.seconds_per_step
-    epochs = "" if plan.passes is None else f", {plan.passes:,.1f} epochs"
+    epochs = "" if plan.epochs is None else f", {plan.epochs:,.1f} epochs"
     free = "" if plan.free_memory is None else f" of {format_bytes(plan.free_memory)} free"
-    seconds = {"steps": steps, "evaluations": plan.look_seconds, "samples": plan.sample_seconds}
+    seconds = {"steps": steps, "evaluations": plan.eval_seconds, "samples": plan.sample_seconds}
     parts = ", ".join(f"{name} {format_duration(each)}" for name, each in seconds.items())
     shape = f"{model.n_layers} layers of {model.emb_dim}, context {model.context_length:,}"
     rates = f"{format_count(plan.matrix_rate)}FLOP/s, {format_bytes(plan.read_bandwidth)}/s read"
@@ -274,7 +274,7 @@ def print_table(plan: Prediction, config: RunConfig, screen: Console) -> None:
         ("tokens", f"{tokens}{epochs}"),
         ("memory", f"{format_bytes(plan.peak_memory)}{free}"),
         ("", f"weights {weights}, gradients {gradients}, optimizer {optimizer},"),
-        ("", f"activations {activations}, program and text {format_bytes(plan.before)}"),
+        ("", f"activations {activations}, program and text {format_bytes(plan.baseline_memory)}"),
         ("time", f"{format_duration(plan.seconds)}: {speed}"),
         ("", f"{parts}; saving not counted"),
         ("method", f"{plan.trial}; matrix products in {plan.precision}"),
@@ -316,7 +316,12 @@ def _does_not_fit(plan: Prediction, config: RunConfig) -> list[str]:
             f"{' '.join(flags)} takes {format_bytes(plan.fitting_peak)} with the same result{cost}."
         )
     else:
-        kept = plan.before + plan.memory.weights + plan.memory.gradients + plan.memory.optimizer
+        kept = (
+            plan.baseline_memory
+            + plan.memory.weights
+            + plan.memory.gradients
+            + plan.memory.optimizer
+        )
         if kept > plan.free_memory:
             reason = "weights, gradients and optimizer alone are too large"
         else:
