@@ -170,7 +170,9 @@ def debian_environment(version: str, machine: str, cpu: str, work: Path) -> Envi
         (work / name).mkdir()
     # proot does not know the system call behind os.access on ARM: that sees paths from outside.
     # What programs write is therefore bound to the path that it has outside.
-    shared = ("/proc", "/dev", "/sys", str(work), os.environ.get("LLM_SCRATCH_DATA", ""))
+    # Variables such as SSL_CERT_FILE name certificates below /etc/ssl.
+    system = "/proc", "/dev", "/sys", "/etc/ssl"
+    shared = (*system, str(work), os.environ.get("LLM_SCRATCH_DATA", ""))
     binds = tuple(word for path in shared if path and Path(path).is_dir() for word in ("-b", path))
     emulator = () if machine == platform.machine() else ("-q", f"qemu-{machine}-static")
     proot = ("proot", *emulator, "-r", str(root), *binds, "-w", str(work / "source"))

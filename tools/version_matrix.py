@@ -97,7 +97,8 @@ ARM_ROWS = (
 """No torch 2.10 on the last: its wheels crash there at import (pytorch issue 176993).
 
 With torch 2.13 the last row ended in a segmentation fault during the imports on 2026-11-29; whether
-that is QEMU 7.2 or torch is open.
+that is QEMU 7.2 or torch is open. On 2026-11-30 the first row imported every module in six minutes;
+`doctor` did not end within its half hour on a busy machine, and the tests not before the trial did.
 """
 
 

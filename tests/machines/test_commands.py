@@ -51,7 +51,7 @@ def test_text_of_a_seed_is_that_of_an_ordinary_machine(machine, results, referen
 @pytest.mark.parametrize(("bits", "loss"), [(8, 0.02), (4, 0.1)])
 def test_quantized_model_loses_little(machine, bits, loss, results):
     result = results(machine)[1][f"quantize-{bits}"]
-    before, after = re.search(r"bits per byte +([\d.]+) +([\d.]+)", result.out).groups()
+    before, after = re.search(r"bits per(?: byte)? +([\d.]+) +([\d.]+)", result.out).groups()
     assert float(after) < float(before) * (1 + loss)
 
 
