@@ -53,7 +53,8 @@ def read_rope(
         raise settings.unsupported(TYPE, " or ".join(scalings))
     if scaling == "none":
         return base | (_read_llama3(settings, head_dim) if settings.has_tensor(DIVISORS) else {})
-    rope = base | {"rope_scaling": scaling, "rope_factor": settings.number(FACTOR, 1.0)}
+    factor = settings.number(FACTOR, 1.0)
+    rope = base | {"rope_scaling": scaling, "rope_factor": factor}
     if scaling == "linear":
         return rope
     for name, only in (("yarn_ext_factor", 1.0), ("yarn_log_multiplier", 0.0)):
@@ -63,7 +64,7 @@ def read_rope(
     trained = settings.count(TRAINED_CONTEXT, context)
     share = settings.number(ATTENTION_FACTOR, 1.0)
     fast, slow = (settings.number(name, default) for name, default in BETAS.items())
-    magnitude = yarn_magnitude(rope["rope_factor"])
+    magnitude = yarn_magnitude(factor)
     return rope | {
         "rope_trained_context": None if trained == context else trained,
         "rope_beta_fast": fast,
@@ -77,7 +78,9 @@ def _read_llama3(settings: GGUFSettings, head_dim: int) -> dict[str, Any]:
     divisors = settings.tensor(DIVISORS)  # [D / 2]
     largest = float(f"{divisors.max():.5g}") if divisors.numel() else 0.0
     defaults = {"factor": largest, "low_freq": 1.0, "high_freq": 4.0}
-    own = {name: settings.number(LLAMA3 + name, default) for name, default in defaults.items()}
+    own: dict[str, Any] = {
+        name: settings.number(LLAMA3 + name, default) for name, default in defaults.items()
+    }
     trained = settings.count(LLAMA3 + "trained_context", 8192)
     rotary = Rotary(
         head_dim,
