@@ -1,8 +1,14 @@
 """`play`: what it refuses, the folder that it exports, the snapshots that training keeps for it."""
 
 import json
+import os
+import sys
+import webbrowser
 from pathlib import Path
 
+import pytest
+
+from llm_scratch.cli import desktop
 from llm_scratch.storage.snapshots import list_snapshots
 
 
@@ -45,3 +51,32 @@ def test_play_prints_its_address_and_ends_with_ctrl_c(llm, trained, monkeypatch)
     found = json.loads(llm("play", trained, "--port", 0, "--json").out)
     assert found["url"].startswith("http://127.0.0.1:")
     assert found["page"] is None
+
+
+@pytest.fixture
+def on_desktop(monkeypatch):
+    """A terminal of Linux with a display and a browser."""
+    for stream in (sys.stdin, sys.stdout):
+        monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(webbrowser, "get", lambda: None)
+    monkeypatch.setattr(os, "environ", {"DISPLAY": ":0"})
+
+
+@pytest.mark.parametrize(("answer", "wanted"), [("y", True), ("Yes ", True), ("", False)])
+def test_page_is_offered_on_a_desktop(on_desktop, monkeypatch, answer, wanted):
+    monkeypatch.setattr("builtins.input", lambda question: answer)
+    assert desktop.has_desktop()
+    assert desktop.is_wanted("Open it?") is wanted
+
+
+@pytest.mark.parametrize("environment", [{}, {"DISPLAY": ":0", "SSH_CONNECTION": "1"}])
+def test_page_is_not_offered_without_a_desktop(on_desktop, monkeypatch, environment):
+    monkeypatch.setattr(os, "environ", environment)
+    monkeypatch.setattr("builtins.input", lambda question: pytest.fail("asked"))
+    assert not desktop.is_wanted("Open it?")
+
+
+def test_offer_in_a_script_does_nothing(llm, trained):
+    result = llm("play", trained, "--offer")
+    assert (result.code, result.out, result.err) == (0, "", "")

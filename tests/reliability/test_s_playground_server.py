@@ -11,6 +11,7 @@ from playground_server import SECRET, TEXT, ask, playing
 
 from llm_scratch.errors import UserError
 from llm_scratch.serving.http_server import MAX_BODY_BYTES
+from llm_scratch.serving.openapi import FIELDS, REQUESTS
 from llm_scratch.serving.playground import open_playground
 
 
@@ -251,41 +252,13 @@ JSON = st.recursive(
     ),
     max_leaves=6,
 )
-NAMES = [
-    "start",
-    "inspect",
-    "logits",
-    "attention",
-    "dot",
-    "lens",
-    "lens-cell",
-    "flow",
-    "ablate",
-    "skills",
-]
-NAMES += ["continue", "tokenize", "film", "head-skills", "complete", "patch", "tree"]
-FIELDS = [
-    "text",
-    "position",
-    "candidate",
-    "layer",
-    "head",
-    "query",
-    "key",
-    "kind",
-    "step",
-    "without",
-    "model",
-    "swap",
-    "tokens",
-    "max_tokens",
-    "seed",
-]
-FIELDS += ["temperature", "top_k", "top_p", "min_p", "repetition_penalty", "other"]
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.sampled_from(NAMES), st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=6))
+@given(
+    st.sampled_from(sorted(REQUESTS)),
+    st.dictionaries(st.sampled_from(sorted(FIELDS)), JSON, max_size=6),
+)
 def test_s11_any_json_is_answered_without_a_server_error(server, name, body):
     code, _, answer = ask(server, f"/api/{name}", {"text": TEXT, **body})
     assert code in (200, 400)
@@ -332,6 +305,37 @@ def test_s11_invalid_json_is_a_400(server, body):
     code, _, answer = ask(server, "/api/attention", raw=body)
     assert code == 400
     assert answer["error"]["message"]
+
+
+@pytest.mark.slow
+def test_s11_requests_of_schemathesis_get_the_answers_that_are_described(server, measured):
+    """Bodies that the server's OpenAPI document allows, and bodies that it does not."""
+    schemathesis = pytest.importorskip("schemathesis", reason="pip install schemathesis")
+    from schemathesis.specs.openapi import checks
+
+    document = ask(server, "/openapi.json", method="GET")[2]
+    sent = 0
+
+    def check(case):
+        nonlocal sent
+        sent += 1
+        case.call_and_validate(
+            base_url=f"http://127.0.0.1:{server.server_port}",
+            headers={"Authorization": f"Bearer {SECRET}"},
+            checks=[
+                schemathesis.checks.not_a_server_error,
+                checks.status_code_conformance,
+                checks.content_type_conformance,
+                checks.response_schema_conformance,
+            ],
+        )
+
+    for operation in schemathesis.openapi.from_dict(document).get_all_operations():
+        for mode in schemathesis.GenerationMode.all():
+            cases = operation.ok().as_strategy(generation_mode=mode)
+            settings(max_examples=30, deadline=None)(given(cases)(check))()
+    assert sent > 500
+    measured("S11", f"{sent} requests by schemathesis: 0 server errors", "500, 0 x 5xx")
 
 
 def test_s12_error_inside_a_request_leaves_the_server_working(server, monkeypatch):

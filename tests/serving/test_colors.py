@@ -98,3 +98,12 @@ def test_every_color_of_the_style_sheet_is_used():
         if f"var(--{name})" not in used and f'ink("{name}")' not in used
     ]
     assert not unused
+
+
+def test_every_variable_that_is_used_is_defined():
+    source = "".join(path.read_text("utf-8") for path in STATIC.rglob("*") if path.is_file())
+    used = {*re.findall(r"var\(--([\w-]+)", source), *re.findall(r'ink\("(\w+)"\)', source)}
+    by_views = set(re.findall(r'"--([\w-]+)"', source))
+    assert len(used) > 10
+    assert used <= set(re.findall(r"^\s+--([\w-]+):", STYLE, re.MULTILINE)) | by_views
+    assert re.findall(r"var\(--\$.*?\)", source) == ["var(--${name})"]  # of `ink`

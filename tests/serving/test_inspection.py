@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from playground_server import TEXT, hand_built
+from torch.distributions import Categorical
 
 from llm_scratch.config import GPTConfig
 from llm_scratch.data.stories import HELD_OUT, generate_story
@@ -83,10 +84,19 @@ def test_surprise_is_minus_log2_of_the_probability(ask, model, ids):
     )
 
 
+def test_entropy_is_that_of_the_prediction_after_the_token(ask, model, ids):
+    with torch.no_grad():
+        entropy = Categorical(logits=model(ids)[0]).entropy() / np.log(2)
+    shown = [token["entropy"] for token in ask("inspect")["tokens"]]
+    assert shown == pytest.approx(entropy.tolist(), abs=1e-3)
+
+
 def test_attention_is_the_pattern_to_half_a_step(ask, model, ids):
     with torch.no_grad(), capture(model, "blocks.1.attn.hook_pattern") as acts:
         model(ids)
-    shown = values(ask("attention", layer=1)["pattern"]) / 255
+    answer = ask("attention", layer=1)
+    shown = values(answer["pattern"]) / 255
+    assert np.allclose(answer["sums"], 1, atol=1e-4)
     assert np.abs(shown - acts["blocks.1.attn.hook_pattern"][0].numpy()).max() <= 1 / 510 + 1e-6
 
 

@@ -15,6 +15,8 @@ from llm_scratch.errors import UserError
 from llm_scratch.serving import notebook
 from llm_scratch.serving.model_library import ModelLibrary
 from llm_scratch.serving.playground import Playground
+from llm_scratch.serving.static_export import page_parts
+from llm_scratch.serving.static_files import static_files
 
 MODULE = files("llm_scratch.serving").joinpath("notebook.js").read_text("utf-8")
 
@@ -59,7 +61,7 @@ def test_unexpected_error_is_an_answer_too(playground, monkeypatch, caplog):
 
 
 def test_page_needs_only_its_parts():
-    page, script = notebook.page_parts()
+    page, script = page_parts(static_files())
     assert "<script" not in page
     assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page)
     assert not re.search(r"^(?:import|export) ", script, re.MULTILINE)
@@ -86,7 +88,7 @@ def test_widget_answers_its_messages(playground, monkeypatch):
 
 def test_frame_shows_the_view_that_was_chosen(playground, chromium):
     """The browser's part without a notebook: requests wait in `outbox`, answered from here."""
-    page, script = notebook.page_parts()
+    page, script = page_parts(static_files())
     state = {"page": page, "script": script, "opening": "view=whatif", "height": 700}
     source = b64encode(MODULE.encode()).decode()
     chromium.leave()

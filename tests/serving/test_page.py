@@ -1,9 +1,14 @@
 """The page in a real browser: first proof, keyboard, links, accessibility, allowed sources."""
 
 import json
+from base64 import b64decode
+from io import BytesIO
 from pathlib import Path
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+from PIL import Image
 from playground_server import TEXT
 
 VIEWS = [
@@ -245,9 +250,11 @@ def test_write_streams_tokens_and_stops(page):
     page.wait("document.querySelector('#view .primary').textContent === 'Write'")
     page.settle()
     assert "tokens" in page.text(".sentence")
-    assert "llm-scratch generate by hand 'abcdefgabc' --temperature 0 --seed" in page.text(
-        "#inspector"
+    command, program = page.run(
+        "[...document.querySelectorAll('pre.command')].map((p) => p.textContent)"
     )
+    assert command.startswith("llm-scratch generate by hand 'abcdefgabc' --temperature 0 --seed")
+    assert 'stream(model, tokenizer, "abcdefgabc", temperature=0, seed=' in program
 
 
 def test_sliders_change_the_bars_in_the_page_alone(page):
@@ -262,6 +269,68 @@ def test_sliders_change_the_bars_in_the_page_alone(page):
     assert page.run("document.querySelectorAll('.bars .cut').length") == 10
     assert "The samplers exclude 10 tokens" in page.text(".sentence")
     assert not [url for url in page.requested()[asked:] if not url.endswith("/api/ping")]
+
+
+def test_matrix_of_all_heads_names_the_head_of_a_cell(page):
+    page.run("location.hash = '#view=attention&text=abcdefgabc&token=9&heads=all'")
+    page.wait("document.querySelector('.sentence').textContent.startsWith('Of all heads, 1.0')")
+    page.settle()
+    assert "looks 100 % at d" in page.text(".sentence")
+    assert "head 1.0" in page.text("#view")
+
+
+def test_text_is_shaded_by_surprise_or_entropy(page):
+    show(page, "next")
+    shades = (
+        "[...document.querySelectorAll('.chip')].map((c) => +c.style.getPropertyValue('--weight'))"
+    )
+    assert set(page.run(shades)) == {0}
+    page.click("[aria-label=Shade] :nth-child(2)")
+    surprise = page.run(shades)
+    assert max(surprise[:7]) > 0.3 > max(surprise[8:])  # the second abc is recalled
+    page.click("[aria-label=Shade] :nth-child(3)")
+    assert page.run(shades) != surprise
+    assert "a perplexity of" in page.text("#view")
+
+
+SAVED = """new Promise((done) => {
+  URL.createObjectURL = (blob) => {
+    const reader = new FileReader();
+    reader.onload = () => done(reader.result);
+    reader.readAsDataURL(blob);
+    return "data:,";
+  };
+  const buttons = [...document.querySelectorAll("#inspector button")];
+  buttons.find((button) => button.textContent === "%s").click();
+})"""
+
+
+def saved(page, what):
+    """What a button of the inspector saves: (media type, bytes)."""
+    head, data = page.run(SAVED % what).split(",", 1)
+    return head.split(";")[0].removeprefix("data:"), b64decode(data)
+
+
+def test_views_are_saved_as_table_and_pictures(page):
+    for view in VIEWS:
+        show(page, view)
+        title = page.text("h1")
+        media_type, picture = saved(page, "SVG")
+        root = ElementTree.fromstring(picture)
+        assert media_type == "image/svg+xml"
+        assert title in "".join(root.itertext())
+        assert "--accent" in "".join(root.itertext()), "the style sheet is inside"
+        if view == "write":
+            continue  # nothing is written yet
+        media_type, table = saved(page, "CSV")
+        assert media_type == "text/csv"
+        assert len(table.decode().split("\r\n")) > 2, view
+    show(page, "attention")
+    media_type, picture = saved(page, "PNG")
+    red, green, blue = np.asarray(Image.open(BytesIO(picture)).convert("RGB")).astype(int).T
+    wide = page.run("document.querySelector('#stage').scrollWidth")
+    assert (media_type, len(red)) == ("image/png", 2 * wide)
+    assert ((red > 240) & (green > 200) & (blue < 80)).sum() > 1000  # 100 %, from the canvas
 
 
 def test_cell_shows_how_its_number_is_computed(page):

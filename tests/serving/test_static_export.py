@@ -12,10 +12,9 @@ def exported(tmp_path_factory):
         return export_playground(server, tmp_path_factory.mktemp("page"))
 
 
-def test_exported_page_has_four_files(exported):
+def test_exported_page_has_three_files(exported):
     assert {path.name for path in exported.parent.iterdir()} == {
         "index.html",
-        "style.css",
         "page.js",
         "answers.js",
     }

@@ -9,8 +9,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from llm_scratch.data.stories import HELD_OUT, Probe, begins, generate_story
+from llm_scratch.errors import UserError
 from llm_scratch.generation.decode import encode_prompt
 from llm_scratch.interpretability.capture import capture
 from llm_scratch.interpretability.lenses import direct_logit_attribution
@@ -22,6 +24,8 @@ MIN_TOKENS, MAX_TOKENS = 20, 40
 """Length of the first text: long enough for a head to look back, short enough to read."""
 MIN_PROBABILITY, MAX_PROBABILITY = 0.8, 0.98
 """Of the right name: known, but not so surely that no other token is worth showing."""
+TRIED_TOKENS = 8
+"""Other tokens that are tried in a text, to find one after which the answer is another."""
 FALLBACK_TEXT = "Once upon a time"
 
 
@@ -35,6 +39,8 @@ class FirstScreen(NamedTuple):
         answer: its text.
         layer, head: the head that adds most to the candidate's logit.
         key: the position that the head attends to most.
+        other: the text with another token there, after which the answer is another; "" if no
+            token was found.
     """
 
     text: str
@@ -44,6 +50,7 @@ class FirstScreen(NamedTuple):
     layer: int
     head: int
     key: int
+    other: str
 
 
 def is_story_model(texts: Sequence[str]) -> bool:
@@ -121,4 +128,32 @@ def _with_head(
         model(row)
     key = int(acts[name][0, number, -1].argmax())
     answer = token_text(tokenizer, candidate)
-    return FirstScreen(text, len(ids) - 1, candidate, answer, layer, number, key)
+    other = _with_another_token(model, tokenizer, ids, key, candidate)
+    return FirstScreen(text, len(ids) - 1, candidate, answer, layer, number, key, other)
+
+
+def _with_another_token(
+    model: Any, tokenizer: Any, ids: list[int], position: int, candidate: int
+) -> str:
+    """The text with another token in place of that of a position, so that the answer changes.
+
+    The model's own best guesses for the position are tried, as they fit into the text.
+    """
+    start = 1 if ids[0] == getattr(model, "start_id", None) else 0
+    if position < max(start, 1):
+        return ""
+
+    def logits_after(row: list[int]) -> Tensor:
+        return model(torch.tensor([row], device=device_of(model)))[0, -1, : tokenizer.n_vocab]
+
+    guesses = logits_after(ids[:position])
+    for token in guesses.topk(min(TRIED_TOKENS, len(guesses))).indices.tolist():
+        changed = [token if other == ids[position] else other for other in ids]
+        try:
+            text = tokenizer.decode_bytes(changed[start:]).decode()
+            is_text = encode_prompt(model, tokenizer, text) == changed
+        except (UserError, KeyError, ValueError):  # a special token, a part of a character
+            continue
+        if is_text and int(logits_after(changed).argmax()) != candidate:
+            return text
+    return ""

@@ -27,15 +27,20 @@ from llm_scratch.interpretability.lenses import (
 from llm_scratch.interpretability.patching import activation_patching
 from llm_scratch.model.loss import next_token_loss
 from llm_scratch.serving.arrays import halves, rounded, shares
-from llm_scratch.serving.question import Question, ablatable_parts, integer
+from llm_scratch.serving.question import Question, ablatable_parts, integer, string
 from llm_scratch.tokenizers.token_text import token_text
 
 TOP = 20
 """Most likely tokens that are listed."""
+LENSES = ("norm", "raw", "jacobian")
+"""The logit lens with the final norm and without it, and the Jacobian lens."""
 
 
 def inspect_text(question: Question) -> dict[str, Any]:
-    """Tokens with their surprise in bits, head scores, and the logits of the last position."""
+    """Tokens with surprise and entropy in bits, head scores, the logits of the last position.
+
+    The entropy of a token is that of the prediction after it.
+    """
     ids = question.ids[0].tolist()
     with question.changed() as model, capture(model, "*.hook_pattern") as acts:
         logits = model(question.ids)  # [1, T, V]
@@ -43,10 +48,12 @@ def inspect_text(question: Question) -> dict[str, Any]:
         bits = next_token_loss(logits[:, :-1], question.ids[:, 1:], "none")[0] / math.log(2)
     else:
         bits = torch.empty(0)
+    entropy = torch.special.entr(logits[0].float().softmax(-1)).sum(-1) / math.log(2)  # [T]
     start = question.n_start
     columns = zip(
         ids,
         [None, *rounded(bits, 3)],
+        rounded(entropy, 3),
         [None] * start + grammar_bits(question.tokenizer, ids[start:]),
         strict=True,
     )
@@ -55,9 +62,10 @@ def inspect_text(question: Question) -> dict[str, Any]:
             "id": token,
             "text": token_text(question.tokenizer, token),
             "bits": of_model,
+            "entropy": of_prediction,
             "grammar_bits": None if of_grammar is None else round(of_grammar, 3),
         }
-        for token, of_model, of_grammar in columns
+        for token, of_model, of_prediction, of_grammar in columns
     ]
     pattern = stack_patterns(acts)  # [L, 1, H, T, T]
     scores = pattern_scores(pattern, question.ids)  # name -> [L, H]
@@ -76,12 +84,16 @@ def logits_at(question: Question, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def attention(question: Question, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The attention weights of all heads of a layer, [H, T, T] in one byte each."""
+    """The attention weights of all heads of a layer, [H, T, T] in one byte each, and their sums.
+
+    A row of bytes does not add up, as each is rounded; "sums" is [H, T].
+    """
     layer = integer(body, "layer", len(question.model.trf_blocks) - 1)
     name = f"blocks.{layer}.attn.hook_pattern"
     with question.changed() as model, capture(model, name) as acts:
         model(question.ids)
-    return {"pattern": shares(acts[name][0])}
+    pattern = acts[name][0]
+    return {"pattern": shares(pattern), "sums": rounded(pattern.sum(-1))}
 
 
 def dot_product(question: Question, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,8 +159,14 @@ def lens_cell(
 def lens_logits(
     question: Question, body: Mapping[str, Any], jacobian: JacobianLens | None
 ) -> Tensor:
-    """Logits of every layer through a lens, "raw", "norm" or "jacobian": [L + 1, T, V]."""
-    kind = body.get("kind", "norm")
+    """Logits of every layer through a lens of `LENSES`: [L + 1, T, V].
+
+    Raises:
+        UserError: another lens.
+    """
+    kind = string(body, "kind", "norm")
+    if kind not in LENSES:
+        raise UserError(f"kind: {kind[:40]!r} is unknown; use {', '.join(LENSES)}")
     with question.changed() as model:
         if kind == "jacobian" and jacobian is not None:
             return jacobian(model, question.ids)[:, 0].float()

@@ -58,6 +58,12 @@ class ModelLibrary:
         self.get()
 
     @property
+    def source(self) -> str:
+        """Where the page's model is, as commands take it; its name if it was given loaded."""
+        source = self.sources[self.main]
+        return self.main if isinstance(source, NamedModel) else Path(source).as_posix()
+
+    @property
     def names(self) -> list[str]:
         """All models that can be shown."""
         can_be_untrained = UNTRAINED not in self.sources and isinstance(

@@ -24,12 +24,10 @@ from llm_scratch.serving.model_library import ModelLibrary
 from llm_scratch.serving.playground import Playground
 from llm_scratch.serving.request_guard import RequestError
 from llm_scratch.serving.run_texts import loss_curve, opening_texts
-from llm_scratch.serving.static_export import SCRIPT_TAG, bundle, module_sources
+from llm_scratch.serving.static_export import page_parts
 from llm_scratch.serving.static_files import static_files
 
 log = logging.getLogger(__name__)
-
-STYLE_TAG = '<link rel="stylesheet" href="style.css">'
 
 
 def show(source: str | Path, view: str = "attention", text: str = "", height: int = 720) -> Any:
@@ -53,7 +51,7 @@ def show(source: str | Path, view: str = "attention", text: str = "", height: in
 
 def make_widget(widget_class: Any, playground: Playground, opening: str, height: int) -> Any:
     """A widget whose requests a playground answers."""
-    page, script = page_parts()
+    page, script = page_parts(static_files())
     widget = widget_class(page=page, script=script, opening=opening, height=height)
     widget.on_msg(lambda widget, content, buffers: widget.send(answer(playground, content)))
     return widget
@@ -73,15 +71,6 @@ def _widget_class() -> Any:
     fields["height"] = traitlets.Int().tag(sync=True)
     fields["_esm"] = files("llm_scratch.serving").joinpath("notebook.js").read_text("utf-8")
     return type("PlaygroundWidget", (anywidget.AnyWidget,), fields)
-
-
-def page_parts() -> tuple[str, str]:
-    """The page with its style and without a script, and the script of all its modules."""
-    sources = static_files()
-    page = sources["/index.html"].content.decode()
-    style = sources["/style.css"].content.decode()
-    page = page.replace(STYLE_TAG, f"<style>{style}</style>").replace(SCRIPT_TAG, "")
-    return page, bundle(module_sources(sources))
 
 
 def answer(playground: Playground, content: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,9 +32,10 @@ from llm_scratch.model.introspection import context_length
 from llm_scratch.serving import inspection
 from llm_scratch.serving.film import film, skills
 from llm_scratch.serving.first_screen import FirstScreen, first_screen, is_story_model
-from llm_scratch.serving.http_server import LocalServer, Route, encode
+from llm_scratch.serving.http_server import LocalServer, Route, StaticFile, encode
 from llm_scratch.serving.model_library import ModelLibrary, NamedModel
 from llm_scratch.serving.next_tree import next_tree
+from llm_scratch.serving.openapi import openapi_document
 from llm_scratch.serving.pieces import compare_tokenizers, pieces
 from llm_scratch.serving.question import (
     Question,
@@ -209,6 +210,7 @@ class Playground:
         self._start = self._start or first_screen(model, tokenizer, self.texts)
         return {
             "name": self.library.main,
+            "source": self.library.source,
             "models": self.library.names,
             "steps": self.library.steps,
             "layers": len(model.trf_blocks),  # type: ignore[arg-type]
@@ -229,7 +231,8 @@ class Playground:
         return pieces(tokenizer, text) | {"tokenizers": compare_tokenizers(tokenizer, text)}
 
     def _patch(self, question: Question, body: Mapping[str, Any]) -> dict[str, Any]:
-        other = self._question({**body, "text": string(body, "other"), "swap": []})
+        reference = self._reference(body)
+        other = read_question(self.library, {**body, "swap": []}, reference, "other")
         return inspection.patching(question, other, body)
 
     def _film(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -327,6 +330,6 @@ def open_playground(
         )
     playground = Playground(ModelLibrary(sources, snapshots), texts, curve)
     address = ("127.0.0.1" if host == "localhost" else host, port)
-    return LocalServer(
-        address, static_files(), playground.routes, secret or secrets.token_urlsafe(24)
-    )
+    description = StaticFile(encode(openapi_document()), "application/json")
+    files = {**static_files(), "/openapi.json": description}
+    return LocalServer(address, files, playground.routes, secret or secrets.token_urlsafe(24))

@@ -122,9 +122,12 @@ class Question:
 
 
 def read_question(
-    library: ModelLibrary, body: Mapping[str, Any], reference: Tensor | None
+    library: ModelLibrary,
+    body: Mapping[str, Any],
+    reference: Tensor | None,
+    field: str = "text",
 ) -> Question:
-    """Check a request.
+    """Check a request about the text in `field`.
 
     Raises:
         RequestError: the text is longer than the model's context.
@@ -132,18 +135,18 @@ def read_question(
     """
     step = None if body.get("step") is None else integer(body, "step", 2**40)
     model, tokenizer = library.get(string(body, "model"), step)
-    ids = encode_prompt(model, tokenizer, string(body, "text"))
+    ids = encode_prompt(model, tokenizer, string(body, field))
     n_start = 1 if ids and ids[0] == getattr(model, "start_id", None) else 0
     size = context_length(model)
     if size is not None and len(ids) > size:
         raise RequestError(
             400,
             "context_length_exceeded",
-            f"text: has {len(ids)} tokens, and the model reads {size}; delete {len(ids) - size}"
+            f"{field}: has {len(ids)} tokens, and the model reads {size}; delete {len(ids) - size}"
             " tokens",
         )
     if not ids:
-        raise UserError("text: is empty, and this model has no start token; type a word")
+        raise UserError(f"{field}: is empty, and this model has no start token; type a word")
     for position, token in _swaps(body, len(ids), vocab_size(model) or 1).items():
         ids[position] = token
     without = body.get("without", [])

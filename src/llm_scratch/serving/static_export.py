@@ -26,8 +26,9 @@ IMPORT = re.compile(
 EXPORT = re.compile(
     r"^export (?=(?:async )?(?:function\*?|const|class) (?P<name>\w+))", re.MULTILINE
 )
+STYLE_TAG = '<link rel="stylesheet" href="style.css">'
 SCRIPT_TAG = '<script type="module" src="main.js"></script>'
-"""What loads the modules in index.html."""
+"""What loads the style and the modules in index.html."""
 Body = dict[str, Any]
 Ask = Callable[[str, Body], Any]
 
@@ -49,20 +50,24 @@ def export_playground(server: LocalServer, folder: Path) -> Path:
         return answers[name]
 
     record(ask)
-    page = server.files["/index.html"].content.decode()
-    scripts = ("answers.js", "page.js")
-    page = page.replace(
-        SCRIPT_TAG, "\n    ".join(f'<script defer src="{name}"></script>' for name in scripts)
-    )
+    page, script = page_parts(server.files)
+    scripts = "".join(f'<script defer src="{name}"></script>' for name in ("answers.js", "page.js"))
     atomic_write(
         folder / "answers.js",
         "globalThis.RECORDED ="
         f" {json.dumps(answers, ensure_ascii=False, separators=(',', ':'))};\n",
     )
-    atomic_write(folder / "page.js", bundle(module_sources(server.files)))
-    atomic_write(folder / "style.css", server.files["/style.css"].content)
-    atomic_write(folder / "index.html", page)
+    atomic_write(folder / "page.js", script)
+    atomic_write(folder / "index.html", page.replace("</head>", f"{scripts}</head>"))
     return folder / "index.html"
+
+
+def page_parts(files: Mapping[str, StaticFile]) -> tuple[str, str]:
+    """The page with its style and without a script, and the script of all its modules."""
+    page = files["/index.html"].content.decode()
+    style = files["/style.css"].content.decode()
+    page = page.replace(STYLE_TAG, f"<style>{style}</style>").replace(SCRIPT_TAG, "")
+    return page, bundle(module_sources(files))
 
 
 def module_sources(files: Mapping[str, StaticFile]) -> dict[str, str]:
@@ -108,6 +113,9 @@ def record(ask: Ask) -> None:
     text = facts["first"]["text"]
     n_tokens = len(ask("inspect", {"text": text})["tokens"])
     ask("tokenize", {"text": text})
+    if other := facts["first"]["other"]:
+        point = {name: facts["first"][name] for name in ("position", "candidate")}
+        ask("patch", {"text": text, **point, "other": other})
     for position in range(n_tokens):
         for about in _moments(facts, text):
             _record_token(ask, facts, about, position, everything=position == n_tokens - 1)
@@ -156,7 +164,9 @@ def _record_token(
 def _record_others(
     ask: Ask, facts: Mapping[str, Any], about: Body, point: Body, position: int, everything: bool
 ) -> None:
-    """The film, and the models to compare with."""
+    """The tokens that follow, the film, and the models to compare with."""
+    ask("tree", {**about, "position": position, "kind": "beam"})
+    ask("tree", {**about, "position": position, "kind": "sample", "seed": 1})
     if everything:
         heads = [
             (layer, head) for layer, count in enumerate(facts["heads"]) for head in range(count)

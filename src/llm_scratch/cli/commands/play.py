@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import webbrowser
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Annotated, Any
 from rich.console import Console
 from tyro.conf import Positional, arg
 
+from llm_scratch.cli.desktop import has_desktop, is_wanted
 from llm_scratch.cli.flags import Flag, ReportCommand, option
 from llm_scratch.cli.folders import check_can_write, resolve_model_path
 from llm_scratch.cli.output import print_json
@@ -49,9 +49,13 @@ class Play(ReportCommand):
     """
     no_browser: Flag = False
     """do not open the page in a browser"""
+    offer: Flag = False
+    """ask first, on a terminal with a desktop; elsewhere do nothing"""
 
     def run(self) -> None:
         """Load the model, print the address and serve until Ctrl-C; or write the folder."""
+        if self.offer and not is_wanted("Open the playground in a browser now?"):
+            return
         path = resolve_model_path(self.run_)
         paths: dict[str, str | Path] = {path.name or str(path): path}
         if self.compare:
@@ -89,7 +93,7 @@ class Play(ReportCommand):
             print_json({"url": server.url, "page": None})
         else:
             screen.print(f"{server.url}\nCtrl-C ends it.", soft_wrap=True, highlight=False)
-        if sys.stdout.isatty() and not self.no_browser and not self.json:
+        if has_desktop() and not self.no_browser and not self.json:
             webbrowser.open(server.url)
         with suppress(KeyboardInterrupt):  # the way to end it
             server.serve_forever()

@@ -45,6 +45,7 @@ export function token(text) {
 export function percent(share) {
   if (share === null || share === undefined || Number.isNaN(share)) return "–";
   const value = 100 * share;
+  if (value === 0) return "0 %";
   if (value > 0 && value < 0.01) return "< 0.01 %";
   if (value < 100 && value > 99.9) return "> 99.9 %";
   return `${value.toFixed(value < 1 ? 2 : value < 10 ? 1 : 0)} %`;
@@ -52,7 +53,7 @@ export function percent(share) {
 
 /** A number with a fixed count of digits and a real minus sign. */
 export function fixed(value, digits = 2) {
-  return value === null || value === undefined || Number.isNaN(value) ? "–" : value.toFixed(digits).replace("-", "−");
+  return value === null || value === undefined || Number.isNaN(value) ? "–" : value.toFixed(digits).replace(/^-(?=[0.]+$)/, "").replace("-", "−");
 }
 
 /** "three tokens back": how far apart two positions are, in words. */
@@ -76,6 +77,11 @@ export function half(bits) {
   const fraction = bits & 1023;
   if (exponent === 0) return sign * fraction * 2 ** -24;
   return exponent === 31 ? (fraction ? NaN : sign * Infinity) : sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+}
+
+/** A file's path, which may break into lines after each slash. */
+export function path(text) {
+  return text.split(/(?<=\/)/).flatMap((part) => [part, h("wbr")]);
 }
 
 /** A row of buttons of which one is pressed. */

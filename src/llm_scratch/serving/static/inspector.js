@@ -1,6 +1,7 @@
 // The inspector: the selected number, its formula, the lines of code that computed it, and the view as a table.
 
-import { fill, h, save } from "./dom.js";
+import { fill, h, path, save } from "./dom.js";
+import { savePicture } from "./picture.js";
 
 const OPEN = new Set(["code"]);
 let shownTable = null;
@@ -20,21 +21,18 @@ export function renderInspector(el, reading, data) {
       ? remembered(
           "code",
           "The code that computed it",
-          h("p", { class: "where muted" }, `${source.file}:${source.line}`),
+          h("p", { class: "where muted" }, path(`${source.file}:${source.line}`)),
           h("pre", { tabindex: "0", "aria-label": `lines of ${source.file}` }, h("code", {}, source.lines)),
         )
       : null,
     reading.table ? remembered("table", "Show as table", table(reading.table)) : null,
-    reading.table
-      ? h(
-          "p",
-          {},
-          h("button", { type: "button", onclick: saveTable }, "Save table"),
-          " ",
-          document.querySelector("#view canvas, #view svg") ? h("button", { type: "button", onclick: savePicture }, "Save picture") : null,
-        )
-      : null,
-  );
+    h(
+      "p",
+      { class: "controls save" },
+      h("span", { class: "muted" }, "save as"),
+      reading.table ? h("button", { type: "button", onclick: saveTable }, "CSV") : null,
+      ["PNG", "SVG"].map((format) => h("button", { type: "button", onclick: () => savePicture(format.toLowerCase()) }, format)),
+    ),  );
 }
 
 function table({ columns, rows }) {
@@ -61,11 +59,4 @@ export function saveTable() {
   };
   const lines = [shownTable.columns, ...shownTable.rows].map((row) => row.map(cell).join(","));
   save("table.csv", new Blob([lines.join("\r\n")], { type: "text/csv" }));
-}
-
-/** Save the view's picture: a canvas as PNG, a drawing as SVG. */
-function savePicture() {
-  const canvas = document.querySelector("#view .matrix canvas") ?? document.querySelector("#view canvas");
-  if (canvas) canvas.toBlob((blob) => save("view.png", blob));
-  else save("view.svg", new Blob([new XMLSerializer().serializeToString(document.querySelector("#view svg"))], { type: "image/svg+xml" }));
 }

@@ -87,7 +87,7 @@ export class Matrix {
     const [row, col] = this.hovered ?? [this.row, this.col];
     const context = this.overlay.getContext("2d");
     context.clearRect(0, 0, this.side, this.side);
-    context.font = `${Math.min(12, cellSize + 1)}px ${getComputedStyle(document.body).getPropertyValue("--mono")}`;
+    context.font = `${Math.min(12, cellSize)}px ${getComputedStyle(document.body).getPropertyValue("--mono")}`;
     context.textBaseline = "middle";
     if (this.labels) {
       for (let i = 0; i < size; i++) {
@@ -158,5 +158,5 @@ export function legend(low = "0 %", high = "100 %", hatched = true) {
   const picture = new ImageData(256, 1);
   new Uint32Array(picture.data.buffer).set(COLORS);
   bar.getContext("2d").putImageData(picture, 0, 0);
-  return h("div", { class: "legend" }, low, bar, high, hatched ? [h("span", { class: "hatch" }), "still to come, cannot be seen"] : null);
+  return h("div", { class: "legend" }, low, bar, high, hatched ? h("span", { class: "pair" }, h("span", { class: "hatch" }), "still to come, cannot be seen") : null);
 }

@@ -56,7 +56,7 @@ export function renderText(el, data, state) {
 function describe({ text, id, bits, grammar_bits }, position) {
   const parts = [`position ${position}: ${visible(text)}, id ${id}`];
   if (bits !== null) parts.push(`surprise ${fixed(bits)} bits`);
-  if (grammar_bits !== null) parts.push(`${fixed(grammar_bits)} bits for who knows the grammar`);
+  if (grammar_bits !== null) parts.push(`of the grammar itself ${fixed(grammar_bits)} bits`);
   return parts.join("; ");
 }
 

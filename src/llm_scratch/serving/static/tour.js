@@ -42,11 +42,11 @@ export const TOUR = [
   },
   {
     state: (facts) => ({ ...opening(facts), view: "pieces", token: Math.max(3, facts.first.position - 4) }),
-    text: () => "The line under each token is its surprise: thick where the model did not expect it. Compare it with the bits of one who knows the grammar.",
+    text: () => "The line under each token is its surprise: thick where the model did not expect it. Compare it with the bits of the grammar itself, which no model can beat.",
     question: "Can the surprise of a good model be 0 everywhere?",
     answers: ["Yes", "No, a story has free choices"],
     right: 1,
-    why: "The grammar itself has choices. Nobody can foresee them; their bits are the floor of the loss.",
+    why: "The grammar itself has choices. They cannot be foreseen; their bits are the floor of the loss.",
   },
   {
     state: (facts) => ({ ...opening(facts), view: "next" }),

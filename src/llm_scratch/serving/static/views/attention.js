@@ -30,6 +30,26 @@ function pattern(data, layer, head) {
   return answer.bytes.subarray(head * size * size, (head + 1) * size * size);
 }
 
+const everyHead = (facts) => facts.heads.flatMap((count, layer) => Array.from({ length: count }, (_, head) => ({ layer, head, part: `${layer}.${head}` })));
+
+/** The weights that the matrix shows: of one head, or of all heads the largest, cell by cell. */
+function weights(data, state) {
+  if (state.heads !== "all") return pattern(data, state.layer, state.head);
+  const all = data.layer0;
+  if (!all.largest) {
+    all.largest = new Uint8Array(data.inspect.tokens.length ** 2);
+    for (const { layer, head } of everyHead(data.facts)) pattern(data, layer, head).forEach((value, i) => (all.largest[i] = Math.max(all.largest[i], value)));
+  }
+  return all.largest;
+}
+
+/** The head whose weight is shown in a cell. */
+function headAt(data, state, row, col) {
+  const at = row * data.inspect.tokens.length + col;
+  const value = weights(data, state)[at];
+  return state.heads === "all" ? everyHead(data.facts).find(({ layer, head }) => pattern(data, layer, head)[at] === value) : state;
+}
+
 /** The key that a query looks at most. */
 function strongest(values, size, query) {
   let best = 0;
@@ -41,17 +61,18 @@ const shown = (data, i) => (i < data.inspect.n_start ? "start" : data.inspect.to
 
 export function reading(data, state) {
   const size = data.inspect.tokens.length;
-  const values = pattern(data, state.layer, state.head);
+  const values = weights(data, state);
   const query = state.token;
   const key = state.key >= 0 ? state.key : strongest(values, size, query);
   const weight = values[query * size + key] / 255;
+  const { layer, head } = headAt(data, state, query, key);
   const rows = Array.from({ length: query + 1 }, (_, i) => [i, shown(data, i), Number((values[query * size + i] / 2.55).toFixed(1))]);
   return {
     sentence: [
-      "Head ", h("b", {}, `${state.layer}.${state.head}`), " at ", token(shown(data, query)), " looks ", h("b", {}, percent(weight)), " at ", token(shown(data, key)),
+      state.heads === "all" ? "Of all heads, " : "Head ", h("b", {}, `${layer}.${head}`), " at ", token(shown(data, query)), " looks ", h("b", {}, percent(weight)), " at ", token(shown(data, key)),
       key === query ? ", itself." : `, ${back(query - key)}.`,
     ],
-    label: `attention weight of head ${state.layer}.${state.head}`,
+    label: `attention weight of head ${layer}.${head}`,
     value: percent(weight),
     note: `query ${visible(shown(data, query))} (${query}), key ${visible(shown(data, key))} (${key})`,
     formula: "weight = softmax over keys of\n  query · key / √head size\n\nHead 1.2 is head 2 of layer 1; both count from 0. A row sums to 100 %.",
@@ -65,7 +86,7 @@ function build(el) {
   const controls = h("div", { class: "controls" });
   const box = h("div", {});
   const note = h("p", { class: "small muted" });
-  const detail = h("div", { class: "grow" });
+  const detail = h("div", { class: "detail" });
   const actions = {};
   const matrix = new Matrix("Attention weights: rows are the tokens asking, columns the tokens looked at", {
     onhover: (row, col) => actions.hover(row, col),
@@ -73,7 +94,7 @@ function build(el) {
     describe: (row, col) => actions.describe(row, col),
   });
   fill(box, h("p", { class: "axis" }, "down: query, the token asking · across: key, the token looked at"), matrix.el, legend(), note);
-  fill(el, controls, h("div", { class: "columns" }, heads, box, detail));
+  fill(el, controls, h("div", { class: "columns" }, h("div", {}, heads, detail), box));
   return { heads, controls, matrix, note, detail, actions, box };
 }
 
@@ -81,37 +102,37 @@ export function render(el, data, state) {
   const ui = once(el, () => build(el));
   const { facts, inspect } = data;
   const size = inspect.tokens.length;
-  const values = pattern(data, state.layer, state.head);
+  const values = weights(data, state);
+  const sums = data[`layer${state.layer}`].sums[state.head];
   const key = state.key >= 0 ? state.key : strongest(values, size, state.token);
   fill(
     ui.controls,
     h("label", {}, "heads", h("select", { onchange: (event) => state.set({ sort: event.target.value }) }, options(SORTS, state.sort, facts))),
+    h("label", {}, "matrix", choices("Matrix", [["one", "this head"], ["all", "largest of all"]], state.heads, (heads) => state.set({ heads }))),
     h("label", {}, "shade the text by", choices("Direction", [["query", "what it looks at"], ["key", "who looks at it"]], state.from, (from) => state.set({ from }))),
   );
   renderHeads(ui.heads, data, state);
-  ui.actions.pick = (row, col) => state.set({ token: row, key: col });
+  renderDetail(ui.detail, data.dot, state, key);
+  ui.detail.append(question(data, state));
+  ui.actions.pick = (row, col) => {
+    const { layer, head } = headAt(data, state, row, col);
+    state.set({ token: row, key: col, layer, head });
+  };
   ui.actions.describe = (row, col) => `${shown(data, row)} looks ${percent(values[row * size + col] / 255)} at ${shown(data, col)}`;
   ui.actions.hover = (row, col) => {
-    fill(ui.note, token(shown(data, row)), ` looks ${percent(values[row * size + col] / 255)} at `, token(shown(data, col)), `; its row sums to ${percent(rowSum(values, size, row))}`);
+    fill(ui.note, token(shown(data, row)), ` looks ${percent(values[row * size + col] / 255)} at `, token(shown(data, col)), state.heads === "all" ? `, head ${headAt(data, state, row, col).part}` : `; its row sums to ${percent(sums[row])}`);
     shade(values, size, state.from === "query" ? row : col, state.from);
   };
   const labels = inspect.tokens.map((each, i) => (i < inspect.n_start ? "▸" : each.text));
-  const beside = el.clientWidth - ui.heads.offsetWidth - GAP; // where there is no room beside the heads, below them
+  const beside = el.clientWidth - ui.heads.parentElement.offsetWidth - GAP; // where there is no room beside the heads, below them
   const width = Math.min(MAX_WIDTH, beside >= MIN_WIDTH ? beside : el.clientWidth);
   ui.box.style.maxWidth = `${width}px`;
   ui.matrix.show({ values, tokens: labels, row: state.token, col: key, width });
   ui.actions.hover(state.token, key);
-  renderDetail(ui.detail, data.dot, state, key);
 }
 
 const options = (sorts, chosen, facts) =>
   Object.entries(sorts).filter(([name]) => name !== "name" || facts.stories).map(([value, text]) => h("option", { value, selected: value === chosen }, text));
-
-function rowSum(values, size, row) {
-  let sum = 0;
-  for (let key = 0; key <= row; key++) sum += values[row * size + key];
-  return sum / 255;
-}
 
 function shade(values, size, at, from) {
   shadeChips(Array.from({ length: size }, (_, i) => (from === "query" ? (i <= at ? values[at * size + i] : 0) : i >= at ? values[i * size + at] : 0) / 255));
@@ -119,7 +140,7 @@ function shade(values, size, at, from) {
 
 /** The heads in their order, each with the score that orders them. */
 function ranked(data, state) {
-  const heads = data.facts.heads.flatMap((count, layer) => Array.from({ length: count }, (_, head) => ({ layer, head, part: `${layer}.${head}` })));
+  const heads = everyHead(data.facts);
   if (state.sort === "layer") return heads;
   const changes = state.sort === "name" ? data.skills.changes.filter((change) => change.skill === "name") : [];
   for (const each of heads) {
@@ -151,6 +172,13 @@ function renderHeads(el, data, state) {
     }),
   );
   if (focused) el.querySelector(`[data-part="${focused}"]`)?.focus();
+}
+
+/** What to try next: the same head, switched off. */
+function question(data, state) {
+  const part = `${state.layer}.${state.head}`;
+  const go = () => state.set({ view: "whatif", without: [...new Set([...state.without, part])].sort() });
+  return h("p", { class: "small try" }, h("button", { type: "button", "data-try": "", onclick: go }, "Is ", token(data.name), ` still predicted without head ${part}?`));
 }
 
 /** Query and key, their product, the scale, the softmax: the numbers of one cell. */

@@ -39,8 +39,8 @@ export function reading(data, state) {
   return {
     sentence: [token(data.name), " has ", h("b", {}, percent(here[state.candidate])), " here and ", h("b", {}, percent(there[state.candidate])), ` in ${name}. The text surprises by ${fixed(bits)} and ${fixed(otherBits)} bits a token.`],
     label: `difference for ${visible(data.name)}`,
-    value: `${fixed(100 * (here[state.candidate] - there[state.candidate]), 1)} %`,
-    note: "percentage points, this model less the other",
+    value: `${fixed(100 * (here[state.candidate] - there[state.candidate]), 1)} points`,
+    note: "percentage points: this model minus the other",
     source: "surprise",
     table: { columns: ["token", "this model", name], rows },
   };
@@ -68,7 +68,7 @@ function side(name, shares, outline, ids, bits, text, data, state) {
     "section",
     { "aria-label": name },
     h("h2", {}, name),
-    h("p", { class: "figure", style: { margin: "0.25rem 0 0.75rem" } }, fixed(bits), h("span", { class: "small muted" }, " bits a token")),
+    h("p", { class: "figure", style: { margin: "0.25rem 0 0.75rem" } }, fixed(bits), h("span", { class: "small muted words" }, " bits a token")),
     h(
       "div",
       { class: "bars" },
@@ -83,6 +83,6 @@ function side(name, shares, outline, ids, bits, text, data, state) {
       ),
     ),
     h("p", { class: "small muted", style: { margin: "1rem 0 0.25rem" } }, "it continues"),
-    h("p", { class: "story" }, text),
+    h("p", { class: "story" }, "…", text),
   );
 }

@@ -10,7 +10,7 @@ export const label = "Training film";
 export const title = "When did it learn this?";
 
 const SCORES = [["look", "this look"], ["induction", "induction"], ["previous", "previous"], ["duplicate", "duplicate"], ["first", "first"]];
-const WIDTH = 720;
+const MAX_WIDTH = 720;
 const LEFT = 64;
 const CHART = 190;
 const PLAY_SECONDS = 0.6;
@@ -54,7 +54,8 @@ export function render(el, data, state) {
   const rows = data.film?.rows;
   if (!rows?.length) return fill(el);
   const last = rows.at(-1).step;
-  const x = (step) => LEFT + ((WIDTH - LEFT - 20) * step) / last;
+  const width = Math.min(MAX_WIDTH, el.clientWidth);
+  const x = (step) => LEFT + ((width - LEFT - 20) * step) / last;
   const y = (share) => 14 + (CHART - 30) * (1 - share);
   const losses = data.facts.curve.filter(({ step }) => step <= last).map((row) => ({ step: row.step, bits: row.val_loss / Math.LN2 }));
   const highest = Math.max(...rows.map(({ bits }) => bits), ...losses.map(({ bits }) => bits));
@@ -62,14 +63,14 @@ export function render(el, data, state) {
   const now = rows.find(({ step }) => step === state.step) ?? rows.at(-1);
   const go = (event) => {
     const box = event.currentTarget.getBoundingClientRect();
-    const step = (((event.clientX - box.left) / box.width) * WIDTH - LEFT) * (last / (WIDTH - LEFT - 20));
+    const step = (event.clientX - box.left - LEFT) * (last / (width - LEFT - 20));
     state.set({ step: rows.reduce((best, row) => (Math.abs(row.step - step) < Math.abs(best.step - step) ? row : best)).step });
   };
   const ticks = [0, 0.25, 0.5, 0.75, 1].map((share) => Math.round(share * last));
   const chart = h(
     "svg",
-    { viewBox: `0 0 ${WIDTH} ${CHART}`, width: "100%", style: { "max-width": `${WIDTH}px`, cursor: "pointer" }, role: "img", "aria-label": "Probability and surprise by step; the numbers are in the table", onclick: go },
-    [0, 0.5, 1].map((share) => [h("line", { class: "hair", x1: LEFT, x2: WIDTH - 20, y1: y(share), y2: y(share) }), h("text", { x: LEFT - 8, y: y(share) + 4, "text-anchor": "end" }, percent(share))]).flat(),
+    { viewBox: `0 0 ${width} ${CHART}`, width, height: CHART, style: { cursor: "pointer" }, role: "img", "aria-label": "Probability and surprise by step; the numbers are in the table", onclick: go },
+    [0, 0.5, 1].map((share) => [h("line", { class: "hair", x1: LEFT, x2: width - 20, y1: y(share), y2: y(share) }), h("text", { x: LEFT - 8, y: y(share) + 4, "text-anchor": "end" }, percent(share))]).flat(),
     ticks.map((step) => h("text", { x: x(step), y: CHART - 2, "text-anchor": "middle" }, String(step))),
     h("path", { d: line(({ bits }) => bits / highest), fill: "none", stroke: "var(--muted)", "stroke-width": 1.25 }),
     h("path", { d: line(({ bits }) => bits / highest, losses), fill: "none", stroke: "var(--muted)", "stroke-width": 1, "stroke-dasharray": "3 3" }),
@@ -84,28 +85,28 @@ export function render(el, data, state) {
     h(
       "div",
       { class: "legend" },
-      h("span", { style: { width: "1.5rem", "border-top": "2px solid var(--accent)" } }),
-      "probability of ",
-      token(data.name),
-      h("span", { style: { width: "1.5rem", "border-top": "1px solid var(--muted)", "margin-left": "1rem" } }),
-      "surprise of this text",
-      losses.length ? [h("span", { style: { width: "1.5rem", "border-top": "1px dashed var(--muted)", "margin-left": "1rem" } }), "of validation texts"] : null,
-      h("span", { style: { "margin-left": "1rem" } }, `from 0 to ${fixed(highest, 1)} bits a token`),
+      sample("2px solid var(--accent)", "probability of ", token(data.name)),
+      sample("1px solid var(--muted)", "surprise of this text"),
+      losses.length ? sample("1px dashed var(--muted)", "of validation texts") : null,
+      h("span", {}, `from 0 to ${fixed(highest, 1)} bits a token`),
     ),
     h("div", { class: "controls", style: { margin: "1.75rem 0 0.75rem" } }, h("h2", {}, "When did each head appear?"), choices("Score", SCORES, score, (chosen) => ((score = chosen), state.set({})))),
     score === "look" ? h("p", { class: "small muted", style: { "margin-bottom": "0.5rem" } }, "How much of its attention each head puts from ", token(shown(data, state.token)), " on ", token(shown(data, data.film.key))) : null,
-    heads(data, rows, state),
+    heads(data, rows, state, width),
     legend("0 %", "100 %", false),
     data.skills ? skills(data, now) : null,
   );
 }
 
-function heads(data, rows, state) {
-  const cell = (WIDTH - LEFT - 20) / rows.length;
+/** A line as in the chart, and what it means. */
+const sample = (line, ...words) => h("span", { class: "pair" }, h("span", { style: { width: "1.5rem", "border-top": line } }), h("span", {}, words));
+
+function heads(data, rows, state, width) {
+  const cell = (width - LEFT - 20) / rows.length;
   const parts = data.facts.heads.flatMap((count, layer) => Array.from({ length: count }, (_, head) => [layer, head]));
   return h(
     "svg",
-    { viewBox: `0 0 ${WIDTH} ${parts.length * 17}`, width: "100%", style: { "max-width": `${WIDTH}px` }, role: "img", "aria-label": `The ${score} score of each head by step` },
+    { viewBox: `0 0 ${width} ${parts.length * 17}`, width, height: parts.length * 17, role: "img", "aria-label": `The ${score} score of each head by step` },
     parts.map(([layer, head], r) => [
       h("text", { x: LEFT - 8, y: 17 * r + 12, "text-anchor": "end", style: layer === state.layer && head === state.head ? { fill: "var(--accent)" } : {} }, `${layer}.${head}`),
       rows.map((row, i) => {

@@ -77,7 +77,7 @@ export function render(el, data, state) {
   );
   const parts = contributions(data, state.token).sort((a, b) => Math.abs(b.value) - Math.abs(a.value)).slice(0, 14);
   const range = Math.max(...parts.map(({ value }) => Math.abs(value)));
-  const start = el.querySelector(".scroller")?.scrollLeft ?? Infinity;
+  const start = el.querySelector(".scroller")?.scrollLeft ?? 0;
   fill(
     el,
     h("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": "Picture of the flow" }, picture),
@@ -85,7 +85,10 @@ export function render(el, data, state) {
     h("h2", { style: { "margin-top": "1.5rem" } }, "What adds to the logit of ", token(data.name)),
     h("div", { class: "bars", style: { "max-width": "40rem", "margin-top": "0.5rem" } }, parts.map((part) => bar(part, range, state))),
   );
-  el.querySelector(".scroller").scrollLeft = start;
+  const scroller = el.querySelector(".scroller");
+  scroller.scrollLeft = start;
+  const seen = x(state.token) - start > LEFT && x(state.token) - start < scroller.clientWidth;
+  if (!seen) scroller.scrollLeft = x(state.token) - scroller.clientWidth + 3 * step;
 }
 
 function bar({ name, value }, range, state) {
@@ -96,7 +99,7 @@ function bar({ name, value }, range, state) {
     head ? "button" : "div",
     { class: "row signed", type: head ? "button" : null, onclick: go, title: head ? "see where it looks" : null },
     h("span", { class: "token" }, nameOf(name)),
-    h("span", { class: "track" }, h("span", { class: "zero" }), h("span", { class: "fill", style: { left: value < 0 ? `${50 - share}%` : "50%", width: `${share}%`, background: `var(--${value < 0 ? "blue" : "orange"})` } })),
+    h("span", { class: "track" }, h("span", { class: "zero" }), h("span", { class: "fill", style: { left: value < 0 ? `${50 - share}%` : "50%", width: `${share}%`, background: css(signed(Math.sign(value))) } })),
     h("span", { class: "number" }, fixed(value)),
   );
 }

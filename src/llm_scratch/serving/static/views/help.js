@@ -44,5 +44,5 @@ const list = (pairs) => h("dl", { class: "keys" }, pairs.map(([name, what]) => [
 
 export function render(el) {
   shadeChips(null);
-  fill(el, h("div", { class: "split" }, h("section", {}, h("h2", {}, "Keys"), list(KEYS)), h("section", {}, h("h2", {}, "Words"), list(WORDS))));
+  fill(el, h("div", { class: "split", style: { "--least": "21rem" } }, h("section", {}, h("h2", {}, "Keys"), list(KEYS)), h("section", {}, h("h2", {}, "Words"), list(WORDS))));
 }

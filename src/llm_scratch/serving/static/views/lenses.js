@@ -17,8 +17,11 @@ const FORMULAS = {
   jacobian: "softmax(output head(final norm(J · stream)))\nJ = mean of d final stream / d stream of the layer,\nover this run's own texts",
 };
 
+/** The lens of the state, or the logit lens where the model has no such lens. */
+const lensOf = (state, facts) => (facts.lenses.includes(state.lens) ? state.lens : "norm");
+
 export function needs(state, facts) {
-  const body = { ...about(state), kind: state.lens };
+  const body = { ...about(state), kind: lensOf(state, facts) };
   const layer = state.lensLayer < 0 ? facts.layers : Math.min(facts.layers, state.lensLayer);
   return { lens: ["lens", body], cell: ["lens-cell", { ...body, layer, position: state.token }] };
 }
@@ -39,9 +42,9 @@ export function reading(data, state) {
     ],
     label: `probability of ${visible(lens.text[layer][at])}, ${layerName(layer, facts.layers)}`,
     value: percent(lens.probability[layer][at]),
-    note: `${fixed(lens.kl_bits[layer][at])} bits from the final prediction; the text's own token has rank ${lens.rank[layer][at]}`,
-    formula: FORMULAS[state.lens],
-    source: state.lens === "jacobian" ? "jacobian_lens" : "logit_lens",
+    note: `${fixed(lens.kl_bits[layer][at])} bits from the final prediction${at < data.inspect.tokens.length - 1 ? `; the text's own token has rank ${lens.rank[layer][at]}` : ""}`,
+    formula: FORMULAS[lensOf(state, facts)],
+    source: lensOf(state, facts) === "jacobian" ? "jacobian_lens" : "logit_lens",
     table: { columns: ["layer", "position", "token", "probability", "of the text's token", "rank", "KL in bits"], rows },
   };
 }
@@ -88,7 +91,7 @@ export function render(el, data, state) {
     h(
       "div",
       { class: "controls" },
-      choices("Lens", LENSES.filter(([name]) => facts.lenses.includes(name)), state.lens, (lens) => state.set({ lens })),
+      choices("Lens", LENSES.filter(([name]) => facts.lenses.includes(name)), lensOf(state, facts), (lens) => state.set({ lens })),
       h("label", {}, "shade", h("select", { onchange: (event) => state.set({ shade: event.target.value }) }, SHADES.map(([value, text]) => h("option", { value, selected: value === state.shade }, text)))),
     ),
     h(
@@ -97,7 +100,7 @@ export function render(el, data, state) {
       h(
         "table",
         { class: "lens", role: "grid", "aria-label": "Predictions by layer and position" },
-        h("thead", {}, h("tr", {}, h("th", {}), inspect.tokens.map((each, i) => h("th", { scope: "col", "aria-selected": i === state.token ? "true" : null }, i < inspect.n_start ? "▸" : visible(each.text))))),
+        h("thead", {}, h("tr", {}, h("th", { class: "corner" }), inspect.tokens.map((each, i) => h("th", { scope: "col", "aria-selected": i === state.token ? "true" : null }, i < inspect.n_start ? "▸" : visible(each.text))))),
         h("tbody", {}, cells.map((row, l) => h("tr", {}, h("th", { scope: "row" }, layerName(l, facts.layers).replace("after layer ", "after ").replace("before layer 0", "at the start").replace(": the end", ", the end")), row))),
       ),
     ),

@@ -10,6 +10,9 @@ export const label = "Next token";
 export const title = "What comes next, and why?";
 
 const ROWS = 20;
+const HEATS = [["", "nothing"], ["bits", "surprise"], ["entropy", "entropy"]];
+/** Bits at which a token has the whole shade. */
+const FULL_SHADE = 8;
 /** name: its label, slider position (0 to 1) -> value, its inverse, and the words shown; top-k gets its curve in `render`. */
 const SLIDERS = {
   temperature: { label: "temperature", to: (x) => (x <= 0.5 ? 4 * x : 2 + 3 * ((x - 0.5) / 0.5) ** 1.5), from: (v) => (v <= 2 ? v / 4 : 0.5 + 0.5 * ((v - 2) / 3) ** (2 / 3)), show: (v) => fixed(v) },
@@ -51,7 +54,7 @@ export function reading(data, state) {
   return {
     sentence: [
       "After ", token(data.inspect.tokens[state.token].text), ", ", token(data.facts.vocabulary[order[0]]), " has ", h("b", {}, percent(before[order[0]])),
-      `; the choice is worth ${fixed(bits)} bits, as between ${fixed(2 ** bits, 1)} equal tokens.`,
+      `; the choice is worth ${fixed(bits)} bits, as between ${fixed(2 ** bits, 1)} equally likely tokens.`,
       cutBy.size ? ` The samplers exclude ${cutBy.size} tokens.` : "",
     ],
     label: `probability of ${visible(data.name)}`,
@@ -74,6 +77,8 @@ function build(el) {
     sliders.append(h("span", {}, label), input, output);
     inputs[name] = { input, output };
   }
+  const seed = h("input", { type: "number", min: "0", max: String(2 ** 31 - 1), step: "1", "aria-label": "seed", onchange: () => actions.seed(seed.valueAsNumber) });
+  sliders.append(h("span", {}, "seed"), seed, h("output"));
   const buttons = h(
     "p",
     {},
@@ -85,13 +90,13 @@ function build(el) {
   );
   const hint = h("p", { class: "small muted" }, "A bar picks the token that all views follow. Drawing adds a token to the text.");
   const tree = h("section", { style: { "margin-top": "1.75rem" }, "aria-label": "The next tokens as a tree" });
-  fill(el, h("div", { class: "columns" }, h("div", { class: "grow" }, bars), h("div", {}, sliders, h("div", { style: { height: "1rem" } }), buttons, hint)), tree);
-  return { bars, inputs, actions, tree };
+  const heat = h("div", { style: { "margin-top": "1.25rem" } });
+  fill(el, h("div", { class: "columns" }, h("div", { class: "grow" }, bars), h("div", {}, sliders, h("div", { style: { height: "1rem" } }), buttons, hint, heat)), tree);
+  return { heat, bars, inputs, seed, actions, tree };
 }
 
 export function render(el, data, state) {
-  shadeChips(null);
-  const { bars, inputs, actions, tree } = once(el, () => build(el));
+  const { heat, bars, inputs, seed, actions, tree } = once(el, () => build(el));
   const V = data.logits.length;
   const curves = { ...SLIDERS, top_k: { ...SLIDERS.top_k, to: (x) => (x === 0 ? 0 : Math.max(1, Math.round(V ** (1 - x)))), from: (v) => (v ? 1 - Math.log(v) / Math.log(V) : 0) } };
   for (const [name, { input, output }] of Object.entries(inputs)) {
@@ -99,6 +104,8 @@ export function render(el, data, state) {
     output.textContent = curves[name].show(state[name]);
     input.setAttribute("aria-valuetext", output.textContent);
   }
+  if (document.activeElement !== seed) seed.value = String(state.seed);
+  actions.seed = (value) => state.set({ seed: Number.isFinite(value) ? Math.max(0, Math.round(value)) : 1 });
   actions.move = (name, x) => state.set({ [name]: round(curves[name].to(x)) });
   actions.reset = () => state.set({ temperature: 1, top_k: 0, top_p: 1, min_p: 0, typical_p: 1, repetition_penalty: 1 });
   const { before, after, cutBy, order } = outcome(data, state);
@@ -114,7 +121,21 @@ export function render(el, data, state) {
     h("div", { class: "row muted" }, h("span", {}, `${V - top.length} others`), track(rest, top.reduce((sum, id) => sum - after[id], 1)), h("span", { class: "number" }, percent(Math.max(0, rest)))),
   );
   if (focused) bars.querySelector(`[data-id="${focused}"]`)?.focus();
+  showHeat(heat, data, state);
   showTree(tree, data, state);
+}
+
+/** The text, shaded by how surprising each token was, or how open the choice after it is. */
+function showHeat(el, data, state) {
+  const { tokens } = data.inspect;
+  shadeChips(state.heat ? tokens.map((each) => Math.min(1, (each[state.heat] ?? 0) / FULL_SHADE)) : null);
+  const known = tokens.filter(({ bits }) => bits !== null);
+  const mean = known.reduce((sum, { bits }) => sum + bits, 0) / Math.max(1, known.length);
+  fill(
+    el,
+    h("div", { class: "controls" }, h("label", {}, "shade the text by", choices("Shade", HEATS, state.heat, (heat) => state.set({ heat })))),
+    h("p", { class: "small muted" }, `Surprise of the text: ${fixed(mean)} bits a token, a perplexity of ${fixed(2 ** mean, 1)}.`),
+  );
 }
 
 /** Five tokens ahead. The bars do not wait for it: it is drawn when its answer is there. */
@@ -126,6 +147,7 @@ async function showTree(el, data, state) {
   const body = { ...about(state), position: state.token, kind: state.tree, ...(state.tree === "sample" ? { ...set, seed: state.seed } : {}) };
   const key = JSON.stringify(body);
   el.dataset.key = key;
+  fill(el, head, [...el.children].slice(1)); // the old tree stays until the new one is there
   let drawn;
   try {
     const answer = await request("tree", body);

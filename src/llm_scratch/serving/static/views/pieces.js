@@ -33,7 +33,7 @@ export function reading(data, state) {
     ],
     label: `token id of ${visible(each.text)}`,
     value: String(each.id),
-    note: each.bits === null ? "it is the first: nothing predicts it" : `surprise ${fixed(each.bits)} bits${each.grammar_bits === null ? "" : `; ${fixed(each.grammar_bits)} bits for who knows the grammar`}`,
+    note: each.bits === null ? "it is the first: nothing predicts it" : `surprise ${fixed(each.bits)} bits${each.grammar_bits === null ? "" : `; of the grammar itself ${fixed(each.grammar_bits)} bits`}`,
     formula: "Start with single bytes. Of all neighbors that\nthe vocabulary can join, join the pair that was\nlearned first; repeat.\n\nsurprise = −log2 of the token's probability",
     source: "surprise",
     table: {

@@ -38,7 +38,7 @@ export function reading(data, state) {
       ? ["Without ", h("b", {}, off), ", ", token(data.name), " falls from ", h("b", {}, percent(before.probability)), " to ", h("b", {}, percent(now.probability)), "; the model would say ", token(now.best), "."].map((part) =>
           part === " falls from " && now.probability >= before.probability ? " goes from " : part,
         )
-      : ["The whole model gives ", token(data.name), " ", h("b", {}, percent(before.probability)), ". Most depends on ", h("b", {}, nameOf(worst.part)), ": without it ", h("b", {}, percent(worst.probability)), " are left."],
+      : ["The whole model gives ", token(data.name), " ", h("b", {}, percent(before.probability)), ". Most depends on ", h("b", {}, nameOf(worst.part)), ": without it ", h("b", {}, percent(worst.probability)), " is left."],
     label: `probability of ${visible(data.name)}${state.without.length ? `, without ${off}` : ""}`,
     value: percent(now.probability),
     note: state.without.length ? `${percent(before.probability)} with the whole model` : "switch a part off to see it change",
@@ -91,8 +91,8 @@ export function render(el, data, state) {
         { class: "grow" },
         h("h2", {}, "The text that follows"),
         h("p", { class: "small muted", style: { "margin-top": "0.5rem" } }, "whole model"),
-        h("p", { class: "story" }, data.textBefore.text),
-        state.without.length ? [h("p", { class: "small muted", style: { "margin-top": "0.75rem" } }, `without ${state.without.map(nameOf).join(" and ")}`), h("p", { class: "story" }, data.text.text)] : null,
+        h("p", { class: "story" }, "…", data.textBefore.text),
+        state.without.length ? [h("p", { class: "small muted", style: { "margin-top": "0.75rem" } }, `without ${state.without.map(nameOf).join(" and ")}`), h("p", { class: "story" }, "…", data.text.text)] : null,
         state.token >= data.inspect.n_start
           ? [h("h2", { style: { "margin-top": "1.5rem" } }, "Another token here"), h("p", { class: "small", style: { "margin-top": "0.4rem" } }, swap, " ", h("button", { type: "button", onclick: put }, "Put it in"))]
           : null,
@@ -116,9 +116,12 @@ function row({ part, probability }, before, state) {
   );
 }
 
+/** A text that differs from the first one in what its answer depends on. */
+const suggestion = ({ facts: { first } }, state) => (state.text === first.text ? first.other : "");
+
 /** Another text, and how much of its answer each part carries. */
 function patching(data, state) {
-  const other = h("textarea", { "aria-label": "Another text", rows: "2", class: "wide", "data-other": "" }, state.source || state.text);
+  const other = h("textarea", { "aria-label": "Another text", rows: "2", class: "wide", "data-other": "" }, state.source || suggestion(data, state) || state.text);
   const take = () => state.set({ source: other.value === state.text ? "" : other.value });
   return [
     h("h2", { style: { "margin-top": "1.5rem" } }, "A part from another text"),

@@ -21,7 +21,7 @@ export function reading(data, state) {
       : "The model continues the text with the samplers of “Next token”. The line under a token is thin where the model was sure.",
     label: "tokens written",
     value: String(written.tokens.length),
-    note: command(data, state),
+    note: "the same from the command line or Python is below the text",
     formula: "Read the text, choose a token from the\ndistribution, append it, repeat.",
     source: "generate",
     table: rows.length ? { columns: ["number", "token", "probability"], rows } : null,
@@ -31,11 +31,19 @@ export function reading(data, state) {
 /** The samplers of Python's `stream`, whose own temperature is not 1. */
 const sampling = (state) => ({ ...settings(state), temperature: state.temperature });
 
+const settingsOf = (state) => [...Object.entries(sampling(state)).filter(([, value]) => value !== null), ["seed", state.seed]];
+
 /** The same by the command line. */
 function command(data, state) {
   const quoted = `'${state.text.replaceAll("'", "'\\''")}'`;
-  const flags = Object.entries(sampling(state)).filter(([, value]) => value !== null).map(([name, value]) => ` --${name.replaceAll("_", "-")} ${value}`);
-  return `llm-scratch generate ${data.facts.name} ${quoted}${flags.join("")} --seed ${state.seed}`;
+  const flags = settingsOf(state).map(([name, value]) => ` --${name.replaceAll("_", "-")} ${value}`);
+  return `llm-scratch generate ${data.facts.source} ${quoted}${flags.join("")}`;
+}
+
+/** The same in Python, whose strings are written as JSON's. */
+function program(data, state) {
+  const given = settingsOf(state).map(([name, value]) => `, ${name}=${value}`);
+  return `from llm_scratch import load, stream\n\nmodel, tokenizer = load(${JSON.stringify(data.facts.source)})\nfor text in stream(model, tokenizer, ${JSON.stringify(state.text)}${given.join("")}):\n    print(text, end="")`;
 }
 
 function build(el) {
@@ -44,8 +52,9 @@ function build(el) {
   const keep = h("button", { type: "button" }, "Keep as the text");
   const error = h("p", { role: "alert" });
   const announce = h("p", { class: "unseen", "aria-live": "polite" });
-  fill(el, h("div", { class: "controls" }, start, keep, h("span", { class: "muted" }, "Esc stops it")), error, story, announce);
-  return { story, start, keep, error, announce };
+  const same = h("section", { "aria-label": "The same elsewhere", style: { "margin-top": "2rem" } });
+  fill(el, h("div", { class: "controls" }, start, keep, h("span", { class: "muted" }, "Esc stops it")), error, story, announce, same);
+  return { story, start, keep, error, announce, same };
 }
 
 export function render(el, data, state) {
@@ -57,6 +66,8 @@ export function render(el, data, state) {
   }
   written.ui = ui;
   show(ui, state);
+  const lines = [["The same from the command line", command(data, state)], ["In Python", program(data, state)]];
+  fill(ui.same, lines.map(([title, text]) => [h("h2", { style: { "margin-top": "1rem" } }, title), h("pre", { class: "command" }, text)]));
   ui.start.disabled = isExport();
   ui.start.onclick = () => (written.running ? written.running.abort() : run(state));
   ui.keep.onclick = () => state.set({ text: state.text + written.text });
