@@ -19,6 +19,7 @@ demo: .venv/installed  ## train a small GPT on stories, then let it write three
 	$(BIN)/llm-scratch train quickstart --out $(RUN)
 	$(BIN)/llm-scratch generate $(RUN) "The story of Anna" "The tale of Tom, Mia and the kite" "The story of Leo" --max-tokens 180 --temperature 0.7 --seed 1
 	@printf '\nFor the other commands of README, first:  source .venv/bin/activate\nSee inside the model that you trained:     $(BIN)/llm-scratch play $(RUN)\n'
+	@$(BIN)/llm-scratch play $(RUN) --offer
 
 setup: .venv/installed-dev  ## install everything: the package, the lessons and the developer's tools
 
