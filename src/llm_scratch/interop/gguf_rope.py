@@ -53,7 +53,8 @@ def read_rope(
         raise settings.unsupported(TYPE, " or ".join(scalings))
     if scaling == "none":
         return base | (_read_llama3(settings, head_dim) if settings.has_tensor(DIVISORS) else {})
-    rope = base | {"rope_scaling": scaling, "rope_factor": settings.number(FACTOR, 1.0)}
+    factor = settings.number(FACTOR, 1.0)
+    rope: dict[str, Any] = {**base, "rope_scaling": scaling, "rope_factor": factor}
     if scaling == "linear":
         return rope
     for name, only in (("yarn_ext_factor", 1.0), ("yarn_log_multiplier", 0.0)):
@@ -63,7 +64,7 @@ def read_rope(
     trained = settings.count(TRAINED_CONTEXT, context)
     share = settings.number(ATTENTION_FACTOR, 1.0)
     fast, slow = (settings.number(name, default) for name, default in BETAS.items())
-    magnitude = yarn_magnitude(rope["rope_factor"])
+    magnitude = yarn_magnitude(factor)
     return rope | {
         "rope_trained_context": None if trained == context else trained,
         "rope_beta_fast": fast,
@@ -83,8 +84,10 @@ def _read_llama3(settings: GGUFSettings, head_dim: int) -> dict[str, Any]:
         head_dim,
         settings.number("rope.freq_base", 10_000.0),
         "llama3",
-        trained_context=trained,
-        **own,
+        own["factor"],
+        trained,
+        own["low_freq"],
+        own["high_freq"],
     )
     expected = divisors_of(rotary)
     if divisors.shape != expected.shape or not divisors.allclose(expected, TOLERANCE, atol=0.0):
