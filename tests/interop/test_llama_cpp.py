@@ -1,9 +1,11 @@
-"""llama.cpp reads our GGUF files as the same model: ids of texts, logits of a prompt, 64 ids.
+"""llama.cpp reads our GGUF files as the same model: ids of texts, logits of a prompt, 64 ids; and
+writes the same 64 tokens as we and transformers.
 
 llama-cpp-python is compiled when it is installed (`pip install llama-cpp-python`, ten minutes).
 """
 
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -13,10 +15,12 @@ from sentencepiece_style import sentencepiece, texts
 
 from llm_scratch.generation.decode import generate
 from llm_scratch.interop.gguf_export import export_gguf
-from llm_scratch.interop.hf_export import sample_texts
+from llm_scratch.interop.hf_export import export_hf, sample_texts
 from llm_scratch.loading import load
+from llm_scratch.presets import preset
 from llm_scratch.tokenizers import LibraryTokenizer
 from llm_scratch.tokenizers.bpe import ByteBPE
+from llm_scratch.training.loop import train
 
 pytest.importorskip("gguf", reason="writes the files; install the gguf extra")
 llama_cpp = pytest.importorskip("llama_cpp", reason="the reference: pip install llama-cpp-python")
@@ -88,12 +92,34 @@ def test_llama_cpp_generates_the_same_64_ids(cfg, tokenizer, tmp_path):
     with torch.no_grad():
         model.out_head.weight.mul_(8)  # clear winners, so that rounding decides nothing
     export_gguf(model, tokenizer, path, "f32")
-    theirs, ids = theirs_of(path), tokenizer.encode(PROMPT)
+    ids = tokenizer.encode(PROMPT)
     want = generate(model, torch.tensor([ids]), N_NEW, temperature=0)[0].tolist()
-    got = list(ids)
-    for token in theirs.generate(ids, temp=0.0, repeat_penalty=1.0):
-        got.append(token)
-        if len(got) == len(want):
-            break
-    assert len(got) == len(ids) + N_NEW
-    assert got == want
+    assert ids + continuation(path, ids) == want
+
+
+def continuation(path, ids):
+    """The next 64 ids of a file's model by llama.cpp, greedy."""
+    written = theirs_of(path).generate(ids, temp=0.0, repeat_penalty=1.0)
+    return list(islice(written, N_NEW))
+
+
+def test_a_run_of_llama_tiny_writes_the_same_64_tokens_in_ours_transformers_and_llama_cpp(tmp_path):
+    """A short training: sentences have begun, and no two tokens are close."""
+    transformers = pytest.importorskip(
+        "transformers", reason="reads a folder; install the hf extra"
+    )
+    config = preset("llama-tiny")
+    short = replace(config.train, steps=120, eval_every=120, save_every=120, sample_every=0)
+    train(replace(config, train=short), tmp_path / "run")
+    model, tokenizer = load(tmp_path / "run")
+    export_hf(model, tokenizer, tmp_path / "hf")
+    export_gguf(model, tokenizer, tmp_path / "out.gguf", "f32")
+    prompt = [model.start_id, *tokenizer.encode("Once upon a time")]
+    ours = generate(model, torch.tensor([prompt]), N_NEW, temperature=0)[0].tolist()
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
+    theirs.generation_config.eos_token_id = None  # to write on after the end of a story
+    written = theirs.generate(
+        torch.tensor([prompt]), max_new_tokens=N_NEW, do_sample=False, pad_token_id=0
+    )
+    assert written[0].tolist() == ours
+    assert prompt + continuation(tmp_path / "out.gguf", prompt) == ours

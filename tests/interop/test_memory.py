@@ -12,21 +12,20 @@ import pytest
 import safetensors.torch
 import torch
 
-from llm_scratch.config import GPTConfig
-from llm_scratch.interop.gpt2_weight_map import HEAD, HF
-from llm_scratch.interop.hf import to_config
+from llm_scratch.architectures import GPTConfig, LlamaConfig
+from llm_scratch.interop.hf import family_of, to_config
 from llm_scratch.interop.weight_map import expand
 from llm_scratch.model import build
 
-CFG = GPTConfig(
-    vocab_size=16_000,
-    context_length=512,
-    emb_dim=768,
-    n_heads=12,
-    n_layers=5,
-    qkv_bias=True,
-    tie_embeddings=True,
-)
+SHAPE = {"vocab_size": 16_000, "context_length": 512, "emb_dim": 768, "n_heads": 12}
+SMALL = {"vocab_size": 16, "emb_dim": 12, "n_heads": 3, "n_layers": 1}
+GPT = GPTConfig(**SHAPE, n_layers=5, qkv_bias=True, tie_embeddings=True)
+LLAMA = LlamaConfig(**SHAPE, n_layers=4, n_kv_heads=4, tie_embeddings=True)
+CASES = {
+    "gpt": (GPT, torch.float32),
+    "llama, bfloat16": (LLAMA, torch.bfloat16),
+}
+"""Settings and type of the files."""
 CHILD = """
 import sys
 from pathlib import Path
@@ -37,14 +36,16 @@ def resident(what):
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(what))
 
 load(sys.argv[1])                                    # everything is imported and warm
-Path("/proc/self/clear_refs").write_text("5")        # the high-water mark begins anew
-before = resident("VmRSS")
-model, _ = load(sys.argv[2])
-print(resident("VmHWM") - before, sum(p.nbytes for p in model.parameters()))
+for folder in sys.argv[2:]:
+    Path("/proc/self/clear_refs").write_text("5")    # the high-water mark begins anew
+    before = resident("VmRSS")
+    model, _ = load(folder)
+    print(resident("VmHWM") - before, sum(p.nbytes for p in model.parameters()))
+    del model
 """
 
 
-def folder(path, cfg, parts):
+def folder(path, cfg, parts, dtype=torch.float32):
     """A folder of transformers with weights that are not random, as they need not be."""
     path.mkdir()
     (path / "config.json").write_text(json.dumps(to_config(cfg, None, None)))
@@ -53,8 +54,9 @@ def folder(path, cfg, parts):
     )
     with torch.device("meta"):
         state = dict(build(cfg).named_parameters())
-    mapped = [each for each in expand(HF, cfg.n_layers) if each.ours != (HEAD,)]
-    weights = {each.theirs: torch.full(each.join(state).shape, 0.5) for each in mapped}
+    rules = expand(family_of(cfg)[1].rules_of(cfg), cfg.n_layers)
+    mapped = [each for each in rules if each.ours[0] in state]
+    weights = {each.theirs: torch.full(each.join(state).shape, 0.5, dtype=dtype) for each in mapped}
     files = (
         [f"model-{i:05}-of-{parts:05}.safetensors" for i in range(1, parts + 1)]
         if parts > 1
@@ -73,21 +75,18 @@ def folder(path, cfg, parts):
     reason="the high-water mark of memory is read from Linux's /proc",
 )
 def test_the_peak_is_at_most_a_third_above_the_weights(tmp_path):
-    small = folder(
-        tmp_path / "small",
-        GPTConfig(
-            vocab_size=16, emb_dim=12, n_heads=3, n_layers=1, qkv_bias=True, tie_embeddings=True
-        ),
-        1,
-    )
-    large = folder(tmp_path / "large", CFG, 3)
+    cfg = GPTConfig(**SMALL, qkv_bias=True, tie_embeddings=True)
+    folders = [folder(tmp_path / "small", cfg, 1)]
+    for number, (cfg, dtype) in enumerate(CASES.values()):
+        folders.append(folder(tmp_path / str(number), cfg, 3, dtype))
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(small), str(large)],
+        [sys.executable, "-c", CHILD, *map(str, folders)],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    peak, weights = map(int, done.stdout.split())
-    assert weights == 4 * CFG.n_params > 180_000_000
-    assert peak <= 1.3 * weights, f"{peak / weights:.2f} times the weights"
+    for (name, (cfg, _)), line in zip(CASES.items(), done.stdout.splitlines(), strict=True):
+        peak, weights = map(int, line.split())
+        assert weights == 4 * cfg.n_params > 100_000_000
+        assert peak <= 1.3 * weights, f"{name}: {peak / weights:.2f} times the weights"

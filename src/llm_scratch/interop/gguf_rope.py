@@ -54,7 +54,7 @@ def read_rope(
     if scaling == "none":
         return base | (_read_llama3(settings, head_dim) if settings.has_tensor(DIVISORS) else {})
     factor = settings.number(FACTOR, 1.0)
-    rope = base | {"rope_scaling": scaling, "rope_factor": factor}
+    rope: dict[str, Any] = {**base, "rope_scaling": scaling, "rope_factor": factor}
     if scaling == "linear":
         return rope
     for name, only in (("yarn_ext_factor", 1.0), ("yarn_log_multiplier", 0.0)):
@@ -86,8 +86,10 @@ def _read_llama3(settings: GGUFSettings, head_dim: int) -> dict[str, Any]:
         head_dim,
         settings.number("rope.freq_base", 10_000.0),
         "llama3",
-        trained_context=trained,
-        **own,
+        own["factor"],
+        trained,
+        own["low_freq"],
+        own["high_freq"],
     )
     expected = divisors_of(rotary)
     if divisors.shape != expected.shape or not divisors.allclose(expected, TOLERANCE, atol=0.0):

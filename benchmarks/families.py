@@ -1,0 +1,147 @@
+"""How fast do the dense families write and learn, beside a GPT-2 of their size?
+
+    python benchmarks/families.py [--families gpt llama qwen] [--size 124M] [--rounds 5]
+
+Random weights, equal width, depth, heads and vocabulary, a tied head, and a feed-forward network of
+as many parameters; float32. Each family is a process of its own, and they take turns (turns.py).
+Writing: bytes of weights read a second, one row, greedy, with a cache. Learning: FLOPs of a step's
+matrix products a second, and their share of the machine's matrix peak. Ratios are to the first
+family, round by round. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from typing import Any
+
+from turns import answering, contenders, ratio, where
+
+SIZES = {  # vocabulary, width, heads, layers; tokens of a row, rows, new tokens
+    "124M": (50257, 768, 12, 12, 256, 2, 40),
+    "6x384": (4096, 384, 6, 6, 256, 8, 100),
+}
+TIED = {"tie_embeddings": True, "drop_rate": 0.0}
+
+
+def build_model(family: str, size: str) -> Any:
+    """A model of a family: the feed-forward network of GPT-2 has two matrices, others' three."""
+    import torch
+
+    from llm_scratch.architectures import ARCHITECTURES, setting_names
+    from llm_scratch.model import build
+
+    V, C, H, layers, T, _, new = SIZES[size]
+    own = {"ff_dim": 8 * C // 3, "qkv_bias": True, "window": None, "full_every": None}
+    if "n_kv_heads" not in (names := setting_names(ARCHITECTURES[family].config)):
+        own["ff_dim"] = 4 * C
+    shape = {"vocab_size": V, "context_length": max(T, 16 + new), "emb_dim": C, "n_heads": H}
+    settings = {**shape, **TIED, "n_layers": layers, "architecture": family}
+    torch.manual_seed(0)
+    return build(settings | {name: value for name, value in own.items() if name in names})
+
+
+def work(family: str, size: str) -> None:
+    """A family's process: answers how long a step takes, of writing or of learning."""
+    import torch
+
+    from llm_scratch.config import SystemConfig, TrainConfig
+    from llm_scratch.generation.sampling import greedy
+    from llm_scratch.generation.steps import steps
+    from llm_scratch.hardware.allocator import keep_freed_memory
+    from llm_scratch.model.flops import flops_per_token
+    from llm_scratch.model.packed import pack
+    from llm_scratch.training.model_with_loss import prepare_for_training
+    from llm_scratch.training.optim import OPTIMIZERS
+    from llm_scratch.training.step import train_step
+
+    keep_freed_memory()
+    V, _, _, _, T, rows, new = SIZES[size]
+    model = build_model(family, size).train()
+    prepared = prepare_for_training(model, SystemConfig(precision="float32"), torch.device("cpu"))
+    optimizer = OPTIMIZERS["adamw"](model, TrainConfig(lr=1e-4))
+    ids = torch.randint(0, V, (rows, T + 1))
+    batch = [(ids[:, :-1], ids[:, 1:])]
+    writer = build_model(family, size).eval()
+    read = sum(p.nbytes for name, p in writer.named_parameters() if "pos_emb" not in name)
+    pack(writer)
+
+    @torch.inference_mode()
+    def write() -> float:
+        written = steps(writer, ids[:1, :16], lambda logits, _: greedy(logits))
+        next(written)
+        began = time.perf_counter()
+        for _ in range(new):
+            next(written)
+        return (time.perf_counter() - began) / new
+
+    def learn() -> float:
+        began = time.perf_counter()
+        train_step(prepared, optimizer, batch, 1.0)
+        return time.perf_counter() - began
+
+    def answer(question: str) -> dict[str, Any]:
+        seconds = write() if question == "write" else learn()
+        return {"seconds": seconds, "bytes": read, "flops": flops_per_token(model.cfg) * rows * T}
+
+    answer("write")
+    answer("learn")
+    answering(answer)
+
+
+def main() -> None:
+    """Measure, print a table and one line of JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--families", nargs="+", default=["gpt", "llama", "qwen", "olmo", "gemma"])
+    parser.add_argument("--size", default="124M", choices=list(SIZES))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--work", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.work:
+        work(args.work, args.size)
+        return
+    report: dict[str, Any] = {"write_gb_per_s": {}, "learn_peak_share": {}, "ratios": {}}
+    found: dict[str, dict[str, Any]] = {}
+    with contenders(args.families, lambda name: ["--work", name, "--size", args.size]) as ask:
+        for _ in range(args.rounds):
+            for name in ask.names:
+                row = found.setdefault(name, {"write": [], "learn": []})
+                for question in ("write", "learn"):
+                    row |= (answer := ask(name, question))
+                    row[question].append(answer["seconds"])
+    peak = matrix_peak()
+    print(f"{args.size}: matrix peak {peak / 1e9:.0f} GFLOP/s")
+    print(f"{'':10}{'writes GB/s':>12}{'to the first':>22}{'of the peak':>13}{'to the first':>22}")
+    first = found[ask.names[0]]
+    for name, row in found.items():
+        speed = row["bytes"] / statistics.median(row["write"]) / 1e9
+        share = row["flops"] / statistics.median(row["learn"]) / peak
+        # equal work for each: seconds a byte, seconds a FLOP
+        scale = {"write": row["bytes"] / first["bytes"], "learn": row["flops"] / first["flops"]}
+        line = f"{name:10}"
+        for kind, value in (("write", f"{speed:12.1f}"), ("learn", f"{share:13.0%}")):
+            seconds = [each / scale[kind] for each in row[kind]]
+            middle, (low, high) = ratio(first[kind], seconds)
+            report["ratios"][f"{name}_{kind}"] = [middle, low, high]
+            line += value + f"{middle:8.2f} [{low:.2f}, {high:.2f}]"
+        print(line)
+        report["write_gb_per_s"][name] = round(speed, 2)
+        report["learn_peak_share"][name] = round(share, 3)
+    print(json.dumps(report | where()))
+
+
+def matrix_peak() -> float:
+    """The machine's matrix rate in float32, FLOP/s."""
+    import torch
+
+    from llm_scratch.hardware.benchmark import matmul_flops
+
+    return matmul_flops(torch.device("cpu"), torch.float32, 0.5)
+
+
+if __name__ == "__main__":
+    main()
