@@ -17,12 +17,8 @@ from llm_scratch.experiments.arms import Corpora, resolve_arms
 from llm_scratch.experiments.experiment import Arm, Budget, dump_experiment
 from llm_scratch.experiments.metrics import METRICS, Metric
 from llm_scratch.experiments.results import FILE, TIME_FIELDS, read_results
-from llm_scratch.experiments.runner import (
-    ExperimentCallback,
-    folder_name,
-    load_experiment,
-    run_experiment,
-)
+from llm_scratch.experiments.run_folders import folder_name
+from llm_scratch.experiments.runner import ExperimentCallback, load_experiment, run_experiment
 
 pytest.importorskip("scipy", reason="needs scipy (extra `experiments`)")
 

@@ -14,7 +14,8 @@ from llm_scratch.errors import UserError
 from llm_scratch.experiments.arms import resolve_arms
 from llm_scratch.experiments.experiment import Arm
 from llm_scratch.experiments.results import read_results
-from llm_scratch.experiments.runner import run_experiment, settings_file
+from llm_scratch.experiments.run_folders import settings_file
+from llm_scratch.experiments.runner import run_experiment
 from llm_scratch.experiments.search import (
     SEARCH_FILE,
     SEARCH_SEED,

@@ -16,7 +16,7 @@ LABELS = 11  # columns before each sentence
 BUDGET = Budget(300, 1e11)
 
 
-def lines(facts, n_tokens, model, steps, passes, left_out=0):
+def lines(facts, n_tokens, model, steps, epochs, left_out=0):
     """What `choose_run` would say of a text, with the rules' own reasons."""
     tokenizer = rules.choose_tokenizer(facts, BUDGET)
     split = rules.choose_split(facts.n_documents, n_tokens)
@@ -36,7 +36,7 @@ def lines(facts, n_tokens, model, steps, passes, left_out=0):
     config = RunConfig(
         NanoChatConfig(vocab_size=tokenizer.settings["model.vocab_size"], **model), data
     )
-    plan = SimpleNamespace(steps=steps, passes=passes)
+    plan = SimpleNamespace(steps=steps, epochs=epochs)
     return describe(
         config, facts, plan, reasons, round(0.9 * n_tokens), round(0.1 * n_tokens), left_out
     )

@@ -131,7 +131,7 @@ def test_plan_counts_the_copy_of_async_saves(wanted, save_every, copies, machine
 
 def test_plan_counts_the_steps_of_epochs(machine, corpus):
     assert make_plan(settings(epochs=3), CPU, corpus).steps == 3 * 14
-    assert make_plan(settings(epochs=3), CPU).passes is None
+    assert make_plan(settings(epochs=3), CPU).epochs is None
 
 
 def test_plan_counts_targets_of_document_rows(machine):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def experiment_folder(name: str, out: str, kind: str = "experiment") -> Path:
     """The folder of an experiment: `out`, or one in runs/ that the same command finds again."""
-    from llm_scratch.experiments.runner import folder_name
+    from llm_scratch.experiments.run_folders import folder_name
 
     return Path(out) if out else RUNS_FOLDER / f"{kind}-{folder_name(name)}"
 

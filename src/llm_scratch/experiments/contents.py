@@ -20,13 +20,8 @@ from llm_scratch.experiments.charts import ArmCurve, SeedValues
 from llm_scratch.experiments.experiment import Experiment
 from llm_scratch.experiments.metrics import Metric
 from llm_scratch.experiments.results import RunResult, read_results
-from llm_scratch.experiments.runner import (
-    load_experiment,
-    prepare,
-    run_arm_files,
-    run_folder,
-    settings_file,
-)
+from llm_scratch.experiments.run_folders import run_folder, settings_file
+from llm_scratch.experiments.runner import load_experiment, prepare, run_arm_files
 from llm_scratch.experiments.search import edge_warnings
 from llm_scratch.experiments.verdict import Comparison, compare_arms
 from llm_scratch.reports.plot import series

@@ -28,7 +28,8 @@ from llm_scratch.experiments.grid import (
     with_seed,
 )
 from llm_scratch.experiments.results import FILE, Results, RunResult, read_results
-from llm_scratch.experiments.runner import ExperimentCallback, Job, folder_name, settings_file
+from llm_scratch.experiments.run_folders import folder_name, settings_file
+from llm_scratch.experiments.runner import ExperimentCallback, Job
 from llm_scratch.experiments.scaling import fit_scaling_law
 from llm_scratch.experiments.statistics import distributions
 from llm_scratch.model.flops import flops_per_token

@@ -19,14 +19,8 @@ from llm_scratch.experiments.arms import Corpora, with_budget
 from llm_scratch.experiments.experiment import Budget
 from llm_scratch.experiments.metrics import find_metric
 from llm_scratch.experiments.results import Results, RunResult
-from llm_scratch.experiments.runner import (
-    ExperimentCallback,
-    Job,
-    RunJobs,
-    Session,
-    one_by_one,
-    settings_file,
-)
+from llm_scratch.experiments.run_folders import settings_file
+from llm_scratch.experiments.runner import ExperimentCallback, Job, RunJobs, Session, one_by_one
 from llm_scratch.model import build
 from llm_scratch.storage.files import atomic_write
 from llm_scratch.training.validate import validate

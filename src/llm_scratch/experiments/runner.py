@@ -12,9 +12,7 @@ Tests: tests/experiments/test_runner.py.
 from __future__ import annotations
 
 import gc
-import hashlib
 import math
-import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -27,6 +25,12 @@ from llm_scratch.experiments.arms import Corpora, ResolvedArm, resolve_arms
 from llm_scratch.experiments.experiment import Experiment, dump_experiment, from_dict
 from llm_scratch.experiments.metrics import Metric, find_metric
 from llm_scratch.experiments.results import Results, RunResult, State
+from llm_scratch.experiments.run_folders import (
+    check_folder_names,
+    folder_name,
+    run_folder,
+    settings_file,
+)
 from llm_scratch.experiments.search import SEARCH_SEED, search, tuned_arms
 from llm_scratch.experiments.statistics import distributions
 from llm_scratch.experiments.verdict import Comparison, compare_arms
@@ -41,8 +45,6 @@ from llm_scratch.training.lock import exclusive_writer
 from llm_scratch.training.loop import train
 
 EXPERIMENT_FILE = "experiment.yaml"
-MAX_NAME = 80
-"""Characters of a folder's name."""
 STOPPED = (RESOURCES, INTERRUPTED, 129, 143)
 """Exit codes of errors that say nothing about the arm: the experiment stops there."""
 
@@ -293,30 +295,6 @@ def rotated(arms: Sequence[ResolvedArm], shift: int) -> list[ResolvedArm]:
     return [*arms[shift:], *arms[:shift]]
 
 
-def folder_name(arm: str) -> str:
-    """The name of an arm's folders: letters, digits and `.=+-`; a hash ends a long one."""
-    name = re.sub(r"[^\w.=+-]+", "_", arm).strip("._") or "arm"
-    if len(name) <= MAX_NAME:
-        return name
-    return f"{name[: MAX_NAME - 9]}-{hashlib.sha256(arm.encode()).hexdigest()[:8]}"
-
-
-def check_folder_names(names: Iterable[str]) -> None:
-    """Check that every arm gets a folder of its own, also where capital letters do not count.
-
-    Raises:
-        UserError: two arms would share one.
-    """
-    known: dict[str, str] = {}
-    for name in names:
-        other = known.setdefault(folder_name(name).casefold(), name)
-        if other != name:
-            raise UserError(
-                f"arms {other!r} and {name!r}: would share the folder {folder_name(name)};"
-                " rename one of them"
-            )
-
-
 def run_once(
     job: Job, corpus: Corpus, metric: Metric, device: str, callback: Callback
 ) -> RunResult:
@@ -384,16 +362,6 @@ def _claim(folder: Path, experiment: Experiment) -> None:
         raise UserError(f"{folder}: holds other files; choose a new or empty folder with --out")
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(path, heading + dump_experiment(experiment))
-
-
-def run_folder(folder: Path, arm: str, seed: int) -> Path:
-    """The run directory of an arm and a seed."""
-    return folder / f"seed-{seed}" / folder_name(arm)
-
-
-def settings_file(folder: Path, arm: str) -> Path:
-    """The file with the settings of an arm's runs."""
-    return folder / "arms" / f"{folder_name(arm)}.yaml"
 
 
 def _settled(folder: Path, arm: ResolvedArm) -> ResolvedArm:

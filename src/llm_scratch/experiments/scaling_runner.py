@@ -38,13 +38,8 @@ from llm_scratch.experiments.grid import (
     with_seed,
 )
 from llm_scratch.experiments.results import Results, RunResult
-from llm_scratch.experiments.runner import (
-    ExperimentCallback,
-    Job,
-    RunJobs,
-    check_folder_names,
-    folder_name,
-)
+from llm_scratch.experiments.run_folders import check_folder_names, folder_name
+from llm_scratch.experiments.runner import ExperimentCallback, Job, RunJobs
 from llm_scratch.experiments.scaling import ScalingFit, fit_scaling_law, parabola_minimum
 from llm_scratch.experiments.statistics import distributions
 from llm_scratch.storage.files import atomic_write

@@ -49,13 +49,8 @@ from llm_scratch.experiments.grid import (
     with_seed,
 )
 from llm_scratch.experiments.results import Results, RunResult
-from llm_scratch.experiments.runner import (
-    ExperimentCallback,
-    Job,
-    RunJobs,
-    check_folder_names,
-    run_folder,
-)
+from llm_scratch.experiments.run_folders import check_folder_names, run_folder
+from llm_scratch.experiments.runner import ExperimentCallback, Job, RunJobs
 from llm_scratch.experiments.statistics import distributions
 from llm_scratch.experiments.transfer import Transfer, analyze
 from llm_scratch.storage.safe_parse import read_yaml

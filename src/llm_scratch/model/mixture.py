@@ -167,11 +167,11 @@ def balance_loss(scores: Tensor, chosen: Tensor, counted: Tensor | None = None) 
         counted: [B, T], which tokens count; None: all.
     """
     E, K = scores.shape[-1], chosen.shape[-1]
-    probabilities = scores / scores.sum(-1, keepdim=True)  # [B, T, E]
+    probabilities = scores / scores.sum(-1, keepdim=True)
     if counted is None:
         counted = torch.ones_like(chosen[..., 0])
     n_tokens = counted.sum(1, keepdim=True).clamp(min=1)  # [B, 1]
-    share = _counts(chosen, E, counted) / (K * n_tokens)  # [B, E]
+    share = _counts(chosen, E, counted) / (K * n_tokens)
     return E * (share * (probabilities * counted[..., None]).sum(1)).sum()
 
 

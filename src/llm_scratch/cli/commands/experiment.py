@@ -82,15 +82,13 @@ class ReportExperiment(ReportCommand):
 
     examples:
       llm-scratch experiment report runs/experiment-small-changes
-      llm-scratch experiment report runs/experiment-small-changes --metric skill:count
+      llm-scratch experiment report runs/experiment-ideas --metric skill:count
     """
 
     folder: Positional[Annotated[str, arg(metavar="FOLDER")]]
     """an experiment's folder"""
     metric: str = ""
-    """measure the finished runs again by another metric, such as skill:count (default: the
-    experiment's)
-    """
+    """measure the finished runs again by another metric, such as skill:count"""
 
     def run(self) -> None:
         """Write the report and print the verdicts."""
