@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 from llm_scratch.cli import main
 from llm_scratch.cli.own_parts import COPY
 from llm_scratch.cli.progress import ProgressDisplay
+from llm_scratch.presets import PRESETS
 from llm_scratch.run_directory import open_run
 from llm_scratch.storage.user_code import RUN_FILES
 
@@ -138,7 +140,12 @@ def test_a_different_part_trains_if_that_is_allowed_and_loads_with_its_file_only
 
 def test_curve_is_drawn_beside_that_of_the_package(own, trained_once, tiny, llm):
     alone = llm(*tiny, "--parts", EXAMPLE, "--out", own)
-    assert "train one: llm-scratch train own, then llm-scratch plot" in alone.out
+    advice = re.search(
+        rf"train one: llm-scratch train (\S+) .*--out runs/package, then llm-scratch plot {own}",
+        " ".join(alone.out.split()),
+    )
+    assert advice, alone.out
+    assert advice[1] in PRESETS
     assert not (own / "loss-compare.png").exists()
     shutil.copytree(trained_once, "runs/package")
     beside = llm(*tiny, "--parts", EXAMPLE, "--out", own)

@@ -139,13 +139,15 @@ def show_curves(parts: OwnParts, folder: Path, screen: Console, debug: bool) -> 
     """
     from llm_scratch.evaluation.floor import loss_floor
     from llm_scratch.reports.plot import loss_figure, save_figure
+    from llm_scratch.reports.settings import nearest_preset, train_words
 
     reference = reference_run(parts.config)
-    preset = open_run(folder).preset
     if reference is None:
+        plain, out = without_parts(parts.config), "runs/package"
+        train = shell_command(*train_words(plain, nearest_preset(plain), out))
         print_note(
             f"no run with the package's parts to compare with; train one:"
-            f" {shell_command('train', preset)}, then {shell_command('plot', folder, preset)}",
+            f" {train}, then {shell_command('plot', folder, out)}",
             screen,
         )
         return
@@ -163,9 +165,14 @@ def show_curves(parts: OwnParts, folder: Path, screen: Console, debug: bool) -> 
         print_note(f"curves: {pictures[0]}, beside {reference.path}", screen)
 
 
+def without_parts(config: RunConfig) -> RunConfig:
+    """The same settings with the package's parts."""
+    return replace(config, parts="", different_parts="")
+
+
 def reference_run(config: RunConfig) -> RunInfo | None:
     """The newest run in runs/ with these settings, the package's parts and a curve, or None."""
-    plain = replace(config, parts="", different_parts="")
+    plain = without_parts(config)
     runs = [run for run in find_runs() if run.has_curve and same_settings(run.config, plain)]
     return runs[-1] if runs else None
 
