@@ -9,7 +9,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
-from playground_server import TEXT
+from playground_server import TEXT, playing
+
+from llm_scratch.config import GPTConfig
+from llm_scratch.model import build
+from llm_scratch.serving.model_library import NamedModel
+from llm_scratch.tokenizers.chars import CharTokenizer
 
 VIEWS = [
     "pieces",
@@ -221,6 +226,30 @@ def test_page_is_no_wider_than_the_window(page, width):
             assert page.run("document.documentElement.scrollWidth") <= width, view
     finally:
         page.resize(1440, 900)
+
+
+@pytest.fixture(scope="module")
+def page_of_256_tokens(tmp_path_factory):
+    """The address of a page of a model with a context of 256 tokens."""
+    tokenizer = CharTokenizer.train(["abcdefgh"], end_of_text=False)
+    model = build(GPTConfig(tokenizer.n_vocab, 256, emb_dim=24, n_heads=6, n_layers=3)).eval()
+    models = {"long": NamedModel(model, tokenizer)}
+    with playing(tmp_path_factory.mktemp("long"), models, ["abcdefgh"]) as server:
+        yield server.url
+
+
+@pytest.mark.parametrize("view", ["attention", "flow", "lenses"])
+def test_text_of_256_tokens_is_drawn(chromium, page_of_256_tokens, view):
+    """A canvas for each matrix, and not an element for each pair of tokens."""
+    chromium.events.clear()
+    chromium.open(page_of_256_tokens)
+    chromium.run(f"location.hash = '#view={view}&text={'abcdefgh' * 32}'")
+    chromium.wait("document.querySelectorAll('.chip').length === 256")
+    show(chromium, view)
+    assert chromium.text("h1").endswith("?")
+    assert chromium.run("document.querySelectorAll('#view *').length") < 6_000
+    assert chromium.run("document.documentElement.scrollWidth") <= 1440
+    assert chromium.problems() == []
 
 
 def test_long_text_fills_the_context(page):
