@@ -20,6 +20,20 @@ TEXT = "abcdefgabc"
 SURE = 12.0
 """Factor of the hand-built model's logits: what it recalls gets nearly all probability."""
 
+VIEWS = [
+    "pieces",
+    "flow",
+    "attention",
+    "lenses",
+    "next",
+    "whatif",
+    "film",
+    "write",
+    "compare",
+    "help",
+]
+"""Names of the page's views, in the order of their keys."""
+
 
 def hand_built():
     """The model, and a tokenizer of eleven letters."""

@@ -5,7 +5,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote
 
-from playground_server import hand_built, playing
+from playground_server import VIEWS, hand_built, playing
 
 from llm_scratch.interpretability.patching import ablate, head
 from llm_scratch.serving.model_library import NamedModel
@@ -68,18 +68,6 @@ class Words:
         return "".join(self.texts[i] for i in ids).encode()
 
 
-VIEWS = [
-    "pieces",
-    "flow",
-    "attention",
-    "lenses",
-    "next",
-    "whatif",
-    "film",
-    "write",
-    "compare",
-    "help",
-]
 STRANGE = (
     "document.querySelectorAll('script, img, iframe, object, embed, video, form, link, meta, base,"
     " style, math, a').length"

@@ -9,25 +9,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
-from playground_server import TEXT, playing
+from playground_server import TEXT, VIEWS, playing
 
 from llm_scratch.config import GPTConfig
 from llm_scratch.model import build
 from llm_scratch.serving.model_library import NamedModel
 from llm_scratch.tokenizers.chars import CharTokenizer
 
-VIEWS = [
-    "pieces",
-    "flow",
-    "attention",
-    "lenses",
-    "next",
-    "whatif",
-    "film",
-    "write",
-    "compare",
-    "help",
-]
 AXE = Path(__file__).parents[2] / "node_modules/axe-core/axe.min.js"
 
 

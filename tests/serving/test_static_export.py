@@ -1,7 +1,7 @@
 """The exported folder opens from file://, and answers what its first text asks."""
 
 import pytest
-from playground_server import playing
+from playground_server import VIEWS, playing
 
 from llm_scratch.serving.static_export import bundle, export_playground
 
@@ -23,18 +23,7 @@ def test_exported_page_has_three_files(exported):
 def test_every_view_of_the_exported_page_is_drawn(exported, chromium):
     chromium.leave()
     chromium.open(exported.as_uri())
-    for view in [
-        "pieces",
-        "flow",
-        "attention",
-        "lenses",
-        "next",
-        "whatif",
-        "film",
-        "write",
-        "compare",
-        "help",
-    ]:
+    for view in VIEWS:
         chromium.run(f"location.hash = location.hash.replace(/&?view=\\w+/, '') + '&view={view}'")
         chromium.wait(f"document.querySelector('#view').dataset.view === '{view}'")
         chromium.settle()
