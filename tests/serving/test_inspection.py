@@ -299,13 +299,18 @@ def test_film_shows_when_the_head_appeared(tmp_path):
     assert after["scores"]["look"][1][0] > 0.99
 
 
-def test_first_screen_shows_the_head_that_writes_the_answer():
+def start_of(texts):
+    playground = Playground(ModelLibrary({"by hand": hand_built()}), texts)
+    return json.loads(playground.routes["/api/start"]({}))
 
-    named = hand_built()
-    first = json.loads(
-        Playground(ModelLibrary({"by hand": named}), [TEXT + "d"]).routes["/api/start"]({})
-    )["first"]
+
+def test_first_screen_shows_the_head_that_writes_the_answer():
+    first = start_of([TEXT + "d"])["first"]
     assert (first["layer"], first["head"], first["answer"], first["key"]) == (1, 0, "d", 3)
+
+
+def test_tokens_are_counted_in_the_texts_of_the_run():
+    assert start_of(["aab", "abk"])["counts"] == {"0": 3, "1": 2, "10": 1}
 
 
 def test_requests_at_once_get_the_answers_that_they_get_alone(model):

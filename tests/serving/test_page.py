@@ -99,6 +99,7 @@ def test_part_from_another_text_carries_its_answer(page):
 
 def test_tokenizers_stand_below_each_other(page):
     show(page, "pieces")
+    assert "2 of 10 tokens in texts of its kind" in page.text("#inspector")  # the last c
     assert "10 tokens, 1.0 bytes each" in page.text("[data-tokenizer='characters']")
     assert "(11 in the vocabulary): 10 tokens" in page.text("[data-tokenizer='this model']")
 
@@ -260,7 +261,7 @@ def test_write_streams_tokens_and_stops(page):
     page.wait("document.querySelector('#view').dataset.view === 'write'")
     page.settle()
     page.click("#view .primary")
-    page.wait("document.querySelectorAll('.story .new').length >= 3")
+    page.wait("document.querySelectorAll('.story .new').length >= 4")
     assert page.text(".story").startswith("abcdefgabcdefg")
     if page.run("document.querySelector('#view .primary').textContent === 'Stop'"):
         page.press("Escape")

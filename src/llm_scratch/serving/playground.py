@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Generator, Mapping, Sequence
 from copy import deepcopy
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ from llm_scratch.serving.question import (
 )
 from llm_scratch.serving.source_lines import all_sources
 from llm_scratch.serving.static_files import static_files
+from llm_scratch.tokenizers import Tokenizer
 from llm_scratch.tokenizers.token_text import token_text
 
 DEFAULT_PORT = 8765
@@ -219,12 +221,18 @@ class Playground:
             "context": context_length(model),
             "parameters": sum(p.numel() for p in model.parameters()),
             "vocabulary": [token_text(tokenizer, token) for token in range(tokenizer.n_vocab)],
+            "counts": self._token_counts(tokenizer),
             "curve": self.curve,
             "stories": is_story_model(self.texts),
             "lenses": ["norm", "raw", *(["jacobian"] if self.texts else [])],
             "first": self._start._asdict(),
             "sources": all_sources(),
         }
+
+    def _token_counts(self, tokenizer: Tokenizer) -> dict[int, int]:
+        """How often each token occurs in the texts of the kind that the model was trained on."""
+        ids = (tokenizer.encode(text, disallowed_special=()) for text in self.texts)
+        return Counter(chain.from_iterable(ids))
 
     def _tokenize(self, body: Mapping[str, Any]) -> dict[str, Any]:
         tokenizer, text = self.library.get().tokenizer, string(body, "text")

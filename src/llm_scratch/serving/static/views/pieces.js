@@ -26,6 +26,9 @@ export function reading(data, state) {
   const bytes = new TextEncoder().encode(state.text).length;
   const count = tokens.length - n_start;
   const { piece } = selectedPiece(data, state);
+  const { counts } = data.facts;
+  const total = Object.values(counts).reduce((sum, n) => sum + n, 0);
+  const surprise = each.bits === null ? "it is the first: nothing predicts it" : `surprise ${fixed(each.bits)} bits${each.grammar_bits === null ? "" : `; of the grammar itself ${fixed(each.grammar_bits)} bits`}`;
   return {
     sentence: [
       "The text is ", h("b", {}, `${bytes} bytes`), " and ", h("b", {}, `${count} tokens`), `, ${fixed(bytes / Math.max(1, count), 1)} bytes a token. `,
@@ -33,12 +36,12 @@ export function reading(data, state) {
     ],
     label: `token id of ${visible(each.text)}`,
     value: String(each.id),
-    note: each.bits === null ? "it is the first: nothing predicts it" : `surprise ${fixed(each.bits)} bits${each.grammar_bits === null ? "" : `; of the grammar itself ${fixed(each.grammar_bits)} bits`}`,
+    note: total ? `${surprise}; ${counts[each.id] ?? 0} of ${total} tokens in texts of its kind` : surprise,
     formula: "Start with single bytes. Of all neighbors that\nthe vocabulary can join, join the pair that was\nlearned first; repeat.\n\nsurprise = −log2 of the token's probability",
     source: "surprise",
     table: {
-      columns: ["position", "token", "id", "surprise in bits", "bits for the grammar"],
-      rows: tokens.map((row, i) => [i, row.text, row.id, row.bits, row.grammar_bits]),
+      columns: ["position", "token", "id", "surprise in bits", "bits for the grammar", "count in texts of its kind"],
+      rows: tokens.map((row, i) => [i, row.text, row.id, row.bits, row.grammar_bits, total ? counts[row.id] ?? 0 : null]),
     },
     piece,
   };
