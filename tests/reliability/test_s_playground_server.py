@@ -331,7 +331,7 @@ def test_s11_requests_of_schemathesis_get_the_answers_that_are_described(server,
         )
 
     for operation in schemathesis.openapi.from_dict(document).get_all_operations():
-        for mode in schemathesis.GenerationMode.all():
+        for mode in schemathesis.GenerationMode:
             cases = operation.ok().as_strategy(generation_mode=mode)
             settings(max_examples=30, deadline=None)(given(cases)(check))()
     assert sent > 500
