@@ -22,7 +22,7 @@ from typing import Any
 from llm_scratch.errors import describe_error
 
 MAX_STEPS = 1_000_000
-"""Steps of one call: a fifth of a second. The longest solution of an exercise takes 1,211."""
+"""Steps of one call. No solution of an exercise takes a hundredth of them."""
 _PACKAGE = str(Path(__file__).parents[1])
 _INSTALLED = (*sysconfig.get_paths().values(), _PACKAGE, "<frozen")
 
