@@ -14,7 +14,7 @@ from torch import nn
 
 from llm_scratch.data.stories import prefix_bits
 from llm_scratch.interpretability.lenses import surprise_bits
-from llm_scratch.model.introspection import check_ids, device_of
+from llm_scratch.model.introspection import check_ids, device_of, n_start_tokens
 from llm_scratch.tokenizers.token_text import token_text
 
 
@@ -51,7 +51,7 @@ def token_surprises(model: nn.Module, tokenizer: Any, ids: list[int]) -> list[To
         None,
         *(surprise_bits(model, row)[0].tolist() if len(ids) > 1 else []),
     ]
-    start = 1 if ids and ids[0] == getattr(model, "start_id", None) else 0
+    start = n_start_tokens(model, ids)
     of_grammar = grammar_bits(tokenizer, ids[start:])
     texts = (token_text(tokenizer, token) for token in ids[start:])
     return [TokenSurprise(*row) for row in zip(texts, of_model[start:], of_grammar, strict=True)]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from llm_scratch.errors import UserError, describe_error
 from llm_scratch.storage.files import atomic_write
@@ -21,10 +21,10 @@ from llm_scratch.tokenizers import (
     LibraryTokenizer,
     SimpleTokenizerV1,
     Tokenizer,
-    load_tokenizer,
     save_tokenizer,
 )
 from llm_scratch.tokenizers.bpe import ByteBPE
+from llm_scratch.tokenizers.bpe_files import is_tiktoken
 from llm_scratch.tokenizers.char_files import word_level_json
 from llm_scratch.tokenizers.companion import CONFIG, TEMPLATE
 from llm_scratch.tokenizers.special import end_of_text
@@ -33,25 +33,6 @@ from llm_scratch.tokenizers.tokenizer_json import (
     read_tokenizer_json,
     write_tokenizer_json,
 )
-
-if TYPE_CHECKING:
-    import tiktoken
-
-
-def read_tokenizer(folder: str | Path) -> Tokenizer:
-    """Read the tokenizer of a folder: tokenizer.json, or GPT-2's two files as in transformers.
-
-    Raises:
-        UserError: missing, damaged, or of an unsupported type (code 3).
-    """
-    folder = Path(folder)
-    if (
-        not (folder / "tokenizer.json").is_file()
-        and (folder / "vocab.json").is_file()
-        and (folder / "merges.txt").is_file()
-    ):
-        return ByteBPE.from_gpt2_files(folder / "merges.txt", folder / "vocab.json")
-    return load_tokenizer(folder)
 
 
 def check_exportable(tokenizer: Tokenizer) -> None:
@@ -73,9 +54,9 @@ def check_exportable(tokenizer: Tokenizer) -> None:
     else:
         what = f"a tokenizer of the class {kind}"
     reason = "it is neither byte-level BPE nor characters"
-    if hasattr(tokenizer, "_mergeable_ranks"):
+    if is_tiktoken(tokenizer):
         try:
-            ByteBPE.from_tiktoken(cast("tiktoken.Encoding", tokenizer))
+            ByteBPE.from_tiktoken(tokenizer)
         except Exception as e:  # an unsupported vocabulary can fail in any way
             reason = (
                 "its vocabulary is not a byte-level BPE that can be written as merges"

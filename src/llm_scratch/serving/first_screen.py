@@ -16,7 +16,7 @@ from llm_scratch.errors import UserError
 from llm_scratch.generation.decode import encode_prompt
 from llm_scratch.interpretability.capture import capture
 from llm_scratch.interpretability.lenses import direct_logit_attribution
-from llm_scratch.model.introspection import context_length, device_of
+from llm_scratch.model.introspection import context_length, device_of, n_start_tokens
 from llm_scratch.tokenizers.token_text import token_text
 
 SEARCHED_STORIES = 60
@@ -139,7 +139,7 @@ def _with_another_token(
 
     The model's own best guesses for the position are tried, as they fit into the text.
     """
-    start = 1 if ids[0] == getattr(model, "start_id", None) else 0
+    start = n_start_tokens(model, ids)
     if position < max(start, 1):
         return ""
 
