@@ -84,7 +84,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "experiment run": ("commands.experiment.RunExperiment", "run an experiment from a file"),
     "experiment plan": (
         "commands.experiment.PlanExperiment",
-        "what an experiment takes and can show",
+        "estimate the time of an experiment and what it can detect",
     ),
     "experiment report": (
         "commands.experiment.ReportExperiment",

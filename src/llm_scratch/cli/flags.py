@@ -163,7 +163,7 @@ def _unknown(flag: str, known: list[str]) -> UserError:
 def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
     """Parse the words of a command into its dataclass.
 
-    A class method `defaults(words, given, asks)` gives the values before flags.
+    A class method `defaults(words, given, help_requested)` gives the values before flags.
 
     Raises:
         UserError: an unknown flag, a value of the wrong type, a missing argument; one line.
@@ -176,16 +176,17 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
     words, given = split_args(cls, argv)
     flags = {f"--{path_field}" for path_field in path_fields(cls)}
     given = {flag: with_home(value) if flag in flags else value for flag, value in given.items()}
-    asks = "-h" in options or "--help" in options
+    help_requested = "-h" in options or "--help" in options
     defaults = getattr(cls, "defaults", None)
     start: dict[str, Any] = (
         {}
         if defaults is None
-        else {"default": defaults([with_home(word) for word in words], given, asks)}
+        else {"default": defaults([with_home(word) for word in words], given, help_requested)}
     )
     if start:
         _check_model_flags(cls, start["default"], given)
-    complaint, narrow = io.StringIO(), asks and terminal_columns() < MIN_HELP_COLUMNS
+    complaint = io.StringIO()
+    narrow = help_requested and terminal_columns() < MIN_HELP_COLUMNS
     # tyro chooses its box characters by the encoding
     boxes = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     try:
@@ -219,7 +220,7 @@ def _check_model_flags(cls: type, chosen: Any, given: Mapping[str, str]) -> None
         chosen: an instance with the model's settings before flags.
         given: the flags of the command line.
     Raises:
-        UserError: one is of another architecture.
+        UserError: a flag belongs to another architecture.
     """
     own = flag_arity(cls, chosen=chosen)
     for flag in given:
@@ -229,7 +230,7 @@ def _check_model_flags(cls: type, chosen: Any, given: Mapping[str, str]) -> None
 
 
 def _value_of(flag: str, argv: Sequence[str]) -> str:
-    """The value of a flag, as the next word or after "="; "" if it is not there."""
+    """The value of a flag, which is the next word or follows "="; "" without the flag."""
     for word, following in zip(argv, [*argv[1:], ""]):
         if word == flag or word.startswith(f"{flag}="):
             return following if word == flag else word.partition("=")[2]

@@ -121,7 +121,7 @@ def load_initial_model(config: RunConfig, folder: Path) -> tuple[LanguageModel |
         ):
             raise UserError(
                 f"{config.data.source}: the shards have another tokenizer than {config.init_from};"
-                " prepare them with that one"
+                " prepare them with that tokenizer"
             )
     return model, tokenizer
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 PRESET = "text"
 MINUTES = 5.0
-STARTUP_SECONDS = 2.0  # before the command measures time: start of Python, import of libraries
+STARTUP_SECONDS = 2.0  # start of Python and import of libraries, before the timer starts
 ANY_WIDTH = (
     1_441_440  # placeholder until a width is chosen: a multiple of every number of heads up to 16
 )

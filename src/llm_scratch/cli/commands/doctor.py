@@ -75,7 +75,7 @@ class Doctor(ReportCommand):
     """time matrix products again instead of using the stored timings of this machine"""
 
     @classmethod
-    def defaults(cls, words: list[str], given: Mapping[str, str], asks: bool) -> Doctor:
+    def defaults(cls, words: list[str], given: Mapping[str, str], help_requested: bool) -> Doctor:
         """The command without flags; see `flags.parse`.
 
         Raises:

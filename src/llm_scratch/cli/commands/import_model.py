@@ -31,7 +31,7 @@ PROMPT = "Every effort moves you"
 
 @dataclass(frozen=True)
 class Import(Command):
-    """Make a run from a checkpoint of another program, without executing any of it.
+    """Make a run from a checkpoint of another program, without executing code in it.
 
     Reads the notebooks' .pth, nanoGPT, litgpt, transformers, OpenAI's GPT-2.
 

@@ -88,18 +88,20 @@ class Train(Command):
     """a YAML file of settings that override the preset; `llm-scratch config PRESET` prints one"""
     from_: Annotated[str, option("MODEL", "from")] = ""
     """initialize from a model: gpt2, hf:org/name,
-    a folder or a run; sets weights, shape and tokenizer
+    a folder or a run; this sets weights, shape and tokenizer
     """
     out: Annotated[str, option("FOLDER")] = ""
-    """the run directory (default: the unfinished run with these
-    settings in runs/, else runs/DATE-PRESET)
+    """the run directory
+    (default: the unfinished run with these settings in runs/, else runs/DATE-PRESET)
     """
     resume: Annotated[str, option("auto|PATH")] = "auto"
-    """auto: resume the run in --out if its settings are the same; a run: resume it, without PRESET,
-    also with more --train.steps; a checkpoint: continue from it in a new --out"""
+    """auto: resume the run in --out if its settings are the same;
+    a run: resume it, without PRESET, also with more --train.steps;
+    a checkpoint: continue from it in a new --out
+    """
     parts: Annotated[str, option("FILE")] = ""
-    """train with your own parts, such as LayerNorm or muon, after a check that each equals the
-    package's; `llm-scratch learn template` prints a file to begin with (docs/course_own_parts.md)
+    """train with your own parts, such as LayerNorm or muon, if each equals the package's;
+    `llm-scratch learn template` prints a file to begin with (docs/course_own_parts.md)
     """
     allow_different_parts: Flag = False
     """train with parts that differ from the package's"""
@@ -120,16 +122,18 @@ class Train(Command):
     fixed: Hidden[tuple[str, ...]] = ()
 
     @classmethod
-    def defaults(cls, words: Sequence[str], given: Mapping[str, str], asks: bool) -> Train:
+    def defaults(
+        cls, words: Sequence[str], given: Mapping[str, str], help_requested: bool
+    ) -> Train:
         """The settings before flags: the preset's or the resumed run's, overridden by the file."""
         resumed = given.get("--resume", "auto")
         is_resume = not words and "--config" not in given and resumed != "auto"
-        if not words and "--config" not in given and not is_resume and not asks:
+        if not words and "--config" not in given and not is_resume and not help_requested:
             presets = f"{', '.join(PRESETS)}, or text PATH for your own text"
             raise UserError(
                 f"PRESET is missing; known: {presets}; `llm-scratch config` describes them", USAGE
             )
-        chosen = words[:1] == [own_text.PRESET] and not asks
+        chosen = words[:1] == [own_text.PRESET] and not help_requested
         if chosen:
             base = own_text.base_config(words[1:], given.get("--data.source", ""))
         elif is_resume:
@@ -378,7 +382,7 @@ def _print_summary(run: Trainer, screen: Console, seconds: float, debug: bool = 
 
 
 def _measure_skills(run: Trainer, screen: Console) -> None:
-    """Print the skills of a model of the stories, save them, and redraw the loss with its floor.
+    """Print the skills of a model trained on stories, save them, and redraw the loss plot.
 
     They are saved as skills.json; the floor is the entropy of the stories.
     """
