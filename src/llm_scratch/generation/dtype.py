@@ -88,7 +88,7 @@ def choose_dtype(model: nn.Module, wanted: Dtype = "auto") -> DtypeChoice:
         best = "float16"
     reason = f"{best} has {speed[best]:.1f} times float32's speed here"
     if speed[best] < MIN_SPEEDUP:
-        return DtypeChoice("float32", f"{reason}; less than {MIN_SPEEDUP} does not pay")
+        return DtypeChoice("float32", f"{reason}; float32 is kept below {MIN_SPEEDUP}")
     return DtypeChoice(best, reason)
 
 

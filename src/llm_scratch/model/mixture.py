@@ -114,7 +114,7 @@ class Router(TrainingHooks):
         """Note what balances the experts: the loss, and how many tokens each got."""
         counted = self.counted
         if counted is not None and counted.shape != chosen.shape[:-1]:
-            counted = None  # a loss of one's own may run the model on other tokens
+            counted = None  # a user's own loss may run the model on other tokens
         if self.routing.balance_loss:
             loss = balance_loss(scores, chosen, counted)
             self.extra_loss = self.routing.balance_loss * loss

@@ -1,10 +1,10 @@
 """Products with 8- or 4-bit weights as explicit reductions, which a compiler fuses into one loop.
 
 Four 8-bit weights are read as one 32-bit word, so that a processor without byte instructions
-unpacks a whole register by two shifts. Eight 4-bit weights are read the same way, by a mask: a
-digit left at its place in the word is the digit times a power of 16, by which its input is divided
-beforehand. Inputs are not rounded. Without a compiler these kernels are slow. Whether they beat
-torch's own kernels in a compiled step is measured by compiling both once.
+unpacks a whole register by two shifts. Eight 4-bit weights are read the same way, with a mask
+instead of shifts: a masked digit is the weight times a power of 16, so its input is divided by that
+power beforehand. Inputs are not rounded. Without a compiler these kernels are slow. Whether they
+beat torch's own kernels in a compiled step is measured by compiling both once.
 Tests: tests/model/test_written_kernels.py. Gain: `python benchmarks/decode.py`.
 """
 

@@ -1,6 +1,6 @@
 """Distributed training: this process among those of a torchrun job, and collective operations.
 
-`init_distributed` reads what torchrun sets. A process that was started by itself is the only
+`init_distributed` reads what torchrun sets. A process started without torchrun is the only
 rank of its job: no communication, and every collective returns its input. Rank 0 writes the run.
 
     torchrun --nproc-per-node 4 -m llm_scratch train gpt2-small
@@ -78,7 +78,7 @@ class Distributed:
         return values[0]
 
     def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """Broadcast rank 0's tensors one by one: a rank holds one at most that is not its own."""
+        """Broadcast rank 0's tensors one by one, so a rank holds at most one that is not its own."""
         if self.size == 1:
             yield from tensors.items()
             return

@@ -182,7 +182,7 @@ def _train(run: Trainer, callbacks: Callbacks, writer: CheckpointWriter, stop: S
 
         if evaluate or sample or snapshot or save:
             run.check_finite(dict(run.model.named_parameters()))
-            run.best = writer.wait()  # a best whose save failed is none
+            run.best = writer.wait()  # a best loss whose save failed does not count
         if evaluate:
             _evaluate(run, callbacks)
             save = save or run.best < writer.best

@@ -96,20 +96,21 @@ def can_multiply_bfloat16(device: torch.device) -> bool:
 def bfloat16_speedup(emb_dim: int, device: torch.device) -> float:
     """Speedup of bfloat16 over float32, casts included, for a feed-forward block's first product.
 
-    Timed once, on a CPU on one thread and for all processes, so that a plan and its run agree.
+    The result is cached for all processes, so that a plan and its run agree. A CPU is timed on one
+    thread.
     """
 
     def measure() -> Seconds:
         rows = 512 if device.type == "cpu" else 8192
         x = torch.full((rows, emb_dim), 0.5, device=device)  # [N, C]
         weight = torch.full((4 * emb_dim, emb_dim), 0.5, device=device)  # [F, C]
-        ways: dict[str, Callable[[], Tensor]] = {
+        variants: dict[str, Callable[[], Tensor]] = {
             "float32": lambda: F.linear(x, weight),
             "bfloat16": lambda: F.linear(x.bfloat16(), weight.bfloat16()).float(),
         }
         if device.type == "cpu":
-            return time_in_turns({name: [way] for name, way in ways.items()})
-        return {name: best_time(way, device, 0.15) for name, way in ways.items()}
+            return time_in_turns({name: [product] for name, product in variants.items()})
+        return {name: best_time(product, device, 0.15) for name, product in variants.items()}
 
     if device.type == "cpu":
         backend = select_matmul_backend()

@@ -32,7 +32,7 @@ TENSOR_FILES = ("model.safetensors", "optim.safetensors")
 
 
 class PreparedRun(NamedTuple):
-    """What a command makes before it trains on a text."""
+    """Settings, text and model of a run, which a command prepares before training."""
 
     config: RunConfig
     corpus: Corpus
