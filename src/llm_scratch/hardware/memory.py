@@ -45,7 +45,7 @@ def free_memory(device: torch.device | None = None, root: Path = Path("/")) -> i
     """Memory available to a new program in bytes, also in a container; None if unknown.
 
     Args:
-        device: a GPU, to ask for its own memory.
+        device: a GPU, for its own memory instead.
         root: the folder that contains /proc and /sys.
     """
     if device is not None and device.type == "cuda":

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from llm_scratch.hardware.packed_matmul import TRIAL_BYTES
-from llm_scratch.hardware.trials import Seconds, remembered, time_in_turns
+from llm_scratch.hardware.trials import Seconds, cached_timings, time_interleaved
 from llm_scratch.model.kernel_choice import MIN_TRIAL_WIDTH, choose_kernel, trial_weight
 from llm_scratch.model.quantized_kernels import (
     GROUP,
@@ -165,9 +165,9 @@ def compiled_seconds(
         for name, product in products.items():
             compiled = torch.compile(product, options=COMPILE_OPTIONS, dynamic=False)
             calls[name] = [partial(compiled, x, None)] * n_copies
-        return time_in_turns(calls)
+        return time_interleaved(calls)
 
     with torch.no_grad():
-        return remembered(
+        return cached_timings(
             f"a compiled product with {bits}-bit weights", [f"width {width}"], measure
         )

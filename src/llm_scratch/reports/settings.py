@@ -47,7 +47,7 @@ def changes(config: RunConfig, base: RunConfig) -> list[Change]:
 
 
 def nearest_preset(config: RunConfig, name: str = "") -> str:
-    """The preset that a run differs from least; `name` if it is one, as folders are named so."""
+    """The preset with the fewest differences; `name`, often a folder's, if it is a preset."""
     if name in PRESETS:
         return name
     return min(PRESETS, key=lambda each: len(changes(config, PRESETS[each]())))

@@ -78,7 +78,7 @@ class Distributed:
         return values[0]
 
     def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """Broadcast rank 0's tensors one by one, so a rank holds at most one that is not its own."""
+        """Broadcast rank 0's tensors one by one: a rank holds one that is not its own."""
         if self.size == 1:
             yield from tensors.items()
             return

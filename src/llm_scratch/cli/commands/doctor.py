@@ -119,10 +119,10 @@ class Doctor(ReportCommand):
 
     def _forget_measured(self) -> None:
         """With `--remeasure`, drop what was measured before."""
-        from llm_scratch.hardware.trials import forget_all
+        from llm_scratch.hardware.trials import clear_timings
 
         if self.remeasure:
-            forget_all()
+            clear_timings()
 
     def _print_matmul_speeds(self, screen: Console) -> None:
         """Print which matrix products work on this processor, and how fast each is."""
