@@ -80,7 +80,7 @@ class ScalingFit:
 
     @property
     def describes(self) -> bool:
-        """Whether the errors are small beside the differences between runs: the law is theirs."""
+        """Whether the law fits: its errors are small compared with the differences between runs."""
         return self.residual <= MAX_RESIDUAL * self.spread
 
     def interval(self, constant: str, level: float = LEVEL) -> tuple[float, float]:
