@@ -12,7 +12,7 @@ Tests: tests/experiments/test_statistics.py (scipy's and
 statsmodels' values, simulated experiments).
 Source: Lan and DeMets 1983, "Discrete sequential boundaries for clinical trials" (alpha spending);
 Jennison and Turnbull 1989, "Interim analyses: the repeated confidence interval approach"; Haybittle
-1971 (a strict level for interim analyses); Holm 1979, "A simple sequentially rejective multiple test
+1971 (a strict level before the end); Holm 1979, "A simple sequentially rejective multiple test
 procedure"; Schuirmann 1987 (two one-sided tests).
 """
 

@@ -44,7 +44,7 @@ def sentences(outcome: TransferOutcome) -> list[str]:
 
 def _trend(name: str, transfer: Transfer) -> str:
     if transfer.factor is None:
-        return f"{name}: no trend, since fewer than two widths have a best rate inside the tried range."
+        return f"{name}: no trend: fewer than two widths have a best rate inside the tried range."
     factor = f"×{transfer.factor:.2f} for each doubling of the width"
     if transfer.low is None or transfer.high is None:
         return f"{name}: the best rate changes by {factor}; one seed gives no interval."

@@ -1,4 +1,4 @@
-"""The tokenizer inside a GGUF file: byte-level BPE, or SentencePiece's BPE, both ways.
+"""Read and write the tokenizer inside a GGUF file: byte-level BPE, or SentencePiece's BPE.
 
 A byte-level BPE has the tokens in the order of their ids, the kind of each, the merges, and the
 *name* of the pattern that splits text, because llama.cpp has each pattern as code. A pattern that

@@ -164,7 +164,7 @@ class Source(Protocol):
         ...
 
     def read(self, name: str) -> Tensor:
-        """Read a tensor into memory of its own."""
+        """Read a tensor into new memory."""
         ...
 
 
@@ -345,7 +345,7 @@ def read(source: Source, name: str, origin: Origin) -> Tensor:
 
 
 def set_parameters(model: LanguageModel, tensors: Mapping[str, Tensor]) -> None:
-    """Set parameters of a model, as float32 in memory of their own; a tied head stays tied."""
+    """Set parameters of a model, as float32 in new memory; a tied head stays tied."""
     tied = model.head_is_tied
     for name, tensor in tensors.items():
         values = tensor.to(torch.float32).contiguous()
