@@ -126,7 +126,7 @@ def shakespeare() -> RunConfig:
 
 
 def shakespeare_modern() -> RunConfig:
-    """The same text by the model of today, `model/nanochat.py`, in a minute: the fastest recipe."""
+    """The same text with a current architecture, NanoChat's, in a minute: the fastest recipe."""
     return RunConfig(
         NanoChatConfig(
             vocab_size=66, context_length=64, emb_dim=128, n_heads=4, n_layers=4, drop_rate=0.0

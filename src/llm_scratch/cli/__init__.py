@@ -117,7 +117,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "learn template": (
         "commands.learn_parts.PrintTemplate",
-        "print a file to begin your own parts with",
+        "print a template for your own parts",
     ),
     "learn handout": (
         "commands.learn_class.WriteHandouts",

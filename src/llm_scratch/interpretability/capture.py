@@ -337,7 +337,7 @@ def _per_head(att: Any, norm: nn.Module | None) -> Point:
 
 
 def _after_attention(block: Any) -> Point:
-    """The residual stream after attention; in eval mode, the very sum of the block."""
+    """The residual stream after attention; in eval mode, exactly the block's own sum."""
 
     def attach(edit: Edit) -> Callable[[], None]:
         stream: list[Tensor] = []

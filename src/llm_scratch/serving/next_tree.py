@@ -1,4 +1,4 @@
-"""The next few tokens as a tree: what beam search keeps and drops, or where samples part.
+"""The next few tokens as a tree: what beam search keeps and drops, or where samples diverge.
 
 Tests: tests/serving/test_next_tree.py (the best path is what `beam_search`
 returns; a sample is what the sampler draws).
@@ -44,7 +44,7 @@ class Node:
 
 
 def beam_tree(logits_after: LogitsAfter, steps: int = STEPS, beams: int = BEAMS) -> Node:
-    """What beam search looks at: of each kept text the best tokens, of all those the best texts."""
+    """The tree of beam search: the best tokens after each kept text; the best texts are kept."""
     root = Node(-1, 1.0)
     texts: list[tuple[float, list[Node]]] = [(0.0, [root])]  # log-probability, path
     for _ in range(steps):

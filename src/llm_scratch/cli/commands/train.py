@@ -101,7 +101,7 @@ class Train(Command):
     """
     parts: Annotated[str, option("FILE")] = ""
     """train with your own parts, such as LayerNorm or muon, if each equals the package's;
-    `llm-scratch learn template` prints a file to begin with (docs/course_own_parts.md)
+    `llm-scratch learn template` prints a template (docs/course_own_parts.md)
     """
     allow_different_parts: Flag = False
     """train with parts that differ from the package's"""
