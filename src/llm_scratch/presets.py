@@ -95,7 +95,7 @@ def verdict() -> RunConfig:
 
 
 def shakespeare() -> RunConfig:
-    """All of Shakespeare's best-known lines, letter by letter: 4 layers of 128, a few minutes."""
+    """All of Shakespeare's best-known lines, by characters: 4 layers of 128, a few minutes."""
     return RunConfig(
         GPTConfig(
             vocab_size=66,

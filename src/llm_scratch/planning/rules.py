@@ -147,7 +147,7 @@ def choose_split(n_documents: int, n_tokens: float) -> Decision:
     """
     fraction = 0.1 if n_tokens < 2e6 else max(0.005, round(2e5 / n_tokens, 4))
     split = "documents" if n_documents * fraction >= MIN_VAL_DOCUMENTS else "tokens"
-    reason = "spread over it" if split == "documents" else "its end"
+    reason = "spread over the text" if split == "documents" else "the end of the text"
     return Decision({"data.val_fraction": fraction, "data.split": split}, reason)
 
 

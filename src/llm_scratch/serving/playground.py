@@ -281,7 +281,7 @@ class Playground:
         return {"text": text}
 
     def complete(self, body: Mapping[str, Any]) -> Generator[dict[str, Any]]:
-        """Continue a text as a stream of events; the generation ends when the client disconnects."""
+        """Continue a text as a stream of events; ends when the client disconnects."""
         with self._lock:
             question = self._question(body)
         limit = integer(body, "max_tokens", MAX_NEW_TOKENS, 100)
