@@ -69,16 +69,16 @@ def paths(beginning: str) -> list[str]:
     A folder ends with a separator.
     """
     folder, name = os.path.split(beginning)
-    found: list[str] = []
+    matches: list[str] = []
     with suppress(OSError):
         for entry in sorted(Path(os.path.expanduser(folder) or ".").iterdir()):
             if entry.name.startswith(name) and entry.name.startswith(".") <= name.startswith("."):
-                found.append(
+                matches.append(
                     beginning[: len(beginning) - len(name)]
                     + entry.name
                     + (os.sep if entry.is_dir() else "")
                 )
-    return found
+    return matches
 
 
 def _models(beginning: str) -> list[str]:

@@ -128,8 +128,8 @@ def _in_words(verdict: Verdict, unused: str) -> str:
         return "not written yet; the package's is used"
     if verdict.state == "different":
         return f"{verdict.message}\n{verdict.numbers}".rstrip()
-    found = f"equal, largest difference {verdict.largest_difference:.1g}"
-    return f"{found}; this run does not use it: {unused}" if unused else found
+    text = f"equal, largest difference {verdict.largest_difference:.1g}"
+    return f"{text}; this run does not use it: {unused}" if unused else text
 
 
 def show_curves(parts: OwnParts, folder: Path, screen: Console, debug: bool) -> None:

@@ -112,10 +112,10 @@ def skill_changes(
         with ablate(model, *(known[part] for part in name.split("+")), by=by, reference=reference):
             after = score_choices(model, tokenizer, probes)
         for skill in SKILLS:
-            asked = [i for i, probe in enumerate(probes) if probe.skill == skill]
-            if asked:
-                old, new = [before[i] for i in asked], [after[i] for i in asked]
-                changes.append(_change(name, skill, old, new, [story_of[i] for i in asked]))
+            indices = [i for i, probe in enumerate(probes) if probe.skill == skill]
+            if indices:
+                old, new = [before[i] for i in indices], [after[i] for i in indices]
+                changes.append(_change(name, skill, old, new, [story_of[i] for i in indices]))
     return changes
 
 

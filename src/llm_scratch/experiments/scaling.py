@@ -154,7 +154,7 @@ def _fit(
         return columns @ _solve(columns, losses) - losses
 
     lower, upper = EXPONENTS
-    found = [
+    fits = [
         least_squares(
             errors,
             start,
@@ -165,7 +165,7 @@ def _fit(
         )
         for start in starts
     ]
-    a, b = min(found, key=lambda each: each.cost).x
+    a, b = min(fits, key=lambda each: each.cost).x
     E, A, B = _solve(_columns(sizes, lengths, np.array([a, b])), losses)
     return ScalingLaw(
         float(E), float(A * parameters.max() ** a), float(B * tokens.max() ** b), float(a), float(b)

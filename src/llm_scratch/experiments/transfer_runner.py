@@ -193,8 +193,8 @@ def run_transfer(
         ]
         results = Results(folder, [(job.arm, job.seed) for job in jobs])
         session.callback.started(len(jobs), len(results.all()))
-        found = run_missing(session, results, jobs)
-    return _outcome(experiment, tuple(found))
+        run_results = run_missing(session, results, jobs)
+    return _outcome(experiment, tuple(run_results))
 
 
 def _outcome(experiment: TransferExperiment, results: tuple[RunResult, ...]) -> TransferOutcome:

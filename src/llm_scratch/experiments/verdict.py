@@ -164,11 +164,11 @@ def _pairs(
     results: Sequence[RunResult], reference: str, arm: str, seeds: Sequence[int]
 ) -> list[tuple[RunResult, RunResult]]:
     """The runs of the reference and of the arm with the same seed, where both are done."""
-    found = {(result.arm, result.seed): result for result in results}
+    by_run = {(result.arm, result.seed): result for result in results}
     return [
-        (found[reference, seed], found[arm, seed])
+        (by_run[reference, seed], by_run[arm, seed])
         for seed in seeds
-        if (reference, seed) in found and (arm, seed) in found
+        if (reference, seed) in by_run and (arm, seed) in by_run
     ]
 
 

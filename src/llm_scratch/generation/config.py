@@ -92,12 +92,12 @@ class GenerationConfig:
         added = (SAMPLERS.keys() | PENALTIES.keys()) - names
         for name in settings.keys() - names - added:
             raise unknown("setting", name, names | added)
-        given = {name: value for name, value in settings.items() if value is not None}
-        extra = {name: given.pop(name) for name in given.keys() & added}
-        return replace(cls(**given), extra_samplers=extra) if extra else cls(**given)
+        set_values = {name: value for name, value in settings.items() if value is not None}
+        extra = {name: set_values.pop(name) for name in set_values.keys() & added}
+        return replace(cls(**set_values), extra_samplers=extra) if extra else cls(**set_values)
 
     def sampling(self) -> dict[str, Any]:
         """The samplers and penalties that are set, as keywords of `sampling.process_logits`."""
         named = {name: getattr(self, name, None) for name in (*PENALTIES, *SAMPLERS)}
-        given = {name: value for name, value in named.items() if value is not None}
-        return given | dict(self.extra_samplers)
+        set_values = {name: value for name, value in named.items() if value is not None}
+        return set_values | dict(self.extra_samplers)

@@ -69,8 +69,8 @@ def config_to(cfg: GemmaConfig) -> dict[str, Any]:
         ATTENTION_CAP: cfg.attention_softcap,
         LOGIT_CAP: cfg.logit_softcap,
     }
-    given = {name: value for name, value in own.items() if value is not None}
-    return {**written_decoder(cfg), **given}
+    set_values = {name: value for name, value in own.items() if value is not None}
+    return {**written_decoder(cfg), **set_values}
 
 
 def _query_size(name: str, cfg: GemmaConfig) -> int:

@@ -71,8 +71,8 @@ class Exercise:
     @property
     def function(self) -> str:
         """The name of the function to write; "" if the answer is a value."""
-        found = re.search(r"^def (\w+)", self.start, re.MULTILINE)
-        return found[1] if found else ""
+        match = re.search(r"^def (\w+)", self.start, re.MULTILINE)
+        return match[1] if match else ""
 
     def inputs(self, seed: object) -> tuple[Any, ...]:
         """The inputs that belong to a seed."""

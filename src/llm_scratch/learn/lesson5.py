@@ -53,11 +53,11 @@ class _Call:
 
 
 def _pickle(rng: Random) -> tuple[Any, ...]:
-    found: list[Any] = []
+    values: list[Any] = []
     for word in rng.choices(("lr", "RMS", "step", "R", "bias", "REDUCE"), k=rng.randint(1, 4)):
         function = rng.choice((str, len, None))
-        found.append(_Call(function, word) if function else word)
-    return (pickle.dumps(found, protocol=2),)
+        values.append(_Call(function, word) if function else word)
+    return (pickle.dumps(values, protocol=2),)
 
 
 def _safetensors(rng: Random) -> tuple[Any, ...]:

@@ -243,6 +243,6 @@ def _sizes(chosen: Tensor, n_experts: int) -> list[int]:
     """How many tokens each expert has; tensors without values, for plans, have equal shares."""
     planned = chosen.is_meta or isinstance(chosen, FakeTensor)
     if planned and not torch.compiler.is_compiling():
-        share, more = divmod(len(chosen), n_experts)
-        return [share + (e < more) for e in range(n_experts)]
+        share, remainder = divmod(len(chosen), n_experts)
+        return [share + (e < remainder) for e in range(n_experts)]
     return torch.bincount(chosen, minlength=n_experts).tolist()

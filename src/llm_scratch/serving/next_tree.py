@@ -50,15 +50,15 @@ def beam_tree(logits_after: LogitsAfter, steps: int = STEPS, beams: int = BEAMS)
     for _ in range(steps):
         logits = logits_after([[node.token for node in path[1:]] for _, path in texts])
         best = logits.log_softmax(-1).topk(min(beams, logits.shape[-1]))
-        found = []
+        candidates = []
         for (total, path), values, tokens in zip(
             texts, best.values.tolist(), best.indices.tolist(), strict=True
         ):
             for value, token in zip(values, tokens):
                 node = Node(token, float(torch.tensor(value).exp()), kept=False)
                 path[-1].children.append(node)
-                found.append((total + value, [*path, node]))
-        texts = sorted(found, key=lambda text: -text[0])[:beams]
+                candidates.append((total + value, [*path, node]))
+        texts = sorted(candidates, key=lambda text: -text[0])[:beams]
         for _, path in texts:
             path[-1].kept = True
     for node in texts[0][1]:

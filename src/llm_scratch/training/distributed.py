@@ -153,9 +153,9 @@ def init_distributed(device: str | torch.device) -> Iterator[Distributed]:
         UserError: the environment describes an incomplete job, the processes cannot connect, or
             another process ended.
     """
-    here = launched_rank()
-    rank = here.rank
-    size = here.size
+    launch = launched_rank()
+    rank = launch.rank
+    size = launch.size
     where = torch.device(device)
     if size > 1 and where.type not in ("cpu", "cuda"):
         raise UserError(
@@ -163,7 +163,7 @@ def init_distributed(device: str | torch.device) -> Iterator[Distributed]:
             " use --device cpu, or one process"
         )
     if size > 1 and where.type == "cuda" and where.index is None:
-        where = torch.device("cuda", here.local_rank)
+        where = torch.device("cuda", launch.local_rank)
     if where.type == "cuda" and where.index is not None:
         torch.cuda.set_device(where)  # for the random state to save, and the stream of the steps
     if size == 1:

@@ -147,11 +147,11 @@ def _run(run: Trainer, callbacks: Callbacks, lock: RunLock | None) -> None:
 
 def _add_loggers(run: Trainer, callbacks: Callbacks) -> None:
     """Add the log files of the run, before the other callbacks, and time its steps."""
-    here = environment(run.device)
+    env = environment(run.device)
     rows = metrics_until(run.folder, run.step)
-    run.timer = StepTimer(run.device, here["matrix_rate"] * run.distributed.size, rows)
+    run.timer = StepTimer(run.device, env["matrix_rate"] * run.distributed.size, rows)
     board = [TensorBoardLogger(callbacks.warn)] if run.config.system.tensorboard else []
-    callbacks.callbacks[:0] = [RunLogger(here, rows, callbacks.warn), *board]
+    callbacks.callbacks[:0] = [RunLogger(env, rows, callbacks.warn), *board]
 
 
 def _train(run: Trainer, callbacks: Callbacks, writer: CheckpointWriter, stop: StopRequest) -> None:

@@ -44,10 +44,10 @@ def metrics_until(folder: Path, step: int) -> list[dict[str, Any]]:
 def environment(device: torch.device) -> dict[str, Any]:
     """The environment of a run: versions, machine, measured matmul FLOP/s, git commit."""
     try:
-        here = Path(__file__).resolve().parent
+        package = Path(__file__).resolve().parent
         command = ["git", "rev-parse", "HEAD"]
         result = subprocess.run(
-            command, cwd=here, capture_output=True, encoding="utf-8", errors="replace", timeout=5
+            command, cwd=package, capture_output=True, encoding="utf-8", errors="replace", timeout=5
         )
         commit = result.stdout.strip()
     except (OSError, subprocess.SubprocessError):

@@ -83,17 +83,17 @@ class Compare(RunsCommand):
         if not self.arms:
             raise UserError("ARM is missing; give settings such as train.lr=0.01")
         unit, equals, amount = self.budget.partition("=")
-        more = {
+        options = {
             "budget": parse_budget({unit: amount} if equals else unit),
             "metric": self.metric,
             "smallest_effect": self.smallest_effect,
             "stop_early": self.stop_early,
         }
         if not self.remove_each:
-            return compare_settings(self.base, self.arms, self.seeds, **more)
+            return compare_settings(self.base, self.arms, self.seeds, **options)
         if len(self.arms) > 1:
             raise UserError(
                 f"--remove-each: {len(self.arms)} recipes;"
                 " put all settings of one recipe into one word, in quotes"
             )
-        return remove_each(self.base, self.arms[0], self.seeds, **more)
+        return remove_each(self.base, self.arms[0], self.seeds, **options)

@@ -194,7 +194,7 @@ def _show_shards(folder: str, screen: Console, as_json: bool = False) -> None:
     grid.show_header = False
     grid.columns[1].justify = "left"
     done = index.done
-    for what, value in (
+    for label, value in (
         ("source", f"{index.source['name']}"),
         (
             "documents",
@@ -208,7 +208,7 @@ def _show_shards(folder: str, screen: Console, as_json: bool = False) -> None:
             f"{len(index.shards)} of {index.settings['shard_tokens']:,} tokens as {index.dtype}",
         ),
     ):
-        grid.add_row(what, sanitize(value))
+        grid.add_row(label, sanitize(value))
     screen.print(grid)
     _show_text(text, "first document" if done.documents > 1 else "beginning", screen)
 

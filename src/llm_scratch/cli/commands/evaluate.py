@@ -125,7 +125,7 @@ class Evaluate(ReportCommand):
         """Print the result as a table."""
         grid = table("", "")
         grid.show_header = False
-        for what, value in (
+        for label, value in (
             ("model", f"{path}"),
             ("computed on", description),
             ("text", f"{name}: {loss.n_tokens:,} tokens, {loss.n_bytes:,} bytes"),
@@ -133,7 +133,7 @@ class Evaluate(ReportCommand):
             ("perplexity", f"{loss.perplexity:,.2f}"),
             ("bits per byte", f"{loss.bits_per_byte:.4f} ± {error:.4f}"),
         ):
-            grid.add_row(what, value)
+            grid.add_row(label, value)
         run = find_run(path)
         if last and run is not None:
             grid.add_row(

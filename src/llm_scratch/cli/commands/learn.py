@@ -61,10 +61,10 @@ class _OneExercise(_InFolder):
         """The exercise of ID, or the first that is not solved."""
         if self.exercise:
             return find_exercise(self.exercise)
-        found = progress.next_exercise()
-        if found is None:
+        unsolved = progress.next_exercise()
+        if unsolved is None:
             raise UserError("all exercises are solved; name one to see it again")
-        return found
+        return unsolved
 
 
 @dataclass(frozen=True)
