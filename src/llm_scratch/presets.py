@@ -251,7 +251,7 @@ PRESETS: dict[str, Callable[[], RunConfig]] = {
     "gpt2-small": gpt2_small,
     "llama-small": llama_small,
 }
-"""Name -> function without arguments that makes the settings of a run."""
+"""Name of a preset -> function without arguments that returns its settings."""
 
 
 def preset(name: str) -> RunConfig:

@@ -111,7 +111,7 @@ class Architecture:
 
     Args:
         config: a subclass of `ModelConfig`.
-        model: takes such a config; or where it is,
+        model: the model class, which takes such a config; or its location
             as "module:Class", which is imported at first use.
     """
 

@@ -116,8 +116,8 @@ def patch(model: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None]:
     Raises:
         UserError: as `capture`, or an activation is a sum of others and cannot be changed.
 
-    Example: without head 3 of block 1,
-        def without_head(z):
+    Example:
+        def without_head(z):  # without head 3 of block 1
             z = z.clone()
             z[:, :, 3] = 0
             return z

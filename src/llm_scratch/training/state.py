@@ -107,7 +107,7 @@ def environment_diff(stored: dict[str, Any], current: dict[str, Any]) -> str:
 
     Args:
         stored: the checkpoint's state; values that older versions did not store are not compared.
-        here: as `numerics` returns it.
+        current: as `numerics` returns it.
     """
     elsewhere = stored.get("device", current.get("device")) != current.get("device")
     names = (
