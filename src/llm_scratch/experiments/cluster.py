@@ -216,7 +216,7 @@ class Cluster:
 
 
 def parse_cluster(text: str, at_once: int | None, device: str, file: str = "") -> Cluster | None:
-    """Where `--on` says that runs take place; None: in this process, one after the other.
+    """Parse `--on`: where runs are trained; None: in this process, one after the other.
 
     Args:
         text: "here", "local", "slurm", or "slurm:partition=gpu,mem_gb=16" with options.
@@ -267,7 +267,7 @@ def read_result(place: Path, submitted: Any) -> RunResult:
     """The result of a finished job; its file is removed once it is read.
 
     Raises:
-        UserError: there is none, or the job was stopped by something that says nothing of the arm.
+        UserError: there is none, or the job was stopped by something unrelated to the arm.
     """
     path = place / RESULT_FILE
     if not path.is_file():

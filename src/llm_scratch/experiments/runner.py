@@ -46,7 +46,7 @@ from llm_scratch.training.loop import train
 
 EXPERIMENT_FILE = "experiment.yaml"
 STOPPED = (RESOURCES, INTERRUPTED, 129, 143)
-"""Exit codes of errors that say nothing about the arm: the experiment stops there."""
+"""Exit codes of errors that are unrelated to the arm: they stop the experiment."""
 
 
 class ExperimentCallback:

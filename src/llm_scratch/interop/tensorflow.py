@@ -237,7 +237,7 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
         )
     end = size - 4 - 4 * struct.unpack("<I", data[size - 4 : size])[0]
     if end < 0:
-        raise ValueError("a block is shorter than it says")
+        raise ValueError("a block is shorter than its restart points")
     at, key = 0, b""
     while at < end:
         shared, at = _varint(data, at)

@@ -5,8 +5,8 @@ and how its layout differs:
 
     Rule("trf_blocks.#.att.W_{query,key,value}.weight", "h.#.attn.c_attn.weight", TRANSPOSED)
 
-`#` is the number of a layer, and several names in braces are one tensor there. Nothing here knows
-an architecture: names and shapes come from the model, built without memory.
+`#` is the number of a layer, and several names in braces are one tensor there. No code here depends
+on an architecture: names and shapes come from the model, built without memory.
 Tests: tests/interop/test_gpt2_weight_map.py, and those of each format.
 """
 

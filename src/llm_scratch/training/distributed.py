@@ -192,7 +192,7 @@ def init_distributed(device: str | torch.device) -> Iterator[Distributed]:
 
 
 def _connect(device: torch.device, rank: int, size: int) -> None:
-    """Join the process group; if the other processes take long, say once that this one waits.
+    """Join the process group; if the other processes take long, report once that this one waits.
 
     torch waits for up to half an hour inside a call that Ctrl-C does not interrupt, so the call
     runs in a thread.
