@@ -176,7 +176,7 @@ def _byte_bpe_from(file: GGUFFile, tokens: Sequence[str], kinds: Sequence[int]) 
 def start_id_from(file: GGUFFile) -> int | None:
     """Return the token that a file puts before each text, or None.
 
-    If the file has no such setting, SentencePiece's kind and the patterns of Llama 3 and Mistral have one.
+    Without such a setting, SentencePiece's kind and the patterns of Llama 3 and Mistral have one.
     """
     value = file.metadata.get(KEY + "bos_token_id")
     kind, pre = (file.metadata.get(KEY + name) for name in ("model", "pre"))
