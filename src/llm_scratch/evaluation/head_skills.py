@@ -1,8 +1,8 @@
 """Which part of a model serves which skill: accuracy with a head or network ablated.
 
 The grammar determines the right answer of every probe. A skill that falls when a part is ablated
-needs that part (`skill_changes`). A head that attends to earlier mentions of the answer, where the answer
-comes next, may be what recalls it (`answer_attention`).
+needs that part (`skill_changes`). A head that attends to earlier mentions of the answer, where the
+answer comes next, may recall it (`answer_attention`).
 Tests: tests/evaluation/test_head_skills.py (equal to a model with those weights set to zero).
 """
 
