@@ -22,7 +22,7 @@ from llm_scratch.presets import preset
 class PrintTemplate(Command):
     """Print a file with the signatures of the parts, to be filled in.
 
-    A part that is not written yet is the package's, so you can begin with one.
+    For parts that you leave out, the package's are used; one is enough to start.
 
     examples:
       llm-scratch learn template > my_parts.py

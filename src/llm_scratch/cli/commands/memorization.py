@@ -37,7 +37,7 @@ class Memorization(ReportCommand):
 
     The model continues prefixes of validation text and of training text.
 
-    The baseline is the overlap of the validation text itself with the training text.
+    The baseline is the overlap of validation text with the training text.
 
     examples:
       llm-scratch memorization quickstart
