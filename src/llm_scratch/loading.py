@@ -109,7 +109,7 @@ def load(
         where: a file or folder of a format in `FORMATS` (of a run directory its best checkpoint),
             or a name: gpt2, gpt2-medium, gpt2-large, gpt2-xl, hf:org/name. Models by name are
             downloaded once.
-        device: of the weights.
+        device: of the weights, such as "cpu" or "cuda".
         dtype: of the weights; "auto" takes the fastest for inference, see `generation.dtype`. A
             quantized model keeps its own. For inference on a CPU, `model.packed.pack(model)` is
             faster still; a packed model cannot be trained.

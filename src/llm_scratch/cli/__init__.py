@@ -84,7 +84,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "experiment run": ("commands.experiment.RunExperiment", "run an experiment from a file"),
     "experiment plan": (
         "commands.experiment.PlanExperiment",
-        "what an experiment takes and can show",
+        "estimate the time of an experiment and what it can detect",
     ),
     "experiment report": (
         "commands.experiment.ReportExperiment",
@@ -117,7 +117,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "learn template": (
         "commands.learn_parts.PrintTemplate",
-        "print a file to begin your own parts with",
+        "print a template for your own parts",
     ),
     "learn handout": (
         "commands.learn_class.WriteHandouts",

@@ -26,9 +26,9 @@ def load_corpus(
     documents: list[str] | None = None,
     check: Callable[[TextFingerprint], None] | None = None,
 ) -> tuple[RunConfig, Corpus]:
-    """The text as token ids, and the settings with an order of rows that it allows.
+    """Read the text as token ids, and set a row order that the text allows.
 
-    A change of the order is reported in a line.
+    If the order of the settings has to change, a line says so.
 
     Args:
         tokenizer, documents, check: as `data.corpus.read_corpus` takes them.

@@ -30,6 +30,6 @@ def optional_step(problem: str, again: str, screen: Console, debug: bool = False
     except Exception as e:
         if debug:
             traceback.print_exc()
-        why = one_line(str(e)) if isinstance(e, UserError) else describe_error(e, named=True)
+        reason = one_line(str(e)) if isinstance(e, UserError) else describe_error(e, named=True)
         hint = f"; to try again: {again}" if again else ""
-        print_warning(f"{problem}: {why}{hint}", screen)
+        print_warning(f"{problem}: {reason}{hint}", screen)

@@ -1,4 +1,4 @@
-"""Print what a model of the stories can do: bits per byte, skills, entropy and chance.
+"""Print the skills of a model trained on stories, with bits per byte, entropy and chance.
 
 Tests: tests/cli/test_train.py.
 """

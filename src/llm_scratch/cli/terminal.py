@@ -133,9 +133,9 @@ class FittingTable(Table):
             return
         wanted = sorted(range(len(needed)), key=lambda number: widest[number] - needed[number])
         for number in wanted:
-            more = min(spare, widest[number] - needed[number])
-            self.columns[number].width = needed[number] + more
-            spare -= more
+            extra = min(spare, widest[number] - needed[number])
+            self.columns[number].width = needed[number] + extra
+            spare -= extra
 
     def _lines(self) -> Iterator[str]:
         """Each row as its first cell, then `name: value` lines; an empty line between rows."""

@@ -1,4 +1,4 @@
-"""Surprise of each token of a story: the model's beside the grammar's, which knows the truth.
+"""Surprise of each token of a story under the model and under the grammar that generated it.
 
 Where the model is more surprised than the grammar, it has not learned what decides the token.
 Tests: tests/evaluation/test_story_surprise.py.
@@ -58,7 +58,7 @@ def token_surprises(model: nn.Module, tokenizer: Any, ids: list[int]) -> list[To
 
 
 def grammar_bits(tokenizer: Any, ids: list[int]) -> list[float | None]:
-    """Surprise of each token for the grammar, in bits; None from where it is no story.
+    """Surprise of each token under the grammar, in bits; None once the text is not a story's start.
 
     Args:
         tokenizer: with `decode_bytes`.

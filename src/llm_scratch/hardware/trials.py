@@ -27,10 +27,8 @@ from llm_scratch.storage.files import atomic_write
 
 PROMPT_ROWS = 256  # a typical text to generate: a prompt of 256 tokens, read at once ...
 NEW_TOKENS = 200  # ... and 200 tokens, one by one
-N_ROUNDS = 6  # in which each way is timed
-MAX_SLOWDOWN = (
-    4  # a way that is this many times slower than the best after two rounds is timed no more
-)
+N_ROUNDS = 6  # in which each candidate is timed
+MAX_SLOWDOWN = 4  # times the best after two rounds; slower candidates are no longer timed
 ISA_VARIABLES = (
     "ONEDNN_MAX_CPU_ISA",
     "DNNL_MAX_CPU_ISA",
@@ -41,10 +39,10 @@ ISA_VARIABLES = (
 """environment variables that limit which instructions the libraries use"""
 
 Seconds = dict[str, float]
-"""seconds by the name of a way; infinite where it does not work here"""
+"""seconds by the name of a candidate; infinite if the candidate does not work here"""
 
 
-def remembered(
+def cached_timings(
     question: str, depends_on: Sequence[object], measure: Callable[[], Seconds]
 ) -> Seconds:
     """Measure the first time, and read the timings from the cache folder afterwards.
@@ -55,8 +53,8 @@ def remembered(
             in addition to processor and torch.
         measure: does the measurement.
     Returns:
-        Seconds by the name of a way. A file that is damaged or cannot be written costs a new
-        measurement, no more.
+        Seconds by the name of a candidate. If the file is damaged or cannot be written, the next
+        process measures again.
     """
     key = (question, *map(str, depends_on), torch.__version__, processor())
     if key not in _answers:
@@ -75,7 +73,7 @@ def remembered(
 _answers: dict[tuple[str, ...], Seconds] = {}
 
 
-def forget_all() -> None:
+def clear_timings() -> None:
     """Delete all stored timings, so that the next use measures again."""
     _answers.clear()
     for path in _folder().glob("*.json"):
@@ -110,25 +108,25 @@ def processor() -> str:
     return " ".join([*facts, torch.backends.cpu.get_cpu_capability(), *limits])
 
 
-Ways = Mapping[str, Sequence[Callable[[], object]]]
-"""by the name of a way: the same work on several matrices, so that no cache holds all of them"""
+Candidates = Mapping[str, Sequence[Callable[[], object]]]
+"""name -> calls: the same work on several matrices, so that no processor cache holds all of them"""
 
 
-def time_in_turns(ways: Ways) -> Seconds:
-    """Processor seconds of each way on one thread: the shortest of all calls, taken in turns.
+def time_interleaved(candidates: Candidates) -> Seconds:
+    """Processor seconds of each candidate on one thread: the shortest of all interleaved calls.
 
-    A way that raises does not work here and takes forever (infinity).
+    A candidate that raises an error does not work here; its time is infinite.
     """
     with one_thread():
-        best = {name: _shortest(calls) for name, calls in ways.items()}  # warms up
+        best = {name: _shortest(calls) for name, calls in candidates.items()}  # warms up
         best = {
-            name: seconds if seconds == float("inf") else _shortest(ways[name])
+            name: seconds if seconds == float("inf") else _shortest(candidates[name])
             for name, seconds in best.items()
         }
         for turn in range(N_ROUNDS):
             for name in best:
                 if best[name] <= MAX_SLOWDOWN * min(best.values()) or turn < 2:
-                    best[name] = min(best[name], _shortest(ways[name]))
+                    best[name] = min(best[name], _shortest(candidates[name]))
     return best
 
 
@@ -140,14 +138,14 @@ def _shortest(calls: Sequence[Callable[[], object]]) -> float:
         return float("inf")
 
 
-def text_seconds(one_row: Ways, prompt: Ways) -> Seconds:
-    """Seconds that a typical text spends in a layer, for each way of computing it.
+def text_seconds(one_row: Candidates, prompt: Candidates) -> Seconds:
+    """Seconds that a typical text spends in a layer, for each candidate implementation.
 
     The text is `PROMPT_ROWS` rows at once, then `NEW_TOKENS` alone.
 
     Args:
-        one_row, prompt: by name of a way, the product of one row, or of `PROMPT_ROWS` rows, with
+        one_row, prompt: for each candidate, the product of one row, or of `PROMPT_ROWS` rows, with
             several matrices.
     """
-    tokens, prompts = time_in_turns(one_row), time_in_turns(prompt)
+    tokens, prompts = time_interleaved(one_row), time_interleaved(prompt)
     return {name: NEW_TOKENS * tokens[name] + prompts[name] for name in one_row}

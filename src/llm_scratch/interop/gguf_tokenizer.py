@@ -1,4 +1,4 @@
-"""The tokenizer inside a GGUF file: byte-level BPE, or SentencePiece's BPE, both ways.
+"""Read and write the tokenizer inside a GGUF file: byte-level BPE, or SentencePiece's BPE.
 
 A byte-level BPE has the tokens in the order of their ids, the kind of each, the merges, and the
 *name* of the pattern that splits text, because llama.cpp has each pattern as code. A pattern that
@@ -176,7 +176,7 @@ def _byte_bpe_from(file: GGUFFile, tokens: Sequence[str], kinds: Sequence[int]) 
 def start_id_from(file: GGUFFile) -> int | None:
     """Return the token that a file puts before each text, or None.
 
-    If the file does not say, SentencePiece's kind and the patterns of Llama 3 and Mistral have one.
+    Without such a setting, SentencePiece's kind and the patterns of Llama 3 and Mistral have one.
     """
     value = file.metadata.get(KEY + "bos_token_id")
     kind, pre = (file.metadata.get(KEY + name) for name in ("model", "pre"))

@@ -50,9 +50,9 @@ def check_exportable(tokenizer: Tokenizer) -> None:
         )
     name, kind = getattr(tokenizer, "name", ""), type(tokenizer).__name__
     if isinstance(name, str) and name:
-        what = f"the tokenizer {name!r} ({kind})"
+        subject = f"the tokenizer {name!r} ({kind})"
     else:
-        what = f"a tokenizer of the class {kind}"
+        subject = f"a tokenizer of the class {kind}"
     reason = "it is neither byte-level BPE nor characters"
     if is_tiktoken(tokenizer):
         try:
@@ -65,7 +65,7 @@ def check_exportable(tokenizer: Tokenizer) -> None:
         else:
             return
     raise UserError(
-        f"{what} cannot be exported to transformers: {reason};"
+        f"{subject} cannot be exported to transformers: {reason};"
         " train with --data.tokenizer bpe, gpt2 or chars"
     )
 
@@ -107,8 +107,8 @@ def write_tokenizer(
         "eos_token": special,
         "unk_token": None if isinstance(tokenizer, CharTokenizer) else special,
     }
-    given = {name: value for name, value in config.items() if value is not None}
-    atomic_write(folder / CONFIG, json.dumps(given, indent=1) + "\n")
+    set_values = {name: value for name, value in config.items() if value is not None}
+    atomic_write(folder / CONFIG, json.dumps(set_values, indent=1) + "\n")
 
 
 def _starts_with(tokenizer: Tokenizer, start_id: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Gated feed-forward network: one projection of the input opens and closes another.
+"""Gated feed-forward network: one projection of the input is multiplied by another, the gate.
 
     y = (activation(x W_gate) * x W_up) W_down
 

@@ -2,8 +2,8 @@
 
 H query heads and G key/value heads; query head h reads key/value head h // (H / G). The cache is
 H / G times smaller. With G = H it is `attention.MultiHeadAttention` without its output bias, with
-G = 1 it is multi-query attention. What models of today add to it is an argument each: QK-norm, a
-sliding window, soft-capped scores, sinks, rotary positions or none.
+G = 1 it is multi-query attention. Arguments add what current models use: QK-norm, a sliding window,
+soft-capped scores, sinks, rotary positions or none.
 Tests: tests/model/test_grouped_attention.py (equal to multi-head attention with repeated heads, and
 each argument to its formula).
 Source: Ainslie et al. 2023, "GQA", https://arxiv.org/abs/2305.13245.

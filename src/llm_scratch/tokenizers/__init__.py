@@ -48,7 +48,7 @@ __all__ = [
 
 
 class Tokenizer(Protocol):
-    """Interface of a tokenizer for training, decoding and evaluation; tiktoken's match it."""
+    """Interface of tokenizers for training, decoding and evaluation, as tiktoken's have it."""
 
     @property
     def n_vocab(self) -> int:

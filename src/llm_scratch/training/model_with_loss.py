@@ -84,7 +84,10 @@ class ModelWithLoss(nn.Module):
                 part.fast = True
 
     def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the summed loss, a scalar; in training its gradient has the parts' own terms."""
+        """Return the summed loss, a scalar.
+
+        In training, its gradient includes extra losses of parts, such as a router's balance loss.
+        """
         if self.training:
             set_counted(self.model, targets != IGNORE)
         with self.precision.products(inputs.device):
@@ -110,7 +113,7 @@ class ModelWithLoss(nn.Module):
         if compiled and not self.compiled and isinstance(self.model, LanguageModel):
             trunk["hidden"] = torch.compile(self.model.hidden)
         elif not compiled:
-            trunk.pop("hidden", None)  # the method of the class is behind it
+            trunk.pop("hidden", None)  # this uncovers the method of the class
         self.compiled = compiled
         self.compile_reason = reason
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from rich.console import Console
 from tyro.conf import Positional, arg
 
-from llm_scratch.cli.flags import Command, ReportCommand
+from llm_scratch.cli.flags import Command, ReportCommand, option
 from llm_scratch.cli.output import print_json
 from llm_scratch.cli.result_json import shards_json, text_json
 from llm_scratch.cli.terminal import boxed, console, excerpt, table
@@ -94,7 +94,7 @@ class DownloadSource(Command):
       llm-scratch data download shakespeare gpt2
     """
 
-    names: Positional[Annotated[tuple[str, ...], arg(metavar="NAME")]]
+    names: Positional[Annotated[tuple[str, ...], option("NAME")]]
     """verdict, shakespeare, gpt2"""
 
     def run(self) -> None:
@@ -121,7 +121,7 @@ class DownloadSource(Command):
 class ShowSource(ReportCommand):
     """Show the size of a source and a sample of its text.
 
-    For stories also their entropy, a lower bound of the loss of any model.
+    For stories, also show their entropy, a lower bound of the loss of any model.
 
     examples:
       llm-scratch data show stories:1000
@@ -194,7 +194,7 @@ def _show_shards(folder: str, screen: Console, as_json: bool = False) -> None:
     grid.show_header = False
     grid.columns[1].justify = "left"
     done = index.done
-    for what, value in (
+    for label, value in (
         ("source", f"{index.source['name']}"),
         (
             "documents",
@@ -208,7 +208,7 @@ def _show_shards(folder: str, screen: Console, as_json: bool = False) -> None:
             f"{len(index.shards)} of {index.settings['shard_tokens']:,} tokens as {index.dtype}",
         ),
     ):
-        grid.add_row(what, sanitize(value))
+        grid.add_row(label, sanitize(value))
     screen.print(grid)
     _show_text(text, "first document" if done.documents > 1 else "beginning", screen)
 

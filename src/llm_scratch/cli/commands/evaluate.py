@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 MIN_BAR_COLUMNS = 66
 """Width of rich's progress bar; on a narrower terminal it would cut numbers."""
 N_GROUPS = 64
-"""Parts of a text that are evaluated apart; their spread gives the standard error."""
+"""Parts into which a text is divided; the spread of their losses gives the standard error."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Evaluate(ReportCommand):
     source: Annotated[str, option("SOURCE")] = ""
     """a text source to evaluate on, such as verdict, shakespeare, python-docs, stories:200"""
     skills: Flag = False
-    """also measure the skills of a model of the stories:
+    """for a model trained on stories, also measure its skills:
     recalling names, pronoun agreement, counting ...
     """
     tasks: Annotated[str, option("TASKS")] = ""
@@ -125,7 +125,7 @@ class Evaluate(ReportCommand):
         """Print the result as a table."""
         grid = table("", "")
         grid.show_header = False
-        for what, value in (
+        for label, value in (
             ("model", f"{path}"),
             ("computed on", description),
             ("text", f"{name}: {loss.n_tokens:,} tokens, {loss.n_bytes:,} bytes"),
@@ -133,7 +133,7 @@ class Evaluate(ReportCommand):
             ("perplexity", f"{loss.perplexity:,.2f}"),
             ("bits per byte", f"{loss.bits_per_byte:.4f} ± {error:.4f}"),
         ):
-            grid.add_row(what, value)
+            grid.add_row(label, value)
         run = find_run(path)
         if last and run is not None:
             grid.add_row(
@@ -167,7 +167,7 @@ class Evaluate(ReportCommand):
 
 
 def measure_and_print_skills(screen: Console, model: Any, tokenizer: Any) -> SkillResults:
-    """What a model of the stories can do, printed as a table and returned."""
+    """Measure the skills of a model trained on stories, print a table and return the results."""
     from llm_scratch.cli.skills import print_skills
 
     return print_skills(screen, model, tokenizer)

@@ -31,7 +31,7 @@ PROMPT = "Every effort moves you"
 
 @dataclass(frozen=True)
 class Import(Command):
-    """Make a run from a checkpoint of another program, without executing any of it.
+    """Make a run from a checkpoint of another program, without executing code in it.
 
     Reads the notebooks' .pth, nanoGPT, litgpt, transformers, OpenAI's GPT-2.
 
@@ -102,8 +102,8 @@ class Import(Command):
             return
         prompt = [] if prompt_problem(loaded.model, loaded.tokenizer, PROMPT) else [PROMPT]
         resume = shell_command("train", "--config", folder / "config.yaml", "--out", folder)
-        for what, words in (("next", shell_command("generate", folder, *prompt)), ("", resume)):
-            screen.print(f"{what:>8}  {words}", soft_wrap=True)
+        for label, words in (("next", shell_command("generate", folder, *prompt)), ("", resume)):
+            screen.print(f"{label:>8}  {words}", soft_wrap=True)
 
 
 def compare_with_transformers(loaded: Loaded) -> float | None:

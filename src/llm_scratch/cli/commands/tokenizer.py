@@ -171,7 +171,7 @@ def _rows(tokenizer: Tokenizer, ids: list[int], width: int, colored: bool) -> li
 class CompareTokenizers(ReportCommand):
     """Compare the number of tokens that each kind of tokenizer makes of TEXT.
 
-    All but gpt2 are trained on --source, which is also the text without TEXT.
+    All but gpt2 are trained on --source, which is also the default of TEXT.
 
     examples:
       llm-scratch tokenizer compare "It's the last he painted, you know."
