@@ -1,9 +1,7 @@
 """Estimate training on many GPUs: memory, communication, step time and failures.
 
 Every estimate is a product of a few constants, all defined here; docs/scale.md explains them and
-shows the tables.
-
-    python benchmarks/scale.py
+shows the tables, which `python benchmarks/scale.py` prints.
 
 Tests: tests/benchmarks/test_scale.py.
 Sources: activations, Korthikanti et al. 2022, https://arxiv.org/abs/2205.05198; sharding,

@@ -1,17 +1,21 @@
-"""How soon does a model know Shakespeare? Time and tokens to a loss, for AdamW and our best recipe.
+"""Time and tokens until a model reaches a validation loss, for AdamW and our best recipe.
 
     python benchmarks/converge.py [--seeds 3]            # the table of RESULTS.md
 
-    # one trial, on the split that is tuned on
+    # one trial, evaluated on the tenth of the text that is used for tuning
     python benchmarks/converge.py --tune best --set train.lr=0.03 --steps 300
 
-Tiny Shakespeare by characters, 4 layers of 128, context 64 (LLM_SCRATCH_DATA names the folder that
-holds it). Reported on the last tenth of the text; tuned on the tenth before it, which is held out
-from learning there. Seconds are those of training steps: evaluations are not counted, compiling
-would be (nothing here is compiled). No tables of n-grams: every prediction is the network's. The
-recipes are the engine's own: AdamW with its learning rate searched on the plain GPT-2 block, and
-that of the preset `shakespeare-modern`, as short as 1.8 allows, and with as many steps as fit into
-a minute on this machine, by a trial that is not counted. The last line is JSON.
+Task: characters of tiny Shakespeare, 4 layers of width 128, context 64. LLM_SCRATCH_DATA names the
+folder of the text. Results are reported on the last tenth of the text. Recipes are tuned on the
+tenth before it, and then neither tenth is trained on.
+
+Seconds are those of training steps; evaluations are not counted, and nothing is compiled. No
+n-gram tables are used: every prediction is the network's. Recipes:
+  adamw     AdamW on the plain GPT-2 block, with a searched learning rate
+  best      the preset `shakespeare-modern`, as short as a loss of 1.8 allows
+  minute    the same preset with as many steps as fit into a minute on this machine; the trial that
+            finds their number is not counted
+The last line is JSON.
 """
 
 from __future__ import annotations
@@ -48,7 +52,7 @@ PLAIN = GPTConfig(
     init="gpt2",
 )
 BEST = preset("shakespeare-modern")
-MINUTE = 57.0  # seconds that are planned for, as steps are not all as long as those of the trial
+MINUTE = 57.0  # planned seconds, less than 60 because step times vary
 RECIPES = {  # the schedule ends with the steps; those of "minute" are set by `fitting`
     "adamw": RunConfig(
         PLAIN,
@@ -62,9 +66,9 @@ RECIPES = {  # the schedule ends with the steps; those of "minute" are set by `f
 
 
 def corpus(tuning: bool) -> Corpus:
-    """Shakespeare with its last tenth held out.
+    """Shakespeare with its last tenth as validation text.
 
-    For tuning, the tenth before it is held out, and the last one is left out altogether.
+    For tuning, the tenth before it is the validation text, and the last one is not used.
     """
     config = preset("shakespeare")
     whole = prepare(replace(config, data=replace(config.data, val_fraction=0.1)))
@@ -84,21 +88,21 @@ def trainer_for(config: RunConfig, folder: Path, text: Corpus, device: str = "cp
 def run(
     config: RunConfig, text: Corpus, every: int, target: float, device: str = "cpu"
 ) -> dict[str, Any]:
-    """Train; returns when the target was reached, and the curve: (step, seconds, held-out loss)."""
+    """Train; return when the target was reached, and the curve of (step, seconds, val loss)."""
     curve, seconds = [], 0.0
     with tempfile.TemporaryDirectory() as folder:
-        going = trainer_for(config, Path(folder), text, device)
-        going.model.train()
-        while going.step < going.steps:
-            until = min(going.steps, (going.step // every + 1) * every)
+        trainer = trainer_for(config, Path(folder), text, device)
+        trainer.model.train()
+        while trainer.step < trainer.steps:
+            until = min(trainer.steps, (trainer.step // every + 1) * every)
             began = time.perf_counter()
-            going.train_step(until)
+            trainer.train_step(until)
             seconds += time.perf_counter() - began
-            if going.step == until:  # no other step is under way
+            if trainer.step == until:  # no other step is in flight
                 loss = mean_loss(
-                    going.wrapped_model, going.data.val, None, distributed=going.distributed
+                    trainer.wrapped_model, trainer.data.val, None, distributed=trainer.distributed
                 )
-                curve.append((going.step, round(seconds, 2), round(loss, 4)))
+                curve.append((trainer.step, round(seconds, 2), round(loss, 4)))
     hit = next((row for row in curve if row[2] <= target), None)
     tokens = config.train.batch_size * config.model.context_length
     reached = (
@@ -108,13 +112,13 @@ def run(
 
 
 def fitting(config: RunConfig, text: Corpus, seconds: float) -> RunConfig:
-    """The recipe with as many steps as fit into so many seconds here."""
+    """The recipe with as many steps as fit into `seconds` on this machine."""
     with tempfile.TemporaryDirectory() as folder:
-        going, times = trainer_for(config, Path(folder), text), []
-        going.model.train()
+        trainer, times = trainer_for(config, Path(folder), text), []
+        trainer.model.train()
         for _ in range(60):
             began = time.perf_counter()
-            going.train_step()
+            trainer.train_step()
             times.append(time.perf_counter() - began)
     return replace(
         config, train=replace(config.train, steps=int(seconds / statistics.mean(times[10:])))
@@ -122,27 +126,30 @@ def fitting(config: RunConfig, text: Corpus, seconds: float) -> RunConfig:
 
 
 def mean_and_spread(numbers: list[float], unit: str) -> str:
-    """The mean, the lowest and the highest, in words."""
+    """The mean, the lowest and the highest value as text."""
     return f"{statistics.mean(numbers):,.1f} {unit} [{min(numbers):,.1f}, {max(numbers):,.1f}]"
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--target", type=float, default=1.8)
-    parser.add_argument("--every", type=int, default=50, help="steps between two evaluations")
-    parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(RECIPES))
-    parser.add_argument("--tune", choices=list(RECIPES))
-    parser.add_argument("--set", nargs="*", default=[], metavar="PART.NAME=VALUE")
-    parser.add_argument("--steps", type=int)
+    add = parser.add_argument
+    add("--seeds", type=int, default=3, help="runs of each recipe (default: %(default)s)")
+    add("--target", type=float, default=1.8, help="validation loss (default: %(default)s)")
+    add("--every", type=int, default=50, help="steps between evaluations (default: %(default)s)")
+    names = list(RECIPES)
+    add("--recipes", nargs="+", default=names, choices=names, help="recipes (default: all)")
+    add("--tune", choices=names, help="run one trial of this recipe on the tuning text")
+    changes = "settings of the trial"
+    add("--set", nargs="*", default=[], metavar="PART.NAME=VALUE", help=changes)
+    add("--steps", type=int, help="steps of the trial (default: those of the recipe)")
     return parser.parse_args()
 
 
 def tune(args: argparse.Namespace) -> None:
-    """One trial of a recipe with other settings."""
+    """Run one trial of a recipe with other settings."""
     steps = [f"train.steps={args.steps}"] if args.steps else []
     config = RECIPES[args.tune].override(args.set + steps)
     result = run(config, corpus(True), args.every, args.target)
@@ -163,7 +170,7 @@ def print_row(name: str, target: float, runs: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """The table, or one trial."""
+    """Print the table, or run one trial."""
     args = arguments()
     keep_freed_memory()
     if args.tune:

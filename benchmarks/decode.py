@@ -1,14 +1,16 @@
-"""How fast does a GPT write here, beside transformers' generate and llama.cpp (llama.py)?
+"""Speed of generation on this machine beside transformers' `generate` and llama.cpp (llama.py).
 
     python benchmarks/decode.py [--rounds 5] [--new 200] [--run RUN]
 
-Random weights of the 124M shape, the same ones for everybody, greedy, the key/value cache on, every
-contender in a process of its own, in turns (turns.py). Tokens a second are those after the first,
-whose time is apart. Bytes a second count each weight once a step, over the read bandwidth measured
-before and after each contender on memory of the same size. Only what is called -compiled is
-compiled. With `--run`, a trained run: what few bits cost it, ours and llama.cpp's, as a share of
-its own loss in 32 bits, so of its bits per byte. The last line is JSON. Plain keys such as
-`fp32_b1` are for a prompt of 16.
+All contenders have the same random weights of the 124M shape, decode greedily and use a key/value
+cache. Each has its own process, and they run interleaved (interleaved.py). Tokens per second leave
+out the first token, which has its own column. Bytes per second count each weight once per step;
+their share is of the read bandwidth, measured on memory of the same size before and after each
+contender. Only contenders named `-compiled` are compiled.
+
+With `--run`, the cost of 8 and 4 bits on a trained run is measured as well, ours and llama.cpp's,
+as a share of the run's loss in 32 bits (and so of its bits per byte). The last line is JSON; keys
+without a prompt length, such as `fp32_b1`, are for a prompt of 16 tokens.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import llama
-from turns import answering, contenders, ratio, where
+from interleaved import answering, contenders, ratio, where
 
 CFG: dict[str, Any] = {
     "vocab_size": 50257,
@@ -59,8 +61,8 @@ Write = Callable[[Any, int], tuple[float, float, list[int]]]
 """(ids [B, T], new tokens) -> seconds to the first token and for the others, the first row's ids"""
 
 
-def the_model() -> Any:
-    """The model that everybody writes with."""
+def shared_model() -> Any:
+    """The model of all contenders."""
     import torch
 
     from llm_scratch.model.gpt import GPTModel
@@ -70,7 +72,7 @@ def the_model() -> Any:
 
 
 def ours(precision: str) -> Write:
-    """Our loop."""
+    """Return the generation loop of this package."""
     import torch
 
     from llm_scratch.generation.sampling import greedy
@@ -82,7 +84,7 @@ def ours(precision: str) -> Write:
     from llm_scratch.model.quantized import quantize
 
     select_matmul_backend()
-    model = the_model()
+    model = shared_model()
     if precision.startswith("int"):
         quantize(model, 8 if precision.startswith("int8") else 4)
     elif precision.startswith("bf16"):
@@ -92,28 +94,28 @@ def ours(precision: str) -> Write:
 
     @torch.inference_mode()
     def write(ids: torch.Tensor, new: int) -> tuple[float, float, list[int]]:
-        if new == 0:  # one forward pass over the prompt, to hold the first token's time against
+        if new == 0:  # one forward pass over the prompt, to compare with the first token's time
             began = time.perf_counter()
             model(ids)
             return time.perf_counter() - began, 0.0, []
         began = time.perf_counter()
-        going = steps(model, ids, lambda logits, _: greedy(logits))
-        written = [next(going).ids[0]]
+        new_tokens = steps(model, ids, lambda logits, _: greedy(logits))
+        written = [next(new_tokens).ids[0]]
         first = time.perf_counter()
-        written += [next(going).ids[0] for _ in range(new - 1)]
+        written += [next(new_tokens).ids[0] for _ in range(new - 1)]
         return first - began, time.perf_counter() - first, torch.cat(written).tolist()
 
     return write
 
 
 def theirs(cache: str) -> Write:
-    """transformers' generate; its first token is timed by asking for one alone."""
+    """Return transformers' `generate`; a call for one token times the first token."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
     from llm_scratch.interop.hf_export import tensors
 
-    same = the_model()
+    ours = shared_model()
     config = GPT2Config(
         vocab_size=CFG["vocab_size"],
         n_positions=CFG["context_length"],
@@ -124,9 +126,9 @@ def theirs(cache: str) -> Write:
         eos_token_id=None,
     )
     model = GPT2LMHeadModel(config).eval()
-    model.load_state_dict(tensors(same), strict=False)
+    model.load_state_dict(tensors(ours), strict=False)
     model.tie_weights()
-    del same
+    del ours
     static = {"cache_implementation": "static"} if cache == "static" else {}
 
     def timed(ids: torch.Tensor, new: int) -> tuple[float, list[int]]:
@@ -150,8 +152,8 @@ def theirs(cache: str) -> Write:
 
 
 def llamas(kind: str) -> Write:
-    """llama.cpp, one row at a time."""
-    model = llama.opened(the_model(), kind, Path(tempfile.mkdtemp()))
+    """Return llama.cpp's generation of one row."""
+    model = llama.opened(shared_model(), kind, Path(tempfile.mkdtemp()))
 
     def write(ids: Any, new: int) -> tuple[float, float, list[int]]:
         model.reset()
@@ -168,7 +170,7 @@ def llamas(kind: str) -> Write:
 
 
 def work(name: str) -> None:
-    """A contender's process."""
+    """Run the process of a contender."""
     import torch
 
     from llm_scratch.hardware.memory import peak_memory
@@ -200,10 +202,10 @@ def work(name: str) -> None:
 def measure(
     names: list[str], batch: int, prompt: int, new: int, rounds: int
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """The contenders in turn.
+    """Run the contenders interleaved.
 
     Returns:
-        Seconds and memory bandwidth by round of each that runs here; the others with the reason.
+        Seconds and memory bandwidth per round of each contender; the missing ones with the reason.
     """
     import torch
 
@@ -225,7 +227,7 @@ def measure(
                 if turn:  # the first round warms up
                     row["first"].append(answer["first"])
                     row["others"].append(answer["others"])
-                    # neighbours change it from one second to the next
+                    # other machines on the host change it from one second to the next
                     row["bandwidth"].append((before + bandwidth()) / 2)
                     if name.startswith("ours"):
                         row["forward"].append(ask(name, [batch, prompt, 0])["first"])
@@ -234,7 +236,7 @@ def measure(
 
 
 def loss_of_few_bits(run: str) -> dict[str, float]:
-    """By how much the loss of a trained run is larger in few bits: ours and llama.cpp's."""
+    """Relative increase of a trained run's loss in 8 and 4 bits, ours and llama.cpp's."""
     from rich.console import Console
 
     from llm_scratch.cli.commands.evaluate import eval_spans
@@ -269,7 +271,7 @@ def loss_of_few_bits(run: str) -> dict[str, float]:
 
 
 def show(case: str, found: dict[str, Any], batch: int, new: int, report: dict[str, Any]) -> None:
-    """One table, and the same numbers into the report."""
+    """Print one table and add its values to the report."""
     bandwidths = [each / 1e9 for row in found.values() for each in row["bandwidth"]]
     print(
         f"\n{case}: {new} new tokens;"
@@ -319,7 +321,7 @@ def show(case: str, found: dict[str, Any], batch: int, new: int, report: dict[st
 
 
 def summary(report: dict[str, Any]) -> None:
-    """The plain keys: the ratios of batch 1 and 8 after a prompt of 16."""
+    """Add the short keys: ratios at batch 1 and 8 after a prompt of 16."""
     for key in PAIRS:
         for batch in (1, 8):
             plain = f"{key}_b{batch}" if key == "fp32" else key if batch == 1 else ""
@@ -339,13 +341,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--new", type=int, default=200)
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--prompts", type=int, nargs="+", default=[16, 512])
-    parser.add_argument("--only", nargs="+", help="these contenders alone")
-    parser.add_argument("--run", help="a trained run, for what few bits cost")
-    parser.add_argument("--work", help=argparse.SUPPRESS)
+    add = parser.add_argument
+    add("--rounds", type=int, default=5, help="rounds to measure (default: %(default)s)")
+    add("--new", type=int, default=200, help="new tokens per text (default: %(default)s)")
+    add("--batches", type=int, nargs="+", default=[1, 8], help="batch sizes (default: 1 8)")
+    add("--prompts", type=int, nargs="+", default=[16, 512], help="tokens (default: 16 512)")
+    add("--only", nargs="+", help="contenders to measure (default: all)")
+    add("--run", help="trained run, to measure the cost of 8 and 4 bits")
+    add("--work", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.work:
         work(args.work)

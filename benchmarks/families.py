@@ -1,12 +1,13 @@
-"""How fast do the dense families write and learn, beside a GPT-2 of their size?
+"""Speed of generation and training of the dense families beside a GPT-2 of their size.
 
     python benchmarks/families.py [--families gpt llama qwen] [--size 124M] [--rounds 5]
 
-Random weights, equal width, depth, heads and vocabulary, a tied head, and a feed-forward network of
-as many parameters; float32. Each family is a process of its own, and they take turns (turns.py).
-Writing: bytes of weights read a second, one row, greedy, with a cache. Learning: FLOPs of a step's
-matrix products a second, and their share of the machine's matrix peak. Ratios are to the first
-family, round by round. The last line is JSON.
+All families have random float32 weights, the same width, depth, heads and vocabulary, a tied head,
+and a feed-forward network with the same number of parameters. Each has its own process, and they
+run interleaved (interleaved.py). Generation (one row, greedy, with a cache) is reported in bytes of
+weights read per second. Training is reported in FLOPs of matrix products per second, and their
+share of the machine's matrix peak. Ratios are to the first family, per round. The last line is
+JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import statistics
 import time
 from typing import Any
 
-from turns import answering, contenders, ratio, where
+from interleaved import answering, contenders, ratio, where
 
 SIZES = {  # vocabulary, width, heads, layers; tokens of a row, rows, new tokens
     "124M": (50257, 768, 12, 12, 256, 2, 40),
@@ -27,7 +28,7 @@ TIED = {"tie_embeddings": True, "drop_rate": 0.0}
 
 
 def build_model(family: str, size: str) -> Any:
-    """A model of a family: the feed-forward network of GPT-2 has two matrices, others' three."""
+    """Build a model of a family; feed-forward has two matrices in GPT-2 and three in others."""
     import torch
 
     from llm_scratch.architectures import ARCHITECTURES, setting_names
@@ -44,7 +45,7 @@ def build_model(family: str, size: str) -> Any:
 
 
 def work(family: str, size: str) -> None:
-    """A family's process: answers how long a step takes, of writing or of learning."""
+    """Run the process of a family, which times a step of generation or of training."""
     import torch
 
     from llm_scratch.config import SystemConfig, TrainConfig
@@ -96,10 +97,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--families", nargs="+", default=["gpt", "llama", "qwen", "olmo", "gemma"])
-    parser.add_argument("--size", default="124M", choices=list(SIZES))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--work", help=argparse.SUPPRESS)
+    add, names = parser.add_argument, ["gpt", "llama", "qwen", "olmo", "gemma"]
+    add("--families", nargs="+", default=names, help=f"(default: {' '.join(names)})")
+    add("--size", default="124M", choices=list(SIZES), help="(default: %(default)s)")
+    add("--rounds", type=int, default=5, help="rounds to measure (default: %(default)s)")
+    add("--work", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.work:
         work(args.work, args.size)

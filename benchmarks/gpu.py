@@ -1,16 +1,16 @@
-"""How well does this code use a GPU? Tests and measurements in one command of at most 8 minutes.
+"""Test and measure this code on a GPU, in one command of at most 8 minutes.
 
     python benchmarks/gpu.py --out gpu.jsonl             # all parts, the most useful first
-    python benchmarks/gpu.py --only training decoding    # these parts alone
+    python benchmarks/gpu.py --only training decoding    # these parts only
     python benchmarks/gpu.py --device cpu --tiny         # try the script itself, without a GPU
 
 It needs torch with CUDA and this checkout: no network, no installation, no other package. A part
-whose packages are missing is skipped, and names them. Each part prints a table and one line of JSON
+whose packages are missing is skipped and names them. Each part prints a table and one line of JSON
 when it ends; --out appends that line to a file and flushes it to the disk, so that an interrupted
-run keeps what it measured.
+run keeps its measurements.
 
-Each part runs in a process of its own: a failed kernel makes the GPU unusable for its process, and
-a part that hangs can be killed. A part with less time than its estimate measures fewer rounds, and
+Each part runs in its own process: a failed kernel makes the GPU unusable for its process, and a
+part that hangs can be killed. A part with less time than its estimate measures fewer rounds, and
 one with far less is skipped. Estimates are for a data-center GPU. Exit code 1: a part failed.
 """
 
@@ -119,7 +119,7 @@ def run_parts(
 
 
 def run_process(part: Part, seconds: float, share: float, device: str, tiny: bool) -> Result:
-    """Run a part in a process of its own; kill it, and what it started, after `seconds`."""
+    """Run a part in its own process; kill it and its children after `seconds`."""
     command = [sys.executable, __file__, "--work", part.function, "--device", device]
     command += ["--seconds", f"{seconds:.1f}", "--share", f"{share:.3f}"]
     command += ["--tiny"] if tiny else []
@@ -245,7 +245,7 @@ def versions(device: str, tiny: bool) -> dict[str, Any]:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     names = [part.name for part in PARTS]
     parser = argparse.ArgumentParser(
         description=__doc__,

@@ -11,8 +11,8 @@ from itertools import chain
 
 import torch
 from gpu_setup import Emit, Setup, gpt2_config, is_installed, reason, synchronize
+from interleaved import ratio
 from torch import Tensor, nn
-from turns import ratio
 
 from llm_scratch.generation.sampling import greedy
 from llm_scratch.generation.steps import steps
@@ -62,7 +62,7 @@ def decoding(setup: Setup, emit: Emit) -> None:
 
 
 def n_new_tokens(setup: Setup) -> int:
-    """How many tokens to generate at a time."""
+    """Number of tokens to generate per call."""
     return 6 if setup.tiny else NEW_TOKENS
 
 
@@ -144,7 +144,7 @@ def generate_theirs(model: nn.Module, ids: Tensor, n_new: int) -> tuple[float, f
 
 
 def measure(setup: Setup, batch: int, generators: dict[str, Generate], emit: Emit) -> Times:
-    """Time the contenders in turn. One that fails is reported and left out."""
+    """Time the contenders, interleaved. One that fails is reported and left out."""
     generator = torch.Generator().manual_seed(1)
     size = (batch, PROMPT_TOKENS)
     ids = torch.randint(0, setup.model.vocab_size, size, generator=generator).to(setup.device)

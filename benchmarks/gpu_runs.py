@@ -38,7 +38,7 @@ MAX_SEEDS = 3
 
 
 def memory(setup: Setup, emit: Emit) -> None:
-    """Peak memory of training, as `rehearse` predicts it and as the allocator counts it."""
+    """Peak memory of training, predicted by `estimate_memory` and counted by the allocator."""
     warm = torch.ones(64, 64, device=setup.device)
     (warm @ warm).sum().item()  # the library allocates its workspace, which is not in the plan
     for name, config in memory_cases(setup).items():
@@ -49,13 +49,13 @@ def memory(setup: Setup, emit: Emit) -> None:
                 train_and_evaluate(config, setup, precision)
             row: Row = {"planned_gb": planned / 1e9, "measured_gb": peak[0] / 1e9}
             emit({"name": name} | row | {"off": planned / peak[0] - 1})
-        except Exception as error:  # the other cases are measured nevertheless
+        except Exception as error:  # the other cases are still measured
             emit({"name": name, "failed": reason(error)})
         free_cache(setup.device)
 
 
 def memory_cases(setup: Setup) -> dict[str, RunConfig]:
-    """Runs that need their memory for different things."""
+    """Runs whose memory is dominated by different tensors."""
     model = replace(setup.model, drop_rate=0.1)
     half = RunConfig(model, train=TrainConfig(batch_size=8), system=BFLOAT16)
     modern = from_dict(ModelConfig, {"architecture": "nanochat"}, model)
@@ -91,12 +91,12 @@ def train_and_evaluate(config: RunConfig, setup: Setup, precision: Precision) ->
 
 
 def resume(setup: Setup, emit: Emit) -> None:
-    """A run against one that is saved half way and resumed by fresh objects: equal tensors?
+    """Compare a run with one that is saved half way and resumed by new objects.
 
-    Covers all weights and the optimizer. The default kernels of a GPU may differ.
+    All weights and optimizer tensors are compared. With a GPU's default kernels they may differ.
 
     Raises:
-        AssertionError: the deterministic kernels do.
+        AssertionError: they differ with deterministic kernels.
     """
     from llm_scratch.data.corpus import prepare
 
@@ -107,7 +107,7 @@ def resume(setup: Setup, emit: Emit) -> None:
             torch.use_deterministic_algorithms(kernels == "deterministic")
             try:
                 row = compare_resumed(config, corpus, setup)
-            except Exception as error:  # the other cases are measured nevertheless
+            except Exception as error:  # the other cases are still measured
                 row = {"failed": reason(error)}
             finally:
                 torch.use_deterministic_algorithms(False)

@@ -1,4 +1,4 @@
-"""What the parts of gpu.py share: their settings, test inputs, and asynchronous timing."""
+"""Settings, test inputs and asynchronous timing shared by the parts of gpu.py."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from gpu_setup import (
     seconds_per_call,
     synchronize,
 )
-from turns import ratio
+from interleaved import ratio
 
 from llm_scratch.config import DataConfig, ModelConfig, RunConfig, SystemConfig, TrainConfig
 from llm_scratch.hardware.benchmark import matmul_flops
@@ -72,7 +72,7 @@ def speed(setup: Setup, emit: Emit) -> None:
                 ready[name] = made
         before = groups[number - 1] if number else {}
         both = {name: ready[name] for name in ready if name in group or name in before}
-        take_turns(setup, rows, rate, both, list(group), emit)
+        measure_interleaved(setup, rows, rate, both, list(group), emit)
 
 
 def needs(contender: str) -> tuple[str, ...]:
@@ -183,7 +183,7 @@ def warmed_up(
     return step, row | {"peak_gb": peak[0] / 1e9}
 
 
-def take_turns(
+def measure_interleaved(
     setup: Setup,
     rows: int,
     rate: float,
@@ -191,7 +191,7 @@ def take_turns(
     new: list[str],
     emit: Emit,
 ) -> None:
-    """Measure the contenders in turn; report the new ones, and ours relative to the others."""
+    """Measure the contenders, interleaved; report the new ones, and ours relative to the others."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(setup.rounds(6)):
         if turn >= 2 and setup.left() < ROUND_SECONDS:

@@ -1,12 +1,13 @@
-"""What each idea of today's models costs: cache, time to write a token, time of a training step.
+"""Cost of recent architecture ideas: cache size, time per generated token, time of a training step.
 
     python benchmarks/ideas.py [--experiment experiments/ideas.yaml] [--rounds 5] [--new 8]
 
-The arms of an experiment with random weights, each beside the first one. Cache bytes are those of
-the package's own cache. A token is written after 1k, 8k and 64k tokens of random keys and values,
-which no text has, but the time is the same. A training step is that of the arm's own run, with full
-rows. Times are CPU seconds of one thread, since other programs change those less than seconds. Arm
-and reference take turns, and a ratio is the median of those of the rounds. The last line is JSON.
+The arms of an experiment are measured with random weights, each beside the first one. Cache bytes
+are those of the package's own cache. Tokens are generated after 1k, 8k and 64k tokens of random
+keys and values, which take as long as those of a text. A training step is that of the arm's own run
+with full rows. Times are CPU seconds of one thread, which vary less under other load than elapsed
+time. Arm and reference run interleaved; a ratio is the median over the rounds. The last line is
+JSON.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from turns import ratio, where
+from interleaved import ratio, where
 
 from llm_scratch.config import RunConfig, SystemConfig
 from llm_scratch.experiments.arms import resolve_arms
@@ -74,7 +75,7 @@ def training(config: RunConfig) -> Callable[[], float]:
     return seconds
 
 
-def in_turns(
+def measure_interleaved(
     reference: Callable[[], float], arm: Callable[[], float], rounds: int
 ) -> dict[str, Any]:
     """Median milliseconds of an arm; its ratio to the reference, with the lowest and highest."""
@@ -96,12 +97,12 @@ def bill(config: RunConfig, reference: RunConfig, rounds: int, new: int) -> dict
     token = {}
     for n in LENGTHS:
         of_reference, of_arm = (lambda w=w, n=n: w(n) for w in written)
-        token[n] = in_turns(of_reference, of_arm, rounds)
+        token[n] = measure_interleaved(of_reference, of_arm, rounds)
     return {
         "parameters": n_params,
         "cache_bytes": {n: longer[1].cache_bytes(n) for n in LENGTHS},
         "token": token,
-        "step": in_turns(*(training(each) for each in both), rounds),
+        "step": measure_interleaved(*(training(each) for each in both), rounds),
     }
 
 
@@ -115,9 +116,10 @@ def row(name: str, costs: dict[str, Any]) -> str:
 def main() -> None:
     """Measure every arm, and print a table and a line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--experiment", default="experiments/ideas.yaml")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--new", type=int, default=8, help="tokens written at a time")
+    add = parser.add_argument
+    add("--experiment", default="experiments/ideas.yaml", help="(default: %(default)s)")
+    add("--rounds", type=int, default=5, help="rounds to measure (default: %(default)s)")
+    add("--new", type=int, default=8, help="tokens generated per call (default: %(default)s)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()

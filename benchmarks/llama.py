@@ -1,7 +1,7 @@
-"""llama.cpp as a contender: our weights in its format, its speed, and the cost of its few bits.
+"""llama.cpp as a contender of decode.py: our weights in its format, its speed and its loss.
 
-Where llama-cpp-python and gguf are installed:
-`pip install llama-cpp-python gguf` (it is compiled on the spot, some ten minutes).
+It is measured where llama-cpp-python and gguf are installed:
+`pip install llama-cpp-python gguf` compiles the first, which takes about ten minutes.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ KINDS = {"llama-f32": "F32", "llama-q8_0": "Q8_0", "llama-q4_0": "Q4_0"}
 
 
 def is_there() -> bool:
-    """Whether both packages are installed."""
+    """Return whether both packages are installed."""
     return all(importlib.util.find_spec(name) for name in ("llama_cpp", "gguf"))
 
 
 def gguf_file(model: Any, path: Path) -> None:
-    """A GPTModel as a GGUF file in float32; tokens are named by their ids."""
+    """Write a GPTModel as a GGUF file in float32 with token ids as token names."""
     import gguf
     import torch
 
@@ -73,7 +73,7 @@ def gguf_file(model: Any, path: Path) -> None:
 
 
 def opened(model: Any, kind: str, folder: Path, all_scores: bool = False) -> Any:
-    """Our model under llama.cpp in one of its kinds, the head too; files go into `folder`."""
+    """Open our model in llama.cpp in one of its formats, head included; files go to `folder`."""
     import llama_cpp
 
     llama_cpp.llama_log_set(SILENT, ctypes.c_void_p(0))
@@ -100,7 +100,7 @@ def opened(model: Any, kind: str, folder: Path, all_scores: bool = False) -> Any
 
 
 def nats(theirs: Any, rows: list[list[int]]) -> float:
-    """The summed cross-entropy of rows of ids, each token but the first from those before it."""
+    """Sum the cross-entropy over rows of ids, without the first token of each."""
     import torch
 
     total = 0.0

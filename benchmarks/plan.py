@@ -1,12 +1,12 @@
-"""How good is a plan? Memory and time of a step, predicted and taken, at three sizes.
+"""Accuracy of `llm-scratch plan`: predicted and measured memory and time of a step at three sizes.
 
     python benchmarks/plan.py [--sizes 124M 6x384 4x128] [--rounds 3]
 
 The sizes are those of train.py. In each round `llm-scratch plan` predicts, then `llm-scratch train`
-trains a few steps, each in a process of its own. Prints a table of the middle rounds, then one JSON
-line; exits 1 if memory is off by more than 15 % or time by more than 25 %. Needs the-verdict.txt,
-tinyshakespeare.txt and GPT-2's vocabulary (`llm-scratch data download`); 124M writes a checkpoint
-of 2 GB.
+trains a few steps, each in its own process. Prints a table of the median rounds, then one JSON
+line; exits with 1 if memory is off by more than 15 % or time by more than 25 %. Needs
+the-verdict.txt, tinyshakespeare.txt and GPT-2's vocabulary (`llm-scratch data download`); 124M
+writes a checkpoint of 2 GB.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ SIZES = {
 
 
 def said(*words: str | Path) -> str:
-    """What `llm-scratch` prints for these words."""
+    """Run `llm-scratch` with these arguments and return what it prints."""
     return subprocess.run(
         [sys.executable, "-m", "llm_scratch", *map(str, words)],
         stdout=subprocess.PIPE,
@@ -67,7 +67,7 @@ def said(*words: str | Path) -> str:
 
 
 def compare(config: RunConfig) -> dict[str, Any]:
-    """Predicted and measured, in bytes and seconds, and by how much the prediction is off."""
+    """Predicted and measured bytes and seconds, and the error of the prediction."""
     with tempfile.TemporaryDirectory() as folder:
         file, run = Path(folder, "run.yaml"), Path(folder, "run")
         file.write_text(dump_config(config), encoding="utf-8")
@@ -89,12 +89,13 @@ def compare(config: RunConfig) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The table and the line."""
+    """Measure; print the table and the line of JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
-    parser.add_argument("--rounds", type=int, default=3)
+    add, names = parser.add_argument, list(SIZES)
+    add("--sizes", nargs="+", default=names, choices=names, help="sizes (default: all)")
+    add("--rounds", type=int, default=3, help="rounds to measure (default: %(default)s)")
     args = parser.parse_args()
     rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in args.sizes}
     for _ in range(args.rounds):
@@ -138,7 +139,7 @@ def main() -> None:
 
 
 def middle(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """The round in the middle by the error of the prediction, and the others' range in words."""
+    """The round with the median error of the prediction, and the range of all rounds as text."""
     found = sorted(found, key=lambda row: row["off"])
     return found[len(found) // 2] | {"range": f"[{found[0]['off']:+.0%}, {found[-1]['off']:+.0%}]"}
 

@@ -1,9 +1,9 @@
-"""How fast is the playground: bytes, first paint, requests, sliders, hover, in headless Chromium.
+"""Speed of the playground in headless Chromium: bytes, first paint, requests, sliders, hover.
 
-The model has 6 layers of 6 heads with random weights, and reads 128 tokens. Figures of the page are
+    python benchmarks/playground.py
+
+The model has 6 layers of 6 heads with random weights and reads 128 tokens. Figures of the page are
 medians over 20 actions. Needs Chromium (apt install chromium).
-
-python benchmarks/playground.py
 """
 
 from __future__ import annotations

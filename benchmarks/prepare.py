@@ -1,15 +1,20 @@
-"""How fast does `llm-scratch data prepare` turn a text into shards, and in how much memory?
+"""Speed and memory of `llm-scratch data prepare`, which turns a text into token shards.
 
     python benchmarks/prepare.py [--sizes 20 160] [--workers 1 2] [--rounds 3]
 
-The whole command (start, vocabulary, reading, ids, sha256, fsync) against tiktoken alone on the
-smallest text in memory, on one thread, in pieces of a megabyte; interleaved, medians. "CPU s" are
-the seconds of processor time in all processes together: on a busy machine the steadier number.
-"beyond" leaves the start out: what the largest text has more than the smallest, by the processor
-time that it takes more; "ratio" is that to tiktoken's. Peak: the most that the command and its
-workers held, as the sum of their resident sets every 20 ms; what they share counts several times.
+The whole command (start, vocabulary, reading, ids, sha256, fsync) is compared with tiktoken alone,
+which encodes the smallest text from memory on one thread in pieces of a megabyte. Rounds are
+interleaved; figures are medians. Columns:
+  CPU s     processor seconds of all processes together; on a busy machine the steadier number
+  beyond    speed without the start: the additional text of the largest size over the smallest,
+            divided by the additional processor time
+  ratio     "beyond" divided by tiktoken's speed
+  peak      highest sum of resident sets of the command and its workers, sampled every 20 ms;
+            shared memory counts several times
+
 The text is the standard library's sources and tiny Shakespeare, repeated. The last line is JSON.
-Texts: LLM_SCRATCH_DATA; GPT-2's vocabulary: TIKTOKEN_CACHE_DIR. Needs psutil.
+LLM_SCRATCH_DATA names the folder of the texts, TIKTOKEN_CACHE_DIR that of GPT-2's vocabulary. Needs
+psutil.
 """
 
 from __future__ import annotations
@@ -39,7 +44,7 @@ MB = 1_000_000
 
 
 def a_text() -> str:
-    """About 12 MB of English and Python."""
+    """About 12 MB of English and Python text."""
     texts = read("shakespeare")
     for path in sorted(Path(sysconfig.get_paths()["stdlib"]).rglob("*.py")):
         if "site-packages" not in path.parts and "test" not in path.parts:
@@ -48,7 +53,7 @@ def a_text() -> str:
 
 
 def write(path: Path, text: str, n_bytes: int) -> None:
-    """A file of the text, repeated up to a size."""
+    """Write the text to a file, repeated up to a size."""
     data = text.encode()
     with path.open("wb") as file:
         for left in range(n_bytes, 0, -len(data)):
@@ -56,25 +61,25 @@ def write(path: Path, text: str, n_bytes: int) -> None:
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What one run took: seconds on the clock, seconds of processor time, MiB."""
+class Costs:
+    """Costs of one run: elapsed seconds, processor seconds, peak memory in MiB."""
 
     wall: float
     cpu: float
     peak: float = 0.0
 
 
-def tiktoken_alone(path: Path) -> Taken:
-    """What the ids take tiktoken."""
+def tiktoken_alone(path: Path) -> Costs:
+    """Costs of encoding by tiktoken in this process."""
     tokenizer, text = TOKENIZERS["gpt2"](), path.read_text(encoding="utf-8", errors="ignore")
     began, worked = time.perf_counter(), time.process_time()
     for start in range(0, len(text), MB):
         tokenizer.encode_ordinary(text[start : start + MB])
-    return Taken(time.perf_counter() - began, time.process_time() - worked)
+    return Costs(time.perf_counter() - began, time.process_time() - worked)
 
 
-def prepare(path: Path, workers: int) -> Taken:
-    """What the command takes."""
+def prepare(path: Path, workers: int) -> Costs:
+    """Costs of `llm-scratch data prepare`."""
     out = path.with_suffix(".shards")
     words = ["data", "prepare", str(path), "--out", str(out)]
     words += ["--tokenizer", "gpt2", "--workers", str(workers)]
@@ -84,21 +89,21 @@ def prepare(path: Path, workers: int) -> Taken:
     while child.poll() is None:
         peak = max(peak, tree_memory(child))
         time.sleep(0.02)
-    taken = Taken(time.perf_counter() - began, children_cpu() - worked, peak / 2**20)
+    costs = Costs(time.perf_counter() - began, children_cpu() - worked, peak / 2**20)
     if child.returncode:
         sys.exit(child.returncode)
     shutil.rmtree(out)
-    return taken
+    return costs
 
 
 def children_cpu() -> float:
-    """Processor time of all children that have ended, and of theirs."""
+    """Processor seconds of all finished child processes and their children."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def tree_memory(parent: psutil.Process) -> int:
-    """Resident bytes of a process and of all below it."""
+    """Resident bytes of a process and all its descendants."""
     total = 0
     try:
         for process in [parent, *parent.children(recursive=True)]:
@@ -108,12 +113,12 @@ def tree_memory(parent: psutil.Process) -> int:
     return total
 
 
-Runs = dict[tuple[str, int], list[Taken]]
-"""(contender, MB) -> what each round took."""
+Runs = dict[tuple[str, int], list[Costs]]
+"""(contender, MB) -> the costs of each round."""
 
 
 def measure(sizes: list[int], workers: list[int], rounds: int) -> Runs:
-    """Run the contenders in turn."""
+    """Run the contenders interleaved."""
     least, text = min(sizes), a_text()
     runs: Runs = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -129,39 +134,42 @@ def measure(sizes: list[int], workers: list[int], rounds: int) -> Runs:
 
 
 def print_table(runs: Runs, least: int, most: int) -> list[dict[str, object]]:
-    """Print medians and ratios; returns the rows for JSON."""
+    """Print medians and ratios; return the rows for JSON."""
     medians = {
-        key: Taken(*(statistics.median(values) for values in zip(*map(astuple, taken))))
-        for key, taken in runs.items()
+        key: Costs(*(statistics.median(values) for values in zip(*map(astuple, costs))))
+        for key, costs in runs.items()
     }
     columns = ("MB/s", "MB/CPU s", "beyond", "ratio", "peak MiB")
     print(f"{'':22} {'MB':>5} {' '.join(f'{column:>8}' for column in columns)}")
     base = least / medians["tiktoken alone", least].cpu
     rows = []
-    for (name, size), taken in medians.items():
+    for (name, size), costs in medians.items():
         start = medians[name, least]
-        beyond = (most - least) / (taken.cpu - start.cpu) if size == most > least else None
+        beyond = (most - least) / (costs.cpu - start.cpu) if size == most > least else None
         row = {
             "MB": size,
-            "MB/s": size / taken.wall,
-            "MB/CPU s": size / taken.cpu,
+            "MB/s": size / costs.wall,
+            "MB/CPU s": size / costs.cpu,
             "beyond": beyond,
-            "peak MiB": taken.peak,
+            "peak MiB": costs.peak,
         }
         rounded = {key: value and round(value, 2) for key, value in row.items()}
         rows.append({"what": name, **rounded})
         cells = [row["MB/s"], row["MB/CPU s"], beyond, beyond and beyond / base]
         shown = [f"{cell:>8.2f}" if cell else " " * 8 for cell in cells]
-        print(f"{name:22} {size:5} {' '.join(shown)} {f'{taken.peak:8.0f}' if taken.peak else ''}")
+        print(f"{name:22} {size:5} {' '.join(shown)} {f'{costs.peak:8.0f}' if costs.peak else ''}")
     return rows
 
 
 def main() -> None:
     """Run everything and print the table and the JSON line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[20, 160], help="MB")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--sizes", type=int, nargs="+", default=[20, 160], help="MB of text (default: 20 160)")
+    add("--workers", type=int, nargs="+", default=[1, 2], help="processes (default: 1 2)")
+    add("--rounds", type=int, default=3, help="rounds to measure (default: %(default)s)")
     args = parser.parse_args()
     runs = measure(args.sizes, args.workers, args.rounds)
     rows = print_table(runs, min(args.sizes), max(args.sizes))

@@ -1,9 +1,9 @@
-"""What changes from 1 GPU to 1024? The tables of docs/scale.md, by cluster_costs.py.
+"""Costs of training on 1 to 1024 GPUs: the tables of docs/scale.md, computed by cluster_costs.py.
+
+    python benchmarks/scale.py            # print the tables
+    python benchmarks/scale.py --write    # write them into docs/scale.md
 
 Nothing is measured.
-
-python benchmarks/scale.py            # print them
-python benchmarks/scale.py --write    # put them into docs/scale.md
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SHAPES = (
 
 
 def size(number: float) -> str:
-    """Bytes as people read them."""
+    """Format bytes with a unit."""
     for unit, step in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if number >= step:
             return f"{number / step:.3g} {unit}"
@@ -41,7 +41,7 @@ def size(number: float) -> str:
 
 
 def seconds(number: float) -> str:
-    """Seconds as people read them."""
+    """Format seconds with a unit."""
     if number >= 48 * 3600:
         return f"{number / 86400:.0f} days"
     for unit, step in (("h", 3600), ("min", 60)):
@@ -51,13 +51,13 @@ def seconds(number: float) -> str:
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table, numbers to the right."""
+    """Format a Markdown table with right-aligned numbers."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def memory() -> str:
-    """What a model holds, whoever trains it."""
+    """Table of memory by model, independent of the number of GPUs."""
     head = [
         "model",
         "weights",
@@ -84,7 +84,7 @@ def memory() -> str:
 
 
 def growth(shape: Shape) -> str:
-    """One model on more and more GPUs."""
+    """Table of one model on an increasing number of GPUs."""
     head = [
         "GPUs",
         "rows each",
@@ -127,7 +127,7 @@ def growth(shape: Shape) -> str:
 
 
 def failures() -> str:
-    """How often something breaks, how often to save, and what both cost."""
+    """Table of failure rates, checkpoint intervals and their costs."""
     head = [
         "GPUs",
         "a failure every",
@@ -149,7 +149,7 @@ def failures() -> str:
 
 
 def batches() -> str:
-    """Up to which batch more GPUs save time."""
+    """Table of the batch size up to which more GPUs save time."""
     losses = (4.0, 3.0, 2.5, 2.0)
     row = [
         "batch that still pays, tokens",
@@ -167,7 +167,7 @@ TABLES = {
 
 
 def filled(page: str) -> str:
-    """The page with every table as it is now, between `<!-- name -->` and `<!-- end -->`."""
+    """Replace every table of the page between `<!-- name -->` and `<!-- end -->`."""
     for name, make in TABLES.items():
         before, begin, rest = page.partition(f"<!-- {name} -->\n")
         page = f"{before}{begin}{make()}\n{rest[rest.index('<!-- end -->') :]}"
@@ -175,11 +175,11 @@ def filled(page: str) -> str:
 
 
 def main() -> None:
-    """Print the tables, or put them where they belong."""
+    """Print the tables, or write them into the page."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--write", action="store_true", help="write them into docs/scale.md")
     if parser.parse_args().write:
         PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     else:

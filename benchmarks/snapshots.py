@@ -1,11 +1,11 @@
-"""How small can a snapshot of a training be before the film shows another model?
-
-The weights of a run at different numbers of bits, each row with a scale of its own: what they would
-take packed, and how far the attention and the largest probabilities on eight new stories are from
-those of the full weights. The last lines compress the difference of two snapshots that follow each
-other, early and late in the run.
+"""Size of a training snapshot by its number of bits, and its error in the playground.
 
     python benchmarks/snapshots.py [RUN]        # default: a new `train quickstart`, in a minute
+
+The weights of a run are rounded to different numbers of bits, with one scale per row. The table has
+the packed size, and the difference of attention weights and largest probabilities on eight new
+stories from those of the full weights. The last lines give the compressed difference of two
+consecutive snapshots, early and late in the run.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ STORIES = 8
 
 
 def rounded(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """A matrix as integers and one scale a row."""
+    """Round a matrix to integers with one scale per row."""
     most = 2 ** (bits - 1) - 1
     scale = weight.abs().amax(-1, keepdim=True).clamp(min=1e-30) / most
     return (weight / scale).round(), scale
 
 
 def views(model: torch.nn.Module, rows: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Every attention weight and every largest probability."""
+    """All attention weights, and the largest probability at each position."""
     patterns, best = [], []
     for ids in rows:
         with torch.no_grad(), capture(model, "*.hook_pattern") as acts:
@@ -47,7 +47,7 @@ def views(model: torch.nn.Module, rows: list[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def difference_bytes(run: Path, step: int, following: int) -> int:
-    """Bytes of what changed between two snapshots, in steps of the later one's 8 bits."""
+    """Compressed bytes of the difference of two snapshots, in steps of the later one's 8 bits."""
     before, after = load_snapshot(run, step), load_snapshot(run, following)
     changes = []
     for name, weight in after.items():
@@ -99,7 +99,7 @@ def main(run: Path) -> None:
 
 
 def train_quickstart(run: Path) -> Path:
-    """A new run of the preset quickstart."""
+    """Train a new run of the preset quickstart."""
     command = [sys.executable, "-m", "llm_scratch", "train", "quickstart", "--out", str(run)]
     subprocess.run([*command, "--quiet"], check=True)
     return run

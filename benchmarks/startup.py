@@ -1,9 +1,9 @@
-"""How long does `llm-scratch --help` take, and what does a bare Python cost?
+"""Time of `llm-scratch --help` and other help pages beside that of a bare Python.
 
     python benchmarks/startup.py
 
-Runs each in turn, twelve times after one warm-up; prints the best and the median in seconds, the
-ratio of medians, then one JSON line.
+Runs each command in turn, twelve times after one warm-up; prints the best and the median in
+seconds, the ratio of medians, then one JSON line.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROUNDS = 12
 
 
 def seconds(words: list[str]) -> float:
-    """Wall time of one process, from its start to its end."""
+    """Elapsed seconds of one process from start to exit."""
     began = time.perf_counter()
     subprocess.run([sys.executable, *words], stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - began

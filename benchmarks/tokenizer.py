@@ -1,17 +1,22 @@
-"""How fast is our byte-pair encoding beside the libraries written in Rust?
+"""Speed of our byte-pair encoding beside libraries written in Rust.
 
     python benchmarks/tokenizer.py [--rounds 5] [--quick]
 
-Training: tiny Shakespeare to 4,096 tokens and 5 MB of the standard library's sources to 10,000,
-ours against `tokenizers` (and rustbpe where it is installed), each given the text as one string and
-as paragraphs, which `tokenizers` spreads over all cores. Encoding: one string, a trained vocabulary
-and GPT-2's, ours by tiktoken's engine (the default) and in Python (cold: nothing remembered; warm:
-the second time) against tiktoken, `tokenizers`, and rustbpe, which cannot load a vocabulary and so
-encodes with one that it trained itself on the same text to the same size. Worst inputs (row T3): 1
-MB each, through each of them. Contenders run in turn, in one process; the table holds medians of
-seconds, or MB/s, ratios of medians, and the seconds of processor time in all threads together (on a
-busy machine the steadier number). The last line is JSON. Texts: LLM_SCRATCH_DATA; GPT-2's
-vocabulary: TIKTOKEN_CACHE_DIR.
+Training: tiny Shakespeare to 4,096 tokens and 5 MB of the standard library's sources to 10,000.
+Ours is compared with `tokenizers` (and rustbpe where it is installed). Each gets the text as one
+string and as paragraphs, which `tokenizers` spreads over all cores.
+
+Encoding: one string, by a trained vocabulary and by GPT-2's. Ours runs by tiktoken's engine (the
+default) and in Python (cold: an empty cache; warm: the second time). It is compared with tiktoken,
+`tokenizers`, and rustbpe, which cannot load a vocabulary and so uses one that it trained on the
+same text to the same size.
+
+Worst inputs (row T3): 1 MB each, by each contender.
+
+Contenders run interleaved in one process. The table has medians of seconds or MB/s, ratios of
+medians, and processor seconds of all threads together (on a busy machine the steadier number). The
+last line is JSON. LLM_SCRATCH_DATA names the folder of the texts, TIKTOKEN_CACHE_DIR that of
+GPT-2's vocabulary.
 """
 
 from __future__ import annotations
@@ -44,7 +49,7 @@ RUST = importlib.util.find_spec("rustbpe") is not None
 
 
 def library_source(n_bytes: int) -> str:
-    """The first bytes of Python's standard library, its files in the order of their names."""
+    """The first bytes of Python's standard library, with its files sorted by name."""
     text = ""
     for path in sorted(Path(sysconfig.get_paths()["stdlib"]).rglob("*.py")):
         if "site-packages" not in path.parts and "test" not in path.parts:
@@ -55,7 +60,7 @@ def library_source(n_bytes: int) -> str:
 
 
 def theirs(texts: list[str], vocab_size: int) -> tokenizers.Tokenizer:
-    """The same training by the tokenizers library."""
+    """Train by the tokenizers library."""
     tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -70,7 +75,7 @@ def theirs(texts: list[str], vocab_size: int) -> tokenizers.Tokenizer:
 
 
 def rust_bpe(texts: list[str], vocab_size: int) -> object:
-    """The same training by rustbpe."""
+    """Train by rustbpe."""
     import rustbpe
 
     tokenizer = rustbpe.Tokenizer()
@@ -79,11 +84,11 @@ def rust_bpe(texts: list[str], vocab_size: int) -> object:
 
 
 Times = dict[str, list[tuple[float, float]]]
-"""contender -> (seconds on the clock, seconds of processor time) of each round"""
+"""contender -> (elapsed seconds, processor seconds) of each round"""
 
 
-def in_turn(contenders: dict[str, Callable[[], object]], rounds: int) -> Times:
-    """Seconds of each contender, one after the other in each round after a first one to warm up."""
+def interleaved(contenders: dict[str, Callable[[], object]], rounds: int) -> Times:
+    """Time the contenders, interleaved, after one round as warm-up."""
     times: Times = {name: [] for name in contenders}
     for n in range(rounds + 1):
         for name, run in contenders.items():
@@ -95,9 +100,9 @@ def in_turn(contenders: dict[str, Callable[[], object]], rounds: int) -> Times:
 
 
 def table(title: str, times: Times, base: str, n_bytes: int | None = None) -> dict[str, float]:
-    """Print medians and ratios to `base`; returns the ratios.
+    """Print medians and ratios to `base`; return the ratios.
 
-    With `n_bytes` as MB/s, where a ratio over 1 is faster.
+    With `n_bytes`, speeds are in MB/s, and a ratio above 1 is faster.
     """
     print(
         f"\n{title}\n{'':34} {'median' if n_bytes is None else 'MB/s':>9} {'fastest':>9}"
@@ -123,7 +128,7 @@ def table(title: str, times: Times, base: str, n_bytes: int | None = None) -> di
 
 
 def training(name: str, text: str, vocab_size: int, rounds: int) -> dict[str, dict[str, float]]:
-    """Seconds of each, over those of `tokenizers`."""
+    """Time training; return the seconds of each contender over those of `tokenizers`."""
     ratios: dict[str, dict[str, float]] = {}
     for form, texts in {
         "one string": [text],
@@ -139,7 +144,7 @@ def training(name: str, text: str, vocab_size: int, rounds: int) -> dict[str, di
             f"training, {name}, {len(text.encode()) / 1e6:.2f} MB as {form},"
             f" vocabulary {vocab_size}: seconds"
         )
-        ratios[form] = table(title, in_turn(contenders, rounds), "tokenizers")
+        ratios[form] = table(title, interleaved(contenders, rounds), "tokenizers")
     return ratios
 
 
@@ -151,7 +156,7 @@ def encoding(
     library: tokenizers.Tokenizer,
     rust: object = None,
 ) -> dict[str, float]:
-    """Speed of each, over that of `tokenizers`; and what the issue asks of ours."""
+    """Time encoding; return the speeds over that of `tokenizers`, and our figures with a target."""
     engine = ours._engine
 
     def cold() -> None:
@@ -170,7 +175,7 @@ def encoding(
     if rust:
         contenders["rustbpe, its own vocabulary"] = lambda: rust.encode(text)  # type: ignore[attr-defined]
     n_bytes = len(text.encode())
-    times = in_turn(contenders, rounds)
+    times = interleaved(contenders, rounds)
     found = table(f"encoding, {name}, {n_bytes / 1e6:.2f} MB: MB/s", times, "tokenizers", n_bytes)
     found["ours, default / tiktoken"] = round(found["ours, default"] / found["tiktoken"], 3)
     for state in ("cold", "warm"):
@@ -183,9 +188,9 @@ def encoding(
 def worst_inputs(
     ours: ByteBPE, library: tokenizers.Tokenizer, rust: object, n: int = 1_000_000
 ) -> dict[str, dict[str, float | str]]:
-    """Seconds of processor time for each.
+    """Processor seconds of each contender on each worst input.
 
-    `growth`: our Python path's time over its time for half of the input.
+    `growth`: time of our Python path over its time for half of the input.
     """
     rng = random.Random(2)
     units = {
@@ -199,22 +204,24 @@ def worst_inputs(
     }
     inputs = {name: unit * (n // len(unit.encode())) for name, unit in units.items()}
     inputs["one word"] = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=n))
-    ways: dict[str, Callable[[str], object]] = {
+    contenders: dict[str, Callable[[str], object]] = {
         "default": ours.encode,
         "Python": ours.encode_python,
         "tiktoken": ours._engine.encode_ordinary,
         "tokenizers": library.encode,
     }
     if rust:
-        ways["rustbpe"] = rust.encode  # type: ignore[attr-defined]
+        contenders["rustbpe"] = rust.encode  # type: ignore[attr-defined]
     print(
         f"\nworst inputs, {n / 1e6:.1f} MB each, GPT-2's vocabulary: seconds\n{'':12}"
-        + "".join(f"{name:>11}" for name in [*ways, "growth"])
+        + "".join(f"{name:>11}" for name in [*contenders, "growth"])
     )
     found: dict[str, dict[str, float | str]] = {}
     for name, text in inputs.items():
         assert ours.encode(text) == ours.encode_python(text), f"ids differ on {name}"
-        found[name] = {way: seconds(ours, encode, text) for way, encode in ways.items()}
+        found[name] = {
+            contender: seconds(ours, encode, text) for contender, encode in contenders.items()
+        }
         half = seconds(ours, ours.encode_python, text[: len(text) // 2])
         found[name]["growth"] = round(found[name]["Python"] / half, 2) if half else math.nan  # type: ignore[operator]
         print(
@@ -228,9 +235,9 @@ def worst_inputs(
 
 
 def seconds(ours: ByteBPE, encode: Callable[[str], object], text: str) -> float | str:
-    """Processor time, the better of two.
+    """Processor seconds, the lower of two calls.
 
-    In words where a library gives up, or needs a second for a twentieth already.
+    Text where a library fails, or takes more than a second for a twentieth of the input.
     """
     times = []
     for part in (text[: len(text) // 20], text, text):
@@ -278,9 +285,12 @@ def encoders(shakespeare: str, verdict: str, source: str, rounds: int) -> dict[s
 
 def main() -> None:
     """Run everything and print the tables and the JSON line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="1 MB instead of 5")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    rounds = "rounds to measure (default: %(default)s)"
+    parser.add_argument("--rounds", type=int, default=5, help=rounds)
+    parser.add_argument("--quick", action="store_true", help="use 1 MB instead of 5")
     args = parser.parse_args()
     shakespeare, verdict = (
         fetch(name, *FILES[name]).read_text(encoding="utf-8")

@@ -1,18 +1,17 @@
-"""How fast does a model learn here, beside transformers' GPT-2 under a plain PyTorch loop?
+"""Speed of training beside transformers' GPT-2 under a plain PyTorch loop.
 
     python benchmarks/train.py [--sizes 124M 6x384 4x128] [--rounds 5]
 
-Equal work for all: the same shape, tied head, dropout 0.1, AdamW, clipping at 1.0, float32 weights.
-Contenders:
+All contenders do the same work: the same shape, tied head, dropout 0.1, AdamW, clipping at 1.0,
+float32 weights. Contenders:
   ours            the engine as it runs by default: precision by trial, freed memory kept
   ours-float32    the same with every product in float32
-  hf              transformers' GPT2LMHeadModel as it ships
-  hf-kept         the same, given our allocator setting (hardware/allocator.py)
-Each lives in a process of its own, because the allocator's setting and the peak memory are a
-process's; they take turns, a few steps each, so that a busy moment of the machine meets all of
-them. Times are medians of steps after a warm-up, a ratio is the median over the rounds. The last
-line is JSON. On a machine with a GPU: `--device cuda`, with `--batch` and `--context` for a batch
-that fills it.
+  hf              transformers' GPT2LMHeadModel with default settings
+  hf-kept         the same with our allocator setting (hardware/allocator.py)
+Each has its own process, because allocator settings and peak memory belong to a process. They run
+interleaved, a few steps each per round (interleaved.py). Times are medians of steps after a
+warm-up; a ratio is the median over the rounds. The last line is JSON. On a machine with a GPU, use
+`--device cuda`, with `--batch` and `--context` for a batch that fills it.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from turns import answering, contenders, ratio, where
+from interleaved import answering, contenders, ratio, where
 
 SIZES = {  # vocabulary, context, width, heads, layers, rows, steps a turn
     "124M": (50257, 256, 768, 12, 12, 2, 1),
@@ -163,13 +162,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batch", type=int, help="rows, instead of the size's own")
-    parser.add_argument("--context", type=int, help="tokens a row, instead of the size's own")
-    parser.add_argument("--work", help=argparse.SUPPRESS)
-    parser.add_argument("--shape", nargs="+", type=int, help=argparse.SUPPRESS)
+    add, names = parser.add_argument, list(SIZES)
+    add("--sizes", nargs="+", default=names, choices=names, help="sizes (default: all)")
+    add("--rounds", type=int, default=5, help="rounds to measure (default: %(default)s)")
+    add("--device", default="cpu", help="device (default: %(default)s)")
+    add("--batch", type=int, help="rows per batch (default: that of the size)")
+    add("--context", type=int, help="tokens per row (default: that of the size)")
+    add("--work", help=argparse.SUPPRESS)
+    add("--shape", nargs="+", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.work:
         work(args.work, tuple(args.shape), args.device)

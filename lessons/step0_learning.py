@@ -482,7 +482,7 @@ plt.show()
 # is known. So let every number *remember* where it came from. Code that does this and finds
 # the slopes by itself is called **autograd**.
 #
-# For that a number needs room for more than itself. A **class** describes such an object.
+# For that a number needs to store more than itself. A **class** describes such an object.
 # `Number(3.0)` makes one: it calls `__init__`, where `self` is the new object, and what
 # is stored in `self.data` there can be read later as `x.data`.
 
@@ -569,7 +569,7 @@ assert abs(x.grad - (math.log(3) + 1)) < 1e-12
 # back and are added at x](drawings/backward.svg)
 #
 # That is all. With operators in place of functions, so that one can write `a * b`, it is
-# the class `Value` of the package: `src/llm_scratch/learn/autograd.py`, some 50 lines.
+# the class `Value` of the package: `src/llm_scratch/learn/autograd.py`, about 50 lines.
 # The loss again, with `Value`s as parameters. This time the gradient comes for free:
 
 
@@ -713,7 +713,7 @@ def momentum(M, gradient, memory, rate=0.02, keep=0.9):
 
 
 # %% [markdown]
-# **AdamW** gives every parameter a step size of its own: the average gradient divided by
+# **AdamW** gives every parameter its own step size: the average gradient divided by
 # the typical size of that parameter's gradients. A steep direction and a flat one then
 # move about equally fast. (The two divisions by $1 - \text{keep}^n$ make up for averages
 # that start at zero. The W stands for *weight decay*, a small pull of every parameter
@@ -732,7 +732,7 @@ def adamw(M, gradient, memory, rate=0.1, keep=0.9, keep_square=0.999):
 
 
 # %% [markdown]
-# **Muon** looks at the matrix as a whole. The valley need not lie along single entries of
+# **Muon** looks at the matrix as a whole. The valley need not run along single entries of
 # a matrix; here it is turned, so dividing entry by entry misses it. Muon replaces the
 # average gradient by the nearest matrix that moves *all directions equally*. The exact
 # way splits the matrix into directions and sizes (`svd`) and sets all sizes to 1:
@@ -782,7 +782,7 @@ def make_muon(M):
 torch.testing.assert_close(walk(muon_as_packaged, 10), packaged(make_muon, 10), rtol=0, atol=1e-4)
 
 # %% [markdown]
-# Four walkers, one valley, forty steps from the same place. The rings join places of
+# Four walkers, one valley, forty steps from the same point. The rings join points of
 # equal loss.
 
 # %% tags=["plot"]

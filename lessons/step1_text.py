@@ -364,7 +364,7 @@ def learn(chunks, n_merges):
 
 # %% [markdown]
 # (GPT-2 numbers the bytes in an order of its own, printable ones first. `BYTES` is that
-# order; nothing depends on it, except that our ids agree with the package's.)
+# order. It changes nothing, except that our ids agree with the package's.)
 
 
 # %%
@@ -391,7 +391,7 @@ print([token.decode("utf-8", "replace") for token in token_bytes[256:271]])
 # First a space and *t*, then *he*; the ninth joins these two to a space and *the*. English
 # appears, although the program does not know what a word is. The package learns the same
 # merges, much faster, since it does not count everything again for each join
-# (`tokenizers/bpe_train.py` says how).
+# (`tokenizers/bpe_train.py` shows how).
 
 # %% tags=["check"]
 bpe = ByteBPE.train([text], 256 + N_MERGES, special_tokens=())
@@ -655,7 +655,7 @@ torch.testing.assert_close(table[0, [0, 1, 2, 7, 8, 9]], row_0, rtol=0, atol=6e-
 
 # %% [markdown]
 # Looking up a row is the same as a matrix product with a row that is 1 at the token's
-# place and 0 everywhere else (*one-hot*), only without the 50,256 products with zero. So
+# position and 0 everywhere else (*one-hot*), only without the 50,256 products with zero. So
 # an embedding is a matrix like any other, and its gradient is found in the same way:
 
 # %%
@@ -712,8 +712,8 @@ fig.colorbar(shown, ax=axes, shrink=0.9, label="value")
 plt.show()
 
 # %% [markdown]
-# The tables are random now. That *king* and *queen* become neighbors is not put in by
-# anyone; it comes from guessing the next token a few million times.
+# The tables are random now. No one tells the model that *king* and *queen* are neighbors;
+# they become so by guessing the next token a few million times.
 
 # %% [markdown]
 # ## 1.8 Try it yourself

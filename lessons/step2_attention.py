@@ -200,7 +200,8 @@ close(context, [0.4494, 0.6051, 0.5260])
 # %% [markdown]
 # Every word can be the query. One product gives all 36 scores, softmax along each row gives
 # all weights, a second product gives all mixtures. (`.T` turns a table over, so that rows
-# become columns. `dim=-1` is the last dimension, so softmax goes along each row.)
+# become columns: the table is *transposed*. `dim=-1` is the last dimension, so softmax goes
+# along each row.)
 
 # %%
 scores = inputs @ inputs.T  # [T, C] @ [C, T] -> [T, T]
@@ -308,8 +309,8 @@ close(context_2, [0.2916, 0.7877])
 
 # %% [markdown]
 # **Why the root?** A dot product of two random vectors of length $D$ is a sum of $D$ random
-# numbers, and such a sum spreads like $\sqrt{D}$. Without the division, softmax over long
-# keys gives nearly everything to one token, whichever is ahead by luck. And where softmax
+# numbers, and such a sum spreads in proportion to $\sqrt{D}$. Without the division, softmax
+# over long keys gives nearly everything to one token, whichever is ahead by luck. And where softmax
 # is that sure, its slope is nearly zero, so training has nothing to work with.
 
 # %%
@@ -349,7 +350,7 @@ assert largest["divided by the root of D"][-1] < 0.4
 
 # %% [markdown]
 # ## 2.4 The same as a class
-# A class (lesson 0.7) keeps the three matrices and says what to do with *any* `x`. First
+# A class (lesson 0.7) keeps the three matrices and defines what to do with *any* `x`. First
 # the formula as a function, then the module (lesson 0.10) that uses it:
 
 
@@ -386,7 +387,7 @@ torch.manual_seed(123)
 torch.testing.assert_close(sa_v1(inputs), lesson_models.SelfAttention_v1(d_in, d_out)(inputs))
 
 # %% [markdown]
-# (`grad_fn` in what is printed says that autograd remembers where the numbers came from.)
+# (`grad_fn` in the output means that autograd remembers where the numbers came from.)
 #
 # `nn.Linear` is such a matrix with a better start. `torch.rand` draws between 0 and 1, all
 # positive, while `nn.Linear` draws around 0, and smaller numbers the more inputs there are.
@@ -474,7 +475,7 @@ assert global_names(SelfAttention_v1.forward) == ["attend"]
 # ## 2.5 Hiding the future
 # A GPT learns to guess the next word, so while it reads *take* it must not see *you*. A
 # token may look at itself and back, never ahead: of the 6 x 6 table only the lower triangle
-# is allowed. That is the **causal mask**. There are two ways to get there.
+# is allowed. That is the **causal mask**. There are two ways to apply it.
 #
 # **Way one:** set the forbidden weights to 0, then divide each row by its sum, so that it
 # adds up to 1 again. (`tril` keeps the lower triangle of a table, `triu` the upper one.)
@@ -491,7 +492,7 @@ way_one = way_one / way_one.sum(-1, keepdim=True)  # [T, T]
 # %% [markdown]
 # **Way two:** put minus infinity in the forbidden places *before* softmax. $e^{-\infty} =
 # 0$, so they get a weight of 0, and each row adds up to 1 by itself. That is one step less,
-# and the way that everybody uses.
+# and the usual way.
 #
 # ![The causal mask: scores above the diagonal become minus infinity, so softmax gives
 # later tokens a weight of 0](drawings/causal-mask.svg)
@@ -586,7 +587,7 @@ plt.show()
 # its three matrices from `SelfAttention_v2`:
 #
 # - `transpose(1, 2)` turns over the *last two* of three dimensions, as `.T` does for two;
-# - the mask is made once, as large as it may ever be, and cut to the length that came;
+# - the mask is made once, as large as it may ever be, and cut to the length of `x`;
 # - a mask is not learned, so it is a *buffer*. Like a parameter it moves to the GPU with
 #   the model, but it gets no gradient.
 
@@ -625,7 +626,7 @@ torch.testing.assert_close(ca(batch)[:, :3], ca(batch[:, :3]))
 # ## 2.8 Many heads at once
 # One attention makes one mixture. But *it* may need two things at once: *what* is meant, and
 # *which verb* comes next. So several attentions, called **heads**, look in parallel, each
-# with matrices of its own, and their results are laid side by side. First as a loop:
+# with its own matrices, and their results are joined side by side. First as a loop:
 
 
 # %%

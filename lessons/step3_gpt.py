@@ -85,7 +85,7 @@ GPT_CONFIG_124M = {
 }
 
 # %% [markdown]
-# For this lesson a small one will do. (`{**a, "x": 1}` is a copy of the dictionary `a` with
+# For this lesson a small one suffices. (`{**a, "x": 1}` is a copy of the dictionary `a` with
 # some entries changed.)
 
 # %%
@@ -218,8 +218,8 @@ draw_tokens(axes[1], after, tokens, "After: all equal in place and size")
 plt.show()
 
 # %% [markdown]
-# **What goes wrong: which variance?** `x.var()` divides by $n-1$ unless it is told
-# otherwise, as statistics does for a *sample*. Layer norm divides by $n$, hence
+# **What goes wrong: which variance?** By default `x.var()` divides by $n-1$, as statistics
+# does for a *sample*. Layer norm divides by $n$, hence
 # `unbiased=False`. For 768 numbers you would not notice, for five you do, and a checkpoint
 # trained with one and used with the other is off in every block.
 
@@ -250,7 +250,7 @@ torch.testing.assert_close((x @ A) @ B, one, rtol=0, atol=1e-5)
 assert ((x @ A).relu() @ B - one).abs().max() > 0.1
 
 # %% [markdown]
-# The classic bend is **ReLU**: keep what is positive, make the rest 0. It has a corner at
+# The classic activation is **ReLU**: keep what is positive, make the rest 0. It has a corner at
 # 0, and left of it no slope at all: a number that has fallen there gets no gradient, so
 # nothing brings it back. **GELU** rounds the corner. It is $x$ times the probability that
 # a random number from the bell curve is below $x$. GPT-2 uses a close approximation with
@@ -302,7 +302,7 @@ assert (slopes["GELU"][(x < 0) & (x > -3)] != 0).all()
 # ## 3.4 The feed-forward network: each token by itself
 # Attention moves information between tokens. The **feed-forward network** then works on
 # each token by itself. It spreads the token's $C$ numbers over $4C$, bends them, and brings
-# them back to $C$. The wide middle has room for many small questions ("is this a name?",
+# them back to $C$. The wide middle can hold many small questions ("is this a name?",
 # "are we inside a quotation?"), each answered by one of the $4C$ numbers.
 #
 # ![The feed-forward network of one token: a matrix widens C numbers to 4C, GELU bends
@@ -510,7 +510,7 @@ class GPTParts(nn.Module):
 
 
 # %% [markdown]
-# Then the way through it:
+# Then the forward pass through it:
 
 
 # %%
@@ -547,7 +547,7 @@ torch.testing.assert_close(ours(batch), packaged(batch))
 # **What goes wrong: another order.** "The same seed" means that random numbers come in the
 # same *sequence*; what is made first takes the first ones. Make the same parts in another
 # order, and each of them gets other numbers. That is not wrong, but nothing that was
-# printed before can be compared any more. So the package keeps the order above.
+# printed before can be compared any longer. So the package keeps the order above.
 
 # %%
 torch.manual_seed(123)
@@ -772,8 +772,8 @@ assert packaged.training
 # %% [markdown]
 # **What goes wrong: a window wider than the model.** `context_size` says how many tokens
 # the loop shows to the model. If that is more than the model's `context_length`, the table
-# of positions has no row for the next one. Our model fails with an error that says nothing
-# about it; the package's says what was wrong:
+# of positions has no row for the next one. Our model fails with an error that does not
+# mention it; the package's error names the cause:
 
 # %% tags=["what-goes-wrong"]
 short = {**SMALL, "context_length": 8}

@@ -82,7 +82,7 @@ def close(got, want, atol=6e-5):
 
 
 # %% [markdown]
-# The text is *The Verdict* again, and the tokens are GPT-2's. Where either cannot be had
+# The text is *The Verdict* again, and the tokens are GPT-2's. Where either is missing
 # (no network, nothing stored), another text or a vocabulary of our own is used, and the
 # checks against known numbers are left out.
 
@@ -145,7 +145,7 @@ if gpt2 is not None:
     assert token_ids_to_text(out, gpt2) == decode.token_ids_to_text(out, gpt2)
 
 # %% [markdown]
-# Gibberish, as step 3 promised. But "it is bad" is no help to a program. It needs a number
+# Gibberish, as step 3 promised. But "it is bad" does not help a program. It needs a number
 # that says *how* bad, and that gets smaller when things get a little better.
 #
 # ## 4.2 Loss: how surprised was it?
@@ -291,7 +291,7 @@ if gpt2 is not None:
 # %% [markdown]
 # **What goes wrong: a cut through a word.** The split above cuts *characters*. Where the
 # cut falls inside a token, its two halves are encoded as other tokens on either side, and
-# the model is examined on a word that is not one. How often does that happen? Try all cuts
+# the model is tested on a fragment that is not a word. How often does that happen? Try all cuts
 # from 50 to 99 %:
 
 
@@ -386,7 +386,7 @@ print(f"{len(train_loader)} batches, {epoch_tokens} tokens an epoch")
 # %% [markdown]
 # The optimizer is AdamW (lesson 0.9). Its *weight decay* pulls every parameter a little
 # toward 0 in each step, so that none grows without need. (`device` is where the model
-# computes: the processor, `cpu`, or a GPU, `cuda`. `f(**options)` hands over the entries of
+# computes: the processor, `cpu`, or a GPU, `cuda`. `f(**options)` passes the entries of
 # a dictionary as arguments, and `a |= b` adds the entries of b to a.)
 
 # %%
@@ -635,7 +635,7 @@ assert torch.equal(masked[None], sampling.top_k(toy_logits[None], 3))
 
 # %% [markdown]
 # **Top-p** asks another question: which are the likeliest tokens that *together* have the
-# probability p? Where the model is sure that is one token or two, where it is not, many.
+# probability p? Where the model is sure, that is one token or two; where it is not, many.
 
 
 # %%
@@ -659,8 +659,8 @@ for p in (0.1, 0.5, 0.9, 0.95, 0.999):
     assert sorted(top_p_words(toy_probas, p)) == kept.tolist()
 
 # %% [markdown]
-# Below, the same settings meet the nine words as they are, and made unsure by a temperature
-# of 3.
+# Below, the same settings are applied to the nine words as they are, and then made less
+# certain by a temperature of 3.
 
 # %% tags=["plot"]
 SETTINGS = {"all": lambda logits: logits}
@@ -741,10 +741,10 @@ for temperature, top_k in ((0.0, None), (0.8, 25), (1.4, 25)):
 
 # %% [markdown]
 # **What goes wrong: one row works, two do not.** In `choose` the worst logit that top-k
-# keeps is one number *a row*. It is cut out with `[:, -1:]`, shape `[B, 1]`. With `[:, -1]`
-# the shape would be `[B]`, and compared with `[B, V]` it lines up with the wrong side
+# keeps is one number *per row*. It is cut out with `[:, -1:]`, shape `[B, 1]`. With `[:, -1]`
+# the shape would be `[B]`, and compared with `[B, V]` it lines up with the wrong dimension
 # (broadcasting, lesson 0.1). That is an error, or, where B happens to equal V, a wrong
-# result without one. Try every function on two rows:
+# result without an error. Try every function on two rows:
 
 
 # %% tags=["what-goes-wrong"]
@@ -910,7 +910,7 @@ assert len(copies["end"]) > len(copies["halfway"])
 
 # %% [markdown]
 # ## 4.9 Weights from elsewhere
-# Nobody has to start from random numbers. OpenAI trained these four shapes on millions of
+# You need not start from random numbers. OpenAI trained these four shapes on millions of
 # web pages and gave away the weights:
 #
 # | name | width | blocks | heads | parameters | file |
@@ -1038,9 +1038,9 @@ assert larger[0] - larger[1] == 97 * C
 # ### The real ones
 # OpenAI's release is five files: the shape (`hparams.json`), the weights with an index of
 # where each begins (TensorFlow's format), and the vocabulary. `download_and_load_gpt2` takes
-# them from this machine, or downloads them once, half a gigabyte. Where it can do neither,
+# them from this machine, or downloads them once, half a gigabyte. Where neither is possible,
 # we make a release ourselves: a small GPT-2 that learns for a few seconds, written into the
-# same five files. The cells after this do not care which of the two it was.
+# same five files. The cells after this work with either of the two.
 
 
 # %% tags=["setup"]
@@ -1098,11 +1098,11 @@ assert all(torch.equal(tensor, theirs[name]) for name, tensor in by_hand.state_d
 assert gpt.out_head.weight is gpt.tok_emb.weight
 
 # %% [markdown]
-# Are they in the right places? Shapes cannot tell: `c_proj` is square, so it fits the wrong
-# way round as well. A **text** can tell. On text that makes sense, a model that was loaded
-# rightly has a loss that is known beforehand. GPT-2's smallest, on *The Verdict*, has
+# Are they in the right places? Shapes cannot tell: `c_proj` is square, so it also fits when
+# it is turned over. A **text** can tell. On text that makes sense, a model that was loaded
+# correctly has a loss that is known in advance. GPT-2's smallest, on *The Verdict*, has
 # between 3.2 and 4.2 nats a token (perplexity 25 to 67). One that we wrote ourselves must
-# have the very loss that it had. To see that this check catches something, turn `c_proj` of
+# have exactly the loss that it had. To see that this check catches something, turn `c_proj` of
 # the first block over:
 
 # %%
@@ -1121,7 +1121,7 @@ assert lowest <= right <= highest
 assert not lowest <= wrong <= highest
 
 # %% [markdown]
-# Now let it write, with what section 4.5 has taught: top-k 50, and temperature 1.5 for a
+# Now let it write, with the settings of section 4.5: top-k 50, and temperature 1.5 for a
 # model that has read the web, something calmer for one that has read a single story.
 
 # %%

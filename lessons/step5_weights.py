@@ -9,10 +9,10 @@
 # %% [markdown]
 # # Step 5: what is in a file of weights
 #
-# Step 4 ended by loading a file that somebody else had made. This lesson opens such files,
+# Step 4 ended by loading a file that someone else had made. This lesson opens such files,
 # byte by byte. Nothing in them is hard. But weights are downloaded from strangers, and two
-# questions are worth an hour: *can this file hurt me?* and *is the model in it the one that
-# it should be?*
+# questions are worth an hour: *can this file hurt me?* and *is it the model that it should
+# be?*
 #
 # | step | new idea |
 # |---|---|
@@ -324,8 +324,8 @@ fig.legend(ncols=6, loc="outside lower center")
 plt.show()
 
 # %% [markdown]
-# **What goes wrong: believing the header.** Nothing in it runs, but a stranger wrote it all
-# the same. It may claim to be eighteen trillion bytes long, to make a reader run out of
+# **What goes wrong: believing the header.** Nothing in it runs, but a stranger wrote it.
+# It may claim to be eighteen trillion bytes long, to make a reader run out of
 # memory, or place one tensor on top of another. So a reader checks every length against the
 # file before it believes it:
 
@@ -453,8 +453,8 @@ assert entry.checksum == masked(crc32c(raw)) == masked(crc32c_by_bits(raw))
 # %% [markdown]
 # safetensors has none. So a checkpoint of this package is a folder with a **manifest**: a
 # list of the size and the *SHA-256* of every file, and of the manifest itself. SHA-256 is a
-# checksum of 256 bits for which nobody can make another file with the same result, even on
-# purpose.
+# checksum of 256 bits: no one is able to make another file with the same result, not even
+# on purpose.
 
 # %% tags=["setup"]
 folder = checkpoint.save(
@@ -667,8 +667,8 @@ check("5.11", ...)
 #   `pickle.load` a stranger's.
 # - safetensors cannot run, but its header can be wrong; check every length against the file.
 # - Names, turned matrices, three in one, a tied head: these are all the differences between
-#   the formats. A square matrix fits the wrong way round, too, so check a load by *logits*
-#   or *loss*, never by shapes alone.
+#   the formats. A square matrix fits when it is turned over, too, so check a load by
+#   *logits* or *loss*, never by shapes alone.
 # - Shapes do not notice a changed bit. Checksums do.
 #
 # What runs: `src/llm_scratch/interop/` and `src/llm_scratch/storage/`. In and out:

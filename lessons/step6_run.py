@@ -209,8 +209,8 @@ assert begin < 0.05
 # %% [markdown]
 # ## 6.4 An order that needs no memory
 # Stories are shuffled in every epoch. Which ones are in the batch of step 1000? If the
-# order comes from a generator that was set once, only a count of all earlier steps
-# tells. Here it is a function of **seed and step** alone: the epoch follows from the step,
+# order comes from a generator that was set once, the answer takes a count of all earlier
+# steps. Here it is a function of **seed and step** alone: the epoch follows from the step,
 # and the seed and the epoch give the shuffle. (`starts` is where the documents begin in the
 # text; `divmod(a, b)` is how often b is in a, and the rest. `np` is NumPy, an older library
 # of tables: its `default_rng` draws from a seed, here of two numbers, and `permutation`
@@ -245,8 +245,8 @@ assert len(set(one_epoch.tolist())) == len(one_epoch), "no story twice in an epo
 # To look back and repeat a name, a head must learn two things at once: *where* to look
 # (query and key), and *to pass on what is there* (value and output). Neither is of use
 # without the other, so both learn slowly. The recipe gives the second for free. `W_value`
-# starts as a rotation and `out_proj` as 0.3 times the way back, so the product of the two
-# is 0.3 times the matrix that changes nothing: ones on its diagonal, zeros elsewhere. This
+# starts as a rotation and `out_proj` as 0.3 times the rotation back, so the product of the
+# two is 0.3 times the matrix that changes nothing: ones on its diagonal, zeros elsewhere. This
 # is called **mimetic initialization**.
 
 # %%
@@ -464,10 +464,10 @@ for batch in (stories, noise):
 assert lengths[1] > 1.5 * lengths[0]
 
 # %% [markdown]
-# Clipping makes a bad step short. The **guard** does not make it at all: a step whose loss
+# Clipping makes a bad step short. The **guard** skips it completely: a step whose loss
 # is not a number, or far above the last 128 losses, changes nothing. Far means six
 # *standard deviations*: six times the usual distance of a loss from their mean. After
-# three such steps in a row, the run goes back to its last checkpoint and continues with
+# three such steps in a row, the run *rolls back* to its last checkpoint and continues with
 # other stories.
 
 # %%
@@ -530,8 +530,8 @@ assert apart > 0.001
 
 # %% [markdown]
 # ## 6.10 What the skills ask
-# A loss says how well a model predicts, and not what it has understood. As the grammar
-# knows what its stories mean, it can ask questions. The model is right if it finds the
+# A loss measures how well a model predicts, and not what it has understood. Since the
+# grammar knows what its stories mean, it can ask questions. The model is right if it finds the
 # true answer likelier than every wrong answer of the same kind.
 
 # %%
@@ -661,7 +661,7 @@ check("6.10", interrupted)
 
 # %% [markdown]
 # ## Your part in the real model
-# Every part that the lessons took apart can be yours: layer norm, attention, byte-pair
+# You can write every part that the lessons took apart: layer norm, attention, byte-pair
 # encoding, Muon, the schedule, the sampler. `llm-scratch learn template > my_parts.py`
 # writes a file to fill in, and `llm-scratch train quickstart --parts my_parts.py` compares
 # each part with the package's, values and gradients, before it trains with them. The curve

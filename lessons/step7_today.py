@@ -205,9 +205,9 @@ plt.show()
 # slows the hands down; `src/llm_scratch/model/rope.py` has four ways to do so.
 #
 # ## 7.3 A gate in the feed-forward network
-# The network of lesson 3.4 is: a matrix, a bend, a matrix. Now a second matrix of the same
-# input decides how much of each hidden number gets through. That is a **gate**. With the
-# bend $\text{silu}(x) = x \cdot \text{sigmoid}(x)$ it is called **SwiGLU**. (The sigmoid
+# The network of lesson 3.4 is: a matrix, an activation, a matrix. Now a second matrix of the
+# same input decides how much of each hidden number gets through. That is a **gate**. With
+# the activation $\text{silu}(x) = x \cdot \text{sigmoid}(x)$ it is called **SwiGLU**. (The sigmoid
 # makes any number one between 0 and 1: $1 / (1 + e^{-x})$.)
 #
 # $$y = W_{down}\,(\text{silu}(W_{gate}\,x) \cdot W_{up}\,x)$$
@@ -230,7 +230,7 @@ print(f"two matrices, {4 * C} wide:   {2 * C * 4 * C:,} parameters")
 # Three matrices of two thirds of the width cost as much as two of the whole width.
 #
 # **Nothing changes** if what passes the gate is always 1. What is left is the network of
-# lesson 3 with silu as its bend.
+# lesson 3 with silu as its activation.
 
 # %% tags=["check"]
 x = torch.randn(5, C)
@@ -303,7 +303,7 @@ same(every_head_its_own(x), lesson2(x))
 # %% [markdown]
 # The bill: two numbers (key and value) of D for each token, head and layer, four bytes each.
 # `SHAPE` has the sizes of GPT-2 with 124M parameters. On the *meta device* (3.8) a model has
-# shapes and no numbers, so asking costs nothing. (`a | b` joins two dictionaries, and
+# shapes and no numbers, so counting costs nothing. (`a | b` joins two dictionaries, and
 # `a |= b` adds b to a.)
 
 
@@ -599,8 +599,8 @@ assert cache.nbytes == 2 * T * (12 + 4) * 4
 # %% [markdown]
 # ## 7.9 A memory of fixed size
 # Every cache so far grows with the text. The last idea gives that up. A layer has one matrix
-# S, its memory, of the same size for a text of any length. It stores *pairs*: ask with a key,
-# get its value. A key k and a value v are stored by adding $k v^T$, the table of each number
+# S, its memory, of the same size for a text of any length. It stores *pairs*: given a key,
+# it returns its value. A key k and a value v are stored by adding $k v^T$, the table of each number
 # of k times each number of v (`outer` in the code), and read by $S^T k$.
 # Stored this way, it is **linear attention**. But if the same key comes again with another
 # value, the memory holds the sum of the two.
@@ -610,7 +610,7 @@ assert cache.nbytes == 2 * T * (12 + 4) * 4
 #
 # $$S \leftarrow S + \beta\, k\,(v - S^T k)^T$$
 #
-# β between 0 and 1 says how much of the difference. In real models S also fades a little with
+# β between 0 and 1 is the share of the difference. In real models S also fades a little with
 # every token, and both numbers are computed from the token.
 
 
@@ -678,8 +678,9 @@ assert (keys[-1] @ S - values[-1]).abs().max() < 1e-4, "the newest pair is there
 # %% [markdown]
 # The memory of 12 rows fills. These keys are random, not at right angles, so a new pair
 # disturbs earlier ones a little, and with more pairs than rows the memory has to forget. The
-# newest pair is always there. (*Lost* is how far what is read is from what was stored.) So
-# real models keep a layer of full attention after every three of these.
+# newest pair is always there. (*Lost* is the distance between the value that is read and
+# the one that was stored.) So real models keep a layer of full attention after every three
+# of these.
 #
 # Here is the bill of all of them, in the sizes of GPT-2 with 124M parameters. (A window needs
 # only its last tokens. The package's own cache keeps all of them; drawn is what is needed.)
@@ -761,12 +762,12 @@ assert isinstance(gemma.post_norm1, RMSNorm)
 # | Qwen3 | shared keys and values; queries and keys are normed too (QK-norm) |
 # | Gemma 3 | both of these, norms before and after each part, a window in five of six layers |
 # | gpt-oss | shared keys and values, a window in every other layer, sinks, experts |
-# | DeepSeek-V3 | latent attention, experts of which one is for everybody |
+# | DeepSeek-V3 | latent attention, experts, one of which is used by every token |
 # | Qwen3-Next | the delta rule in three of four layers, experts |
 #
 # Each is one short file in `src/llm_scratch/model/`; `docs/families.md` lists all of them.
 #
-# **Which of them help?** Each idea was tried alone in a Llama of 600,000 parameters, on the
+# **Which of them help?** Each idea was tried separately in a Llama of 600,000 parameters, on the
 # stories, with five seeds: lower is better, and the intervals are in `docs/ideas.md`.
 #
 # | idea, and where it is here | bits per byte | verdict |
@@ -788,7 +789,7 @@ assert isinstance(gemma.post_norm1, RMSNorm)
 # on 256 tokens they can only cost. At 64k tokens the next one takes 0.06, 0.74, 0.56 and 0.64
 # times as long as in the Llama; the same table has the bill.
 #
-# Train one: `llm-scratch train llama-tiny`. Or any recipe with another family:
+# Train one: `llm-scratch train llama-tiny`. Or use another family in any recipe:
 # `llm-scratch train quickstart --model.architecture qwen`.
 
 # %% [markdown]

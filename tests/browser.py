@@ -132,7 +132,7 @@ class Browser:
         self.call("Emulation.setEmulatedMedia", features=chosen)
 
     def open(self, url):
-        """Open a URL, and wait until the page says that it is ready."""
+        """Open a URL, and wait until the page reports that it is ready."""
         self.call("Page.navigate", url=url)
         self.wait("document.documentElement.dataset.ready === 'true'")
         self.settle()
@@ -161,7 +161,7 @@ class Browser:
                 if value := self.run(condition):
                     return value
             except BrowserError:
-                pass  # the page is on its way
+                pass  # the page is loading
             time.sleep(0.03)
         shown = self.run("document.body.innerText")[:300]
         raise BrowserError(f"still false: {condition}; the page says: {shown}")

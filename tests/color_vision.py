@@ -1,4 +1,4 @@
-"""How far apart two colors are, for normal and for color-blind eyes.
+"""Difference of two colors for normal and for color-blind vision.
 
 Sources: Machado, Oliveira and Fernandes 2009, "A Physiologically-based Model for Simulation of
 Color Vision Deficiency", the matrices of severity 1; Sharma, Wu and Dalal 2005, "The CIEDE2000
@@ -41,7 +41,7 @@ def _times(matrix, vector):
 
 
 def lab(color, vision="normal"):
-    """A color as it is seen, in CIELAB."""
+    """Return the perceived color in CIELAB."""
     seen = [min(1.0, max(0.0, value)) for value in _times(VISION[vision], linear(color))]
     shares = [value / white for value, white in zip(_times(TO_XYZ, seen), WHITE)]
     x, y, z = (s ** (1 / 3) if s > 216 / 24389 else (24389 / 27 * s + 16) / 116 for s in shares)
@@ -55,7 +55,7 @@ def contrast(one, other):
 
 
 def difference(one, other):
-    """CIEDE2000 of two colors in CIELAB: about 1 can just be told apart side by side."""
+    """CIEDE2000 of two colors in CIELAB; 1 is about the smallest visible difference."""
     (l1, a1, b1), (l2, a2, b2) = one, other
     chroma = (hypot(a1, b1) + hypot(a2, b2)) / 2
     stretch = 1.5 - 0.5 * sqrt(chroma**7 / (chroma**7 + 25**7))

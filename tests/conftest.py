@@ -40,7 +40,7 @@ hypothesis.settings.load_profile("no clock")
 for number in (signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
     if (
         signal.getsignal(number) == signal.SIG_IGN
-    ):  # as under `nohup make test &`; what tests start and stop would inherit that
+    ):  # as under `nohup make test &`; processes started by tests would inherit that
         signal.signal(
             number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
         )
@@ -153,7 +153,7 @@ def measured(record_property: Callable[[str, object], None]) -> Callable[[str, s
 
 @pytest.fixture(scope="session")
 def ranks() -> Iterator[Ranks]:
-    """Where tests start processes that train together (see ranks.py)."""
+    """A server that starts distributed processes for tests (see ranks.py)."""
     if not hasattr(os, "fork"):
         pytest.skip("needs fork, which Windows does not have")
     with Ranks() as started:

@@ -3,7 +3,7 @@
     with at_most(lines=10_000, comparisons=300):
         load(hostile_file)
 
-Counted are lines of Python in this thread, and comparisons of the names in JSON and YAML. What C
+It counts lines of Python in this thread, and comparisons of the names in JSON and YAML. What C
 code does in one call (a regular expression, `sorted`, `str.replace`) counts as one line, so a test
 of such code needs a count of its own.
 """
@@ -33,7 +33,7 @@ class TooMuch(BaseException):
 
 @dataclass
 class Effort:
-    """What the code inside the block has done."""
+    """The counts of the code inside the block."""
 
     lines: int = 0
     comparisons: int = 0
@@ -77,7 +77,7 @@ def at_most(lines: int | None = None, comparisons: int | None = None) -> Iterato
 
 @contextmanager
 def counted_names(effort: Effort, limit: int | None) -> Iterator[None]:
-    """Let the names in objects of JSON and YAML count how often they are compared."""
+    """Count comparisons of the names in JSON and YAML objects."""
     if limit is None:
         yield
         return
@@ -116,7 +116,7 @@ def counted_names(effort: Effort, limit: int | None) -> Iterator[None]:
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Wait for a condition; a hang ends with TimeoutError. `what` says what did not happen."""
+    """Wait for a condition; a hang raises TimeoutError, which names `what` did not happen."""
     end = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         if time.monotonic() > end:

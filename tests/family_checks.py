@@ -1,4 +1,4 @@
-"""What every family must do as transformers does: one model of theirs, one of ours, compared.
+"""Comparisons of a family with transformers: one model of theirs and one of ours.
 
 `Twins.of(config)` makes a model of transformers with random weights, has it write a folder, and
 reads that folder; the functions `check_*` compare the two.
@@ -58,7 +58,7 @@ class Twins(NamedTuple):
 
     @classmethod
     def of(cls, config, seed=0, change=lambda theirs: None):
-        """Random weights, larger than at the start of a training, so that mistakes show."""
+        """Random weights, larger than initial ones, so that errors are visible."""
         torch.manual_seed(seed)
         config._attn_implementation = config._experts_implementation = "eager"
         theirs = transformers.AutoModelForCausalLM.from_config(config).eval()
@@ -72,11 +72,11 @@ class Twins(NamedTuple):
 
     @property
     def family(self):
-        """What is known of their model type."""
+        """Our family of their model type."""
         return HF_FAMILIES[self.theirs.config.model_type]
 
     def ids(self, rows=2, length=None, seed=1):
-        """Random token ids, as long as the context unless said otherwise."""
+        """Random token ids, by default as long as the context."""
         draw = torch.Generator().manual_seed(seed)
         shape = rows, length or self.ours.cfg.context_length
         return torch.randint(0, self.ours.cfg.vocab_size, shape, generator=draw)
@@ -105,7 +105,7 @@ def assert_close(ours, theirs, where=""):
 
 
 def check_all(twins):
-    """Every comparison."""
+    """Run every comparison."""
     check_logits(twins)
     check_gradients(twins)
     check_cache(twins)
@@ -206,7 +206,7 @@ def check_padding(twins):
 
 
 def assert_same_model(one, other):
-    """Two settings that must compute the same: the weights of one, by both."""
+    """Check that two settings give the same output for the same weights."""
     torch.manual_seed(0)
     model, parent = build(one).eval(), build(other).eval()
     with torch.no_grad():
@@ -218,7 +218,7 @@ def assert_same_model(one, other):
 
 
 def assert_refused(config, message):
-    """A config of transformers that we do not support is refused by the name of the setting."""
+    """Check that an unsupported config of transformers is refused by the name of the setting."""
     with pytest.raises(UserError, match=message) as error:
         config_of(config, Path("config.json"))
     assert error.value.code == CHECKPOINT
@@ -226,7 +226,7 @@ def assert_refused(config, message):
 
 
 def check_export(twins, tmp_path):
-    """What we write, transformers reads with equal logits, and we read back with equal settings."""
+    """Check that transformers reads our export with equal logits, and we with equal settings."""
     cfg = twins.ours.cfg
     config = to_config(cfg, None, None)
     (tmp_path / "config.json").write_text(json.dumps(config))

@@ -14,7 +14,7 @@ SIZES = {0: (1, 4), 1: (1, 2), 2: (32, 18), 8: (32, 34)}
 
 
 class T(NamedTuple):
-    """A row of the table of tensors, and its values; None: what is right."""
+    """An entry of the table of tensors, and its values; None: the correct one."""
 
     name: str
     shape: Sequence[int] = (2, 3)
@@ -29,7 +29,7 @@ def text(value: str | bytes) -> bytes:
 
 
 def value(item: Any) -> bytes:
-    """A typed metadata value; bytes are taken as they are."""
+    """A typed metadata value; bytes are used unchanged."""
     if isinstance(item, bytes):
         return item
     if isinstance(item, bool):
@@ -59,7 +59,7 @@ def gguf_bytes(
     n_values: int | None = None,
     tail: bytes = b"",
 ) -> bytes:
-    """A file; every count can be another than the true one."""
+    """A file; every count can be replaced by a wrong one."""
     if isinstance(metadata, bytes):
         entries, n = metadata, n_values or 1
     else:

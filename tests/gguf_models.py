@@ -1,4 +1,4 @@
-"""A tiny model and its tokenizer as a GGUF file, made by hand, so that no library is needed."""
+"""A tiny model and its tokenizer as a GGUF file, written without any library."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ FAMILIES = {
 
 
 def random_model(cfg: ModelConfig) -> Any:
-    """A model whose biases and norms are random too."""
+    """A model with random biases and norms as well."""
     torch.manual_seed(11)
     model = build(cfg).eval()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""A fine-tuning method as a user would write it, with nothing but the package's public parts.
+"""A fine-tuning method as a user would write it, with the package's public API only.
 
 A frozen model gets a small trainable part (LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685).
 Each row is a question with its answer, and only the targets of the answer count.

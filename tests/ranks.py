@@ -3,7 +3,7 @@
     with Ranks() as ranks:
         first, second = ranks.train(2, config, folder)
 
-As a program it is that process: it reads a job a line from stdin,
+Run as a program it is that process: it reads one job per line from stdin,
 forks the job's processes, and prints when they have ended.
 """
 
@@ -20,11 +20,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-LONGEST = 300  # seconds after which a process is ended: it hangs
+LONGEST = 300  # seconds after which a hanging process is killed
 
 
 class Ranks:
-    """The processes of a test. Those of one call run side by side; calls follow each other."""
+    """The processes of a test. Those of one call run in parallel; calls run in sequence."""
 
     def __enter__(self) -> Ranks:
         here = {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
@@ -84,14 +84,14 @@ class Ranks:
 
 
 def train(config: Any, out: str, stop_at: int, finetunes: bool) -> dict[str, Any]:
-    """One process's part of a run, and what it says about it."""
+    """Run one process of a job, and return its report."""
     from own_finetuning import finetune
 
     from llm_scratch.training.callbacks import Callback
     from llm_scratch.training.fault_injection import inject_requested
     from llm_scratch.training.loop import train
 
-    said: dict[str, Any] = {"ids": {}, "warnings": []}
+    report: dict[str, Any] = {"ids": {}, "warnings": []}
 
     class Witness(Callback):
         def step(self, run, row):
@@ -99,9 +99,9 @@ def train(config: Any, out: str, stop_at: int, finetunes: bool) -> dict[str, Any
                 signal.raise_signal(signal.SIGTERM)
 
         def warn(self, message):
-            said["warnings"].append(message)
+            report["warnings"].append(message)
 
-    note_rows(said["ids"])
+    note_rows(report["ids"])
     try:
         if finetunes:
             run = finetune(out, [Witness()], config=config)
@@ -113,10 +113,10 @@ def train(config: Any, out: str, stop_at: int, finetunes: bool) -> dict[str, Any
                 corpus=text(config),
                 inject_fault=inject_requested,
             )
-        said["wrapped"] = run.wrapped_model is not run.model_with_loss
+        report["wrapped"] = run.wrapped_model is not run.model_with_loss
     except Exception as e:
-        said |= {"error": str(e), "code": getattr(e, "code", 1), "trace": traceback.format_exc()}
-    return said
+        report |= {"error": str(e), "code": getattr(e, "code", 1), "trace": traceback.format_exc()}
+    return report
 
 
 def note_rows(ids: dict[int, Any]) -> None:
@@ -186,7 +186,7 @@ if __name__ == "__main__":
 
     import llm_scratch.training.loop  # noqa: F401
 
-    os.fsync = lambda number: None  # the tests of the disk are elsewhere
+    os.fsync = lambda number: None  # disks have their own tests
     for line in sys.stdin:
         fork(json.loads(line))
         print("done", flush=True)

@@ -1,4 +1,4 @@
-"""Tokenizers in SentencePiece's style, trained in a moment by the `tokenizers` library."""
+"""Tokenizers in SentencePiece's style, trained quickly by the `tokenizers` library."""
 
 from __future__ import annotations
 

@@ -38,18 +38,18 @@ NOTEBOOK = {
 }
 
 
-def test_the_notebooks_keys_come_first():
+def test_config_lists_the_notebooks_keys_first():
     assert list(GPTConfig())[1:8] == list(NOTEBOOK)
     assert GPTConfig(*NOTEBOOK.values()) == ModelConfig.of(NOTEBOOK)
 
 
-def test_of_takes_the_notebooks_dict_or_itself():
+def test_config_of_accepts_the_notebooks_dict_or_a_config():
     cfg = ModelConfig.of(NOTEBOOK)
     assert dict(cfg) == dict(GPTConfig()) | NOTEBOOK
     assert ModelConfig.of(cfg) is cfg
 
 
-def test_reads_as_a_mapping_and_as_attributes():
+def test_config_reads_as_a_mapping_and_as_attributes():
     cfg = GPTConfig(emb_dim=24, n_heads=3)
     assert cfg["emb_dim"] == cfg.emb_dim == 24
     assert cfg.get("n_kv") is None
@@ -67,7 +67,7 @@ def test_config_survives_json_and_yaml(name, tmp_path):
     assert load_config(tmp_path / "run.yaml", base=preset("quickstart")) == config
 
 
-def test_a_file_changes_what_it_names_and_keeps_the_rest(tmp_path):
+def test_config_file_changes_its_keys_and_keeps_the_rest(tmp_path):
     base = preset("quickstart")
     (tmp_path / "mine.yaml").write_text(
         "train:\n  lr: 1e-3\n  steps: 7\nmodel: {n_layers: 2}\n", encoding="utf-8"
@@ -77,12 +77,12 @@ def test_a_file_changes_what_it_names_and_keeps_the_rest(tmp_path):
     assert config == want.with_model(n_layers=2)
 
 
-def test_an_empty_file_is_the_base(tmp_path):
+def test_empty_config_file_equals_the_base(tmp_path):
     (tmp_path / "empty.yaml").write_text("# nothing\n", encoding="utf-8")
     assert load_config(tmp_path / "empty.yaml", preset("verdict")) == preset("verdict")
 
 
-def test_numbers_may_be_written_in_any_notation():
+def test_config_numbers_may_be_written_in_any_notation():
     assert from_dict(
         TrainConfig, {"lr": 1, "grad_clip": None, "betas": [0.9, 1 / 2]}
     ) == TrainConfig(lr=1.0, grad_clip=None, betas=(0.9, 0.5))
@@ -143,7 +143,7 @@ def test_invalid_setting_is_named(values, message):
         ),
     ],
 )
-def test_impossible_value_is_rejected(cls, values, message):
+def test_config_rejects_impossible_values(cls, values, message):
     with pytest.raises(UserError, match=message):
         cls(**values)
 
@@ -165,12 +165,12 @@ def test_file_that_is_not_a_config_is_refused(tmp_path, text, message):
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_missing_config_file_is_named(tmp_path):
     with pytest.raises(UserError, match="nowhere.yaml"):
         load_config(tmp_path / "nowhere.yaml")
 
 
-def test_the_hash_changes_with_every_setting_and_with_nothing_else(monkeypatch):
+def test_config_hash_changes_with_every_setting_and_nothing_else(monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "another", ARCHITECTURES["gpt"])
     base = preset("quickstart")
     hashes = {config_hash(base)}

@@ -17,7 +17,7 @@ from llm_scratch.errors import (
 )
 
 
-def test_the_codes_are_the_documented_ones():
+def test_exit_codes_are_the_documented_ones():
     assert (USAGE, DATA, CHECKPOINT, DIVERGED, RESOURCES, INTERRUPTED) == (2, 3, 4, 5, 6, 130)
     assert UserError("no").code == USAGE
     assert UserError("no", DATA).code == DATA
@@ -32,14 +32,14 @@ def test_the_codes_are_the_documented_ones():
         ("", ["b", "a"], "unknown preset ''; known: a, b"),
     ],
 )
-def test_unknown_names_the_nearest_or_all(name, known, message):
+def test_unknown_error_names_the_nearest_or_all(name, known, message):
     error = unknown("preset", name, known)
     assert str(error) == message
     assert error.code == USAGE
     assert "\n" not in str(error)
 
 
-def test_unknown_takes_a_table_and_a_code():
+def test_unknown_error_accepts_a_table_and_a_code():
     assert unknown("source", "x", {"stories": 1}, DATA).code == DATA
 
 
@@ -54,7 +54,7 @@ def test_unknown_takes_a_table_and_a_code():
         ),
     ],
 )
-def test_one_line_has_no_control_characters(text, line):
+def test_one_line_message_has_no_control_characters(text, line):
     assert one_line(text) == line
 
 
@@ -65,7 +65,7 @@ def test_description_of_an_error_is_one_line_cut():
     assert len(describe_error(ValueError("x" * 999))) == MAX_REASON
 
 
-def test_where_a_users_file_may_add_names_the_flag_is_named():
+def test_unknown_error_suggests_the_import_flag_for_extensible_tables():
     error = unknown("optimizer", "lion", ["adamw", "muon"], extensible=True)
     assert (
         str(error)

@@ -61,11 +61,11 @@ def test_modules_of_the_notebooks_are_in_the_wheel():
         ("pip install llm-scratch-gpt", False),
     ],
 )
-def test_the_search_finds_the_name_of_another_project(line, wrong):
+def test_install_check_finds_the_name_of_another_project(line, wrong):
     assert bool(NAME.search(line)) == wrong
 
 
-def test_no_message_or_page_installs_a_name_that_is_not_ours():
+def test_messages_and_pages_install_only_our_package():
     folders = ["src", "docs", "lessons", "notebook", "tests", "tools", "benchmarks"]
     paths = [
         path

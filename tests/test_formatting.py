@@ -1,4 +1,4 @@
-"""Durations in the units that people use."""
+"""Durations in suitable units."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from llm_scratch.formatting import DAY, HOUR, YEAR, format_duration
         (1234 * YEAR, "1,234.0 years"),
     ],
 )
-def test_format_duration(seconds, text):
+def test_format_duration_uses_seconds_minutes_and_hours(seconds, text):
     assert format_duration(seconds) == text
 
 
-def test_a_longer_time_never_reads_shorter():
+def test_format_duration_is_monotonic():
     units = {"s": 1, "min": 60, "h": HOUR, "days": DAY, "years": YEAR}
     before = -1.0
     for exponent in range(3000):
@@ -52,7 +52,7 @@ def test_a_longer_time_never_reads_shorter():
 
 
 def test_no_other_file_writes_durations_with_colons():
-    """But the ticks of a time axis, where there is room for 1:30 and not for 1 h 30 min."""
+    """Only ticks of a time axis, which have no space for 1 h 30 min, use 1:30."""
     for path in Path(llm_scratch.__file__).parent.rglob("*.py"):
         if path.name == "plot.py" and path.parent.name in ("training", "reports"):
             continue

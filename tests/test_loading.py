@@ -68,7 +68,7 @@ def assert_same_logits(ours, theirs):
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_a_run_gives_its_best_and_a_folder_itself(tmp_path, tied):
+def test_load_of_a_run_uses_its_best_checkpoint_and_of_a_checkpoint_itself(tmp_path, tied):
     best, last = saved(tmp_path, 1, tied, best=True), saved(tmp_path, 2, tied)
     model, tokenizer = load(tmp_path)
     assert_same_logits(model, best)
@@ -124,7 +124,7 @@ def notebook_state(cfg):
 @pytest.mark.parametrize("with_optimizer", [False, True])
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("qkv_bias", [True, False])
-def test_a_checkpoint_of_the_notebooks_loads(tmp_path, with_optimizer, zipped, qkv_bias):
+def test_load_accepts_a_notebook_checkpoint(tmp_path, with_optimizer, zipped, qkv_bias):
     model, state = notebook_state(NOTEBOOK | {"qkv_bias": qkv_bias})
     if with_optimizer:
         optimizer = torch.optim.AdamW(model.parameters(), lr=4e-4, weight_decay=0.1)
@@ -136,7 +136,7 @@ def test_a_checkpoint_of_the_notebooks_loads(tmp_path, with_optimizer, zipped, q
     assert_same_logits(loaded, model)
 
 
-def test_the_shape_is_read_off_the_weights():
+def test_load_infers_the_shape_from_the_weights():
     big = GPTModel(NOTEBOOK | {"emb_dim": 192, "n_heads": 3, "n_layers": 1}).state_dict()
     assert config_of(big, Path("model.pth"), n_heads=3) == GPTConfig(
         vocab_size=50, context_length=16, emb_dim=192, n_heads=3, n_layers=1
@@ -144,7 +144,7 @@ def test_the_shape_is_read_off_the_weights():
 
 
 class Hostile:
-    """Unpickled by a careless reader, it runs a command."""
+    """An object that runs a command when an unsafe reader unpickles it."""
 
     def __init__(self, marker):
         self.marker = marker
@@ -175,7 +175,7 @@ def test_code_in_a_file_is_refused_and_does_not_run(tmp_path, kind):
     assert not marker.exists()
 
 
-def test_pickle_of_the_previous_test_does_execute_code(tmp_path):
+def test_malicious_pickle_executes_code_in_an_unsafe_reader(tmp_path):
     pickle.loads(pickle.dumps(Hostile(tmp_path / "it-ran")))
     assert (tmp_path / "it-ran").exists()
 
@@ -203,7 +203,7 @@ def test_load_error_names_a_file_of_another_kind(tmp_path, content, message):
     assert error.value.code == CHECKPOINT
 
 
-def test_a_missing_tensor_is_named(tmp_path):
+def test_load_error_names_a_missing_tensor(tmp_path):
     _, state = notebook_state(NOTEBOOK)
     del state["trf_blocks.1.norm2.shift"]
     torch.save(state, tmp_path / "model.pth")

@@ -1,4 +1,4 @@
-"""Every recipe is a run that can be built, and a wrong name is told the nearest."""
+"""Every preset can be built, and the error of an unknown name suggests the nearest."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def test_preset_survives_json_and_states_its_purpose(name):
     assert PRESETS[name].__doc__
 
 
-def test_verdict_is_the_notebooks_run():
+def test_verdict_preset_equals_the_notebooks_run():
     config = preset("verdict")
     assert (config.model.n_params, config.model.context_length) == (162_419_712, 256)
     assert (
@@ -30,6 +30,6 @@ def test_verdict_is_the_notebooks_run():
     )
 
 
-def test_an_unknown_preset_names_the_nearest():
+def test_unknown_preset_error_names_the_nearest():
     with pytest.raises(UserError, match="did you mean 'quickstart'"):
         preset("quikstart")

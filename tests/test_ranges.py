@@ -75,7 +75,7 @@ def test_settings_file_names_the_section_of_a_number_that_is_out_of_range():
         (count(0, 3, "or None"), [0, 3], [-1, 4], "a whole number from 0 to 3, or None"),
     ],
 )
-def test_range_contains_and_is_worded(allowed, inside, outside, words):
+def test_range_contains_its_values_and_is_printed(allowed, inside, outside, words):
     assert all(value in allowed for value in inside)
     assert not any(value in allowed for value in outside)
     assert str(allowed) == words

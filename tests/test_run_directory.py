@@ -1,4 +1,4 @@
-"""A run directory read as data: settings, metrics, evaluations, samples, checkpoints."""
+"""A run directory as data: settings, metrics, evaluations, samples, checkpoints."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ def _beam() -> float:
     "contrastive search",
     "generation/contrastive.contrastive",
     "its formula without a cache: ids that differ",
-    "generation/test_contrastive.py::test_ids_equal_the_formula_without_cache",
+    "generation/test_contrastive.py::test_contrastive_ids_equal_the_formula_without_cache",
 )
 def _contrastive() -> float:
     ours, ids = sharp_gpt(), torch.randint(0, 97, (1, 5))

@@ -62,7 +62,7 @@ def _family(component: str, model: str, theirs: str, **changes: Any) -> None:
     def measure() -> float:
         return against_transformers(theirs, **changes)
 
-    test = f"model/test_{name}.py::test_equals_transformers"
+    test = f"model/test_{name}.py::test_{name}_equals_transformers"
     add: Callable[..., Any] = row(
         component,
         f"model/{model}",
@@ -135,7 +135,7 @@ _family(
     "RMSNorm",
     "model/norms.RMSNorm",
     "its formula",
-    "model/test_norms.py::test_equals_its_formula_and_transformers",
+    "model/test_norms.py::test_rms_norm_equals_its_formula_and_transformers",
     1e-5,
 )
 def _rms_norm() -> float:

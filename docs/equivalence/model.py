@@ -37,7 +37,7 @@ from llm_scratch.model.rope import ROPE_BASE, apply_rotary, rotary_angles
     "attention",
     "model/attention.MultiHeadAttention",
     "its formula",
-    "model/test_attention.py::test_kernel_equals_formula",
+    "model/test_attention.py::test_fused_attention_equals_the_formula",
     1e-5,
 )
 def _attention() -> float:
@@ -54,7 +54,7 @@ def _attention() -> float:
     "attention",
     "model/attention.MultiHeadAttention",
     "torch.nn.MultiheadAttention",
-    "model/test_attention.py::test_equals_torch_multihead_attention",
+    "model/test_attention.py::test_attention_equals_torch_multihead_attention",
     1e-5,
 )
 def _attention_of_torch() -> float:
@@ -170,7 +170,7 @@ def _variant() -> float:
     "modern model",
     "model/nanochat.NanoChatGPT",
     "transformers' NanoChatForCausalLM",
-    "model/test_nanochat.py::test_equals_transformers_nanochat",
+    "model/test_nanochat.py::test_nanochat_equals_transformers",
     1e-4,
     covers="ARCHITECTURES.nanochat",
 )
@@ -186,7 +186,7 @@ def _modern() -> float:
     "rotary positions",
     "model/rope.apply_rotary",
     "complex multiplication",
-    "model/test_rope.py::test_rotation_equals_a_complex_product",
+    "model/test_rope.py::test_rope_rotation_equals_a_complex_product",
     1e-5,
 )
 def _rotary() -> float:
@@ -216,7 +216,7 @@ def _look_back() -> float:
     "packed matrix for generation",
     "model/packed.PackedLinear",
     "torch.nn.Linear",
-    "model/test_packed.py::test_weight_survives_a_round_trip_and_products_agree",
+    "model/test_packed.py::test_packed_weight_survives_a_round_trip_and_products_agree",
     1e-5,
 )
 def _packed() -> float:
@@ -244,7 +244,7 @@ def _dummy() -> float:
     "cache",
     "model/kv_cache.KVCache",
     "the model without it",
-    "model/test_gpt.py::test_cache_in_any_pieces_equals_without",
+    "model/test_gpt.py::test_cached_gpt_logits_in_any_chunks_equal_uncached",
     1e-5,
 )
 def _cached() -> float:
@@ -259,7 +259,7 @@ def _cached() -> float:
     "size",
     "architectures/gpt.GPTConfig.n_params",
     "counted",
-    "architectures/test_configs.py::test_n_params_is_the_number_counted",
+    "architectures/test_configs.py::test_n_params_equals_the_counted_parameters",
 )
 def _size() -> float:
     return abs(
@@ -271,7 +271,7 @@ def _size() -> float:
     "loss",
     "model/loss.next_token_loss",
     "its formula",
-    "model/test_loss.py::test_equals_the_formula",
+    "model/test_loss.py::test_cross_entropy_equals_the_formula",
     1e-5,
 )
 def _loss() -> float:
@@ -286,7 +286,7 @@ def _loss() -> float:
     "head and loss in one, its gradient",
     "model/chunked_loss.head_loss",
     "head, then loss, by autograd",
-    "model/test_chunked_loss.py::test_value_and_gradients_are_the_plain_ones",
+    "model/test_chunked_loss.py::test_chunked_loss_and_its_gradients_equal_the_plain_ones",
     1e-4,
 )
 def _head() -> float:
@@ -342,7 +342,7 @@ def _int4() -> float:
     "products with 8 and 4 bits",
     "model/quantized.QuantizedLinear",
     "torch with those weights, as a share of the sizes",
-    "model/test_quantized.py::test_kernel_equals_the_formula",
+    "model/test_quantized.py::test_quantized_kernel_equals_the_formula",
     2**-8,
 )
 def _few_bits() -> float:

@@ -27,7 +27,7 @@ def _ids_of_tiktoken() -> float:
     "tokenizer",
     "tokenizers/bpe.ByteBPE.decode_bytes",
     "the text: bytes that differ",
-    "tokenizers/test_bpe.py::test_t1_any_text_comes_back",
+    "tokenizers/test_bpe.py::test_t1_any_text_survives_a_round_trip",
 )
 def _there_and_back() -> float:
     ours = ByteBPE.train([TEXT], 300)

@@ -106,7 +106,7 @@ def _safetensors_read() -> float:
     "the notebooks' .pth, read",
     "interop/notebook.weights_of",
     "the model that was saved",
-    "interop/test_notebook.py::test_next_step_equals_the_notebooks",
+    "interop/test_notebook.py::test_next_step_after_import_equals_the_notebooks",
 )
 def _notebooks() -> float:
     model, ids = GPTModel(CONFIG).eval(), torch.randint(0, 97, (2, 32))

@@ -1,4 +1,4 @@
-"""Nothing outside a family's own files asks which architecture a model has."""
+"""Only a family's own files branch on the architecture of a model."""
 
 import ast
 from pathlib import Path
@@ -44,7 +44,7 @@ def switches(source: str) -> list[int]:
     return found
 
 
-def test_no_file_asks_for_the_architecture():
+def test_no_file_branches_on_the_architecture():
     files = {path: path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py")}
     wrong = [
         f"{name}:{line}"
@@ -64,7 +64,7 @@ def test_no_file_asks_for_the_architecture():
         "y = isinstance(model, GPTModel)",
     ],
 )
-def test_switch_is_seen(source):
+def test_architecture_check_detects_a_branch(source):
     assert switches(source)
 
 

@@ -1,13 +1,13 @@
 """No clock decides a default test: an assert on seconds belongs behind `timing` or `slow`.
 
 Read from the source of each test file, by these rules:
-- a value is of a clock if it comes from a call in CLOCKS: through assignments, containers,
+- a value comes from a clock if a call in CLOCKS made it, also through assignments, containers,
   attributes, and functions of the same file;
 - an assert on such a value is an error;
-- so is a script in a string that reads a clock, as its value comes back unseen, unless the file
+- so is a script in a string that reads a clock, since its value cannot be followed, unless the file
   has a test behind a marker;
-- a `timeout=` in numbers ends a hang and nothing else, so it is at least MIN_TIMEOUT_SECONDS.
-Not seen: values from another file, what a subprocess prints, and libraries that look at the clock
+- a numeric `timeout=` only ends a hang, so it is at least MIN_TIMEOUT_SECONDS.
+Not detected: values from another file, output of a subprocess, and libraries that read the clock
 by themselves (hypothesis does: see tests/conftest.py).
 """
 
@@ -32,7 +32,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class ClockReader:
-    """What in one test file comes from a clock, and the lines where it decides."""
+    """The values of one test file that come from a clock, and the lines that assert on them."""
 
     def __init__(self, source: str) -> None:
         self.tree = ast.parse(source)
@@ -64,7 +64,7 @@ class ClockReader:
         return sorted(set(found))
 
     def _asserts(self, marked: set[int]) -> Iterator[int]:
-        """The lines of asserts on a clock, outside of what is marked."""
+        """The lines of asserts on a clock, outside of marked tests."""
         for function in self.functions:
             names = self._names(function)
             for node in ast.walk(function):
@@ -92,7 +92,7 @@ class ClockReader:
         self.of_clock |= {name for name in names if name.startswith(".")}
 
     def _names(self, function: Function) -> set[str]:
-        """The names in a function whose value is of a clock; attributes with a dot before them."""
+        """The names in a function whose value comes from a clock; attributes begin with a dot."""
         names = {given.arg for given in function.args.args if given.arg in self.of_clock}
         before = -1
         while len(names) != before:
@@ -184,7 +184,7 @@ def test_no_test_replaces_the_clock_of_the_whole_process():
     assert not found, found
 
 
-def test_replaced_clocks_are_found():
+def test_clock_check_finds_replaced_clocks():
     code = (
         'm.setattr(time, "sleep", f)\nm.setattr("llm_scratch.x.time.sleep",'
         ' f)\nm.setattr("llm_scratch.x.sleep", f)\n'

@@ -84,7 +84,7 @@ def test_equivalence_difference_above_tolerance_raises():
         equivalence.measure_difference(row)
 
 
-def test_packed_row_says_not_run_when_the_processor_cannot_pack(monkeypatch):
+def test_packed_row_is_not_run_when_the_processor_cannot_pack(monkeypatch):
     row = next(row for row in equivalence_table.ROWS if row.ours == "model/packed.PackedLinear")
     monkeypatch.setattr("equivalence.model.can_pack", lambda dtype: False)
     assert (

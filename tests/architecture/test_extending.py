@@ -46,7 +46,7 @@ TEXT = " ".join(f"The {a} {b} and the {c} sang of {d}." for a, b, c, d in produc
 
 @pytest.fixture(autouse=True)
 def _outside(tmp_path, monkeypatch):
-    """A folder of one's own, with a text in it; afterwards the tables are as they were."""
+    """A temporary folder with a text; the registry tables are restored afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("llm_scratch.reports.plot.plot_runs", lambda *args: None)
     monkeypatch.setattr(
@@ -161,12 +161,12 @@ def test_run_with_a_custom_model_requires_the_import_flag(tmp_path, capsys):
     train(settings({"architecture": "squared"}), tmp_path / "run")
     del ARCHITECTURES["squared"]
     assert main(["generate", "run", "The"]) == 2
-    said = capsys.readouterr().err
-    assert "unknown architecture 'squared'" in said
-    assert "add --import FILE" in said
+    printed = capsys.readouterr().err
+    assert "unknown architecture 'squared'" in printed
+    assert "add --import FILE" in printed
 
 
-def test_family_of_ones_own_has_its_flags_resumes_is_planned_and_uses_a_cache(capsys):
+def test_custom_family_has_flags_resumes_is_planned_and_uses_a_cache(capsys):
     """Set its fields by flags, in --help and in YAML, resume, plan, and generate with a cache.
 
     All of it comes from one file and one line.

@@ -36,7 +36,7 @@ def rows(run):
     ]
 
 
-def test_own_finetuning_killed_and_resumed_equals_uninterrupted(tmp_path):
+def test_custom_finetuning_killed_and_resumed_equals_uninterrupted(tmp_path):
     finetune(tmp_path / "whole")
     script = [sys.executable, own_finetuning.__file__, str(tmp_path / "run"), "8"]
     killed = subprocess.run(script, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
@@ -56,7 +56,7 @@ def test_own_finetuning_killed_and_resumed_equals_uninterrupted(tmp_path):
     assert rows(tmp_path / "run") == rows(tmp_path / "whole")
 
 
-def test_own_finetuning_on_two_ranks_equals_one(ranks, tmp_path):
+def test_custom_finetuning_on_two_ranks_equals_one(ranks, tmp_path):
     config = dataclasses.replace(
         CONFIG.with_model(drop_rate=0.0), system=dataclasses.replace(CONFIG.system, parallel="fsdp")
     )
@@ -69,7 +69,7 @@ def test_own_finetuning_on_two_ranks_equals_one(ranks, tmp_path):
         torch.testing.assert_close(two[name], weight, rtol=1e-5, atol=1e-6)
 
 
-def test_only_the_trainable_part_is_optimized_and_saved(tmp_path):
+def test_finetuning_optimizes_and_saves_only_the_trainable_part(tmp_path):
     run = finetune(tmp_path / "run")
     before = dict(adapted_model().named_parameters())
     trained = {
@@ -88,7 +88,7 @@ def test_only_the_trainable_part_is_optimized_and_saved(tmp_path):
     assert not list((saved.folder).glob("tokenizer*"))
 
 
-def test_masked_targets_do_not_count(tmp_path):
+def test_masked_targets_do_not_count_in_the_loss(tmp_path):
     run = finetune(tmp_path / "run")
     assert run.tokens == CONFIG.train.steps * 8 * LENGTH
     scored = [row for row in rows(tmp_path / "run") if "val_loss" in row]
@@ -117,7 +117,7 @@ def test_resuming_on_another_base_is_an_error(tmp_path):
         load(tmp_path / "run")
 
 
-def test_own_loss_is_minimized(tmp_path):
+def test_custom_loss_is_minimized(tmp_path):
     """Train on a loss over pairs of rows, as in preference learning: the second row wins."""
 
     class Pairs(Reversal):
@@ -153,7 +153,7 @@ def test_own_loss_is_minimized(tmp_path):
     assert run.best == min(losses)
 
 
-def test_own_data_with_a_tokenizer_is_sampled(tmp_path):
+def test_custom_data_with_a_tokenizer_is_sampled(tmp_path):
     tokenizer = CharTokenizer.train(["0123456789="])
     config = dataclasses.replace(
         CONFIG, train=dataclasses.replace(CONFIG.train, sample_every=12, prompt="12=", steps=12)

@@ -42,7 +42,7 @@ CELLS = [
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """A tiny model of an architecture, with the run that its first cell trains."""
+    """A tiny model of an architecture, and the run that its first cell trains."""
     made = {}
 
     def of(name):
@@ -54,7 +54,7 @@ def tiny(tmp_path_factory):
 
 
 def page_cells():
-    """Architecture -> feature -> "yes" or a reason, as the page says."""
+    """Architecture -> feature -> "yes" or a reason, read from the page."""
     _, mark, table = families_table.PAGE.read_text(encoding="utf-8").partition(families_table.MARK)
     assert mark, "the page has no table; run: python docs/families_table.py"
     rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")]
@@ -67,18 +67,18 @@ def page_cells():
 
 
 @pytest.mark.parametrize(("name", "feature"), CELLS)
-def test_cell_equals_the_block_of_the_page(name, feature, tiny):
-    said = families_table.cell(feature, tiny(name))
-    assert page_cells()[name][feature] == said, "run: python docs/families_table.py"
+def test_notebook_cell_equals_the_code_block_of_the_families_page(name, feature, tiny):
+    expected = families_table.cell(feature, tiny(name))
+    assert page_cells()[name][feature] == expected, "run: python docs/families_table.py"
 
 
-def test_page_has_every_architecture_and_feature():
+def test_families_page_has_every_architecture_and_feature():
     cells = page_cells()
     assert list(cells) == list(ARCHITECTURES)
     assert all(list(row) == list(families_table.FEATURES) for row in cells.values())
 
 
-def test_page_has_a_section_for_every_architecture():
+def test_families_page_has_a_section_for_every_architecture():
     page = families_table.PAGE.read_text(encoding="utf-8")
     sections = re.findall(r"^## .*`model/(\w+)\.py`", page, re.M)
     assert sections == [
@@ -88,7 +88,9 @@ def test_page_has_a_section_for_every_architecture():
         assert (Path("src/llm_scratch/model") / f"{name}.py").is_file()
 
 
-def test_broken_feature_is_an_error_and_a_missing_one_a_reason(tiny, monkeypatch):
+def test_feature_check_raises_for_a_broken_feature_and_gives_a_reason_for_a_missing_one(
+    tiny, monkeypatch
+):
     def broken(tiny):
         raise AssertionError("differ")
 

@@ -13,7 +13,7 @@ OURS = {"UserError", "CorruptCheckpoint", "RequestError", "OutOfRange", "Keyboar
 
 
 def raw_messages(path: Path) -> list[str]:
-    """Places that put an exception of another kind than ours into an f-string as it is."""
+    """Places that put another library's exception into an f-string unchanged."""
     found = []
     for handler in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not isinstance(handler, ast.ExceptHandler) or not handler.name or handler.type is None:

@@ -27,7 +27,12 @@ LAYERS = [
     ["__main__"],
 ]
 LAYER = {package: layer for layer, packages in enumerate(LAYERS) for package in packages}
-COMPAT_MODULES = ["attention.py", "gpt_download.py", "llm_gpt.py", "text_data.py"]  # stand outside
+COMPAT_MODULES = [
+    "attention.py",
+    "gpt_download.py",
+    "llm_gpt.py",
+    "text_data.py",
+]  # without a layer
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ def modules(root: Path) -> dict[str, Path]:
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
         names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    del names[""]  # the package itself loads names when they are used
+    del names[""]  # the package itself loads its names on first use
     return names
 
 

@@ -37,12 +37,12 @@ def undocumented(path: Path) -> list[str]:
     return missing
 
 
-def test_everything_public_has_a_docstring():
+def test_public_names_have_docstrings():
     missing = [line for path in sorted(ROOT.rglob("*.py")) for line in undocumented(path)]
     assert not missing, "\n".join(missing)
 
 
-def test_a_missing_docstring_is_found(tmp_path):
+def test_docstring_check_finds_a_missing_docstring(tmp_path):
     (tmp_path / "bare.py").write_text(
         '"""Here."""\nclass A:\n    """A."""\n    def f(self): ...\n    def _g(self): ...\ndef'
         ' h():\n    """\n    late"""\n'
@@ -57,7 +57,7 @@ def test_public_names_resolve(name):
     assert name in dir(llm_scratch)
 
 
-def test_an_unknown_name_is_an_attribute_error():
+def test_unknown_public_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'llm_scratch' has no attribute 'GTPModel'"):
         llm_scratch.GTPModel  # noqa: B018
 

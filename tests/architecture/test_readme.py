@@ -39,13 +39,13 @@ def commands(text: str) -> list[str]:
 
 @cache
 def flags_of(verb: str) -> set[str]:
-    """The flags of a verb, such as `--train.lr` of `train`."""
+    """The flags of a command, such as `--train.lr` of `train`."""
     module, _, name = COMMANDS[verb][0].rpartition(".")
     return {"--help", *flag_arity(getattr(import_module(f"llm_scratch.cli.{module}"), name))}
 
 
 def unknown_flags(line: str) -> list[str]:
-    """The flags that a command line gives to a verb that does not have them."""
+    """The flags of a command line that its command does not have."""
     wrong = []
     for part in re.split(r" (?:&&|\|\||[;|>]) ", line):
         command = re.search(r"llm[-_]scratch (.*)", part)
@@ -64,7 +64,7 @@ def unknown_flags(line: str) -> list[str]:
 
 
 def unknown_words(line: str) -> list[str]:
-    """What a command line names that is not there."""
+    """The words of a command line that name something missing."""
     wrong = []
     for verb in re.findall(r"llm-scratch ((?:[a-z][a-z0-9-]* ?)*)", line):
         words = verb.split()
@@ -93,7 +93,7 @@ def unknown_words(line: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_command_of_the_page_exists(page):
+def test_documented_commands_exist(page):
     wrong = [
         f"{line!r}: {', '.join(words)}"
         for line in commands(page.read_text(encoding="utf-8"))
@@ -102,13 +102,13 @@ def test_every_command_of_the_page_exists(page):
     assert not wrong, "\n".join(wrong)
 
 
-def test_every_command_of_the_smoke_test_exists():
+def test_smoke_test_commands_exist():
     lines = [" ".join(f"llm-scratch {words}".split()) for words in smoke_test.COMMANDS.values()]
     assert not [word for line in lines for word in unknown_words(line)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_relative_link_of_the_page_leads_somewhere(page):
+def test_relative_links_of_documentation_resolve(page):
     text = re.sub(r"^ *```.*?^ *```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
     links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r"(?:src|href)=\"([^\"]+)\"", text)
     dead = [
@@ -124,7 +124,7 @@ def test_readme_names_the_two_commands():
     assert {"make demo", "make test"} <= set(lines)
 
 
-def test_the_makefile_has_the_documented_targets():
+def test_makefile_has_the_documented_targets():
     assert {"setup", "demo", "test", "test-slow", "lessons", "bench", "check"} <= TARGETS
 
 

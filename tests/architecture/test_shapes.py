@@ -1,8 +1,8 @@
 """Shape comments in the model, the decoding and the loader match the tensors at run time.
 
-A comment such as `# [B, H, T, D]` at the end of a statement is a promise about what the statement
-assigns or returns. The code runs under a tracer with sizes that all differ, so a comment that says
-another order, or drifts from its line, fails:
+A comment such as `# [B, H, T, D]` at the end of a statement is a claim about the tensor that it
+assigns or returns. The code runs under a tracer with sizes that all differ, so a comment with a
+wrong order, or one that moved away from its statement, fails:
 
     attention.py:62 y is (2, 6, 5, 8), the comment says ['B', 'T', 'H', 'D'] = (2, 5, 6, 8)
 """
@@ -89,7 +89,7 @@ class Promise:
 
 
 def promises(path: Path) -> list[Promise]:
-    """The shape comments of a file, each with the statement that it stands at the end of."""
+    """The shape comments of a file, each with the statement that it ends."""
     source = path.read_text(encoding="utf-8")
     tree = ast.parse(source)
     functions = [
@@ -123,7 +123,7 @@ def promises(path: Path) -> list[Promise]:
 
 
 class Tracer:
-    """Checks promises as their statements run. `sizes` says what the letters mean at the moment."""
+    """Checks shape comments as their statements run; `sizes` is the current size of each letter."""
 
     def __init__(self, promised: Iterable[Promise]):
         self.by_function = {}
@@ -132,7 +132,7 @@ class Tracer:
         self.sizes, self.kept, self.broken = dict(SIZES), set(), []
 
     def __call__(self, frame, event, arg):
-        """A function is entered: watch its lines if it has promises."""
+        """Called when a function is entered: trace its lines if it has shape comments."""
         mine = self.by_function.get((frame.f_code.co_filename, frame.f_code.co_firstlineno))
         if mine is None:
             return None
@@ -175,7 +175,7 @@ class Tracer:
 
     @contextmanager
     def watching(self, **sizes):
-        """Hold promises inside the block to SIZES with some of them changed."""
+        """Check shape comments inside the block against SIZES with some of them changed."""
         self.sizes, before = SIZES | sizes, sys.gettrace()
         sys.settrace(self)
         try:
@@ -273,7 +273,7 @@ def run_decoding(tracer):
         draw = build_sampler(mirostat=3.0, **every)
         for _ in range(2):
             draw(torch.randn(B, V), ids)
-    with tracer.watching(T=None, S=None):  # both grow while a text is written
+    with tracer.watching(T=None, S=None):  # both grow while a text is generated
         decode.generate(model, ids, 7, eos_id=0)
         decode.generate(model, pad_left([[1, 2, 3], [4]]), 2)
     with tracer.watching(B=1, T=None, S=None):

@@ -1,4 +1,4 @@
-"""`--help` of every verb answers without the heavy libraries and after little work.
+"""`--help` of every command needs no heavy library and little work.
 
 benchmarks/startup.py measures it on the clock.
 """
@@ -32,11 +32,11 @@ def test_help_loads_nothing_heavy():
         timeout=PATIENCE_SECONDS,
     )
     assert done.returncode == 0, done.stderr
-    said, _, loaded = done.stdout.rpartition("loaded:")
+    output, _, loaded = done.stdout.rpartition("loaded:")
     assert "llm_scratch.cli" in loaded
     assert not HEAVY & set(loaded.split())
     for verb in COMMANDS:
-        assert verb.split()[-1] in said
+        assert verb.split()[-1] in output
 
 
 WORK = """
@@ -83,7 +83,7 @@ def test_help_imports_few_modules_and_executes_few_lines(words, max_modules, max
 @pytest.mark.timing
 @pytest.mark.parametrize("words", ["--help", "train --help", "generate --help"])
 def test_help_takes_less_than_four_tenths_of_a_second(words):
-    """Of processor time, the best of five: other work on the machine only adds to it."""
+    """Take the lowest processor time of five runs, since other load only adds to it."""
     resource = pytest.importorskip(
         "resource", reason="needs the processor time of a child, which Windows does not tell"
     )

@@ -1,4 +1,4 @@
-"""The site: every page is in its navigation, every link leads somewhere, no other host is asked."""
+"""The site: every page is in the navigation, every link resolves, no other host is contacted."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Page(HTMLParser):
 
 
 def navigation() -> list[str]:
-    """The pages of the navigation, without the titles that it gives them."""
+    """The pages of the navigation, without their titles there."""
     index = (HERE / "index.md").read_text(encoding="utf-8")
     lines = [line for block in TOCTREE.findall(index) for line in block.splitlines()]
     return [re.sub(r".*<(.*)>", r"\1", line) for line in lines if line and not line.startswith(":")]
@@ -71,7 +71,7 @@ def test_navigation_has_every_page_once(tmp_path):
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.stem)
 def test_local_links_of_a_guide_lead_to_files(page):
-    """Also without the generator, which has no page for a folder."""
+    """Check links without the generator, too; it has no page for a folder."""
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)", page.read_text(encoding="utf-8"))
     local = [link for link in links if not urlsplit(link).scheme]
     assert [link for link in local if not (page.parent / unquote(link)).is_file()] == []
@@ -111,7 +111,7 @@ def pages(site) -> dict[Path, Page]:
 
 
 @needs_sphinx
-def test_every_local_link_leads_to_a_page_and_an_anchor(site, pages):
+def test_website_local_links_resolve_to_a_page_and_an_anchor(site, pages):
     broken = []
     for path, page in pages.items():
         for link in page.links:
@@ -127,7 +127,7 @@ def test_every_local_link_leads_to_a_page_and_an_anchor(site, pages):
 
 
 @needs_sphinx
-def test_nothing_is_loaded_from_another_host(site, pages):
+def test_website_sources_name_no_external_host(site, pages):
     loaded = {address for page in pages.values() for address in page.loaded}
     for sheet in site.rglob("*.css"):
         style = sheet.read_text("utf-8")
@@ -175,7 +175,7 @@ def test_broken_link_fails_the_build(tmp_path, capfd):
 
 @needs_sphinx
 @needs_browser
-def test_pages_load_no_other_host_and_fit_a_phone(site):
+def test_website_pages_request_no_external_host_and_fit_a_phone(site):
     pages = ["index", "notebook/step2", "docs/api", "docs/json", "benchmarks/RESULTS"]
     with Browser(width=360, height=800) as browser:
         for name in pages:
@@ -196,7 +196,7 @@ def test_pages_load_no_other_host_and_fit_a_phone(site):
 @needs_browser
 @pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not installed: npm install axe-core")
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_serious(site, theme):
+def test_website_has_no_serious_accessibility_violations(site, theme):
     found = []
     with Browser() as browser:
         browser.media(prefers_color_scheme=theme, prefers_reduced_motion="reduce")

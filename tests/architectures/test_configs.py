@@ -38,7 +38,7 @@ NAMES = sorted(ARCHITECTURES)
 
 @st.composite
 def configs(draw, name):
-    """Settings of an architecture, of which every one may differ from its default."""
+    """Random settings of an architecture, any of which may differ from its default."""
     cls = ARCHITECTURES[name].config
     heads = draw(st.integers(1, 4))
     values = {
@@ -72,7 +72,7 @@ def configs(draw, name):
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
 @settings(max_examples=30, deadline=None)
-def test_n_params_is_the_number_counted(name, data):
+def test_n_params_equals_the_counted_parameters(name, data):
     cfg = data.draw(configs(name))
     with torch.device("meta"):
         model = build(cfg)
@@ -82,7 +82,7 @@ def test_n_params_is_the_number_counted(name, data):
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
 @settings(max_examples=20, deadline=None)
-def test_settings_of_an_architecture_come_back_from_yaml(name, data, tmp_path_factory):
+def test_settings_of_an_architecture_round_trip_through_yaml(name, data, tmp_path_factory):
     config = RunConfig(data.draw(configs(name)))
     path = tmp_path_factory.mktemp("yaml") / "run.yaml"
     path.write_text(dump_config(config), encoding="utf-8")
@@ -166,7 +166,7 @@ def test_two_architectures_may_share_a_config_class(monkeypatch):
     assert from_dict(RunConfig, to_dict(RunConfig(cfg))).model == cfg
 
 
-def test_config_class_without_n_params_says_so():
+def test_config_class_without_n_params_raises_with_its_name():
     with pytest.raises(NotImplementedError, match="ModelConfig has no n_params; add the property"):
         _ = ModelConfig(architecture="gpt").n_params
 
@@ -177,4 +177,7 @@ def test_configs_of_all_architectures_need_no_torch():
         " from llm_scratch.presets import *; "
     )
     code += "[make() for make in PRESETS.values()]; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE_SECONDS)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
+    assert done.returncode == 0, done.stderr

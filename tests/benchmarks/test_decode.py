@@ -28,7 +28,7 @@ def _small(monkeypatch):
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
 def test_transformers_continues_with_our_weights(cache):
     pytest.importorskip("transformers", reason="the reference: pip install -e '.[hf]'")
-    ids, model = torch.randint(0, 40, (1, 5)), decode.the_model()
+    ids, model = torch.randint(0, 40, (1, 5)), decode.shared_model()
     _, _, written = decode.theirs(cache)(ids, 4)
     text = ids
     with torch.no_grad():
@@ -37,7 +37,7 @@ def test_transformers_continues_with_our_weights(cache):
     assert written == text[0, 5:].tolist()
 
 
-def test_contender_that_does_not_run_is_named_and_the_others_are_measured(monkeypatch, capsys):
+def test_failing_contender_is_named_and_the_others_are_measured(monkeypatch, capsys):
     answer = {"first": 1.0, "others": 2.0, "ids": [1, 2], "peak": 10}
 
     @contextmanager

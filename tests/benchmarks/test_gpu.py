@@ -56,7 +56,7 @@ def lines(path):
 
 
 def test_parts_share_the_time_and_late_ones_are_shortened_or_skipped(gpu):
-    """Each stub takes 90 s of a fake clock; 200 s are given."""
+    """Each stub takes 90 s of a fake clock; the budget is 200 s."""
     clock = SimpleNamespace(now=0.0)
     calls, reported = [], []
 
@@ -193,7 +193,7 @@ def test_gpu_script_without_time_skips_every_part(gpu, tmp_path):
 
 
 def test_gpu_script_runs_the_possible_parts_with_torch_and_numpy_only(tmp_path):
-    """As on a machine where nothing is installed: a module that is None cannot be imported."""
+    """Simulate a machine without packages: a module that is None cannot be imported."""
     absent = "tyro regex tiktoken safetensors rich yaml matplotlib transformers tokenizers pytest"
     code = f"import sys\nsys.modules |= dict.fromkeys({absent.split()})\n"
     (tmp_path / "sitecustomize.py").write_text(code, encoding="utf-8")
@@ -213,7 +213,7 @@ def test_gpu_script_runs_the_possible_parts_with_torch_and_numpy_only(tmp_path):
 
 @pytest.mark.slow
 def test_gpu_script_runs_on_a_cpu(tmp_path):
-    """The tests marked `gpu` too, and transformers beside us."""
+    """Run the tests marked `gpu` and the comparison with transformers as well."""
     out = tmp_path / "out.jsonl"
     code, printed, errors = script("--device", "cpu", "--tiny", "--minutes", "30", "--out", out)
     assert code == 0, printed + errors

@@ -20,7 +20,7 @@ TINY = """
 
 @dataclass
 class Result:
-    """What a command gave."""
+    """The result of a command: exit code and output."""
 
     code: int
     out: str
@@ -32,15 +32,15 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def llm(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Call `llm-scratch` with these words, in an empty folder; returns code, stdout, stderr."""
+    """Call `llm-scratch` with arguments in an empty folder; returns code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
 
     def call(*words: object) -> Result:
         capsys.readouterr()
         code = main([str(word) for word in words])
-        said = capsys.readouterr()
-        return Result(code, said.out, said.err)
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
 
     return call
 
@@ -55,13 +55,13 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(text_file: Path) -> list[str]:
-    """The words that train a tiny model on the text in about a second."""
+    """The arguments that train a tiny model on the text in about a second."""
     return ["train", "shakespeare", "--data.source", f"file:{text_file}", *TINY.split()]
 
 
 @pytest.fixture(scope="session")
 def trained_once(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny trained run; not to be changed."""
+    """A tiny trained run, shared by tests; do not change it."""
     folder = tmp_path_factory.mktemp("trained") / "tiny run"
     assert main([*tiny, "--out", str(folder)]) == 0
     return folder
@@ -69,7 +69,7 @@ def trained_once(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture
 def trained(trained_once: Path, tmp_path: Path) -> Path:
-    """A tiny trained run of one's own, its path with a space in it."""
+    """A copy of the tiny trained run, whose path contains a space."""
     return Path(shutil.copytree(trained_once, tmp_path / "tiny run"))
 
 

@@ -46,7 +46,7 @@ def test_capabilities_report_a_dtype_that_cannot_be_packed(monkeypatch):
     ) == ("no", "", "")
 
 
-def test_missing_compiler_is_reported(monkeypatch):
+def test_capabilities_report_a_missing_compiler(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert list(capabilities(128))[-1].works == "no: no-such-compiler is not installed"
 

@@ -33,7 +33,7 @@ CHINESE = "天地玄黃宇宙洪荒日月盈昃辰宿列張寒來暑往"
 
 @pytest.fixture
 def chinese(tmp_path) -> list[str]:
-    """The words that train on 20 Chinese letters, which the default prompt does not have."""
+    """The arguments that train on 20 Chinese letters, none of which the default prompt has."""
     path = tmp_path / "chinese.txt"
     path.write_text(CHINESE * 40, encoding="utf-8")
     words = """--data.tokenizer chars --model.vocab-size 21 --model.context-length 16
@@ -45,16 +45,16 @@ def chinese(tmp_path) -> list[str]:
 def test_prompt_with_unknown_characters_gives_a_warning_before_step_1(llm, chinese):
     result = llm(*chinese)
     assert result.code == 0, result.err
-    said = in_one_line(result.out)
+    output = in_one_line(result.out)
     warning = (
         "warning: samples cannot begin with 'ROMEO:':"
         " the character 'R' (U+0052) was not in the training text"
     )
-    assert said.index(warning) < said.index("step 0")
-    assert f"using {CHINESE[:8]!r}, set another with --train.prompt" in said
+    assert output.index(warning) < output.index("step 0")
+    assert f"using {CHINESE[:8]!r}, set another with --train.prompt" in output
     samples = Path("x/samples.md").read_text(encoding="utf-8").partition("## Step 2")[2]
     assert CHINESE[:8] in samples
-    assert f"llm-scratch generate x '{CHINESE[:8]}'" in said, "the next command is one that works"
+    assert f"llm-scratch generate x '{CHINESE[:8]}'" in output, "the next command is one that works"
     assert llm("generate", "x", CHINESE[:8], "--max-tokens", "3", "--seed", "1").code == 0
 
 
@@ -102,9 +102,9 @@ def test_other_intervals_give_the_same_final_bits(llm, tiny, trained_once):
 def test_finished_run_is_extended_by_resume_and_keeps_its_optimizer(llm, tiny, trained, tmp_path):
     result = llm("train", "--resume", trained, "--train.steps", "6")
     assert result.code == 0, result.err
-    said = in_one_line(result.out)
-    assert "extended from 4 to 6 steps: the learning rate was " in said
-    assert "at step 5, and follows the linear schedule over the new total" in said
+    output = in_one_line(result.out)
+    assert "extended from 4 to 6 steps: the learning rate was " in output
+    assert "at step 5, and follows the linear schedule over the new total" in output
     rows = [row for row in iter_metrics(trained / "metrics.jsonl") if "loss" in row]
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert rows[4]["lr"] > rows[3]["lr"], "the rate rises again to where the longer schedule is"
@@ -145,7 +145,7 @@ def test_shortened_run_is_rejected_in_one_line(llm, tiny, trained):
 
 @pytest.fixture
 def own_text(tmp_path, text_file, tiny) -> tuple[Path, list[str]]:
-    """A text that may change, and the words that train on it and stop after 2 of 4 steps."""
+    """A text that may change, and the arguments that train on it and stop after 2 of 4 steps."""
     path = tmp_path / "mine.txt"
     path.write_bytes(text_file.read_bytes())
     words = [*tiny, "--out", "x"]
@@ -220,7 +220,7 @@ def test_run_that_diverges_in_its_last_step_is_not_finished(llm, tiny):
 
 @pytest.fixture
 def overflowing(trained) -> Path:
-    """A run of an older version, whose weights are finite and far too large."""
+    """A run of an older version with finite weights that are far too large."""
     import torch
 
     from llm_scratch.storage import checkpoint
@@ -313,18 +313,21 @@ def test_diagnosis_of_a_quantized_model_describes_it(llm, few_bits, trained, tmp
     assert f"few is {trained} {NO_CURVE}." in result.out
     assert f"llm-scratch runs diagnose '{trained}'\n" in result.out
     assert "--train" not in result.out
-    said = json.loads(llm("runs", "diagnose", "few", "--json").out)
-    assert (said["description"], said["findings"]) == (f"{trained} quantized to 8 bits", {})
+    diagnosis = json.loads(llm("runs", "diagnose", "few", "--json").out)
+    assert (diagnosis["description"], diagnosis["findings"]) == (
+        f"{trained} quantized to 8 bits",
+        {},
+    )
     trained.rename(tmp_path / "elsewhere")
     assert "llm-scratch runs diagnose" not in llm("runs", "diagnose", "few").out, (
         "a run that is gone is not recommended"
     )
 
 
-def recommended(said: str) -> list[list[str]]:
+def recommended(output: str) -> list[list[str]]:
     """The commands that a text prints to be copied."""
     return [
-        shlex.split(part)[1:] for part in re.findall(r"llm-scratch .*?(?= resumes it|\n)", said)
+        shlex.split(part)[1:] for part in re.findall(r"llm-scratch .*?(?= resumes it|\n)", output)
     ]
 
 
@@ -342,12 +345,15 @@ def test_commands_in_runs_show_work_for_a_quantized_run(llm, few_bits, monkeypat
 def test_commands_in_runs_show_work_for_an_imported_model(llm, trained, text_file, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
     assert llm("import", list_checkpoints(trained)[0], "--out", "mine").code == 0
-    told = llm("plot", "mine")
-    assert (told.code, told.err.count("\n")) == (3, 1)
-    assert "not trained here yet, so it has no training curve" in told.err
-    told = llm("runs", "diagnose", "mine")
-    assert (told.code, "not trained here yet, so it has no training curve" in told.out) == (0, True)
-    assert "--resume" not in told.out
+    result = llm("plot", "mine")
+    assert (result.code, result.err.count("\n")) == (3, 1)
+    assert "not trained here yet, so it has no training curve" in result.err
+    result = llm("runs", "diagnose", "mine")
+    assert (result.code, "not trained here yet, so it has no training curve" in result.out) == (
+        0,
+        True,
+    )
+    assert "--resume" not in result.out
     assert llm("evaluate", "mine", "--text", text_file).code == 0
     shown = llm("runs", "show", "mine")
     assert "imported from" in shown.out

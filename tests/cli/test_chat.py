@@ -23,7 +23,7 @@ from llm_scratch.model.gpt import GPTModel
 
 @pytest.fixture(scope="module")
 def trained(text_file, tmp_path_factory):
-    """A tiny run whose tokenizer knows every character."""
+    """A tiny run whose tokenizer has every character."""
     folder = tmp_path_factory.mktemp("talker") / "tiny run"
     words = f"""--data.tokenizer bpe --data.val-fraction 0.2 --model.vocab-size 270
         --model.context-length 32 --model.emb-dim 16 --model.n-heads 2 --model.n-layers 1
@@ -160,26 +160,26 @@ def test_chat_retry_that_fails_keeps_the_answer(say, tmp_path):
         ("/say  two spaces", " two spaces"),
     ],
 )
-def test_chat_say_sends_any_text(typed, text, say, tmp_path):
+def test_chat_say_command_sends_any_text(typed, text, say, tmp_path):
     assert say(typed, "/save talk.json").err == ""
     assert json.loads((tmp_path / "talk.json").read_text())["turns"][0] == [USER, text]
 
 
 def test_chat_prints_the_prompt_format_and_changes_it(llm, trained, monkeypatch, tmp_path):
-    said = {}
+    lines_by_flag = {}
     for flag in ([], ["--transcript"]):
         monkeypatch.setattr(sys, "stdin", io.StringIO("/transcript\n/save talk.json\n"))
-        said[bool(flag)] = llm("chat", trained, *flag).out.splitlines()
+        lines_by_flag[bool(flag)] = llm("chat", trained, *flag).out.splitlines()
         assert json.loads((tmp_path / "talk.json").read_text())["transcript"] is not bool(flag)
     [continues], [transcript] = (
-        [line for line in lines[:3] if "base model" in line] for lines in said.values()
+        [line for line in lines[:3] if "base model" in line] for lines in lines_by_flag.values()
     )
     assert "as `generate` does" in continues
     assert "/transcript" in continues
     assert "transcript" in transcript
     assert "/transcript off" in transcript
-    assert continues in said[True][3:]
-    assert transcript in said[False][3:]
+    assert continues in lines_by_flag[True][3:]
+    assert transcript in lines_by_flag[False][3:]
 
 
 def test_chat_answers_equal_stream_on_the_transcript(say, trained):
@@ -215,7 +215,7 @@ def test_chat_turn_computes_only_new_tokens(say, trained, monkeypatch):
     )
     prompt, turn = len("You: a\nModel:"), len("\nYou: b\nModel:")
     assert prompt - 3 <= read[0] <= prompt  # a token may hold two letters or three
-    assert turn - 5 <= read[1] <= turn + 2  # with the answer, which nobody has read
+    assert turn - 5 <= read[1] <= turn + 2  # the answer is read with the next turn
     assert read[2] <= len("c\nModel:")
     assert len(read) == 3
 
@@ -262,10 +262,10 @@ def test_chat_settings_are_set_shown_and_reset(say):
         "/show",
     )
     assert result.err == ""
-    said = [line.split() for line in result.out.splitlines()]
-    assert ["temperature", "is", "0.3"] in said
-    assert ["top_k", "is", "off"] in said
-    shown = {line[0]: line[1] for line in said if len(line) == 2}
+    settings = [line.split() for line in result.out.splitlines()]
+    assert ["temperature", "is", "0.3"] in settings
+    assert ["top_k", "is", "off"] in settings
+    shown = {line[0]: line[1] for line in settings if len(line) == 2}
     assert (
         shown["temperature"],
         shown["min_p"],
@@ -277,7 +277,7 @@ def test_chat_settings_are_set_shown_and_reset(say):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("/sett x", "unknown command '/sett'; did you mean '/set'? //sett x sends it as text"),
         ("/set temprature 1", "unknown setting 'temprature'; did you mean 'temperature'?"),
@@ -291,10 +291,10 @@ def test_chat_settings_are_set_shown_and_reset(say):
         ("/save talk", "not the name of a .json file"),
     ],
 )
-def test_chat_continues_after_a_command_that_fails(line, said, say):
+def test_chat_continues_after_a_command_that_fails(line, message, say):
     result = say(line, "the hen", "/bye", "never read")
     assert result.code == 0
-    assert said in result.err
+    assert message in result.err
     assert len(result.err.splitlines()) == 1
     assert len(result.out) > 2
 
@@ -340,7 +340,7 @@ def test_chat_load_rejects_another_file(tmp_path):
 
 
 def test_chat_works_in_a_real_terminal(trained, tmp_path):
-    """Ctrl-C stops an answer but not the program; at the prompt it says how to leave.
+    """Ctrl-C stops an answer but not the program; at the prompt it prints how to exit.
 
     Ctrl-D leaves.
     """
@@ -409,7 +409,7 @@ def test_chat_reports_turns_that_no_longer_fit(say):
 
 @pytest.mark.parametrize("screen", [True, False])
 def test_show_history_prints_no_control_characters_on_a_terminal(screen, monkeypatch, capsys):
-    """A transcript that /load reads may come from others."""
+    """A transcript read by /load may come from an untrusted source."""
     monkeypatch.setattr("llm_scratch.cli.token_printer.on_terminal", lambda: screen)
     talk = SimpleNamespace(
         conversation=Conversation("", [(USER, "می\u200cخواهم"), (ASSISTANT, "a\x1b[2J")])

@@ -51,7 +51,7 @@ def fake_training(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return trained
 
 
-def test_compare_says_what_is_shown_and_writes_the_report(llm, trained, fake_training, tmp_path):
+def test_compare_prints_the_verdict_and_writes_the_report(llm, trained, fake_training, tmp_path):
     result = llm("compare", trained, "train.lr=0.01", "train.lr=0.02", "--seeds", 3)
     assert result.code == 0, result.err
     assert "seed 1, train.lr=0.01: 0.7" in result.out
@@ -140,7 +140,9 @@ def test_remove_each_names_what_is_removed(llm, trained, fake_training):
         (["train.lr=1 model.init=gpt2", "train.lr=2", "--remove-each"], "2 recipes"),
     ],
 )
-def test_wrong_words_are_an_error_before_the_first_run(llm, trained, fake_training, words, message):
+def test_compare_rejects_invalid_arguments_before_the_first_run(
+    llm, trained, fake_training, words, message
+):
     result = llm("compare", trained, *words)
     assert result.code == 2
     assert message in result.err

@@ -40,15 +40,15 @@ from llm_scratch.tokenizers import CharTokenizer
 SPECIAL = {
     "logit_bias",
     "speculative",
-}  # wants ids of one tokenizer; wants a second model, and comes with --draft
+}  # one needs ids of one tokenizer; the other a second model, by --draft
 
 
 class Reader(HTMLParser):
-    """The tags of a page as they open and close, what they point to, and their text."""
+    """The tags of a page in order, the URLs that they refer to, and their text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.open, self.tags, self.links, self.said = [], set(), [], ""
+        self.open, self.tags, self.links, self.text = [], set(), [], ""
         self.feed(text)
         assert not self.open
 
@@ -62,12 +62,12 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.said += data
+        self.text += data
 
 
 @pytest.fixture(scope="module")
 def shown(trained_once, tmp_path_factory):
-    """What one call says, and its page."""
+    """The output of one call, and its page."""
 
     out, file = io.StringIO(), tmp_path_factory.mktemp("compare-decoding") / "page.html"
     with contextlib.redirect_stdout(out), pytest.MonkeyPatch.context() as patch:
@@ -152,9 +152,9 @@ def test_text_of_a_method_equals_generate(name, shown, llm, trained):
 
 def test_each_decoding_method_has_an_explanation(shown):
     assert ABOUT.keys() == {*DECODING_PRESETS, "speculative"}
-    said = " ".join(Reader(shown[1]).said.split())
+    text = " ".join(Reader(shown[1]).text.split())
     for about in ABOUT.values():
-        assert about in said
+        assert about in text
         assert about.endswith(".")
         assert len(about) <= 120
 
@@ -248,8 +248,8 @@ def test_page_is_complete_and_self_contained(shown):
     assert not read.links
     assert not read.tags & {"script", "link", "img", "iframe"}
     assert "url(" not in shown[1]
-    assert all(name in read.said for name in [*DECODING_PRESETS, "speculative", "validation text"])
-    assert "%" in read.said.partition("Next-token probabilities")[2]
+    assert all(name in read.text for name in [*DECODING_PRESETS, "speculative", "validation text"])
+    assert "%" in read.text.partition("Next-token probabilities")[2]
 
 
 def test_page_shows_texts_side_by_side_and_names_missing_ones(shown):
@@ -261,7 +261,7 @@ def test_page_shows_texts_side_by_side_and_names_missing_ones(shown):
         r" \d+rem\), 1fr\)\)",
         shown[1],
     )
-    assert "Not shown: logit bias" in Reader(shown[1]).said
+    assert "Not shown: logit bias" in Reader(shown[1]).text
 
 
 def test_page_escapes_generated_text():
@@ -277,7 +277,7 @@ def test_page_escapes_generated_text():
     read = Reader(text)
     assert "script" not in read.tags
     assert (
-        read.said.count(evil) >= 8
+        read.text.count(evil) >= 8
     )  # title, prompt, facts, name, about, flags, repeated; the text in parts
     assert "<script" not in text
 
@@ -296,7 +296,7 @@ def test_model_without_a_training_text_has_no_overlap(llm, trained, tmp_path):
     assert re.search(r"^greedy +\S+ +\S+ +\S+ +\S+ +– +\d", result.out, re.M)
 
 
-def test_faults_are_one_line(llm, trained):
+def test_compare_decoding_errors_are_one_line(llm, trained):
     result = llm("compare-decoding", trained, "the", "--max-tokens", 0)
     assert (result.code, result.err) == (
         2,

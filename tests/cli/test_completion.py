@@ -28,7 +28,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_commands_are_completed():
+def test_completion_completes_commands():
     assert at_end("/re") == ["/retry"]
     assert at_end("/se") == ["/set "]
     assert {name.strip() for name in at_end("/")} == {*COMMANDS, "/bye"}

@@ -1,4 +1,4 @@
-"""The completion scripts in the shells that they are for: Tab completes a line."""
+"""The completion scripts in their shells: Tab completes a line."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def test_contrastive_with_one_candidate_is_greedy(llm, trained):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (
             ["--decoder", "beam", "--top-k", "3"],
@@ -100,10 +100,10 @@ def test_contrastive_with_one_candidate_is_greedy(llm, trained):
         (["--decoder", "greedy"], "--decoder is 'greedy'"),
     ],
 )
-def test_decoding_flag_without_effect_is_an_error(words, said, llm, trained):
+def test_decoding_flag_without_effect_is_an_error(words, message, llm, trained):
     result = llm("generate", trained, "the", *words)
     assert (result.code, result.out) == (2, "")
-    assert said in result.err
+    assert message in result.err
 
 
 @pytest.mark.parametrize(

@@ -113,11 +113,11 @@ def test_doctor_shows_the_fallback_cache_when_there_is_no_home_folder(llm, monke
     no_home(monkeypatch, tmp_path)
     result = llm("doctor")
     assert (result.code, result.err) == (0, "")
-    said = (
+    message = (
         f"{tmp_path}/llm-scratch-{os.getuid()} (this user has no home folder;"
         " set LLM_SCRATCH_CACHE to choose another)"
     )
-    assert said.replace(" ", "") in "".join(result.out.split())  # a long path wraps
+    assert message.replace(" ", "") in "".join(result.out.split())  # a long path wraps
     assert llm("data", "list").code == 0
 
 

@@ -13,7 +13,7 @@ from .conftest import files
 
 Q = ["train", "quickstart"]
 CASES = {
-    # words, exit code, what the line says
+    # arguments, exit code, content of the line
     "unknown verb": (["trian", "quickstart"], 2, "unknown command 'trian'; did you mean 'train'?"),
     "unknown verb of a group": (
         ["tokenizer", "trian"],
@@ -266,7 +266,7 @@ CASES = {
 
 @pytest.fixture
 def mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of files that are wrong in one way each; no network and no data folder."""
+    """A folder of files with one fault each, without network and data folder."""
     (tmp_path / "empty.txt").write_bytes(b"")
     (tmp_path / "binary.txt").write_bytes(b"text\0text")
     (tmp_path / "latin.txt").write_bytes("caf\u00e9".encode("latin-1"))
@@ -285,7 +285,7 @@ def mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("case", CASES, ids=list(CASES))
 def test_usage_error_is_one_line_and_leaves_no_file(case, llm, mistakes, tiny, trained):
-    words, code, said = CASES[case]
+    words, code, message = CASES[case]
     words = [
         w
         for word in words
@@ -296,18 +296,18 @@ def test_usage_error_is_one_line_and_leaves_no_file(case, llm, mistakes, tiny, t
     assert result.code == code, result.err
     assert result.err.startswith("llm-scratch: ")
     assert result.err.count("\n") == 1, result.err
-    assert said in result.err
+    assert message in result.err
     assert files(mistakes) == before
 
 
 @pytest.mark.parametrize(
-    ("data", "said"), [(b"", "empty; it must"), (b"\xff", "is not UTF-8 text")]
+    ("data", "message"), [(b"", "empty; it must"), (b"\xff", "is not UTF-8 text")]
 )
-def test_standard_input_must_be_text(data, said, llm, trained, monkeypatch):
+def test_standard_input_must_be_text(data, message, llm, trained, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     result = llm("generate", trained, "-")
     assert (result.code, result.err.count("\n")) == (3, 1)
-    assert said in result.err
+    assert message in result.err
 
 
 def damage(folder: Path) -> None:
@@ -335,10 +335,10 @@ def test_run_with_only_damaged_checkpoints_is_an_error(llm, trained, tiny):
         result = llm(*words)
         assert result.code == 4
         assert "all checkpoints of" in result.err.splitlines()[-1]
-    assert not list((trained / "ckpt").glob("step-*"))  # nothing was started over in silence
+    assert not list((trained / "ckpt").glob("step-*"))  # the run was not silently restarted
 
 
-def test_a_full_disk_leaves_the_last_checkpoint(llm, tiny, trained, monkeypatch):
+def test_full_disk_leaves_the_last_checkpoint(llm, tiny, trained, monkeypatch):
     import llm_scratch.storage.files as files_module
 
     shutil.rmtree(trained / "ckpt" / "step-00000004")

@@ -81,7 +81,7 @@ def test_evaluate_measures_a_model_of_documents_on_documents(trained_once):
 
 
 class Coin(torch.nn.Module):
-    """A model with known losses: uniform over `k` of 64 letters, where k differs by window."""
+    """A model with known losses: uniform over `k` of 64 letters, with another k per window."""
 
     cfg = GPTConfig(context_length=16, vocab_size=64)
     start_id = None
@@ -91,7 +91,7 @@ class Coin(torch.nn.Module):
         self.weight = torch.nn.Parameter(torch.zeros(1))
 
     def forward(self, ids, cache=None):
-        k = ids[:, :1, None] + 2.0  # the first letter of a window says how hard it is
+        k = ids[:, :1, None] + 2.0  # the first letter of a window determines its loss
         likely = torch.arange(64)[None, None, :] < k
         return torch.where(likely, 0.0, -30.0).expand(len(ids), ids.shape[1], 64)
 
@@ -117,7 +117,7 @@ def test_standard_error_equals_the_spread_over_texts(monkeypatch):
         errors.append(error)
     assert np.mean(errors) == pytest.approx(
         np.std(found), rel=0.4
-    )  # 30 draws know a spread to about 13 %
+    )  # 30 draws determine a spread to about 13 %
 
 
 def test_evaluate_and_training_agree_on_equal_text(llm, tiny, tmp_path):
@@ -145,7 +145,7 @@ def test_evaluate_and_training_agree_on_equal_text(llm, tiny, tmp_path):
 
 @pytest.mark.parametrize("order", ["shuffled", "documents"])
 def test_training_and_evaluate_give_the_same_loss_on_every_token(llm, tiny, tmp_path, order):
-    """A text of one piece ends in a shorter row; each of 40 documents is a row."""
+    """An undivided text ends in a shorter row; each of 40 documents is a row."""
     (tmp_path / "docs.jsonl").write_text('{"text": "the hen sat"}\n{"text": "a fox"}\n' * 20)
     words = ["--data.source", "file:docs.jsonl"] if order == "documents" else []
     run = tmp_path / "run"
@@ -155,13 +155,13 @@ def test_training_and_evaluate_give_the_same_loss_on_every_token(llm, tiny, tmp_
     last = open_run(run).metrics[-1]
     assert last["val_loss"] == pytest.approx(found["loss_nats"], rel=1e-5)
     assert last["val_bits_per_byte"] == pytest.approx(found["bits_per_byte"], rel=1e-5)
-    said = "the first 16 tokens of every document" if order == "documents" else "every token"
-    assert f"on {said}" in " ".join(trained.split())
-    assert f"on {said}" in " ".join(llm("runs", "show", run).out.split())
+    tokens = "the first 16 tokens of every document" if order == "documents" else "every token"
+    assert f"on {tokens}" in " ".join(trained.split())
+    assert f"on {tokens}" in " ".join(llm("runs", "show", run).out.split())
 
 
 @pytest.mark.parametrize(
-    ("read", "batches", "order", "said"),
+    ("read", "batches", "order", "sentence"),
     [
         (8, 20, "shuffled", "8 of 20 batches"),
         (8, None, "shuffled", "8 batches"),
@@ -171,7 +171,7 @@ def test_training_and_evaluate_give_the_same_loss_on_every_token(llm, tiny, tmp_
         (None, 20, "documents", "the first 1,024 tokens of every document"),
     ],
 )
-def test_evaluate_states_the_share_of_text_in_training_evaluations(read, batches, order, said):
+def test_evaluate_states_the_share_of_text_in_training_evaluations(read, batches, order, sentence):
     config = RunConfig(data=DataConfig(order=order))
     config = replace(config, train=replace(config.train, eval_batches=read))
-    assert sample_in_words(config, batches) == said
+    assert sample_in_words(config, batches) == sentence

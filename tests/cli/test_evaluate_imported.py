@@ -51,7 +51,7 @@ def folder(request, tmp_path_factory):
 
 @torch.no_grad()
 def their_nats(folder, text):
-    """The sum over a text: in windows that begin with `<s>` and the last token before."""
+    """Sum the loss over windows of a text that begin with `<s>` and the last token before."""
     model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
     ids = transformers.AutoTokenizer.from_pretrained(folder)(text)["input_ids"]
     assert ids[0] == 1

@@ -21,7 +21,7 @@ def questions(tmp_path):
     return path
 
 
-def test_scores_equal_those_of_the_library(llm, trained, questions, tmp_path):
+def test_task_scores_equal_those_of_the_library(llm, trained, questions, tmp_path):
     want = run_task(*load(trained), questions)
     (tmp_path / "text.jsonl").write_text('{"text": "the red hen"}\n')
     result = llm("evaluate", trained, "--tasks", "hens.jsonl, text.jsonl", "--device", "cpu")
@@ -38,7 +38,7 @@ def test_scores_equal_those_of_the_library(llm, trained, questions, tmp_path):
     assert plain["tasks"] is None
 
 
-def test_conflicting_arguments_are_refused(llm, trained, questions, monkeypatch):
+def test_evaluate_tasks_rejects_conflicting_arguments(llm, trained, questions, monkeypatch):
     result = llm("evaluate", trained, "--tasks", "hens.jsonl", "--skills")
     assert (result.code, result.out) == (2, "")
     assert "--tasks measures no text" in result.err

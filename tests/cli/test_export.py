@@ -22,7 +22,7 @@ def test_export_writes_compares_and_loads_a_run(llm, trained):
     assert "out is not empty" in again.err
 
 
-def test_export_without_transformers_says_that_nothing_was_compared(llm, trained, monkeypatch):
+def test_export_without_transformers_reports_no_comparison(llm, trained, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     result = llm("export", "hf", trained, "out")
     assert result.code == 0

@@ -104,9 +104,9 @@ def test_new_run_gets_a_folder_with_the_date():
 
 def test_unfinished_run_with_equal_settings_is_resumed():
     make(Path("runs/2026-07-01-quickstart"), step=400)
-    folder, why = choose_output_dir(QUICK, "quickstart", "2026-07-02", False)
+    folder, reason = choose_output_dir(QUICK, "quickstart", "2026-07-02", False)
     assert folder == Path("runs/2026-07-01-quickstart")
-    assert "at step 400; --fresh" in why
+    assert "at step 400; --fresh" in reason
     other = replace(QUICK, train=replace(QUICK.train, seed=5))
     assert choose_output_dir(other, "quickstart", "2026-07-02", False)[0] == Path(
         "runs/2026-07-02-quickstart"

@@ -1,4 +1,4 @@
-"""`experiment game` says what to predict, trains what is bought, and reveals the truth."""
+"""`experiment game` prints the rules, trains the bought runs, and reveals the truth."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytest.importorskip("scipy", reason="needs scipy (extra `experiments`)")
 
 @pytest.fixture
 def game(llm, trained, tmp_path, monkeypatch):
-    """Makes a move of a game whose runs are not trained: their loss is 1 + 1 / width."""
+    """Make a move of a game with stubbed training: the loss is 1 + 1 / width."""
 
     def train(config, folder, **more):
         folder.mkdir(parents=True)

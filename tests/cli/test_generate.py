@@ -18,7 +18,7 @@ cache = GPTModel.new_cache
 
 
 def endless(run):
-    """Words that keep the model from ending its text."""
+    """Arguments that prevent an end of text."""
     return ["--logit-bias", f"{load(run)[1].eot_token}=-1000"]
 
 
@@ -208,7 +208,7 @@ def test_probabilities_are_printed_without_colors(llm, trained):
 
 def test_full_context_slides_or_stops(llm, trained):
     words = ["generate", trained, "the", "--max-tokens", "40", "--seed", "1", *endless(trained)]
-    slid, stopped = (llm(*words, "--context-overflow", how) for how in ("slide", "stop"))
+    slid, stopped = (llm(*words, "--context-overflow", overflow) for overflow in ("slide", "stop"))
     assert "[40 tokens" in slid.err
     assert "[14 tokens" in stopped.err
     assert slid.out.startswith(stopped.out.removesuffix("\n"))
@@ -226,11 +226,11 @@ def test_generate_prints_no_control_characters_on_a_terminal(screen, llm, traine
 
 
 def test_generate_rejects_bad_settings_before_output(llm, trained):
-    for words, said in (
+    for words, message in (
         (["--top-k", "0"], "--top-k: 0 is out"),
         (["--samples", "0"], "--samples: 0 is out"),
         (["--logit-bias", "9999=1"], "token 9999"),
     ):
         result = llm("generate", trained, "the", *words)
         assert (result.code, result.out) == (2, "")
-        assert said in result.err
+        assert message in result.err

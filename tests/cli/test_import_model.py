@@ -163,9 +163,9 @@ def llama_folder(tmp_path):
 
 
 def test_folder_of_transformers_is_compared_with_it(llm, llama_folder, tmp_path):
-    said = llm("import", llama_folder, "--out", tmp_path / "run")
-    assert said.code == 0, said.err
-    assert "transformers computes the same: logits differ by at most" in said.out
+    result = llm("import", llama_folder, "--out", tmp_path / "run")
+    assert result.code == 0, result.err
+    assert "transformers computes the same: logits differ by at most" in result.out
     model, _ = load(tmp_path / "run")
     assert model.cfg.architecture == "llama"
 
@@ -174,7 +174,7 @@ def test_first_part_that_differs_from_transformers_is_named(
     llm, llama_folder, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(LlamaModel, "layer_angles", lambda self, positions: [None, None])
-    said = llm("import", llama_folder, "--out", tmp_path / "run")
-    assert said.code == 4
-    assert "the first part that differs is trf_blocks.0.att.out_proj (theirs:" in said.err
+    result = llm("import", llama_folder, "--out", tmp_path / "run")
+    assert result.code == 4
+    assert "the first part that differs is trf_blocks.0.att.out_proj (theirs:" in result.err
     assert not (tmp_path / "run").exists()

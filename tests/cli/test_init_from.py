@@ -45,7 +45,7 @@ STEPS = [
 
 @pytest.fixture
 def go_on(llm, trained, text_file):
-    """Call `train` from the tiny run, with more words."""
+    """Call `train --from` the tiny run with more arguments."""
     return lambda *words, start=trained: llm(
         "train",
         "shakespeare",
@@ -59,7 +59,7 @@ def go_on(llm, trained, text_file):
 
 
 def test_vocabulary_of_gpt2s_size_is_not_mistaken_for_gpt2(gpt2):
-    """A run would be continued with GPT-2's ids."""
+    """Otherwise a run would be continued with GPT-2's ids."""
     other = ByteBPE((), special_tokens={"<|endoftext|>": gpt2.n_vocab - 1})
     assert other.n_vocab == gpt2.n_vocab
     assert (tokenizer_name(other), tokenizer_name(gpt2)) == ("bpe", "gpt2")
@@ -72,7 +72,7 @@ def test_training_from_a_model_starts_with_its_weights_and_tokenizer(llm, traine
     (old, tokenizer), (new, same) = load(trained), load("on")
     assert new.cfg == old.cfg
     assert same.characters == tokenizer.characters
-    for name, parameter in new.named_parameters():  # four steps of nearly nothing
+    for name, parameter in new.named_parameters():  # four steps with nearly zero learning rate
         torch.testing.assert_close(parameter, old.get_parameter(name), rtol=1e-5, atol=1e-6)
     again = go_on("--out", "on", "--train.lr", "1e-9")
     assert "all 4 steps are done already" in again.out

@@ -11,7 +11,7 @@ from llm_scratch.cli.commands import inspect as command
 from llm_scratch.evaluation.head_skills import SkillChange
 
 
-def test_report_has_every_table(llm, trained):
+def test_inspect_report_has_every_table(llm, trained):
     result = llm("inspect", trained, "the hen sat on")
     assert result.code == 0, result.err
     for words in (
@@ -34,7 +34,7 @@ def test_report_has_every_table(llm, trained):
 
 
 @pytest.mark.parametrize("columns", [80, 40])
-def test_tables_fit_the_terminal(llm, trained, monkeypatch, columns):
+def test_inspect_tables_fit_the_terminal(llm, trained, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
     result = llm("inspect", trained, "the hen sat", "--ablate", "0.0+0.mlp")
     assert result.code == 0, result.err
@@ -46,7 +46,7 @@ def test_tables_fit_the_terminal(llm, trained, monkeypatch, columns):
     assert "Without 0.0+0.mlp:" in result.out
 
 
-def test_one_token_has_no_surprise_to_show(llm, trained):
+def test_inspect_of_one_token_has_no_surprise(llm, trained):
     result = llm("inspect", trained, "t", "--ablate", "0.0")
     assert result.code == 0, result.err
     assert "nan" not in result.out
@@ -57,7 +57,7 @@ def test_prompt_of_the_samples_is_the_default(llm, trained):
     assert llm("inspect", trained).out.splitlines()[0] == "the"
 
 
-def test_json_holds_the_values_of_the_report(llm, trained):
+def test_inspect_json_has_the_values_of_the_report(llm, trained):
     result = json.loads(llm("inspect", trained, "the hen sat", "--json", "--ablate", "0.1").out)
     assert "".join(token["text"] for token in result["tokens"]) == "the hen sat"
     mean = sum(token["bits"] for token in result["tokens"][1:]) / 10
@@ -67,16 +67,16 @@ def test_json_holds_the_values_of_the_report(llm, trained):
 
 
 def test_skills_show_accuracy_and_the_interval_of_the_change(llm, trained, monkeypatch):
-    asked = []
+    ablations = []
 
     def skill_changes(model, tokenizer, parts, n_stories, by):
-        asked.append((parts, by))
+        ablations.append((parts, by))
         return [SkillChange(parts[0], "name", 158, 0.98, 0.32, 0.035)]
 
     monkeypatch.setattr("llm_scratch.evaluation.head_skills.skill_changes", skill_changes)
     words = ("inspect", trained, "the", "--ablate", "0.1", "--skills")
     result = llm(*words)
-    assert asked == [(["0.1"], "zero")]
+    assert ablations == [(["0.1"], "zero")]
     assert result.out.splitlines()[-1].split() == ["name", "98%", "32%", "-73", "to", "-59"]
     (row,) = json.loads(llm(*words, "--json").out)["ablation"]["skills"]
     assert row["change_low"] == pytest.approx(-0.66 - 1.96 * 0.035)
@@ -98,14 +98,14 @@ def test_stories_show_the_grammars_surprise(llm, trained, monkeypatch):
         (["the hen sat on the mat"], "22 tokens, and the model reads at most 16"),
     ],
 )
-def test_errors_are_one_line(llm, trained, words, says):
+def test_inspect_errors_are_one_line(llm, trained, words, says):
     result = llm("inspect", trained, *words)
     assert result.code in (2, 3)
     assert says in result.err
     assert result.err.count("\n") == 1
 
 
-def test_quantized_models_are_refused(llm, trained):
+def test_inspect_rejects_quantized_models(llm, trained):
     assert llm("quantize", trained, "--out", "int8").code == 0
     result = llm("inspect", "./int8", "the")
     assert result.code == 2

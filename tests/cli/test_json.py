@@ -113,7 +113,7 @@ FREE_KEYS = {"config", "findings"}
 
 
 def write_metrics(config: RunConfig, folder: Path, **more: Any) -> None:
-    """Instead of training: the files of a run whose loss depends on its rate and seed."""
+    """Stub of training: write the files of a run whose loss depends on its rate and seed."""
     folder.mkdir(parents=True)
     loss = (
         1
@@ -145,7 +145,7 @@ def write_transfer(path: Path, base: Path) -> None:
 
 @pytest.fixture
 def fill(llm, tiny, trained, text_file, tmp_path, monkeypatch):
-    """A command line of `CASES` as words, its files made where they are needed."""
+    """Return a command line of `CASES` as arguments, and create the files that it needs."""
     monkeypatch.chdir(tmp_path)
 
     def make(line: str) -> list[str]:

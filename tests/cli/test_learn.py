@@ -18,7 +18,7 @@ BY_COLUMNS = (
 )
 
 
-def test_next_check_and_list_lead_through_the_course(llm):
+def test_learn_next_check_and_list_follow_the_course(llm):
     shown = llm("learn", "next").out
     assert shown.startswith("Exercise 0.1: The shape of a sum (predict")
     assert 'check:  llm-scratch learn check 0.1 "ANSWER"' in shown
@@ -139,7 +139,7 @@ def test_folder_is_named_in_the_next_commands(llm):
         (["nxt"], "unknown learn command 'nxt'; did you mean 'next'?"),
     ],
 )
-def test_wrong_use_is_one_clear_line(llm, words, message):
+def test_learn_usage_errors_are_one_line(llm, words, message):
     result = llm("learn", *words)
     assert result.code == 2
     assert message in result.err

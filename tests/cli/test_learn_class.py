@@ -1,4 +1,4 @@
-"""`learn handout` and `learn key`: copies for a class, graded at once; no solutions for pupils."""
+"""`learn handout`, `key`, `grade`: copies for a class, graded together; no solutions for pupils."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from llm_scratch.learn.registry import EXERCISES
 
 
-def test_a_class_gets_copies_solves_and_is_graded(llm):
+def test_class_copies_are_written_solved_and_graded(llm):
     made = llm("learn", "handout", "class", "anna", "ben")
     assert made.out.splitlines() == [
         str(Path("class", "anna")),
@@ -25,7 +25,7 @@ def test_a_class_gets_copies_solves_and_is_graded(llm):
     assert [re.search(r"(\d+) of", line)[1] for line in graded[1:]] == ["1", "0"]
 
 
-def test_a_pupils_copy_opens_no_solution(llm):
+def test_pupils_copy_opens_no_solution(llm):
     llm("learn", "handout", "class", "anna")
     result = llm("learn", "solution", "0.3", "--folder", "class/anna")
     assert (result.code, result.out) == (2, "")
@@ -43,14 +43,14 @@ def test_a_pupils_copy_opens_no_solution(llm):
         (["key", "class"], "class: not a learner's folder"),
     ],
 )
-def test_wrong_use_is_one_clear_line(llm, words, message):
+def test_class_usage_errors_are_one_line(llm, words, message):
     result = llm("learn", *words)
     assert result.code in (2, 3)
     assert message in result.err
     assert not Path("class").exists()
 
 
-def test_copies_are_written_for_all_or_for_no_one(llm):
+def test_class_copies_are_written_for_all_pupils_or_none(llm):
     llm("learn", "handout", "class", "anna")
     result = llm("learn", "handout", "class", "ben", "anna")
     assert "anna: in use already; name a new or empty folder" in result.err
@@ -58,6 +58,6 @@ def test_copies_are_written_for_all_or_for_no_one(llm):
     assert llm("learn", "handout", "class", "ben", "ben", "--quiet").code == 0
 
 
-def test_key_is_of_all_exercises(llm):
+def test_answer_key_covers_all_exercises(llm):
     llm("learn", "next", "0.1")
     assert llm("learn", "key").out.count("\n### ") == len(EXERCISES)

@@ -44,7 +44,7 @@ def random_model(**changes):
 
 
 def openai(folder, llm):
-    """A folder as OpenAI released them."""
+    """A folder in the format of OpenAI's release."""
     _, tokenizer = load(RELEASE)
     save_gpt2(random_model(qkv_bias=True, tie_embeddings=True), tokenizer, folder / "release")
     return folder / "release"
@@ -86,7 +86,7 @@ def notebooks(folder, llm):
     params=[openai, transformers_folder, notebooks], ids=["OpenAI", "transformers", "notebooks"]
 )
 def where(request, tmp_path, llm):
-    """A model from elsewhere."""
+    """A model of another program."""
     return request.param(tmp_path, llm)
 
 
@@ -129,17 +129,17 @@ def test_evaluate_equals_a_plain_computation_for_loaded_models(llm, where, tmp_p
     nats = 0.0
     for start in range(
         0, len(ids) - 1, CONTEXT
-    ):  # windows side by side; the first token of all is not foretold
+    ):  # consecutive windows; the first token of the text is not predicted
         window, next_ones = ids[start : start + CONTEXT], ids[start + 1 : start + CONTEXT + 1]
         logits = model(window[None])[0, : len(next_ones)].double()
         nats -= logits.log_softmax(-1)[torch.arange(len(next_ones)), next_ones].sum().item()
     n, n_bytes = len(ids) - 1, len(TEXT.encode()) - len(tokenizer.decode_bytes([int(ids[0])]))
     result = llm("evaluate", where, "--text", tmp_path / "text.txt", "--device", "cpu")
-    said = " ".join(result.out.split())
-    assert f"{n:,} tokens, {n_bytes:,} bytes" in said
-    assert f"loss {nats / n:.4f} nats per token" in said
-    assert f"perplexity {math.exp(nats / n):,.2f} " in said
-    assert f"bits per byte {nats / math.log(2) / n_bytes:.4f} ±" in said
+    output = " ".join(result.out.split())
+    assert f"{n:,} tokens, {n_bytes:,} bytes" in output
+    assert f"loss {nats / n:.4f} nats per token" in output
+    assert f"perplexity {math.exp(nats / n):,.2f} " in output
+    assert f"bits per byte {nats / math.log(2) / n_bytes:.4f} ±" in output
 
 
 def train(llm, where, folder, *words):
@@ -171,7 +171,7 @@ def test_training_continues_with_a_shorter_context(llm, where, tmp_path):
     assert same.encode(TEXT) == tokenizer.encode(TEXT)
     weights = dict(old.named_parameters())
     weights["pos_emb.weight"] = weights["pos_emb.weight"][:20]
-    for name, parameter in new.named_parameters():  # two steps of nearly nothing
+    for name, parameter in new.named_parameters():  # two steps with nearly zero learning rate
         torch.testing.assert_close(parameter, weights[name], rtol=1e-5, atol=1e-6, msg=name)
     rows = [
         json.loads(line) for line in (tmp_path / "on" / "metrics.jsonl").read_text().splitlines()
@@ -182,9 +182,9 @@ def test_training_continues_with_a_shorter_context(llm, where, tmp_path):
 def test_longer_context_is_rejected_with_the_reason(llm, where, tmp_path):
     result = train(llm, where, tmp_path, "--model.context-length", str(CONTEXT + 1))
     assert result.code == 2
-    said = " ".join(result.err.split())
+    output = " ".join(result.err.split())
     assert (
         f"context_length={CONTEXT + 1} exceeds the {CONTEXT} positions that the model was trained"
-        " with" in said
+        " with" in output
     )
     assert not (tmp_path / "on").exists()

@@ -50,7 +50,7 @@ def test_help_shows_two_examples_in_80_columns(verb, llm):
 
 
 def test_every_example_can_be_parsed(llm, monkeypatch):
-    Path("books").mkdir()  # `train text books/` looks whether it is there
+    Path("books").mkdir()  # `train text books/` checks that the folder exists
     for verb, (place, _) in COMMANDS.items():
         module, _, name = place.rpartition(".")
         command = getattr(import_module(f"llm_scratch.cli.{module}"), name)
@@ -66,7 +66,7 @@ def test_every_example_can_be_parsed(llm, monkeypatch):
             words = (
                 line[line.index("llm-scratch ") :].removeprefix("llm-scratch ").partition(" >")[0]
             )
-            if "--import" not in words:  # its file is the user's
+            if "--import" not in words:  # the file is the user's
                 assert llm(*shlex.split(words)).code == 0, line
         assert ran, verb
 
@@ -82,7 +82,7 @@ def test_help_lists_every_command(llm):
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "message"),
     [
         (UserError("wrong\n  in two lines", 4), 4, "wrong in two lines"),
         (KeyboardInterrupt(), 130, "interrupted"),
@@ -119,7 +119,7 @@ def test_help_lists_every_command(llm):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
 )
-def test_error_is_one_line(error, code, said, llm, monkeypatch):
+def test_error_is_one_line(error, code, message, llm, monkeypatch):
     from llm_scratch.cli.commands.doctor import Doctor
 
     def run(self: Doctor) -> None:
@@ -128,7 +128,7 @@ def test_error_is_one_line(error, code, said, llm, monkeypatch):
     monkeypatch.setattr(Doctor, "run", run)
     result = llm("doctor")
     assert result.code == code
-    assert result.err.startswith(f"llm-scratch: {said}")
+    assert result.err.startswith(f"llm-scratch: {message}")
     assert result.err.count("\n") == 1
     assert format_error(error)[1] == code
     with pytest.raises(type(error)):
@@ -145,7 +145,7 @@ def test_out_of_memory_of_torch_is_one_line():
 
 def test_library_warning_is_one_line(llm, text_file):
     with warnings.catch_warnings():
-        warnings.simplefilter("default")  # as for a user; in tests a warning is an error
+        warnings.simplefilter("default")  # as for a user, since a warning is an error in tests
         result = llm(
             "tokenizer", "train", f"file:{text_file}", "--vocab-size", "900", "--out", "t.json"
         )

@@ -36,7 +36,7 @@ def test_memorization_table_equals_the_library_functions(llm, trained):
             rf" ± {found.stderr:.1%}"
         )
         assert re.search(row, result.out, re.M)
-    # the text is one line again and again, so the whole validation text occurs in the training text
+    # the text repeats one line, so the whole validation text occurs in the training text
     assert re.search(r"^validation text +6 +20 tokens +108 +100\.0% ± 0\.0%", result.out, re.M)
     assert f"{len(corpus.train):,} tokens" in result.out
     assert max(map(len, result.out.splitlines())) <= 80

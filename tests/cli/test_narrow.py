@@ -12,14 +12,14 @@ from llm_scratch.cli.narrow import at_least_columns, entries, fold, unboxed
 
 
 def words_of(text):
-    """Without what boxes are drawn of, and without the colons of titles that were in a box."""
+    """Remove box-drawing characters and the colons of titles."""
     return [word.removesuffix(":") for word in text.split() if word.strip("╭╮╰╯│─-")]
 
 
 @pytest.mark.parametrize("columns", [1, 5, 20, 40, 59])
 @pytest.mark.parametrize("verb", ["generate", "train", "runs list"])
 def test_help_has_the_same_words_on_a_narrow_terminal(columns, verb, llm, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "120")  # as wide as tyro's own boxes break no word of ours
+    monkeypatch.setenv("COLUMNS", "120")  # tyro's boxes break no word of ours at this width
     wide = words_of(llm(*verb.split(), "--help").out)
     monkeypatch.setenv("COLUMNS", str(columns))
     narrow = llm(*verb.split(), "--help").out

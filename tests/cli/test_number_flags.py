@@ -16,7 +16,7 @@ EXTREMES = ["nan", "inf", "-1", "0", "1" + "0" * 30, "1e-320"]
 
 
 def number_flags(cls: Any, prefix: str = "--") -> list[tuple[str, str]]:
-    """(flag, setting) of each field that takes numbers."""
+    """(flag, setting) of each numeric field."""
     found = []
     for name, hint in get_type_hints(cls).items():
         kinds = {hint, *get_args(hint)}
@@ -72,7 +72,7 @@ LONG = {
     ("generate", "max_tokens"),
     ("generate", "samples"),
     ("compare-decoding", "max_tokens"),
-}  # large numbers are long work
+}  # large numbers take long
 
 
 @pytest.mark.parametrize(

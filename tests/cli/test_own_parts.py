@@ -43,7 +43,7 @@ def _fast(monkeypatch):
 
 @pytest.fixture(scope="module")
 def own_once(tiny, tmp_path_factory) -> Path:
-    """A run with every part of the example, in the folder `runs`; not to be changed."""
+    """A run with every part of the example, in the folder `runs`; do not change it."""
     runs = tmp_path_factory.mktemp("own") / "runs"
     words = ["--parts", str(EXAMPLE), "--out", str(runs / "own")]
     assert main([*tiny, *words]) == 0
@@ -61,7 +61,7 @@ def losses(run):
     return [row["val_loss"] for row in rows if "val_loss" in row]
 
 
-def test_equal_parts_train_the_model_of_the_package(own, trained_once, llm):
+def test_equal_parts_train_the_same_model_as_the_package(own, trained_once, llm):
     assert losses(own) == pytest.approx(losses(trained_once), rel=1e-4)
     run = open_run(own)
     assert run.config.parts.startswith("own_parts_example.py ")
@@ -73,7 +73,9 @@ def test_equal_parts_train_the_model_of_the_package(own, trained_once, llm):
     assert plain.out == with_parts.out
 
 
-def test_resumed_with_the_same_file_equals_uninterrupted(own_once, tiny, llm, monkeypatch):
+def test_resumed_run_with_the_same_parts_file_equals_uninterrupted(
+    own_once, tiny, llm, monkeypatch
+):
     words = [*tiny, "--parts", EXAMPLE, "--out", "run"]
     step = ProgressDisplay.step
 
@@ -100,7 +102,7 @@ def test_resumed_with_the_same_file_equals_uninterrupted(own_once, tiny, llm, mo
         ("--allow-different-parts", "has no effect without --parts FILE"),
     ],
 )
-def test_resuming_without_the_file_or_with_a_changed_one_is_an_error(
+def test_resume_without_the_parts_file_or_with_a_changed_one_is_an_error(
     own, tiny, llm, words, message
 ):
     Path("own_parts_example.py").write_text(EXAMPLE.read_text() + "\n# edited\n")
@@ -112,7 +114,7 @@ def test_resuming_without_the_file_or_with_a_changed_one_is_an_error(
     assert (own / COPY).read_bytes() == before
 
 
-def test_a_different_part_stops_before_training(tiny, llm):
+def test_differing_part_is_an_error_before_training(tiny, llm):
     Path("mine.py").write_text(NO_SHIFT)
     result = llm(*tiny, "--parts", "mine.py", "--out", "run")
     assert result.code == 2
@@ -121,7 +123,7 @@ def test_a_different_part_stops_before_training(tiny, llm):
     assert not Path("run").exists()
 
 
-def test_a_different_part_trains_if_that_is_allowed_and_loads_with_its_file_only(tiny, llm):
+def test_differing_part_trains_if_allowed_and_loads_only_with_its_file(tiny, llm):
     Path("mine.py").write_text(NO_SHIFT)
     words = ["--parts", "mine.py"]
     result = llm(*tiny, *words, "--allow-different-parts", "--out", "run")

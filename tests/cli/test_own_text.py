@@ -56,7 +56,7 @@ SUBJECTS = ["text", "tokenizer", "rows", "model", "training"]
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch):
-    """Pictures, timing and long texts take longer than such a run."""
+    """Skip pictures, timing and long texts, which take longer than such a run."""
     monkeypatch.setattr("llm_scratch.reports.plot.plot_runs", lambda runs, out: [])
     monkeypatch.setattr("llm_scratch.cli.own_text.CONTINUATION", 5)
     for name in ("TRIAL_SECONDS", "PLAN_SECONDS"):
@@ -75,7 +75,7 @@ def books(tmp_path):
 
 @pytest.fixture
 def no_choosing(monkeypatch):
-    """Call it, and from then on settings cannot be chosen."""
+    """Call the returned function to make any later choice of settings fail."""
 
     def refuse(*args, **kwargs):
         raise AssertionError("settings are chosen again")
@@ -111,11 +111,11 @@ def test_train_text_prints_its_choice_and_continuations(llm, books):
     assert "books: 1 of 4 files are not text and are left out: cover.png" in result.err
     (run,) = Path("runs").iterdir()
     assert re.fullmatch(r"\d{4}-\d\d-\d\d-books", run.name)
-    said = " ".join(result.out.split())
-    positions = [said.index(f" {subject} ") for subject in SUBJECTS]
+    output = " ".join(result.out.split())
+    positions = [output.index(f" {subject} ") for subject in SUBJECTS]
     assert positions == sorted(positions)
-    assert "3 documents" in said
-    assert "4 steps" in said
+    assert "3 documents" in output
+    assert "4 steps" in output
     choice = Choice.load(run)
     assert choice is not None
     assert load_config(run / "config.yaml") == choice.config
@@ -163,20 +163,20 @@ def test_train_text_may_change_system_settings_on_resume(
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         (["--minutes", "7"], "minutes is 5.0 there, 7.0 here"),
         (["--model.n-layers", "1"], "model.n_layers is chosen there, 1 here"),
     ],
 )
 def test_train_text_rejects_a_run_with_other_settings(
-    more, said, llm, books, stopped_after_one_step
+    more, message, llm, books, stopped_after_one_step
 ):
     words = ["train", "text", "books", *FEW, "--out", "x"]
     stopped_after_one_step(*words)
     result = llm(*words, *more)
     assert (result.code, result.err.count("\n")) == (4, 1)
-    assert f"x: this run has other settings ({said})" in result.err
+    assert f"x: this run has other settings ({message})" in result.err
     assert llm(*words, *more, "--fresh", "--force").code == 0
 
 

@@ -25,7 +25,7 @@ def small(tiny):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch, request):
-    """A trial takes its three seconds whatever it tries; one test looks at a real one."""
+    """Stub the trial, which takes three seconds for any run; one test runs a real one."""
     monkeypatch.setattr(planning.LoadMeter, "processors", lambda self: None)
     if "table_has_every_row" not in request.node.name:
         monkeypatch.setattr(
@@ -74,10 +74,10 @@ def test_plan_table_has_every_row(llm, small):
 
 
 def test_plan_json_has_the_documented_keys(llm, small):
-    said = json.loads(llm(*small, "--json").out)
-    assert (said["steps"], said["tokens_per_step"], said["missing_memory_bytes"]) == (4, 32, 0)
-    assert said["seconds"] > 0
-    assert said["peak_memory_bytes"] > said["weights_bytes"] > 0
+    plan = json.loads(llm(*small, "--json").out)
+    assert (plan["steps"], plan["tokens_per_step"], plan["missing_memory_bytes"]) == (4, 32, 0)
+    assert plan["seconds"] > 0
+    assert plan["peak_memory_bytes"] > plan["weights_bytes"] > 0
 
 
 def test_plan_that_does_not_fit_names_settings_that_do(llm, small, large):
@@ -132,13 +132,13 @@ def test_plan_of_a_short_run_is_made_when_compared(llm, trained):
 def test_long_run_saves_its_plan(llm, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(planning, "worth_planning", lambda *args: True)
     out = tmp_path / "long"
-    told = " ".join(llm(*tiny, "--out", out).out.split())
-    assert " plan: " in told
+    output = " ".join(llm(*tiny, "--out", out).out.split())
+    assert " plan: " in output
     assert re.search(
         r"Plan and result: \S+ \wi?B of memory planned, \S+ \wi?B measured; \S+ s a step planned,"
         r" \S+ measured; more: llm-scratch plan",
-        told,
-    ), told
+        output,
+    ), output
     plan = read_plan(out)
     assert plan.steps == 4
     replace(plan, seconds_per_step=1e6).save(out)
@@ -146,10 +146,10 @@ def test_long_run_saves_its_plan(llm, tiny, tmp_path, monkeypatch):
     assert "1e+06 s" in words
     assert "made now" not in words
     assert "\nplan: " not in llm(*tiny, "--out", out).out, "a resumed run is not planned again"
-    said = json.loads(llm("plan", out, "--json").out)
-    assert said["predicted"]["seconds_per_step"] == 1e6
-    assert said["measured"].keys() == {"peak_memory_bytes", "seconds_per_step", "seconds"}
-    assert (said["steps"], said["step"]) == (4, 4)
+    plan = json.loads(llm("plan", out, "--json").out)
+    assert plan["predicted"]["seconds_per_step"] == 1e6
+    assert plan["measured"].keys() == {"peak_memory_bytes", "seconds_per_step", "seconds"}
+    assert (plan["steps"], plan["step"]) == (4, 4)
 
 
 def test_train_rejects_a_run_that_does_not_fit_without_ignore_memory(
@@ -179,7 +179,7 @@ def test_train_rejects_a_batch_of_a_million_rows_before_reading_the_text(
     assert not (tmp_path / "run").exists()
 
 
-def test_faults_are_named(llm, tmp_path):
+def test_plan_errors_name_the_problem(llm, tmp_path):
     assert "PRESET or RUN is missing" in llm("plan").err
     assert "'quickstrat' is neither a preset" in llm("plan", "quickstrat").err
     (tmp_path / "folder").mkdir()
@@ -192,7 +192,7 @@ def test_faults_are_named(llm, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("others", "said"),
+    ("others", "warning"),
     [
         (None, None),
         (0.1, None),
@@ -206,7 +206,9 @@ def test_faults_are_named(llm, tmp_path):
         (1.98, "without them about 0.2 s"),
     ],
 )
-def test_plan_warns_of_the_load_of_other_programs(others, said, llm, small, monkeypatch, tmp_path):
+def test_plan_warns_of_the_load_of_other_programs(
+    others, warning, llm, small, monkeypatch, tmp_path
+):
     monkeypatch.setattr(planning.LoadMeter, "processors", lambda self: others)
     monkeypatch.setattr(planning.torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr(
@@ -216,8 +218,8 @@ def test_plan_warns_of_the_load_of_other_programs(others, said, llm, small, monk
     monkeypatch.setattr(planning, "worth_planning", lambda *args: True)
     train = ["train", *small[1:], "--out", tmp_path / "run"]
     for words in (small, train):
-        told = " ".join(llm(*words).out.split())
-        assert (said in told) if said else ("other programs" not in told)
+        output = " ".join(llm(*words).out.split())
+        assert (warning in output) if warning else ("other programs" not in output)
     assert read_plan(tmp_path / "run").other_load == others
 
 

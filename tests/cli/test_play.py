@@ -1,4 +1,4 @@
-"""`play`: what it refuses, the folder that it exports, the snapshots that training keeps for it."""
+"""`play`: rejected addresses, the exported folder, and the snapshots that training keeps."""
 
 import json
 import os

@@ -56,7 +56,7 @@ def test_plot_draws_panels_and_time(llm, trained, tmp_path):
 
 @pytest.mark.parametrize("words", [(), ("--panels",), ("--x", "tokens")])
 def test_plot_shows_the_floor_of_stories(llm, trained, tmp_path, monkeypatch, words):
-    """Not that of the text of hens: a run becomes one on stories by its settings."""
+    """Turn the run into one on stories by its settings, since its own text has no floor."""
     seen = []
     for name, module in (("loss_figure", plot), ("panel_figure", panels)):
         draw = getattr(module, name)
@@ -86,7 +86,7 @@ def test_plot_shows_the_floor_of_stories(llm, trained, tmp_path, monkeypatch, wo
 
 @pytest.mark.parametrize("backend", ["Qt4Agg", "module://nowhere"])
 def test_plot_ignores_the_backend_variable_of_matplotlib(backend, trained):
-    """In a process of its own: matplotlib looks at the variable when it is imported."""
+    """Run a new process, since matplotlib reads the variable when it is imported."""
     words = [
         sys.executable,
         "-m",

@@ -27,7 +27,7 @@ TRAIN = """
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    """A disk that does not wait."""
+    """Skip disk flushes."""
     monkeypatch.setattr(os, "fsync", lambda number: None)
 
 
@@ -184,7 +184,7 @@ def test_prepare_progress_shows_bytes_and_speed(terminal, width):
         reading.on_start(4_000_000, SimpleNamespace(tokens=0, complete=False, done=ShardProgress()))
         reading.on_progress(ShardProgress(source_bytes=1_000_000), 250_000)
         reading.bar.refresh()
-    said = " ".join(screen.file.getvalue().split())
-    assert "977 KiB of 3.81 MiB" in said
-    assert "250k tokens" in said
-    assert "…" not in said.replace("tokenizer …", "")
+    output = " ".join(screen.file.getvalue().split())
+    assert "977 KiB of 3.81 MiB" in output
+    assert "250k tokens" in output
+    assert "…" not in output.replace("tokenizer …", "")

@@ -184,7 +184,7 @@ def test_join_to_fit_keeps_the_first_parts():
 
 
 def test_run_continues_when_its_terminal_closes(tmp_path, capsys):
-    """As after `| head -1`, or on a full disk."""
+    """Simulate a stream after `| head -1`, or on a full disk."""
 
     class Gone(io.StringIO):
         def write(self, text):
@@ -210,7 +210,7 @@ def test_sample_is_printed_unchanged(terminal, tmp_path):
         watch.sampled(a_run(tmp_path), text)
     shown = re.sub(
         r"\x1b\[(\?25[hl]|2K|1A)", "", console.file.getvalue()
-    )  # what the bar says to the terminal
+    )  # the bar's output on the terminal
     assert "[bold]Once[/bold] :smile: \ufffd[31mred\ufffd é" in shown
     assert "END" not in shown
     assert len(shown) < 3 * SAMPLE_CHARACTERS
@@ -254,8 +254,8 @@ def test_full_disk_gives_one_warning_and_the_run_continues(tmp_path):
         watch.started(a_run(tmp_path, 0), resumed=False)
         watch.warn("one")
         watch.warn("two")
-    told = [
+    warned = [
         line for line in console.file.getvalue().splitlines() if "No space left on device" in line
     ]
-    assert ["lines are kept in memory" in line for line in told] == [True, False]
-    assert "could not be written" in told[1]
+    assert ["lines are kept in memory" in line for line in warned] == [True, False]
+    assert "could not be written" in warned[1]

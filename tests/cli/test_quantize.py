@@ -48,7 +48,7 @@ def test_quantized_run_works_in_every_command(bits, llm, wide):
         assert llm(*verb).code == 0
 
 
-def test_missing_compiler_is_reported(llm, trained, tmp_path, monkeypatch):
+def test_generate_with_compile_reports_a_missing_compiler(llm, trained, tmp_path, monkeypatch):
     monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("CXX", "no-such-compiler")
     result = llm("generate", trained, "the", "--compile")
@@ -83,7 +83,7 @@ def test_compile_needs_a_cpu(trained, monkeypatch):
         loading.load_for_inference(trained, "cuda:1", compile=True)
 
 
-@pytest.mark.slow  # a compiler works for half a minute
+@pytest.mark.slow  # compiling takes half a minute
 @pytest.mark.skipif(
     shutil.which("g++") is None, reason="needs g++, with which torch compiles for a CPU"
 )

@@ -70,7 +70,7 @@ DECIMAL = re.compile(r"\d+\.\d+")
 
 
 @pytest.mark.parametrize("words", ["runs list", "runs show bard", "data list"])
-def test_numbers_and_names_are_never_cut(words, llm, trained, tmp_path, monkeypatch):
+def test_runs_list_never_cuts_numbers_and_names(words, llm, trained, tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
     trained.rename(tmp_path / "runs" / "bard")
     make(tmp_path / "runs" / "2026-07-02-quickstart", step=400)

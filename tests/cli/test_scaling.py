@@ -1,4 +1,4 @@
-"""`experiment scaling` says the law, the floor and the prediction in sentences."""
+"""`experiment scaling` prints the law, the floor and the prediction in sentences."""
 
 from __future__ import annotations
 

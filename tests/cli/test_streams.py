@@ -95,7 +95,7 @@ def test_command_exits_quietly_when_its_reader_closes(command):
 
 @posix
 def test_output_to_a_closed_stream_is_not_written_into_a_later_file(tmp_path):
-    """With stdout closed the first file that is opened would get its number."""
+    """With stdout closed, the first opened file would get its descriptor."""
     shell(f"cd {tmp_path} && LLM tokenizer train stories:20 --vocab-size 300 --out t.json >&-")
     assert (tmp_path / "t.json").read_text(encoding="utf-8").startswith("{")
     assert '"version"' in (tmp_path / "t.json").read_text(encoding="utf-8")
@@ -111,7 +111,7 @@ def test_child_process_has_open_streams():
 
 
 def test_missing_streams_are_replaced(monkeypatch):
-    """As under pythonw, which has none."""
+    """Simulate pythonw, which has no streams."""
     for name in ("stdin", "stdout", "stderr"):
         monkeypatch.setattr(sys, name, None)
     open_standard_streams()

@@ -196,7 +196,7 @@ def test_table_does_not_cut_a_name_next_to_a_long_text():
 
 
 @pytest.mark.parametrize("width", range(1, 60))
-def test_table_loses_nothing_at_any_width(grid, width):
+def test_table_keeps_every_value_at_any_width(grid, width):
     letters = "".join(shown(grid, width)).replace(" ", "")
     for cell in ("arunofmine", "another", "2.3456", "12,345,678", "10.5", "9,999"):
         assert cell in letters or (cell == "arunofmine" and width > 20)

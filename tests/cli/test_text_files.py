@@ -65,7 +65,7 @@ def test_invalid_text_error_names_file_and_position(name, kind, llm, trained, tm
 
 
 def outputs(llm, trained, tmp_path, name):
-    """What the quick commands print of a file, without times."""
+    """The output of the quick commands on a file, without times."""
     (tmp_path / "a.txt").write_bytes(FILES.get(name, TEXT.encode()))
     shown = llm("data", "show", "file:a.txt").out
     loss = llm("evaluate", trained, "--text", "a.txt").out

@@ -33,7 +33,7 @@ def contrast(one, other):
     return (lighter + 0.05) / (darker + 0.05)
 
 
-def test_contrast_of_black_and_white_is_21():
+def test_contrast_ratio_of_black_and_white_is_21():
     assert contrast(16, 231) == pytest.approx(21)
     assert contrast(231, 229) < 1.1, "pale yellow on white"
 
@@ -74,7 +74,7 @@ def test_each_style_is_readable_on_its_own_background(style):
 
 
 def test_commands_do_not_use_the_terminals_colors_for_text():
-    """Their contrast is not known: yellow on white and dim on gray cannot be read."""
+    """Their contrast is unknown: yellow on white and dim on gray are unreadable."""
     names = "dim|black|red|green|yellow|blue|magenta|cyan|white"
     color = re.compile(rf"""["'](?:bold )?(?:bright_)?(?:{names})["']""")
     for path in Path(cli.__file__).parent.glob("*.py"):

@@ -34,19 +34,22 @@ def test_tokenizer_train_equals_the_library(llm, tmp_path):
 def test_tokenizer_train_uses_several_processes_for_large_text(
     llm, monkeypatch, flags, large, want
 ):
-    asked = []
+    process_counts = []
     train = ByteBPE.train
     monkeypatch.setattr(
         ByteBPE,
         "train",
-        lambda texts, size, processes, **more: (asked.append(processes), train(texts, size))[1],
+        lambda texts, size, processes, **more: (
+            process_counts.append(processes),
+            train(texts, size),
+        )[1],
     )
     monkeypatch.setattr("llm_scratch.cli.commands.doctor.cpu_count", lambda: 7)
     monkeypatch.setattr(
         "llm_scratch.cli.commands.tokenizer.LARGE_TEXT_CHARACTERS", 100 if large else 1_000_000
     )
     assert llm("tokenizer", "train", "stories:40", "--vocab-size", "300", *flags).code == 0
-    assert asked == [want]
+    assert process_counts == [want]
 
 
 def test_tokenizer_train_rejects_a_negative_number_of_workers(llm):

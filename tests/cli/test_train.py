@@ -57,13 +57,13 @@ def test_train_writes_every_file_and_prints_its_path(llm, tiny, tmp_path):
     assert expected <= here
     assert {"ckpt/best", "ckpt/latest", "ckpt/step-00000004/model.safetensors"} <= here
     assert not [name for name in here if ".part" in name or ".tmp" in name]
-    for said in (
+    for sentence in (
         "device: cpu",
         "hens and foxes.txt, 2,156 training tokens, 539 validation tokens",
         "sample:",
         "Done in ",
     ):
-        assert said in " ".join(result.out.split())
+        assert sentence in " ".join(result.out.split())
     assert "llm-scratch generate 'my run' the" in result.out
     assert "my run/loss-plot.png" in result.out
     rows = [
@@ -105,12 +105,12 @@ def test_train_does_not_change_a_finished_run(llm, tiny, trained):
     before = (trained / "metrics.jsonl").read_bytes()
     result = llm(*tiny, "--out", trained)
     assert result.code == 0
-    said = " ".join(result.out.split())
+    output = " ".join(result.out.split())
     assert (
         f"all 4 steps are done already; llm-scratch train --resume '{trained}' --train.steps 8"
-        " trains longer" in said
+        " trains longer" in output
     )
-    assert "--fresh --force starts over" in said
+    assert "--fresh --force starts over" in output
     assert (trained / "metrics.jsonl").read_bytes() == before
 
 
@@ -213,16 +213,16 @@ def test_failure_of_the_skills_does_not_fail_the_training(llm, monkeypatch):
     )
     result = llm("train", "quickstart", "--out", "tales", *words.split())
     assert (result.code, result.err) == (0, "")
-    said = (
+    line = (
         "warning: skills not measured: TypeError:"
         " Cannot convert a MPS Tensor to float64 dtype as it has none; to try again:"
     )
-    assert f"{said} llm-scratch evaluate tales --skills\n" in result.out
+    assert f"{line} llm-scratch evaluate tales --skills\n" in result.out
     assert "llm-scratch generate tales" in result.out, "what comes after is still said"
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "warning"),
     [
         (
             "llm_scratch.cli.commands.plan.compare_with_plan",
@@ -246,12 +246,12 @@ def test_failure_of_the_skills_does_not_fail_the_training(llm, monkeypatch):
     ],
 )
 def test_failure_of_plan_or_summary_does_not_fail_the_training(
-    name, said, llm, tiny, monkeypatch, trained_once
+    name, warning, llm, tiny, monkeypatch, trained_once
 ):
     monkeypatch.setattr(name, fail)
     result = llm(*tiny, "--out", "x")
     assert (result.code, result.err) == (0, "")
-    assert said.format(" ".join(str(FAILURE).split())) in result.out.replace(
+    assert warning.format(" ".join(str(FAILURE).split())) in result.out.replace(
         "dtype\nas", "dtype as"
     )
     end = "ckpt/step-00000004/model.safetensors"
@@ -290,17 +290,17 @@ def test_training_continues_when_the_reader_of_its_output_closes(tiny, tmp_path,
     words = [sys.executable, "-m", "llm_scratch", *tiny, "--out", str(tmp_path / "x")]
     done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120)
     os.close(writer)
-    said = (
+    notice = (
         "llm-scratch: standard output cannot be written;"
         " the run continues, its log.txt has every line\n"
     )
-    assert (done.returncode, done.stderr) == (0, said)
+    assert (done.returncode, done.stderr) == (0, notice)
     end = "ckpt/step-00000004/model.safetensors"
     assert (tmp_path / "x" / end).read_bytes() == (trained_once / end).read_bytes()
     assert "step 4/4" in (tmp_path / "x" / "log.txt").read_text()
 
 
-def test_imported_file_adds_a_preset_and_a_source(llm, tmp_path, monkeypatch):
+def test_import_flag_adds_a_preset_and_a_source(llm, tmp_path, monkeypatch):
     from llm_scratch.data.sources import SOURCES
 
     monkeypatch.setitem(PRESETS, "mine", PRESETS["shakespeare"])
@@ -387,7 +387,7 @@ def test_plan_uses_the_order_that_the_text_allows(llm, tiny):
 
 
 def test_tokenizer_flag_accepts_a_path(llm, tiny, text_file, trained, monkeypatch):
-    """A file's vocabulary sets the model's; a run that resumes needs the file no more."""
+    """A file's vocabulary sets the model's; a resumed run no longer needs the file."""
     assert (
         llm(
             "tokenizer", "train", f"file:{text_file}", "--vocab-size", "270", "--out", "class.json"
@@ -416,7 +416,7 @@ def test_tokenizer_flag_accepts_a_path(llm, tiny, text_file, trained, monkeypatc
 
 
 def test_tokenizer_is_trained_once_per_run(llm, tiny, monkeypatch):
-    """A run that resumes has its tokenizer in the checkpoint; bit for bit what it would learn."""
+    """A resumed run reads its tokenizer from the checkpoint, equal to one trained again."""
     words = [word for word in tiny if word != "40"]
     words[words.index("chars")] = "bpe"
     words.insert(words.index("--model.vocab-size") + 1, "270")
@@ -448,7 +448,7 @@ def test_divergence_has_its_exit_code(llm, tiny):
 
 
 def test_resume_of_a_checkpoint_continues_in_a_new_run(llm, tiny, trained):
-    """The first run stays as it is; the new one ends with the bits that the first ended with."""
+    """The first run is unchanged; the new one ends with the same bits."""
     before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
     result = llm(*tiny, "--resume", trained / "ckpt" / "step-00000002", "--out", "new")
     assert result.code == 0, result.err
@@ -472,7 +472,7 @@ def test_resume_of_a_run_continues_in_its_folder(llm, tiny, trained):
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (
             ["--resume", "{run}/ckpt/step-00000002"],
@@ -492,10 +492,10 @@ def test_resume_of_a_run_continues_in_its_folder(llm, tiny, trained):
         ),
     ],
 )
-def test_resume_rejects_invalid_arguments(words, code, said, llm, tiny, trained):
+def test_resume_rejects_invalid_arguments(words, code, message, llm, tiny, trained):
     result = llm(*tiny, *(word.format(run=trained) for word in words))
     assert (result.code, result.err.count("\n")) == (code, 1)
-    assert said.format(run=trained) in result.err
+    assert message.format(run=trained) in result.err
     assert not Path("new").exists()
 
 
@@ -507,7 +507,7 @@ def test_resume_from_a_damaged_checkpoint_is_an_error(llm, tiny, trained):
 
 
 def test_train_prints_the_number_of_processes(llm, tiny, monkeypatch):
-    """The rest of the job is not started here: the run ends where the processes would connect."""
+    """No other process of the job is started, so the run ends where the processes would connect."""
     for name, value in {"RANK": "0", "WORLD_SIZE": "3", "LOCAL_RANK": "0"}.items():
         monkeypatch.setenv(name, value)
     for name in ("MASTER_ADDR", "MASTER_PORT"):

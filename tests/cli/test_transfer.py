@@ -1,4 +1,4 @@
-"""`experiment transfer` prints the best rate of each width, and what it does as the width grows."""
+"""`experiment transfer` prints the best rate of each width, and its trend with the width."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytest.importorskip("scipy", reason="needs scipy (extra `experiments`)")
 
 @pytest.fixture
 def falling(monkeypatch):
-    """Runs that are not trained: their best rate is 0.32 / width."""
+    """Stub of training: the best rate is 0.32 / width."""
 
     def train(config, folder, **more):
         distance = config.train.lr * config.model.emb_dim / 0.32
@@ -40,7 +40,7 @@ def test_best_rates_are_printed_and_the_report_is_written(llm, trained, falling,
     assert [each["width"] for each in arm["widths"]] == [16, 32]
 
 
-def test_mistake_in_the_file_is_one_line(llm, tmp_path):
+def test_transfer_file_error_is_one_line(llm, tmp_path):
     path = tmp_path / "rates.yaml"
     path.write_text("base: quickstart\n")
     result = llm("experiment", "transfer", path)

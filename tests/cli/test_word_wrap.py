@@ -17,7 +17,7 @@ FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
 
 
 def streamed(pieces, columns):
-    """What is written after each piece, and at the end."""
+    """The output after each chunk, and at the end."""
     written = []
     wrapper = WordWrapper(written.append, lambda: columns)
     after = []
@@ -30,7 +30,7 @@ def streamed(pieces, columns):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
 @pytest.mark.parametrize("columns", [17, 20, 33, 40, 80])
-def test_lines_fit_and_no_word_is_broken(columns, size):
+def test_wrapped_lines_fit_and_no_word_is_broken(columns, size):
     pieces = [STORY[at : at + size] for at in range(0, len(STORY), size)]
     _, written = streamed(pieces, columns)
     lines = written.split("\n")
@@ -85,7 +85,7 @@ def test_closing_punctuation_does_not_begin_a_line():
 
 
 @pytest.mark.parametrize("cluster", [FAMILY, "👍🏽", "か\u3099", "e\u0301" * 3, "नमस्ते"])
-def test_joined_characters_stay_together(cluster):
+def test_wrap_keeps_joined_characters_together(cluster):
     for columns in range(2, 9):
         _, written = streamed([char for _ in range(4) for char in cluster + " "], columns)
         assert written.split() == [cluster] * 4
@@ -97,7 +97,7 @@ def test_zero_width_marks_take_no_columns():
     assert "\n" not in written
 
 
-def test_tab_counts_to_the_next_multiple_of_eight():
+def test_tab_extends_to_the_next_multiple_of_eight():
     assert streamed(["a\tbcd"], 11)[1] == "a\tbcd"
     assert streamed(["a\tbcd"], 10)[1] == "a\t\nbcd"
 

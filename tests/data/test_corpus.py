@@ -45,7 +45,7 @@ def settings(source="many:5", tokenizer="chars", vocab_size=60, context_length=1
     return RunConfig(model, DataConfig(source=source, tokenizer=tokenizer, **data))
 
 
-def test_documents_stand_between_ends_of_text():
+def test_documents_are_separated_by_ends_of_text():
     tokenizer = TOKENIZERS["chars"](STORIES)
     ids = encode_documents(STORIES[:2], tokenizer)
     end = tokenizer.eot_token
@@ -69,12 +69,12 @@ def test_special_token_in_a_document_is_text():
 
 @pytest.mark.parametrize("kind", ["Llama", "Gemma"])
 @pytest.mark.parametrize("n", [1, 3])
-def test_a_space_that_a_tokenizer_adds_is_not_a_byte_of_the_text(kind, n):
+def test_byte_count_excludes_a_space_added_by_the_tokenizer(kind, n):
     pytest.importorskip("tokenizers", reason="runs these tokenizers; install the hf extra")
     tokenizer = LibraryTokenizer(sentencepiece(kind), end_of_text="</s>")
     texts = ["the cat sat", "né on", "a fox"][:n]
     ids = encode_documents(texts, tokenizer)
-    first = 0 if n > 1 else len(tokenizer.decode([ids[0]]).encode())  # it is not a target
+    first = 0 if n > 1 else len(tokenizer.decode([ids[0]]).encode())  # not a target
     want = sum(len(text.encode()) for text in texts) - first
     assert count_bytes(ids, tokenizer) == target_bytes(ids.tolist(), tokenizer) == want
 
@@ -107,7 +107,7 @@ def test_split_stays_when_validation_would_be_too_short():
     ("n", "fraction", "held_out"),
     [(20, 0.1, [9, 19]), (20, 0.25, [3, 7, 11, 15, 19]), (7, 0.5, [1, 3, 5])],
 )
-def test_documents_held_out_come_from_all_over_the_text(n, fraction, held_out):
+def test_validation_documents_are_spread_over_the_text(n, fraction, held_out):
     texts = [f"text {i}" for i in range(n)]
     train, val = split_documents(texts, fraction)
     assert val == [texts[i] for i in held_out]
@@ -115,7 +115,7 @@ def test_documents_held_out_come_from_all_over_the_text(n, fraction, held_out):
 
 
 @pytest.mark.parametrize(("n", "fraction"), [(1, 0.5), (5, 0.1), (1, 0.999)])
-def test_too_few_documents_to_hold_one_out(n, fraction):
+def test_too_few_documents_for_validation_are_an_error(n, fraction):
     with pytest.raises(
         UserError,
         match=(
@@ -126,7 +126,7 @@ def test_too_few_documents_to_hold_one_out(n, fraction):
         split_documents(["a"] * n, fraction)
 
 
-def test_held_out_documents_are_unseen_by_the_tokenizer(monkeypatch):
+def test_validation_documents_are_unseen_by_the_tokenizer(monkeypatch):
     texts = [*STORIES, "QQQQ QQQQ QQQQ QQQQ QQQQ QQQQ QQQQ"]
     monkeypatch.setitem(SOURCES, "mine", lambda argument: texts)
     corpus = prepare(settings("mine", "bpe", 262, split="documents", val_fraction=1 / 7))
@@ -214,7 +214,7 @@ def test_long_text_is_encoded_in_parts_to_the_same_ids():
     assert encode_documents([text], tokenizer).tolist() == tokenizer.encode(text)
 
 
-def test_given_tokenizer_is_used():
+def test_corpus_uses_a_given_tokenizer():
     mine = TOKENIZERS["chars"](["".join(STORIES) + "!?"])
     assert prepare(settings(), mine).tokenizer is mine
 
@@ -267,7 +267,7 @@ def test_shards_give_the_corpus_of_the_text_they_were_made_of(shards, val_fracti
 
 
 @pytest.mark.parametrize("tokenizer", ["bpe", "chars"])
-def test_bytes_are_counted_token_by_token(tokenizer):
+def test_bytes_are_counted_per_token(tokenizer):
     made = TOKENIZERS[tokenizer](STORIES, 262 if tokenizer == "bpe" else None)
     ids = encode_documents(STORIES, made)
     assert count_bytes(ids, made) == sum(len(text.encode()) for text in STORIES)

@@ -50,7 +50,7 @@ def test_special_token_in_text_is_text():
     assert tokenizer.decode(ids[1:].tolist()) == "say <|endoftext|>"
 
 
-def test_several_processes_give_the_result_of_one(folder):
+def test_encoding_by_several_processes_equals_one(folder):
     portions = [
         (Texts((f"portion {chr(97 + n)} " * (1 if n % 5 else 20_000),), 9),) for n in range(20)
     ] + [END]

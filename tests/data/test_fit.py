@@ -26,7 +26,7 @@ def settings(context_length=16, batch_size=4, **data):
 def documents(*lengths):
     """Return ids of documents of these lengths.
 
-    An end of text stands before each and after the last.
+    An end of text comes before each and after the last.
     """
     return np.concatenate([*(np.r_[EOT, np.ones(n, int)] for n in lengths), [EOT]])
 
@@ -98,8 +98,8 @@ def test_short_documents_need_no_full_window():
         ),
     ],
 )
-def test_flags_in_the_fit_error_make_the_text_fit(config, n_train, n_val, part, flags):
-    """The remedies are taken out of the message and tried, each by itself."""
+def test_fit_error_flags_make_the_text_fit(config, n_train, n_val, part, flags):
+    """Extract the suggested flags from the message and try each of them."""
 
     def parts(fraction):
         total = n_train + n_val

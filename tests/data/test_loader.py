@@ -20,7 +20,7 @@ T, EOT = 8, 99
 def ids():
     """Return 212 tokens whose values are their positions; every 15th ends a text.
 
-    A batch so shows where it was read.
+    So a batch shows the positions that it was read from.
     """
     ids = np.arange(1000, 1212, dtype=np.int32)
     ids[::15] = EOT
@@ -64,12 +64,12 @@ def test_batch_depends_only_on_seed_and_step(ids, order):
     assert same == (order == "sequential")
 
 
-def test_shuffled_reads_each_window_once_a_pass_at_a_new_offset(ids):
+def test_shuffled_order_reads_each_window_once_per_epoch_at_a_new_offset(ids):
     loader = TokenLoader(ids, T, 5, order="shuffled")
     n = len(loader.starts)
     drawn = [
         start for step in range(n) for start in loader.starts_of(step)
-    ]  # five passes: n steps of 5
+    ]  # five epochs: n steps of 5
     passes = [drawn[i * n : (i + 1) * n] for i in range(5)]
     offsets = set()
     for starts in passes:
@@ -77,7 +77,7 @@ def test_shuffled_reads_each_window_once_a_pass_at_a_new_offset(ids):
         offset = min(starts)
         assert sorted(starts) == list(
             range(offset, offset + n * T, T)
-        )  # side by side: no token twice
+        )  # consecutive: no token twice
         offsets.add(offset)
     assert len(offsets) > 1
     assert len({tuple(np.subtract(starts, min(starts))) for starts in passes}) == 5
@@ -97,7 +97,7 @@ def targets_of_epochs(loader, epochs):
 
 
 @given(st.integers(2, 900), st.integers(1, 300), st.integers(1, 5), st.integers(0, 3))
-def test_shuffled_targets_each_token_once_an_epoch_but_for_less_than_a_window(
+def test_shuffled_order_targets_each_token_once_per_epoch_except_under_one_window(
     tokens, context_length, batch_size, seed
 ):
     if tokens <= context_length:
@@ -111,7 +111,7 @@ def test_shuffled_targets_each_token_once_an_epoch_but_for_less_than_a_window(
 @pytest.mark.parametrize(
     ("tokens", "context_length"), [(768, 256), (897, 380), (17, 8), (400, 390)]
 )
-def test_shuffled_leaves_out_other_tokens_in_other_epochs(tokens, context_length):
+def test_shuffled_order_skips_different_tokens_in_different_epochs(tokens, context_length):
     epochs = targets_of_epochs(TokenLoader(np.arange(tokens), context_length, 1), 40)
     assert set(torch.cat(epochs).tolist()) == set(range(1, tokens))
     if (tokens - 1) % context_length:
@@ -133,7 +133,7 @@ def test_left_out_counts_tokens_that_are_never_targets():
         assert loader.left_out == left_out, order
 
 
-def test_documents_stand_one_in_a_row():
+def test_document_order_puts_one_document_in_a_row():
     """Each row holds a document, from the previous end of text to its own.
 
     Targets after it are masked.
@@ -146,9 +146,9 @@ def test_documents_stand_one_in_a_row():
     }
     assert set(rows) == {(1, 2, 3, EOT), (4, 5, EOT), (10, 11, 12, 13, 14)}  # the last is cut at T
     assert all(row[0] == EOT for row in inputs)
-    for said, (_, row) in rows.items():
-        assert row[1 : len(said)].tolist() == list(said[:-1])
-        assert (row[len(said) :] == EOT).all()
+    for document, (_, row) in rows.items():
+        assert row[1 : len(document)].tolist() == list(document[:-1])
+        assert (row[len(document) :] == EOT).all()
 
 
 def test_batch_of_documents_is_padded_to_its_longest():
@@ -172,8 +172,8 @@ def test_each_document_is_read_once_per_epoch(ids):
     assert drawn[:n] != drawn[n : 2 * n]
 
 
-def test_epochs_is_the_notebooks_loader(ids):
-    """Windows side by side from the first token, shuffled, a ragged last batch dropped."""
+def test_notebook_order_equals_the_notebooks_loader(ids):
+    """Consecutive windows from the first token, shuffled, without a ragged last batch."""
     from torch.utils.data import DataLoader
 
     from llm_scratch.data.text import GPTDatasetV1
@@ -225,7 +225,7 @@ def test_short_row_makes_every_token_a_target(ids, tokens, world):
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.int64])
-def test_reads_a_file_of_tokens_that_is_larger_than_memory(ids, dtype, tmp_path):
+def test_loader_reads_a_token_file_larger_than_memory(ids, dtype, tmp_path):
     ids.astype(dtype).tofile(tmp_path / "tokens.bin")
     loader = TokenLoader(np.memmap(tmp_path / "tokens.bin", dtype=dtype, mode="r"), T, 4, seed=1)
     assert torch.equal(loader.batch(3)[0], TokenLoader(ids, T, 4, seed=1).batch(3)[0])
@@ -233,7 +233,7 @@ def test_reads_a_file_of_tokens_that_is_larger_than_memory(ids, dtype, tmp_path)
 
 @pytest.mark.parametrize("order", ["shuffled", "documents", "notebook", "sequential"])
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 5])
-def test_processes_together_take_the_batch_in_its_order(ids, order, world):
+def test_ranks_together_read_the_batch_in_its_order(ids, order, world):
     loader = TokenLoader(ids, T, 4, seed=2, order=order, eot=EOT)
     for step in range(len(loader)):
         whole = loader.batch(step)
@@ -251,13 +251,13 @@ def test_w3_sample_order_is_the_same_for_any_number_of_processes(order, measured
     samples, batch, worlds = 10_000, 24, (1, 2, 3, 4, 6, 8, 12, 24)
     stream = np.arange(
         samples * 4 + 1
-    )  # a window or document is four tokens; each number says where it stands
+    )  # a window or document has four tokens; each value is its position
     if order == "documents":
         stream = np.append(np.where(stream % 4 == 0, -1, stream)[: samples * 4], -1)
-    steps = 2 * samples // batch + 1  # two passes
+    steps = 2 * samples // batch + 1  # two epochs
 
     def taken(step, world):
-        """Which samples the processes of one step take, read off their rows."""
+        """The samples of one step of all ranks, read from their rows."""
         rows = [loader.batch(step, rank, world)[0] for rank in range(world)]
         assert {len(row) for row in rows} == {batch // world}
         return [int(row[1]) for part in rows for row in part]
@@ -268,7 +268,7 @@ def test_w3_sample_order_is_the_same_for_any_number_of_processes(order, measured
     for first in range(len(worlds)):
         loader = TokenLoader(
             stream, 4, batch, seed=9, order=order, eot=-1
-        )  # a new process knows nothing of the one before
+        )  # a new process has no state of the previous one
         changes = [
             worlds[(first + int(np.searchsorted(stops, step, "right"))) % len(worlds)]
             for step in range(steps)

@@ -36,13 +36,13 @@ GPT4 = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]
 
 @pytest.fixture
 def small(monkeypatch):
-    """Portions of 64 bytes instead of a megabyte."""
+    """Use chunks of 64 bytes instead of a megabyte."""
     monkeypatch.setattr(readers, "CHUNK_BYTES", 64)
     monkeypatch.setattr(readers, "OPEN_FILE_BYTES", 10)
 
 
 def documents(source, field="text"):
-    """The documents of a source, put together again from its portions."""
+    """The documents of a source, joined from its chunks."""
     found: list[str] = []
     for portion in open_source(str(source), field).chunks():
         for part in portion:
@@ -79,7 +79,7 @@ def test_text_without_a_safe_cut_is_cut_between_characters(small, tmp_path, lett
 
 @pytest.fixture(scope="module")
 def tokenizers():
-    """One that cuts text as GPT-2's does, one as GPT-4's."""
+    """Two tokenizers: one splits text by GPT-2's pattern, one by GPT-4's."""
     vocabulary = ByteBPE.train(["\n".join(LINES * 3)], 330).vocabulary
     return [ByteBPE(vocabulary), ByteBPE(vocabulary, pattern=GPT4)]
 
@@ -232,14 +232,14 @@ def test_hub_dataset_is_read_by_rows(small, tmp_path, monkeypatch):
             "text": [f"{line} {n}" for n, line in enumerate((LINES * 12)[:100])],
         }
     )
-    asked = []
+    requested = []
     monkeypatch.setattr(
         datasets,
         "load_dataset",
-        lambda *names, **more: asked.append((*names, more["split"])) or rows,
+        lambda *names, **more: requested.append((*names, more["split"])) or rows,
     )
     assert documents("hf:someone/tales:small") == list(rows["text"])
-    assert asked[0] == ("someone/tales", "small", "train")
+    assert requested[0] == ("someone/tales", "small", "train")
     with pytest.raises(
         UserError, match="hf:someone/tales has no column 'body'; choose one with --field: id, text"
     ):
@@ -269,10 +269,10 @@ def test_hub_dataset_is_tried_once_without_a_network(monkeypatch, tmp_path, disa
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("LLM_SCRATCH_OFFLINE", "1" if disabled else "")
-    asked = []
+    requested = []
 
     def unknown(host, *rest, **more):
-        asked.append(host)
+        requested.append(host)
         raise socket.gaierror("Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
@@ -283,7 +283,7 @@ def test_hub_dataset_is_tried_once_without_a_network(monkeypatch, tmp_path, disa
         f"cannot load the dataset 'nobody/none': {reason} and it is not in the hub's cache;"
         f" expected hf:NAME or hf:NAME:CONFIG. {WITHOUT_NETWORK}"
     )
-    assert asked == ([] if disabled else ["huggingface.co"])
+    assert requested == ([] if disabled else ["huggingface.co"])
     assert not datasets.config.HF_HUB_OFFLINE
 
 
@@ -301,7 +301,7 @@ def test_missing_library_error_names_the_extra(tmp_path, monkeypatch, source, li
     assert error.value.code == USAGE
 
 
-# What cannot be read.
+# Unreadable files.
 
 BAD = {
     "empty folder": (
@@ -349,12 +349,12 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_reader_error_names_file_and_line(small, tmp_path, name):
-    data, why = BAD[name]
+    data, reason = BAD[name]
     if data is None:
         (tmp_path / name).mkdir()
     else:
         (tmp_path / name).write_bytes(data)
-    with pytest.raises(UserError, match=why) as error:
+    with pytest.raises(UserError, match=reason) as error:
         documents(tmp_path / name)
     assert error.value.code == DATA
     assert "\n" not in str(error.value)

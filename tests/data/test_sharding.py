@@ -34,14 +34,14 @@ from llm_scratch.tokenizers import TOKENIZERS, ByteBPE, CharTokenizer, load_toke
 
 @pytest.fixture
 def small(monkeypatch):
-    """Portions of 256 bytes instead of a megabyte, and a disk that does not wait."""
+    """Use chunks of 256 bytes instead of a megabyte, and skip disk flushes."""
     monkeypatch.setattr(readers, "CHUNK_BYTES", 256)
     monkeypatch.setattr(os, "fsync", lambda number: None)
 
 
 @pytest.fixture
 def stories(tmp_path):
-    """18 documents of several lengths, one a line."""
+    """18 documents of several lengths, one per line."""
     rng = random.Random(1)
     words = [
         "the",
@@ -73,12 +73,12 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def whole(small, stories, tmp_path):
-    """The folder of work that was not stopped."""
+    """The folder of an uninterrupted preparation."""
     make_shards(stories, tmp_path / "whole", "chars", shard_tokens=1000)
     return tmp_path / "whole"
 
 
-# What comes out.
+# Results.
 
 
 @pytest.mark.parametrize("shard_tokens", [1, 37, 1000, 10**9])
@@ -97,7 +97,7 @@ def test_shards_have_the_tokens_of_the_corpus(small, stories, tmp_path, shard_to
     list(check_shards(tmp_path / "out"))
 
 
-def test_gpt2_gives_tiktokens_ids(small, gpt2, stories, tmp_path):
+def test_shards_of_gpt2_have_the_ids_of_tiktoken(small, gpt2, stories, tmp_path):
     index = make_shards(stories, tmp_path / "out", "gpt2", shard_tokens=500)
     want = [
         i for text in read(f"file:{stories}") for i in (gpt2.eot_token, *gpt2.encode_ordinary(text))
@@ -119,7 +119,7 @@ def test_sharding_trains_the_vocabulary_on_the_first_half(small, stories, tmp_pa
     assert read(f"shards:{tmp_path}/out") == documents
 
 
-def test_given_tokenizer_is_used(small, tmp_path):
+def test_sharding_uses_a_given_tokenizer(small, tmp_path):
     (tmp_path / "a.txt").write_text("a b")
     make_shards(str(tmp_path / "a.txt"), tmp_path / "out", CharTokenizer("ab "))
     assert np.asarray(open_shards(tmp_path / "out")[0]).tolist() == [3, 0, 2, 1, 3]
@@ -161,11 +161,11 @@ def test_any_number_of_workers_gives_the_same_files(tmp_path):
 
 
 class Killed(BaseException):
-    """The process ends here, and cleans nothing up."""
+    """Simulates the end of the process without any cleanup."""
 
 
 class Dying(files.FileSystem):
-    """A disk whose user is killed before operation `at`; with `torn`, in the middle of writing."""
+    """A disk that kills the process before operation `at`, or inside a write if `torn`."""
 
     def __init__(self, at: int, torn: bool) -> None:
         self.left, self.torn = at, torn
@@ -202,13 +202,13 @@ class Dying(files.FileSystem):
 def test_make_shards_resumes_after_kill_at_any_disk_operation(
     whole, stories, tmp_path, monkeypatch, torn
 ):
-    """Every state that a kill can leave behind is gone through, and each ends in the same files."""
+    """Go through every state that a kill can leave; each ends with the same files."""
     want, states = content(whole), 0
     for at in range(1000):
         folder = tmp_path / f"killed {at}"
         with monkeypatch.context() as patch:
             patch.setattr(files, "filesystem", Dying(at, torn))
-            patch.setattr(os, "getpid", lambda: 7)  # another process than the one that goes on
+            patch.setattr(os, "getpid", lambda: 7)  # another process than the one that continues
             try:
                 make_shards(stories, folder, "chars", shard_tokens=1000)
                 break
@@ -223,7 +223,7 @@ def test_make_shards_resumes_after_kill_at_any_disk_operation(
     n_shards = len(want) - 2
     assert states == 5 * (
         3 + 2 * n_shards
-    )  # tokenizer (twice), index; each shard, index: five operations a file
+    )  # tokenizer (twice), index; each shard, index: five operations per file
 
 
 COMMAND = """
@@ -246,9 +246,7 @@ def test_make_shards_resumes_after_random_kills(tmp_path):
     while kills < 6:
         child = subprocess.Popen([*words, str(tmp_path / "out")])
         before = done
-        while (
-            child.poll() is None and done <= before
-        ):  # at least one shard further, so that it comes to an end
+        while child.poll() is None and done <= before:  # at least one more shard, so that it ends
             done = len(list((tmp_path / "out").glob("shard-*")))
         try:
             child.wait(rng.uniform(0, 0.03))
@@ -339,7 +337,7 @@ def test_memory_does_not_grow_with_the_source(tmp_path):
     assert peaks[1] < 2**30
 
 
-# What goes wrong.
+# Errors.
 
 
 def test_sharding_on_a_full_disk_leaves_no_partial_shard(whole, stories, tmp_path, monkeypatch):
@@ -447,6 +445,6 @@ def test_make_shards_rejects_unsupported_settings(small, stories, tmp_path, sett
 
 
 @pytest.mark.parametrize("kind", ["", "file:"])
-def test_shards_do_not_lie_in_their_own_source(small, stories, tmp_path, kind):
+def test_sharding_rejects_an_output_folder_inside_the_source(small, stories, tmp_path, kind):
     with pytest.raises(UserError, match="is inside its own source"):
         make_shards(f"{kind}{tmp_path}", tmp_path / "a" / "out")

@@ -51,12 +51,12 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "shards"
 
 
-# A row of shards is an array.
+# Shards behave like an array.
 
 
 @given(st.data())
 @settings(deadline=None)
-def test_places_slices_and_the_whole_are_those_of_an_array(data):
+def test_sharded_tokens_index_like_an_array(data):
     n, size = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 15))
     ids = np.arange(100, 100 + n, dtype=np.uint16)
     ours, array = in_shards(ids, size), ids
@@ -133,7 +133,7 @@ def test_batch_of_shards_reads_only_its_tokens():
     assert sum(Watched.seen) == 4 * 9
 
 
-# A folder of them.
+# A folder of shards.
 
 
 def test_shards_are_equal_after_writing_and_opening(folder):

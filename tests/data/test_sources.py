@@ -17,7 +17,7 @@ from llm_scratch.storage.download import FILES
 
 @pytest.fixture
 def no_data(tmp_path, monkeypatch):
-    """A machine that has no downloads and no network."""
+    """Simulate a machine without downloads and network."""
     monkeypatch.delenv("LLM_SCRATCH_DATA", raising=False)
     monkeypatch.setenv("LLM_SCRATCH_OFFLINE", "1")
     monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path / "cache"))
@@ -80,7 +80,7 @@ def test_every_source_has_a_description():
     )
 
 
-def test_stories_are_the_first_seeds():
+def test_stories_source_uses_the_first_seeds():
     from llm_scratch.data.stories import generate_story
 
     assert read("stories:3") == [generate_story(seed).text for seed in range(3)]
@@ -89,8 +89,8 @@ def test_stories_are_the_first_seeds():
 def test_stories_are_twenty_thousand_by_default(monkeypatch):
     from llm_scratch.data import stories
 
-    told = stories.generate_story(0)
-    monkeypatch.setattr(stories, "generate_story", lambda seed: told)
+    story = stories.generate_story(0)
+    monkeypatch.setattr(stories, "generate_story", lambda seed: story)
     assert len(read("stories")) == 20_000
 
 
@@ -102,7 +102,7 @@ def test_stories_reject_invalid_number(argument):
         read(f"stories:{argument}")
 
 
-# Python's own prose.
+# Python's documentation.
 
 
 def test_python_docs_are_documents_of_prose():
@@ -124,7 +124,7 @@ def test_python_docs_leave_out_underlines_tables_and_grammar():
     assert "\n\n\n" not in text
 
 
-def test_python_docs_say_nothing_twice_at_length():
+def test_python_docs_have_no_long_repetitions():
     documents = [{p for p in text.split("\n\n") if len(p) > 40} for text in read("python-docs")]
     for i, one in enumerate(documents):
         for other in documents[:i]:
@@ -138,7 +138,7 @@ def test_python_docs_fail_without_pydoc_data(monkeypatch):
     assert error.value.code == DATA
 
 
-# Your own files.
+# The user's files.
 
 
 def test_source_file_is_one_document(here):
@@ -162,7 +162,7 @@ def test_existing_file_named_like_a_pattern_is_read(here):
     assert read("file:a[1].txt") == ["one"]
 
 
-def test_home_is_spelled_out(here, monkeypatch):
+def test_home_folder_in_a_path_is_expanded(here, monkeypatch):
     monkeypatch.setenv("HOME", str(here))
     monkeypatch.setenv("USERPROFILE", str(here))
     (here / "a.txt").write_text("one")
@@ -278,12 +278,12 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_source_that_is_not_text_raises_one_error(name, here):
-    data, why = BAD[name]
+    data, reason = BAD[name]
     if data is ...:
         (here / name).mkdir()
     elif data is not None:
         (here / name).write_bytes(data)
-    with pytest.raises(UserError, match=why) as error:
+    with pytest.raises(UserError, match=reason) as error:
         read(f"file:{name}")
     assert error.value.code == DATA
     assert "\n" not in str(error.value)
@@ -320,7 +320,7 @@ def test_source_argument_without_effect_is_an_error(source):
         read(source)
 
 
-def test_yours_is_one_function_and_one_line(monkeypatch):
+def test_custom_source_is_one_function_and_one_line(monkeypatch):
     monkeypatch.setitem(SOURCES, "mine", lambda argument: [f"word {argument}"])
     assert read("mine:a:b") == ["word a:b"]
     monkeypatch.setitem(SOURCES, "nothing", lambda argument: ["", " \n"])

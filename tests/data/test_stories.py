@@ -52,7 +52,7 @@ def n_sentences(text: str) -> int:
     )
 
 
-# the text is the choices, and the choices are the text
+# text and choices determine each other
 
 
 def test_parse_recovers_choices(stories):
@@ -69,7 +69,7 @@ def test_prefix_bits_grow_from_zero_to_the_storys_bits(stories):
 
 
 def test_prefix_probability_is_the_sum_over_the_next_letter(stories):
-    """Also where an article ends the prefix: the next letter decides between "a" and "an"."""
+    """Include prefixes that end in an article: the next letter decides between "a" and "an"."""
     letters = sorted({letter for story in stories for letter in story.text})
     n_articles = 0
     for story in stories[:5]:
@@ -81,7 +81,7 @@ def test_prefix_probability_is_the_sum_over_the_next_letter(stories):
     assert n_articles > 0
 
 
-def test_prefix_probability_is_how_often_stories_begin_so(stories):
+def test_prefix_probability_equals_the_frequency_among_stories(stories):
     for prefix in (
         "The tale of",
         "The story of Anna",
@@ -112,9 +112,9 @@ def test_10_000_stories_are_distinct():
     assert len({generate_story(seed).text for seed in range(10_000)}) == 10_000
 
 
-def test_same_on_every_machine():
-    told = "\n".join(generate_story(seed).text for seed in [*range(50), HELD_OUT, HELD_OUT + 1])
-    assert hashlib.sha256(told.encode()).hexdigest() == GOLDEN
+def test_stories_equal_the_stored_hash_on_every_machine():
+    text = "\n".join(generate_story(seed).text for seed in [*range(50), HELD_OUT, HELD_OUT + 1])
+    assert hashlib.sha256(text.encode()).hexdigest() == GOLDEN
 
 
 def test_story_depends_only_on_its_seed(stories):
@@ -146,10 +146,10 @@ def test_parse_rejects_a_wrong_remembered_word(stories):
         parse(wrong)
 
 
-# the information
+# information content
 
 
-def test_bits_are_the_probability(stories):
+def test_story_bits_equal_minus_log2_of_the_probability(stories):
     for story in stories:
         assert len(story.probabilities) == len(story.choices)
         assert story.bits == pytest.approx(-sum(map(math.log2, story.probabilities)), abs=1e-9)
@@ -158,10 +158,10 @@ def test_bits_are_the_probability(stories):
 
 
 def test_entropy_is_the_mean_of_bits(stories):
-    told = [story.bits for story in stories]
-    stderr = statistics.stdev(told) / math.sqrt(len(told))
+    bits_of_stories = [story.bits for story in stories]
+    stderr = statistics.stdev(bits_of_stories) / math.sqrt(len(bits_of_stories))
     assert stderr < 1
-    assert statistics.fmean(told) == pytest.approx(entropy(), abs=4 * stderr)
+    assert statistics.fmean(bits_of_stories) == pytest.approx(entropy(), abs=4 * stderr)
 
 
 def test_probabilities_of_a_small_grammar_sum_to_one():
@@ -188,7 +188,7 @@ def test_choices_are_uniform(stories):
     assert chi2 < 35  # 10 degrees of freedom: one in ten thousand
 
 
-# the size of the thing
+# number and length of stories
 
 
 def test_story_grammar_has_enough_stories():
@@ -214,10 +214,10 @@ def test_every_beat_occurs_in_the_stories():
 
 
 def test_patterns_leave_an_to_the_grammar():
-    told = [
+    patterns = [
         pattern for bank in [*BEATS.values(), *SCENES.values(), *WORDS.values()] for pattern in bank
     ]
-    assert not [pattern for pattern in told if re.search(r"\b[Aa]n \w", pattern)]
+    assert not [pattern for pattern in patterns if re.search(r"\b[Aa]n \w", pattern)]
 
 
 def test_words_of_a_list_differ():
@@ -226,7 +226,7 @@ def test_words_of_a_list_differ():
 
 
 def test_digit_that_distinguishes_twins_keeps_its_position():
-    """Otherwise a later sentence would say the same word again without need."""
+    """Otherwise a later sentence would repeat a word unnecessarily."""
     for shape, plan in STORY_SHAPES.items():
         homes = {}
         for beat in plan.replace("?", "").split():
@@ -257,8 +257,8 @@ def test_story_text_is_well_formed(stories):
         assert text[-1] in '.!?"'
 
 
-def test_pronouns_agree(stories):
-    """Where both children are girls nobody is "he", and the other way round."""
+def test_story_pronouns_agree_with_their_noun(stories):
+    """A story of two girls has no "he", and one of two boys no "she"."""
     seen = Counter()
     for story in stories:
         names = {word for word in re.findall(r"\w+", story.text) if word in GIRLS | BOYS}
@@ -274,26 +274,26 @@ def test_pronouns_agree(stories):
     assert sum(seen.values()) > 500
 
 
-def test_counts_are_right(stories):
+def test_story_counts_are_correct(stories):
     n = 0
     for story in stories:
-        for said in re.findall(r": (one(?:, \w+)*)\.", story.text):
-            counted = said.split(", ")
+        for count in re.findall(r": (one(?:, \w+)*)\.", story.text):
+            counted = count.split(", ")
             assert counted == list(NUMBERS[: len(counted)])
-            before = story.text[: story.text.index(f": {said}.")]
+            before = story.text[: story.text.index(f": {count}.")]
             assert counted[-1] in re.findall(r"\w+", before)[-25:], story.text
             n += 1
     assert n > 300
 
 
-def test_undoing_reverses_the_order(stories):
+def test_undoing_story_reverses_the_order(stories):
     n = 0
     for story in stories:
         undone = [probe.answer.strip() for probe in story.probes if probe.skill == "order"]
         if not undone:
             continue
-        said = (re.findall(r"\w+", sentence) for sentence in SENTENCE_END.split(story.text))
-        deed = next(words for words in said if set(undone) <= set(words))
+        sentences = (re.findall(r"\w+", sentence) for sentence in SENTENCE_END.split(story.text))
+        deed = next(words for words in sentences if set(undone) <= set(words))
         places = [deed.index(word) for word in undone]
         assert places == sorted(places, reverse=True), story.text
         n += 1
@@ -303,7 +303,7 @@ def test_undoing_reverses_the_order(stories):
 # probes
 
 
-def test_probes_stand_in_the_story(stories):
+def test_probes_occur_in_the_story(stories):
     for story in stories:
         for probe in story.probes:
             assert story.text.startswith(probe.prompt + probe.answer)
@@ -317,9 +317,9 @@ def test_probes_stand_in_the_story(stories):
 
 
 def test_every_skill_has_enough_probes(stories):
-    asked = Counter(probe.skill for story in stories for probe in story.probes)
-    assert set(asked) == set(SKILLS)
-    assert min(asked.values()) > len(stories) * 0.75
+    skills = Counter(probe.skill for story in stories for probe in story.probes)
+    assert set(skills) == set(SKILLS)
+    assert min(skills.values()) > len(stories) * 0.75
     assert all({"name", "object"} & {probe.skill for probe in story.probes} for story in stories)
 
 
@@ -327,8 +327,8 @@ def test_name_probes_offer_the_other_child(stories):
     for story in stories:
         names = {word for word in re.findall(r"\w+", story.text) if word in GIRLS | BOYS}
         for probe in (probe for probe in story.probes if probe.skill == "name"):
-            told = {name for name in names if re.search(rf"\b{name}\b", probe.prompt)}
-            assert told - {probe.answer.strip()} <= {other.strip() for other in probe.others}
+            mentioned = {name for name in names if re.search(rf"\b{name}\b", probe.prompt)}
+            assert mentioned - {probe.answer.strip()} <= {other.strip() for other in probe.others}
 
 
 def check_only_the_answer_goes_on(seeds):
@@ -343,7 +343,7 @@ def check_only_the_answer_goes_on(seeds):
 
 
 def test_probe_is_determined_by_the_text_before_it():
-    """No story of the grammar goes on with a wrong answer."""
+    """No story of the grammar continues with a wrong answer."""
     check_only_the_answer_goes_on(range(100, 112))
 
 
@@ -359,7 +359,7 @@ def test_begins_accepts_prefixes_of_stories():
     assert not begins(story.text + "x")
 
 
-# the engine
+# the grammar engine
 
 
 def test_inflect_returns_forms_split_at_skills():

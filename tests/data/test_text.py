@@ -16,7 +16,7 @@ from llm_scratch.errors import DATA, UserError
 
 
 class Letters:
-    """A tokenizer whose ids are the characters' numbers."""
+    """A tokenizer whose ids are code points."""
 
     def encode(self, text, *, allowed_special=frozenset(), disallowed_special=()):
         assert disallowed_special == ()
@@ -26,7 +26,7 @@ class Letters:
 # Step 1 of the notebooks, by cell.
 
 
-def test_the_text_and_its_tokens(verdict, gpt2):
+def test_verdict_has_the_notebooks_characters_and_tokens(verdict, gpt2):
     assert len(verdict) == 20_479
     ids = gpt2.encode(verdict)
     assert len(ids) == 5145  # cell 35
@@ -36,7 +36,7 @@ def test_the_text_and_its_tokens(verdict, gpt2):
     )  # cell 39
 
 
-def test_the_first_two_pairs(verdict, gpt2):
+def test_dataloader_yields_the_notebooks_first_two_pairs(verdict, gpt2):
     batches = iter(
         create_dataloader_V1(
             verdict, batch_size=1, max_length=4, stride=4, shuffle=False, tokenizer=gpt2
@@ -63,7 +63,7 @@ def test_dataloader_equals_the_notebooks_batch_of_eight(verdict, gpt2):
     assert inputs.flatten()[1:].equal(targets.flatten()[:-1])
 
 
-def test_a_batch_becomes_vectors(verdict, gpt2):
+def test_embedded_batch_has_the_notebooks_shape(verdict, gpt2):
     torch.manual_seed(124)
     weight = torch.nn.Embedding(50257, 10).weight.detach()
     row = [
@@ -96,7 +96,7 @@ def test_a_batch_becomes_vectors(verdict, gpt2):
 # Step 4: the split and its loaders.
 
 
-def test_the_split_of_step_4(verdict, gpt2):
+def test_split_equals_that_of_step_4(verdict, gpt2):
     train, val = split_text(verdict, 0.8)
     assert (len(train), train + val) == (16_383, verdict)
     shapes = {}
@@ -114,7 +114,7 @@ def test_split_rejects_a_share_outside_0_to_1(share):
         split_text("abc", share)
 
 
-# What holds for any text.
+# Properties for any text.
 
 
 @given(n=st.integers(2, 80), max_length=st.integers(1, 30), stride=st.integers(1, 40))
@@ -174,7 +174,7 @@ def test_workers_and_batch_size_reach_the_loader():
     assert (loader.num_workers, loader.batch_size, loader.drop_last) == (2, 5, True)
 
 
-def test_gpt2s_tokenizer_unless_another_is_given(verdict, gpt2, monkeypatch):
+def test_dataloader_uses_gpt2s_tokenizer_by_default(verdict, gpt2, monkeypatch):
     import llm_scratch.tokenizers
 
     monkeypatch.setattr(
@@ -197,7 +197,7 @@ def test_special_token_in_the_text_is_encoded_as_text(gpt2):
     )
 
 
-# Faults.
+# Errors.
 
 
 @pytest.mark.parametrize("text", ["", "x", "x" * 8])
@@ -219,7 +219,7 @@ def test_dataloader_rejects_a_text_shorter_than_one_batch():
 
 
 @pytest.mark.parametrize(("max_length", "stride"), [(0, 1), (1, 0), (-1, 1), (1, -1)])
-def test_lengths_that_make_no_sense(max_length, stride):
+def test_dataset_rejects_invalid_lengths(max_length, stride):
     with pytest.raises(ValueError, match=f"max_length={max_length} and stride={stride}"):
         GPTDatasetV1("abc", Letters(), max_length, stride)
 

@@ -54,7 +54,7 @@ def test_perplexity_equals_that_of_the_loss(model, tokenizer):
     )
 
 
-def test_distinct_counts_runs():
+def test_distinct_n_counts_ngrams():
     assert distinct([1, 2, 1, 2, 1], 1) == 2 / 5
     assert distinct([1, 2, 1, 2, 1], 2) == 2 / 4
     assert distinct([1, 2, 1, 2, 1], 3) == 2 / 3
@@ -119,7 +119,7 @@ def test_next_token_tree_omits_rare_tokens_and_ends_at_end_of_text(model, tokeni
         whole[0],
         whole[2],
         whole[3],
-    )  # as none of them has that token after it
+    )  # no text has that token after it
 
 
 def test_next_token_tree_of_an_empty_prompt_is_an_error(model, tokenizer):

@@ -110,7 +110,9 @@ def files(tmp_path_factory):
     return folder
 
 
-def test_results_equal_those_of_transformers(model, tokenizer, files, tmp_path, monkeypatch):
+def test_harness_results_equal_those_of_transformers(
+    model, tokenizer, files, tmp_path, monkeypatch
+):
     pytest.importorskip("accelerate", reason="the harness needs it for transformers")
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
@@ -138,8 +140,8 @@ def test_results_equal_those_of_transformers(model, tokenizer, files, tmp_path, 
     assert 0 < next(each.value for each in ours if each.metric == "acc_norm") < 1
 
 
-def test_our_own_tasks_equal_the_harness(model, tokenizer, files, tmp_path, monkeypatch):
-    """Of texts that fit into the context: longer ones are cut into other windows."""
+def test_our_tasks_equal_the_harness(model, tokenizer, files, tmp_path, monkeypatch):
+    """Compare texts that fit into the context, since longer ones are split into other windows."""
     from llm_scratch.evaluation.harness import run_harness
 
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))

@@ -44,7 +44,7 @@ def model(tokenizer):
     return GPTModel({**cfg, "drop_rate": 0.0, "qkv_bias": False}).eval()
 
 
-def test_every_part_has_a_name(model):
+def test_every_ablated_part_has_a_name(model):
     assert list(known_parts(model)) == ["0.0", "0.1", "0.mlp"]
 
 

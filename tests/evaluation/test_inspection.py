@@ -96,7 +96,7 @@ def test_ablation_is_the_model_without_the_parts(model, tokenizer, ids):
     assert result.before == inspect_text(model, tokenizer, ids).lens[-1].top
 
 
-def test_one_token_suffices(model, tokenizer, ids):
+def test_inspection_works_on_one_token(model, tokenizer, ids):
     assert inspect_text(model, tokenizer, ids[:1]).surprises[0].model_bits is None
     assert math.isnan(inspect_ablation(model, tokenizer, ids[:1], "0.0").bits_before)
 
@@ -105,6 +105,6 @@ def test_one_token_suffices(model, tokenizer, ids):
     ("ids", "says"),
     [([], "the prompt is empty"), ([1] * 13, "13 tokens, and the model reads at most 12")],
 )
-def test_texts_that_cannot_be_read_are_an_error(model, tokenizer, ids, says):
+def test_inspection_rejects_texts_that_cannot_be_encoded(model, tokenizer, ids, says):
     with pytest.raises(UserError, match=says):
         inspect_text(model, tokenizer, ids)

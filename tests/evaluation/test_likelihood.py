@@ -27,7 +27,7 @@ def model():
 
 
 def by_hand(model, context, continuation):
-    """One token at a time, each after the last 12 of what comes before it."""
+    """Score one token at a time after the last 12 tokens before it."""
     model.eval()
     total, greedy, ids = 0.0, True, list(context)
     with torch.no_grad():
@@ -39,7 +39,7 @@ def by_hand(model, context, continuation):
     return total, greedy
 
 
-def test_scores_equal_the_probabilities_of_each_token(model):
+def test_loglikelihood_equals_the_sum_over_each_token(model):
     draw = torch.Generator().manual_seed(2)
     rows = [
         tuple(torch.randint(260, (n,), generator=draw).tolist() for n in (context, length))
@@ -60,7 +60,7 @@ def test_scores_equal_the_probabilities_of_each_token(model):
         assert model.training
 
 
-def test_a_row_that_does_not_fit_is_cut_on_the_left(model):
+def test_row_that_does_not_fit_is_cut_on_the_left(model):
     context, continuation = list(range(20)), [5, 6, 7]
     (score,) = score_continuations(model, [(context, continuation)])
     (cut,) = score_continuations(model, [(context[-10:], continuation)])
@@ -71,7 +71,7 @@ def test_a_row_that_does_not_fit_is_cut_on_the_left(model):
     assert math.isfinite(long.nats)
 
 
-def test_a_space_between_belongs_to_the_continuation(model):
+def test_space_between_belongs_to_the_continuation(model):
     tokenizer = ByteBPE.train(["the cat sat " * 9], 259)
     plain = encode_pair(model, tokenizer, "the cat", " sat")
     assert encode_pair(model, tokenizer, "the cat ", "sat") == plain
@@ -86,7 +86,7 @@ def test_a_space_between_belongs_to_the_continuation(model):
     model.start_id = None
 
 
-def test_nothing_to_condition_on_is_an_error(model):
+def test_empty_context_without_a_start_token_is_an_error(model):
     letters = CharTokenizer.train(["abc"], end_of_text=False)
     with pytest.raises(UserError, match="no end-of-text token; give each question a context"):
         encode_pair(model, letters, "", "a")

@@ -39,7 +39,7 @@ class Bytes:
 
 
 class Pairs(Bytes):
-    """Another vocabulary for the same text: two bytes a token."""
+    """Another vocabulary for the same text: two bytes per token."""
 
     n_vocab, eot_token = 65537, 65536
 
@@ -52,7 +52,7 @@ class Pairs(Bytes):
 
 
 class Even(nn.Module):
-    """A model that finds every token of its vocabulary equally likely."""
+    """A model with a uniform distribution over its vocabulary."""
 
     def __init__(self, vocab):
         super().__init__()
@@ -182,7 +182,7 @@ def test_loss_of_a_uniform_model():
 
 
 def test_bits_per_byte_do_not_depend_on_the_tokenizer():
-    """Both models find every next byte equally likely, one of them two bytes at a time."""
+    """Both models are uniform over bytes; one of them predicts two bytes at a time."""
     text = TEXT + "." * (len(TEXT.encode()) % 2)
     one, two = evaluate_text(Even(256), Bytes(), text), evaluate_text(Even(65536), Pairs(), text)
     assert one.nats_per_token != pytest.approx(two.nats_per_token)
@@ -202,7 +202,7 @@ def test_loss_scores_the_first_byte(model):
 @pytest.mark.parametrize("size", [1, 2, 5, 8])
 @pytest.mark.parametrize("stride", [None, 1])
 def test_every_window_begins_with_the_start_of_its_model(model, monkeypatch, size, stride):
-    """The start takes the place of a token, so a window repeats the last one before it."""
+    """The start token replaces a token, so a window repeats the last token before it."""
     monkeypatch.setattr(model, "start_id", 7)
     ids = [7, *TEXT.encode()]
     step = max(1, stride or size - 1)
@@ -243,7 +243,7 @@ def test_special_tokens_in_a_text_are_text(model, gpt2):
     assert evaluate_text(Even(gpt2.n_vocab), gpt2, "a<|endoftext|>b").n_tokens > 3
 
 
-def test_losses_add_exactly():
+def test_sums_of_losses_are_exact():
     both = Loss(2.0, 4, 8) + Loss(3.0, 6, 12)
     assert both == Loss(5.0, 10, 20)
     assert (Loss(1.0, 1, 2) + Loss(1.0, 1)).n_bytes is None
@@ -264,7 +264,7 @@ def test_losses_add_exactly():
         ({"stride": 9}, USAGE, "stride=9 would skip tokens"),
     ],
 )
-def test_faults_are_named(model, ids, settings, code, words):
+def test_evaluate_tokens_errors_name_the_argument(model, ids, settings, code, words):
     with pytest.raises(UserError, match=words) as error:
         evaluate_tokens(model, **({"ids": ids} | settings))
     assert error.value.code == code

@@ -26,7 +26,7 @@ def contains(text: list[int], run: list[int]) -> bool:
 
 
 def searched(text: list[int], row: list[int], at: int) -> int:
-    """How far row[at:] goes on in the text, the plain way."""
+    """The length of the longest match of row[at:] in the text, by plain search."""
     length = 0
     while at + length < len(row) and contains(text, row[at : at + length + 1]):
         length += 1
@@ -95,7 +95,7 @@ def test_overlap_stderr_equals_the_spread_of_repeated_samples():
     index = SuffixIndex(text)
     shares, errors = [], []
     for _ in range(60):
-        copied = rng.integers(0, 3, 40) == 0  # a row stands in the text as a whole or not at all
+        copied = rng.integers(0, 3, 40) == 0  # a row occurs in the text completely or not at all
         rows = [
             text[at : at + 30] if copy else np.full(30, 31)
             for copy, at in zip(copied, rng.integers(0, 1900, 40), strict=True)
@@ -105,7 +105,7 @@ def test_overlap_stderr_equals_the_spread_of_repeated_samples():
         errors.append(found.stderr)
     assert np.mean(errors) == pytest.approx(
         np.std(shares), rel=0.3
-    )  # 60 draws know a spread to about 9 %
+    )  # 60 draws determine a spread to about 9 %
 
 
 def test_passages_of_documents_are_their_beginnings():

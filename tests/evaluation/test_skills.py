@@ -25,7 +25,7 @@ from llm_scratch.model.gpt import GPTModel
 
 
 class Words:
-    """A tokenizer in which a word with the space before it is one token; others are spelled."""
+    """A tokenizer with a token per word and its leading space; other words are spelled."""
 
     def __init__(self, texts):
         pieces = {piece for text in texts for piece in self.split(text)} | {
@@ -50,7 +50,7 @@ class Words:
 
 
 class Oracle(nn.Module):
-    """Knows some rows of ids by heart: the true next token gets `sure`, all others 0."""
+    """A model that has memorized rows of ids: the next token gets the logit `sure`, others 0."""
 
     def __init__(self, rows, n_vocab, sure=30.0):
         super().__init__()
@@ -86,7 +86,7 @@ def stories():
 
 @pytest.fixture(scope="module")
 def tokenizer(stories):
-    """Knows the words of the first stories only, so that some answers take several tokens."""
+    """A tokenizer of the words of the first stories, so that some answers take several tokens."""
     return Words(story.text for story in stories[:4])
 
 
@@ -113,7 +113,7 @@ def gpt(rows, tokenizer):
 
 @torch.inference_mode()
 def reference(model, tokenizer, probe: Probe) -> bool:
-    """One answer at a time, one token at a time."""
+    """Score one answer and one token at a time."""
     totals = []
     for answer in (probe.answer, *probe.others):
         ids = [tokenizer.eot_token, *tokenizer.encode(probe.prompt)]
@@ -225,19 +225,19 @@ def test_uniform_model_needs_log2_vocab_bits_per_token(rows, tokenizer, stories)
 
 
 def test_story_bits_include_the_end_of_text(rows, tokenizer):
-    """A model that knows every token but the last pays for the last alone."""
+    """A model that is sure of every token but the last has the loss of the last alone."""
     got, _ = story_bits_per_byte(Oracle([rows[0][:-1]], tokenizer.n_vocab, 99.0), tokenizer, 1)
     assert got == pytest.approx(math.log2(tokenizer.n_vocab) / len(generate_story(HELD_OUT).text))
 
 
-def test_batches_do_not_matter(gpt, tokenizer):
+def test_skills_do_not_depend_on_the_batch_size(gpt, tokenizer):
     one, many = (story_bits_per_byte(gpt, tokenizer, 5, batch_size)[0] for batch_size in (1, 64))
     assert one == pytest.approx(many, rel=1e-6)
     assert measure_skills(gpt, tokenizer, 3, 1) == measure_skills(gpt, tokenizer, 3, 64)
 
 
 @pytest.mark.parametrize("measure", [measure_skills, story_bits_per_byte])
-def test_faults(measure, gpt, tokenizer):
+def test_score_choices_rejects_invalid_arguments(measure, gpt, tokenizer):
     with pytest.raises(UserError, match="n_stories: 0 is out of range"):
         measure(gpt, tokenizer, 0)
     with pytest.raises(UserError, match="batch_size: 0 is out of range"):

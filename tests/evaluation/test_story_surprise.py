@@ -49,7 +49,7 @@ def test_grammar_bits_are_none_after_text_no_story_continues(model, tokenizer):
     assert rows[2].grammar_bits == pytest.approx(0, abs=1e-9)  # every story begins with "The"
 
 
-def test_a_single_token_has_no_surprise_of_the_model(model, tokenizer):
+def test_single_token_has_no_surprise_of_the_model(model, tokenizer):
     model.start_id = None
     (row,) = token_surprises(model, tokenizer, tokenizer.encode("T"))
     assert (row.text, row.model_bits) == ("T", None)

@@ -1,4 +1,4 @@
-"""Tasks from files: each kind measures what it says; a wrong line is named."""
+"""Tasks from files: each kind measures its metrics; an invalid line is named."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from llm_scratch.tokenizers import ByteBPE
 
 
 class Alphabet(nn.Module):
-    """After each letter the next one of the alphabet has probability 1/2, all others the rest."""
+    """A model that gives the next letter of the alphabet a probability of 1/2."""
 
     def __init__(self, vocab_size):
         super().__init__()
@@ -67,7 +67,11 @@ def test_cloze_counts_targets_of_likeliest_tokens(model, tokenizer, write):
 
 def test_multiple_choice_is_measured_with_and_without_the_length(model, tokenizer, write):
     path = write(
-        {"context": "a", "choices": ["bcd", "z"], "answer": 0},  # 3 ln 2 < ln 514: both ways right
+        {
+            "context": "a",
+            "choices": ["bcd", "z"],
+            "answer": 0,
+        },  # 3 ln 2 < ln 514: correct with and without the length
         {"context": "a", "choices": ["bcdefghijklm", "z"], "answer": 0},  # right per character only
     )
     plain, normalized = run_task(model, tokenizer, path)
@@ -105,16 +109,16 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_line_is_an_error_with_its_number(name, tmp_path):
-    content, why = WRONG[name]
+def test_invalid_task_line_is_an_error_with_its_number(name, tmp_path):
+    content, reason = WRONG[name]
     path = tmp_path / "wrong.jsonl"
     path.write_text(content)
-    with pytest.raises(UserError, match=why) as caught:
+    with pytest.raises(UserError, match=reason) as caught:
         read_questions(path)
     assert caught.value.code == DATA
     assert "wrong.jsonl" in str(caught.value)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_missing_task_file_is_named(tmp_path):
     with pytest.raises(UserError, match="cannot read .*none.jsonl"):
         read_questions(tmp_path / "none.jsonl")

@@ -1,4 +1,4 @@
-"""A tiny experiment, and results that are made up."""
+"""A tiny experiment, and synthetic results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    """The directory of a run of 4 steps that was never started: its settings are a base."""
+    """The directory of an unstarted run of 4 steps, whose settings are a base."""
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     config = RunConfig(
         GPTConfig(

@@ -40,7 +40,7 @@ ADDS_ANOTHER = 'ARCHITECTURES["b"] = Architecture(GPTConfig, Mine)'
 
 @pytest.fixture(autouse=True)
 def _tables(monkeypatch):
-    """The tables as they were afterwards."""
+    """Restore the registry tables afterwards."""
     monkeypatch.setattr(
         "llm_scratch.experiments.arms.REGISTRIES",
         {"model.architecture": ARCHITECTURES, "train.optimizer": OPTIMIZERS},
@@ -77,7 +77,7 @@ def test_arms_change_the_base_and_nothing_else(experiment):
         ("train.lr=0", "out of range"),
     ],
 )
-def test_wrong_setting_is_found_before_the_first_run(experiment, setting, message):
+def test_invalid_setting_of_an_arm_is_found_before_the_first_run(experiment, setting, message):
     with pytest.raises(UserError, match=message):
         resolve_arms(with_arms(experiment, Arm("x", (setting,))))
 
@@ -89,7 +89,7 @@ def test_unknown_base_is_named(experiment):
 
 def test_file_of_an_arm_registers_what_the_arm_uses(experiment, tmp_path):
     (tmp_path / "mine.py").write_text(MODEL)
-    for _ in range(2):  # the second time the name is there already
+    for _ in range(2):  # the second time the name is registered already
         arms = resolve_arms(with_arms(experiment, Arm("mine", (), str(tmp_path / "mine.py"))))
         assert arms[1].config.model.architecture == "mine"
     explicit = Arm("mine", ("model.architecture=gpt",), str(tmp_path / "mine.py"))

@@ -1,4 +1,4 @@
-"""What the charts draw is where the numbers are."""
+"""Charts draw every element at its value."""
 
 from __future__ import annotations
 

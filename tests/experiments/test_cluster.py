@@ -1,4 +1,4 @@
-"""Runs of an experiment in processes of their own have the results of runs one after the other."""
+"""Runs of an experiment in separate processes have the results of sequential runs."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ ARCHITECTURES["of-a-file"] = Architecture(GPTConfig, GPTModel)
 
 
 @pytest.mark.parametrize("imported", [False, True])
-def test_job_knows_the_architecture_of_a_file(
+def test_job_uses_the_architecture_of_a_file(
     experiment, tmp_path, in_process, fake_training, monkeypatch, imported
 ):
     path = tmp_path / "model.py"
@@ -178,7 +178,7 @@ def test_job_submitted_twice_trains_once(experiment, tmp_path, fake_training, mo
 def test_number_of_runs_at_a_time_is_measured_once(
     experiment, tmp_path, in_process, fake_training, monkeypatch
 ):
-    """Measured by the first command, and not again by the one that continues."""
+    """The first command measures it, and the continuing one reads it."""
     chosen = []
 
     def choose(settings, files, device, max_runs):
@@ -265,12 +265,12 @@ def test_on_names_a_system_with_options(monkeypatch):
         ("here", "--jobs 2: has no effect here; add --on local"),
     ],
 )
-def test_wrong_on_is_an_error_that_suggests_a_fix(text, message):
+def test_invalid_on_flag_is_an_error_that_suggests_a_fix(text, message):
     with pytest.raises(UserError, match=message):
         parse_cluster(text, 2, "cpu")
 
 
-def test_slurm_script_asks_for_a_gpu_and_the_options(tmp_path, monkeypatch):
+def test_slurm_script_requests_a_gpu_and_the_options(tmp_path, monkeypatch):
     monkeypatch.setattr(submitit.SlurmExecutor, "affinity", classmethod(lambda cls: 1))
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     executor = parse_cluster("slurm:partition=gpu", 2, "cuda")._executor(tmp_path)

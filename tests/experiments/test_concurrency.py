@@ -1,4 +1,4 @@
-"""The number of runs at a time is the one that was measured as the fastest."""
+"""The number of concurrent runs is the one measured as the fastest."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def test_every_power_of_two_and_one_process_for_each_thread_are_tried(threads, m
 
 
 def test_fastest_number_is_chosen_and_the_reason_has_what_was_measured():
-    asked = []
+    tried = []
 
     def small_model(n, threads):
-        asked.append((n, threads))
+        tried.append((n, threads))
         return 10.0 * n**0.5
 
     chosen = fastest([1, 2, 4], 4, small_model)
-    assert asked == [(1, 4), (2, 2), (4, 1)]
+    assert tried == [(1, 4), (2, 2), (4, 1)]
     assert chosen.at_once == 4
     assert chosen.reason == (
         "4 runs at a time; measured steps a second: 10 with 1 run of 4 threads,"

@@ -45,7 +45,7 @@ CFG = GPTConfig(vocab_size=31, context_length=16, emb_dim=24, n_heads=3, n_layer
 
 @pytest.fixture(autouse=True)
 def _tables():
-    """The tables as they were afterwards."""
+    """Restore the registry tables afterwards."""
     before = [(table, dict(table)) for table in (ARCHITECTURES, OPTIMIZERS, SCHEDULES)]
     yield
     for table, old in before:
@@ -54,8 +54,8 @@ def _tables():
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_experiment_is_valid(name, monkeypatch):
-    """A step is taken to last as long as its rows are many."""
+def test_example_experiment_is_valid(name, monkeypatch):
+    """Let the time of a step be proportional to its rows."""
     monkeypatch.setattr(
         "llm_scratch.experiments.arms.step_seconds",
         lambda configs, device: [float(config.train.batch_size) for config in configs],
@@ -67,19 +67,19 @@ def test_experiment_is_valid(name, monkeypatch):
     assert all(arm.seed_shift == 0 for arm in arms)
 
 
-def test_grids_are_valid():
+def test_example_grids_are_valid():
     assert len(read_scaling(FOLDER / "sizes.yaml").sizes) == 4
     transfer = read_transfer(FOLDER / "transfer.yaml")
     assert [Path(arm.file).name for arm in transfer.arms] == ["", "mup.py"]
 
 
-def test_arms_are_short():
+def test_example_arms_are_short():
     for path in FOLDER.glob("arms/*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES, path.name
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_arm_registers_one_thing_that_works(arm):
+def test_example_arm_registers_one_working_entry(arm):
     before = {*ARCHITECTURES, *SCHEDULES}
     run_user_file(FOLDER / "arms" / f"{arm}.py", arm)
     (name,) = {*ARCHITECTURES, *SCHEDULES} - before
@@ -108,7 +108,7 @@ def test_variants_of_a_llama_work_and_change_one_part():
 
 
 def parts_of(model: torch.nn.Module) -> dict[str, str]:
-    """Place in a block -> what is there, with the options of its attention."""
+    """Position in a block -> module, with the options of its attention."""
     block = model.trf_blocks[0]
     parts = {name: type(part).__name__ for name, part in block.named_children()}
     att = block.att
@@ -129,7 +129,7 @@ def check_cache_and_gradients(model: torch.nn.Module, ids: torch.Tensor) -> None
 
 
 def plain_gpt(model: torch.nn.Module) -> torch.nn.Module:
-    """The plain GPT with the weights that the model has too; the seed is that of the model."""
+    """The plain GPT with the weights that the model shares, from the same seed."""
     torch.manual_seed(1)
     plain = GPTModel(CFG)
     plain.load_state_dict(model.state_dict(), strict=False)

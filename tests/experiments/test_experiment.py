@@ -1,4 +1,4 @@
-"""An experiment survives its file, and a wrong file is an error that says what to change."""
+"""An experiment round-trips through its file, and an invalid file is an error with a fix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from llm_scratch.experiments.experiment import (
 GOOD = {"base": "quickstart", "arms": {"a": ["train.lr=0.01"], "b": ["train.lr=0.02"]}, "seeds": 3}
 
 
-def test_file_gives_the_experiment_back(tmp_path):
+def test_experiment_file_round_trips(tmp_path):
     (tmp_path / "mine.py").touch()
     mine = str(tmp_path / "mine.py")
     whole = Experiment(
@@ -53,7 +53,7 @@ def test_numbers_of_a_search_have_no_quotes_in_the_file():
     assert "train.lr: [0.01, 2e-2]" in dump_experiment(experiment)
 
 
-def test_paths_are_relative_to_the_file(tmp_path):
+def test_paths_of_an_experiment_are_relative_to_its_file(tmp_path):
     (tmp_path / "arms").mkdir()
     (tmp_path / "arms" / "mine.py").touch()
     (tmp_path / "e.yaml").write_text(
@@ -101,7 +101,7 @@ def test_wrong_value_is_an_error_with_a_valid_example(change, message):
         from_dict(GOOD | change)
 
 
-def test_missing_key_is_named():
+def test_missing_key_of_an_experiment_is_named():
     for key in GOOD:
         with pytest.raises(UserError, match=f"{key} is missing"):
             from_dict({name: value for name, value in GOOD.items() if name != key})

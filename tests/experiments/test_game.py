@@ -18,7 +18,7 @@ LAW = ScalingLaw(0.3, 40.0, 60.0, 0.5, 0.6)
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Runs that are not trained: their loss follows `LAW`. Returns the widths in order."""
+    """Stub of training: the loss follows `LAW`. Returns the widths in order."""
     widths = []
 
     def train(config, folder, **more):
@@ -105,5 +105,5 @@ def test_folder_of_another_base_is_an_error(game, base, tmp_path):
     ("guess", "reference", "score"),
     [(1.0, 1.2, 100), (1.1, 1.1, 50), (1.3, 1.1, 25), (1.0, 1.0, 50)],
 )
-def test_score_is_the_share_of_the_other_error(guess, reference, score):
+def test_game_score_is_the_ratio_of_errors(guess, reference, score):
     assert Outcome(Guess(guess), 1.0, reference, True, None).score == score

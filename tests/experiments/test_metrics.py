@@ -35,7 +35,7 @@ def test_seconds_to_a_loss_are_those_of_the_first_evaluation_below_it(run, targe
     assert find_metric(f"seconds_to_loss:{target}").measure(run) == seconds
 
 
-def test_skill_is_the_share_of_right_answers(run, monkeypatch):
+def test_skill_metric_is_the_share_of_correct_answers(run, monkeypatch):
     from llm_scratch.evaluation.skill_results import SkillScore
 
     scores = {
@@ -66,7 +66,7 @@ def test_wrong_metric_is_an_error(name, message):
         find_metric(name)
 
 
-def test_metric_of_ones_own_is_found(monkeypatch):
+def test_custom_metric_is_found(monkeypatch):
     monkeypatch.setitem(
         METRICS, "mine", lambda argument: Metric(f"mine {argument}", lambda run: 1.0)
     )

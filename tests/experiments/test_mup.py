@@ -56,7 +56,7 @@ def test_model_of_the_base_width_is_the_ordinary_gpt():
 
 
 @pytest.mark.parametrize("factor", [0.5, 4])
-def test_groups_scale_as_the_rules_say(factor):
+def test_mup_groups_scale_by_the_published_rules(factor):
     model = made(int(64 * factor))
     groups = OPTIMIZERS["mup-adamw"](model, TrainConfig(lr=0.1, weight_decay=0.2)).param_groups
     inside, matrices, rest = groups

@@ -1,4 +1,4 @@
-"""A plan counts the runs, and promises what the statistics can keep."""
+"""A plan counts the runs and states the detectable effect."""
 
 from __future__ import annotations
 

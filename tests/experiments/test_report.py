@@ -139,7 +139,7 @@ def test_unfinished_runs_are_listed_and_drawn_without_a_verdict(
     assert len(re.findall("<circle", page)) == 2 * (5 + 2 + 1)
 
 
-def test_names_are_escaped(experiment, tmp_path, fake_training):
+def test_report_escapes_names(experiment, tmp_path, fake_training):
     from dataclasses import replace
 
     from llm_scratch.experiments.experiment import Arm

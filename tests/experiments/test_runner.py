@@ -38,7 +38,9 @@ def test_all_arms_of_a_seed_run_before_the_next_seed(experiment, tmp_path, fake_
 
 
 @pytest.mark.parametrize("done", range(7))
-def test_stopped_anywhere_the_same_call_continues(experiment, tmp_path, fake_training, done):
+def test_experiment_stopped_anywhere_continues_by_the_same_call(
+    experiment, tmp_path, fake_training, done
+):
     class Stop(ExperimentCallback):
         left = done
 
@@ -78,7 +80,7 @@ for start in sys.argv[2:]:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, which Windows does not have")
-def test_killed_twice_the_results_are_those_of_an_undisturbed_experiment(experiment, tmp_path):
+def test_experiment_killed_twice_equals_an_uninterrupted_one(experiment, tmp_path):
     """Kill with SIGKILL inside a save: in the first run, then, after it resumed, in a later one."""
     (tmp_path / "e.yaml").write_text(
         dump_experiment(replace(experiment, seeds=(1, 2))), encoding="utf-8"
@@ -94,7 +96,7 @@ def test_killed_twice_the_results_are_those_of_an_undisturbed_experiment(experim
 
 
 @pytest.mark.parametrize(("code", "state"), [(DIVERGED, "diverged"), (3, "failed")])
-def test_run_that_ends_badly_is_a_result(experiment, tmp_path, monkeypatch, code, state):
+def test_failed_run_is_recorded_as_a_result(experiment, tmp_path, monkeypatch, code, state):
     def train(config, folder, **more):
         raise UserError("it went wrong", code)
 
@@ -197,7 +199,7 @@ def test_budget_in_seconds_is_measured_once(experiment, tmp_path, monkeypatch, f
     assert steps == {("slow", 8), ("fast", 4)}
 
 
-def test_a_real_run_is_the_one_of_train(experiment, tmp_path):
+def test_real_run_is_the_one_of_train(experiment, tmp_path):
     """The same settings trained alone give the same loss."""
     from llm_scratch.training.loop import train
 

@@ -24,7 +24,7 @@ def grid(law: ScalingLaw, noise: float = 0.0, seed: int = 1):
 
 
 @pytest.mark.parametrize("law", LAWS)
-def test_constants_are_found_exactly_without_noise(law):
+def test_scaling_law_constants_are_found_exactly_without_noise(law):
     fit = fit_scaling_law(*grid(law), bootstraps=2)
     for constant in ("E", "A", "B", "a", "b"):
         assert getattr(fit.law, constant) == pytest.approx(getattr(law, constant), rel=1e-3)
@@ -42,7 +42,7 @@ def test_larger_run_is_predicted(law):
     assert abs(predicted - truth) < 0.25 * (law.loss(3e6, 2e7) - law.E)
 
 
-def test_bootstrap_intervals_cover_the_constants_about_as_often_as_they_say():
+def test_bootstrap_intervals_cover_the_constants_at_their_nominal_rate():
     law = LAWS[1]
     covered = []
     for seed in range(40):
@@ -62,7 +62,7 @@ def test_best_size_has_the_lowest_loss_of_its_budget():
         assert all(law.loss(N * factor, D / factor) > law.loss(N, D) for factor in (0.9, 1.1))
 
 
-def test_parabola_finds_the_minimum_of_a_parabola_and_is_biased_on_the_law():
+def test_parabola_fit_is_exact_on_a_parabola_and_biased_on_the_law():
     N = np.geomspace(1e4, 1e6, 7)
     assert parabola_minimum(N, (np.log(N) - np.log(2e5)) ** 2) == pytest.approx(2e5)
     law = LAWS[1]

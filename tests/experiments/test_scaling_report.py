@@ -22,7 +22,7 @@ SIZES, BUDGETS = (1e4, 3e4, 1e5, 3e5), (1e11, 4e11, 1.6e12)
 
 @pytest.fixture(scope="module")
 def outcome() -> ScalingOutcome:
-    """A grid whose runs follow `LAW` with a little noise, and a run that was predicted."""
+    """A grid whose runs follow `LAW` with a little noise, and a predicted run."""
     rng = np.random.default_rng(0)
     runs = []
     for budget in BUDGETS:

@@ -38,7 +38,7 @@ def grid(base):
 
 @pytest.fixture
 def known_law(monkeypatch):
-    """Runs that are not trained: their loss follows `LAW`, nearly. Returns the widths in order."""
+    """Stub of training: the loss nearly follows `LAW`. Returns the widths in order."""
     widths = []
 
     def train(config, folder, **more):
@@ -105,7 +105,7 @@ def test_run_that_diverges_stops_the_grid_with_its_name(grid, tmp_path, monkeypa
         run_scaling(grid, tmp_path / "out")
 
 
-def test_wrong_size_is_found_before_the_first_run(grid, tmp_path, known_law):
+def test_invalid_size_is_found_before_the_first_run(grid, tmp_path, known_law):
     with pytest.raises(UserError, match="not a multiple"):
         run_scaling(
             replace(grid, predicted=Arm("predicted", ("model.n_heads=3",))), tmp_path / "out"
@@ -116,7 +116,7 @@ def test_wrong_size_is_found_before_the_first_run(grid, tmp_path, known_law):
 GOOD = "base: quickstart\nsizes: {a: [model.emb_dim=32], b: []}\nflops: [1e9, 2e9]\n"
 
 
-def test_file_is_read(tmp_path):
+def test_grid_file_is_read(tmp_path):
     path = tmp_path / "sizes.yaml"
     path.write_text(GOOD + "predict: {size: [model.emb_dim=192], flops: 4e12}\n")
     experiment = read_scaling(path)
@@ -137,7 +137,7 @@ def test_file_is_read(tmp_path):
         (GOOD.replace("[model.emb_dim=32]", "[32]"), "not a list of settings"),
     ],
 )
-def test_wrong_file_is_an_error(tmp_path, text, message):
+def test_invalid_grid_file_is_an_error(tmp_path, text, message):
     (tmp_path / "sizes.yaml").write_text(text)
     with pytest.raises(UserError, match=message):
         read_scaling(tmp_path / "sizes.yaml")

@@ -101,7 +101,7 @@ def test_detectable_effect_has_the_promised_power():
     assert detectable_effect(0.0, 5) == 0.0
 
 
-def test_looks_together_spend_alpha():
+def test_interim_analyses_together_spend_alpha():
     for planned in (2, 3, 4, 5, 20):
         spent = [level_at(n, planned) for n in range(2, planned + 1)]
         assert sum(spent) == pytest.approx(ALPHA)
@@ -127,7 +127,7 @@ def test_sd_range_covers_the_true_deviation():
 
 
 def rejected_at_any_look(d: np.ndarray) -> np.ndarray:
-    """Return whether simulated experiments report a difference at any interim look.
+    """Return whether simulated experiments report a difference at any interim analysis.
 
     d is [experiments, arms, seeds]; the result has one value per experiment and arm.
     """
@@ -166,7 +166,7 @@ def test_equivalence_is_rarely_reported_at_the_margin():
     assert np.mean(equivalence_p(d, 0.005) <= level_at(8, 8)) <= MAX_FALSE
 
 
-def test_missing_scipy_is_an_error_that_says_how_to_install_it(monkeypatch):
+def test_missing_scipy_is_an_error_with_the_install_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(UserError, match="pip install scipy"):
         difference_p(np.array([1.0, 2.0]))

@@ -1,4 +1,4 @@
-"""Arms are timed so that a load that comes and goes does not change what they may spend."""
+"""Arms are timed so that a varying load does not change their budgets."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ ROUNDS = 5
 
 
 class Machine:
-    """A machine with a clock, on which a step takes 1 ms for 16 of width, times the load.
+    """A machine with a clock, on which a step takes 1 ms per 16 of width, times the load.
 
     Args:
-        load: at a moment in milliseconds.
+        load: the load at a time in milliseconds.
     """
 
     def __init__(self, load):
@@ -50,7 +50,7 @@ def test_other_load_does_not_change_the_ratios(load):
 
 
 def test_load_that_grows_favors_no_arm():
-    """Timed one after the other, the last arm would look twice as slow as it is."""
+    """In sequential timing the last arm would appear twice as slow."""
     machine = Machine(lambda now: 1 + now / 30)
     one, two, three = interleaved_seconds(CONFIGS, machine, ROUNDS)
     assert machine.load(machine.now) > 2

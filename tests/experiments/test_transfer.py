@@ -1,4 +1,4 @@
-"""Known best rates are found, and the intervals cover them as often as they promise."""
+"""Known best rates are found, and the intervals have their nominal coverage."""
 
 from __future__ import annotations
 
@@ -91,5 +91,5 @@ def test_one_seed_gives_no_interval():
         (0.9, 1.6, "not shown"),
     ],
 )
-def test_verdict_says_what_the_interval_shows(low, high, verdict):
+def test_transfer_verdict_follows_the_interval(low, high, verdict):
     assert Transfer((), 1.0, low, high).verdict == verdict

@@ -1,4 +1,4 @@
-"""The page says in sentences what the best rates do, and draws them where they are."""
+"""The page describes the trend of the best rates in sentences and draws them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_sentences_describe_the_best_rates():
     )
 
 
-def test_edge_beside_a_diverged_rate_says_so():
+def test_sentence_names_an_edge_beside_a_diverged_rate():
     outcome = made_up(steep=-3.0)
     outcome.losses["steep"][0, -1] = np.inf
     transfer = analyze(np.array(WIDTHS, dtype=float), np.array(RATES), outcome.losses["steep"])

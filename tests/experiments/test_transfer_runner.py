@@ -1,4 +1,4 @@
-"""Every combination is a run, a stop loses none, and mistakes are found before the first."""
+"""Every combination is a run, a stop loses none, and errors are found before the first."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def transfer(base):
 
 @pytest.fixture
 def _tables():
-    """The tables as they were afterwards."""
+    """Restore the registry tables afterwards."""
     before = [(table, dict(table)) for table in (ARCHITECTURES, OPTIMIZERS)]
     yield
     for table, old in before:
@@ -59,7 +59,9 @@ def test_every_combination_is_trained_once_seed_by_seed(transfer, tmp_path, fake
     assert outcome.results[0].steps == 10
 
 
-def test_stop_loses_nothing_and_more_seeds_continue(transfer, tmp_path, fake_training, monkeypatch):
+def test_stopped_transfer_keeps_its_runs_and_continues_with_more_seeds(
+    transfer, tmp_path, fake_training, monkeypatch
+):
     from llm_scratch.experiments import runner
 
     fake = runner.train
@@ -124,7 +126,7 @@ def test_arm_of_a_file_has_its_architecture_at_every_width(transfer, tmp_path, f
         ("model.n_heads=3", "not a multiple"),
     ],
 )
-def test_wrong_setting_is_found_before_the_first_run(
+def test_invalid_setting_of_a_transfer_is_found_before_the_first_run(
     transfer, tmp_path, fake_training, setting, message
 ):
     arms = (*transfer.arms, Arm("x", (setting,)))
@@ -138,7 +140,7 @@ def test_wrong_setting_is_found_before_the_first_run(
 GOOD = "base: quickstart\nwidths: [64, 32]\nrates: [1e-2, 0.001, 0.1]\narms: {a: []}\n"
 
 
-def test_file_is_read(tmp_path):
+def test_transfer_file_is_read(tmp_path):
     path = tmp_path / "rates.yaml"
     path.write_text(GOOD)
     experiment = read_transfer(path)
@@ -163,7 +165,7 @@ def test_file_is_read(tmp_path):
         (GOOD + "seeds: [1, 1]\n", r"seeds: \[1, 1\] are invalid"),
     ],
 )
-def test_wrong_file_is_an_error(tmp_path, text, message):
+def test_invalid_transfer_file_is_an_error(tmp_path, text, message):
     (tmp_path / "rates.yaml").write_text(text)
     with pytest.raises(UserError, match=message):
         read_transfer(tmp_path / "rates.yaml")

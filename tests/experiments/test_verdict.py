@@ -1,4 +1,4 @@
-"""Verdicts are those of the tests, in words, and a run that did not finish is never left out."""
+"""Verdicts follow the statistical tests, and an unfinished run is never left out."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_identical_values_are_equivalent_and_no_warning(result):
     assert comparison.estimate.p == 1.0
 
 
-def test_run_that_diverged_takes_the_verdict_away(result):
+def test_diverged_run_prevents_a_verdict(result):
     (comparison,) = compare(result, [BASE, [0.3, None, 0.3, 0.3, 0.3]])
     assert comparison.verdict == "failures"
     assert comparison.sentence.startswith("No verdict: 1 run of arm1 did not finish")
@@ -98,7 +98,7 @@ def test_run_that_diverged_takes_the_verdict_away(result):
     assert "2 runs of arm0" in comparison.sentence
 
 
-def test_too_few_seeds_are_too_early(result):
+def test_verdict_is_too_early_with_too_few_seeds(result):
     values = [BASE[:2], [0.3, 0.3]]
     (comparison,) = compare(result, values, seeds=5)
     assert comparison.verdict == "too early"
@@ -110,7 +110,7 @@ def test_too_few_seeds_are_too_early(result):
     assert comparison.verdict == "better"
 
 
-def test_early_interim_look_needs_more_evidence_than_the_last(result):
+def test_early_interim_analysis_needs_more_evidence_than_the_last(result):
     base, arm = [0.5, 0.5, 0.5], [0.48, 0.484, 0.479]
     (early,) = compare(result, [base, arm], seeds=5)
     (last,) = compare(result, [base, arm], seeds=3)
@@ -157,5 +157,5 @@ def test_values_are_printed_with_the_decimals_that_matter(value, signed, text):
 
 
 @pytest.mark.parametrize(("p", "text"), [(0.0312, "= 0.031"), (1.0, "= 1"), (7e-5, "< 0.0001")])
-def test_p_values_have_their_sign(p, text):
+def test_p_values_are_printed_with_their_relation_sign(p, text):
     assert format_p(p) == text

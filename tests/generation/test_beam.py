@@ -114,7 +114,7 @@ def test_texts_and_scores_equal_transformers(seed, width, n_best, length_penalty
         assert text.score == pytest.approx(score, abs=1e-4)
 
 
-def test_a_beam_as_wide_as_all_texts_finds_the_likeliest():
+def test_beam_as_wide_as_all_texts_finds_the_likeliest():
     model, idx = gpt(3).eval(), torch.tensor([[1, 2]])
     texts = torch.tensor(list(product(range(V), repeat=3)))
     with torch.no_grad():
@@ -127,14 +127,14 @@ def test_a_beam_as_wide_as_all_texts_finds_the_likeliest():
     )
 
 
-def test_a_beam_of_one_is_greedy_and_ends_where_the_context_does():
+def test_beam_of_one_is_greedy_and_ends_where_the_context_does():
     model, idx = gpt(2), torch.tensor([[1, 2, 3]])
     [best] = beam_search(model, idx, max_new_tokens=40, beams=1)
     assert best.ids == generate(model, idx, 40, context_overflow="stop")[0, 3:].tolist()
     assert len(best.ids) == CFG["context_length"] - 3 + 1
 
 
-def test_a_prompt_longer_than_the_context_is_an_error_and_one_that_fills_it_is_not():
+def test_beam_search_rejects_a_prompt_longer_than_the_context_but_not_a_full_one():
     full = torch.zeros(1, CFG["context_length"], dtype=torch.long)
     assert len(beam_search(gpt(2), full, max_new_tokens=5)[0].ids) == 1
     with pytest.raises(UserError, match="the prompt has 25 tokens and the model sees 24") as error:
@@ -144,7 +144,7 @@ def test_a_prompt_longer_than_the_context_is_an_error_and_one_that_fills_it_is_n
         beam_search(gpt(2), torch.zeros(1, 25, dtype=torch.long), max_new_tokens=5, context_size=8)
 
 
-def test_the_prompt_is_read_once(monkeypatch):
+def test_beam_search_reads_the_prompt_once(monkeypatch):
     model, shapes = gpt(1), []
     monkeypatch.setattr(
         model,
@@ -157,7 +157,7 @@ def test_the_prompt_is_read_once(monkeypatch):
     assert shapes == [(1, 3), (4, 1), (4, 1)]
 
 
-def test_the_steps_of_a_beam_add_up_to_its_score():
+def test_beam_steps_sum_to_its_score():
     model, idx = gpt(1), torch.tensor([[1, 2, 3]])
     [best] = beam_search(model, idx, max_new_tokens=6, length_penalty=0.0)
     steps = list(beam(model, idx, max_new_tokens=6, length_penalty=0.0))
@@ -180,6 +180,6 @@ def test_steps_of_several_beams_are_padded_where_a_text_has_ended():
 @pytest.mark.parametrize(
     "wrong", [{"n_best": 5}, {"n_best": 0}, {"idx": torch.zeros(2, 3, dtype=torch.long)}]
 )
-def test_faults(wrong):
+def test_beam_search_rejects_invalid_arguments(wrong):
     with pytest.raises(UserError, match="one text and 1 <= n_best <= beams"):
         beam_search(gpt(), **({"idx": torch.tensor([[1]]), "max_new_tokens": 2} | wrong))

@@ -30,7 +30,7 @@ def model_of(architecture: str) -> nn.Module:
     for weight in model.parameters():
         if (
             not weight.any()
-        ):  # a part that begins with nothing would say the same whatever it looks at
+        ):  # a part that starts at zero would give the same output for every input
             nn.init.normal_(weight, std=0.2)
     return model
 
@@ -40,7 +40,7 @@ READY["bare"] = DummyGPTModel(READY["gpt"].cfg).eval()  # has no cache
 
 
 def plainly(model: nn.Module, row: list[int], size: int, n: int) -> list[int]:
-    """The notebooks' loop for one row: the whole window at each step, no cache, no blanks."""
+    """The notebooks' loop for one row: the whole window at each step, no cache, no padding."""
     row = list(row)
     for _ in range(n):
         with torch.no_grad():
@@ -80,7 +80,7 @@ def test_cached_ids_equal_uncached_ids(name, rows, new, chunk, size, samples, bl
     assert got == want
     if (
         cache is not None and block is not None and new
-    ):  # no more memory than its longest window asked for
+    ):  # no more memory than its longest window needs
         longest = min(max(map(len, rows)) + new - 1, size or CONTEXT, CONTEXT)
         assert cache.keys[-1].shape[2] == min(-(-longest // block) * block, CONTEXT)
 
@@ -99,7 +99,7 @@ def test_cached_ids_equal_uncached_ids(name, rows, new, chunk, size, samples, bl
     new=st.integers(0, 5),
 )
 @settings(max_examples=100, deadline=None)
-def test_a_cache_that_holds_another_text_gives_the_same_ids(name, same, turns, new):
+def test_cache_that_holds_another_text_gives_the_same_ids(name, same, turns, new):
     """Use one cache for several batches of two texts in a row.
 
     They share a prefix, a padding, both or nothing.
@@ -123,7 +123,7 @@ def test_cached_model_reads_a_shared_prefix_once(monkeypatch):
     assert (cache.pos, cache.ids.tolist()) == (
         5,
         first[:, :5].tolist(),
-    )  # nobody has asked what follows the last one
+    )  # the logits after the last one were not requested
     generate(model, torch.cat([first, torch.tensor([[7, 8]])], 1), 2, cache=cache)
     generate(model, torch.tensor([[1, 2, 3]]), 1, cache=cache)
     generate(
@@ -133,7 +133,7 @@ def test_cached_model_reads_a_shared_prefix_once(monkeypatch):
     assert shapes == [3, 1, 1, 3, 1, 1, 2, 1]
 
 
-def test_a_cache_that_does_not_fit_is_named():
+def test_cache_that_does_not_fit_is_an_error_with_sizes():
     model = READY["gpt"]
     with pytest.raises(
         ValueError, match=r"cache: has 3 rows, the text 1; create it with new_cache\(1\)"
@@ -145,7 +145,7 @@ def test_a_cache_that_does_not_fit_is_named():
 
 @pytest.mark.parametrize("name", sorted(READY))
 @pytest.mark.parametrize("chunk", [None, 2])
-def test_scores_equal_those_of_each_row_alone(name, chunk):
+def test_cached_model_logits_equal_those_of_each_row_alone(name, chunk):
     model, rows = READY[name], [[1, 2, 3, 4, 5, 6], [7], [8, 9, 10]]
     reader = CachedModel(model, prefill_chunk=chunk)
     idx = pad_left(rows)
@@ -158,7 +158,7 @@ def test_scores_equal_those_of_each_row_alone(name, chunk):
 
 
 def test_cached_model_reads_only_new_tokens_after_a_rewind():
-    """A guess of three tokens, two of them wrong."""
+    """A draft of three tokens, two of them wrong."""
     model = READY["gpt"]
     right = torch.tensor([[1, 2, 3, 4, 9, 9]])
     wrong = torch.tensor([[1, 2, 3, 4, 5, 6]])
@@ -179,7 +179,7 @@ def test_cached_model_continues_after_select_rows():
         torch.testing.assert_close(reader(longer), model(longer)[:, -1:], rtol=1e-5, atol=1e-5)
 
 
-def test_a_model_with_a_cache_but_no_hidden_will_do():
+def test_cached_model_accepts_a_model_without_hidden():
     inner = READY["gpt"]
     model = SimpleNamespace(cfg=inner.cfg, new_cache=inner.new_cache)
     wrapped = type(

@@ -57,7 +57,7 @@ def test_all_logits_processors_equal_transformers(theirs, seed):
     want = theirs(ids, logits.clone())
     assert torch.equal(
         process_logits(logits, ids, **dict(reversed(SETTINGS.items()))), want
-    )  # the order of the words says nothing
+    )  # the order of the arguments does not matter
 
 
 def test_swapped_processors_are_detected(theirs):

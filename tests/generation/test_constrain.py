@@ -51,13 +51,13 @@ def model():
     "regex", [r"[a-c]{3,7}\.", r"(yes|no|maybe)", r"[0-9]{4}-[0-9]{2}", r"(🦊|狐){2}"]
 )
 @pytest.mark.parametrize("temperature", [0, 1.5])
-def test_every_text_matches_the_expression(model, regex, temperature):
+def test_constrained_text_matches_the_expression(model, regex, temperature):
     for seed in range(3):
         text = "".join(stream(model, Bytes(), "x", seed=seed, temperature=temperature, regex=regex))
         assert re.fullmatch(regex, text), text
 
 
-def test_rows_of_a_batch_keep_to_the_form_each_by_itself(model):
+def test_constraint_applies_to_each_row_of_a_batch(model):
     texts = [""] * 12
     for row, piece in stream_batch(
         model, Bytes(), ["x", "longer"], samples=6, seed=0, temperature=2.0, regex=r"[ab]{1,9}!"
@@ -67,7 +67,7 @@ def test_rows_of_a_batch_keep_to_the_form_each_by_itself(model):
     assert len(set(map(len, texts))) > 2
 
 
-def test_json_fits_its_schema(model):
+def test_constrained_json_matches_its_schema(model):
     schema = {
         "type": "object",
         "properties": {
@@ -95,7 +95,7 @@ def test_json_fits_its_schema(model):
         assert re.fullmatch("[a-z]{1,8}", value["name"])
 
 
-def test_model_decides_among_the_allowed_tokens(model):
+def test_constrained_tokens_follow_the_model_among_the_allowed_ones(model):
     with torch.no_grad():
         wish = model.eval()(torch.tensor([[120]]))[0, -1]
     best = max("abcdef", key=lambda letter: wish[ord(letter)].item())

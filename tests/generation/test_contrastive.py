@@ -1,4 +1,4 @@
-"""Contrastive search: the paper's formula without a cache, greedy at its ends, faults."""
+"""Contrastive search: the paper's formula without a cache, its greedy limits, errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def model():
 
 
 def plainly(model, row, n, k, alpha):
-    """Equation 5 of the paper, token by token: every candidate's whole window is read anew."""
+    """Equation 5 of the paper, token by token: every candidate's whole window is read again."""
     row = list(row)
     for _ in range(n):
         window = row[-CFG["context_length"] :]
@@ -48,7 +48,7 @@ def plainly(model, row, n, k, alpha):
 
 
 @pytest.mark.parametrize(("k", "alpha", "n"), [(4, 0.6, 9), (3, 0.3, 9), (V, 1.0, 9), (4, 0.6, 15)])
-def test_ids_equal_the_formula_without_cache(model, k, alpha, n):
+def test_contrastive_ids_equal_the_formula_without_cache(model, k, alpha, n):
     """The last case fills the context and slides."""
     idx = torch.tensor([[3, 1, 4, 1, 5]])
     ours = torch.cat(
@@ -63,13 +63,13 @@ def test_ids_equal_the_formula_without_cache(model, k, alpha, n):
 
 
 @pytest.mark.parametrize("ends", [{"candidates": 1}, {"alpha": 0.0}])
-def test_one_candidate_or_no_weight_is_greedy(model, ends):
+def test_contrastive_search_with_one_candidate_or_no_weight_is_greedy(model, ends):
     idx = torch.tensor([[3, 1, 4]])
     ours = torch.cat([idx, *(step.ids for step in islice(contrastive(model, idx, **ends), 14))], 1)
     assert torch.equal(ours, generate(model, idx, 14))
 
 
-def test_text_is_read_once_and_the_mode_restored(model, monkeypatch):
+def test_contrastive_search_reads_the_text_once_and_restores_the_mode(model, monkeypatch):
     shapes = []
     monkeypatch.setattr(
         model,
@@ -83,7 +83,7 @@ def test_text_is_read_once_and_the_mode_restored(model, monkeypatch):
     assert model.training
 
 
-def test_slides_or_stops_where_the_context_is_full(model):
+def test_contrastive_search_slides_or_stops_when_the_context_is_full(model):
     long = torch.arange(20)[None] % V
     assert list(contrastive(model, long, context_overflow="stop")) == []
     assert len(list(islice(contrastive(model, long), 3))) == 3
@@ -111,6 +111,6 @@ def test_contrastive_score_penalizes_similarity():
         ({"model": DummyGPTModel(CFG)}, "contrastive search: got .*; pass one text and a model"),
     ],
 )
-def test_faults(model, wrong, message):
+def test_contrastive_search_rejects_invalid_arguments(model, wrong, message):
     with pytest.raises(UserError, match=message):
         next(contrastive(**({"model": model, "idx": torch.tensor([[1]])} | wrong)))

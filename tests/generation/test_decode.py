@@ -1,4 +1,4 @@
-"""Decoding: the plain loop as reference, the cache, batches that end, whole characters, faults."""
+"""Decoding: the plain loop as reference, cache, ends of rows, complete characters, errors."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Words(Bytes):
 
 
 class Script(nn.Module):
-    """A model that says the same ids whatever it reads; row r of a batch says `script[r]`."""
+    """A model with fixed output for any input: row r of a batch generates `script[r]`."""
 
     def __init__(self, *script, vocab=300):
         super().__init__()
@@ -75,7 +75,7 @@ class Script(nn.Module):
 
 
 class Chain(nn.Module):
-    """A model that continues one of the texts, whichever it reads the beginning of."""
+    """A model that continues the text whose beginning it reads."""
 
     def __init__(self, *texts):
         super().__init__()
@@ -153,7 +153,7 @@ def test_ids_with_cache_equal_ids_without(model, idx, temperature):
     assert torch.equal(with_cache, without)
 
 
-def test_the_cache_reads_each_token_once(model, idx, monkeypatch):
+def test_cached_generation_reads_each_token_once(model, idx, monkeypatch):
     shapes = []
     monkeypatch.setattr(
         model,
@@ -167,7 +167,7 @@ def test_the_cache_reads_each_token_once(model, idx, monkeypatch):
     assert shapes == [2, 2, 1, 1, 1]
 
 
-def test_the_head_reads_only_the_last_token(model, idx):
+def test_generation_computes_only_the_last_logits(model, idx):
     seen = []
     model.out_head.register_forward_hook(lambda part, args, out: seen.append(tuple(out.shape)))
     generate(model, idx, 2)
@@ -181,7 +181,7 @@ def test_rows_of_a_batch_do_not_disturb_each_other(model, idx):
 
 
 @pytest.mark.parametrize("context_size", [None, 13, 4096])
-def test_a_context_larger_than_the_models_is_cut_to_it(model, idx, context_size):
+def test_context_size_is_limited_to_that_of_the_model(model, idx, context_size):
     """The notebooks' generate_text_simple raised in pos_emb."""
     assert torch.equal(
         generate(model, idx, 20, context_size), generate(model, idx, 20, CFG["context_length"])
@@ -199,13 +199,13 @@ def test_prompt_longer_than_the_context_is_kept_complete(model):
     assert torch.equal(out[:, 40:], generate(model, idx[:, -12:], 3)[:, 12:])
 
 
-def test_a_model_with_nothing_but_logits_will_do():
+def test_generation_works_with_a_model_that_only_returns_logits():
     assert generate(Script([7, 8, 9]), torch.zeros(1, 2, dtype=torch.long), 3).tolist() == [
         [0, 0, 7, 8, 9]
     ]
 
 
-def test_a_batch_ends_row_by_row_and_keeps_the_end_token():
+def test_batch_ends_row_by_row_and_keeps_the_end_token():
     """The notebooks compared the whole batch with one id, which raised an error.
 
     They also left the end token out.
@@ -216,7 +216,7 @@ def test_a_batch_ends_row_by_row_and_keeps_the_end_token():
     assert out.tolist() == [[0, 7, 2, 2, 2], [0, 2, 2, 2, 2], [0, 8, 8, 8, 2]]
 
 
-def test_samples_of_a_prompt_share_its_reading(model, idx, monkeypatch):
+def test_samples_of_a_prompt_share_its_prefill(model, idx, monkeypatch):
     """Two prompts of three samples are read as two rows.
 
     Each sample is the one that its seed gives alone.
@@ -244,9 +244,11 @@ def test_samples_of_a_prompt_share_its_reading(model, idx, monkeypatch):
     assert len({tuple(row) for row in out.tolist()}) == 6
 
 
-def test_a_full_context_slides_or_stops(model, idx):
+def test_generation_slides_or_stops_when_the_context_is_full(model, idx):
     """12 tokens fit: 5 of the prompt, 7 new ones, and one more that the full window gives."""
-    slid, stopped = (generate(model, idx, 30, context_overflow=how) for how in ("slide", "stop"))
+    slid, stopped = (
+        generate(model, idx, 30, context_overflow=overflow) for overflow in ("slide", "stop")
+    )
     assert (slid.shape[1], stopped.shape[1]) == (35, 13)
     assert torch.equal(slid[:, :13], stopped)
     assert torch.equal(
@@ -264,13 +266,22 @@ def test_rows_of_different_lengths_fill_the_context_one_by_one(model, samples, e
     """
     rows = [[1, 2, 3, 4, 5, 6, 7, 8, 9], [3], list(range(20)), [4, 5, 6, 7]]
     chance = [torch.Generator().manual_seed(seed) for seed in range(4 * samples)]
-    how = {"temperature": 2.0, "context_overflow": "stop", "eos_id": eos_id, "logit_bias": {5: 4.0}}
-    out = generate(model, pad_left(rows), 40, generator=chance, samples=samples, **how)
+    overflow = {
+        "temperature": 2.0,
+        "context_overflow": "stop",
+        "eos_id": eos_id,
+        "logit_bias": {5: 4.0},
+    }
+    out = generate(model, pad_left(rows), 40, generator=chance, samples=samples, **overflow)
     ended = 0
     for number, got in enumerate(out[:, 20:].tolist()):
         row = rows[number // samples]
         alone = generate(
-            model, torch.tensor([row]), 40, generator=torch.Generator().manual_seed(number), **how
+            model,
+            torch.tensor([row]),
+            40,
+            generator=torch.Generator().manual_seed(number),
+            **overflow,
         )[0, len(row) :].tolist()
         assert len(alone) == max(0, 13 - len(row)) or alone[-1] == eos_id
         ended += bool(alone) and alone[-1] == eos_id
@@ -282,7 +293,7 @@ def test_rows_of_different_lengths_fill_the_context_one_by_one(model, samples, e
 
 
 def test_full_row_is_reread_when_the_others_continue(model, monkeypatch):
-    """The shorter row goes on without blanks, and not by reading the window at each step."""
+    """The shorter row continues without padding, and does not read the window at each step."""
     shapes = []
     monkeypatch.setattr(
         model,
@@ -305,11 +316,11 @@ def test_cache_is_freed_when_the_consumer_stops(model):
     assert caches[0]() is None
 
 
-def test_an_end_token_in_the_prompt_does_not_end():
+def test_end_token_in_the_prompt_does_not_end_generation():
     assert generate(Script([7, 7, 2]), torch.tensor([[2]]), 5, eos_id=2).tolist() == [[2, 7, 7, 2]]
 
 
-def test_the_mode_of_every_part_is_restored(model, idx):
+def test_generation_restores_the_mode_of_every_module(model, idx):
     for train, frozen in ((True, False), (False, True)):
         model.train(train)
         model.trf_blocks[0].train(frozen)
@@ -332,7 +343,7 @@ def test_mode_is_restored_when_the_model_fails_or_the_consumer_stops():
     assert script.training
 
 
-def test_no_gradient_is_kept(model, idx):
+def test_generation_records_no_gradient(model, idx):
     recorded = []
     model.out_head.register_forward_hook(lambda *_: recorded.append(torch.is_grad_enabled()))
     generate(model, idx, 2)
@@ -346,7 +357,7 @@ def test_no_gradient_is_kept(model, idx):
     )
 
 
-def test_ids_can_be_trained_on(model, idx):
+def test_generated_ids_can_be_trained_on(model, idx):
     model(generate(model, idx, 2)).sum().backward()
     assert model.tok_emb.weight.grad is not None
 
@@ -383,7 +394,7 @@ def test_stream_joins_words_as_their_tokenizer_does():
     ]
 
 
-def test_pieces_give_probabilities_of_the_model_before_any_sampler(model):
+def test_chunks_have_the_probabilities_of_the_model_before_any_sampler(model):
     model = GPTModel(CFG | {"vocab_size": 300})
     pieces = list(
         stream_chunks(
@@ -399,7 +410,7 @@ def test_pieces_give_probabilities_of_the_model_before_any_sampler(model):
         )
     )
     ids = list(b"fox")
-    for piece in pieces[:6]:  # a seventh may hold bytes of no character
+    for piece in pieces[:6]:  # a seventh may hold bytes of an incomplete character
         with torch.no_grad():
             want = model.eval()(torch.tensor([ids]))[0, -1, :257].log_softmax(-1)
         assert piece.logprob == pytest.approx(want[piece.id].item(), abs=1e-5)
@@ -412,7 +423,7 @@ def test_pieces_give_probabilities_of_the_model_before_any_sampler(model):
     )
 
 
-def test_a_stop_string_ends_each_row_by_itself():
+def test_stop_string_ends_each_row_by_itself():
     chain = Chain("one. two", "a b c. d")
     rows = {0: "", 1: ""}
     for row, piece in stream_batch(
@@ -424,7 +435,7 @@ def test_a_stop_string_ends_each_row_by_itself():
 
 
 @pytest.mark.parametrize("context_overflow", ["slide", "stop"])
-def test_a_seed_gives_the_same_text_alone_and_in_a_batch_of_32(context_overflow):
+def test_seed_gives_the_same_text_alone_and_in_a_batch_of_32(context_overflow):
     """Use prompts of all lengths in float32, so that most rows are padded.
 
     They fill the context one after the other.
@@ -514,7 +525,7 @@ def test_stream_equals_generate():
     assert "fox" + "".join(pieces) == Bytes().decode([i for i in ids[0].tolist() if i != 256])
 
 
-def test_text_and_ids_are_each_others_inverse(gpt2):
+def test_text_to_ids_and_ids_to_text_are_inverse(gpt2):
     ids = text_to_token_ids("Every effort<|endoftext|> moves you", gpt2)
     assert ids.shape[0] == 1
     assert gpt2.eot_token in ids
@@ -546,7 +557,7 @@ def test_special_tokens_in_a_prompt_are_plain_text(gpt2):
         ({"max_new_tokens": -1}, "max_new_tokens: -1 is out"),
     ],
 )
-def test_settings_out_of_range_are_named(model, idx, settings, word):
+def test_generate_errors_name_settings_out_of_range(model, idx, settings, word):
     with pytest.raises(UserError, match=word):
         generate(model, idx, **({"max_new_tokens": 2} | settings))
     with pytest.raises(UserError, match=word):
@@ -571,12 +582,12 @@ def test_stream_raises_before_the_first_chunk_is_requested(model):
         stream(model, Bytes(), "fox")
 
 
-def test_no_new_tokens_is_the_prompt(model, idx):
+def test_zero_new_tokens_return_the_prompt(model, idx):
     assert torch.equal(generate(model, idx, 0), idx)
     assert list(stream(model, Bytes(), "\x01", max_new_tokens=0)) == []
 
 
-def test_a_model_of_documents_reads_a_prompt_after_its_start_token():
+def test_model_of_documents_reads_a_prompt_after_its_start_token():
     """`start_id` goes before the prompt: the text is that of a prompt with this token."""
     torch.manual_seed(0)
     model = GPTModel(
@@ -634,7 +645,7 @@ def test_stream_reports_a_prompt_longer_than_the_context(model):
 
 
 @pytest.mark.parametrize("seed", [-1, "last"])
-def test_seeds_below_0_are_refused_and_those_past_the_largest_wrap(model, seed):
+def test_negative_seeds_are_rejected_and_seeds_above_the_largest_wrap(model, seed):
     if seed == -1:
         with pytest.raises(
             UserError,

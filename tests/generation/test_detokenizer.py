@@ -29,7 +29,7 @@ class Cuts:
 
 
 def written(parts, **settings):
-    """The pieces of text that a writer gives for these tokens, in order."""
+    """The chunks of text that the detokenizer returns for these tokens, in order."""
     parts = [b"", *parts]
     writer, pieces = StreamingDetokenizer(Cuts(parts), 0, **settings), []
     for token in range(1, len(parts)):
@@ -59,7 +59,7 @@ def test_s18_10000_random_splits_show_no_broken_character(measured):
 
 
 @given(st.binary(max_size=60), st.data())
-def test_bytes_that_are_no_text_come_out_as_decode_shows_them(data, draw):
+def test_invalid_bytes_are_streamed_as_decode_shows_them(data, draw):
     places = draw.draw(st.sets(st.integers(0, len(data))))
     assert "".join(written(cut(data, places))) == data.decode(errors="replace")
 
@@ -69,7 +69,7 @@ def test_bytes_that_are_no_text_come_out_as_decode_shows_them(data, draw):
     st.lists(st.text("ab🦊.\n", min_size=1, max_size=4), max_size=3),
     st.data(),
 )
-def test_a_stop_string_is_found_however_the_text_is_cut(text, stop, draw):
+def test_stop_string_is_found_at_any_chunk_boundary(text, stop, draw):
     data = text.encode()
     places = draw.draw(st.sets(st.integers(0, len(data))))
     pieces = written(cut(data, places), stop=stop)
@@ -102,6 +102,6 @@ def test_flush_returns_the_buffered_text():
     assert [goes_on.push(1), goes_on.push(3), goes_on.push(2)] == ["a", "", "b"]
 
 
-def test_an_empty_stop_string_is_refused():
+def test_empty_stop_string_is_refused():
     with pytest.raises(UserError, match="stop string is empty"):
         StreamingDetokenizer(Cuts([]), 0, stop=["x", ""])

@@ -29,19 +29,19 @@ def page():
     return (ROOT / "docs" / "decoding.md").read_text(encoding="utf-8")
 
 
-def test_tables_list_everything_in_order(page):
+def test_generation_page_tables_list_every_entry_in_order(page):
     rows = re.findall(r"^\| `(\w+)`", page, re.MULTILINE)
     ways = list(get_args(get_type_hints(DecodingFlags)["decoder"]))
     assert rows == ["regex", "json_schema", *PENALTIES, *SAMPLERS, "mirostat", *ways]
 
 
-def test_every_file_that_is_named_is_there(page):
+def test_files_named_by_the_generation_page_exist(page):
     names = set(re.findall(r"`(generation/\w+\.py)`", page))
     assert len(names) == 7
     assert all((ROOT / "src" / "llm_scratch" / name).is_file() for name in names)
 
 
-def test_the_flag_of_strategies_has_their_names():
+def test_strategy_flag_lists_every_strategy():
     assert get_args(get_type_hints(DecodingFlags)["decoder"]) == (SAMPLE, *STRATEGIES)
     assert {f.name for f in fields(DecodingFlags)} - {"decoder"} <= set().union(
         *map(settings_of, (SAMPLE, *STRATEGIES))
@@ -49,7 +49,7 @@ def test_the_flag_of_strategies_has_their_names():
 
 
 def test_python_blocks_of_the_page_run(page, monkeypatch, capsys):
-    """A custom strategy generates its text; texts of the engine are the same alone."""
+    """A custom strategy generates its text; texts of the engine equal those generated alone."""
     torch.manual_seed(1)
     model = GPTModel(
         {

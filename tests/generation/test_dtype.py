@@ -37,7 +37,7 @@ def wide():
 
 
 def measured(monkeypatch, device="cpu", **gains):
-    """Let the trial find these gains on such a device; returns the names that were tried."""
+    """Stub the trial with these speedups on a device; returns the tried names."""
     tried = []
     monkeypatch.setattr(dtype, "device_of", lambda model: torch.device(device))
 
@@ -86,7 +86,7 @@ def test_requested_slow_dtype_is_reported(wide, monkeypatch):
     assert str(choose_dtype(wide, "float16")) == "float16 (as requested)"
 
 
-def test_a_processor_that_cannot_pack_bfloat16_generates_in_it_all_the_same(wide, monkeypatch):
+def test_bfloat16_is_generated_in_without_packing_when_packing_is_unsupported(wide, monkeypatch):
     real = torch.ops.mkldnn._reorder_linear_weight
 
     def reorder(weight, *more):
@@ -139,14 +139,14 @@ def test_quantized_model_keeps_and_reports_its_bits(bits):
         with_dtype(model, "bfloat16")
 
 
-def test_an_unknown_precision_is_named():
+def test_unknown_dtype_is_named():
     with pytest.raises(
         UserError, match="unknown dtype 'int3'; expected auto, float32, bfloat16, float16"
     ):
         choose_dtype(gpt(), "int3")
 
 
-def test_a_data_type_is_as_fast_as_the_faster_of_its_products(monkeypatch):
+def test_dtype_speed_is_that_of_its_fastest_product(monkeypatch):
     seconds = {
         "float32": 8.0,
         "float32 packed": 4.0,

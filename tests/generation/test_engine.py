@@ -30,7 +30,7 @@ class Letters:
 
 
 class Turns(Letters):
-    """The same, with letters that end a text too, as Llama 3 has three ends."""
+    """The same with letters as end tokens, as Llama 3 has three."""
 
     special_tokens = {"x": 24, "y": 25}
     other_ends = ("x", "y")
@@ -146,7 +146,7 @@ class Client:
     chunk=st.none() | st.integers(1, 4),
 )
 @settings(max_examples=120, deadline=None)
-def test_text_equals_the_text_generated_alone(name, arrivals, removals, chunk):
+def test_engine_text_equals_the_text_generated_alone(name, arrivals, removals, chunk):
     """Texts of all lengths and settings join and leave at any step.
 
     Some contexts fill, and slide or stop.
@@ -205,8 +205,8 @@ def test_new_prompts_are_read_together_and_equal_ones_once(reads):
     assert reads == [(2, 3), (3, 1)]
 
 
-def test_joining_reads_the_prompt_once_and_leaving_reads_nothing(reads):
-    """The newcomer is longer than the running text, and ends first."""
+def test_joining_row_is_read_once_and_a_leaving_row_causes_no_reading(reads):
+    """The joining text is longer than the running one, and ends first."""
     with Engine(MODELS["gpt"]) as engine:
         client = Client(engine)
         first = client.add([1, 2], greedy(6))
@@ -236,7 +236,7 @@ def test_padding_leaves_with_the_row_that_required_it():
         assert (cache.pos, cache.left_padding, cache.rows) == (2, None, 1)
 
 
-def test_a_text_that_slides_leaves_the_others_their_cache(reads):
+def test_sliding_row_keeps_the_cache_of_the_others(reads):
     with Engine(MODELS["gpt"]) as engine:
         client = Client(engine)
         client.add([1] * CONTEXT, greedy(3))
@@ -255,7 +255,7 @@ def test_next_prompt_with_the_same_prefix_is_read_after_it(reads):
     assert reads == [(1, 3), (1, 1), (1, 2)]
 
 
-def test_a_full_context_ends_a_text_or_keeps_it_from_starting():
+def test_full_context_ends_a_text_or_keeps_it_from_starting():
     with Engine(MODELS["gpt"]) as engine:
         client = Client(engine)
         ids = [
@@ -270,7 +270,7 @@ def test_a_full_context_ends_a_text_or_keeps_it_from_starting():
     ]
 
 
-def test_a_text_without_a_token_left_ends_and_the_others_do_not():
+def test_row_with_every_token_excluded_ends_and_the_others_continue():
     with Engine(MODELS["gpt"], Letters()) as engine:
         client = Client(engine)
         stuck = client.add([1], greedy(90, no_repeat_ngram_size=1, stop_at_eot=False))
@@ -281,14 +281,14 @@ def test_a_text_without_a_token_left_ends_and_the_others_do_not():
 
 
 @pytest.mark.parametrize("end", [END, 24, 25])
-def test_a_text_ends_with_any_of_the_ends_of_its_tokenizer(end):
+def test_text_ends_with_any_end_token_of_its_tokenizer(end):
     row, logits = Row((2,), GenerationConfig(max_tokens=9), Turns()), torch.zeros(V)
     assert row.push(3, logits).text == "c"
     last = row.push(end, logits)
     assert (last.text, last.stop_reason) == ("", "end_of_text")
 
 
-def test_a_constraint_holds_for_its_own_row():
+def test_constraint_holds_for_its_own_row():
     pytest.importorskip("llguidance", reason="needs the extra `constrain`")
 
     class Bytes(Letters):
@@ -314,7 +314,7 @@ def test_a_constraint_holds_for_its_own_row():
     assert len(client.result(free)[0]) == 9
 
 
-def test_a_text_that_cannot_be_generated_is_refused_before_it_joins():
+def test_invalid_request_is_rejected_before_it_joins_the_batch():
     engine = Engine(MODELS["gpt"])
     for prompt, config, message in (
         ([], greedy(1), "the prompt is empty"),
@@ -329,7 +329,7 @@ def test_a_text_that_cannot_be_generated_is_refused_before_it_joins():
     engine.close()
 
 
-def test_a_prompt_that_cannot_be_read_takes_no_other_text_with_it(monkeypatch):
+def test_prompt_that_fails_in_prefill_leaves_the_other_rows_running(monkeypatch):
     model = MODELS["gpt"]
     hidden = type(model).hidden
 
@@ -353,7 +353,7 @@ def test_a_prompt_that_cannot_be_read_takes_no_other_text_with_it(monkeypatch):
     assert client.result(first) == alone(model, [1, 2], greedy(5, seed=0))[:1] + ("", "length")
 
 
-def test_the_mode_of_the_model_is_restored_on_close():
+def test_mode_of_the_model_is_restored_on_close():
     model = MODELS["gpt"].train()
     with Engine(model) as engine:
         assert not model.training

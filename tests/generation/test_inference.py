@@ -68,7 +68,7 @@ def test_setup_prints_the_choices_with_reasons(options, kernels, text, taken, ca
     assert calls == taken
 
 
-def test_weights_take_the_data_type_that_was_chosen():
+def test_inference_weights_have_the_chosen_dtype():
     model = GPTModel(CFG).eval()
     setup = prepare_for_inference(model, "bfloat16")
     assert setup.dtype.name == "bfloat16"

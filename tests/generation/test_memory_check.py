@@ -1,4 +1,4 @@
-"""Texts at once that no memory can hold are refused before the first token."""
+"""Batches that do not fit into memory are refused before the first token."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def test_rows_that_do_not_fit_are_refused_with_a_number_that_does(monkeypatch):
     check_rows(model, 101, 500)
 
 
-def test_a_million_texts_of_a_tiny_model_are_refused(monkeypatch):
+def test_million_texts_of_a_tiny_model_are_refused(monkeypatch):
     """Their caches and logits take 4.9 GB, and each text also has a decoder of its own."""
     monkeypatch.setattr(memory_check, "free_memory", lambda device: 8 * 2**30)
     with pytest.raises(UserError, match=r"1,000,000 texts at once need at least 16 GiB"):

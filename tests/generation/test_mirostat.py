@@ -1,4 +1,4 @@
-"""Mirostat: the algorithm written out for one row, the surprise it is asked for, faults."""
+"""Mirostat: the algorithm written out for one row, the target surprise, errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ V = 500
 
 
 def zipf(sharpness):
-    """Scores of a vocabulary whose i-th word is as likely as 1 / i^sharpness."""
+    """Logits of a vocabulary whose i-th token has a probability proportional to 1 / i^sharpness."""
     return -sharpness * torch.arange(1, V + 1).float().log()[None]
 
 
@@ -39,8 +39,8 @@ def test_mirostat_bound_follows_the_paper():
 
 @pytest.mark.parametrize("target", [3.0, 4.0])
 @pytest.mark.parametrize("sharpness", [1.0, 1.3])
-def test_the_mean_surprise_is_the_target(target, sharpness):
-    """Two vocabularies, one flatter than the other: the same number of bits comes out of both."""
+def test_mirostat_mean_surprise_equals_the_target(target, sharpness):
+    """Two distributions, one flatter than the other, give the same number of bits."""
     logits, generator = zipf(sharpness).expand(20, V), torch.Generator().manual_seed(1)
     steer, ids, surprise = Mirostat(target), torch.zeros(20, 1, dtype=torch.long), []
     for _ in range(400):
@@ -50,14 +50,14 @@ def test_the_mean_surprise_is_the_target(target, sharpness):
     assert torch.cat(surprise[100:], 1).mean().item() == pytest.approx(target, abs=0.1)
 
 
-def test_most_likely_token_is_always_kept():
+def test_mirostat_always_keeps_the_most_likely_token():
     steer = Mirostat(0.01)
     assert steer(
         torch.zeros(1, 8).index_fill(1, torch.tensor([5]), 0.1), torch.tensor([[0]])
     ).isfinite().nonzero().tolist() == [[0, 5]]
 
 
-def test_faults():
+def test_mirostat_rejects_invalid_arguments():
     for wrong in ({"target": 0}, {"target": 1.0, "rate": -1}):
         with pytest.raises(UserError, match="is out of range; give 1e-12 to 1000"):
             Mirostat(**wrong)

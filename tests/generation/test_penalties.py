@@ -1,4 +1,4 @@
-"""Penalties: equal to transformers' logits processors, blank places count as nothing, faults."""
+"""Penalties: equal to transformers' logits processors, padding does not count, errors."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_penalties_act_in_the_order_of_their_table():
     ]
 
 
-def test_settings_out_of_range_are_named(logits, ids):
+def test_penalty_errors_name_settings_out_of_range(logits, ids):
     with pytest.raises(UserError, match="repetition_penalty: 0 is out"):
         repetition_penalty(logits, 0, ids)
     with pytest.raises(UserError, match="no_repeat_ngram_size: 0 is out"):

@@ -1,4 +1,4 @@
-"""Sampling: equal to transformers' logits processors, then what each must keep, then faults."""
+"""Sampling: equal to transformers' logits processors, invariants of each sampler, errors."""
 
 from __future__ import annotations
 
@@ -95,13 +95,13 @@ def test_ties_and_forbidden_tokens_equal_transformers(theirs, name, value, row):
     if (name, row) == ("top_p", "ties") or (name, row) == (
         "top_p",
         "all alike",
-    ):  # which of two equals goes is nobody's to say
+    ):  # which of two equal logits is removed is unspecified
         assert torch.equal(ours.sort().values, want.sort().values)
     else:
         assert torch.equal(ours, want)
 
 
-def test_a_list_of_generators_draws_each_row_as_if_alone(logits):
+def test_list_of_generators_draws_each_row_as_if_alone(logits):
     together = sample(logits, [torch.Generator().manual_seed(s) for s in range(B)])
     for row in range(B):
         assert torch.equal(
@@ -111,7 +111,7 @@ def test_a_list_of_generators_draws_each_row_as_if_alone(logits):
 
 
 def test_samplers_act_in_the_order_of_transformers(logits, theirs):
-    """Temperature before top-p: the other way round keeps other tokens."""
+    """Temperature before top-p; the opposite order keeps other tokens."""
     assert list(SAMPLERS) == ["temperature", "top_k", "top_p", "min_p", "typical_p", "eta_cutoff"]
     bent = logits
     for name, value in (("temperature", 2.0), ("top_k", 40), ("top_p", 0.6)):
@@ -157,13 +157,13 @@ def test_top_p_keeps_the_smallest_set_that_holds_p(logits, p):
     assert (without_the_worst < p).all()
 
 
-def test_nothing_is_changed_in_place(logits):
+def test_samplers_change_no_logits_in_place(logits):
     before = logits.clone()
     next_token(logits, temperature=0.5, top_k=3, top_p=0.5)
     assert torch.equal(logits, before)
 
 
-def test_temperature_zero_takes_the_best_and_needs_no_chance(logits):
+def test_temperature_zero_takes_the_best_token_and_draws_nothing(logits):
     state = torch.get_rng_state()
     assert torch.equal(next_token(logits, temperature=0, top_k=5), greedy(logits))
     assert torch.equal(
@@ -173,13 +173,13 @@ def test_temperature_zero_takes_the_best_and_needs_no_chance(logits):
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_sample_draws_as_often_as_the_probability_says():
+def test_sample_frequencies_equal_the_probabilities():
     logits = torch.tensor([[0.1, 0.2, 0.7]]).log().expand(20_000, 3)
     draws = sample(logits, torch.Generator().manual_seed(0)).flatten().bincount() / 20_000
     torch.testing.assert_close(draws, torch.tensor([0.1, 0.2, 0.7]), atol=0.01, rtol=0)
 
 
-def test_a_generator_repeats_the_draw_and_leaves_the_global_one_alone(logits):
+def test_generator_repeats_the_draw_and_leaves_the_global_one_alone(logits):
     state = torch.get_rng_state()
     first, second = (sample(logits, torch.Generator().manual_seed(3)) for _ in range(2))
     assert first.shape == (B, 1)
@@ -191,7 +191,7 @@ def test_half_precision_logits_can_be_sampled(logits):
     assert sample(top_p(top_k(logits.bfloat16(), 9), 0.9)).shape == (B, 1)
 
 
-def test_a_sampler_from_outside_takes_one_line(logits, monkeypatch):
+def test_custom_sampler_is_registered_by_one_line(logits, monkeypatch):
     monkeypatch.setitem(
         sampling.SAMPLERS,
         "only",
@@ -216,7 +216,7 @@ def test_every_sampler_keeps_a_token_and_changes_no_score_that_it_keeps(logits):
         assert torch.equal(bent[kept], logits[kept]), name
 
 
-def test_toy_vocabulary_gives_the_printed_counts(capsys):
+def test_toy_vocabulary_has_the_notebooks_counts(capsys):
     assert greedy(TOY_LOGITS[None]).item() == TOY_VOCAB["forward"]
     print_sampled_tokens(softmax_with_temperature(TOY_LOGITS, 1))
     counts = {
@@ -247,12 +247,12 @@ def test_toy_vocabulary_gives_the_printed_counts(capsys):
         (lambda x: next_token(x, temperature=1.0, top_p=-1), "top_p: -1 is "),
     ],
 )
-def test_settings_out_of_range_are_named(logits, act, word):
+def test_sampler_errors_name_settings_out_of_range(logits, act, word):
     with pytest.raises(UserError, match=word):
         act(logits)
 
 
-def test_an_unknown_setting_is_named(logits):
+def test_unknown_sampling_setting_is_named(logits):
     with pytest.raises(TypeError, match="topp"):
         next_token(logits, topp=0.5)
 

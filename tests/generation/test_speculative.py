@@ -34,7 +34,7 @@ CFG = {
 
 
 class Chain(nn.Module):
-    """A model whose next token hangs on the last one only: the scores are a row of a table."""
+    """A model whose logits depend on the last token only: a row of a table."""
 
     def __init__(self, seed):
         super().__init__()
@@ -74,7 +74,7 @@ TOP_K = {"temperature": 0.8, "top_k": 4}
         pytest.param("lookup", {}, 20_000, marks=pytest.mark.slow),
     ],
 )
-def test_tokens_have_the_targets_distribution(who, samplers, n):
+def test_speculative_tokens_have_the_targets_distribution(who, samplers, n):
     """Count what follows each token in texts of 100 tokens; the target's probabilities fit."""
     target, chance, seen = Chain(1), torch.Generator().manual_seed(7), torch.zeros(V, V)
     for _ in range(n // 100):
@@ -102,7 +102,7 @@ def test_tokens_have_the_targets_distribution(who, samplers, n):
 
 
 def tiny(seed, width):
-    """A GPT with a cache that is sure of something else for every history."""
+    """A GPT with a cache and another confident prediction for every history."""
     torch.manual_seed(seed)
     model = GPTModel(
         {
@@ -122,11 +122,11 @@ def tiny(seed, width):
 
 @torch.no_grad()
 def uniform_p(who, n):
-    """Chi-square of n tokens that a GPT wrote with guesses in texts of 125.
+    """p-value of n tokens that a GPT generated speculatively in texts of 125.
 
-    Each token falls somewhere into the probabilities that the target gave it after its own history,
-    laid end to end (what the draft likes too much last): over a right text these places are spread
-    evenly from 0 to 1, whatever the histories were.
+    Each token is mapped to a point of the target's cumulative distribution after its history, with
+    the tokens that the draft overestimates last. If the decoding is correct, these points are
+    uniform from 0 to 1 for any histories.
     """
     target, draft, chance = tiny(1, 8), tiny(2, 4), torch.Generator().manual_seed(5)
     idx = torch.tensor([[0, 3]])
@@ -179,13 +179,13 @@ def test_gpt_with_a_cache_keeps_its_distribution(who, n):
         "replaced by the model's own draw",
     ],
 )
-def test_wrong_rule_is_detected(part, wrong, monkeypatch):
+def test_distribution_test_detects_a_wrong_acceptance_rule(part, wrong, monkeypatch):
     monkeypatch.setattr(rules, part, wrong)
     assert uniform_p("draft", 1_500) < 1e-6
 
 
 def test_chi_square_detects_a_small_error():
-    """As if every guess had been kept whenever the target finds it half as likely as the draft."""
+    """A wrong rule: keep a draft token if its target probability is half of the draft's."""
     seen = torch.multinomial(
         Chain(1).table.softmax(-1),
         2000,
@@ -212,7 +212,7 @@ def gpt(seed, **changes):
 )
 @settings(max_examples=40, deadline=None)
 def test_greedy_text_is_that_of_plain_greedy(prompt, n, draft_tokens, who, penalty):
-    """Also where the context fills and slides, and with a penalty that looks at the text."""
+    """Include a context that fills and slides, and a penalty that depends on the text."""
     model = gpt(1)
     greedy = {"temperature": 0, "repetition_penalty": penalty}
     idx = torch.tensor([prompt])
@@ -246,7 +246,7 @@ def test_perfect_draft_is_always_accepted_and_saves_forward_passes(monkeypatch):
     assert readings == [6, 5, 5]
 
 
-def test_steps_carry_the_models_own_log_probabilities():
+def test_speculative_steps_have_the_target_models_log_probabilities():
     model, idx = gpt(1).eval(), torch.tensor([[1, 2]])
     for step in islice(speculate(model, idx, DraftModel(gpt(2)), temperature=0.5), 12):
         with torch.no_grad():
@@ -254,7 +254,7 @@ def test_steps_carry_the_models_own_log_probabilities():
         idx = torch.cat([idx, step.ids], 1)
 
 
-def test_stops_where_the_context_is_full():
+def test_speculative_decoding_stops_when_the_context_is_full():
     ids = write(
         gpt(1),
         torch.tensor([[1, 2]]),
@@ -273,8 +273,8 @@ def test_stops_where_the_context_is_full():
 @pytest.mark.parametrize(
     ("text", "n", "want"),
     [
-        ([1, 2, 3, 4, 1, 2, 3], 2, [4, 1]),  # three tokens stood there before
-        ([1, 2, 9, 2, 5, 2], 3, [5, 2]),  # one token: the latest place, as far as the text goes
+        ([1, 2, 3, 4, 1, 2, 3], 2, [4, 1]),  # three tokens were there before
+        ([1, 2, 9, 2, 5, 2], 3, [5, 2]),  # one token: the latest match, up to the end of the text
         ([1, 2, 3], 4, []),
         ([7], 4, []),
     ],
@@ -286,7 +286,7 @@ def test_lookup_proposes_what_followed_before(text, n, want):
     assert q.argmax(-1).tolist() == [want]
 
 
-def test_faults():
+def test_speculative_decoding_rejects_invalid_arguments():
     with pytest.raises(UserError, match="speculative decoding: got 2 texts; pass one at a time"):
         next(speculate(gpt(1), torch.zeros(2, 3, dtype=torch.long), DraftModel(gpt(2))))
     with pytest.raises(UserError, match="draft model has 12 tokens and the model 11"):

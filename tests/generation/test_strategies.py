@@ -151,16 +151,16 @@ def test_text_settings_apply_to_every_strategy(model):
         ({"regex": "a", "json_schema": "{}"}, "pass one of the two"),
     ],
 )
-def test_a_setting_that_would_be_ignored_is_named(settings, message, model):
+def test_setting_without_effect_is_an_error(settings, message, model):
     with pytest.raises(UserError, match=message):
         stream(model, Ascii(), "ab", **settings)
 
 
-def test_a_strategy_from_outside_is_one_function_and_one_line(model, monkeypatch):
+def test_custom_strategy_is_one_function_and_one_line(model, monkeypatch):
     monkeypatch.setattr(strategies, "STRATEGIES", dict(STRATEGIES))
 
     def alphabet(model, ids, *, by=1, seed=None, n_vocab=None):
-        """The next letters, whatever the model says."""
+        """Generate the next letters and ignore the model."""
         assert n_vocab == 129
         letter = ids[:, -1:]
         while True:
@@ -178,7 +178,7 @@ def test_a_strategy_from_outside_is_one_function_and_one_line(model, monkeypatch
         text_of(model, strategy="beam", by=2)
 
 
-def test_a_config_has_every_sampler_and_penalty_and_takes_those_from_outside(monkeypatch):
+def test_config_has_every_sampler_and_penalty_and_custom_ones(monkeypatch):
     monkeypatch.setitem(strategies.SAMPLERS, "top_a", lambda logits, a: logits)
     config = GenerationConfig.of(top_a=0.2, top_k=3, min_p=None)
     assert config.sampling() == {"temperature": 0.8, "top_k": 3, "top_a": 0.2}

@@ -58,7 +58,7 @@ def batch():
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_logits_loss_and_gradients_are_the_cpus(device, architecture):
+def test_gpu_logits_loss_and_gradients_equal_the_cpus(device, architecture):
     model, copied = twins(device, architecture)
     ids, targets = batch()
     assert difference(copied(ids.to(device)), model(ids)) < FLOAT32
@@ -127,7 +127,7 @@ def test_engine_gives_the_ids_of_each_text_alone(device):
         assert ids[id] == alone[0, len(prompt) :].tolist()
 
 
-def test_a_seed_gives_the_same_samples_again_and_only_likely_ones(device):
+def test_seed_gives_the_same_samples_again_and_only_likely_ones(device):
     model, copied = twins(device)
     idx = pad_left(PROMPTS[:1], device)
 
@@ -143,7 +143,7 @@ def test_a_seed_gives_the_same_samples_again_and_only_likely_ones(device):
 
 @pytest.mark.parametrize(("kind", "bound"), [("bfloat16", 0.03), ("8 bits", 0.03), ("4 bits", 0.2)])
 @torch.inference_mode()
-def test_fewer_bits_give_nearly_the_logits_of_float32(device, kind, bound):
+def test_low_precision_logits_are_close_to_float32(device, kind, bound):
     model, copied = twins(device, emb_dim=96)
     if kind == "bfloat16":
         copied.bfloat16()

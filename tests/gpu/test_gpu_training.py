@@ -86,7 +86,7 @@ def begin(device, corpus, folder, **changes) -> Trainer:
 
 
 def step(run, until=0):
-    """Complete one step; returns its row."""
+    """Complete one step and return its row."""
     _, row = run.train_step(until)
     return row
 
@@ -115,7 +115,7 @@ def unequal(ours, theirs):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_steps_are_the_cpus(device, corpus, tmp_path, optimizer):
+def test_gpu_steps_equal_the_cpus(device, corpus, tmp_path, optimizer):
     ours = begin(device, corpus, tmp_path, optimizer=optimizer)
     theirs = begin(torch.device("cpu"), corpus, tmp_path, optimizer=optimizer)
     for _ in range(6):
@@ -128,7 +128,7 @@ def test_steps_are_the_cpus(device, corpus, tmp_path, optimizer):
         assert scores[key] == pytest.approx(wanted[key], rel=CLOSE)
 
 
-def test_micro_batches_are_one_batch(device, corpus, tmp_path):
+def test_gpu_micro_batches_equal_one_batch(device, corpus, tmp_path):
     whole, parts = (begin(device, corpus, tmp_path, micro_batches=n) for n in (1, 4))
     for _ in range(3):
         assert step(whole)["loss"] == pytest.approx(step(parts)["loss"], rel=1e-4)
@@ -136,8 +136,8 @@ def test_micro_batches_are_one_batch(device, corpus, tmp_path):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_step_never_waits_for_the_device(device, corpus, tmp_path, optimizer, precision):
-    """Neither to enqueue it nor to read the previous one, which only waits for its own event."""
+def test_step_never_waits_for_the_device(device, corpus, tmp_path, optimizer, precision):
+    """Neither enqueuing a step nor reading the previous one synchronizes; it waits for an event."""
     system = SystemConfig(precision=precision, compile="no")
     run = begin(device, corpus, tmp_path, optimizer=optimizer, system=system, drop_rate=0.2)
     run.max_in_flight = 1
@@ -153,7 +153,7 @@ def test_a_step_never_waits_for_the_device(device, corpus, tmp_path, optimizer, 
 
 @pytest.mark.parametrize("fault", ["step:4:nan", "step:4:spike", "gradient:4:inf"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_bad_step_changes_nothing(device, corpus, tmp_path, monkeypatch, optimizer, fault):
+def test_bad_step_changes_nothing(device, corpus, tmp_path, monkeypatch, optimizer, fault):
     run = begin(device, corpus, tmp_path, optimizer=optimizer)
     for _ in range(3):
         row = step(run)
@@ -169,7 +169,7 @@ def test_a_bad_step_changes_nothing(device, corpus, tmp_path, monkeypatch, optim
     assert unequal(contents(run), before) == list(before)
 
 
-def test_a_checkpoint_of_the_device_loads_on_a_cpu(device, corpus, tmp_path):
+def test_checkpoint_of_the_device_loads_on_a_cpu(device, corpus, tmp_path):
     run = train(settings(steps=6), tmp_path, device=str(device), corpus=corpus)
     found = load_latest(tmp_path, pytest.fail)
     saved = found.weights | found.optimizer
@@ -196,7 +196,7 @@ class StopAt(Callback):
 @pytest.mark.usefixtures("deterministic")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_resumed_run_equals_an_uninterrupted_one(device, corpus, tmp_path, optimizer, precision):
+def test_resumed_run_equals_an_uninterrupted_one(device, corpus, tmp_path, optimizer, precision):
     """Bit for bit: weights, optimizer and losses, with dropout and micro-batches."""
     system = SystemConfig(precision=precision, compile="no")
     config = settings(system, drop_rate=0.2, steps=12, save_every=4, optimizer=optimizer)
@@ -204,7 +204,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(device, corpus, tmp_path, opt
     whole = contents(run(tmp_path / "whole"))
     with pytest.raises(UserError, match="stopped at step 7"):
         run(tmp_path / "resumed", callbacks=[StopAt(7)])
-    torch.rand(3, device=device)  # what is drawn in between does not matter
+    torch.rand(3, device=device)  # random numbers drawn in between do not matter
     assert unequal(contents(run(tmp_path / "resumed")), whole) == []
     rows = (open_run(tmp_path / name).metrics for name in ("resumed", "whole"))
     ours, theirs = ([row["loss"] for row in each if "loss" in row] for each in rows)
@@ -213,7 +213,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(device, corpus, tmp_path, opt
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_step_holds_the_memory_that_was_planned(device, precision):
+def test_step_holds_the_memory_that_was_planned(device, precision):
     gpu = device.type == "cuda"
     model = GPTConfig(
         vocab_size=8192 if gpu else 64,
@@ -250,7 +250,9 @@ def test_a_step_holds_the_memory_that_was_planned(device, precision):
 
 
 def test_compiled_model_learns_the_same_with_the_same_names(device, corpus, tmp_path, monkeypatch):
-    if device.type == "cpu":  # machine code for a CPU is tested in test_trainee.py, and takes long
+    if (
+        device.type == "cpu"
+    ):  # compiling for a CPU is tested in test_model_with_loss.py and takes long
         monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     plain = begin(device, corpus, tmp_path)
     compiled = begin(device, corpus, tmp_path, system=replace(FLOAT32, compile="yes"))

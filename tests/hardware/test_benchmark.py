@@ -22,7 +22,7 @@ def slow_clock(monkeypatch):
 
 
 @pytest.mark.usefixtures("slow_clock")
-def test_rates_are_the_work_of_a_call_by_its_seconds(monkeypatch):
+def test_rate_is_the_work_of_a_call_divided_by_its_seconds(monkeypatch):
     """A product of two n x n matrices is 2 n^3 FLOPs; a sum of 2^25 float32 reads 4 bytes each."""
     products, multiply = [], torch.mm
 
@@ -61,7 +61,7 @@ def test_repeat_timings_drops_the_first(monkeypatch):
     assert repeat_timings(lambda: None, CPU, seconds=0.0) == pytest.approx([1.0, 0.75])
 
 
-def test_measuring_draws_no_random_number_of_the_caller():
+def test_timing_does_not_change_the_random_state():
     before = torch.get_rng_state()
     benchmark._matmul_flops.cache_clear()
     matmul_flops(CPU, seconds=0.0)

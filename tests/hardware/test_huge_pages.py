@@ -1,4 +1,4 @@
-"""Huge pages keep content and address; the system is asked once per page."""
+"""Huge pages keep content and address, with one system call per page."""
 
 import copy
 import platform
@@ -52,17 +52,17 @@ def test_huge_pages_is_noop_off_linux(monkeypatch):
 
 @pytest.mark.parametrize("bits", [32, 8, 4])
 def test_packed_model_reports_memory_ranges_of_all_matrices(bits, monkeypatch):
-    said = []
-    monkeypatch.setattr("llm_scratch.model.packed.collapse_huge_pages", said.extend)
+    advised = []
+    monkeypatch.setattr("llm_scratch.model.packed.collapse_huge_pages", advised.extend)
     model = build(CONFIG)
     model = model if bits == 32 else quantize(model, bits)
     pack(copy.deepcopy(model))
-    assert said == []
+    assert advised == []
     pack(model, huge_pages=True)
     if bits == 32 and not can_pack(torch.float32):
         pytest.skip("needs oneDNN on an x86 processor")
     parts = [part for part in model.modules() if isinstance(part, (PackedLinear, QuantizedLinear))]
     assert len(parts) == 2 * 4 + 1
     weights = 2 * 12 * 64 * 64 + 50 * 64
-    assert weights * bits / 8 <= sum(size for _, size in said) <= 2 * weights * bits / 8
-    assert len({address for address, _ in said}) == len(said)
+    assert weights * bits / 8 <= sum(size for _, size in advised) <= 2 * weights * bits / 8
+    assert len({address for address, _ in advised}) == len(advised)

@@ -85,7 +85,7 @@ def test_trial_is_a_real_measurement_and_changes_nothing():
 
 
 def test_speedup_is_the_ratio_of_the_shortest_times(monkeypatch):
-    """Calls in turn: two warm up, six are timed."""
+    """Interleaved calls: two for warm-up, six timed."""
     times = iter([5.0, 4.0, 4.0, 2.0] + [3.0, 9.0, 8.0, 1.5] * 3)
     monkeypatch.setattr(trials, "thread_seconds", lambda work: next(times))
     assert linear_kernel._speedup(FORWARD, (16, 8), "MKL") == 3.0 / 1.5

@@ -22,7 +22,7 @@ KNOB = torch.backends.mkldnn.matmul
 
 @pytest.fixture(autouse=True)
 def _fresh_process(monkeypatch):
-    """Neither a choice nor a trial has been made, and the setting is torch's own."""
+    """Reset the choice, the trial and torch's setting."""
     before = KNOB.fp32_precision
     monkeypatch.setattr(matmul_backend, "_in_use", None)
     KNOB.fp32_precision = matmul_backend._DEFAULT_PRECISION
@@ -100,7 +100,7 @@ def test_speedup_is_the_mean_ratio_of_the_shortest_times(monkeypatch):
 
 
 def fake_clock():
-    """Calls take 2 s by the default library and 1 s by oneDNN, some of them more by chance."""
+    """Calls take 2 s by the default library and 1 s by oneDNN, some longer at random."""
     delays = iter(3.0 * (i % 5 == 0) for i in range(10**6))
 
     def seconds(work, n_calls):

@@ -14,7 +14,7 @@ GIB = 2**30
 
 def test_peak_memory_is_at_least_resident_memory():
     before, size = resident_memory(), 2**26
-    with mmap.mmap(-1, size) as block:  # not by malloc, which may have as much at hand
+    with mmap.mmap(-1, size) as block:  # not by malloc, which may have free memory already
         for page in range(0, size, mmap.PAGESIZE):
             block[page] = 1
         assert resident_memory() > before + 0.9 * size

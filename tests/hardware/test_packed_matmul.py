@@ -18,7 +18,7 @@ DTYPES = list(packing.TOLERANCE)
 
 @pytest.fixture(autouse=True)
 def _fresh():
-    """Each test tries anew."""
+    """Clear the cached trials before each test."""
     packing._can_pack.cache_clear()
     yield
     packing._can_pack.cache_clear()
@@ -26,7 +26,7 @@ def _fresh():
 
 @pytest.fixture
 def raises_for_bfloat16(monkeypatch):
-    """A processor with AVX2 alone: oneDNN raises when it packs bfloat16."""
+    """Simulate a processor with AVX2 only: oneDNN raises when it packs bfloat16."""
     real = torch.ops.mkldnn._reorder_linear_weight
 
     def reorder(weight, *more):
@@ -72,7 +72,7 @@ def test_can_pack_is_false_without_onednn(monkeypatch):
     assert not can_pack(torch.float64)
 
 
-def test_packing_pays_where_it_is_faster(monkeypatch):
+def test_packing_is_chosen_where_it_is_faster(monkeypatch):
     monkeypatch.setattr(packing, "_can_pack", lambda dtype: True)
     monkeypatch.setattr(
         packing,

@@ -24,7 +24,7 @@ def test_processor_time_counts_where_its_clock_is_fine(monkeypatch):
     assert thread_seconds(lambda: None) == pytest.approx(1e-6)
 
 
-def test_a_coarse_processor_clock_is_replaced_by_the_wall_clock(monkeypatch):
+def test_coarse_processor_clock_is_replaced_by_the_wall_clock(monkeypatch):
     """On Windows it has steps of 16 ms, so a trial took 0 s, and a ratio of two divided by 0."""
     seconds = iter([1.0, 3.0])
     clocks = SimpleNamespace(thread_time=lambda: 1 / 64, perf_counter=lambda: next(seconds))

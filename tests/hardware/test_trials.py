@@ -25,7 +25,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Let the trial read this clock, which stands still until a way advances it."""
+    """Replace the trial's clock by one that only candidates advance."""
     now = [0.0]
 
     def seconds(work):
@@ -38,7 +38,7 @@ def clock(monkeypatch):
 
 
 def takes(clock, *seconds):
-    """A way that takes these seconds, one after the other, and then always the last."""
+    """A candidate whose calls take these seconds, and then always the last of them."""
     left = list(seconds)
 
     def run():
@@ -99,7 +99,7 @@ def test_trial_works_when_the_cache_is_not_writable(cache):
     assert cached_timings("a question", [], lambda: {"a": 1.0}) == {"a": 1.0}
 
 
-def test_forgetting_makes_a_new_measurement(cache):
+def test_forget_all_causes_a_new_measurement(cache):
     calls = []
     cached_timings("a question", [], measure(calls, {"a": 1.0}))
     clear_timings()

@@ -5,7 +5,7 @@
 
 Run once; the files are kept, so that the tests need no TensorFlow. `tiny_gpt2/` is named and shaped
 as OpenAI's release (2 layers, 8 wide, 2 heads, 261 tokens, 16 positions), `kinds/` has other types,
-a scalar, an empty tensor and two shards. The same numbers lie beside each checkpoint in an .npz.
+a scalar, an empty tensor and two shards. An .npz beside each checkpoint has the same values.
 Last made with TensorFlow 2.21.
 """
 

@@ -47,7 +47,7 @@ def nano(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_imported_character_model_is_trained_on(nano, capsys):
+def test_training_continues_from_an_imported_character_model(nano, capsys):
     assert (
         main(
             [
@@ -74,9 +74,9 @@ def test_imported_character_model_is_trained_on(nano, capsys):
     assert (
         main(["train", "verdict", "--from", "run", "--out", "on", *source, *WORDS.split()]) == 0
     ), capsys.readouterr().err
-    said = " ".join(capsys.readouterr().out.split())
-    assert "samples cannot begin with 'XYZ'" in said
-    assert "using 'the hen '" in said
+    output = " ".join(capsys.readouterr().out.split())
+    assert "samples cannot begin with 'XYZ'" in output
+    assert "using 'the hen '" in output
     assert load("on")[0].cfg.n_heads == 3
     assert main(["evaluate", "on"]) == 0, capsys.readouterr().err
     assert main(["train", "--resume", "on"]) == 0, capsys.readouterr().err

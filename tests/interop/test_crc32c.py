@@ -42,6 +42,6 @@ def test_crc32c_equals_bitwise_definition_beyond_one_block():
     assert crc32c(np.frombuffer(data, np.uint8)) == crc32c(data)
 
 
-def test_the_mask_is_leveldbs():
+def test_crc32c_mask_equals_that_of_leveldb():
     assert masked(0) == 0xA282EAD8
     assert masked(0xE3069283) == ((0xE3069283 >> 15 | 0xE3069283 << 17) + 0xA282EAD8) % 2**32

@@ -26,7 +26,7 @@ def model(tokenizer):
     return model
 
 
-def test_a_file_is_the_model_that_it_was_made_from(model, tokenizer, tmp_path):
+def test_gguf_model_equals_its_source(model, tokenizer, tmp_path):
     path = tmp_path / "model.gguf"
     path.write_bytes(whole_file(model, tokenizer))
     back, back_tokenizer = load(path)
@@ -54,15 +54,13 @@ def test_a_file_is_the_model_that_it_was_made_from(model, tokenizer, tmp_path):
         ({"tokenizer.ggml.eos_token_id": [279]}, 279),
     ],
 )
-def test_the_token_before_each_text_is_that_of_llama_cpp(
-    changes, start, model, tokenizer, tmp_path
-):
+def test_token_before_each_text_is_that_of_llama_cpp(changes, start, model, tokenizer, tmp_path):
     path = tmp_path / "start.gguf"
     path.write_bytes(whole_file(model, tokenizer, changes))
     assert load(path)[0].start_id == start
 
 
-def test_the_ends_of_a_turn_and_of_a_message_come_back(model, tmp_path):
+def test_end_of_turn_and_end_of_message_tokens_survive_a_round_trip(model, tmp_path):
     names = ("<|endoftext|>", "<|eom_id|>", "<|eot_id|>")
     tokenizer = ByteBPE.train([TEXT], 280, special_tokens=names)
     tokenizer.other_ends = names[:0:-1]
@@ -154,17 +152,17 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_file_of_another_model_is_refused(name, model, tokenizer, tmp_path):
-    changes, without, why, code = REFUSED[name]
+def test_file_of_another_model_is_refused(name, model, tokenizer, tmp_path):
+    changes, without, reason, code = REFUSED[name]
     path = tmp_path / "other.gguf"
     path.write_bytes(whole_file(model, tokenizer, changes, without))
-    with pytest.raises(UserError, match=why) as caught:
+    with pytest.raises(UserError, match=reason) as caught:
         load(path)
     assert caught.value.code == code
     assert "\n" not in str(caught.value)
 
 
-def test_a_weight_that_is_not_finite_is_named(model, tokenizer, tmp_path):
+def test_weight_that_is_not_finite_is_named(model, tokenizer, tmp_path):
     metadata, tensors = parts_of(model, tokenizer)
     n = next(i for i, each in enumerate(tensors) if each.name == "blk.0.ffn_norm.bias")
     tensors[n] = tensors[n]._replace(data=struct.pack("<f", float("nan")) + tensors[n].data[4:])

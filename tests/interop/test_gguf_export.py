@@ -1,4 +1,4 @@
-"""What is exported to GGUF is read back, by the `gguf` package too; what differs is refused."""
+"""A GGUF export is read back by us and by the `gguf` package; one that differs is refused."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +28,7 @@ def tokenizer():
 
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("kind", [{}, {"tie_embeddings": True, "qkv_bias": True}])
-def test_model_survives_a_round_trip(kind, format, tokenizer, tmp_path):
+def test_exported_gguf_model_survives_a_round_trip(kind, format, tokenizer, tmp_path):
     model, path = random_model(replace(WIDE, **kind)), tmp_path / "out.gguf"
     checked = export_gguf(model, tokenizer, path, format)
     assert checked.equal_texts == 1000
@@ -55,7 +55,7 @@ def test_rows_that_do_not_fill_blocks_are_float16(tokenizer, tmp_path):
     assert kinds["token_embd.weight"] == kinds["blk.0.ffn_down.weight"] == "F16"
 
 
-def test_a_modelfile_for_ollama_is_beside_it(tokenizer, tmp_path):
+def test_gguf_export_writes_a_modelfile_for_ollama(tokenizer, tmp_path):
     export_gguf(random_model(CFG), tokenizer, tmp_path / "my model.gguf")
     lines = (tmp_path / "my model.Modelfile").read_text().splitlines()
     assert lines == [
@@ -66,7 +66,7 @@ def test_a_modelfile_for_ollama_is_beside_it(tokenizer, tmp_path):
     ]
 
 
-def test_a_modelfile_has_the_stop_as_it_is():
+def test_modelfile_has_the_stop_string_unchanged():
     """ollama reads no escapes."""
     name = "<｜end▁of▁sentence｜>"
     tokenizer = ByteBPE([], special_tokens=(name, "<|eot|>"), end_of_text=name)
@@ -75,7 +75,7 @@ def test_a_modelfile_has_the_stop_as_it_is():
     assert lines[-2:] == [f'PARAMETER stop "{name}"', 'PARAMETER stop "<|eot|>"']
 
 
-def test_a_modelfile_of_the_user_is_not_replaced(tokenizer, tmp_path):
+def test_modelfile_of_the_user_is_not_replaced(tokenizer, tmp_path):
     mine = tmp_path / "out.Modelfile"
     mine.write_text("mine")
     with pytest.raises(UserError, match=r"out\.Modelfile exists; choose another name"):
@@ -86,14 +86,14 @@ def test_a_modelfile_of_the_user_is_not_replaced(tokenizer, tmp_path):
 def test_model_unsupported_by_llama_cpp_is_refused_before_writing(tokenizer, tmp_path):
     path = tmp_path / "out.gguf"
     chars = TOKENIZERS["chars"](["abc"])
-    for cfg, known, why in (
+    for cfg, known, reason in (
         (replace(CFG, activation="gelu"), tokenizer, "activation=gelu: llama.cpp computes"),
         (replace(CFG, scale_attention_by_layer=True), tokenizer, "scale_attention_by_layer=True"),
         (CFG, chars, "CharTokenizer cannot be exported to GGUF"),
         (CFG, ByteBPE([(b"a", b"b")], pattern="a+"), "llama.cpp has no name for it"),
         (CFG, ByteBPE([]), "a tokenizer without merges cannot be exported to GGUF"),
     ):
-        with pytest.raises(UserError, match=why) as caught:
+        with pytest.raises(UserError, match=reason) as caught:
             export_gguf(random_model(cfg), known, path)
         assert caught.value.code == USAGE
     nanochat = random_model(NanoChatConfig(**SIZES, n_heads=2))
@@ -110,7 +110,9 @@ def test_model_unsupported_by_llama_cpp_is_refused_before_writing(tokenizer, tmp
     assert path.read_text() == "mine"
 
 
-def test_a_file_that_would_differ_does_not_appear(tokenizer, tmp_path, monkeypatch):
+def test_gguf_export_leaves_no_file_when_the_written_one_would_differ(
+    tokenizer, tmp_path, monkeypatch
+):
     write = gguf_export.write
 
     def other_weights(model, *rest):
@@ -145,7 +147,9 @@ def test_a_file_that_would_differ_does_not_appear(tokenizer, tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_the_package_the_command_to_install_it_is_named(tokenizer, tmp_path, monkeypatch):
+def test_gguf_export_without_the_package_names_the_install_command(
+    tokenizer, tmp_path, monkeypatch
+):
     monkeypatch.setattr(gguf_export, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="`pip install gguf`"):
         export_gguf(random_model(CFG), tokenizer, tmp_path / "out.gguf")

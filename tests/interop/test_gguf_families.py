@@ -1,4 +1,4 @@
-"""Every family that llama.cpp has comes back from a GGUF file; other settings are named."""
+"""Every family of llama.cpp round-trips through a GGUF file; unsupported settings are named."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ def tokenizer():
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_model_survives_a_round_trip(name, tokenizer, tmp_path):
+def test_gguf_family_survives_a_round_trip(name, tokenizer, tmp_path):
     pytest.importorskip("gguf", reason="writes the files; install the gguf extra")
     model, path = random_model(FAMILIES[name]), tmp_path / "out.gguf"
     checked = export_gguf(model, tokenizer, path, "f32")
@@ -38,7 +38,7 @@ def test_model_survives_a_round_trip(name, tokenizer, tmp_path):
         assert torch.equal(own[key] + stored, value + stored), key
 
 
-def test_every_family_is_tried():
+def test_gguf_tests_cover_every_family():
     assert {name.partition(",")[0] for name in FAMILIES} | {"gpt2"} == set(GGUF_FAMILIES)
 
 
@@ -98,7 +98,7 @@ def test_attention_of_gemma_27b_is_scaled_as_llama_cpp_scales_it(name, n_layers)
         ("llama.rope.freq_base", -1.0, "rope.freq_base is '-1.0'; expected a number of at least 0"),
     ],
 )
-def test_settings_that_ours_does_not_have_are_refused(key, value, why, tmp_path):
+def test_gguf_settings_without_a_counterpart_are_refused(key, value, why, tmp_path):
     from gguf_bytes import T
 
     cfg = FAMILIES["llama"]

@@ -1,4 +1,4 @@
-"""A GGUF file is read as it was written; every broken one gets a line that names file and entry."""
+"""GGUF files are read as written; a broken one is a one-line error with file and entry."""
 
 import struct
 
@@ -16,7 +16,7 @@ def array(kind, length, body=b""):
     return struct.pack("<IIQ", ARRAY, kind, length) + body
 
 
-def test_values_and_tensors_are_read(tmp_path):
+def test_gguf_values_and_tensors_are_read(tmp_path):
     path = tmp_path / "a.gguf"
     metadata = {
         "general.architecture": "gpt2",
@@ -41,7 +41,7 @@ def test_values_and_tensors_are_read(tmp_path):
     assert file.read("y").dtype == torch.float32
 
 
-def test_the_packages_files_are_read(tmp_path):
+def test_gguf_files_of_the_gguf_package_are_read(tmp_path):
     gguf = pytest.importorskip("gguf", reason="the reference; install the gguf extra")
     path = tmp_path / "a.gguf"
     writer = gguf.GGUFWriter(path, "gpt2")
@@ -144,11 +144,11 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_file_is_refused(name, tmp_path):
-    data, why = BROKEN[name]
+def test_broken_gguf_file_is_refused(name, tmp_path):
+    data, reason = BROKEN[name]
     path = tmp_path / "broken.gguf"
     path.write_bytes(data)
-    with pytest.raises(UserError, match=why) as caught:
+    with pytest.raises(UserError, match=reason) as caught:
         GGUFFile(path)
     assert caught.value.code == CHECKPOINT
     message = str(caught.value)
@@ -157,7 +157,7 @@ def test_a_broken_file_is_refused(name, tmp_path):
     assert message.isprintable()
 
 
-def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+def test_missing_gguf_file_and_a_folder_are_refused(tmp_path):
     for path in (tmp_path / "none.gguf", tmp_path):
         with pytest.raises(UserError, match="cannot read"):
             GGUFFile(path)

@@ -1,4 +1,4 @@
-"""Scaled rotary positions in GGUF files: those of other programs, and what is not ours."""
+"""Scaled rotary positions in GGUF files of other programs, and unsupported ones."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +37,7 @@ def settings_of(metadata, tensors=()):
     return GGUFSettings(file, "llama")
 
 
-def test_llama_3_of_another_program_has_the_published_numbers():
+def test_llama_3_scaling_of_another_program_has_the_published_values():
     """Its divisors by the formula of llama.cpp's converter, without our settings."""
     frequencies = 500_000.0 ** -(torch.arange(0, 64, 2) / 64)
     smooth = (8192 * frequencies / (2 * torch.pi) - 1) / 3
@@ -61,7 +61,7 @@ def test_divisors_that_are_not_those_of_llama_3_are_refused(divisors):
 @pytest.mark.parametrize(
     ("name", "value"), [("yarn_ext_factor", 0.5), ("yarn_log_multiplier", 0.1)]
 )
-def test_a_yarn_that_ours_is_not_is_refused(name, value):
+def test_gguf_yarn_settings_without_a_counterpart_are_refused(name, value):
     metadata = {"context_length": 64, "rope.scaling.type": "yarn", f"rope.scaling.{name}": value}
     with pytest.raises(UserError, match=f"{name} is '{value}'; expected"):
         read_rope(settings_of(metadata), 16)
@@ -75,7 +75,7 @@ def test_ntk_scaling_is_written_as_the_base_that_it_raises():
     torch.testing.assert_close(back, own)
 
 
-def test_the_names_are_those_of_the_gguf_package():
+def test_gguf_rope_keys_equal_those_of_the_gguf_package():
     gguf = pytest.importorskip("gguf", reason="has the names; install the gguf extra")
     known = {str(name).replace("{arch}.", "") for name in vars(gguf.Keys.Rope).values()}
     cfg = replace(FAMILIES["llama, YaRN"], rope_attention_factor=2.0)

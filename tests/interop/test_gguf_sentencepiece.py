@@ -23,7 +23,7 @@ def tokenizer(request):
     return made
 
 
-def test_ids_are_equal_after_a_file(tokenizer, tmp_path):
+def test_sentencepiece_ids_survive_a_gguf_round_trip(tokenizer, tmp_path):
     path = tmp_path / "words.gguf"
     metadata = tokenizer_metadata(exportable(tokenizer), tokenizer.n_vocab + 3, 1)
     path.write_bytes(gguf_bytes(metadata, [T("x")]))
@@ -37,7 +37,7 @@ def test_ids_are_equal_after_a_file(tokenizer, tmp_path):
         assert back.decode(ids) == tokenizer.decode(ids)
 
 
-def test_a_model_is_exported_with_its_template(tokenizer, tmp_path):
+def test_sentencepiece_model_is_exported_with_its_chat_template(tokenizer, tmp_path):
     pytest.importorskip("gguf", reason="writes the files; install the gguf extra")
     sizes = {"context_length": 16, "emb_dim": 8, "n_heads": 2, "n_layers": 1}
     model = random_model(LlamaConfig(vocab_size=tokenizer.n_vocab, **sizes))
@@ -48,7 +48,7 @@ def test_a_model_is_exported_with_its_template(tokenizer, tmp_path):
     assert 'PARAMETER stop "</s>"' in (tmp_path / "a.Modelfile").read_text()
 
 
-def test_other_kinds_are_refused():
+def test_other_tokenizer_kinds_are_refused():
     unigram = LibraryTokenizer(sentencepiece("Unigram"))
     with pytest.raises(UserError, match="LibraryTokenizer cannot be exported to GGUF"):
         exportable(unigram)
@@ -57,12 +57,12 @@ def test_other_kinds_are_refused():
 def test_damaged_pieces_are_refused(tokenizer, tmp_path):
     path = tmp_path / "bad.gguf"
     metadata = tokenizer_metadata(exportable(tokenizer), tokenizer.n_vocab, 1)
-    for change, why in (
+    for change, reason in (
         ({"tokenizer.ggml.scores": [0.5]}, "scores is missing or not|scores has 1 elements"),
         ({"tokenizer.ggml.token_type": [1] * 3}, "token_type has 3 elements"),
         ({"tokenizer.ggml.token_type": [5] * tokenizer.n_vocab}, "has no tokens"),
     ):
         path.write_bytes(gguf_bytes(metadata | change, [T("x")]))
-        with pytest.raises(UserError, match=why) as caught:
+        with pytest.raises(UserError, match=reason) as caught:
             tokenizer_from(GGUFFile(path))
         assert caught.value.code == DATA

@@ -10,7 +10,7 @@ from llm_scratch.interop.gguf_types import TYPES
 
 
 @pytest.mark.parametrize("number", TYPES)
-def test_every_format_equals_the_package_bit_for_bit(number):
+def test_gguf_formats_equal_the_gguf_package_bit_for_bit(number):
     gguf = pytest.importorskip("gguf", reason="the reference; install the gguf extra")
     type_ = TYPES[number]
     blocks = np.random.default_rng(number).integers(0, 256, (500, type_.size), np.uint8)
@@ -24,7 +24,7 @@ def test_every_format_equals_the_package_bit_for_bit(number):
     assert got.shape == (500, type_.block)
 
 
-def test_q8_0_and_q4_0_by_hand():
+def test_q8_0_and_q4_0_equal_a_manual_calculation():
     half = np.array([0.5], np.float16).tobytes()
     q8 = half + struct.pack("32b", *range(-16, 16))
     q4 = half + bytes((15 - i) << 4 | i for i in range(16))  # low halves count up, high ones down

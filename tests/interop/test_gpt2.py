@@ -27,7 +27,7 @@ TINY = Path(__file__).parent / "tiny_gpt2"
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path, monkeypatch):
-    """In an empty folder, with a cache of its own, offline."""
+    """Use an empty folder and cache, offline."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("LLM_SCRATCH_DATA", raising=False)
@@ -49,13 +49,13 @@ def test_local_release_is_used(tmp_path, monkeypatch, name, place):
 
 
 @pytest.mark.parametrize("name", GPT2)
-def test_offline_error_names_the_file_and_its_folder(name):
+def test_gpt2_offline_error_names_the_file_and_its_folder(name):
     with pytest.raises(UserError, match="downloads are disabled .*LLM_SCRATCH_DATA") as error:
         load(name)
     assert error.value.code == DATA
 
 
-def test_the_pinned_file_is_read_and_another_is_not(tmp_path, monkeypatch):
+def test_gpt2_reads_the_pinned_file_and_rejects_another(tmp_path, monkeypatch):
     cfg = GPTConfig(
         vocab_size=50,
         context_length=8,
@@ -100,7 +100,7 @@ def test_the_pinned_file_is_read_and_another_is_not(tmp_path, monkeypatch):
         load("gpt2")
 
 
-def test_the_sizes_have_their_shapes():
+def test_gpt2_sizes_have_their_shapes():
     assert [gpt2.gpt2_config(size).n_params // 10**6 for size in GPT2.values()] == [
         124,
         354,

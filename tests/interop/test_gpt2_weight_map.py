@@ -66,7 +66,7 @@ def test_split_undoes_join(model, name):
 
 
 @pytest.mark.parametrize("name", ["Hugging Face", "nanoGPT"])
-def test_model_survives_a_round_trip_bit_by_bit(model, name):
+def test_gpt2_weights_survive_a_round_trip_bit_by_bit(model, name):
     back = assemble(
         CFG, source_of(dict(model.named_parameters()), FORMATS[name]), FORMATS[name], HERE
     )

@@ -41,7 +41,7 @@ def made(folder, shard="5GB", **changes):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """One such folder with a tokenizer; not to be changed."""
+    """One such folder with a tokenizer; do not change it."""
     folder = tmp_path_factory.mktemp("theirs")
     made(folder)
     save_tokenizer(TOKENIZERS["bpe"](["abab" * 50], 260), folder)
@@ -50,7 +50,7 @@ def whole(tmp_path_factory):
 
 @pytest.fixture
 def copy(whole, tmp_path):
-    """The folder, to be broken."""
+    """A copy of the folder that tests may damage."""
     return Path(shutil.copytree(whole, tmp_path / "theirs"))
 
 
@@ -99,14 +99,14 @@ def test_transformers_folder_loads_as_the_same_model(tmp_path, shard, changes):
     assert (ours.out_head.weight is ours.tok_emb.weight) == changes.get("tie_word_embeddings", True)
 
 
-def test_load_takes_the_folder(whole):
+def test_load_accepts_a_transformers_folder(whole):
     model, tokenizer = load(whole)
     assert not model.training
     assert tokenizer.decode(tokenizer.encode("abba")) == "abba"
     assert generate(model, torch.tensor([[1, 2, 3]]), 4, 24).shape == (1, 7)
 
 
-def test_names_with_transformer_before_them_and_without_are_the_same(copy):
+def test_tensor_names_with_and_without_the_transformer_prefix_are_read(copy):
     path = copy / "model.safetensors"
     before = load(copy)[0]
     weights = safetensors.torch.load(path.read_bytes())  # a copy: the file is replaced below
@@ -199,7 +199,7 @@ def change(folder, **values):
         ),
     ],
 )
-def test_a_setting_of_another_model_is_named(copy, setting, value, message):
+def test_setting_of_another_model_is_named(copy, setting, value, message):
     change(copy, **{setting: value})
     with pytest.raises(UserError, match=message) as error:
         load(copy)
@@ -268,9 +268,7 @@ def test_broken_weights_are_one_line_that_names_the_tensor(copy, how, message):
     ],
     ids=["NaN", "shape", "dtype", "unknown"],
 )
-def test_of_many_files_the_one_is_named_and_the_tensor_as_it_is_called_there(
-    tmp_path, change, message
-):
+def test_error_names_the_file_of_several_and_the_tensor_as_in_the_file(tmp_path, change, message):
     made(tmp_path, "10KB")
     save_tokenizer(CHARS, tmp_path)
     name = "transformer.h.1.mlp.c_fc.weight"
@@ -284,18 +282,18 @@ def test_of_many_files_the_one_is_named_and_the_tensor_as_it_is_called_there(
         {name: change(weights[name])} if change else {"transformer.h.1.x": torch.ones(1)}
     )
     safetensors.torch.save_file(bad, path)
-    said = (
+    message = (
         f"{path}: unknown tensor transformer.h.1.x"
         if change is None
         else f"{path}: {name} {message}"
     )
-    with pytest.raises(UserError, match=said) as error:
+    with pytest.raises(UserError, match=message) as error:
         load(tmp_path)
     assert error.value.code == CHECKPOINT
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_tensor_and_a_stray_one_are_called_as_they_are_there(copy):
+def test_error_names_missing_and_unexpected_tensors_as_in_the_file(copy):
     path = copy / "model.safetensors"
     weights = safetensors.torch.load(path.read_bytes())  # a copy: the file is replaced below
     name = "transformer.h.1.mlp.c_fc.weight"
@@ -309,7 +307,7 @@ def test_a_missing_tensor_and_a_stray_one_are_called_as_they_are_there(copy):
         load(copy)
 
 
-def test_a_pickle_is_refused_with_what_to_do(copy):
+def test_pickle_is_refused_with_advice(copy):
     torch.save({}, copy / "pytorch_model.bin")
     (copy / "model.safetensors").unlink()
     with pytest.raises(
@@ -319,7 +317,7 @@ def test_a_pickle_is_refused_with_what_to_do(copy):
         load(copy)
 
 
-def test_a_tokenizer_too_large_for_the_model_is_named(copy):
+def test_tokenizer_too_large_for_the_model_is_named(copy):
     save_tokenizer(TOKENIZERS["bpe"](["abcdefgh" * 50], 262), copy)
     with pytest.raises(UserError, match="the tokenizer has 262 tokens, the model 261"):
         load(copy)
@@ -333,7 +331,7 @@ def test_a_tokenizer_too_large_for_the_model_is_named(copy):
         {"activation": "gelu", "init": "mimetic"},
     ],
 )
-def test_settings_come_back(changes):
+def test_settings_survive_a_round_trip_through_hf(changes):
     cfg = ModelConfig.of({mine: TINY[theirs] for theirs, mine in SHAPE_FIELDS.items()} | changes)
     config = to_config(cfg, 7, 260)
     assert config_of(config, Path("config.json")) == ModelConfig.of(dict(cfg) | {"init": "torch"})

@@ -32,7 +32,7 @@ def changed(module, by):
         ("out_head", "lm_head"),
     ],
 )
-def test_changed_weight_is_found(llama, part, theirs):
+def test_comparison_finds_a_changed_weight(llama, part, theirs):
     ids = llama.ids()
     assert first_difference(llama.ours, llama.theirs, llama.family, ids) is None
     changed(llama.ours.get_submodule(part), 0.5)
@@ -47,8 +47,8 @@ def test_changed_weight_is_found(llama, part, theirs):
         changed(llama.ours.get_submodule(part), -0.5)
 
 
-def test_scaled_attention_is_found_at_its_output(llama):
-    """What has no weights, such as rotary positions, shows in the next part that has."""
+def test_comparison_finds_scaled_attention_at_its_output(llama):
+    """A difference in a part without weights appears in the next part that has some."""
     llama.ours.trf_blocks[0].att.query_factor = 2.0
     try:
         found = first_difference(llama.ours, llama.theirs, llama.family, llama.ids())
@@ -57,7 +57,7 @@ def test_scaled_attention_is_found_at_its_output(llama):
     assert found.part == "trf_blocks.0.att.out_proj"
 
 
-def test_fused_matrix_of_theirs_is_compared_with_its_parts():
+def test_comparison_splits_fused_matrices_of_transformers():
     sizes = {"vocab_size": 61, "n_positions": 20, "n_embd": 24, "n_head": 3, "n_layer": 2}
     twins = Twins.of(GPT2Config(**sizes, bos_token_id=0, eos_token_id=0))
     assert first_difference(twins.ours, twins.theirs, twins.family, twins.ids()) is None

@@ -26,7 +26,7 @@ YARN = {"rope_type": "yarn", "factor": 2.0}
 
 
 @pytest.mark.parametrize("model_type", CONFIGS)
-def test_any_value_of_any_setting_is_read_or_refused_in_one_line(model_type):
+def test_hf_settings_are_read_or_refused_in_one_line(model_type):
     config = getattr(transformers, CONFIGS[model_type])(**SIZES).to_dict()
     assert config["model_type"] == model_type
     refused = []
@@ -56,5 +56,5 @@ def test_any_value_of_any_setting_is_read_or_refused_in_one_line(model_type):
     ],
     ids=lambda case: case if isinstance(case, str) else "",
 )
-def test_wrong_value_is_named(changes, message):
+def test_invalid_hf_setting_is_named(changes, message):
     assert_refused(LLAMA | changes, message)

@@ -58,7 +58,7 @@ def bpe():
 
 @pytest.fixture(scope="module")
 def written(bpe, tmp_path_factory):
-    """A model, its tokenizer, and the folder that was written of them; not to be changed."""
+    """A model, its tokenizer, and their exported folder; do not change it."""
     model, folder = model_of(CFG), tmp_path_factory.mktemp("export") / "ours"
     model.start_id = bpe.eot_token
     assert export_hf(model, bpe, folder).texts == 1000
@@ -91,7 +91,7 @@ def test_exported_model_equals_transformers_model(tmp_path, bpe, kind):
     assert all(torch.equal(own[name], parameter) for name, parameter in back.named_parameters())
 
 
-def test_the_tensors_are_those_that_transformers_would_write(written, tmp_path):
+def test_exported_tensors_equal_those_of_save_pretrained(written, tmp_path):
     _, folder = written
     transformers.AutoModelForCausalLM.from_pretrained(folder).save_pretrained(tmp_path)
     ours, theirs = (
@@ -108,7 +108,7 @@ def test_start_id_survives_export(written, bpe):
     assert config["bos_token_id"] == config["eos_token_id"] == bpe.eot_token
 
 
-def test_a_start_other_than_the_end_is_where_transformers_starts(bpe, tmp_path):
+def test_exported_folder_has_a_start_token_other_than_the_end_token(bpe, tmp_path):
     model = build(CFG)
     model.start_id = 7
     (tmp_path / "out").mkdir()
@@ -118,22 +118,22 @@ def test_a_start_other_than_the_end_is_where_transformers_starts(bpe, tmp_path):
         assert (config["bos_token_id"], config["eos_token_id"]) == (7, bpe.eot_token), name
 
 
-def test_transformers_continues_a_text_as_we_do(written, bpe):
+def test_transformers_generates_the_same_text(written, bpe):
     model, folder = written
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     ids = tokenizer("the cat", return_tensors="pt").input_ids
     assert ids[0].tolist() == encode_prompt(model, bpe, "the cat")
-    told = theirs.generate(
+    generated = theirs.generate(
         ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, pad_token_id=0
     )
-    for position in range(ids.shape[1], told.shape[1]):
-        assert model(told[:, :position])[0, -1].argmax() == told[0, position]
+    for position in range(ids.shape[1], generated.shape[1]):
+        assert model(generated[:, :position])[0, -1].argmax() == generated[0, position]
 
 
 @pytest.mark.parametrize("kind", ["bpe", "chars"])
 @pytest.mark.parametrize("has_start", [True, False])
-def test_the_pipeline_begins_a_prompt_with_the_start_id(tmp_path, bpe, kind, has_start):
+def test_transformers_pipeline_begins_a_prompt_with_the_start_id(tmp_path, bpe, kind, has_start):
     """A model that learned one document per row generates worse text without the start token."""
     tokenizer = bpe if kind == "bpe" else CharTokenizer.train(TEXTS)
     model = model_of(CFG)
@@ -145,17 +145,17 @@ def test_the_pipeline_begins_a_prompt_with_the_start_id(tmp_path, bpe, kind, has
     for folder in ("ours", "again"):
         their_tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / folder)
         pipeline = transformers.pipeline("text-generation", model=theirs, tokenizer=their_tokenizer)
-        (told,) = pipeline(
+        (generated,) = pipeline(
             "the cat", max_new_tokens=5, do_sample=False, pad_token_id=0, return_tensors=True
         )
         ids = encode_prompt(model, tokenizer, "the cat")
         want = list(generate(model, torch.tensor([ids]), 5, temperature=0.0)[0])
-        assert told["generated_token_ids"] == want
+        assert generated["generated_token_ids"] == want
         assert read_start_id(tmp_path / folder) == model.start_id
         assert open_tokenizer(tmp_path / folder).encode("the cat") == tokenizer.encode("the cat")
 
 
-def test_a_folder_without_our_settings_begins_with_the_token_that_its_tokenizer_adds(
+def test_folder_without_our_settings_begins_with_the_token_that_its_tokenizer_adds(
     written, bpe, tmp_path
 ):
     _, folder = written
@@ -264,7 +264,7 @@ def full_disk(monkeypatch):
         (full_disk, RESOURCES, "No space left on device"),
     ],
 )
-def test_a_folder_that_would_differ_does_not_appear(
+def test_export_leaves_no_folder_when_the_exported_model_would_differ(
     tmp_path, bpe, monkeypatch, fault, code, message
 ):
     fault(monkeypatch)
@@ -310,7 +310,7 @@ def test_missing_transformers_makes_no_claim_of_equality(tmp_path, bpe, monkeypa
 
 
 class Bytes:
-    """A user's own tokenizer, which works and can be saved, but has no form in transformers."""
+    """A custom tokenizer that works and can be saved but has no counterpart in transformers."""
 
     name, n_vocab, eot_token = "my bytes", 257, 256
 
@@ -373,7 +373,7 @@ def test_tiktokens_gpt2_is_not_refused(gpt2):
     check_exportable(gpt2)
 
 
-def test_a_quantized_model_is_refused(bpe, tmp_path):
+def test_quantized_model_is_refused(bpe, tmp_path):
     model = model_of(CFG)
     quantize(model, 8)
     with pytest.raises(UserError, match="quantized to 8 bits and cannot be exported") as caught:

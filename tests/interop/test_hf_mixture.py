@@ -1,4 +1,4 @@
-"""Settings of the sparse families: what ours cannot express is named, the rest comes back."""
+"""Settings of the sparse families round-trip; those without a counterpart are named."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ CONFIGS = [
 
 
 @pytest.mark.parametrize("cfg", CONFIGS, ids=lambda cfg: cfg.architecture)
-def test_config_survives_a_round_trip_through_theirs(cfg):
+def test_mixture_config_survives_a_round_trip_through_transformers(cfg):
     theirs = to_config(cfg, None, None)
     back = config_of(theirs, Path("config.json"))
     for name in cfg:
@@ -87,7 +87,7 @@ def test_map_names_every_tensor_once_and_splits_what_it_joins(cfg):
         (CONFIGS[5], {"partial_rotary_factor": 0.4, "rope_parameters": None}, "rotated_dim=3"),
     ],
 )
-def test_setting_that_ours_lacks_is_named(cfg, wrong, message):
+def test_mixture_setting_without_a_counterpart_is_named(cfg, wrong, message):
     with pytest.raises(UserError, match=message) as raised:
         config_of({**to_config(cfg, None, None), **wrong}, Path("config.json"))
     assert raised.value.code == 4

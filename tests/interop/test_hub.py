@@ -51,28 +51,28 @@ def cached(monkeypatch, folder):
 
     Returns the list of the requested names.
     """
-    asked = []
+    requested = []
     real = hub.hf_hub_download
 
     def download(name, file, revision=None, local_files_only=False):
-        asked.append(file)
+        requested.append(file)
         assert local_files_only, "the network would have been asked"
         return real(
             name, file, revision=revision, local_files_only=True, cache_dir=folder.parents[2]
         )
 
     monkeypatch.setattr(hub, "hf_hub_download", download)
-    return asked
+    return requested
 
 
-def test_a_model_in_the_hubs_cache_is_loaded_without_network(snapshot, monkeypatch):
-    asked = cached(monkeypatch, snapshot)
+def test_model_in_the_hubs_cache_is_loaded_without_network(snapshot, monkeypatch):
+    requested = cached(monkeypatch, snapshot)
     model, tokenizer = load("hf:org/tiny")
     assert model.cfg.emb_dim == 24
     assert tokenizer.decode(tokenizer.encode("abba")) == "abba"
     shards = sorted(path.name for path in snapshot.glob("model-*.safetensors"))
     assert len(shards) > 2
-    assert asked == [
+    assert requested == [
         "config.json",
         "model.safetensors",
         "model.safetensors.index.json",
@@ -91,11 +91,11 @@ class Hub(BaseHTTPRequestHandler):
         self.wfile.write(self.answer())
 
     def answer(self):
-        asked = re.fullmatch(r"/org/tiny/resolve/([^/]+)/([^/?]+)", self.path)
-        self.server.asked.append((self.command, *(asked.groups() if asked else ("", self.path))))
-        path = self.server.folder / asked[2] if asked else None
-        if asked is None or asked[1] not in ("v1", COMMIT) or not path.is_file():
-            code = "EntryNotFound" if asked and asked[1] in ("v1", COMMIT) else "RevisionNotFound"
+        match = re.fullmatch(r"/org/tiny/resolve/([^/]+)/([^/?]+)", self.path)
+        self.server.requests.append((self.command, *(match.groups() if match else ("", self.path))))
+        path = self.server.folder / match[2] if match else None
+        if match is None or match[1] not in ("v1", COMMIT) or not path.is_file():
+            code = "EntryNotFound" if match and match[1] in ("v1", COMMIT) else "RevisionNotFound"
             self.send_response(404)
             self.send_header("X-Error-Code", code)
             self.send_header("Content-Length", "0")
@@ -113,7 +113,7 @@ class Hub(BaseHTTPRequestHandler):
         return data
 
     def log_message(self, *args):
-        """Silent."""
+        """Print nothing."""
 
 
 ASK = """
@@ -130,9 +130,9 @@ for name in sys.argv[1:]:
 
 
 def test_revision_comes_from_the_hub_of_hf_endpoint(snapshot, tmp_path):
-    """A hub on this machine, and a process of its own, as the client reads its settings once."""
+    """A local hub server and a new process, since the client reads its settings once."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.folder, server.asked = snapshot, []
+    server.folder, server.requests = snapshot, []
     threading.Thread(target=server.serve_forever, daemon=True).start()
     env = {
         name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")
@@ -159,8 +159,8 @@ def test_revision_comes_from_the_hub_of_hf_endpoint(snapshot, tmp_path):
     wanted = {
         ("GET", name) for name in ("config.json", "model.safetensors.index.json", "tokenizer.json")
     }
-    assert wanted <= {(verb, name) for verb, _, name in server.asked}
-    assert {revision for _, revision, _ in server.asked} <= {"v1", "v2", COMMIT}
+    assert wanted <= {(verb, name) for verb, _, name in server.requests}
+    assert {revision for _, revision, _ in server.requests} <= {"v1", "v2", COMMIT}
     assert list((tmp_path / "home").rglob("*.safetensors"))
 
 
@@ -189,14 +189,14 @@ def test_hub_error_explains_missing_cache(snapshot, monkeypatch):
 
 
 def test_unexpected_file_in_the_index_is_not_requested(snapshot, monkeypatch):
-    asked = cached(monkeypatch, snapshot)
+    requested = cached(monkeypatch, snapshot)
     (snapshot / "model.safetensors.index.json").write_text(
         json.dumps({"weight_map": {"a": "../../../../secret.safetensors"}})
     )
     with pytest.raises(UserError, match="expected a plain name") as error:
         load("hf:org/tiny")
     assert error.value.code == CHECKPOINT
-    assert not [name for name in asked if "secret" in name]
+    assert not [name for name in requested if "secret" in name]
 
 
 @pytest.mark.parametrize(
@@ -209,14 +209,14 @@ def test_hub_rejects_invalid_name(name, monkeypatch, tmp_path):
     assert error.value.code == USAGE
 
 
-def test_missing_extra_is_named(monkeypatch):
+def test_hub_error_names_the_missing_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UserError, match="needs the extra `hf`: pip install") as error:
         from_hub("org/tiny")
     assert error.value.code == USAGE
 
 
-def test_the_command_line_takes_the_name(snapshot, monkeypatch, capsys, tmp_path):
+def test_command_line_accepts_a_hub_name(snapshot, monkeypatch, capsys, tmp_path):
     from llm_scratch.cli import main
 
     cached(monkeypatch, snapshot)

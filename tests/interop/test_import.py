@@ -78,7 +78,7 @@ def weights(names, bias, shifts, positions, head):
 
 
 def formula(state, names, approximate="none"):
-    """The logits of IDS: norm, look back, norm, think, again and again; as in the papers."""
+    """The logits of IDS by the formula: norm, attention, norm, feed-forward in each block."""
 
     def at(name):
         return state[f"transformer.{name}.weight"], state.get(f"transformer.{name}.bias")
@@ -162,7 +162,7 @@ def test_settings_of_nanogpt_that_do_not_fit_are_named(tmp_path, changes, messag
     assert str(path) in str(error.value)
 
 
-def test_a_tensor_of_nanogpt_that_is_missing_or_not_finite_is_named(tmp_path):
+def test_tensor_of_nanogpt_that_is_missing_or_not_finite_is_named(tmp_path):
     state = weights(NANO_NAMES, True, True, True, False)
     state["transformer.h.1.mlp.c_fc.bias"][3] = torch.nan
     with pytest.raises(UserError, match=r"h\.1\.mlp\.c_fc\.bias has values that are not finite"):
@@ -210,16 +210,16 @@ def test_settings_of_litgpt_that_do_not_fit_are_named(tmp_path, changes, message
     assert error.value.code == CHECKPOINT
 
 
-def test_litgpts_own_defaults_are_those_of_another_model(tmp_path):
+def test_litgpt_defaults_are_those_of_another_model(tmp_path):
     folder = lit(tmp_path, weights(LIT_NAMES, True, True, False, True))
     (folder / "model_config.yaml").write_text("name: pythia-14m\n")
     with pytest.raises(UserError, match="rotary_percentage is 'None'; expected 0"):
         load(folder)
 
 
-def test_the_tokenizer_is_the_given_one_the_folders_or_gpt2s(tmp_path):
+def test_imported_tokenizer_is_the_given_one_that_of_the_folder_or_gpt2s(tmp_path):
     path = nano(tmp_path / "ckpt.pt", weights(NANO_NAMES, True, True, True, False))
-    assert load(path)[1].n_vocab == 5  # what stands for GPT-2's here
+    assert load(path)[1].n_vocab == 5  # the stub of GPT-2's tokenizer
     text = tmp_path / "input.txt"
     text.write_text("".join(map(chr, range(97, 97 + 20))))
     given = tokenizer_named(f"chars:{text}")

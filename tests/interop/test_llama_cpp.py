@@ -61,7 +61,7 @@ def test_llama_cpp_reads_the_same_model(format, tokenizer, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["Llama", "Gemma"])
-def test_llama_cpp_encodes_with_sentencepiece_as_we_do(kind, tmp_path):
+def test_llama_cpp_encodes_the_same_sentencepiece_ids(kind, tmp_path):
     """Special tokens are compared alone: after one, llama.cpp puts another space."""
     pytest.importorskip("tokenizers", reason="runs these tokenizers; install the hf extra")
     tokenizer = LibraryTokenizer(sentencepiece(kind), end_of_text="</s>")
@@ -103,7 +103,7 @@ def continuation(path, ids):
     return list(islice(written, N_NEW))
 
 
-def test_a_run_of_llama_tiny_writes_the_same_64_tokens_in_ours_transformers_and_llama_cpp(tmp_path):
+def test_llama_tiny_generates_the_same_64_tokens_as_transformers_and_llama_cpp(tmp_path):
     """A short training: sentences have begun, and no two tokens are close."""
     transformers = pytest.importorskip(
         "transformers", reason="reads a folder; install the hf extra"
@@ -117,7 +117,7 @@ def test_a_run_of_llama_tiny_writes_the_same_64_tokens_in_ours_transformers_and_
     prompt = [model.start_id, *tokenizer.encode("Once upon a time")]
     ours = generate(model, torch.tensor([prompt]), N_NEW, temperature=0)[0].tolist()
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
-    theirs.generation_config.eos_token_id = None  # to write on after the end of a story
+    theirs.generation_config.eos_token_id = None  # to continue after the end of a story
     written = theirs.generate(
         torch.tensor([prompt]), max_new_tokens=N_NEW, do_sample=False, pad_token_id=0
     )

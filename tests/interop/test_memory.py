@@ -46,7 +46,7 @@ for folder in sys.argv[2:]:
 
 
 def folder(path, cfg, parts, dtype=torch.float32):
-    """A folder of transformers with weights that are not random, as they need not be."""
+    """A folder of transformers with constant weights, which suffice here."""
     path.mkdir()
     (path / "config.json").write_text(json.dumps(to_config(cfg, None, None)))
     (path / "tokenizer.json").write_text(
@@ -74,7 +74,7 @@ def folder(path, cfg, parts, dtype=torch.float32):
     not Path("/proc/self/clear_refs").exists(),
     reason="the high-water mark of memory is read from Linux's /proc",
 )
-def test_the_peak_is_at_most_a_third_above_the_weights(tmp_path):
+def test_loading_peak_memory_is_at_most_a_third_above_the_weights(tmp_path):
     cfg = GPTConfig(**SMALL, qkv_bias=True, tie_embeddings=True)
     folders = [folder(tmp_path / "small", cfg, 1)]
     for number, (cfg, dtype) in enumerate(CASES.values()):

@@ -21,7 +21,7 @@ WEIGHTS = "model.safetensors"
 
 
 def random_pair(*shape):
-    """Blocks and scales of a tensor [*shape, 32 a block], with every number and some exponents."""
+    """Blocks and scales of a tensor [*shape, 32 per block], with every value and some exponents."""
     draw = torch.Generator().manual_seed(len(shape))
     blocks = torch.randint(0, 256, (*shape, 16), generator=draw, dtype=torch.uint8)
     return blocks, torch.randint(118, 126, shape, generator=draw, dtype=torch.uint8)
@@ -41,7 +41,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_values_equal_transformers():
+def test_mxfp4_values_equal_transformers():
     mxfp4 = pytest.importorskip("transformers.integrations.mxfp4", reason="the reference")
     blocks, scales = random_pair(3, 5, 2)
     scales[0, 0] = torch.tensor([0, 254])
@@ -49,7 +49,7 @@ def test_values_equal_transformers():
     assert torch.equal(dequantize(blocks, scales).mT, theirs)
 
 
-def test_a_folder_is_the_model_of_its_values(folder):
+def test_mxfp4_folder_loads_as_the_dequantized_model(folder):
     stored, state = load_file(folder / WEIGHTS), read(folder).state_dict()
     name = "model.layers.1.mlp.experts"
     pairs = [f"{name}.{which}" for which in ("gate_up_proj", "down_proj")]
@@ -70,7 +70,7 @@ def test_a_folder_is_the_model_of_its_values(folder):
         ("scales", lambda tensor: tensor.int()),
     ],
 )
-def test_a_damaged_pair_is_named(name, change, folder):
+def test_damaged_mxfp4_pair_is_named(name, change, folder):
     tensor = f"model.layers.0.mlp.experts.gate_up_proj_{name}"
     state = load_file(folder / WEIGHTS)
     state[tensor] = change(state[tensor])

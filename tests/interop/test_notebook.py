@@ -92,7 +92,7 @@ def test_optimizer_state_is_imported_bit_for_bit(tmp_path, trained):
     assert loaded.optimizer["tok_emb.weight/step"] == 3
 
 
-def test_next_step_equals_the_notebooks(tmp_path, trained):
+def test_next_step_after_import_equals_the_notebooks(tmp_path, trained):
     model, optimizer, both = trained
     path = saved(tmp_path / "model_and_optimizer.pth", copy.deepcopy(both))
     step(model, optimizer)
@@ -119,7 +119,7 @@ def test_resumed_losses_equal_the_notebooks(tmp_path, trained):
     model = trained[0]
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.1)
     rows = torch.randint(0, 50, (WINDOW + 8, 2, 17), generator=torch.Generator().manual_seed(4))
-    rows[:-4] %= 3  # an easy text, and then one that it has never seen
+    rows[:-4] %= 3  # an easy text, then an unseen one
     batches = [(ids[:, :-1], ids[:, 1:]) for ids in rows]
 
     def plain(batch):

@@ -1,4 +1,4 @@
-"""OpenAI's GPT-2: every parameter in its place, and the logits of transformers.
+"""OpenAI's GPT-2: every parameter is mapped correctly, and logits equal transformers'.
 
 After an error the model is unchanged.
 """
@@ -51,7 +51,7 @@ def params():
 
 @pytest.fixture
 def copy(tmp_path):
-    """The tiny release, to be broken."""
+    """A copy of the tiny release that tests may damage."""
     return Path(shutil.copytree(TINY, tmp_path / "124M"))
 
 
@@ -63,7 +63,7 @@ def leaves(tree, path=()):
             yield from leaves(value, (*path, key))
 
 
-def test_settings_and_params_are_the_contracts(tmp_path, params, expected):
+def test_openai_settings_and_params_equal_the_notebooks(tmp_path, params, expected):
     shutil.copytree(TINY, tmp_path / "gpt2" / "124M")
     settings, loaded = download_and_load_gpt2("124M", tmp_path / "gpt2")
     assert settings == SETTINGS
@@ -85,7 +85,7 @@ def test_settings_and_params_are_the_contracts(tmp_path, params, expected):
 
 
 def by_hand(expected, layer):
-    """A layer of ours from the release's numbers, name by name."""
+    """One of our layers from the release's values, name by name."""
     at = {
         name.removeprefix(f"model/h{layer}/"): value
         for name, value in expected.items()
@@ -128,7 +128,7 @@ def assert_bit_equal(model, expected):
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_every_parameter_is_in_its_place(params, expected, tied):
+def test_openai_parameters_are_mapped_to_their_names(params, expected, tied):
     gpt = GPTModel(CONFIG | {"tie_embeddings": tied})
     load_weights_into_gpt(gpt, params)
     assert_bit_equal(gpt, expected)
@@ -141,7 +141,7 @@ def test_every_parameter_is_in_its_place(params, expected, tied):
     assert bool(gpt.out_head.weight.any()) != tied
 
 
-def test_load_takes_the_folder(copy, expected):
+def test_load_accepts_an_openai_folder(copy, expected):
     model, tokenizer = load(copy)
     assert_bit_equal(model, expected)
     assert model.out_head.weight is model.tok_emb.weight
@@ -178,7 +178,7 @@ def test_openai_logits_equal_transformers(expected):
     torch.testing.assert_close(load(TINY)[0](ids), theirs(ids).logits, rtol=1e-4, atol=1e-5)
 
 
-def test_assign_keeps_the_contract():
+def test_assign_equals_the_notebooks():
     left = torch.zeros(2, 3, dtype=torch.float64)
     right = np.arange(6, dtype=np.float32).reshape(3, 2).T
     made = assign(left, right)
@@ -263,7 +263,7 @@ def test_model_without_biases_is_an_error(params):
         load_weights_into_gpt(GPTModel(CONFIG | {"qkv_bias": False}), params)
 
 
-def test_the_sizes_are_the_four_of_the_release():
+def test_openai_sizes_are_the_four_of_the_release():
     sizes = [
         GPTConfig(**shape, qkv_bias=True, tie_embeddings=True).n_params // 1_000_000
         for shape in model_configs.values()
@@ -297,7 +297,7 @@ def test_the_sizes_are_the_four_of_the_release():
         (json.dumps(SETTINGS | {"n_vocab": 10**12}), "vocab_size: 1000000000000 is out of range"),
     ],
 )
-def test_settings_that_cannot_be_are_refused_before_anything_is_built(copy, text, message):
+def test_invalid_openai_settings_are_refused_before_the_model_is_built(copy, text, message):
     (copy / "hparams.json").write_text(text)
     with pytest.raises(UserError, match=message) as error:
         load(copy)
@@ -324,7 +324,7 @@ def rewritten(folder, expected, **changes):
         (np.zeros(9, np.float32), r"model/h1/ln_2/b is \(9,\), by hparams.json it is \(8,\)"),
     ],
 )
-def test_numbers_that_cannot_be_weights_are_refused(copy, expected, value, message):
+def test_invalid_openai_weights_are_refused(copy, expected, value, message):
     assert_bit_equal(load(rewritten(copy, expected))[0], expected)
     rewritten(copy, expected, h1_ln_2_b=value)
     for read in (
@@ -341,7 +341,7 @@ def test_openai_loader_ignores_unrelated_files(copy, expected):
     assert_bit_equal(load(copy)[0], expected)
 
 
-def test_a_vocabulary_that_is_missing_or_too_large_is_named(copy):
+def test_vocabulary_that_is_missing_or_too_large_is_named(copy):
     (copy / "hparams.json").write_text(json.dumps(SETTINGS))
     os.rename(copy / "vocab.bpe", copy / "kept")
     with pytest.raises(UserError, match=r"vocab\.bpe") as error:
@@ -355,7 +355,7 @@ def test_a_vocabulary_that_is_missing_or_too_large_is_named(copy):
     assert error.value.code == CHECKPOINT
 
 
-def test_the_notebooks_module_name_is_this_one(monkeypatch):
+def test_notebooks_module_reexports_the_openai_loader(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "notebook")
     import gpt_download
 

@@ -35,7 +35,7 @@ SMALL = {
 TOKENIZER = ByteBPE.train(["the theatre, the other theatre " * 20], 265)
 
 
-def test_the_writer_equals_tensorflow_byte_for_byte(tmp_path):
+def test_tensorflow_writer_equals_tensorflow_byte_for_byte(tmp_path):
     write(tmp_path / "model.ckpt", dict(np.load(TINY / "expected.npz")))
     for name in FILES[:2]:
         assert (tmp_path / name).read_bytes() == (TINY / name).read_bytes(), name
@@ -66,7 +66,7 @@ def test_exported_release_loads_as_the_same_model(tmp_path, bias):
 
 
 @pytest.mark.parametrize("change", [{"tie_embeddings": False}, {"activation": "relu"}])
-def test_another_kind_of_model_is_refused(tmp_path, change):
+def test_openai_export_refuses_another_architecture(tmp_path, change):
     model = GPTModel(SMALL | change)
     with pytest.raises(
         UserError,
@@ -91,6 +91,6 @@ def test_ids_with_gaps_are_refused(tmp_path):
         save_gpt2(GPTModel(SMALL), tokenizer, tmp_path / "new")
 
 
-def test_a_table_of_no_rows_and_a_key_of_255s_are_written():
+def test_table_of_no_rows_and_a_key_of_255s_are_written():
     assert len(one_table([])) > 48
     assert b"\xff\xff" in one_table([(b"\xff\xff", b"")])

@@ -26,7 +26,7 @@ class Handler(BaseHTTPRequestHandler):
     """Serves the tiny release like OpenAI's server; `faults` apply to its data file in turn."""
 
     def do_GET(self):
-        self.server.asked.append((self.path, self.headers.get("Range")))
+        self.server.requests.append((self.path, self.headers.get("Range")))
         name = self.path.rpartition("/")[2]
         path = TINY / name
         if not self.path.startswith("/gpt-2/models/124M/") or not path.is_file():
@@ -64,13 +64,13 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *args):
-        """Silent."""
+        """Print nothing."""
 
 
 @pytest.fixture
 def server(monkeypatch):
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.faults, server.asked = [], []
+        server.faults, server.requests = [], []
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         monkeypatch.setenv("LLM_SCRATCH_MIRROR", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.delenv("LLM_SCRATCH_OFFLINE", raising=False)
@@ -98,10 +98,10 @@ def test_missing_release_files_are_downloaded_once(server, tmp_path):
     settings, params = download_and_load_gpt2("124M", tmp_path / "gpt2")
     assert (settings["n_layer"], params["wte"].shape) == (2, (261, 8))
     assert_whole(tmp_path / "gpt2" / "124M")
-    assert [path for path, _ in server.asked][-1].endswith(DATA_FILE)
-    asked = len(server.asked)
+    assert [path for path, _ in server.requests][-1].endswith(DATA_FILE)
+    n_requests = len(server.requests)
     download_and_load_gpt2("124M", tmp_path / "gpt2")
-    assert len(server.asked) == asked == len(NEEDED)
+    assert len(server.requests) == n_requests == len(NEEDED)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_missing_release_files_are_downloaded_once(server, tmp_path):
 def test_release_download_resumes_after_a_disconnect(server, tmp_path, faults):
     server.faults = list(faults)
     assert_whole(find_or_download("124M", tmp_path))
-    ranges = [span for path, span in server.asked if path.endswith(DATA_FILE)]
+    ranges = [span for path, span in server.requests if path.endswith(DATA_FILE)]
     assert len(ranges) == len(faults) + (faults[-1] != "whole")
     if faults[0] == "cut":
         assert ranges[1] == "bytes=5000-"
@@ -130,8 +130,8 @@ def test_release_download_resumes_partial_file(server, tmp_path):
     part.write_bytes((TINY / DATA_FILE).read_bytes()[:7000])
     shutil.copy(TINY / "hparams.json", tmp_path / "124M")
     assert_whole(find_or_download("124M", tmp_path))
-    assert server.asked[-1] == (f"/gpt-2/models/124M/{DATA_FILE}", "bytes=7000-")
-    assert not any(path.endswith("hparams.json") for path, _ in server.asked)
+    assert server.requests[-1] == (f"/gpt-2/models/124M/{DATA_FILE}", "bytes=7000-")
+    assert not any(path.endswith("hparams.json") for path, _ in server.requests)
 
 
 def test_release_download_restarts_oversized_partial_file(server, tmp_path):
@@ -141,21 +141,21 @@ def test_release_download_restarts_oversized_partial_file(server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("faults", "asked"),
+    ("faults", "n_requests"),
     [([404], 1), ([503] * 99, download.MAX_ATTEMPTS), (["no length"] * 99, download.MAX_ATTEMPTS)],
 )
-def test_a_server_that_never_gives_it_is_one_error(server, tmp_path, faults, asked):
+def test_unavailable_release_file_is_one_error(server, tmp_path, faults, n_requests):
     server.faults = faults
     with pytest.raises(
         UserError, match=f"cannot be downloaded: the server responded .*{DATA_FILE}"
     ) as error:
         find_or_download("124M", tmp_path)
     assert error.value.code == DATA
-    assert sum(path.endswith(DATA_FILE) for path, _ in server.asked) == asked
+    assert sum(path.endswith(DATA_FILE) for path, _ in server.requests) == n_requests
     assert not (tmp_path / "124M" / DATA_FILE).exists()
 
 
-def test_damage_is_found_when_the_tensor_is_read(server, tmp_path):
+def test_damaged_tensor_is_detected_when_it_is_read(server, tmp_path):
     (tmp_path / "124M").mkdir()
     (tmp_path / "124M" / f".{DATA_FILE}.part").write_bytes(bytes(7000))
     with pytest.raises(UserError, match=r"the checksum of model/\S+ differs; download it again"):
@@ -172,7 +172,7 @@ def test_full_disk_is_an_error_and_the_partial_file_is_removed(server, tmp_path,
     assert not list((tmp_path / "124M").glob(".*.part"))
 
 
-def test_offline_error_names_the_file_and_its_folder(tmp_path, monkeypatch):
+def test_openai_offline_error_names_the_file_and_its_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("LLM_SCRATCH_OFFLINE", "1")
     with pytest.raises(UserError) as error:
         download_and_load_gpt2("355M", tmp_path / "gpt2")
@@ -199,7 +199,7 @@ def test_local_folder_is_used_without_a_request(tmp_path, monkeypatch, where):
     assert download_and_load_gpt2()[0]["n_vocab"] == 261
 
 
-def test_an_unknown_size_is_a_usage_error(tmp_path):
+def test_unknown_size_is_a_usage_error(tmp_path):
     with pytest.raises(UserError, match="unknown model size '125M'; did you mean '124M'") as error:
         download_and_load_gpt2("125M", tmp_path)
     assert error.value.code == USAGE

@@ -115,7 +115,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("fault", BAD)
-def test_a_header_that_does_not_fit_is_refused(tmp_path, fault):
+def test_header_that_does_not_fit_is_refused(tmp_path, fault):
     head, data, message, more = BAD[fault]
     path = file(tmp_path / "x.safetensors", head, data, **more)
     with pytest.raises(UserError, match=message) as error:
@@ -125,7 +125,7 @@ def test_a_header_that_does_not_fit_is_refused(tmp_path, fault):
     assert len(str(error.value)) < 500
 
 
-def test_a_file_cut_after_its_header_was_read_is_named(tmp_path):
+def test_file_cut_after_its_header_was_read_is_named(tmp_path):
     path = tmp_path / "x.safetensors"
     safetensors.torch.save_file({"a": torch.ones(100)}, path)
     source = TensorFiles([path])
@@ -175,5 +175,5 @@ def test_missing_files_are_an_error(tmp_path):
 @pytest.mark.parametrize(
     "name", ["model.safetensors", "model-00001-of-00002.safetensors", "a.b_c.safetensors"]
 )
-def test_plain_names_are_accepted(name):
+def test_safetensors_index_accepts_plain_file_names(name):
     assert plain_name(name, "index") == name

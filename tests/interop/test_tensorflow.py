@@ -54,7 +54,7 @@ def test_tensorflow_reader_equals_tensorflow(folder, n, shards):
 
 
 @pytest.mark.parametrize("per_block", [1, 3, 1000])
-def test_many_blocks_give_the_same(tmp_path, per_block):
+def test_tensorflow_index_of_many_blocks_is_read(tmp_path, per_block):
     tensors = {
         f"h{n}/w{'x' * (n % 7)}": np.arange(n, dtype=np.float32).reshape(1, n) for n in range(50)
     }
@@ -66,7 +66,7 @@ def test_many_blocks_give_the_same(tmp_path, per_block):
 
 @pytest.fixture
 def copy(tmp_path):
-    """The tiny checkpoint, to be broken."""
+    """A copy of the tiny checkpoint that tests may damage."""
     for path in TINY.parent.glob("model.ckpt.*"):
         shutil.copy(path, tmp_path)
     return tmp_path / "model.ckpt"
@@ -109,7 +109,7 @@ def test_every_changed_byte_of_the_index_is_refused_or_changes_nothing(copy):
 
 
 @pytest.mark.parametrize("place", [0, 5, 9_000, 15_903])
-def test_a_changed_byte_of_the_data_names_its_tensor(copy, place):
+def test_changed_byte_of_the_data_names_its_tensor(copy, place):
     data = copy.with_name("model.ckpt.data-00000-of-00001")
     raw = bytearray(data.read_bytes())
     raw[place] ^= 4
@@ -133,7 +133,7 @@ def test_a_changed_byte_of_the_data_names_its_tensor(copy, place):
     ],
     ids=["missing", "one byte short", "empty"],
 )
-def test_data_that_is_not_there_names_its_tensor(copy, fault, message):
+def test_missing_data_names_its_tensor(copy, fault, message):
     fault(copy.with_name("model.ckpt.data-00000-of-00001"))
     assert_refused(copy, message)
 
@@ -143,7 +143,7 @@ def rows(*more, head=None):
 
 
 def long_key_blocks():
-    """Two letters a row, each key one letter longer than the last."""
+    """Two letters per row, each key one letter longer than the last."""
     return table(
         [
             sealed(

@@ -31,8 +31,8 @@ def test_large_file_with_many_tensors_is_accepted(tmp_path):
     assert len(read_torch(tmp_path / "x.pth")) == 3000
 
 
-def test_a_sparse_tensor_is_checked_before_it_is_returned(tmp_path):
-    """torch trusts its indices by default, and torch 2.11 warns of that."""
+def test_sparse_tensor_is_checked_before_it_is_returned(tmp_path):
+    """torch does not check its indices by default, and torch 2.11 warns about that."""
     outside = torch.sparse_coo_tensor([[5]], [1.0], (2,), check_invariants=False)
     torch.save({"a": outside}, tmp_path / "x.pth")
     with pytest.raises(UserError, match="is not a file of weights alone .*size is inconsistent"):
@@ -62,7 +62,7 @@ def test_truncated_file_is_a_one_line_error(tmp_path, cut):
     assert "\n" not in str(error.value)
 
 
-def test_a_table_of_contents_too_long_is_refused_unread(tmp_path):
+def test_table_of_contents_too_long_is_refused_unread(tmp_path):
     path = tmp_path / "x.pth"
     torch.save(PLAIN, path)
     data = bytearray(path.read_bytes())
@@ -84,7 +84,7 @@ def test_a_table_of_contents_too_long_is_refused_unread(tmp_path):
     ],
 )
 def test_vulnerable_torch_reads_no_untrusted_files(version, safe, tmp_path, monkeypatch):
-    """And says which one would, and that the rest works with this one."""
+    """The error names a version that reads them, and what works with this one."""
     path = tmp_path / "x.pth"
     torch.save(PLAIN, path)
     monkeypatch.setattr(torch, "__version__", version)
@@ -94,13 +94,13 @@ def test_vulnerable_torch_reads_no_untrusted_files(version, safe, tmp_path, monk
     monkeypatch.setattr(torch, "load", lambda *args, **more: pytest.fail("it was opened"))
     with pytest.raises(UserError) as error:
         read_torch(path)
-    said = str(error.value)
+    message = str(error.value)
     assert error.value.code == CHECKPOINT
-    assert said.startswith(
+    assert message.startswith(
         f"{path}: torch {version} can be made to execute code in .pth and .pt files; "
     )
-    assert "pip install -U 'torch>=2.10'" in said
-    assert "\n" not in said
+    assert "pip install -U 'torch>=2.10'" in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(

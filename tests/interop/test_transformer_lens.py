@@ -72,7 +72,7 @@ def test_logits_and_activations_equal_transformer_lens(model, lens, ids):
         if theirs not in cache:
             missing.append(name)
             continue
-        hidden = ours == float("-inf")  # theirs hide the future by a very low number
+        hidden = ours == float("-inf")  # theirs mask the future with a very low number
         expected = cache[theirs].reshape(ours.shape if ours.dim() > 2 else (1, *ours.shape))
         torch.testing.assert_close(
             ours.masked_fill(hidden, 0).expand_as(expected),

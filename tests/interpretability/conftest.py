@@ -29,7 +29,7 @@ CONFIGS = {
 
 
 class Outside(nn.Module):
-    """A family of one's own: the package's module names, other norms, no position embedding."""
+    """A custom family: the package's module names, other norms, no position embedding."""
 
     def __init__(self, cfg):
         super().__init__()

@@ -36,7 +36,7 @@ class AttentionBlock(nn.Module):
 class InductionModel(nn.Module):
     """Two attention blocks by hand: the first copies the previous token.
 
-    The second looks for the current token among those copies.
+    The second finds the current token among those copies.
 
     The stream holds four one-hot vectors: the token,
     its position, the previous token, and the prediction.
@@ -61,7 +61,7 @@ class InductionModel(nn.Module):
             self.pos_emb.weight[:, place] = first.W_key.weight[place, place] = torch.eye(T)
             first.W_query.weight[place, place] = strong * torch.eye(T).roll(
                 -1, 0
-            )  # asks for the position before
+            )  # the query is the previous position
             first.W_value.weight[token, token] = first.out_proj.weight[previous, token] = torch.eye(
                 V
             )
@@ -160,7 +160,7 @@ def test_repeated_tokens_repeat_and_depend_on_the_seed_alone(gpt):
     assert not torch.equal(ids, repeated_tokens(gpt, 6, 4, seed=1))
 
 
-def test_history_shows_when_a_head_appears(distinct):
+def test_head_history_shows_the_step_of_its_appearance(distinct):
     untrained, trained = InductionModel(), InductionModel()
     nn.init.zeros_(untrained.trf_blocks[1].att.W_query.weight)
     history = score_history([(0, untrained), (10, trained)], distinct)["induction"]

@@ -79,7 +79,7 @@ def test_identity_is_the_logit_lens(model, ids):
     torch.testing.assert_close(lens(model, ids), logit_lens(model, ids))
 
 
-def test_reading_is_the_formula(gpt, ids):
+def test_jacobian_lens_readout_equals_the_formula(gpt, ids):
     lens = fit_jacobian_lens(gpt, ids.tolist(), SKIP)
     with capture(gpt, "blocks.0.hook_resid_post") as acts:
         gpt(ids)

@@ -78,7 +78,7 @@ def test_resampling_the_whole_stream_reproduces_the_other_text(model, ids):
         assert torch.equal(model(ids), model(other))
     with ablate(model, parts[3], by="resample", reference=other):
         mixed = model(ids)
-    assert torch.equal(mixed[:, :3], model(ids)[:, :3])  # earlier tokens do not see it
+    assert torch.equal(mixed[:, :3], model(ids)[:, :3])  # earlier tokens do not attend to it
     assert not torch.allclose(mixed[:, 3:], model(ids)[:, 3:])
 
 
@@ -104,7 +104,7 @@ def test_several_heads_of_a_block_are_ablated_together(gpt, ids):
 @pytest.mark.parametrize(
     ("by", "reference"), [("zero", torch.tensor([[1]])), ("mean", None), ("resample", None)]
 )
-def test_a_reference_is_required_where_it_is_used(gpt, by, reference):
+def test_patching_requires_a_reference_text_where_it_is_used(gpt, by, reference):
     with (
         pytest.raises(UserError, match=f"by='{by}' (takes no|needs a) reference"),
         ablate(gpt, head(0, 0), by=by, reference=reference),

@@ -40,7 +40,7 @@ def test_gradients_add_up_until_they_are_reset():
     assert a.grad == 6.0
 
 
-def test_a_long_chain_needs_no_recursion():
+def test_long_chain_needs_no_recursion():
     a = Value(1)
     total = Value(0)
     for _ in range(5000):

@@ -129,7 +129,7 @@ def test_unknown_term_names_the_nearest():
         find_term("tenser")
 
 
-def test_page_is_up_to_date():
+def test_glossary_page_is_up_to_date():
     assert (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8") == as_markdown(), (
         "run: python lessons/build.py"
     )

@@ -1,4 +1,4 @@
-"""A learner's code ends: an endless loop after so many steps, `input()` at once."""
+"""A learner's code is ended: an endless loop after a number of steps, `input()` at once."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_endless_answer_is_ended_and_diagnosed(answer):
     assert verdict.example.endswith(" gives no result")
 
 
-def test_what_an_endless_answer_prints_is_shown():
+def test_output_of_an_endless_answer_is_shown():
     def talks(table):
         while True:
             print("again")
@@ -73,7 +73,7 @@ def test_what_an_endless_answer_prints_is_shown():
     assert shown[1:] == ["  prints: again"] * 5
 
 
-def test_answer_that_asks_for_input_does_not_wait():
+def test_answer_that_calls_input_does_not_wait():
     verdict = grade(EXERCISE, lambda table: input("rows? "), 0)
     assert verdict.message.startswith("the function waits for the keyboard, line ")
 

@@ -19,7 +19,7 @@ def fresh(monkeypatch):
     monkeypatch.delenv(notebook.SEED_VARIABLE, raising=False)
 
 
-def test_right_answer_to_the_numbers_shown(capsys):
+def test_correct_answer_to_the_shown_values_passes(capsys):
     notebook.ask("0.2")
     sizes = [int(n) for n in re.findall(r"\d+", capsys.readouterr().out.partition("shape")[2])]
     b, t, c, c_again, v = sizes
@@ -34,7 +34,7 @@ def test_right_answer_to_the_numbers_shown(capsys):
     )
 
 
-def test_numbers_are_new_each_time_unless_the_seed_is_fixed(capsys, monkeypatch):
+def test_exercise_values_are_new_each_time_unless_the_seed_is_fixed(capsys, monkeypatch):
     shown = set()
     for _ in range(8):
         notebook.ask("0.2")

@@ -1,4 +1,4 @@
-"""A learner's folder: progress is kept, files begin with the question, faults in them are named."""
+"""A learner's folder: progress is kept, files begin with the question, their errors are named."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llm_scratch.learn.sealed import open_sealed
 FUNCTION, VALUE = EXERCISES["0.3"], EXERCISES["0.2"]
 
 
-def test_progress_is_kept(tmp_path):
+def test_progress_survives_a_restart(tmp_path):
     first = Progress(tmp_path / "mine")
     solve = open_sealed(VALUE.id).solve
     question = first.question_seed(VALUE)
@@ -70,7 +70,7 @@ def test_file_begins_with_the_question_and_is_never_overwritten(tmp_path):
         ),
     ],
 )
-def test_faults_of_a_file_are_named(tmp_path, code, message):
+def test_errors_in_an_answer_file_are_named(tmp_path, code, message):
     progress = Progress(tmp_path)
     path = progress.file(FUNCTION)
     path.write_text(code, encoding="utf-8")

@@ -64,7 +64,7 @@ def test_error_names_the_line_of_the_file(tmp_path):
     assert f'step7_small.py", line {line}' in done.stderr
 
 
-def test_notebook_is_left_alone():
+def test_run_as_script_does_nothing_in_a_notebook():
     namespace = {"__name__": "__main__"}
     run_as_script(namespace)
     run_as_script({"__name__": "imported", "__file__": "x.py"})

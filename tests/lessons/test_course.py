@@ -21,13 +21,13 @@ def headings(lesson) -> list[str]:
 SECTIONS = {section for lesson in LESSONS for section in headings(lesson)}
 
 
-def test_the_ladder_has_every_lesson_in_order():
+def test_course_page_has_every_lesson_in_order():
     linked = re.findall(r"^\| \[(\d) .*?\]\(\.\./notebook/(step\d)\.ipynb\)", PAGE, re.MULTILINE)
     numbers = [lesson.stem[len("step")] for lesson in LESSONS]
     assert linked == [(number, f"step{number}") for number in numbers]
 
 
-def test_every_section_that_the_page_names_exists():
+def test_sections_named_by_the_course_page_exist():
     named = set(re.findall(r"\b\d\.\d+\b", PAGE))
     assert len(named) > 30
     assert named <= SECTIONS

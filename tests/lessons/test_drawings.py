@@ -34,7 +34,7 @@ def images() -> list[tuple[str, str]]:
 
 
 @each_drawing
-def test_file_is_what_the_code_draws(name):
+def test_drawing_file_equals_the_output_of_its_code(name):
     path = FOLDER / f"{name}.svg"
     assert path.is_file(), "run: python lessons/build.py"
     assert path.read_text(encoding="utf-8") == DRAWINGS[name]().svg(), (
@@ -42,7 +42,7 @@ def test_file_is_what_the_code_draws(name):
     )
 
 
-def test_no_file_is_left_over():
+def test_every_drawing_file_has_code():
     assert {path.stem for path in FOLDER.glob("*")} == set(DRAWINGS)
 
 

@@ -46,7 +46,7 @@ def test_every_link_leads_to_a_heading_of_the_page(links):
     assert {fragment for found in links.values() for fragment in found} <= made
 
 
-def test_text_is_the_same_without_its_links():
+def test_glossary_links_leave_the_text_unchanged():
     for lesson in LESSONS:
         texts = prose(lesson)
         assert [LINK.sub(r"\1", text) for text in link_terms(texts)] == texts

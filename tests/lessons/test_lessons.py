@@ -2,7 +2,7 @@
 
 Its notebook is the same lesson, executed.
 
-The lessons are found by name, so a new one is held to all of this as soon as its file is there.
+The lessons are found by name, so these tests apply to a new one as soon as its file exists.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ nbformat = pytest.importorskip(
 )
 
 LESSONS = sorted((ROOT / "lessons").glob("step*_*.py"))
-# a lesson takes a twentieth of it on a machine with nothing else to do; beyond it, it hangs
+# a lesson takes a twentieth of it on an idle machine
 SECONDS = 900
 
 each_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
@@ -315,7 +315,7 @@ def workshop(tmp_path):
     return tmp_path, make
 
 
-def test_the_same_lesson_gives_the_same_notebook_byte_for_byte(workshop):
+def test_built_notebook_is_deterministic_byte_for_byte(workshop):
     folder, make = workshop
     done = make()
     assert done.returncode == 0, done.stderr
@@ -326,7 +326,7 @@ def test_the_same_lesson_gives_the_same_notebook_byte_for_byte(workshop):
     assert (folder / "notebook" / "step1.ipynb").read_bytes() == first
 
 
-def test_a_lesson_that_fails_leaves_the_notebook_as_it_was(workshop):
+def test_failing_lesson_leaves_the_notebook_unchanged(workshop):
     folder, make = workshop
     (folder / "notebook").mkdir()
     (folder / "notebook" / "step1.ipynb").write_text("the old one", encoding="utf-8")
@@ -339,7 +339,7 @@ def test_a_lesson_that_fails_leaves_the_notebook_as_it_was(workshop):
     assert (folder / "notebook" / "step1.ipynb").read_text(encoding="utf-8") == "the old one"
 
 
-def test_a_lesson_that_is_not_there_is_one_clear_line(workshop):
+def test_missing_lesson_is_a_one_line_error(workshop):
     _, make = workshop
     done = make("step9")
     assert (done.returncode, done.stderr) == (

@@ -1,4 +1,4 @@
-"""Slides: made from a notebook, complete in one file, with nothing fetched from elsewhere."""
+"""Slides: made from a notebook, complete in one file, without external resources."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_folded_code_is_left_out_and_its_plot_is_shown(made):
     assert f"data:image/png;base64,{PNG}" in made[2].body
 
 
-def test_exercise_is_its_question(made):
+def test_exercise_slide_is_its_question(made):
     page = slides.page_of("step9", made)
     assert "What shape?" in page
     assert "not solved yet" not in page

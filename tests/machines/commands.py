@@ -1,4 +1,4 @@
-"""What is run on every machine: the main commands, one after the other in one folder."""
+"""The main commands, run in sequence in one folder of every machine."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Result:
-    """What a command gave."""
+    """The result of a command: exit code and output."""
 
     code: int
     out: str
@@ -94,7 +94,7 @@ COMMANDS |= {
 def run_commands(
     machine: Machine, commands: Sequence[Command], folder: Path, home: Path
 ) -> list[Result]:
-    """Run them one after the other in one folder of the machine."""
+    """Run the commands in sequence in one folder of the machine."""
     requests = [
         asdict(command) | {"words": shlex.split(command.words), "columns": machine.columns}
         for command in commands

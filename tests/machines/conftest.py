@@ -1,4 +1,4 @@
-"""Models and texts for the simulated machines, and what each command printed there."""
+"""Models and texts for the simulated machines, and the output of each command."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Reference
 def results(
     tmp_path_factory: pytest.TempPathFactory, home: Path, reference: Reference
 ) -> Callable[[Machine], tuple[Path, dict[str, Result]]]:
-    """The folder of a machine, and what the commands gave there; each machine runs them once."""
+    """The folder of a machine and the results of the commands; each machine runs them once."""
     known: dict[str, tuple[Path, dict[str, Result]]] = {}
 
     def run(machine: Machine) -> tuple[Path, dict[str, Result]]:

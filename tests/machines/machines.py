@@ -20,7 +20,7 @@ class Machine:
     """A computer to simulate.
 
     Args:
-        name: as test names show it.
+        name: part of the test names.
         environment: variables that differ from those of an ordinary machine; None removes one.
         changes: modules of `simulated/`,
             which every Python process of the machine imports before anything else.

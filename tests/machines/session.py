@@ -2,7 +2,7 @@
 
 It imports everything once.
 
-A command is thus a process of its own, which starts in a moment. Standard input is a list of
+So each command has its own process and starts quickly. Standard input is a list of
 commands as JSON: {"words" of the command line, or a "program" of Python; "stdin"; "environment";
 "columns" of its terminal, or null}. Standard output is a list with exit code, output and errors of
 each.
@@ -61,7 +61,7 @@ def start(command: dict[str, Any], files: list[int]) -> int:
     except BaseException:
         sys.excepthook(*sys.exc_info())
         code = 1
-    # the rest is Python's own exit, but for the second that it takes to free all modules
+    # as Python's exit, without the second that it takes to free all modules
     threading._shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -70,7 +70,7 @@ def start(command: dict[str, Any], files: list[int]) -> int:
 
 
 def take_stream(number: int, file: int) -> io.TextIOWrapper:
-    """The standard stream of this number, made again over a file, in the machine's encoding."""
+    """The standard stream of this descriptor over a file, in the machine's encoding."""
     old = (sys.__stdin__, sys.__stdout__, sys.__stderr__)[number]
     os.dup2(file, number)
     mode, buffering = ("w", 1) if number else ("r", -1)
@@ -120,7 +120,7 @@ def run(command: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     commands = json.loads(sys.stdin.read())
-    set_library_folders()  # as `main` does before anything is imported
+    set_library_folders()  # as `main` does before other imports
     for name in NEEDED.split():
         import_module(name)
     gc.collect()

@@ -33,12 +33,14 @@ def test_command_exits_as_expected(machine, command, results):
     assert "this is a bug" not in result.out + result.err
 
 
-def test_loss_is_that_of_an_ordinary_machine(machine, results, reference):
+def test_loss_on_a_simulated_machine_equals_that_of_an_ordinary_one(machine, results, reference):
     here, there = (each["evaluate-wide"].out for each in (results(machine)[1], reference.results))
     assert bits_per_byte(here) == pytest.approx(bits_per_byte(there), abs=2e-4)
 
 
-def test_text_of_a_seed_is_that_of_an_ordinary_machine(machine, results, reference):
+def test_seeded_text_on_a_simulated_machine_equals_that_of_an_ordinary_one(
+    machine, results, reference
+):
     here, there = (
         each["generate-float32"].out for each in (results(machine)[1], reference.results)
     )

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.machines, pytest.mark.xdist_group("no-compiler")]
 WITHOUT_COMPILER = next(machine for machine in MACHINES if machine.name == "no-compiler")
 
 
-def test_generating_is_refused_with_advice_when_there_is_no_compiler(tmp_path, home, reference):
+def test_compiled_generation_is_refused_with_advice_without_a_compiler(tmp_path, home, reference):
     words = f"generate {reference.folder} the --compile"
     (result,) = run_commands(WITHOUT_COMPILER, [Command(words)], tmp_path, home)
     assert result.code in (USAGE, RESOURCES), result.err
@@ -26,7 +26,7 @@ def test_generating_is_refused_with_advice_when_there_is_no_compiler(tmp_path, h
     assert "install" in result.err
 
 
-def test_training_says_why_it_is_not_compiled_when_there_is_no_compiler(tmp_path, home):
+def test_training_prints_why_it_is_not_compiled_without_a_compiler(tmp_path, home):
     (tmp_path / "hens.txt").write_text(HENS, encoding="utf-8")
     words = f"{NARROW} --system.compile yes --out compiled"
     (result,) = run_commands(WITHOUT_COMPILER, [Command(words)], tmp_path, home)

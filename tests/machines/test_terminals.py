@@ -42,7 +42,7 @@ def test_narrow_terminal_shows_full_names_of_runs(results):
 
 
 @pytest.mark.xdist_group("narrow-terminal")
-def test_narrow_terminal_has_no_line_that_a_table_made_too_long(results):
+def test_tables_on_a_narrow_terminal_fit_its_width(results):
     machine = TERMINALS["narrow-terminal"]
     for name in ("doctor", "evaluate", "quantize-8", "runs-list"):
         lines = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", results(machine)[1][name].out).splitlines()

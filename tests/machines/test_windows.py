@@ -1,4 +1,4 @@
-"""Windows only: its locks, its file encoding, and standard error without some characters."""
+"""Windows: file locks, file encoding, and standard error that lacks some characters."""
 
 from __future__ import annotations
 
@@ -62,5 +62,5 @@ def test_output_into_a_file_has_every_character(results):
 
 
 def test_piped_text_is_utf8(results):
-    """The chat saves what was typed, which came through a pipe."""
+    """The chat saves its input, which comes through a pipe."""
     assert "你好" in (results(WINDOWS)[0] / "talk.json").read_text(encoding="utf-8")

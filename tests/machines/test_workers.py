@@ -1,4 +1,4 @@
-"""Without shared memory, what would use worker processes works without them, and says so."""
+"""Without shared memory, commands work in one process instead of workers, with a warning."""
 
 from __future__ import annotations
 

@@ -48,11 +48,11 @@ def by_the_formula(attention, x):
     return attention.out_proj((attention_weights(q, k) @ v).transpose(1, 2).flatten(2))
 
 
-def test_kernel_equals_formula(attention, x):
+def test_fused_attention_equals_the_formula(attention, x):
     torch.testing.assert_close(attention(x), by_the_formula(attention, x), rtol=1e-5, atol=1e-6)
 
 
-def test_gradients_equal_the_formulas(attention, x):
+def test_attention_gradients_equal_the_formula(attention, x):
     wrt = list(attention.parameters())
     ours, theirs = (
         torch.autograd.grad(y.square().sum(), wrt)
@@ -61,22 +61,22 @@ def test_gradients_equal_the_formulas(attention, x):
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_short_rows_take_the_formula_and_long_ones_the_kernel(x, monkeypatch):
-    attention, asked = MultiHeadAttention(C, C, 16, 0.0, H).eval(), []
+def test_attention_uses_the_formula_for_short_rows_and_the_kernel_for_long_ones(x, monkeypatch):
+    attention, kernel_lengths = MultiHeadAttention(C, C, 16, 0.0, H).eval(), []
     kernel = F.scaled_dot_product_attention
     monkeypatch.setattr(
         F,
         "scaled_dot_product_attention",
-        lambda *a, **k: asked.append(a[0].shape[2]) or kernel(*a, **k),
+        lambda *a, **k: kernel_lengths.append(a[0].shape[2]) or kernel(*a, **k),
     )
     monkeypatch.setattr("llm_scratch.model.attention.MAX_FORMULA_LENGTH", T - 1)
     attention(x[:, : T - 1])
-    assert asked == []
+    assert kernel_lengths == []
     attention(x)
-    assert asked == [T]
+    assert kernel_lengths == [T]
 
 
-def test_equals_torch_multihead_attention(attention, x):
+def test_attention_equals_torch_multihead_attention(attention, x):
     theirs = nn.MultiheadAttention(C, H, batch_first=True).eval()
     parts = (attention.W_query, attention.W_key, attention.W_value)
     zeros = torch.zeros(C)
@@ -97,7 +97,7 @@ def test_equals_torch_multihead_attention(attention, x):
     torch.testing.assert_close(attention_weights(q, k), weights, rtol=1e-5, atol=1e-6)
 
 
-def test_weights_are_a_choice_among_the_past():
+def test_attention_weights_are_a_distribution_over_the_past():
     q, k = torch.randn(2, B, H, T, D)
     weights = attention_weights(q, k)
     torch.testing.assert_close(weights.sum(-1), torch.ones(B, H, T))
@@ -106,7 +106,7 @@ def test_weights_are_a_choice_among_the_past():
 
 
 @pytest.mark.parametrize("t", [0, 3, T - 1])
-def test_a_later_token_changes_nothing_before_it(attention, x, t):
+def test_later_token_changes_no_earlier_output(attention, x, t):
     other = x.clone()
     other[:, t] += 1
     before, after = attention(x), attention(other)
@@ -145,14 +145,14 @@ def test_one_new_token_by_sums_equals_the_kernel(blanks, dtype):
     )
 
 
-def test_dropout_only_while_training(x):
+def test_attention_dropout_is_applied_only_in_training(x):
     attention = MultiHeadAttention(C, C, 16, 0.5, H)
     assert not torch.equal(attention(x), attention(x))
     attention.eval()
     assert torch.equal(attention(x), attention(x))
 
 
-def test_a_mask_in_an_old_checkpoint_is_dropped(attention):
+def test_mask_in_an_old_checkpoint_is_dropped(attention):
     state = dict(attention.state_dict())
     assert "mask" not in state
     attention.load_state_dict(state | {"mask": torch.ones(16, 16).triu(1)})
@@ -164,7 +164,7 @@ def test_width_must_be_a_multiple_of_heads():
         MultiHeadAttention(12, 10, 16, 0.0, 3)
 
 
-def test_dropout_equals_the_formula(x):
+def test_attention_dropout_equals_the_formula(x):
     """With one seed the same weights are dropped: softmax, then dropout, then the weighted mean."""
     torch.manual_seed(0)
     attention = MultiHeadAttention(C, C, 16, 0.4, H).train()
@@ -182,7 +182,7 @@ def test_dropout_equals_the_formula(x):
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_one_token_after_a_long_text_makes_no_terms_as_large_as_the_cache(monkeypatch, masked):
+def test_one_token_after_a_long_text_allocates_no_tensor_as_large_as_the_cache(monkeypatch, masked):
     q, (k, v) = torch.randn(B, H, 1, D), torch.randn(2, B, H, T, D)
     mask = torch.arange(T)[None] > 2 if masked else None
     want = attend(q, k, v, mask, Dropout(0.0))

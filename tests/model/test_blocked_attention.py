@@ -17,7 +17,7 @@ def inputs(T=10, dtype=torch.float64):
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 5, 10, 64])
-def test_value_and_gradients_equal_the_formula(rows, monkeypatch):
+def test_blocked_attention_and_its_gradients_equal_the_formula(rows, monkeypatch):
     monkeypatch.setattr(module, "BLOCK_ROWS", rows)
     q, k, v = inputs()
     dy = torch.randn(2, 3, 10, 4, dtype=torch.float64)
@@ -38,7 +38,7 @@ def test_gradients_with_dropout_are_those_of_the_function(rows, monkeypatch):
     assert torch.autograd.gradcheck(same_draws, inputs(7))
 
 
-def test_dropout_equals_the_formula_when_one_block_holds_everything():
+def test_blocked_dropout_equals_the_formula_when_one_block_holds_all_queries():
     q, k, v = inputs()
     torch.manual_seed(2)
     ours = blocked_attention(q, k, v, 0.4)
@@ -47,7 +47,7 @@ def test_dropout_equals_the_formula_when_one_block_holds_everything():
     torch.testing.assert_close(ours, (weights * module.dropout_mask(weights, 0.4)) @ v)
 
 
-def test_no_token_sees_a_later_one(monkeypatch):
+def test_blocked_attention_is_causal(monkeypatch):
     monkeypatch.setattr(module, "BLOCK_ROWS", 3)
     q, k, v = inputs()
     before = blocked_attention(q, k, v)
@@ -59,7 +59,7 @@ def test_no_token_sees_a_later_one(monkeypatch):
     assert not torch.equal(after[:, :, 7:], before[:, :, 7:])
 
 
-def test_result_is_laid_out_as_the_output_projection_reads_it():
+def test_blocked_output_has_the_memory_layout_of_the_output_projection():
     y = blocked_attention(*inputs())
     assert y.shape == (2, 3, 10, 4)
     assert y.transpose(1, 2).is_contiguous()

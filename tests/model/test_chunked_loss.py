@@ -33,7 +33,7 @@ def inputs(B=3, T=5, C=12, V=37, dtype=torch.float64):
 
 
 @pytest.mark.parametrize("rows", [1, 4, 15, 100], ids="{} rows a piece".format)
-def test_value_and_gradients_are_the_plain_ones(rows, monkeypatch):
+def test_chunked_loss_and_its_gradients_equal_the_plain_ones(rows, monkeypatch):
     x, weight, targets = inputs()
     monkeypatch.setitem(module.MAX_LOGITS, "cpu", rows * len(weight))
     want = next_token_loss(x @ weight.T, targets, "sum").double()
@@ -52,7 +52,7 @@ def test_only_masked_targets_give_zero_loss_and_gradient():
     assert not any(g.any() for g in torch.autograd.grad(loss, (x, weight)))
 
 
-def test_scores_that_overflow_an_exponential():
+def test_logits_that_overflow_an_exponential_have_a_finite_loss():
     x, weight, targets = inputs(dtype=torch.float32)
     big = (1000 * x.detach()).requires_grad_()
     loss = head_loss(big, weight, targets)
@@ -100,7 +100,7 @@ def test_value_without_gradients_equals_the_plain_loss():
 
 
 def test_other_model_uses_the_plain_loss():
-    """No `hidden`, or a head with a bias: the scores decide."""
+    """Without `hidden`, or with a head bias, the loss is computed from the logits."""
     torch.manual_seed(2)
     plain = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 9))
     ids, targets = torch.randint(0, 9, (2, 5)), torch.randint(0, 9, (2, 5))
@@ -113,7 +113,7 @@ def test_other_model_uses_the_plain_loss():
     torch.testing.assert_close(total_loss(model, ids, ids), next_token_loss(model(ids), ids, "sum"))
 
 
-def test_no_tensor_is_larger_than_a_piece(monkeypatch):
+def test_chunked_loss_allocates_no_tensor_larger_than_a_chunk(monkeypatch):
     x, weight, targets = inputs(B=16, T=16, C=4, V=1000, dtype=torch.float32)
     monkeypatch.setitem(module.MAX_LOGITS, "cpu", 8 * len(weight))
     largest = 0

@@ -1,4 +1,4 @@
-"""Compiled steps write what plain ones do; a prompt is read as it was."""
+"""Compiled steps give the results of plain ones; prompts are not compiled."""
 
 import os
 import shutil
@@ -81,14 +81,14 @@ def compilings(monkeypatch):
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(5,), (1, 5), (1, 1, 5)])
-def test_a_product_of_one_row_is_a_linear(shape, bias):
+def test_matvec_equals_linear(shape, bias):
     x, weight, bias = torch.randn(shape), torch.randn(7, 5), torch.randn(7) if bias else None
     torch.testing.assert_close(matvec(x, weight, bias), F.linear(x, weight, bias))
-    apart = torch.randn(*shape, 2)[..., 0]  # its numbers do not lie side by side
+    apart = torch.randn(*shape, 2)[..., 0]  # not contiguous
     torch.testing.assert_close(matvec(apart, weight, bias), F.linear(apart, weight, bias))
 
 
-def test_written_out_takes_the_place_of_every_linear(monkeypatch):
+def test_matvec_linear_replaces_every_linear(monkeypatch):
     rows = []
     monkeypatch.setattr(
         compiled, "matvec", lambda *given: rows.append(given[0].shape) or matvec(*given)
@@ -101,7 +101,7 @@ def test_written_out_takes_the_place_of_every_linear(monkeypatch):
     assert len(rows) == 1
 
 
-@pytest.mark.slow  # a compiler works for a minute
+@pytest.mark.slow  # compiling takes a minute
 @needs_compiler
 @pytest.mark.parametrize("kind", ["gpt", "gpt 16", "gpt 8", "gpt 4", "nanochat", "modern 4"])
 def test_logits_agree_for_every_batch_and_cache_size_and_with_padding(kind, compilings):
@@ -161,7 +161,7 @@ def test_stored_program_serves_every_model_of_its_shape(tmp_path, compilings):
 @pytest.mark.slow
 @needs_compiler
 def test_compiled_steps_agree_with_two_threads_and_checked_inputs():
-    """In a process of its own: torch asks for both at its start."""
+    """Run a new process, since torch reads both at its start."""
     code = """
         import sys, torch
         sys.path.insert(0, sys.argv[1])
@@ -208,13 +208,15 @@ def test_compile_failure_is_reported(monkeypatch, tmp_path):
         raise CppCompileError(["g++"], "out of disk")
 
     monkeypatch.setattr(torch._inductor, "aot_compile", fails)
-    told = []
-    model = compile_steps(a_model("gpt"), folder=tmp_path, on_compile=lambda: told.append(1))
+    compilations = []
+    model = compile_steps(
+        a_model("gpt"), folder=tmp_path, on_compile=lambda: compilations.append(1)
+    )
     with pytest.raises(
         UserError, match="compiling a step failed: out of disk; leave out --compile"
     ):
         read(model, torch.randint(50, (1, 6)), 5)
-    assert (told, list(tmp_path.iterdir())) == ([1], [])
+    assert (compilations, list(tmp_path.iterdir())) == ([1], [])
 
 
 @torch.no_grad()
@@ -232,7 +234,7 @@ def test_prompts_and_uncached_texts_are_not_compiled(monkeypatch):
         )
         steps.append(ids.shape[1])
         x = hidden(ids, cache)
-        cache.advance(-1)  # which a program does not do
+        cache.advance(-1)  # a compiled program does not support it
         return x
 
     model = a_model("gpt")
@@ -242,7 +244,7 @@ def test_prompts_and_uncached_texts_are_not_compiled(monkeypatch):
     torch.testing.assert_close(model(ids), plain)
     assert steps == []
     torch.testing.assert_close(read(model, ids, 5), plain)
-    assert steps == [1] * 59  # to the last place of the context, growing on the way
+    assert steps == [1] * 59  # up to the last position of the context, with a growing cache
     read(model, ids[:, :4], 1)
     assert len(steps) == 61  # the second token is read as a prompt
     with pytest.raises(ValueError, match="65 tokens do not fit context_length=64"):
@@ -295,20 +297,20 @@ def test_stored_program_name_depends_on_shape_machine_and_options(monkeypatch, t
     monkeypatch.setattr(
         torch._C._aoti, "AOTIModelContainerRunnerCpu", lambda *_: SimpleNamespace(run=run)
     )
-    steps, ids, told = tmp_path / "steps", torch.randint(50, (2, 6)), []
+    steps, ids, compiled_kinds = tmp_path / "steps", torch.randint(50, (2, 6)), []
 
     @torch.no_grad()
     def kept(kind="gpt", rows=1, **more):
         read(
             compile_steps(
-                a_model(kind, **more), folder=steps, on_compile=lambda: told.append(kind)
+                a_model(kind, **more), folder=steps, on_compile=lambda: compiled_kinds.append(kind)
             ),
             ids[:rows],
             5,
         )
         return len(list(steps.iterdir()))
 
-    assert (kept(), kept(), told) == (1, 1, ["gpt"])
+    assert (kept(), kept(), compiled_kinds) == (1, 1, ["gpt"])
     assert [
         kept("gpt 8"),
         kept("gpt 16"),
@@ -319,9 +321,9 @@ def test_stored_program_name_depends_on_shape_machine_and_options(monkeypatch, t
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     assert kept() == 7
     monkeypatch.setattr(compiled, "processor", lambda: "another")
-    assert (kept(), len(told)) == (8, 8)
+    assert (kept(), len(compiled_kinds)) == (8, 8)
     monkeypatch.setattr(compiled, "_is_own", lambda path: False)
-    assert (kept(), len(told)) == (8, 9), "another user's program is not run"
+    assert (kept(), len(compiled_kinds)) == (8, 9), "another user's program is not run"
 
 
 @torch.no_grad()

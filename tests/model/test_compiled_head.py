@@ -56,14 +56,14 @@ def test_quantized_head_is_compiled_where_the_written_kernel_is_faster(
     assert head.float().compiled_row is None  # moved tensors are not those of the program
 
 
-@pytest.mark.slow  # a compiler works for half a minute
+@pytest.mark.slow  # compiling takes half a minute
 @pytest.mark.skipif(
     shutil.which("g++") is None, reason="needs g++, with which torch compiles for a CPU"
 )
 def test_compiled_head_gives_the_product(monkeypatch, tmp_path):
     x, compilings = torch.randn(1, 64), []
     load = partial(load_or_compile, folder=tmp_path, on_compile=lambda: compilings.append(1))
-    for _ in range(2):  # the second loads the program
+    for _ in range(2):  # the second one loads the program
         head = quantized_head(4, Expanded, True, monkeypatch)
         compile_head(head, load)
         torch.testing.assert_close(head(x), x @ head.weight.T, rtol=1e-4, atol=1e-4)

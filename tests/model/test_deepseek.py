@@ -63,5 +63,5 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("name", every(2, CONFIGS))
-def test_equals_transformers(name):
+def test_deepseek_equals_transformers(name):
     check_all(Twins.of(CONFIGS[name]))

@@ -31,7 +31,7 @@ def gradients(rule, T, **options):
 
 
 @pytest.mark.parametrize(("T", "chunk"), [(1, 4), (2, 4), (11, 4), (12, 4), (9, 64), (5, 1)])
-def test_chunks_equal_the_recurrence_gradients_too(T, chunk):
+def test_chunked_delta_rule_and_its_gradients_equal_the_recurrence(T, chunk):
     for ours, formula in zip(
         gradients(gated_delta_rule, T, chunk=chunk), gradients(recurrent_delta_rule, T)
     ):
@@ -40,7 +40,7 @@ def test_chunks_equal_the_recurrence_gradients_too(T, chunk):
 
 @torch.no_grad()
 @pytest.mark.parametrize("T", [1, 7, 70])
-def test_rule_equals_transformers(T):
+def test_delta_rule_equals_transformers(T):
     q, k, v, g, beta, state = inputs(T)
     given = [x.transpose(1, 2) for x in (q, k, v, g, beta)]
     want, last = theirs.torch_chunk_gated_delta_rule(
@@ -52,7 +52,7 @@ def test_rule_equals_transformers(T):
 
 
 @torch.no_grad()
-def test_state_carries_a_text_over_calls():
+def test_delta_rule_state_continues_a_text_over_calls():
     q, k, v, g, beta, state = inputs(13)
     whole, last = gated_delta_rule(q, k, v, g, beta, state, chunk=4)
     pieces = []
@@ -65,7 +65,7 @@ def test_state_carries_a_text_over_calls():
 
 @torch.no_grad()
 def test_memory_returns_what_was_last_stored_for_a_key():
-    """Nothing fades and each correction is whole: a key looked up gives its newest value."""
+    """Without decay and with full corrections, a key returns its newest value."""
     keys = torch.eye(K)[[0, 1, 0, 2]][None, None]
     values = torch.randn(1, 1, 4, D)
     zero, one = torch.zeros(1, 1, 4), torch.ones(1, 1, 4)

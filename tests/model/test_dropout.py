@@ -12,7 +12,7 @@ P = [0.0, 0.1, 0.25, 0.5, 0.9]
 
 
 @pytest.mark.parametrize("p", P)
-def test_the_share_of_zeros_and_the_scale(p):
+def test_dropout_has_its_share_of_zeros_and_scale(p):
     torch.manual_seed(0)
     drawn = dropout_mask(torch.empty(1000, 1000), p)
     rounded = round(p * THRESHOLD_LEVELS) / THRESHOLD_LEVELS
@@ -23,7 +23,7 @@ def test_the_share_of_zeros_and_the_scale(p):
     torch.testing.assert_close(kept[0].item(), 1 / (1 - p), rtol=1e-4, atol=0)
 
 
-def test_neighbors_are_independent():
+def test_dropout_of_neighbors_is_independent():
     """Four draws come from one word: each of them and each pair is dropped as often as expected."""
     torch.manual_seed(1)
     dropped = (dropout_mask(torch.empty(1 << 20), 0.5) == 0).float()
@@ -37,7 +37,7 @@ def test_neighbors_are_independent():
 
 @pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 3, 5), (0, 4)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_any_shape_and_type(shape, dtype):
+def test_dropout_accepts_any_shape_and_dtype(shape, dtype):
     x = torch.ones(shape, dtype=dtype)
     drawn = dropout_mask(x, 0.5)
     assert drawn.shape == x.shape
@@ -64,7 +64,7 @@ def fast(p):
     return layer
 
 
-def test_the_gradient_is_the_mask():
+def test_dropout_gradient_is_its_mask():
     torch.manual_seed(2)
     layer, x = fast(0.3), torch.randn(50, 40, requires_grad=True)
     y = layer(x)
@@ -73,14 +73,14 @@ def test_the_gradient_is_the_mask():
     assert 0 < (x.grad == 0).float().mean() < 1
 
 
-def test_off_in_eval_and_for_zero():
+def test_dropout_is_off_in_eval_and_at_zero():
     x = torch.randn(7)
     assert fast(0.9).eval()(x) is x
     assert fast(0.0)(x) is x
     assert not fast(1.0)(x).any()
 
 
-def test_a_seed_repeats_it():
+def test_dropout_repeats_with_the_seed():
     layer, x = fast(0.4), torch.ones(33)
     torch.manual_seed(5)
     first = layer(x)

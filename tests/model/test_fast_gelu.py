@@ -11,7 +11,7 @@ from llm_scratch.model.layers import GELU
 
 @pytest.mark.parametrize("piece", [1, 7, 64, 10**6])
 @pytest.mark.parametrize("shape", [(1,), (3, 21), (2, 4, 9)])
-def test_value_and_gradient_equal_pytorchs(piece, shape, monkeypatch):
+def test_fast_gelu_and_its_gradient_equal_pytorch(piece, shape, monkeypatch):
     monkeypatch.setattr(module, "CHUNK_ELEMENTS", piece)
     torch.manual_seed(0)
     x = (4 * torch.randn(shape)).requires_grad_()
@@ -22,7 +22,7 @@ def test_value_and_gradient_equal_pytorchs(piece, shape, monkeypatch):
     torch.testing.assert_close(gradient, wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_error_is_no_larger_than_pytorchs():
+def test_fast_gelu_error_is_no_larger_than_that_of_pytorch():
     x = torch.linspace(-12, 12, 100_001)
     exact = F.gelu(x.double(), approximate="tanh")
     ours = (fast_gelu(x).double() - exact).abs().max()
@@ -30,8 +30,8 @@ def test_error_is_no_larger_than_pytorchs():
     assert ours <= 2 * theirs
 
 
-def test_bfloat16_is_rounded_once():
-    """As PyTorch's kernel, which computes in float32 too."""
+def test_fast_gelu_rounds_bfloat16_once():
+    """PyTorch's kernel computes in float32, too."""
     torch.manual_seed(0)
     x = torch.randn(5000).bfloat16().requires_grad_()
     ours, theirs = fast_gelu(x), F.gelu(x, approximate="tanh")
@@ -50,7 +50,7 @@ def test_large_and_extreme_inputs_have_finite_gradients():
     torch.testing.assert_close(y[1:], torch.tensor([0.0, 0.0, 0.0, 20.0, 1e4]), rtol=0, atol=1e-6)
 
 
-def test_tensor_that_is_not_contiguous():
+def test_fast_gelu_accepts_a_tensor_that_is_not_contiguous():
     x = torch.randn(8, 6).T.requires_grad_()
     dy = torch.randn(8, 6).T
     ours, theirs = fast_gelu(x), F.gelu(x, approximate="tanh")

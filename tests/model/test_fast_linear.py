@@ -1,4 +1,4 @@
-"""Linear layers by oneDNN train as `nn.Linear` does, and only where they were asked to."""
+"""Linear layers by oneDNN train as `nn.Linear` does, and only where requested."""
 
 import copy
 
@@ -37,7 +37,7 @@ def calls(monkeypatch):
     ("products", "weights"),
     [((FORWARD,), [(24, 16)]), ((FORWARD, INPUT_GRADIENT), [(24, 16), (16, 24)])],
 )
-def test_layer_and_its_gradients_equal_torchs(bias, products, weights, calls):
+def test_fast_linear_and_its_gradients_equal_torch(bias, products, weights, calls):
     torch.manual_seed(0)
     layer = nn.Linear(16, 24, bias=bias)
     plain = copy.deepcopy(layer)
@@ -64,7 +64,7 @@ def test_frozen_weights_and_inputs_get_no_gradient():
     assert layer.weight.grad is not None
 
 
-def test_an_empty_list_undoes_it(calls):
+def test_fast_linear_is_removed_by_an_empty_list(calls):
     layer = nn.Linear(16, 24)
     set_products(layer, (FORWARD,))
     assert "forward" in vars(layer)
@@ -74,7 +74,7 @@ def test_an_empty_list_undoes_it(calls):
     assert not calls
 
 
-def test_small_matrices_few_rows_and_other_types_stay_torchs(calls):
+def test_small_matrices_few_rows_and_other_dtypes_keep_torchs_linear(calls):
     small, large = nn.Linear(16, 23), nn.Linear(16, 24)
     for layer in (small, large):
         set_products(layer, (FORWARD, INPUT_GRADIENT))
@@ -95,7 +95,7 @@ def test_shapes_are_the_distinct_large_ones_without_the_head():
     assert large_shapes(model) == ((16, 24), (24, 16))
 
 
-def test_a_copy_of_the_model_computes_with_its_own_weights():
+def test_copy_of_the_model_computes_with_its_own_weights():
     layer = nn.Linear(16, 24)
     set_products(layer, (FORWARD,))
     other = copy.deepcopy(layer)

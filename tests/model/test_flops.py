@@ -29,7 +29,7 @@ SIZES = {
 
 
 @pytest.mark.parametrize("cfg", SIZES.values(), ids=SIZES)
-def test_three_forward_passes_are_a_step(cfg):
+def test_step_has_the_flops_of_three_forward_passes(cfg):
     model, ids = build(cfg), torch.zeros(3, cfg.context_length, dtype=torch.long)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         next_token_loss(model(ids), ids).backward()
@@ -37,7 +37,7 @@ def test_three_forward_passes_are_a_step(cfg):
 
 
 @pytest.mark.parametrize("cfg", SIZES.values(), ids=SIZES)
-def test_a_matrix_has_six_flops_a_parameter_and_attention_twelve_t_c(cfg):
+def test_matrix_has_six_flops_per_parameter_and_attention_twelve_t_c(cfg):
     matrices = sum(
         part.weight.numel() for part in build(cfg).modules() if isinstance(part, torch.nn.Linear)
     )
@@ -47,7 +47,7 @@ def test_a_matrix_has_six_flops_a_parameter_and_attention_twelve_t_c(cfg):
 
 
 def weights_of_a_token(model):
-    """Elements of the matrices that a token passes; of experts, those that it chooses."""
+    """Elements of the matrices that a token passes, with only the chosen experts."""
     count = 0
     for name, part in model.named_modules():
         if isinstance(part, torch.nn.Linear):
@@ -69,7 +69,7 @@ with its chunk (keys, queries, corrections), and three with the memory.
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_have_six_flops_a_weight_and_the_attention(name):
-    """No weights are needed to count them: the model is built without memory."""
+    """FLOPs are counted on a model without allocated weights."""
     cfg = preset(name).model
     with torch.device("meta"):
         in_matrices = 6 * weights_of_a_token(build(cfg))
@@ -79,7 +79,7 @@ def test_presets_have_six_flops_a_weight_and_the_attention(name):
     assert flops_per_token(cfg) == pytest.approx(want, rel=0.02)
 
 
-def test_gpt2_small_learns_at_854_million_flops_a_token():
+def test_gpt2_small_trains_with_854_million_flops_per_token():
     assert (
         flops_per_token(preset("gpt2-small").model)
         == 6 * (12 * 12 * 768**2 + 50257 * 768) + 12 * 12 * 1024 * 768
@@ -101,7 +101,7 @@ def test_model_that_depends_on_values_has_six_flops_a_parameter(monkeypatch):
     assert flops_per_token(cfg) == 6 * cfg.n_params
 
 
-def test_counting_leaves_the_random_state_alone():
+def test_flops_counting_does_not_change_the_random_state():
     torch.manual_seed(3)
     want = torch.rand(1)
     torch.manual_seed(3)
@@ -109,6 +109,6 @@ def test_counting_leaves_the_random_state_alone():
     assert torch.equal(torch.rand(1), want)
 
 
-def test_mfu_is_one_when_nothing_is_lost():
+def test_mfu_is_one_at_the_measured_rate():
     assert mfu(flops=2e9, tokens_per_second=50, matrix_rate=1e11) == 1.0
     assert mfu(flops=2e9, tokens_per_second=20, matrix_rate=1e11) == 0.4

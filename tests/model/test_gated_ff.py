@@ -20,7 +20,7 @@ THEIRS = {
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_equals_its_formula_and_transformers(activation):
+def test_gated_feed_forward_equals_its_formula_and_transformers(activation):
     ff, theirs, x = GatedFeedForward(C, WIDTH, activation), THEIRS[activation], torch.randn(2, 5, C)
     theirs.load_state_dict(ff.state_dict())
     gate = ACTIVATIONS[activation](x @ ff.gate_proj.weight.T)

@@ -59,12 +59,12 @@ def twins(name):
 
 
 @pytest.mark.parametrize("name", every(2, CONFIGS))
-def test_equals_transformers(name):
+def test_gemma_equals_transformers(name):
     check_all(twins(name))
 
 
 @pytest.mark.parametrize("name", every(3, CONFIGS))
-def test_exported_model_is_read_by_transformers_and_by_us(name, tmp_path):
+def test_exported_gemma_is_read_by_transformers_and_by_us(name, tmp_path):
     check_export(twins(name), tmp_path)
 
 
@@ -95,5 +95,5 @@ def test_extra_without_effect_equals_plain_gemma(extra):
     ],
     ids=lambda case: case if isinstance(case, str) else "",
 )  # fmt: skip
-def test_unsupported_setting_is_named(config, message):
+def test_unsupported_gemma_setting_is_named(config, message):
     assert_refused(config.to_dict(), message)

@@ -65,9 +65,9 @@ def test_gpt2_equals_transformers(V, context, C, H, L, tied):
         vocab_size=V, n_positions=context, n_embd=C, n_head=H, n_layer=L, tie_word_embeddings=tied
     )
     theirs = transformers.GPT2LMHeadModel(config).eval()
-    for parameter in (
-        theirs.parameters()
-    ):  # their fresh biases and norms are 0 and 1, which would hide a mistake
+    for (
+        parameter
+    ) in theirs.parameters():  # initial biases and norms are 0 and 1, which would hide an error
         parameter.add_(0.2 * torch.randn_like(parameter))
     cfg = {
         "vocab_size": V,
@@ -91,7 +91,7 @@ def test_gpt2_equals_transformers(V, context, C, H, L, tied):
 
 @torch.inference_mode()
 @pytest.mark.parametrize("cuts", [[1, 10], [4, 1, 1, 5], [11]])
-def test_cache_in_any_pieces_equals_without(cuts):
+def test_cached_gpt_logits_in_any_chunks_equal_uncached(cuts):
     model = GPTModel(TINY).eval()
     ids = torch.randint(0, 97, (2, 11))
     cache = model.new_cache(2)
@@ -104,7 +104,7 @@ def test_cache_in_any_pieces_equals_without(cuts):
     assert cache.pos == 11
 
 
-def test_parameters_have_the_notebooks_names_in_the_order_they_are_made():
+def test_parameters_have_the_notebooks_names_in_order_of_creation():
     model = GPTModel(TINY | {"qkv_bias": True, "n_layers": 2})
     block = [
         f"att.{part}.{kind}"
@@ -124,7 +124,7 @@ def test_parameters_have_the_notebooks_names_in_the_order_they_are_made():
     ]
 
 
-def test_a_seed_draws_the_weights_that_torch_draws_in_that_order():
+def test_seeded_weights_equal_those_drawn_by_torch():
     torch.manual_seed(123)
     model = GPTModel(TINY | {"n_layers": 2})
     torch.manual_seed(123)
@@ -149,7 +149,7 @@ def test_a_seed_draws_the_weights_that_torch_draws_in_that_order():
         {"n_layers": 1, "emb_dim": 48, "vocab_size": 12},
     ],
 )
-def test_n_params_by_the_formula_is_the_number_counted(changes):
+def test_gpt_n_params_formula_equals_the_counted_parameters(changes):
     cfg = GPTConfig(**(TINY | changes))
     assert cfg.n_params == sum(p.numel() for p in GPTModel(cfg).parameters())
 
@@ -159,7 +159,7 @@ def test_gpt2_small_has_its_well_known_size():
     assert GPTConfig(emb_dim=1600, n_heads=25, n_layers=48).n_params == 1_637_792_000
 
 
-def test_a_tied_head_is_the_embedding_itself():
+def test_tied_head_is_the_embedding_itself():
     model = GPTModel(TINY | {"tie_embeddings": True})
     assert model.out_head.weight is model.tok_emb.weight
     model.load_state_dict({name: torch.ones_like(t) for name, t in model.state_dict().items()})
@@ -202,7 +202,7 @@ def test_gpt2_init_has_the_loss_of_a_uniform_prediction():
 
 
 def test_mimetic_init_lets_attention_copy():
-    """A head that looks at one token adds that token itself, a little smaller, to the stream."""
+    """A head that attends to one token adds that token's embedding, scaled down, to the stream."""
     torch.manual_seed(0)
     model = GPTModel(
         {
@@ -224,14 +224,14 @@ def test_mimetic_init_lets_attention_copy():
         assert block.att.W_query.weight.std() < 0.03  # the rest is gpt2's
 
 
-def test_the_notebooks_dict_and_the_dataclass_give_the_same_model():
+def test_notebooks_dict_and_the_dataclass_give_the_same_model():
     for cfg in (TINY, GPTConfig(**TINY)):
         model = build(cfg)
         assert model.cfg == GPTConfig(**TINY)
         assert model.cfg["emb_dim"] == model.cfg.emb_dim == 24
 
 
-def test_logits_come_in_training_and_dropout_is_off_in_eval():
+def test_gpt_has_dropout_in_training_and_none_in_eval():
     model = GPTModel(TINY | {"drop_rate": 0.5})
     ids = torch.zeros(1, 4, dtype=torch.long)
     assert not torch.equal(model(ids), model(ids))
@@ -239,7 +239,7 @@ def test_logits_come_in_training_and_dropout_is_off_in_eval():
     assert torch.equal(model(ids), model(ids))
 
 
-def test_too_many_tokens_are_refused_with_and_without_cache():
+def test_gpt_refuses_too_many_tokens_with_and_without_cache():
     model = GPTModel(TINY).eval()
     with pytest.raises(ValueError, match="33 tokens do not fit context_length=32"):
         model(torch.zeros(1, 33, dtype=torch.long))

@@ -54,5 +54,5 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("name", every(2, CONFIGS))
-def test_equals_transformers(name):
+def test_gpt_oss_equals_transformers(name):
     check_all(Twins.of(CONFIGS[name]))

@@ -34,7 +34,7 @@ variants = st.fixed_dictionaries(
 
 
 def randomized(cfg: GPTConfig) -> GPTModel:
-    """A model whose every weight, norms and biases too, has an effect."""
+    """A model in which every weight, including norms and biases, has an effect."""
     torch.manual_seed(0)
     model = GPTModel(cfg).eval()
     for parameter in model.parameters():
@@ -79,7 +79,7 @@ def test_exact_gelu_is_x_times_the_normal_distribution():
     )
 
 
-def test_variants_leave_the_initial_weights_alone():
+def test_variants_do_not_change_the_initial_weights():
     """A seed gives the notebooks' weights whatever the activation."""
     states = []
     for activation in ACTIVATIONS:

@@ -51,7 +51,7 @@ EXTRAS = {
 
 @pytest.mark.parametrize("extras", EXTRAS)
 @pytest.mark.parametrize("window", [None, 3])
-def test_every_path_equals_attention_head_by_head(extras, window):
+def test_grouped_attention_paths_equal_attention_head_by_head(extras, window):
     q, k, v = qkv()
     allowed = CAUSAL if window is None else CAUSAL.triu(1 - window)
     want = written_out(q, k, v, allowed, **EXTRAS[extras])
@@ -97,7 +97,7 @@ def test_one_shared_head_equals_copies_of_it():
     torch.testing.assert_close(shared(x), copies(x))
 
 
-def test_qk_norm_of_heads_and_of_all_heads():
+def test_qk_norm_applies_per_head_or_over_all_heads():
     x = torch.randn(B, T, C)
     for kind, size in (("head", D), ("whole", H * D)):
         att = GroupedAttention(C, H, H, D, qk_norm=kind)
@@ -108,7 +108,7 @@ def test_qk_norm_of_heads_and_of_all_heads():
 
 
 @pytest.mark.parametrize("cuts", [[1] * T, [4, 1, 4], [T]])
-def test_cache_with_a_window_equals_without(cuts):
+def test_windowed_cache_equals_uncached(cuts):
     att = GroupedAttention(C, H, G, D, window=3)
     x = torch.randn(B, T, C)
     cache = KVCache((1, B, G, T, D), torch.float32, torch.device("cpu"), block=2)

@@ -33,7 +33,7 @@ def model():
     return GPTModel(CFG)
 
 
-def test_evaluating_switches_every_part_and_restores_each(model):
+def test_eval_mode_switches_every_module_and_restores_each(model):
     model.trf_blocks[1].eval()
     before = [part.training for part in model.modules()]
     with eval_mode(model):
@@ -41,13 +41,13 @@ def test_evaluating_switches_every_part_and_restores_each(model):
     assert [part.training for part in model.modules()] == before
 
 
-def test_evaluating_restores_after_an_error(model):
+def test_eval_mode_restores_after_an_error(model):
     with pytest.raises(ZeroDivisionError), eval_mode(model):
         _ = 1 / 0
     assert all(part.training for part in model.modules())
 
 
-def test_context_length_of_ours_of_the_notebooks_and_of_none(model):
+def test_context_length_is_read_from_every_kind_of_model(model):
     assert context_length(model) == 7
     notebook = nn.Module()
     notebook.pos_emb = nn.Embedding(7, 2)
@@ -55,20 +55,20 @@ def test_context_length_of_ours_of_the_notebooks_and_of_none(model):
     assert context_length(nn.Linear(2, 2)) is None
 
 
-def test_device(model):
+def test_device_of_a_model_is_that_of_its_parameters(model):
     assert device_of(model) == torch.device("cpu")
     assert device_of(model.to("meta")) == torch.device("meta")
     assert device_of(nn.Identity()) == torch.device("cpu")
 
 
 @pytest.mark.parametrize("ids", [[[0, 11]], [[-1, 3]]])
-def test_ids_without_an_embedding_are_named(model, ids):
+def test_check_ids_names_ids_without_an_embedding(model, ids):
     with pytest.raises(UserError, match="vocabulary of 11") as error:
         check_ids(model, torch.tensor(ids))
     assert error.value.code == DATA
 
 
-def test_ids_with_an_embedding_pass(model):
+def test_check_ids_accepts_ids_with_an_embedding(model):
     assert check_ids(model, torch.tensor([[0, 10]])) is None
     assert check_ids(model, torch.empty(1, 0, dtype=torch.long)) is None
     assert check_ids(nn.Linear(2, 2), torch.tensor([[99]])) is None

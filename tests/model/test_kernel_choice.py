@@ -36,7 +36,7 @@ def measured(monkeypatch):
     return seconds
 
 
-def test_the_fastest_kernel_for_a_typical_text_is_chosen(measured):
+def test_fastest_kernel_for_a_typical_text_is_chosen(measured):
     measured(100, int_mm=(40, 20), fbgemm7=(15, 5))
     choice = choose_kernel(8, 768)
     assert (choice.kernel, choice.many_rows, choice.speedup) == (Fbgemm7Matmul, None, 5)
@@ -48,7 +48,7 @@ def test_more_accurate_of_two_equally_fast_kernels_is_chosen(measured):
     assert choose_kernel(8, 768).kernel is IntMatmul
 
 
-def test_many_rows_are_expanded_where_that_is_faster(measured):
+def test_weights_are_expanded_for_many_rows_where_it_is_faster(measured):
     measured(100, expand=(30.0, 8.0), int_mm=(20, 60))
     choice = choose_kernel(8, 768)
     assert (choice.kernel, choice.many_rows, choice.speedup) == (
@@ -73,14 +73,14 @@ def test_quantized_is_never_slower_than_float32(measured):
     )
 
 
-def test_a_narrow_matrix_takes_the_first_kernel_without_a_trial(measured, monkeypatch):
+def test_narrow_matrix_takes_the_first_kernel_without_a_trial(measured, monkeypatch):
     measured(1, int_mm=(60, 20), fbgemm=(1, 1))
     monkeypatch.setattr(kernel_choice, "kernel_seconds", lambda *_: pytest.fail("timed"))
     assert choose_kernel(8, 64).kernel is IntMatmul
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-def test_a_trial_times_each_usable_kernel_for_tokens_and_prompts(bits, monkeypatch, tmp_path):
+def test_trial_times_each_usable_kernel_for_tokens_and_prompts(bits, monkeypatch, tmp_path):
     monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path))
     monkeypatch.setattr(kernel_choice, "TRIAL_BYTES", 1)
     names = kernel_choice.usable(bits)
@@ -105,7 +105,7 @@ def test_many_rows_use_the_expanded_matrix_from_a_number_of_rows_on(bits, dtype,
 
 
 @pytest.mark.parametrize("quantized", [to_int8, to_int4])
-def test_a_layer_that_moves_chooses_again(quantized):
+def test_layer_chooses_its_kernel_again_after_to(quantized):
     layer = QuantizedLinear(*quantized(torch.randn(40, 64)))
     layer(torch.randn(1, 64))
     assert layer.memory_ranges() or layer._choice.name.startswith("fbgemm")

@@ -1,4 +1,4 @@
-"""The cache: what was put in comes out, in order, and there is no room beyond its size."""
+"""The cache returns what was appended, in order, and rejects more than its size."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def cache():
 
 
 @pytest.mark.parametrize("block", [None, 1, 2, 4, 6, 100])
-def test_gives_all_tokens_so_far(block):
+def test_cache_returns_all_tokens_so_far(block):
     cache = KVCache((L, B, G, S, D), torch.float32, torch.device("cpu"), block)
     k, v = torch.randn(2, B, G, S, D)
     for start, end in [(0, 2), (2, 3), (3, 6)]:
@@ -29,7 +29,7 @@ def test_gives_all_tokens_so_far(block):
 
 
 @pytest.mark.parametrize(("block", "held"), [(None, [6, 6, 6]), (2, [2, 4, 6]), (4, [4, 4, 6])])
-def test_memory_comes_in_blocks(block, held):
+def test_cache_memory_grows_in_blocks(block, held):
     cache = KVCache((L, B, G, S, D), torch.float32, torch.device("cpu"), block)
     got = []
     for T in (2, 1, 2):
@@ -41,7 +41,7 @@ def test_memory_comes_in_blocks(block, held):
 
 
 @pytest.mark.parametrize(("pos", "T"), [(2, 3), (1, 5), (4, 2)])
-def test_mask_is_the_last_rows_of_the_triangle(cache, pos, T):
+def test_cache_mask_is_the_last_rows_of_the_causal_mask(cache, pos, T):
     cache.advance(pos)
     assert torch.equal(
         cache.mask(T), torch.ones(S, S, dtype=torch.bool).tril()[pos : pos + T, : pos + T]
@@ -49,7 +49,7 @@ def test_mask_is_the_last_rows_of_the_triangle(cache, pos, T):
 
 
 @pytest.mark.parametrize(("pos", "T"), [(0, 6), (0, 1), (5, 1)])
-def test_no_mask_where_the_kernel_needs_none(cache, pos, T):
+def test_cache_mask_is_none_where_the_kernel_needs_none(cache, pos, T):
     cache.advance(pos)
     assert cache.mask(T) is None
 
@@ -62,14 +62,14 @@ def test_padding_is_not_attended_to_and_has_no_position(cache, pos, T):
     assert mask.shape == (B, 1, T, pos + T)
     for row, blank in enumerate([0, 2, 5]):
         for t in range(T):
-            looks = [s for s in range(pos + T) if mask[row, 0, t, s]]
-            assert looks == ([pos + t] if pos + t < blank else list(range(blank, pos + t + 1)))
+            attended = [s for s in range(pos + T) if mask[row, 0, t, s]]
+            assert attended == ([pos + t] if pos + t < blank else list(range(blank, pos + t + 1)))
             assert places[row, t] == max(0, pos + t - blank)
 
 
 @pytest.mark.parametrize("padding", [None, [0, 2, 5]])
 @pytest.mark.parametrize(("pos", "T"), [(0, 6), (0, 1), (5, 1), (2, 3), (4, 2)])
-def test_a_window_gives_only_what_it_attends_to(cache, pos, T, padding):
+def test_windowed_cache_returns_only_attended_tokens(cache, pos, T, padding):
     window = 2
     cache.left_padding = None if padding is None else torch.tensor(padding)
     k = torch.randn(B, G, S, D)
@@ -91,7 +91,7 @@ def test_a_window_gives_only_what_it_attends_to(cache, pos, T, padding):
         assert wanted[..., start:].all()
 
 
-def test_positions_go_on_where_the_text_ended(cache):
+def test_cache_positions_continue_after_the_text(cache):
     cache.advance(2)
     assert cache.positions(3).tolist() == [2, 3, 4]
 
@@ -160,7 +160,7 @@ def test_cache_overwrites_rewound_tokens(cache):
     assert torch.equal(keys, torch.cat([k[:, :, :2], v[:, :, :1]], 2))
 
 
-def test_too_little_space_is_an_error_with_both_sizes(cache):
+def test_full_cache_is_an_error_with_both_sizes(cache):
     cache.advance(5)
     with pytest.raises(ValueError, match="2 new tokens after 5 do not fit the cache of 6"):
         cache.append(0, *torch.zeros(2, B, G, 2, D))

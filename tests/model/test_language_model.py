@@ -91,7 +91,7 @@ def test_cache_bytes_are_those_of_a_full_cache(name):
     assert model.cache_bytes(6) == keys_and_values // 2 + states
 
 
-def test_bare_model_is_wrapped_with_what_it_has():
+def test_bare_model_is_wrapped_with_its_attributes():
     bare = Bare()
     model = as_language_model(bare)
     assert (model.context_length, model.vocab_size, model.emb_dim, model.start_id) == (
@@ -112,7 +112,7 @@ def test_bare_model_is_wrapped_with_what_it_has():
         model.new_cache(1)
 
 
-def test_model_of_nothing_known_is_wrapped_too():
+def test_model_without_known_attributes_is_wrapped():
     model = as_language_model(nn.Identity())
     assert (model.context_length, model.vocab_size, model.cache_bytes(5)) == (None, None, 0)
 

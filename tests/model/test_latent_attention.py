@@ -36,7 +36,7 @@ def in_pieces(att, x, cuts, padding=None):
 @torch.no_grad()
 @pytest.mark.parametrize("query_latent", [None, 6])
 @pytest.mark.parametrize("cuts", [[1] * T, [4, 1, 2, 2], [T]])
-def test_absorbed_equals_plain(query_latent, cuts, monkeypatch):
+def test_absorbed_attention_equals_plain(query_latent, cuts, monkeypatch):
     att = attention(query_latent=query_latent)
     x = torch.randn(B, T, C)
     plain = att(x, rotary_angles(torch.arange(T), 4))

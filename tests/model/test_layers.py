@@ -1,4 +1,4 @@
-"""The plain parts: each kernel equals the formula beside it and torch's or transformers' own."""
+"""The basic layers: each kernel equals the formula beside it, and torch's or transformers'."""
 
 import pytest
 import torch
@@ -59,6 +59,6 @@ def test_feed_forward_is_four_times_as_wide_with_one_activation(x):
     ]
 
 
-def test_feed_forward_thinks_about_each_token_alone(x):
+def test_feed_forward_treats_each_token_independently(x):
     ff = FeedForward({"emb_dim": 8})
     torch.testing.assert_close(ff(x)[:, 2], ff(x[:, 2]))

@@ -1,4 +1,4 @@
-"""Each step equals the one before it where it should, and the model's attention at the end.
+"""Each lesson model equals the previous one where it should, the last the model's attention.
 
 Printed values: tests/notebooks/test_step2.py.
 """
@@ -38,7 +38,7 @@ def copy_weights(to, of):
 
 
 @pytest.mark.parametrize("shape", [(7,), (7, 3), (2, 3, 4)])
-def test_softmax_is_torchs(shape):
+def test_softmax_naive_equals_torch(shape):
     x = torch.randn(shape) * 50
     torch.testing.assert_close(softmax_navie(x), torch.softmax(x, 0))
     assert softmax_naive is softmax_navie
@@ -48,7 +48,7 @@ def test_softmax_of_large_scores_is_finite():
     assert softmax_navie(torch.tensor([1e30, 0.0, -1e30])).tolist() == [1, 0, 0]
 
 
-def test_v2_is_v1_with_its_matrices_turned(x):
+def test_self_attention_v2_equals_v1_with_transposed_matrices(x):
     v1, v2 = SelfAttention_v1(D_IN, D_OUT), SelfAttention_v2(D_IN, D_OUT)
     for name in ("W_query", "W_key", "W_value"):
         getattr(v1, name).data = getattr(v2, name).weight.T
@@ -56,7 +56,7 @@ def test_v2_is_v1_with_its_matrices_turned(x):
     assert v1(x[0]).shape == (T, D_OUT)
 
 
-def test_self_attention_is_the_formula(x):
+def test_self_attention_equals_the_formula(x):
     v2 = SelfAttention_v2(D_IN, D_OUT, qkv_bias=True)
     q, k, v = v2.W_query(x[0]), v2.W_key(x[0]), v2.W_value(x[0])
     for t in range(T):
@@ -86,13 +86,13 @@ def test_causal_attention_drops_weights_while_training_only(x):
     assert torch.equal(causal(x), causal(x))
 
 
-def test_the_wrapper_is_its_heads_side_by_side(x):
+def test_multi_head_wrapper_concatenates_its_heads(x):
     wrapper = MultiHeadAttentionWrapper(D_IN, D_OUT, 9, num_heads=3)
     torch.testing.assert_close(wrapper(x), torch.cat([head(x) for head in wrapper.heads], -1))
     assert wrapper(x).shape == (B, T, 3 * D_OUT)
 
 
-def test_multi_head_attention_is_the_wrapper_and_a_mixing(x):
+def test_multi_head_attention_equals_the_wrapper_and_an_output_projection(x):
     heads, size = 3, 4
     wrapper = MultiHeadAttentionWrapper(D_IN, size, 9, num_heads=heads)
     model = MultiHeadAttention(D_IN, heads * size, 9, 0.0, heads)
@@ -115,7 +115,7 @@ def test_shortcuts_add_where_the_sizes_agree():
     torch.testing.assert_close(short(x), second(x + first(x)))
 
 
-def test_print_gradients_prints_what_backward_left(capsys):
+def test_print_gradients_prints_the_mean_gradients(capsys):
     model = ExampleDeepNeuralNetwork([3, 3, 1], False)
     print_gradients(model, torch.ones(1, 3))
     printed = re.findall(r"(\S+) has gradient mean of (\S+)", capsys.readouterr().out)

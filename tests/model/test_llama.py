@@ -70,12 +70,12 @@ def twins(name):
 
 
 @pytest.mark.parametrize("name", every(2, CONFIGS))
-def test_equals_transformers(name):
+def test_llama_equals_transformers(name):
     check_all(twins(name))
 
 
 @pytest.mark.parametrize("name", every(3, CONFIGS))
-def test_exported_model_is_read_by_transformers_and_by_us(name, tmp_path):
+def test_exported_llama_is_read_by_transformers_and_by_us(name, tmp_path):
     check_export(twins(name), tmp_path)
 
 
@@ -107,7 +107,7 @@ def test_extra_without_effect_equals_plain_llama(extra):
     ],
     ids=lambda case: case if isinstance(case, str) else "",
 )
-def test_unsupported_setting_is_named(config, message):
+def test_unsupported_llama_setting_is_named(config, message):
     assert_refused(config.to_dict(), message)
 
 
@@ -120,7 +120,7 @@ def test_older_names_of_rotary_settings_are_read():
     )
 
 
-def test_settings_that_no_model_of_transformers_has_are_refused():
+def test_llama_export_refuses_settings_unknown_to_transformers():
     with pytest.raises(UserError, match="llama and mistral and smollm3 each have a part") as error:
         to_config(Ours(**SHAPE, window=5, no_rope_every=2), None, None)
     assert error.value.code == USAGE

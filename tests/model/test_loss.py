@@ -27,19 +27,19 @@ def formula(logits, targets):
 @pytest.mark.parametrize(
     ("reduction", "reduce"), [("mean", torch.mean), ("sum", torch.sum), ("none", lambda x: x)]
 )
-def test_equals_the_formula(logits, targets, reduction, reduce):
+def test_cross_entropy_equals_the_formula(logits, targets, reduction, reduce):
     torch.testing.assert_close(
         next_token_loss(logits, targets, reduction), reduce(formula(logits, targets))
     )
 
 
-def test_mean_is_over_unmasked_tokens(logits, targets):
-    asked = torch.rand(B, T, generator=torch.Generator().manual_seed(2)) < 0.5
-    some = targets.masked_fill(~asked, IGNORE)
+def test_cross_entropy_mean_is_over_unmasked_tokens(logits, targets):
+    unmasked = torch.rand(B, T, generator=torch.Generator().manual_seed(2)) < 0.5
+    some = targets.masked_fill(~unmasked, IGNORE)
     each = formula(logits, targets)
-    torch.testing.assert_close(next_token_loss(logits, some), each[asked].mean())
-    torch.testing.assert_close(next_token_loss(logits, some, "sum"), each[asked].sum())
-    torch.testing.assert_close(next_token_loss(logits, some, "none"), each * asked)
+    torch.testing.assert_close(next_token_loss(logits, some), each[unmasked].mean())
+    torch.testing.assert_close(next_token_loss(logits, some, "sum"), each[unmasked].sum())
+    torch.testing.assert_close(next_token_loss(logits, some, "none"), each * unmasked)
 
 
 def test_uniform_model_scores_the_log_of_the_vocabulary():
@@ -48,20 +48,20 @@ def test_uniform_model_scores_the_log_of_the_vocabulary():
     assert f"{loss.item():.2f}" == "10.82"
 
 
-def test_half_precision_is_computed_in_float32(logits, targets):
+def test_cross_entropy_of_half_precision_is_computed_in_float32(logits, targets):
     loss = next_token_loss(logits.bfloat16(), targets)
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, formula(logits.bfloat16().float(), targets).mean())
 
 
-def test_gradient_is_the_difference_of_two_distributions(logits, targets):
+def test_cross_entropy_gradient_is_the_difference_of_two_distributions(logits, targets):
     logits.requires_grad_()
     next_token_loss(logits, targets, "sum").backward()
     want = logits.detach().softmax(-1) - torch.nn.functional.one_hot(targets, V)
     torch.testing.assert_close(logits.grad, want, rtol=1e-5, atol=1e-6)
 
 
-def test_shapes_that_disagree_are_named():
+def test_cross_entropy_names_shapes_that_differ():
     with pytest.raises(
         ValueError, match=r"logits \(2, 3, 7\) and targets \(2, 4\) disagree on \[B, T\]"
     ):

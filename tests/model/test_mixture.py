@@ -50,7 +50,7 @@ def by_the_formula(model, x):
         {"shared": True, "n_chosen": E},
     ],
 )
-def test_mixture_equals_the_sum_over_all_experts_gradients_too(options):
+def test_mixture_and_its_gradients_equal_the_sum_over_all_experts(options):
     model, x = mixture(**options), torch.randn(B, T, C, requires_grad=True)
     results = []
     for run in (model, lambda x: by_the_formula(model, x)):
@@ -63,7 +63,7 @@ def test_mixture_equals_the_sum_over_all_experts_gradients_too(options):
         torch.testing.assert_close(ours, formula, rtol=1e-4, atol=1e-6)
 
 
-def test_one_expert_is_the_plain_network():
+def test_mixture_of_one_expert_equals_the_plain_network():
     model, x = mixture(n_experts=1, n_chosen=1), torch.randn(B, T, C)
     torch.testing.assert_close(model(x), model.experts[0](x))
 
@@ -91,7 +91,7 @@ def test_router_equals_transformers_deepseek():
     torch.testing.assert_close(table.scatter(1, chosen, weights), table.scatter(1, indices, want))
 
 
-def test_router_computes_in_float32_under_autocast_too():
+def test_router_computes_in_float32_under_autocast():
     router, x = mixture().router, torch.randn(B, T, C)
     want = router.linear(x)
     with torch.autocast("cpu", torch.bfloat16):

@@ -30,13 +30,13 @@ TINY = {
 def model():
     torch.manual_seed(0)
     model = build(TINY).eval()
-    for parameter in model.parameters():  # the zeros of the first weights would hide a mistake
+    for parameter in model.parameters():  # initial weights of zero would hide an error
         torch.nn.init.normal_(parameter, std=0.3)
     return model
 
 
 @torch.inference_mode()
-def test_equals_transformers_nanochat(model):
+def test_nanochat_equals_transformers(model):
     ids = torch.randint(0, 97, (2, 32))
     torch.testing.assert_close(
         model(ids), transformers_nanochat(model)(ids).logits, rtol=1e-4, atol=1e-4
@@ -45,7 +45,7 @@ def test_equals_transformers_nanochat(model):
 
 @torch.inference_mode()
 @pytest.mark.parametrize("cuts", [[1] * 11, [4, 1, 1, 5], [11]])
-def test_cache_in_any_pieces_equals_without(model, cuts):
+def test_cached_nanochat_logits_in_any_chunks_equal_uncached(model, cuts):
     ids, cache = torch.randint(0, 97, (2, 11)), model.new_cache(2, block=3)
     torch.testing.assert_close(
         torch.cat([model(piece, cache) for piece in ids.split(cuts, 1)], 1),
@@ -63,7 +63,7 @@ def test_padded_row_is_generated_as_if_alone(model):
     assert together[1, 3:].tolist() == generate(model, torch.tensor([short]), 8)[0].tolist()
 
 
-def test_modern_starts_uniform_and_trains_every_matrix():
+def test_nanochat_starts_uniform_and_trains_every_matrix():
     torch.manual_seed(0)
     model, ids = build(TINY), torch.randint(0, 97, (4, 33))
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
@@ -71,7 +71,7 @@ def test_modern_starts_uniform_and_trains_every_matrix():
     assert first.item() == pytest.approx(math.log(97), rel=1e-6)
     for _ in range(
         3
-    ):  # zeros open one after the other: the head, what blocks add, what is inside them
+    ):  # zero matrices become non-zero in order: the head, the block outputs, the inner matrices
         optimizer.zero_grad()
         next_token_loss(model(ids[:, :-1]), ids[:, 1:]).backward()
         optimizer.step()
@@ -79,13 +79,13 @@ def test_modern_starts_uniform_and_trains_every_matrix():
     assert next_token_loss(model(ids[:, :-1]), ids[:, 1:]) < first
 
 
-def test_modern_tied_embeddings_share_one_table():
+def test_nanochat_tied_embeddings_share_one_table():
     model = build(TINY | {"tie_embeddings": True})
     assert model.out_head.weight is model.tok_emb.weight
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_n_params_by_the_formula_is_the_number_counted(tied):
+def test_nanochat_n_params_formula_equals_the_counted_parameters(tied):
     model = build(TINY | {"tie_embeddings": tied})
     assert model.cfg.n_params == sum(p.numel() for p in model.parameters())
 
@@ -112,11 +112,11 @@ def test_nanochat_has_no_biases_and_no_norm_weights():
         ({"emb_dim": 18}, "n_heads: a head size of 3 is odd"),
     ],
 )
-def test_modern_rejects_unsupported_settings(wrong, message):
+def test_nanochat_rejects_unsupported_settings(wrong, message):
     with pytest.raises(UserError, match=message):
         NanoChatGPT(TINY | wrong)
 
 
-def test_too_many_tokens_are_refused(model):
+def test_nanochat_refuses_too_many_tokens(model):
     with pytest.raises(ValueError, match="33 tokens do not fit context_length=32"):
         model(torch.zeros(1, 33, dtype=torch.long))

@@ -20,7 +20,7 @@ def both(unit_offset, eps=1e-6):
 
 @pytest.mark.parametrize("unit_offset", [False, True])
 @pytest.mark.parametrize("eps", [1e-6, 0.3])
-def test_equals_its_formula_and_transformers(unit_offset, eps):
+def test_rms_norm_equals_its_formula_and_transformers(unit_offset, eps):
     norm, theirs = both(unit_offset, eps)
     x = torch.randn(2, 5, 7)
     formula = x / (x.square().mean(-1, keepdim=True) + eps).sqrt() * (norm.weight + unit_offset)
@@ -29,12 +29,12 @@ def test_equals_its_formula_and_transformers(unit_offset, eps):
 
 
 @pytest.mark.parametrize("unit_offset", [False, True])
-def test_new_norm_has_unit_mean_square(unit_offset):
+def test_new_rms_norm_has_unit_mean_square(unit_offset):
     y = RMSNorm(64, unit_offset=unit_offset)(3 * torch.randn(4, 64))
     torch.testing.assert_close(y.square().mean(-1), torch.ones(4))
 
 
-def test_bfloat16_input_keeps_its_type():
+def test_rms_norm_keeps_the_bfloat16_dtype():
     norm, x = RMSNorm(8), torch.randn(3, 8)
     assert norm(x.bfloat16()).dtype == torch.bfloat16
     torch.testing.assert_close(norm(x.bfloat16()).float(), norm(x), rtol=2e-2, atol=2e-2)

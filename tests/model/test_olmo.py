@@ -57,12 +57,12 @@ def twins(name):
 
 
 @pytest.mark.parametrize("name", every(2, CONFIGS))
-def test_equals_transformers(name):
+def test_olmo_equals_transformers(name):
     check_all(twins(name))
 
 
 @pytest.mark.parametrize("name", every(3, CONFIGS))
-def test_exported_model_is_read_by_transformers_and_by_us(name, tmp_path):
+def test_exported_olmo_is_read_by_transformers_and_by_us(name, tmp_path):
     check_export(twins(name), tmp_path)
 
 
@@ -74,7 +74,7 @@ def test_olmo_3_without_windows_equals_olmo_2(extra):
     assert_same_model(OlmoConfig(**SHAPE, **extra), OlmoConfig(**SHAPE))
 
 
-def test_a_raised_base_that_layers_with_a_window_would_not_have_is_refused():
+def test_raised_rope_base_that_windowed_layers_would_not_share_is_refused():
     cfg = OlmoConfig(**SHAPE, window=3, full_every=4, rope_scaling="ntk", rope_factor=2.0)
     with pytest.raises(UserError, match="transformers has no model with all of these settings"):
         to_config(cfg, None, None)
@@ -101,5 +101,5 @@ def test_a_raised_base_that_layers_with_a_window_would_not_have_is_refused():
     ],
     ids=lambda case: case if isinstance(case, str) else "",
 )
-def test_unsupported_setting_is_named(config, message):
+def test_unsupported_olmo_setting_is_named(config, message):
     assert_refused(config.to_dict(), message)

@@ -41,7 +41,7 @@ def a_model(**more):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(1, 1), (64, 64), (301, 64), (65, 3)])
-def test_weight_survives_a_round_trip_and_products_agree(dtype, bias, shape):
+def test_packed_weight_survives_a_round_trip_and_products_agree(dtype, bias, shape):
     if not can_pack(dtype):
         pytest.skip(f"this processor or this torch cannot pack {dtype}")
     torch.manual_seed(1)
@@ -61,7 +61,7 @@ def test_weight_survives_a_round_trip_and_products_agree(dtype, bias, shape):
 
 
 @needs_packing
-def test_row_does_not_depend_on_the_other_rows():
+def test_packed_row_does_not_depend_on_the_other_rows():
     torch.manual_seed(2)
     packed, x = PackedLinear(torch.randn(301, 64), torch.randn(301)), torch.randn(32, 64)
     assert torch.equal(packed(x), torch.cat([packed(row[None]) for row in x]))
@@ -69,7 +69,7 @@ def test_row_does_not_depend_on_the_other_rows():
 
 @pytest.mark.parametrize("bits", [32, 8, 4])
 @pytest.mark.parametrize("bias", [True, False])
-def test_joined_gives_the_outputs_side_by_side(bits, bias):
+def test_fused_linears_concatenate_their_outputs(bits, bias):
     torch.manual_seed(3)
     parts = nn.ModuleList(nn.Linear(64, n, bias=bias) for n in (8, 64, 3)).requires_grad_(False)
     if bits < 32:
@@ -139,7 +139,7 @@ def test_pack_is_noop_where_unsupported(monkeypatch):
 
 
 @pytest.mark.parametrize("pays", [True, False])
-def test_a_wide_matrix_is_packed_where_the_trial_finds_it_faster(pays, monkeypatch):
+def test_wide_matrix_is_packed_where_the_trial_finds_it_faster(pays, monkeypatch):
     if pays and not can_pack(torch.float32):
         pytest.skip("this processor or this torch cannot pack float32")
     monkeypatch.setattr("llm_scratch.model.packed.packing_pays", lambda dtype, width: pays)

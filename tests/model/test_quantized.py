@@ -76,7 +76,7 @@ def test_quantized_integers_are_exact(bits):
     numbers = torch.randint(
         low, top + 1, (5, 64), generator=torch.Generator().manual_seed(1)
     ).float()
-    numbers[:, ::GROUP] = low  # each row and each group reaches its farthest number
+    numbers[:, ::GROUP] = low  # each row and each group reaches its largest value
     weight = numbers * 0.25
     back = {8: from_int8, 4: from_int4}[bits](*WAYS[bits](weight))
     assert torch.equal(back, weight)
@@ -93,7 +93,7 @@ def test_zero_rows_are_quantized_to_zeros(bits):
 @pytest.mark.parametrize("rows", [1, 3, 50])
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize("bits", [8, 4])
-def test_kernel_equals_the_formula(bits, with_bias, rows, weight):
+def test_quantized_kernel_equals_the_formula(bits, with_bias, rows, weight):
     """Multiply the dequantized matrix by inputs rounded as this machine's kernel rounds them."""
     bias = torch.randn(37) if with_bias else None
     x = torch.randn(rows, 96) * torch.logspace(-2, 2, rows)[:, None]
@@ -111,7 +111,7 @@ def test_kernel_equals_the_formula(bits, with_bias, rows, weight):
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-def test_row_does_not_depend_on_other_rows(bits, weight):
+def test_quantized_row_does_not_depend_on_other_rows(bits, weight):
     layer, x = QuantizedLinear(*WAYS[bits](weight), torch.randn(37)), torch.randn(70, 96)
     together = layer(x)
     for part in (x[:1], x[30:33], x[5:69]):
@@ -119,7 +119,7 @@ def test_row_does_not_depend_on_other_rows(bits, weight):
         torch.testing.assert_close(layer(part), together[first : first + len(part)], rtol=0, atol=0)
 
 
-def test_a_row_of_zeros_and_other_types_go_through(weight):
+def test_quantized_linear_accepts_a_row_of_zeros_and_other_dtypes(weight):
     layer = QuantizedLinear(*to_int8(weight))
     assert torch.equal(layer(torch.zeros(2, 96)), torch.zeros(2, 37))
     assert layer(torch.randn(1, 2, 96, dtype=torch.bfloat16)).dtype == torch.bfloat16
@@ -127,7 +127,7 @@ def test_a_row_of_zeros_and_other_types_go_through(weight):
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("bits", [8, 4])
-def test_a_model_in_few_bits_is_the_model_with_those_weights(bits, tied):
+def test_quantized_model_equals_the_model_with_dequantized_weights(bits, tied):
     torch.manual_seed(0)
     model = GPTModel(CFG | {"tie_embeddings": tied}).eval()
     few = quantize(copy.deepcopy(model), bits)
@@ -144,7 +144,7 @@ def test_a_model_in_few_bits_is_the_model_with_those_weights(bits, tied):
     )
 
 
-def test_memory_is_a_quarter_and_an_eighth():
+def test_quantized_memory_is_a_quarter_and_an_eighth():
     full = sum(p.nbytes for p in GPTModel(CFG | {"emb_dim": 256}).trf_blocks.parameters())
     for bits, share in ((8, 4), (4, 7)):
         few = quantize(GPTModel(CFG | {"emb_dim": 256}), bits)
@@ -184,7 +184,7 @@ def test_chunked_reading_equals_reading_at_once(architecture, bits):
     torch.testing.assert_close(pieces, few(ids), rtol=1e-2, atol=1e-2)
 
 
-def test_the_size_of_the_vocabulary_is_known_without_making_the_table(monkeypatch):
+def test_vocabulary_size_is_read_without_dequantizing_the_table(monkeypatch):
     few = quantize(GPTModel(CFG | {"tie_embeddings": True}), 8)
     monkeypatch.setattr(
         QuantizedLinear, "weight", property(lambda self: pytest.fail("the whole table was made"))

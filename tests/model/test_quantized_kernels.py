@@ -29,7 +29,7 @@ def _fresh():
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize("rows", [1, 3, 150])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_usable_kernel_computes_the_formula(name, rows, with_bias):
+def test_usable_kernel_computes_the_formula(name, rows, with_bias):
     bits, kernel = KERNELS[name]
     if name not in usable(bits):
         pytest.skip(f"{name} does not work on this processor or with this torch")
@@ -61,7 +61,7 @@ def test_expanded_weights_are_the_dequantized_matrix(bits):
     assert size >= 4 * 40 * 64
 
 
-def test_a_kernel_whose_sums_overflow_is_not_used(monkeypatch):
+def test_kernel_whose_sums_overflow_is_not_used(monkeypatch):
     """Without VNNI, inputs get an offset of 128 and pairs of products are added in 16 bits."""
 
     def overflows(a, b):
@@ -78,7 +78,7 @@ def test_a_kernel_whose_sums_overflow_is_not_used(monkeypatch):
     assert not is_correct(IntMatmul)
 
 
-def test_a_kernel_whose_rows_depend_on_each_other_is_not_used(monkeypatch):
+def test_kernel_whose_rows_depend_on_each_other_is_not_used(monkeypatch):
     monkeypatch.setattr(torch, "_int_mm", lambda a, b: a.int() @ b.int())
     monkeypatch.setattr(
         quantized_kernels, "row_steps", lambda x, levels: x.abs().amax().expand(len(x), 1) / levels
@@ -87,7 +87,7 @@ def test_a_kernel_whose_rows_depend_on_each_other_is_not_used(monkeypatch):
 
 
 @pytest.mark.parametrize("error", [RuntimeError, AttributeError, NotImplementedError])
-def test_a_kernel_that_raises_is_not_used(error, monkeypatch):
+def test_kernel_that_raises_is_not_used(error, monkeypatch):
     def fails(*args):
         raise error("not here")
 

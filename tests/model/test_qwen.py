@@ -51,12 +51,12 @@ def twins(name):
 
 
 @pytest.mark.parametrize("name", every(2, CONFIGS))
-def test_equals_transformers(name):
+def test_qwen_equals_transformers(name):
     check_all(twins(name))
 
 
 @pytest.mark.parametrize("name", every(3, CONFIGS))
-def test_exported_model_is_read_by_transformers_and_by_us(name, tmp_path):
+def test_exported_qwen_is_read_by_transformers_and_by_us(name, tmp_path):
     check_export(twins(name), tmp_path)
 
 
@@ -84,5 +84,5 @@ def test_window_from_a_layer_that_does_not_exist_equals_none():
     ],
     ids=lambda case: case if isinstance(case, str) else "",
 )
-def test_unsupported_setting_is_named(config, message):
+def test_unsupported_qwen_setting_is_named(config, message):
     assert_refused(config.to_dict(), message)

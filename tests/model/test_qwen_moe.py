@@ -44,5 +44,5 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("name", every(2, CONFIGS))
-def test_equals_transformers(name):
+def test_qwen_moe_equals_transformers(name):
     check_all(Twins.of(CONFIGS[name]))

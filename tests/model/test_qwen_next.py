@@ -63,5 +63,5 @@ def norms_around_one(theirs):
 
 
 @pytest.mark.parametrize("name", every(2, CONFIGS))
-def test_equals_transformers(name):
+def test_qwen_next_equals_transformers(name):
     check_all(Twins.of(CONFIGS[name], change=norms_around_one))

@@ -14,7 +14,7 @@ from llm_scratch.model.rope import ROPE_BASE, Rotary, apply_rotary, rotary_angle
 B, H, T, D = 2, 3, 9, 8
 
 
-def test_rotation_equals_a_complex_product():
+def test_rope_rotation_equals_a_complex_product():
     x, places = torch.randn(B, H, T, D, dtype=torch.float64), torch.arange(T)
     pairs = torch.complex(x[..., : D // 2], x[..., D // 2 :])
     speed = torch.tensor([ROPE_BASE ** (-2 * i / D) for i in range(D // 2)], dtype=torch.float64)
@@ -27,7 +27,7 @@ def test_rotation_equals_a_complex_product():
     )
 
 
-def test_equals_transformers_llama():
+def test_rope_equals_transformers_llama():
     q, k, places = torch.randn(B, H, T, D), torch.randn(B, H, T, D), torch.arange(5, 5 + T)
     cos, sin = (torch.cat([part, part], -1)[None] for part in rotary_angles(places, D))
     want = apply_rotary_pos_emb(q, k, cos, sin)
@@ -105,7 +105,7 @@ def test_scaled_frequencies_equal_transformers(name, head_dim, base):
 
 
 @pytest.mark.parametrize("scaling", ["linear", "ntk", "llama3", "yarn"])
-def test_scaling_by_one_changes_nothing(scaling):
+def test_rope_scaling_by_one_is_the_identity(scaling):
     plain, scaled = Rotary(D), Rotary(D, scaling=scaling, factor=1.0, trained_context=64)
     positions = torch.arange(T)
     torch.testing.assert_close(scaled.angles(positions), plain.angles(positions))

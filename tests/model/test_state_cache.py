@@ -47,7 +47,7 @@ def cached(model, ids):
 
 
 @torch.no_grad()
-def test_rows_are_selected_repeated_and_merged_with_their_states(model):
+def test_state_cache_rows_are_selected_repeated_and_merged(model):
     cache = cached(model, IDS[:, :9])
     cache.select_rows([2, 0, 2])
     cache.merge(cached(model, IDS[1:2, :4]))
@@ -64,7 +64,7 @@ def test_padding_leaves_no_trace_in_the_states(model):
     cache = model.new_cache(2)
     cache.left_padding = torch.tensor([0, 5])
     padded = IDS[:2, :9].clone()
-    padded[1, :5] = 7  # what stands there does not matter
+    padded[1, :5] = 7  # the content of padding does not matter
     model(padded, cache)
     alone = cached(model, IDS[1:2, 5:9])
     for layer, want in zip(cache.states, alone.states):
@@ -115,12 +115,15 @@ def test_texts_that_join_and_leave_equal_texts_generated_alone(full_every):
         assert ids == alone[0, length:].tolist()
 
 
-def test_bytes_do_not_grow_with_the_text_except_for_attention():
+def test_state_cache_bytes_grow_with_the_text_only_for_attention():
     def keys_and_values(model, tokens):
         return 2 * sum(layer.att.num_kv_heads * 8 * 4 for layer in model.trf_blocks[1::2]) * tokens
 
     model = hybrid(n_value_heads=4)
-    heads, conv = 4 * 8 * 8, 3 * (8 * 2 * 2 + 8 * 4)  # memories, and last tokens of a convolution
+    heads, conv = (
+        4 * 8 * 8,
+        3 * (8 * 2 * 2 + 8 * 4),
+    )  # recurrent states, and the last tokens of a convolution
     states = 2 * (heads + conv) * 4
     for tokens in (1, 10, 40):
         assert model.cache_bytes(tokens) == states + keys_and_values(model, tokens)

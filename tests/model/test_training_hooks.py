@@ -1,4 +1,4 @@
-"""Parts of a model add to the gradient and change after a step; the trainer knows none of them."""
+"""Parts of a model add to the gradient and change after a step, unknown to the trainer."""
 
 import copy
 
@@ -84,7 +84,7 @@ def test_balancing_leaves_out_padding():
     assert any(bias.any() for bias in biases[0].values())
 
 
-def test_evaluation_adds_nothing_and_moves_no_bias():
+def test_evaluation_adds_no_balancing_loss_and_moves_no_bias():
     model = sparse("deepseek", balance_rate=0.5)
 
     class Source:
@@ -99,9 +99,9 @@ def test_evaluation_adds_nothing_and_moves_no_bias():
     assert not any(bias.any() for _, bias in model.named_buffers())
 
 
-def test_part_from_outside_adds_to_the_gradient_and_is_called_after_each_step():
+def test_custom_training_hook_adds_to_the_gradient_and_is_called_after_each_step():
     class Anchor(TrainingHooks):
-        """Pulls its weight to 3, and counts good steps."""
+        """Pull its weight to 3, and count good steps."""
 
         def __init__(self):
             super().__init__()

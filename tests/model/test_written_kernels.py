@@ -40,7 +40,7 @@ def test_written_product_equals_the_formula(bits, N, K, with_bias):
     assert is_correct(bits)
 
 
-@pytest.mark.slow  # a compiler works for some seconds
+@pytest.mark.slow  # compiling takes some seconds
 @needs_compiler
 @pytest.mark.parametrize("bits", [8, 4])
 def test_compiled_product_equals_the_formula(bits):

@@ -38,7 +38,7 @@ def test_names_imported_by_the_notebooks_exist(statement):
     assert [name for name in names.split(", ") if not callable(getattr(found, name, None))] == []
 
 
-def test_step4_cell_50_the_loader_is_called_as_the_notebook_calls_it():
+def test_step4_cell_50_loader_accepts_the_notebooks_call():
     from gpt_download import download_and_load_gpt2
 
     signature = inspect.signature(download_and_load_gpt2)
@@ -62,7 +62,7 @@ def test_compatibility_module_is_a_docstring_and_imports(face):
         ), ast.unparse(node)
 
 
-def test_importing_them_is_silent_and_leaves_no_trace(tmp_path):
+def test_importing_compatibility_modules_prints_and_writes_nothing(tmp_path):
     """The notebooks' modules printed, built a model of 1.6 billion parameters and set the seed."""
     code = f"""
 import gc, sys, torch

@@ -1,4 +1,4 @@
-"""docs/notebook_history.md: what the notebooks got wrong, shown on the code as it was."""
+"""docs/notebook_history.md: errors of the notebooks, shown on their original code."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WORDS = torch.tensor(
 )
 
 
-def test_every_test_that_the_page_names_exists():
+def test_tests_named_by_the_history_page_exist():
     named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", PAGE.read_text(encoding="utf-8"))
     assert len(named) >= 25
     for file, test in named:
@@ -40,7 +40,7 @@ def test_every_test_that_the_page_names_exists():
         assert f"def {test}(" in code, f"{file}::{test}"
 
 
-def test_every_row_of_the_page_names_a_test():
+def test_history_page_rows_name_a_test():
     rows = [
         line
         for line in PAGE.read_text(encoding="utf-8").splitlines()
@@ -65,7 +65,7 @@ def test_misspelled_special_tokens_change_nothing(verdict):
     assert tokenizer.decode(ids) == ", do like tea, is this a?"
 
 
-def test_a_setting_that_nothing_reads_is_an_error():
+def test_setting_that_nothing_reads_is_an_error():
     assert torch.nn.Embedding(50257, 10).num_embeddings != 100
     with pytest.raises(UserError, match="embed_dim"):
         ModelConfig.of({"vocab_size": 100, "embed_dim": 10})
@@ -87,7 +87,7 @@ def test_global_names_give_the_printed_rows(assert_prints):
     assert_prints((stale @ second.W_value(WORDS))[0], [-0.5356, -0.0864])
 
 
-def test_a_cube_of_a_mask_makes_six_copies(assert_prints):
+def test_cube_of_a_mask_makes_six_copies(assert_prints):
     torch.manual_seed(123)
     layer = SelfAttention_v2(3, 2)
     queries, keys = layer.W_query(WORDS), layer.W_key(WORDS)
@@ -100,7 +100,7 @@ def test_a_cube_of_a_mask_makes_six_copies(assert_prints):
     assert_prints(torch.nn.Dropout(0.5)(copies)[0, 0], [2.0, 0, 0, 0, 0, 0])
 
 
-def test_the_release_is_read_without_tensorflow(tmp_path, monkeypatch):
+def test_release_is_read_without_tensorflow(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     tokenizer = TOKENIZERS["bpe"](["the cat sat on the mat. " * 9], 260)
     config = {"vocab_size": 260, "context_length": 8, "emb_dim": 12, "n_heads": 2}

@@ -52,7 +52,7 @@ def test_cells_16_to_18_the_first_tokenizer(vocab):
     assert (tokenizer.str_to_int, tokenizer.int_to_str[1129]) == (vocab, "yourself")
 
 
-def test_cells_20_26_27_both_tokenizers_alike(vocab, vocab_with_specials):
+def test_cells_20_26_27_both_tokenizers_give_equal_ids(vocab, vocab_with_specials):
     for tokenizer in (
         SimpleTokenizerV1(vocab, unknown="drop"),
         SimpleTokenizerV2(vocab_with_specials, unknown="drop"),
@@ -104,7 +104,7 @@ def test_cell_45_a_batch(verdict, gpt2):
     assert inputs[:, 0].tolist() == [40, 1807, 10899, 15632, 922, 568, 1049, 284]
 
 
-def test_the_dataset_has_the_notebooks_windows(verdict, gpt2):
+def test_dataset_has_the_notebooks_windows(verdict, gpt2):
     ids = gpt2.encode(verdict)
     dataset = GPTDatasetV1(verdict, gpt2, 256, 128)
     starts = range(0, len(ids) - 256, 128)
@@ -141,10 +141,10 @@ def test_cells_55_to_60_shapes(verdict, gpt2):
 # What went wrong in the notebook
 
 
-def test_the_text_is_found_under_its_right_name_from_any_folder(
+def test_text_is_found_under_its_right_name_from_any_folder(
     data_dir, verdict, tmp_path, monkeypatch
 ):
-    """It looked for the-verdict.txt beside the notebook, and wrote and read teh-verdict.txt."""
+    """The notebook searched for the-verdict.txt, and wrote and read teh-verdict.txt."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LLM_SCRATCH_DATA", str(data_dir))
     assert "".join(read("verdict")) == verdict
@@ -152,7 +152,7 @@ def test_the_text_is_found_under_its_right_name_from_any_folder(
 
 
 def test_unknown_word_is_never_lost_silently(vocab, vocab_with_specials):
-    """V1 dropped what it did not know, and V2 did the same after marking it."""
+    """V1 dropped unknown words, and V2 did the same after marking them."""
     with pytest.raises(UserError, match="pribe"):
         SimpleTokenizerV1(vocab).encode(PAINTED)
     tokenizer = SimpleTokenizerV2(vocab_with_specials)
@@ -160,7 +160,7 @@ def test_unknown_word_is_never_lost_silently(vocab, vocab_with_specials):
     assert tokenizer.decode(tokenizer.encode(TEA)) == "<|unk|>, do like tea, is this a <|unk|>?"
 
 
-def test_the_end_of_text_is_spelt_right(vocab_with_specials):
+def test_end_of_text_is_spelled_correctly(vocab_with_specials):
     tokenizer = SimpleTokenizerV2(vocab_with_specials)
     assert tokenizer.encode("said<|endoftext|>the", allowed_special={"<|endoftext|>"}) == [
         851,

@@ -1,4 +1,7 @@
-"""Step 2, attention: the notebook's printed values, and its mistakes that must not come back."""
+"""Step 2, attention: the notebook's printed values.
+
+Its mistakes must not return.
+"""
 
 from __future__ import annotations
 
@@ -155,7 +158,7 @@ def test_self_attention_reads_its_input_and_its_weights(kind):
     assert first.__class__.forward.__code__.co_names.count("inputs") == 0
 
 
-def test_the_mask_is_a_table_not_a_cube():
+def test_mask_is_a_table_not_a_cube():
     """`torch.ones(n, n, n)` made every weight six times."""
     assert CausalAttention(3, 2, 6).mask.shape == (6, 6)
     assert MultiHeadAttention(4, 4, 6, 0.0, 2).mask.shape == (6, 6)
@@ -170,7 +173,7 @@ def test_softmax_survives_large_scores():
 
 
 def test_multi_head_attention_itself_is_run():
-    """The section on it made the wrapper; the class was never used."""
+    """The notebook's section created only the wrapper and never used the class."""
     torch.manual_seed(123)
     model = MultiHeadAttention(3, 4, 6, 0.0, 2)
     assert [name for name, _ in model.named_parameters()] == [

@@ -106,7 +106,7 @@ def test_cells_26_to_29_counts():
 
 
 @pytest.mark.slow
-def test_cells_25_and_32_to_34_the_whole_of_it(assert_prints, gpt2):
+def test_cells_25_and_32_to_34_complete_model(assert_prints, gpt2):
     """Takes 6.3 GB of memory."""
     torch.manual_seed(123)
     model = GPTModel(XL)
@@ -132,15 +132,15 @@ def test_124m_is_124_million():
     assert ModelConfig.of(XL).n_params > 10 * small.n_params
 
 
-def test_the_outline_applies_its_norm():
-    """It was made and never called."""
+def test_outline_applies_its_norm():
+    """The notebook created the norm and never called it."""
     model, called = DummyGPTModel(XL | {"emb_dim": 25, "vocab_size": 7, "n_layers": 1}), []
     model.final_norm.register_forward_hook(lambda *_: called.append(1))
     model(torch.zeros(1, 2, dtype=torch.long))
     assert called == [1]
 
 
-def test_the_gradient_experiment_has_its_second_half(capsys):
+def test_gradient_experiment_has_its_second_half(capsys):
     """With shortcuts the gradient of the first layer is a thousand times as large.
 
     The notebook stopped before this half.

@@ -183,7 +183,7 @@ def test_cells_32_to_34_the_toy_vocabulary(capsys):
     }
 
 
-def test_the_temperature_experiment():
+def test_temperature_experiment():
     cold, one, hot = (softmax_with_temperature(TOY_LOGITS, t) for t in (0.1, 1, 5))
     torch.testing.assert_close(one, TOY_LOGITS.softmax(0))
     assert cold[TOY_VOCAB["forward"]] > 0.99
@@ -223,7 +223,7 @@ def test_cells_44_to_47_weights_and_optimizer_come_back(tmp_path):
     assert torch.equal(again(INPUTS % 97), model(INPUTS % 97))
 
 
-def test_a_checkpoint_of_the_notebooks_loads(tmp_path):
+def test_checkpoint_of_the_notebooks_loads(tmp_path):
     """Theirs hold each layer's mask as a buffer."""
     model = GPTModel(TINY).eval()
     masks = {f"trf_blocks.{i}.att.mask": torch.ones(8, 8).triu(1) for i in range(2)}
@@ -256,7 +256,7 @@ def test_generate_takes_a_batch():
     assert generate(model, idx, 3, 8, temperature=1.0, top_k=10_000).shape == (3, 7)
 
 
-def test_the_end_token_is_kept():
+def test_end_token_is_kept():
     model = GPTModel(TINY)
     idx = torch.zeros(1, 1, dtype=torch.long)
     end = int(generate(model, idx, 1, 8)[0, 1])
@@ -272,14 +272,14 @@ def test_generate_switches_dropout_off_and_on_again():
 
 @pytest.mark.filterwarnings("ignore:the prompt has:llm_scratch.errors.GenerationWarning")
 def test_context_size_beyond_the_models_is_accepted():
-    """It raised in the position embedding."""
+    """The notebook raised an error in the position embedding."""
     model, idx = GPTModel(TINY), torch.arange(20)[None]
     assert torch.equal(
         generate_text_simple(model, idx, 5, 4096), generate_text_simple(model, idx, 5, 8)
     )
 
 
-def test_a_short_last_batch_has_its_share_and_no_more():
+def test_short_last_batch_has_its_share_and_no_more():
     torch.manual_seed(1)
     model = GPTModel(TINY).eval()
     rows = torch.randint(0, 97, (5, 9))
@@ -292,6 +292,6 @@ def test_a_short_last_batch_has_its_share_and_no_more():
     assert math.isnan(calc_loss_loader([], model, "cpu"))
 
 
-def test_a_tied_head_is_the_embedding_and_not_a_copy():
+def test_tied_head_is_the_embedding_and_not_a_copy():
     model = GPTModel(TINY | {"tie_embeddings": True})
     assert model.out_head.weight is model.tok_emb.weight

@@ -1,4 +1,4 @@
-"""Every part: the right one is equal; each known mistake, and each trouble, has its diagnosis."""
+"""Every part: a correct one is equal; each known mistake and failure has its diagnosis."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_mistake_in_the_schedule_is_diagnosed(mistake):
     assert check("learning_rate", wrong).message == diagnosis(mistake)
 
 
-def test_a_run_without_warmup_is_among_the_cases():
+def test_run_without_warmup_is_among_the_cases():
     def divides(step, total, peak, warmup):
         return peak * min((step + 1) / warmup, (total - step) / (total - warmup))
 
@@ -151,7 +151,7 @@ def test_wrong_output_reports_position_and_difference():
 
 
 def test_largest_difference_is_over_all_inputs():
-    """It is not that of the input with the largest excess over the tolerance, or of the first."""
+    """It is neither that of the largest excess over the tolerance, nor that of the first input."""
     small = torch.tensor([0.0, 1e-6])
     cases = [(torch.tensor([1.0, 1.0]),), (torch.tensor([2.0, 2.0]),)]
     verdict = compare(
@@ -162,7 +162,7 @@ def test_largest_difference_is_over_all_inputs():
 
 
 @pytest.mark.parametrize("convert", [torch.Tensor.tolist, torch.Tensor.numpy])
-def test_a_module_gives_a_tensor(convert):
+def test_module_must_return_a_tensor(convert):
     class Converted(GELU):
         def forward(self, x):
             return convert(super().forward(x).detach())
@@ -220,7 +220,7 @@ def test_other_failure_is_reported(part, message):
     assert check("temperature", part).message.startswith(message)
 
 
-def test_error_in_a_file_has_its_line(tmp_path):
+def test_error_in_a_parts_file_names_its_line(tmp_path):
     path = tmp_path / "wrong.py"
     path.write_text("def temperature(logits, t):\n    x = 1\n    return logits / missing\n")
     (verdict,) = check_parts(open_parts(path, "wrong.py"), QUICKSTART)
@@ -237,5 +237,5 @@ def test_endless_loop_outside_a_part_is_an_error_with_its_line(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["top_k", "adamw", "learning_rate", "encode_word"])
-def test_a_part_without_code_is_unfinished(name):
+def test_part_without_code_is_unfinished(name):
     assert check(name, lambda *arguments: ...).state == "unfinished"

@@ -1,4 +1,4 @@
-"""A learner's file: what it may define, the file to begin with, and runs that parts fit."""
+"""A learner's file: allowed definitions, the template, and the runs that parts fit."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_imported_names_are_not_extracted(mine):
         ("1 / 0\n", "--parts mine.py: ZeroDivisionError: division by zero"),
     ],
 )
-def test_a_file_without_a_part_is_an_error(mine, text, message):
+def test_file_without_a_part_is_an_error(mine, text, message):
     with pytest.raises(UserError, match=re.escape(message)):
         mine(text)
 
@@ -69,12 +69,12 @@ def test_a_file_without_a_part_is_an_error(mine, text, message):
         ("quickstart", ["train.min_lr=0.001"], "this run has train.min_lr=0.001"),
     ],
 )
-def test_a_run_with_other_parts_is_an_error(name, changes, message):
+def test_run_with_other_parts_is_an_error(name, changes, message):
     with pytest.raises(UserError, match=message):
         check_settings(preset(name).override(changes))
 
 
-def test_a_lowest_rate_matters_to_the_learning_rate_alone():
+def test_lowest_rate_matters_to_the_learning_rate_alone():
     check_settings(preset("verdict"), ["LayerNorm"])
     with pytest.raises(UserError, match=r"add --train\.min-lr 0"):
         check_settings(preset("verdict"), ["LayerNorm", "learning_rate"])

@@ -38,7 +38,7 @@ def built(parts):
     return model.eval(), torch.rand(1)
 
 
-def test_model_begins_with_the_weights_of_the_package_and_draws_as_much():
+def test_own_parts_model_has_the_packages_weights_and_random_state():
     (own, drawn), (package, expected) = built(PARTS), built({})
     assert isinstance(own, OwnGPT)
     assert drawn == expected
@@ -50,7 +50,7 @@ def test_model_begins_with_the_weights_of_the_package_and_draws_as_much():
 
 
 @pytest.mark.parametrize("name", ["LayerNorm", "GELU", "FeedForward", "MultiHeadAttention"])
-def test_one_part_alone_is_used(name):
+def test_single_part_is_used(name):
     used = []
 
     class Noticed(PARTS[name]):
@@ -133,7 +133,7 @@ def test_schedule_is_used_with_its_warm_up():
     assert learning_rate(3, 10, cfg) == 2
 
 
-def test_tables_are_as_before_after_an_error():
+def test_registry_tables_are_restored_after_an_error():
     before = [dict(table) for table in TABLES]
     with suppress(RuntimeError), parts_in_use(PARTS):
         assert [dict(table) for table in TABLES] != before
@@ -150,7 +150,7 @@ def test_use_file_leaves_unfinished_parts_to_the_package(tmp_path):
         assert {name for name, part in TABLES[-1].items() if part is not before[name]} == {"top_p"}
 
 
-def test_step_time_is_that_of_steps_with_the_own_parts():
+def test_step_time_is_measured_with_own_parts():
     used = []
 
     class Noticed(PARTS["GELU"]):

@@ -17,7 +17,7 @@ BUDGET = Budget(300, 1e11)
 
 
 def lines(facts, n_tokens, model, steps, epochs, left_out=0):
-    """What `choose_run` would say of a text, with the rules' own reasons."""
+    """A choice of `choose_run` for a text, with the rules' reasons."""
     tokenizer = rules.choose_tokenizer(facts, BUDGET)
     split = rules.choose_split(facts.n_documents, n_tokens)
     rows = rules.choose_rows(facts, n_tokens, n_tokens / 10, BUDGET)

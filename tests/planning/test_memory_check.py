@@ -33,7 +33,7 @@ def run(**settings):
 
 @pytest.fixture
 def free(monkeypatch):
-    """Let there be this much memory."""
+    """Set the available memory."""
     monkeypatch.setattr(memory_check, "resident_memory", lambda: 0)
 
     def there(n_bytes):

@@ -26,7 +26,7 @@ def a_run(model=SMALL, **train):
 
 
 def peak_of(work):
-    """The most that torch's own allocator handed out during `work`, in bytes."""
+    """Peak bytes that torch's allocator held during `work`."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         kept = work()
     now = peak = 0
@@ -106,7 +106,7 @@ def test_memory_estimate_decreases_with_activation_checkpointing():
 
 
 def test_memory_estimate_of_a_large_model_allocates_nothing():
-    """GPT-3's 175 billion weights are 700 GB; the rehearsal holds none of them."""
+    """GPT-3's 175 billion weights take 700 GB; the estimate holds none of them."""
     before = resident_memory()
     large = GPTConfig(context_length=2048, emb_dim=12288, n_heads=96, n_layers=96)
     counted = estimate_memory(

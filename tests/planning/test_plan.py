@@ -60,16 +60,16 @@ def machine(monkeypatch):
 
     A step takes 2 s and an evaluation batch 0.5 s.
     """
-    said = {
+    stubs = {
         "matmul_flops": 1e9,
         "read_bandwidth": 1e8,
         "resident_memory": GIB,
         "free_memory": 3 * GIB,
         "estimate_step_time": StepTiming(2.0, 0.5, "its own"),
     }
-    for name, value in said.items():
+    for name, value in stubs.items():
         monkeypatch.setattr(planning, name, lambda *args, value=value: value)
-    return said
+    return stubs
 
 
 def test_plan_mfu_on_a_gpu_refers_to_the_bfloat16_rate(machine, corpus, monkeypatch):
@@ -210,7 +210,7 @@ def test_short_run_is_not_worth_planning(monkeypatch, corpus):
     assert worth_planning(settings(epochs=10**6), corpus, CPU)
 
 
-def test_measured_reads_the_metrics():
+def test_measured_plan_reads_the_metrics():
     rows = [
         {"step": i, "seconds": s, "mfu": 0.1 * i, "peak_memory_bytes": 100 * i, "elapsed": 10.0 * i}
         for i, s in ((1, 9.0), (2, 1.0), (3, 2.0))

@@ -130,9 +130,9 @@ def test_reason_states_whether_text_or_time_is_short():
 
 
 def test_choose_size_measures_no_irrelevant_size():
-    asked = []
-    rules.choose_size(10**9, lambda size: asked.append(size) or speed(size), 60)
-    assert len(asked) < len(rules.SIZES) - 1
+    timed = []
+    rules.choose_size(10**9, lambda size: timed.append(size) or speed(size), 60)
+    assert len(timed) < len(rules.SIZES) - 1
 
 
 def test_dropout_rises_with_the_epochs():
@@ -155,7 +155,7 @@ def test_batches_grow_with_the_tokens_that_a_run_sees():
     )
 
 
-def test_steps_fill_the_time_until_the_text_has_no_more_to_teach():
+def test_steps_fill_the_time_up_to_the_limit_of_the_text():
     timed = rules.choose_steps(300, 0.15, 1536, 700_000)
     assert timed.settings == {"train.steps": 2000}
     assert "time" in timed.reason

@@ -26,16 +26,16 @@ def priced(monkeypatch):
 
     An optimizer step costs a tenth of that.
     """
-    asked = []
+    timed = []
 
     def price(config, rows, T, device, seconds):
         layers, head = config.model.n_layers, config.model.vocab_size / 64
-        asked.append((layers, config.model.vocab_size, rows, T))
+        timed.append((layers, config.model.vocab_size, rows, T))
         learn = rows * (layers + head)
         return StepCost(learn, 0.1 * (layers + head), learn / 4)
 
     monkeypatch.setattr(step_timing, "_time", price)
-    return asked
+    return timed
 
 
 def test_step_timing_uses_a_fast_model_directly(priced):
@@ -73,7 +73,7 @@ def test_step_timing_uses_at_least_one_row(priced):
 def test_step_timing_does_not_change_random_state(
     matrix_rate, step_seconds, eval_seconds, monkeypatch
 ):
-    """By a clock that shows a second more at each reading, every call takes a second."""
+    """A clock that advances a second at each reading, so that every call takes a second."""
     readings = count()
     monkeypatch.setattr("llm_scratch.hardware.benchmark.perf_counter", lambda: next(readings))
     before, updates = torch.get_rng_state(), []

@@ -40,7 +40,7 @@ def test_nine_of_ten_documents_are_not_longer_than_the_typical_one():
         (["", "  \n", "only this one"], ["only this one"]),
     ],
 )
-def test_beginnings_are_of_the_text_itself(documents, expected):
+def test_beginnings_are_prefixes_of_the_documents(documents, expected):
     found = beginnings(documents, 3)
     assert 1 <= len(found) <= 3
     assert len(set(found)) == len(found)
@@ -53,7 +53,7 @@ def test_beginnings_are_of_the_text_itself(documents, expected):
         assert found[: len(expected)] == expected
 
 
-def test_beginnings_of_many_documents_come_from_all_over_them():
+def test_beginnings_of_many_documents_are_spread_evenly():
     documents = [f"Poem number {n} begins here" for n in range(300)]
     assert beginnings(documents, 3) == [
         "Poem number 0 begins",

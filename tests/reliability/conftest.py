@@ -41,17 +41,17 @@ TRAIN = f"""
 
 
 class Process:
-    """A command under way."""
+    """A running command."""
 
     def __init__(self, starter: Starter, pid: int) -> None:
         self._starter, self.pid = starter, pid
 
     def send(self, number: int) -> None:
-        """Send it a signal; nothing happens if it has ended."""
+        """Send a signal; does nothing if the command has ended."""
         os.kill(self.pid, number)
 
     def stacks(self) -> str:
-        """Where each of its threads is, for the report of a process that hangs."""
+        """The stack of each thread, for the report of a process that hangs."""
         before = self._starter.log.stat().st_size
         self.send(signal.SIGUSR1)
         time.sleep(1)
@@ -78,23 +78,23 @@ class Starter:
         assert self._process.stdout.readline() == "ready\n"
 
     def ask(self, what: dict[str, object]) -> int:
-        """One line there, one number back."""
+        """Send one line, and return one number."""
         self._process.stdin.write(json.dumps(what) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 
     def start(self, *words: object) -> Process:
-        """Begin a command."""
+        """Start a command."""
         return Process(
             self, self.ask({"words": [str(word) for word in words], "log": str(self.log)})
         )
 
     def run(self, *words: object) -> int:
-        """A command to its end; returns its exit code."""
+        """Run a command to its end; returns its exit code."""
         return self.start(*words).wait()
 
     def close(self) -> None:
-        """Let the process of all the imports end."""
+        """Stop the starter process."""
         self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
@@ -102,7 +102,7 @@ class Starter:
 
 @pytest.fixture(scope="session")
 def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
-    """Where the reliability tests start their commands."""
+    """The starter of the reliability tests' commands."""
     if not hasattr(os, "fork"):
         pytest.skip("needs fork, which Windows does not have")
     starter = Starter(tmp_path_factory.mktemp("starter") / "log.txt")
@@ -112,7 +112,7 @@ def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
 
 @dataclass(frozen=True)
 class Whole:
-    """A run that nothing happened to, and what it takes to do it again."""
+    """An uninterrupted run, and the settings to repeat it."""
 
     words: list[str]
     folder: Path
@@ -121,7 +121,7 @@ class Whole:
 
 @pytest.fixture(scope="session")
 def whole(starter: Starter, tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    """The run that others are compared with."""
+    """The reference run."""
     folder = tmp_path_factory.mktemp("whole")
     text = folder / "hens.txt"
     text.write_text(
@@ -169,7 +169,7 @@ def tiny(**train: object) -> RunConfig:
 
 @pytest.fixture(scope="session")
 def corpus() -> Corpus:
-    """Text for `tiny`: 30 batches of four rows, and some to hold out."""
+    """Text for `tiny`: 30 batches of four rows, and some validation text."""
     tokenizer = TOKENIZERS["chars"]([LETTERS])
     ids = np.array(tokenizer.encode(LETTERS), dtype=np.int32)
     return Corpus(tokenizer, ids[: 8 * 122], ids[8 * 122 :], len(ids) - 8 * 122)
@@ -192,7 +192,7 @@ def tree_hash(folder: Path) -> dict[str, str]:
 
 
 def learned_rows(run: Path) -> list[dict[str, float]]:
-    """metrics.jsonl without what a step took."""
+    """metrics.jsonl without times."""
     return [
         {key: value for key, value in row.items() if key not in NONDETERMINISTIC_FIELDS}
         for row in iter_metrics(run / "metrics.jsonl")
@@ -206,7 +206,7 @@ def checkpoint_hashes(folder: Path) -> dict[str, str]:
     """
     manifest = json.loads((folder / "manifest.json").read_text())
     settings = resume_relevant(json.loads((folder / "config.json").read_text()))
-    return {name: said["sha256"] for name, said in manifest["files"].items()} | {
+    return {name: entry["sha256"] for name, entry in manifest["files"].items()} | {
         "config.json": str(settings)
     }
 
@@ -217,7 +217,7 @@ def last_checkpoint(run: Path) -> dict[str, str]:
 
 
 def assert_same_run(ours: Path, theirs: Path) -> None:
-    """Two runs that ended with the same bits, and say the same about every step."""
+    """Assert that two runs ended with the same bits and logged the same steps."""
     assert list_checkpoints(ours)[0].name == list_checkpoints(theirs)[0].name
     assert last_checkpoint(ours) == last_checkpoint(theirs)
     assert learned_rows(ours) == learned_rows(theirs)

@@ -1,4 +1,4 @@
-"""Forty names that lead out of a folder, or that some system takes for something else."""
+"""Forty file names that escape a folder or have a special meaning on some system."""
 
 NAMES = (
     "../out.safetensors",

@@ -32,7 +32,7 @@ LITGPT = b"""{padded_vocab_size: 9, block_size: 4, n_embd: 4, n_head: 1, n_layer
 
 
 class Calls:
-    """Unpickled, it calls `function(*args)`."""
+    """An object that calls `function(*args)` when it is unpickled."""
 
     def __init__(self, function: Callable[..., Any], *args: Any) -> None:
         self.call = function, args
@@ -42,14 +42,14 @@ class Calls:
 
 
 def script(folder: Path, marker: Path) -> str:
-    """A Python file that makes the marker."""
+    """A Python file that creates the marker."""
     path = folder / "script.py"
     path.write_text(f"import os\nos.mkdir({str(marker)!r})\n")
     return str(path)
 
 
 def calls(folder: Path, marker: Path) -> dict[str, Calls]:
-    """Ways to make the marker by one call, or by calls within calls."""
+    """Calls, also nested ones, that create the marker."""
     code, inner = f"__import__('os').mkdir({str(marker)!r})", Calls(os.mkdir, str(marker))
     with (folder / "object.npy").open("wb") as file:
         np.save(file, np.array([inner], dtype=object), allow_pickle=True)
@@ -104,7 +104,7 @@ def _zip(members: dict[str, bytes]) -> bytes:
 
 
 def files(folder: Path, marker: Path) -> dict[str, Path]:
-    """Every file or folder to be opened by a reader, by what it is."""
+    """Every malicious file or folder by its kind."""
     (folder / "empty").mkdir()
     ways, made = calls(folder, marker), dict[str, Path]()
     for i, (name, bomb) in enumerate(ways.items()):

@@ -1,6 +1,6 @@
-"""A disk that keeps a record, and every state in which a power cut could leave what was recorded.
+"""A disk that records its operations, and every state that a power cut could leave.
 
-The model: a name (made, given or removed) is on the disk for certain once its folder is flushed
+The model: a name (created, renamed or removed) is certainly on the disk once its folder is flushed
 after that, the bytes of a file once the file is. Of names that are not flushed, the disk may lack
 all since some moment, or one alone. Bytes that are not flushed may be there, gone, torn at a sector
 of 512 bytes, zeros from there on, or all there but for one sector.
@@ -34,7 +34,7 @@ class Op:
 
 
 class RecordingDisk(FileSystem):
-    """A real disk that writes down what it does under `root`, file by file."""
+    """A real disk that records its operations under `root`, file by file."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.ops = root, []
@@ -85,7 +85,7 @@ Files = dict[str, bytes | None]
 
 
 def read_tree(root: Path) -> Files:
-    """All that lies under a folder."""
+    """The content of every file under a folder."""
     return {
         str(p.relative_to(root)): None if p.is_dir() else p.read_bytes()
         for p in sorted(root.rglob("*"))
@@ -93,7 +93,7 @@ def read_tree(root: Path) -> Files:
 
 
 def write_tree(root: Path, tree: Files) -> None:
-    """The opposite of `read_tree`."""
+    """The inverse of `read_tree`."""
     for name, data in tree.items():
         path = root / name
         if data is None:
@@ -104,7 +104,7 @@ def write_tree(root: Path, tree: Files) -> None:
 
 
 def damages(size: int) -> dict[str, Callable[[bytes], bytes]]:
-    """What may become of bytes that were not flushed."""
+    """Every possible state of bytes that were not flushed."""
     found: dict[str, Callable[[bytes], bytes]] = {"all there": lambda data: data}
     for cut in range(0, size, SECTOR):
         found[f"torn at {cut}"] = lambda data, cut=cut: data[:cut]
@@ -114,7 +114,7 @@ def damages(size: int) -> dict[str, Callable[[bytes], bytes]]:
 
 
 def zeroed(data: bytes, start: int, end: int) -> bytes:
-    """The same bytes with zeros in some places."""
+    """The same bytes with some replaced by zeros."""
     end = min(end, len(data))
     return data[:start] + bytes(max(0, end - start)) + data[end:]
 
@@ -130,7 +130,7 @@ def crash_states(before: Files, ops: list[Op], since: int = 0) -> Iterator[tuple
             found = damages(max((len(data) for data in waiting.values()), default=0))
             for damage, change in islice(
                 found.items(), 4 if lost else None
-            ):  # where names are lost too, few bytes need be
+            ):  # where names are lost as well, few variants of bytes suffice
                 name = f"{done} operations done, lost the names of {sorted(lost)}, {damage}"
                 yield name, _replay(before, ops[:done], lost, waiting, change)
 
@@ -155,7 +155,7 @@ def _lost_names(ops: list[Op]) -> list[set[int]]:
 
 
 def _unflushed(ops: list[Op]) -> dict[str, bytes]:
-    """What was written to files and not flushed since, under the names that they had then."""
+    """Bytes that were written and not flushed since, by the file name at that time."""
     waiting: dict[str, bytes] = {}
     for op in ops:
         if op.kind in ("data", "append"):

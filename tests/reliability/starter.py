@@ -5,8 +5,8 @@ A command then starts in a tenth of a second instead of two.
 Reads a line of JSON from stdin and answers with one on stdout. `{"words": [...], "log": path}`
 starts a command whose output goes to `log`, and gives its process id; `{"wait": id}` waits for its
 end and gives its exit code. The command is a process of its own, which can be killed like any
-other; its number stays its own until it is waited for. A command's log has a line when it asks for
-the lock of its run, and one for each sleep before it answers.
+other; its process id is not reused before the wait. A command's log has a line for each request of
+the lock of its run, and one for each sleep while it waits.
 """
 
 import faulthandler
@@ -28,7 +28,7 @@ NEEDED = """
 
 
 def note_locks() -> None:
-    """Let every command write a line when it asks for a lock, and when it sleeps over it."""
+    """Make every command log each request of a lock and each sleep while it waits."""
     take = lock._take
 
     def noted(*args: Any) -> lock.RunLock:
@@ -44,7 +44,7 @@ def note_locks() -> None:
 
 
 def run(words: list[str], log: str) -> int:
-    """The command in this process, its output in `log`."""
+    """Run the command in this process with its output in `log`."""
     number = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(number, stream)
@@ -62,10 +62,10 @@ if __name__ == "__main__":
     note_locks()
     print("ready", flush=True)
     for line in sys.stdin:
-        asked = json.loads(line)
-        if "wait" in asked:
-            print(os.waitstatus_to_exitcode(os.waitpid(asked["wait"], 0)[1]), flush=True)
+        request = json.loads(line)
+        if "wait" in request:
+            print(os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1]), flush=True)
         elif pid := os.fork():
             print(pid, flush=True)
         else:
-            os._exit(run(**asked))
+            os._exit(run(**request))

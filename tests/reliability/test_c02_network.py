@@ -84,7 +84,7 @@ def test_c2_no_network_connection(tmp_path, measured):
     )
 
 
-def test_c2_the_connection_monitor_detects_connections(tmp_path):
+def test_c2_connection_monitor_detects_connections(tmp_path):
     script = (
         SCRIPT.partition("import llm_scratch")[0]
         + "import socket\ntry: socket.create_connection(('127.0.0.1', 9), 0.1)\nexcept OSError:"

@@ -29,7 +29,7 @@ COLOR = re.compile(rb"\x1b\[[0-9;]*m")
 
 @pytest.fixture
 def place(tmp_path, request):
-    """A folder of an unusual name with a text in it."""
+    """A folder with an unusual name that contains a text."""
     folder = tmp_path / request.param
     folder.mkdir()
     (folder / f"text of {request.param[:40]}.txt").write_text(TEXT, encoding="utf-8")
@@ -37,7 +37,7 @@ def place(tmp_path, request):
 
 
 def environment(folder, **changes):
-    """A bare environment: a home that nobody can write to, not even root, and the C locale."""
+    """A minimal environment: a home that not even root can write to, and the C locale."""
     bare = {"HOME": "/proc/nobody", "PATH": "/usr/bin:/bin", "LANG": "C", "LC_ALL": "C"}
     return (
         bare
@@ -55,7 +55,7 @@ for words in json.loads(sys.argv[1]):
 
 
 def command(folder):
-    """Train and write a text, in one process."""
+    """Train and generate a text, in one process."""
     text = next(folder.glob("*.txt"))
     train = [
         "train",
@@ -89,9 +89,9 @@ def test_c3_commands_work_without_terminal_home_or_unicode(place, request, measu
         timeout=PATIENCE_SECONDS,
     )
     assert done.returncode == 0, done.stderr.decode(errors="replace")
-    said = done.stderr.decode()
-    assert "Traceback" not in said
-    assert "WARNING" not in said, said
+    output = done.stderr.decode()
+    assert "Traceback" not in output
+    assert "WARNING" not in output, output
     assert not ESCAPE.search(done.stdout), "control characters in a pipe"
     assert (place / "my run" / "ckpt" / "latest").read_text() == "step-00000004\n"
     assert (place / "my run" / "loss-plot.png").stat().st_size > 1000
@@ -104,7 +104,7 @@ def test_c3_commands_work_without_terminal_home_or_unicode(place, request, measu
 
 
 def in_terminal(words, env, columns, rows):
-    """What a process prints on a terminal of that size, and its exit code."""
+    """The output of a process on a terminal of a size, and its exit code."""
     pty = pytest.importorskip(
         "pty", reason="needs a terminal of its own, which Windows does not give"
     )
@@ -116,17 +116,17 @@ def in_terminal(words, env, columns, rows):
     if pid == 0:
         os.execve(words[0], words, env)
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    said = b""
+    output = b""
     while True:
         try:
             part = os.read(terminal, 65536)
-        except OSError:  # how Linux says that nobody is at the other end any more
+        except OSError:  # Linux's error when the other end of a terminal is closed
             break
         if not part:
             break
-        said += part
+        output += part
     os.close(terminal)
-    return said, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return output, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 @pytest.mark.parametrize("place", ["run"], indirect=True)
@@ -139,13 +139,13 @@ def test_c3_commands_fit_a_terminal_of_80_by_24(place, color, measured):
         HOME=str(place),
         **({} if color else {"NO_COLOR": "1"}),
     )
-    said, code = in_terminal(command(place), env, 80, 24)
-    assert code == 0, said.decode(errors="replace")
-    colored = [found for found in COLOR.findall(said) if re.search(rb"[34]\d|[34]8;|9\d", found)]
+    output, code = in_terminal(command(place), env, 80, 24)
+    assert code == 0, output.decode(errors="replace")
+    colored = [found for found in COLOR.findall(output) if re.search(rb"[34]\d|[34]8;|9\d", found)]
     assert bool(colored) == color
     bars = [
         line
-        for line in re.split(rb"[\r\n]+", ESCAPE.sub(b"", said))
+        for line in re.split(rb"[\r\n]+", ESCAPE.sub(b"", output))
         if b"step " in line and b"/4" in line and b"|" not in line
     ]
     assert bars, "no progress bar was seen"

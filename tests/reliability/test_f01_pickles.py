@@ -1,4 +1,4 @@
-"""F1: forty programs in disguise go through every door for models, and none of them runs."""
+"""F1: every reader of models opens forty malicious files, and no code in them runs."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ from llm_scratch.model.gpt import GPTModel
 
 
 def door(open_it, path):
-    """The exit code of a door for models, and what it said; a door that lets in has none."""
+    """The exit code of a reader of models and its message; no code if it loads the file."""
     try:
         return open_it(path), ""
     except UserError as error:
@@ -25,7 +25,7 @@ def door(open_it, path):
 
 
 def commands(folder):
-    """Every command that opens a model or a tokenizer: name -> its words for a path."""
+    """Every command that opens a model or a tokenizer: name -> its arguments for a path."""
     text, good = folder / "text.txt", folder / "good.pth"
     text.write_text("abc" * 50)
     torch.save(
@@ -79,12 +79,12 @@ def test_f1_no_code_in_a_file_is_executed(tmp_path, measured, capsys, monkeypatc
         for which, open_it in doors.items():
             capsys.readouterr()
             opened = again(path, tmp_path)
-            code, said = door(open_it, opened)
-            said += capsys.readouterr().err
-            assert code in (CHECKPOINT, DATA), f"{which} {name}: {code} {said}"
-            assert said.count("\n") == (which not in ("load", "read")), (
-                f"{which} {name}: {said}"
-            )  # one line a command, and no traceback
+            code, message = door(open_it, opened)
+            message += capsys.readouterr().err
+            assert code in (CHECKPOINT, DATA), f"{which} {name}: {code} {message}"
+            assert message.count("\n") == (which not in ("load", "read")), (
+                f"{which} {name}: {message}"
+            )  # one line per command, and no traceback
             assert not marker.exists(), f"{which} {name}"
             assert not out.exists(), f"{which} {name}"
     measured(
@@ -105,7 +105,7 @@ def again(path, folder):
     return shutil.copytree(path, folder / "again" / path.name)
 
 
-def test_f1_refused_pickle_says_what_to_do(tmp_path):
+def test_f1_refused_pickle_error_names_a_fix(tmp_path):
     (tmp_path / "files").mkdir()
     for name, path in files(tmp_path / "files", tmp_path / "it-ran").items():
         if (
@@ -123,7 +123,7 @@ def test_f1_each_payload_runs_in_an_unsafe_reader(tmp_path):
         marker = tmp_path / f"ran {name}"
         with contextlib.suppress(
             RuntimeError
-        ):  # torch.load runs the program, and then finds that it is no checkpoint
+        ):  # torch.load runs the program, and then fails because the file is not a checkpoint
             pickle.loads(pickle.dumps(calls_in(tmp_path / name, marker)[name]))
         assert marker.is_dir(), name
 

@@ -1,6 +1,6 @@
-"""F2: hostile safetensors files are refused before they are given work or memory.
+"""F2: hostile safetensors files are refused before they cause work or memory.
 
-Counted are the executed lines of Python and the memory of the process.
+The tests count executed lines of Python and the memory of the process.
 """
 
 import json
@@ -110,7 +110,7 @@ def resident(what):
     lines = open("/proc/self/status")
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(what))
 
-refuse(sys.argv[1])  # everything is imported now
+refuse(sys.argv[1])  # everything is imported by now
 for folder in sys.argv[2:]:
     if os.fork() == 0:  # each file meets a process that has read no other
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
@@ -157,10 +157,10 @@ def test_f2_hostile_headers_are_refused_before_memory_is_allocated(tmp_path, mea
     assert done.returncode == 0, done.stderr
     largest = 0.0
     for name, line in zip(HOSTILE, done.stdout.splitlines(), strict=True):
-        code, said, grown = json.loads(line)
+        code, message, grown = json.loads(line)
         assert code == 4, name
-        assert "model.safetensors" in said, name
-        assert len(said) < 500, name
+        assert "model.safetensors" in message, name
+        assert len(message) < 500, name
         assert grown <= MAX_GROWTH_BYTES, f"{name}: {grown:,} bytes"
         largest = max(largest, grown)
     measured(

@@ -38,7 +38,7 @@ def tree(folder):
 
 @pytest.fixture
 def deep(tmp_path):
-    """A folder some levels down, beside which lies what must not be read."""
+    """A nested folder, with files outside of it that must not be read."""
     folder = tmp_path / "a" / "b" / "model"
     folder.mkdir(parents=True)
     for place in (tmp_path, tmp_path / "a", tmp_path / "a" / "b"):
@@ -51,13 +51,13 @@ def deep(tmp_path):
 
 
 def refused(door, where):
-    """Whether a door says no in one line, and not because it read what is there."""
+    """Whether a reader refuses in one line, without reading the file outside."""
     try:
-        code, said = door(str(where)), ""
+        code, message = door(str(where)), ""
     except UserError as error:
-        code, said = error.code, str(error)
-    assert "wte.weight" not in said
-    assert "\n" not in said
+        code, message = error.code, str(error)
+    assert "wte.weight" not in message
+    assert "\n" not in message
     return code == CHECKPOINT
 
 
@@ -66,10 +66,10 @@ def test_f4_names_in_an_index_cannot_escape_the_folder(deep, tmp_path, measured,
     hub = pytest.importorskip(
         "huggingface_hub", reason="the hub's client is part of the test; install the hf extra"
     )
-    asked = []
+    requested = []
 
     def download(name, file, **more):
-        asked.append(file)
+        requested.append(file)
         if not (deep / file).is_file() or file in NAMES:
             raise hub.errors.EntryNotFoundError(file)
         return str(deep / file)
@@ -86,7 +86,7 @@ def test_f4_names_in_an_index_cannot_escape_the_folder(deep, tmp_path, measured,
             lambda where: main(["import", where, "--out", str(tmp_path / "made")]), deep
         ), name
         assert tree(tmp_path) == before, name
-    assert not set(asked) & set(NAMES)
+    assert not set(requested) & set(NAMES)
     measured(
         "F4",
         f"{len(NAMES)} names in an index, a hub listing, tar and zip: 0 bytes read or written"

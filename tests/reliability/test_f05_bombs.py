@@ -24,7 +24,7 @@ SRC = Path(llm_scratch.__file__).parent
 
 
 def repacked(path, change, compression=zipfile.ZIP_STORED):
-    """A file of torch's with a new archive, whose members `change` returns."""
+    """A torch file with a new archive, whose members `change` returns."""
     data = io.BytesIO()
     torch.save({"tok_emb.weight": torch.zeros(64, 64)}, data)
     with zipfile.ZipFile(data) as old, zipfile.ZipFile(path, "w", compression) as new:
@@ -33,7 +33,7 @@ def repacked(path, change, compression=zipfile.ZIP_STORED):
 
 
 def overlapping(path):
-    """One piece of data under many names: the table of contents says 200 times the file."""
+    """One piece of data under many names: by its table of contents 200 times the file."""
     repacked(path, lambda members: members | {"archive/big": bytes(100_000)})
     data = path.read_bytes()
     end = data.rfind(b"PK\5\6")
@@ -54,7 +54,7 @@ def sparse(path):
 
 
 def large_table(path):
-    """64 MB of nothing that its last record calls the table of contents."""
+    """64 MB of zeros that the last record declares as the table of contents."""
     sparse(path)
     end = b"PK\5\6" + bytes(8) + (64 << 20).to_bytes(4, "little") + bytes(6)
     with path.open("rb+") as file:
@@ -94,7 +94,7 @@ MAX_LINES = 20_000  # of Python: 200 members of an archive take 13,000, 10,000 w
 def test_f5_decompression_bombs_are_refused_unread(tmp_path, monkeypatch, measured):
     path = tmp_path / "model.pth"
     torch.save({}, path)
-    with pytest.raises(UserError):  # everything is imported now
+    with pytest.raises(UserError):  # everything is imported by now
         load(path)
     opened, torch_load = [], torch.load
 

@@ -27,7 +27,7 @@ from llm_scratch.storage.download import MAX_ATTEMPTS
 
 @pytest.fixture
 def seen(tmp_path):
-    """What stood under the final name at any moment, looked at all the time from another thread."""
+    """Every content under the final name, observed continuously by another thread."""
     found, over = set(), threading.Event()
 
     def look():

@@ -1,4 +1,4 @@
-"""F7: every download is in one table with its SHA-256, and no URL is elsewhere in the code."""
+"""F7: every download is in one table with its SHA-256, and no other code contains a URL."""
 
 import ast
 import re
@@ -11,7 +11,7 @@ from llm_scratch.tokenizers import gpt2
 from llm_scratch.tokenizers.bpe_files import GPT2_SHA256
 
 SRC = Path(llm_scratch.__file__).parent
-# nobody has published these hashes; each tensor in them carries a checksum that is checked
+# these hashes are not published; each tensor in the files has a checksum that is verified
 # (tests/interop/test_tensorflow.py)
 UNPINNED = {
     f"{size}/{name}"

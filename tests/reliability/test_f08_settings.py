@@ -1,6 +1,6 @@
-"""F8: settings that would run code, or ask for more than there is, are refused unbuilt.
+"""F8: settings that would run code or need too much memory are refused before a model is built.
 
-Counted are the executed lines of Python, comparisons of names, and memory.
+The tests count executed lines of Python, comparisons of names, and memory.
 """
 
 import json
@@ -67,7 +67,7 @@ HUGE = {
 
 @pytest.fixture(autouse=True, scope="module")
 def _imported(tmp_path_factory):
-    """Whatever refuses here is imported before anything is counted."""
+    """Import everything that refuses settings before anything is counted."""
     folder = tmp_path_factory.mktemp("imports")
     (folder / "config.yaml").write_text("nonsense: 1")
     (folder / "config.json").write_text(json.dumps(GPT2))
@@ -155,7 +155,7 @@ def test_f8_model_larger_than_its_files_is_refused_before_memory_is_allocated(tm
 def test_f8_run_config_larger_than_its_weights_is_refused_before_memory_is_allocated(
     tmp_path, what
 ):
-    """Its manifest is right: a stranger made the run so."""
+    """Its manifest is valid: the run was created maliciously."""
     cfg, tokenizer = GPTConfig(4, 4, 4, 1, 1), TOKENIZERS["chars"](["abc"])
     weights = {name: tensor.detach() for name, tensor in build(cfg).named_parameters()}
     settings = to_dict(RunConfig(cfg))
@@ -180,7 +180,7 @@ def test_f8_run_config_larger_than_its_weights_is_refused_before_memory_is_alloc
 
 
 def test_f8_index_of_layer_names_without_weights_is_refused(tmp_path):
-    """Three thousand layers of 2,048 numbers a token, said by names alone: it would be 600 GB."""
+    """An index that names three thousand layers of width 2,048, which would take 600 GB."""
     names = {f"trf_blocks.{i}.att.W_query.weight": torch.zeros(1) for i in range(3000)}
     state = names | {"tok_emb.weight": torch.zeros(4, 2048), "pos_emb.weight": torch.zeros(4, 2048)}
     torch.save(state, tmp_path / "model.pth")

@@ -1,4 +1,4 @@
-"""F10: to transformers or GGUF and back: the same bits, the same logits, the same ids."""
+"""F10: a round trip through transformers or GGUF keeps bits, logits and ids."""
 
 import random
 from dataclasses import replace
@@ -45,7 +45,7 @@ def random_model(cfg):
 
 
 def slices(text, n, seed):
-    """n pieces of a text, of 1 to 400 characters."""
+    """n substrings of a text, of 1 to 400 characters."""
     draw = random.Random(seed)
     return [
         text[at : at + draw.randrange(1, 400)]

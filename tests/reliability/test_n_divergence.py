@@ -80,7 +80,7 @@ def _fast():
 
 
 class Listener(Callback):
-    """Keeps what it is warned of, and who learned from which batch."""
+    """Record warnings, and the batches of each step."""
 
     def __init__(self):
         self.warnings, self.batches = [], []
@@ -111,7 +111,7 @@ def rows(run, key):
 
 @contextmanager
 def hit_somewhere(model, number, rng):
-    """One number of one gradient, drawn, is another inside the block."""
+    """Replace one random value of one gradient inside the block."""
     parameters = list(model.parameters())
     hit = parameters[rng.integers(len(parameters))]
     place = int(rng.integers(hit.numel()))
@@ -185,10 +185,10 @@ def test_n1_non_finite_value_on_one_rank_skips_the_step_on_all(count, ranks, tmp
     )
     fault = ",".join(f"{place}:{step}:{kind}@{rank}" for step, (place, kind, rank) in hit.items())
     alone = ",".join(f"{place}:{step}:{kind}" for step, (place, kind, _) in hit.items())
-    said = ranks.train(2, config, tmp_path / "two", fault=fault) + ranks.train(
+    reports = ranks.train(2, config, tmp_path / "two", fault=fault) + ranks.train(
         1, config, tmp_path / "one", fault=alone
     )
-    assert [one["trace"] for one in said if "trace" in one] == []
+    assert [one["trace"] for one in reports if "trace" in one] == []
     assert (
         list(rows(tmp_path / "two", "skipped"))
         == list(rows(tmp_path / "one", "skipped"))
@@ -207,7 +207,7 @@ def test_n1_non_finite_value_on_one_rank_skips_the_step_on_all(count, ranks, tmp
 # N2
 
 
-def test_n2_a_spike_is_skipped_counted_and_logged(corpus, tmp_path, monkeypatch, measured):
+def test_n2_spike_is_skipped_counted_and_logged(corpus, tmp_path, monkeypatch, measured):
     order(monkeypatch, "step:100:spike", "step:150:spike", "step:160:spike")
     listener = Listener()
     run = train(settings(steps=170), tmp_path, corpus=corpus, callbacks=[listener])
@@ -338,7 +338,7 @@ def test_n3_run_after_a_rollback_resumes_with_the_same_bits(corpus, tmp_path, mo
         train(config, tmp_path / "run", corpus=corpus, callbacks=[Stop()])
     order(
         monkeypatch, *(fall if stop_at < 30 else fall[-1:])
-    )  # what lies after the checkpoint happens again
+    )  # the steps after the checkpoint are repeated
     train(config, tmp_path / "run", corpus=corpus)
     a, b = (load_latest(tmp_path / run, pytest.fail) for run in ("whole", "run"))
     assert a.state == b.state

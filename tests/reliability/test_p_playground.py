@@ -1,4 +1,4 @@
-"""Rows P1 to P4: the playground's page in a real browser, against what attacks and breaks it."""
+"""P1 to P4: the playground's page in a real browser under attacks and failures."""
 
 import json
 import threading
@@ -55,7 +55,7 @@ XSS = [
 
 
 class Words:
-    """A tokenizer whose tokens are the strings that attack."""
+    """A tokenizer whose tokens are attack strings."""
 
     n_vocab = 11
 
@@ -213,7 +213,7 @@ def test_p4_page_reports_a_stopped_server_and_reconnects(chromium, tmp_path, mea
 
 
 def test_p1_check_detects_inserted_markup(chromium, tmp_path):
-    """The test's own eyes: an element that is put in as markup changes the count."""
+    """Check the test itself: an element inserted as markup changes the count."""
     with playing(tmp_path) as server:
         chromium.open(server.url)
         before = chromium.run(STRANGE)

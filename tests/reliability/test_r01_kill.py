@@ -1,8 +1,6 @@
-"""R1: a run that is killed with SIGKILL and restarted until it is done ends with the same bits.
+"""R1: a run that is killed with SIGKILL and resumed until it is complete ends with the same bits.
 
 A third of the kills hit a save, and every other one a process with background saves.
-
-Every other kill hits a process that saves in the background.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ def half_written(run: Path) -> set[Path]:
 def stop_inside_a_save(process: Process, run: Path, before: set[Path], rng: random.Random) -> None:
     """Stop the process at a random moment of a save; a stop that comes after the save is undone.
 
-    So the hits do not depend on the load. A process whose last save is missed ends by itself.
+    So the number of hits does not depend on the load. If its last save is missed, the process ends.
     """
     state, end = psutil.Process(process.pid), time.monotonic() + PATIENCE_SECONDS
     while state.status() != psutil.STATUS_ZOMBIE:

@@ -2,7 +2,7 @@
 
 This holds for every subset of the writes that may not have reached the disk.
 
-And the rows and samples of all steps that it tells of are there.
+It has the rows and samples of all steps up to the checkpoint.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def save(run, step):
 
 
 def equal(found, step):
-    """Every bit of a checkpoint is what was saved at that step."""
+    """Assert that every bit of a checkpoint is as saved at that step."""
     moments = {f"{name}/exp_avg": tensor for name, tensor in tensors(step + 1).items()}
     pairs = [(found.weights, tensors(step)), (found.optimizer, moments)]
     same = all(
@@ -129,7 +129,7 @@ def test_r2_old_or_new_checkpoint_loads_after_a_power_cut(outcomes, measured):
     )
 
 
-def test_r10_a_complete_checkpoint_exists_at_every_moment(outcomes, measured):
+def test_r10_complete_checkpoint_exists_at_every_moment(outcomes, measured):
     fewest = min(whole for _, _, whole in outcomes)
     assert fewest >= checkpoint.MAX_KEPT
     measured(
@@ -165,7 +165,7 @@ def test_simulated_disk_detects_a_missing_flush(recorded, tmp_path):
 
 
 class Recorder(Callback):
-    """Lets a run write on a disk that keeps a record, from step 21 on."""
+    """Let a run write to a recording disk from step 21 on."""
 
     def __init__(self, monkeypatch):
         self.monkeypatch = monkeypatch

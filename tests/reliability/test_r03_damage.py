@@ -30,7 +30,7 @@ SEED = 3
 
 @pytest.fixture(scope="module")
 def trained(corpus, tmp_path_factory):
-    """A run with checkpoints of step 10 and 20; not to be changed."""
+    """A run with checkpoints of step 10 and 20; do not change it."""
     return train(
         tiny(epochs=None, steps=20, eval_every=50),
         tmp_path_factory.mktemp("run") / "run",
@@ -104,7 +104,7 @@ def test_r3_damaged_checkpoint_is_detected_and_the_older_one_loaded(trained, tmp
     )
 
 
-def test_r3_a_flip_of_every_third_bit_of_a_manifest_is_detected(trained, tmp_path):
+def test_r3_flip_of_every_third_bit_of_a_manifest_is_detected(trained, tmp_path):
     folder = shutil.copytree(trained / "ckpt" / "step-00000020", tmp_path / "step-00000020")
     data = (folder / "manifest.json").read_bytes()
     for bit in range(0, 8 * len(data), 3):
@@ -118,7 +118,7 @@ def test_r3_a_flip_of_every_third_bit_of_a_manifest_is_detected(trained, tmp_pat
 
 @pytest.fixture
 def by_command(tmp_path, monkeypatch, capsys):
-    """A run by the command line, with checkpoints of step 10 and 20; its words."""
+    """A run by the command line with checkpoints of step 10 and 20, and its arguments."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "letters.txt").write_text(LETTERS)
     sizes = (
@@ -149,9 +149,9 @@ def test_r3_command_resumes_from_the_older_checkpoint_with_one_warning(
 ):
     flip = tmp_path / "run" / "ckpt" / "step-00000020" / "optim.safetensors"
     flip.write_bytes(flipped(flip.read_bytes(), b"", random.Random(SEED)))
-    code, said = main(by_command), capsys.readouterr()
+    code, printed = main(by_command), capsys.readouterr()
     assert code == 0
-    everything = " ".join((said.out + said.err).split())
+    everything = " ".join((printed.out + printed.err).split())
     assert everything.count("damaged") == 1
     assert (
         "step-00000020 is damaged: optim.safetensors changed since it was written (its sha256"
@@ -169,16 +169,16 @@ def test_r4_training_ends_with_an_error_if_all_checkpoints_are_damaged(
         path = tmp_path / "run" / "ckpt" / f"step-{step:08d}" / "model.safetensors"
         path.write_bytes(bytes(path.stat().st_size))
     for verb in (by_command, by_command, ["generate", "run", "the"]):
-        code, said = main(verb), capsys.readouterr()
+        code, printed = main(verb), capsys.readouterr()
         assert code == 4
-        line = said.err.strip().splitlines()[-1]
+        line = printed.err.strip().splitlines()[-1]
         assert (
             "all checkpoints of run are damaged (step-00000010, step-00000020, now in"
             " run/ckpt/quarantine)" in line
         )
         assert "--fresh" in line
-        assert "Traceback" not in said.err
-        restarts += "step     0" in said.out
+        assert "Traceback" not in printed.err
+        restarts += "step     0" in printed.out
     assert restarts == 0
     measured(
         "R4",

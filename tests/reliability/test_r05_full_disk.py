@@ -90,14 +90,14 @@ def test_r5_old_checkpoint_survives_a_full_disk_at_any_byte(tmp_path, monkeypatc
 
 
 class FillsUp(Callback):
-    """The disk is full from some step on, and has room again from another."""
+    """Simulate a disk that is full from one step on, and has space again from another."""
 
     def __init__(self, monkeypatch, full_from, free_from, room=3000):
         self.monkeypatch = monkeypatch
         self.full_from = full_from
         self.free_from = free_from
         self.room = room
-        self.said = []
+        self.warnings = []
         self.under_way = []  # saves in the background
         begin = CheckpointWriter.submit
 
@@ -109,23 +109,23 @@ class FillsUp(Callback):
 
     @property
     def failed_saves(self):
-        return [line for line in self.said if "the next save tries again" in line]
+        return [line for line in self.warnings if "the next save tries again" in line]
 
     def step(self, run, row):
         if run.step in (self.full_from, self.free_from):
-            futures.wait(self.under_way)  # each save has the disk that it was asked for on
+            futures.wait(self.under_way)  # each save uses the disk at the time of its request
         if run.step == self.full_from:
             self.monkeypatch.setattr(files, "filesystem", SmallDisk(self.room))
         if run.step == self.free_from:
             self.monkeypatch.setattr(files, "filesystem", files.FileSystem())
 
     def warn(self, message):
-        self.said.append(message)
+        self.warnings.append(message)
 
 
 @pytest.fixture(params=["no", "yes"], ids=["waits", "background"])
 def run_of(request):
-    """`tiny` with training that waits for its saves, and with saves in the background."""
+    """`tiny` with blocking saves, and with background saves."""
     return lambda **changes: replace(
         tiny(**changes), system=replace(tiny().system, async_save=request.param)
     )
@@ -142,7 +142,7 @@ def test_r5_third_failed_save_in_a_row_ends_the_run(
         train(run_of(), tmp_path, corpus=corpus, callbacks=[callback])
     assert error.value.code == RESOURCES
     assert len(callback.failed_saves) == 2
-    assert len([line for line in callback.said if "lines are kept in memory" in line]) == 1
+    assert len([line for line in callback.warnings if "lines are kept in memory" in line]) == 1
     assert checkpoint.load_latest(tmp_path, pytest.fail).state["step"] == 10
     measured(
         "R5",
@@ -152,7 +152,7 @@ def test_r5_third_failed_save_in_a_row_ends_the_run(
 
 
 @pytest.mark.parametrize("room", [0, 500, 3000])
-def test_r5_temporarily_full_disk_loses_nothing(
+def test_r5_temporarily_full_disk_loses_no_data(
     room, run_of, corpus, tmp_path, monkeypatch, measured
 ):
     config = run_of(sample_every=15)
@@ -244,8 +244,8 @@ print(json.dumps({"full": full, "warnings": Fills.said, "left": left, "step": st
 """
 
 
-def test_r5_full_tmpfs_of_20_mb_loses_nothing(tmp_path, measured):
-    """A file system of its own, seen by one process alone, that really fills up."""
+def test_r5_full_tmpfs_of_20_mb_loses_no_data(tmp_path, measured):
+    """Fill a real file system that only one process sees."""
     unshare = (
         ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
     )
@@ -264,7 +264,7 @@ def test_r5_full_tmpfs_of_20_mb_loses_nothing(tmp_path, measured):
     text.write_text("the cat sat on the mat and the dog sat on the log. " * 40)
     config = to_dict(
         tiny(epochs=None, steps=60, eval_every=60).with_model(emb_dim=168, n_heads=3)
-    )  # 4.2 MB a checkpoint
+    )  # 4.2 MB per checkpoint
     config["data"]["source"] = f"file:{text}"
     command = [
         *unshare,
@@ -276,19 +276,19 @@ def test_r5_full_tmpfs_of_20_mb_loses_nothing(tmp_path, measured):
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert said["full"][0] == RESOURCES
-    assert "step-00000040" in said["full"][1]
-    assert "No space left on device (need 3.9" in said["full"][1]
-    assert len([line for line in said["warnings"] if "the next save tries again" in line]) == 2
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["full"][0] == RESOURCES
+    assert "step-00000040" in result["full"][1]
+    assert "No space left on device (need 3.9" in result["full"][1]
+    assert len([line for line in result["warnings"] if "the next save tries again" in line]) == 2
     assert any(
         "metrics.jsonl: No space left on device; its lines are kept in memory" in line
-        for line in said["warnings"]
+        for line in result["warnings"]
     )
-    assert said["left"] == ["latest", "step-00000010"]
-    assert (said["step"], said["again"][0], said["end"]) == (10, 0, 60)
-    assert said["big"][0] == RESOURCES
-    assert "too little disk space for checkpoints of 32 MiB" in said["big"][1]
+    assert result["left"] == ["latest", "step-00000010"]
+    assert (result["step"], result["again"][0], result["end"]) == (10, 0, 60)
+    assert result["big"][0] == RESOURCES
+    assert "too little disk space for checkpoints of 32 MiB" in result["big"][1]
     measured(
         "R5",
         "a real disk of 20 MB, completely full: exit code 6, the old checkpoint loads, the run"

@@ -25,7 +25,7 @@ OPERATIONS = ["make_folder", "write", "flush", "rename", "remove"]
 
 
 class BrokenDisk(files.FileSystem):
-    """A disk whose `nth` use of one operation fails, and all after it."""
+    """A disk on which the `nth` use of one operation fails, and all later ones."""
 
     def __init__(self, operation, nth, error):
         def fail(*args):
@@ -67,20 +67,20 @@ def test_r6_disk_error_is_never_reported_as_success(name, tmp_path, monkeypatch,
                 patch.setattr(files, "filesystem", disk)
                 try:
                     save(run, 4)
-                    said = None
+                    error = None
                 except UserError as e:
-                    said = e
+                    error = e
             if not disk.failed:
-                break  # the operation is not used so often
+                break  # the operation is used less often
             tried += 1
             found = checkpoint.load_latest(run, pytest.fail, prefer="latest").state["step"]
-            if said is None:
+            if error is None:
                 succeeded += 1
                 assert operation == "remove", "only what is not needed any more may stay"
                 assert found == 4
             else:
-                assert said.code == RESOURCES
-                assert os.strerror(getattr(errno, name)) in str(said)
+                assert error.code == RESOURCES
+                assert os.strerror(getattr(errno, name)) in str(error)
                 assert found in (3, 4)
                 after = tree_hash(run)
                 assert all(
@@ -91,7 +91,7 @@ def test_r6_disk_error_is_never_reported_as_success(name, tmp_path, monkeypatch,
 
 
 class Refuses(files.FileSystem):
-    """A disk that takes no more bytes of one file."""
+    """A disk that accepts no more bytes of one file."""
 
     def __init__(self, name, error):
         self.name, self.error = name, error
@@ -103,10 +103,15 @@ class Refuses(files.FileSystem):
 
 
 class RefusesFrom(Callback):
-    """The disk refuses from one step on, and takes again from another."""
+    """Simulate a disk that fails from one step on, and works again from another."""
 
     def __init__(self, monkeypatch, disk, again_from=None):
-        self.monkeypatch, self.disk, self.again_from, self.said = monkeypatch, disk, again_from, []
+        self.monkeypatch, self.disk, self.again_from, self.warnings = (
+            monkeypatch,
+            disk,
+            again_from,
+            [],
+        )
 
     def step(self, run, row):
         if run.step == 15:
@@ -115,7 +120,7 @@ class RefusesFrom(Callback):
             self.monkeypatch.setattr(files, "filesystem", files.FileSystem())
 
     def warn(self, message):
-        self.said.append(message)
+        self.warnings.append(message)
 
 
 @pytest.mark.parametrize("paper", ["metrics.jsonl", "samples.md"])
@@ -135,7 +140,11 @@ def test_r6_unwritable_metrics_or_samples_lose_no_rows(
     assert error.value.code == RESOURCES
     assert (
         len(
-            [line for line in callback.said if paper in line and "lines are kept in memory" in line]
+            [
+                line
+                for line in callback.warnings
+                if paper in line and "lines are kept in memory" in line
+            ]
         )
         == 1
     )
@@ -160,7 +169,7 @@ def test_r6_unwritable_metrics_or_samples_lose_no_rows(
 
 @pytest.mark.parametrize("name", ["EIO", "EROFS"])
 def test_r6_unwritable_log_causes_one_warning(name, corpus, tmp_path, monkeypatch, measured):
-    """log.txt is for reading alone: the run ends well without it, and says what it lacks."""
+    """log.txt is optional: the run completes without it, with a warning."""
     console = Console(file=io.StringIO(), width=200, markup=False, highlight=False)
     disk = Refuses("log.txt", getattr(errno, name))
 
@@ -173,11 +182,11 @@ def test_r6_unwritable_log_causes_one_warning(name, corpus, tmp_path, monkeypatc
     with Both(console, every=0) as watch:
         run = train(tiny(), tmp_path, corpus=corpus, callbacks=[watch])
     assert run.step == 60
-    told = [
+    warned = [
         line for line in console.file.getvalue().splitlines() if os.strerror(disk.error) in line
     ]
-    assert ["lines are kept in memory" in line for line in told] == [True, False]
-    assert "log.txt: the last" in told[1]
+    assert ["lines are kept in memory" in line for line in warned] == [True, False]
+    assert "log.txt: the last" in warned[1]
     measured(
         "R6",
         f"{name} for log.txt: one warning, and at the end what is missing; the run finishes",

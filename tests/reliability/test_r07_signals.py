@@ -22,11 +22,11 @@ from .conftest import SAVE_EVERY, STEPS, assert_same_run, learned_rows, tiny
 
 CODES = {"SIGTERM": 143, "SIGINT": 130, "SIGHUP": 129}
 SEED = 7
-MAX_STEPS_AFTER = 1  # the step under way is completed
+MAX_STEPS_AFTER = 1  # the running step is completed
 
 
 class Signal(Callback):
-    """Sends a signal at a step: after it, during the evaluation, or inside a save."""
+    """Send a signal at a step: after it, during the evaluation, or inside a save."""
 
     def __init__(self, step, name, moment):
         self.at, self.moment, self.number = step, moment, getattr(signal, name)
@@ -46,7 +46,7 @@ class Signal(Callback):
 
 
 class SignalDisk(files.FileSystem):
-    """Sends the signal while a file of a checkpoint is written."""
+    """Send the signal while a file of a checkpoint is written."""
 
     def __init__(self, callback):
         self.callback = callback

@@ -54,7 +54,7 @@ def test_r8_run_resumed_from_any_step_ends_with_the_same_bits(
     """Each resumed run reaches the checkpoint two steps later, byte for byte.
 
     That checkpoint is one of those resumed from, so by induction every resumed run ends the same;
-    every tenth is run to its end all the same.
+    every tenth is still run to its end.
     """
     for step in range(1, STEPS + 1):
         run = tmp_path / str(step)
@@ -67,17 +67,17 @@ def test_r8_run_resumed_from_any_step_ends_with_the_same_bits(
 
 
 class Stops(Callback):
-    """Asks a run to stop after a step; 0: never."""
+    """Request a stop after a step; 0: never."""
 
     def __init__(self, step=0):
-        self.at, self.said = step, []
+        self.at, self.warnings = step, []
 
     def step(self, run, row):
         if run.step == self.at:
             signal.raise_signal(signal.SIGTERM)
 
     def warn(self, message):
-        self.said.append(message)
+        self.warnings.append(message)
 
 
 def stopped(config, run, corpus, step):
@@ -87,7 +87,7 @@ def stopped(config, run, corpus, step):
 
 @pytest.fixture
 def threads():
-    """Sets torch's number of threads; the old one comes back."""
+    """Set torch's number of threads, and restore it afterwards."""
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
@@ -96,7 +96,7 @@ def threads():
 def test_r8_bfloat16_run_with_two_threads_resumes_with_the_same_bits(
     corpus, tmp_path, threads, measured
 ):
-    """The products of a wider model are shared out to both threads."""
+    """The products of a wider model use both threads."""
     threads(2)
     config = tiny(epochs=None, steps=20, batch_size=16).with_model(emb_dim=96)
     config = replace(config, system=replace(config.system, precision="bfloat16"))
@@ -106,7 +106,7 @@ def test_r8_bfloat16_run_with_two_threads_resumes_with_the_same_bits(
         stopped(config, run, corpus, step)
         callback = Stops()
         train(config, run, corpus=corpus, callbacks=[callback])
-        assert callback.said == []
+        assert callback.warnings == []
         assert_same_run(run, tmp_path / "whole")
     measured("R8", "bfloat16, 2 threads: 2 of 2 resumed runs identical", "identical")
 
@@ -120,14 +120,14 @@ def test_r8_another_number_of_threads_or_torch_causes_a_warning(
     callback = Stops(9)
     with pytest.raises(UserError, match="stopped at step 9"):
         train(tiny(), tmp_path / "run", corpus=corpus, callbacks=[callback])
-    assert callback.said == [
+    assert callback.warnings == [
         "threads was 2 and is 1:"
         " sums may round differently, so the last bits may differ from now on"
     ]
     change_state(checkpoint.list_checkpoints(tmp_path / "run")[0], {"torch": "2.0.0"})
     callback = Stops()
     train(tiny(), tmp_path / "run", corpus=corpus, callbacks=[callback])
-    assert [line.partition(" and ")[0] for line in callback.said] == ["torch was 2.0.0"]
+    assert [line.partition(" and ")[0] for line in callback.warnings] == ["torch was 2.0.0"]
     measured(
         "R8",
         "another number of threads, another torch: one warning each, and the run resumes",

@@ -20,7 +20,7 @@ from .conftest import STEPS, learned_rows
 pytest.importorskip("fcntl", reason="needs flock, which Windows does not have")
 RACES = 50
 ASKED = "asks for the lock"  # as starter.py writes it
-MAX_SLEEP_SECONDS = 1  # that a process may ask to sleep before it says who holds the lock, added up
+MAX_SLEEP_SECONDS = 1  # that a process may sleep in total before it reports the holder of the lock
 RACER = """
 import json, sys, time
 from pathlib import Path
@@ -70,10 +70,10 @@ def test_r9_each_race_for_the_lock_has_one_winner(tmp_path, measured):
             racer.kill()
     longest = 0.0
     for race in range(RACES):
-        said = {me: json.loads((tmp_path / f"done-{race}.{me}").read_text()) for me in "ab"}
-        winners = [me for me in "ab" if said[me][0] == "holds"]
-        assert len(winners) == 1, f"race {race}: {said}"
-        code, tries, slept, message = said["b" if winners == ["a"] else "a"]
+        results = {me: json.loads((tmp_path / f"done-{race}.{me}").read_text()) for me in "ab"}
+        winners = [me for me in "ab" if results[me][0] == "holds"]
+        assert len(winners) == 1, f"race {race}: {results}"
+        code, tries, slept, message = results["b" if winners == ["a"] else "a"]
         assert (code, tries) == (CHECKPOINT, 1), "a lock that is held is asked for once"
         assert f"process {racers[0 if winners == ['a'] else 1].pid} on " in message
         longest = max(longest, slept)
@@ -125,7 +125,7 @@ def test_r9_one_of_two_simultaneous_commands_trains(starter, whole, tmp_path, me
 
 
 def times_asked(starter):
-    """How often commands asked for a lock."""
+    """The number of requests of a lock."""
     return starter.log.read_text().splitlines().count(ASKED)
 
 

@@ -2,9 +2,9 @@
 
 A newer format is an error that names it.
 
-`formats/N` is a run directory as format N left it at step 2 of 4, with the rows of all four steps.
-When the format changes, one more is put beside them: the run that `WORDS` makes,
-`ckpt/step-00000004` taken out.
+`formats/N` is a run directory of format N at step 2 of 4, with the rows of all four steps.
+When the format changes, add another one: the run that `WORDS` makes, without
+`ckpt/step-00000004`.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ WORDS = """
     --device cpu"""
 
 
-def test_r11_a_fixture_exists_for_each_format():
+def test_r11_fixture_exists_for_each_format():
     assert [int(path.name) for path in FORMATS] == list(range(1, manifest.FORMAT + 1))
     for path in FORMATS:
-        said = json.loads((path / "ckpt" / "step-00000002" / "manifest.json").read_text())
-        assert said["format"] == int(path.name)
+        written_manifest = json.loads(
+            (path / "ckpt" / "step-00000002" / "manifest.json").read_text()
+        )
+        assert written_manifest["format"] == int(path.name)
 
 
 @pytest.mark.parametrize("kept", FORMATS, ids=lambda path: path.name)
@@ -74,7 +76,7 @@ def test_r11_newer_format_is_refused_and_nothing_is_changed(tmp_path, monkeypatc
     )
     for words in (WORDS.split(), ["generate", "run", "the"]):
         assert main(words) == 4
-        said = capsys.readouterr().err
-        assert f"has format {manifest.FORMAT + 1}, which is newer than this program" in said
-        assert "update this program: git pull" in said
+        printed = capsys.readouterr().err
+        assert f"has format {manifest.FORMAT + 1}, which is newer than this program" in printed
+        assert "update this program: git pull" in printed
     assert [p.name for p in Path("run/ckpt").iterdir() if p.is_dir()] == ["step-00000002"]

@@ -2,8 +2,8 @@
 
 Tensors are written one at a time, while training continues.
 
-Training has one core here: where it has all of them,
-a save in the background takes its time from the steps.
+Training has one core here; if it had all of them,
+a background save would slow down the steps.
 """
 
 from __future__ import annotations
@@ -92,37 +92,37 @@ def run_and_look(folder: Path, background: str) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.slow  # a time: for a machine that does nothing else
+@pytest.mark.slow  # an elapsed time: for an idle machine
 def test_r12_background_save_blocks_only_for_a_copy(tmp_path, measured):
-    """Of three saves the one in the middle counts."""
-    said = run_and_look(tmp_path, "yes")
-    assert said["blocked"] <= said["copy"] + 50
-    size = f"{said['MB']:.0f} MB of state"
+    """Take the median of three saves."""
+    save = run_and_look(tmp_path, "yes")
+    assert save["blocked"] <= measured["copy"] + 50
+    size = f"{measured['MB']:.0f} MB of state"
     measured(
         "R12",
-        f"{said['blocked']:.0f} ms for {size}, of which the copy {said['copy']:.0f} ms",
+        f"{measured['blocked']:.0f} ms for {size}, of which the copy {measured['copy']:.0f} ms",
         "blocks for at most 50 ms and the time of a copy",
     )
 
 
 def test_r12_background_save_needs_memory_for_one_copy(tmp_path, measured):
-    """That it is seen in the memory shows that the measure works."""
-    said = run_and_look(tmp_path, "yes")
-    assert 0.9 < said["extra"] <= 1.25
+    """The copy is visible in the memory, which shows that the measurement works."""
+    save = run_and_look(tmp_path, "yes")
+    assert 0.9 < save["extra"] <= 1.25
     measured(
         "R12",
-        f"{said['extra']:.2f} x the state's size above the steady state"
-        f" ({said['MB']:.0f} MB of state)",
+        f"{measured['extra']:.2f} x the state's size above the steady state"
+        f" ({measured['MB']:.0f} MB of state)",
         "at most 1.25 x the state's size",
     )
 
 
 @pytest.mark.slow
 def test_r12_blocking_save_needs_no_copy(tmp_path, measured):
-    said = run_and_look(tmp_path, "no")
-    assert said["extra"] <= 0.25
+    save = run_and_look(tmp_path, "no")
+    assert save["extra"] <= 0.25
     reached = (
-        f"{said['extra']:.2f} x the state's size above the steady state,"
-        f" {said['blocked']:.0f} ms ({said['MB']:.0f} MB of state)"
+        f"{measured['extra']:.2f} x the state's size above the steady state,"
+        f" {measured['blocked']:.0f} ms ({measured['MB']:.0f} MB of state)"
     )
     measured("R12", reached, "without memory for a copy: at most 0.25 x the state's size")

@@ -1,4 +1,4 @@
-"""Rows S1 to S4 and S10 to S12: what the playground's server answers, and to whom."""
+"""S1 to S4 and S10 to S12: the playground server's answers, and to whom it gives them."""
 
 import json
 import socket
@@ -22,7 +22,7 @@ def server(tmp_path_factory):
 
 
 def raw(server, data):
-    """What the server answers to these bytes."""
+    """The server's answer to these bytes."""
     with socket.create_connection(
         ("127.0.0.1", server.server_port), timeout=PATIENCE_SECONDS
     ) as connection:
@@ -165,7 +165,7 @@ def test_s3_preflight_is_refused(server):
 
 
 def outside_paths():
-    """Forms of a path that leads out of the static files."""
+    """Paths that lead out of the static files."""
     ups = [
         "../",
         "..%2f",
@@ -309,7 +309,7 @@ def test_s11_invalid_json_is_a_400(server, body):
 
 @pytest.mark.slow
 def test_s11_requests_of_schemathesis_get_the_answers_that_are_described(server, measured):
-    """Bodies that the server's OpenAPI document allows, and bodies that it does not."""
+    """Request bodies that the server's OpenAPI document allows, and invalid ones."""
     schemathesis = pytest.importorskip("schemathesis", reason="pip install schemathesis")
     from schemathesis.specs.openapi import checks
 

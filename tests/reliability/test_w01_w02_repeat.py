@@ -56,7 +56,7 @@ def corpus():
 
 @pytest.fixture(autouse=True, scope="module")
 def _fast():
-    """One thread, as sums depend on their number; no pictures, and no waiting for the disk."""
+    """Use one thread, since sums depend on their number, and skip pictures and disk flushes."""
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda number: None)
@@ -74,7 +74,7 @@ def rows(run: Path) -> list[dict[str, float]]:
 
 def test_w1_same_seed_gives_the_same_bits(corpus, tmp_path, measured):
     for name in ("one", "two"):
-        torch.manual_seed(len(name))  # whatever went on before does not matter
+        torch.manual_seed(len(name))  # the earlier random state does not matter
         train(TINY, tmp_path / name, corpus=corpus)
     one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
     assert one == two
@@ -90,13 +90,13 @@ def test_w1_same_seed_gives_the_same_bits(corpus, tmp_path, measured):
 
 
 def processor() -> str:
-    """The type of this processor, and which of its instructions torch uses."""
+    """The type of this processor, and the instruction set that torch uses."""
     try:
-        said = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        cpu_info = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        said = ""
+        cpu_info = ""
     named = [
-        re.search(rf"^{field}\s*: (.*)$", said, re.MULTILINE)
+        re.search(rf"^{field}\s*: (.*)$", cpu_info, re.MULTILINE)
         for field in ("vendor_id", "cpu family", "model")
     ]
     return " ".join(

@@ -29,7 +29,7 @@ TINY = GPTConfig(
 )
 STORIES = DataConfig(
     source="stories:60", tokenizer="chars", order="documents"
-)  # rows ask different numbers of tokens, processes too
+)  # rows and ranks have different numbers of targets
 OFTEN = {
     "batch_size": 8,
     "micro_batches": 2,
@@ -51,18 +51,18 @@ def furthest(ours: dict[int, float], theirs: dict[int, float]) -> float:
     return max(abs(ours[step] - theirs[step]) / abs(theirs[step]) for step in ours)
 
 
-def assert_no_errors(said: list[dict[str, Any]]) -> None:
+def assert_no_errors(reports: list[dict[str, Any]]) -> None:
     assert [
-        one.get("trace", one["error"]) for one in said if "error" in one
-    ] == []  # one that hung at its end was killed
-    assert not any(one["wrapped"] for one in said), (
+        one.get("trace", one["error"]) for one in reports if "error" in one
+    ] == []  # one that hung on exit was killed
+    assert not any(one["wrapped"] for one in reports), (
         "DDP outlived the connections that it holds, and may wait for them for ever"
     )
 
 
-def ids_of(said: list[dict[str, Any]]) -> dict[str, list[list[int]]]:
-    """What all processes of a run learned from, by step: their rows one under the other."""
-    return {step: sum((one["ids"][step] for one in said), []) for step in said[0]["ids"]}
+def ids_of(reports: list[dict[str, Any]]) -> dict[str, list[list[int]]]:
+    """The batches of all ranks of a run by step, concatenated."""
+    return {step: sum((one["ids"][step] for one in reports), []) for step in reports[0]["ids"]}
 
 
 @pytest.mark.parametrize("steps", [40, pytest.param(100, marks=pytest.mark.slow)])
@@ -75,11 +75,11 @@ def test_w4_run_resumes_with_another_number_of_processes(steps, ranks, tmp_path,
     assert_no_errors(alone)
     ids: dict[str, Any] = {}
     for size, stop_at in ((1, steps // 4), (2, half), (4, half + steps // 4), (1, 0)):
-        said = ranks.train(size, config, tmp_path / "run", stop_at)
-        for one in said:
+        reports = ranks.train(size, config, tmp_path / "run", stop_at)
+        for one in reports:
             assert one.get("code", 0) == (143 if stop_at else 0), one.get("trace")
             assert one["warnings"] == []
-        ids |= ids_of(said)
+        ids |= ids_of(reports)
     assert ids == ids_of(alone)
     reached = furthest(rows(tmp_path / "run"), rows(tmp_path / "alone"))
     assert reached <= CLOSE
@@ -142,14 +142,14 @@ def test_w4_bfloat16_run_on_two_processes_resumes_with_the_same_bits(
 
 @pytest.fixture(scope="module")
 def fifty(ranks, tmp_path_factory):
-    """Fifty steps on one process, and with each way of being many."""
+    """Fifty steps on one process, and with each kind of parallelism."""
     folder = tmp_path_factory.mktemp("w6")
     config = RunConfig(TINY, STORIES, TrainConfig(steps=50, eval_every=25, save_every=25, **OFTEN))
     fsdp, activation_checkpointing = ({"parallel": "fsdp"}, {"activation_checkpointing": True})
     ways = {
         "alone": (1, {}, {}),
         "ddp": (2, {}, {}),
-        "fsdp": (2, fsdp, {"sample_every": 50}),  # a sample needs all of the model in one place
+        "fsdp": (2, fsdp, {"sample_every": 50}),  # a sample needs the whole model on one rank
         "ddp, smaller parts": (2, {}, {"micro_batches": 8}),
         "fsdp, smaller parts, recomputed": (
             2,
@@ -182,7 +182,7 @@ def test_w6_ddp_fsdp_and_one_process_give_the_same_losses(fifty, measured):
     assert reached <= CLOSE
     first = {
         way: rows(folder / way)[1] for way in ("alone", "ddp", "fsdp")
-    }  # the same rows at a time: the same bits
+    }  # the same rows per micro-batch: the same bits
     assert len(set(first.values())) == 1, first
     measured(
         "W6",

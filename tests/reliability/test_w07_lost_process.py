@@ -49,7 +49,7 @@ def steps_done(run: Path) -> int:
 
 
 def process_of(parent: int, rank: int) -> int:
-    """The process that a torchrun started as this rank."""
+    """The process that torchrun started as this rank."""
     for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
         if f"\0RANK={rank}\0".encode() in Path(f"/proc/{pid}/environ").read_bytes():
             return int(pid)
@@ -100,11 +100,11 @@ def test_w7_dead_process_is_named_and_the_run_resumes(ranks, tmp_path, measured)
         os.kill(process_of(going.pid, 1), signal.SIGKILL)
         killed_after_step = steps_done(run)
         code = going.wait(PATIENCE_SECONDS)
-    said = log.read_text()
+    log_text = log.read_text()
     assert code != 0
-    assert "rank      : 1 (local_rank: 1)" in said, said
-    assert "exitcode  : -9" in said
-    assert "step 1/" not in said.partition("process 0 of 2")[2], "the other one stops too"
+    assert "rank      : 1 (local_rank: 1)" in log_text, log_text
+    assert "exitcode  : -9" in log_text
+    assert "step 1/" not in log_text.partition("process 0 of 2")[2], "the other one stops too"
     at = steps_done(run)
     assert 40 <= killed_after_step <= at <= killed_after_step + MAX_STEPS_AFTER
     assert at < CONFIG.train.steps

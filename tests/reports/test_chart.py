@@ -70,14 +70,14 @@ def test_chart_of_one_evaluation_is_drawn():
 
 
 def test_chart_legend_names_exactly_the_drawn_lines():
-    said = legend(lines())
+    labels = legend(lines())
     for words in (
         "validation, best 1.000 at step 100",
         "training, 0.900 at the end",
         "single batches",
         "entropy of the text: 0.500",
     ):
-        assert words in said
+        assert words in labels
     assert "floor" not in legend(lines(floor=None))
     assert "single batches" not in legend(lines(batch=EMPTY))
 

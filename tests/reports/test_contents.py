@@ -89,7 +89,7 @@ STATES = {
 
 
 @pytest.mark.parametrize("name", STATES)
-def test_report_states(tmp_path, name):
+def test_report_state_follows_the_files_of_the_run(tmp_path, name):
     state, rows = STATES[name]
     assert collect(make(tmp_path, rows=rows, state=state)).state == name
 

@@ -30,7 +30,7 @@ START = math.log(1000)
 
 
 def falling(step):
-    """A loss as they are: fast first, then slower, towards 2."""
+    """A typical loss curve: fast first, then slower, towards 2."""
     return 2 + (START - 2) * (1 + step / 20) ** -0.8
 
 
@@ -45,7 +45,7 @@ def a_curve(
     steps=STEPS,
     tokens=10**7,
 ):
-    """Rows of metrics: a loss every ten steps that flickers, a look every fifty."""
+    """Rows of metrics: a noisy loss every ten steps, an evaluation every fifty."""
     rng = np.random.default_rng(seed)
     rows = [
         {
@@ -77,7 +77,7 @@ def a_curve(
 
 
 def sick(rows, config=CONFIG):
-    """What is not well: check -> (state, what was found)."""
+    """The problems: check -> (state, finding)."""
     found = diagnose(rows, config)
     for finding in found.values():
         assert finding.evidence
@@ -340,7 +340,7 @@ def test_skills_are_compared_with_chance(accuracy, state, words):
     assert bool(found.advice) == (state != "ok")
 
 
-def test_skills_of_an_earlier_step_say_so():
+def test_diagnosis_names_the_earlier_step_of_skills():
     found = diagnose(a_curve_above_floor(0.0), STORIES, results(step=500, name=0.9))["skills"]
     assert found.evidence.endswith("; measured at step 500")
 

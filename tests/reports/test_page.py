@@ -48,7 +48,7 @@ class Page(HTMLParser):
             self.words += f"{data} "
 
     @property
-    def said(self) -> str:
+    def visible_text(self) -> str:
         """The words of the page, single spaces between them."""
         return " ".join(self.words.split())
 
@@ -83,7 +83,7 @@ def complete(folder):
 
 
 def test_page_of_a_complete_run_has_every_section(tmp_path):
-    said = page_of(complete(tmp_path / "mine")).said
+    text = page_of(complete(tmp_path / "mine")).visible_text
     for words in (
         "mine",
         "finished",
@@ -104,7 +104,7 @@ def test_page_of_a_complete_run_has_every_section(tmp_path):
         "500 GFLOP/s",
         "llm-scratch train quickstart --out runs/again",
     ):
-        assert words in said, words
+        assert words in text, words
 
 
 def test_page_is_self_contained_and_has_no_scripts(tmp_path):
@@ -156,18 +156,18 @@ def test_page_escapes_hostile_text_everywhere(tmp_path):
     assert not page.tags & {"script", "img", "b>run"}
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202e]", text)
-    assert page.said.count("alert(1)") >= 9
+    assert page.visible_text.count("alert(1)") >= 9
 
 
 def test_page_states_missing_skills_samples_and_environment(tmp_path):
     folder = make(
         tmp_path, replace(QUICK, data=replace(QUICK.data, source="verdict")), state=FINISHED
     )
-    said = page_of(folder).said
-    assert "No samples were generated" in said
-    assert "has no valid env.json" in said
-    assert "Skills" not in said, "other texts than stories have none"
-    assert "Skills Not measured" in page_of(make(tmp_path / "b", state=FINISHED)).said
+    text = page_of(folder).visible_text
+    assert "No samples were generated" in text
+    assert "has no valid env.json" in text
+    assert "Skills" not in text, "other texts than stories have none"
+    assert "Skills Not measured" in page_of(make(tmp_path / "b", state=FINISHED)).visible_text
 
 
 def test_page_of_a_quantized_model_has_no_training_advice(tmp_path):
@@ -177,34 +177,34 @@ def test_page_of_a_quantized_model_has_no_training_advice(tmp_path):
         rows=None,
         state={"step": 0, "steps": 0, "quantized": 8, "made_from": "runs/a"},
     )
-    said = page_of(folder).said
-    assert "Runs/a quantized to 8 bits" in said or "runs/a quantized to 8 bits" in said
-    assert "not trained in this form" in said
-    assert "llm-scratch quantize runs/a --bits 8" in said
-    assert "llm-scratch train" not in said
-    assert "--resume" not in said
+    text = page_of(folder).visible_text
+    assert "Runs/a quantized to 8 bits" in text or "runs/a quantized to 8 bits" in text
+    assert "not trained in this form" in text
+    assert "llm-scratch quantize runs/a --bits 8" in text
+    assert "llm-scratch train" not in text
+    assert "--resume" not in text
 
 
 def test_page_of_an_imported_model_names_its_origin(tmp_path):
     folder = make(tmp_path, rows=None, state={"step": 0, "steps": 0, "made_from": "model.pth"})
-    said = page_of(folder).said
-    assert "Imported from model.pth" in said
-    assert "llm-scratch import model.pth --out runs/again" in said
-    assert "--resume" not in said
+    text = page_of(folder).visible_text
+    assert "Imported from model.pth" in text
+    assert "llm-scratch import model.pth --out runs/again" in text
+    assert "--resume" not in text
 
 
 def test_page_of_an_unfinished_run_states_its_progress(tmp_path):
     folder = make(tmp_path / "a run", state={"step": 50, "steps": 1100})
     with exclusive_writer(folder, print):
-        assert "the first 100 of 1,100 steps" in page_of(folder).said
-    said = page_of(folder).said
+        assert "the first 100 of 1,100 steps" in page_of(folder).visible_text
+    text = page_of(folder).visible_text
     assert (
         "Training was stopped or killed at step 100 of 1,100; the last checkpoint is of step 50"
-        in said
+        in text
     )
-    assert f"llm-scratch train --resume '{folder}'" in said
-    assert "no checkpoint was saved" in page_of(make(tmp_path / "b")).said
-    assert "no training step yet" in page_of(make(tmp_path / "c", rows=None)).said
+    assert f"llm-scratch train --resume '{folder}'" in text
+    assert "no checkpoint was saved" in page_of(make(tmp_path / "b")).visible_text
+    assert "no training step yet" in page_of(make(tmp_path / "c", rows=None)).visible_text
 
 
 def test_page_compares_plan_and_measurement(tmp_path):
@@ -227,10 +227,10 @@ def test_page_compares_plan_and_measurement(tmp_path):
         "tokens_per_step": 10,
     }
     (folder / "plan.json").write_text(json.dumps(values))
-    said = page_of(folder).said
-    assert "Predicted before the first step, from 3 steps." in said
-    assert "time of a step 0.6 s 0.5 s +20%" in said
-    assert "whole run 1 min 20 s 1 min 40 s -20%" in said
+    text = page_of(folder).visible_text
+    assert "Predicted before the first step, from 3 steps." in text
+    assert "time of a step 0.6 s 0.5 s +20%" in text
+    assert "whole run 1 min 20 s 1 min 40 s -20%" in text
 
 
 def test_page_of_a_run_is_deterministic(tmp_path):
@@ -243,12 +243,12 @@ def test_page_of_a_run_is_deterministic(tmp_path):
 
 def test_page_lists_changed_settings_first(tmp_path):
     config = replace(QUICK, train=replace(QUICK.train, steps=7, prompt=""))
-    said = page_of(make(tmp_path / "quickstart", config)).said
+    text = page_of(make(tmp_path / "quickstart", config)).visible_text
     assert (
         "2 settings differ from the preset quickstart : setting this run preset train.steps 7 1100"
-        in said
+        in text
     )
-    assert "--train.steps 7 --train.prompt ''" in said
+    assert "--train.steps 7 --train.prompt ''" in text
     assert preset("quickstart") == QUICK
 
 

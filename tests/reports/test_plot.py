@@ -90,7 +90,7 @@ def test_plot_compares_runs_by_tokens_when_their_steps_differ():
     )
 
 
-def test_floor_does_not_lie_on_the_edge_of_the_axes():
+def test_floor_is_not_on_the_edge_of_the_axes():
     """1.85 is inside the margin below the lowest loss, 2, of a range of 3.1."""
     bottom, top = loss_figure({"run": ROWS}, floors={"run": 1.85}).axes[0].get_ylim()
     assert bottom < 1.85 - 0.04 * (top - 1.85)
@@ -117,7 +117,7 @@ def test_comparisons_show_the_floor_once_or_for_each_run(floors, want):
 
 
 def drawn_labels(axes):
-    """What the legend says, and the label of each line that is longer than a point."""
+    """The legend, and the label of each line that is longer than a point."""
     legend = {text.get_text() for text in axes.get_legend().get_texts()}
     return legend, [str(line.get_label()) for line in axes.lines if len(line.get_xdata()) > 1]
 
@@ -135,7 +135,7 @@ def test_plot_legend_names_every_line(runs):
 
 
 def touching_labels(figure, axes):
-    """Pairs of labels below an axis with less than a letter between them, as they are drawn."""
+    """Pairs of drawn labels below an axis with less than a letter between them."""
     figure.draw_without_rendering()
     boxes = [
         label.get_window_extent()
@@ -233,14 +233,14 @@ def test_plot_files_are_deterministic(tmp_path, kind):
 
 
 def test_plot_does_not_import_pyplot():
-    """pyplot keeps every figure and may look for a display."""
+    """pyplot keeps every figure in memory and may search for a display."""
     import subprocess
 
     code = "import sys, llm_scratch.reports.plot; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_faults_are_named(tmp_path):
+def test_plot_errors_name_the_run_or_file(tmp_path):
     with pytest.raises(UserError, match="no loss to draw yet in young") as error:
         plot_runs([write(tmp_path / "young", [{"step": 0, "tokens": 0}])], tmp_path / "plot")
     assert error.value.code == DATA
@@ -259,15 +259,15 @@ def test_loss_plot_is_drawn_when_a_run_is_closed(tmp_path):
 
 
 def test_loss_plot_that_cannot_be_drawn_is_a_warning_unless_training_failed(tmp_path):
-    said = []
+    warnings = []
     for error in (None, KeyError()):
-        LossPlot(said.append).closed(SimpleNamespace(folder=tmp_path), error)
-    (message,) = said
+        LossPlot(warnings.append).closed(SimpleNamespace(folder=tmp_path), error)
+    (message,) = warnings
     assert message.startswith("cannot draw the loss plot (UserError: ")
     assert message.endswith(f"`llm-scratch plot {tmp_path}` draws it later")
 
 
-def test_run_behind_is_wide_pale_and_below():
+def test_background_run_is_wide_pale_and_below():
     rows = [{"step": n, "tokens": 10 * n, "val_loss": 5.0 - n} for n in range(3)]
     figure = loss_figure({"own": rows, "package": rows}, behind="package")
     own, package = (

@@ -40,7 +40,7 @@ def scale(name):
         ((2.0776, 0.0795, -1.1350), (0.9033, -0.0636, -0.5514), 0.9082),
     ],
 )
-def test_difference_equals_the_published_values(one, other, expected):
+def test_color_difference_equals_the_published_values(one, other, expected):
     assert difference(one, other) == pytest.approx(expected, abs=1e-4)
 
 
@@ -55,7 +55,7 @@ def test_simulated_color_blindness_confuses_the_known_colors():
 
 @pytest.mark.parametrize("vision", VISION)
 @pytest.mark.parametrize("theme", THEMES)
-def test_neighbors_can_be_told_apart(theme, vision):
+def test_neighboring_colors_are_distinguishable(theme, vision):
     colors = theme_colors(theme)
     against, nothing, favor = scale(theme)
     neighbors = {
@@ -80,7 +80,7 @@ def test_magnitudes_grow_lighter_in_even_steps(vision):
 
 
 @pytest.mark.parametrize("theme", THEMES)
-def test_text_and_marks_stand_out_from_the_ground(theme):
+def test_text_and_marks_contrast_with_the_background(theme):
     colors = theme_colors(theme)
     for ground in ("ground", "raised"):
         for text in ("ink", "muted", "accent"):

@@ -32,7 +32,7 @@ def test_texts_of_a_run_are_new_stories_or_the_end_of_its_file(tmp_path):
     assert max(map(len, texts)) <= MAX_CHARACTERS
 
 
-def test_source_that_is_gone_gives_no_texts(tmp_path, caplog):
+def test_missing_source_yields_no_texts(tmp_path, caplog):
     assert validation_texts(run_of(f"file:{tmp_path}/gone.txt"), 3) == []
     assert "begins with a default text" in caplog.text
 

@@ -1,4 +1,4 @@
-"""The numbers of the views equal those of the tools, called directly."""
+"""The values of the views equal those of the tools, called directly."""
 
 import base64
 import json
@@ -57,7 +57,7 @@ def ids():
 
 
 def values(answer):
-    """The numbers of an array, as the page reads them."""
+    """The values of an array, as the page reads them."""
     return np.frombuffer(base64.b64decode(answer["data"]), answer["dtype"]).reshape(answer["shape"])
 
 
@@ -100,7 +100,7 @@ def test_attention_is_the_pattern_to_half_a_step(ask, model, ids):
     assert np.abs(shown - acts["blocks.1.attn.hook_pattern"][0].numpy()).max() <= 1 / 510 + 1e-6
 
 
-def test_numbers_of_a_cell_multiply_out(ask):
+def test_values_of_a_cell_multiply_to_its_product(ask):
     dot = ask("dot", layer=1, head=2, query=6, key=3)
     assert dot["dot"] == pytest.approx(sum(q * k for q, k in zip(dot["q"], dot["k"])), abs=2e-3)
     assert dot["score"] == pytest.approx(dot["dot"] * dot["scale"], abs=1e-3)
@@ -110,7 +110,7 @@ def test_numbers_of_a_cell_multiply_out(ask):
 
 
 @pytest.mark.parametrize("kind", ["norm", "raw", "jacobian"])
-def test_lens_is_the_tools(ask, model, ids, kind):
+def test_lens_view_equals_the_lens_tool(ask, model, ids, kind):
     jacobian = fit_jacobian_lens(model, [[*range(11)] * 2] * 3, skip=6)
     with torch.no_grad():
         logits = (
@@ -126,14 +126,14 @@ def test_lens_is_the_tools(ask, model, ids, kind):
     assert [row["id"] for row in top] == logits[1, 4].argsort(descending=True).tolist()
 
 
-def test_flow_adds_up_to_the_logit(ask, model, ids):
+def test_flow_view_sums_to_the_logit(ask, model, ids):
     flow = ask("flow", position=5, candidate=7)
     with torch.no_grad():
         assert flow["logit"] == pytest.approx(float(model(ids)[0, 5, 7]), abs=1e-3)
     assert sum(row[5] for row in flow["values"]) == pytest.approx(flow["logit"], abs=0.01)
 
 
-def test_ablation_is_the_tools_and_reaches_every_view(ask, model, ids):
+def test_ablation_equals_the_tool_and_reaches_every_view(ask, model, ids):
     with torch.no_grad(), ablate(model, head(0, 1)):
         expected = model(ids)[0]
     rows = {row["part"]: row for row in ask("ablate", position=9, candidate=3)["parts"]}
@@ -149,7 +149,7 @@ def test_ablation_is_the_tools_and_reaches_every_view(ask, model, ids):
     whole = ask("inspect")
     assert not np.allclose(
         values(whole["logits"]), expected[-1], rtol=2**-10, atol=1e-4
-    )  # the model itself is as before
+    )  # the model itself is unchanged
 
 
 def test_component_is_ablated_equally_alone_and_in_all_views():
@@ -313,8 +313,8 @@ def test_tokens_are_counted_in_the_texts_of_the_run():
     assert start_of(["aab", "abk"])["counts"] == {"0": 3, "1": 2, "10": 1}
 
 
-def test_requests_at_once_get_the_answers_that_they_get_alone(model):
-    """Ablations are in the model while it computes: threads must not see each other's."""
+def test_concurrent_requests_get_the_same_answers_as_alone(model):
+    """Ablations change the model while it computes; threads must not see each other's."""
     bodies = [
         {"text": TEXT[:length], "without": parts}
         for length in (4, 6, 8)

@@ -1,4 +1,4 @@
-"""Models by name and step: what is refused, what is kept."""
+"""Models by name and step: errors, and models kept in memory."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def test_model_may_be_called_untrained():
     assert library.get().model is made.model
 
 
-def test_snapshot_leaves_the_model_as_it_is(tmp_path):
+def test_snapshot_does_not_change_the_model(tmp_path):
     named = hand_built()
     save_snapshot(tmp_path, 5, untaught(named.model))
     library = ModelLibrary({"by hand": named}, tmp_path)

@@ -1,4 +1,4 @@
-"""The tree of the next tokens is what beam search and the samplers do."""
+"""The tree of next tokens equals beam search and the samplers."""
 
 import json
 
@@ -57,7 +57,7 @@ def best_path(node):
 
 
 @pytest.mark.parametrize("position", [3, 9])
-def test_best_path_is_that_of_beam_search(ask, model, position):
+def test_best_path_of_the_tree_equals_beam_search(ask, model, position):
     tree = ask(position=position, kind="beam")
     (found,) = beam_search(
         model,
@@ -74,7 +74,7 @@ def test_best_path_is_that_of_beam_search(ask, model, position):
     assert not [node for node in level if node["children"]]
 
 
-def test_probabilities_are_those_of_the_model(ask, model):
+def test_tree_probabilities_equal_those_of_the_model(ask, model):
     tree = ask(position=9, kind="beam")
     first = max(tree["children"], key=lambda node: node["probability"])
     with torch.no_grad():
@@ -83,7 +83,7 @@ def test_probabilities_are_those_of_the_model(ask, model):
     assert first["probability"] == pytest.approx(float(shares.max()), abs=1e-4)
 
 
-def test_samples_are_those_of_the_sampler(ask, model):
+def test_tree_samples_equal_those_of_the_sampler(ask, model):
     tree = ask(position=9, kind="sample", seed=5, temperature=1.5, top_k=4)
     generator, rows = torch.Generator().manual_seed(5), ids_of(TEXT).repeat(SAMPLES, 1)
     with torch.no_grad():
@@ -96,7 +96,7 @@ def test_samples_are_those_of_the_sampler(ask, model):
         assert child["count"] == sum(text.startswith(child["text"]) for text in drawn)
 
 
-def test_full_context_slides(ask):
+def test_tree_of_a_full_context_slides(ask):
     tree = ask(text="abcdefgh" * 3, position=23, kind="beam")
     assert len(best_path(tree)) == STEPS
 

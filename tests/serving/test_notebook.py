@@ -1,4 +1,4 @@
-"""The playground in a notebook: the kernel answers what the page asks."""
+"""The playground in a notebook: the kernel answers the page's requests."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def playground():
     return Playground(ModelLibrary({"by hand": hand_built()}), [TEXT])
 
 
-def test_answers_are_those_of_the_server(playground):
+def test_notebook_answers_equal_those_of_the_server(playground):
     body = {"text": TEXT, "position": 9, "candidate": 3}
     found = notebook.answer(playground, {"id": "7", "path": "ablate", "body": body})
     assert found == {"id": "7", "answer": json.loads(playground.routes["/api/ablate"](body))}
@@ -46,7 +46,7 @@ def test_stream_is_answered_with_all_its_events(playground):
         ("../start", {}, "path: '../start' does not exist"),
     ],
 )
-def test_errors_are_answers(playground, path, body, problem):
+def test_request_errors_are_answers(playground, path, body, problem):
     found = notebook.answer(playground, {"id": "7", "path": path, "body": body})
     assert found["id"] == "7"
     assert problem in found["error"]
@@ -67,7 +67,7 @@ def test_page_needs_only_its_parts():
     assert not re.search(r"^(?:import|export) ", script, re.MULTILINE)
 
 
-def test_error_says_what_to_install(monkeypatch):
+def test_notebook_error_names_the_package_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "anywidget", None)
     notebook._widget_class.cache_clear()
     with pytest.raises(UserError, match="needs anywidget; pip install anywidget"):
@@ -87,7 +87,7 @@ def test_widget_answers_its_messages(playground, monkeypatch):
 
 
 def test_frame_shows_the_view_that_was_chosen(playground, chromium):
-    """The browser's part without a notebook: requests wait in `outbox`, answered from here."""
+    """The widget in a browser without a notebook: requests in `outbox` are answered here."""
     page, script = page_parts(static_files())
     state = {"page": page, "script": script, "opening": "view=whatif", "height": 700}
     source = b64encode(MODULE.encode()).decode()

@@ -1,4 +1,4 @@
-"""The server's description of its requests is that of the routes that it has."""
+"""The OpenAPI document of the server describes its routes."""
 
 import re
 from pathlib import Path
@@ -28,7 +28,7 @@ def test_required_fields_are_missed_and_unknown_ones_do_not_occur(server):
 
 
 def test_every_field_that_is_read_is_described():
-    """What the code reads by `integer(body, ...)`, `string(body, ...)` and `body.get(...)`."""
+    """The fields that the code reads by `integer(body, ...)`, `string(...)` or `body.get(...)`."""
     read = set()
     for file in SERVING.glob("*.py"):
         source = file.read_text("utf-8")

@@ -97,7 +97,7 @@ def test_part_from_another_text_carries_its_answer(page):
     page.events.clear()  # the refused request
 
 
-def test_tokenizers_stand_below_each_other(page):
+def test_tokenizers_are_listed_below_each_other(page):
     show(page, "pieces")
     assert "2 of 10 tokens in texts of its kind" in page.text("#inspector")  # the last c
     assert "10 tokens, 1.0 bytes each" in page.text("[data-tokenizer='characters']")
@@ -153,7 +153,7 @@ def test_keyboard_moves_the_selection(page):
 
 
 def test_keyboard_alone_takes_the_tour(page):
-    """Only Tab, Enter and the keys of the page: every step has its question, answered."""
+    """Use only Tab, Enter and the keys of the page; answer the question of every step."""
     press(page, "t")
     steps = 0
     while page.run("document.querySelector('.band') !== null"):
@@ -182,7 +182,7 @@ def test_tab_leaves_every_grid(page):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_serious(page, theme):
+def test_playground_has_no_serious_accessibility_violations(page, theme):
     if not AXE.is_file():
         pytest.skip("axe-core is not installed: npm install --no-save axe-core")
     page.media(prefers_color_scheme=theme, prefers_reduced_motion="reduce")
@@ -229,7 +229,7 @@ def page_of_256_tokens(tmp_path_factory):
 
 @pytest.mark.parametrize("view", ["attention", "flow", "lenses"])
 def test_text_of_256_tokens_is_drawn(chromium, page_of_256_tokens, view):
-    """A canvas for each matrix, and not an element for each pair of tokens."""
+    """Each matrix is one canvas instead of an element for each pair of tokens."""
     chromium.events.clear()
     chromium.open(page_of_256_tokens)
     chromium.run(f"location.hash = '#view={view}&text={'abcdefgh' * 32}'")
@@ -324,7 +324,7 @@ SAVED = """new Promise((done) => {
 
 
 def saved(page, what):
-    """What a button of the inspector saves: (media type, bytes)."""
+    """The file that a button of the inspector saves: (media type, bytes)."""
     head, data = page.run(SAVED % what).split(",", 1)
     return head.split(";")[0].removeprefix("data:"), b64decode(data)
 

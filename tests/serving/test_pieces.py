@@ -1,4 +1,4 @@
-"""Pieces and merges are what the tokenizer does."""
+"""Pieces and merges equal those of the tokenizer."""
 
 from llm_scratch.serving.pieces import MAX_BYTES, MAX_STEPS, compare_tokenizers, merge_steps, pieces
 from llm_scratch.tokenizers.bpe import ByteBPE
@@ -72,7 +72,7 @@ def test_last_step_covers_normalizing_and_whole_piece_tokenizers():
 
 
 def test_merges_of_a_very_long_piece_are_not_searched(monkeypatch):
-    """A pasted line without a blank is one piece; the search would take minutes."""
+    """A pasted line without spaces is one piece; the search would take minutes."""
     searched = []
 
     def search(data, ranks):

@@ -64,7 +64,7 @@ def golden_cases():
         }
 
 
-def test_javascript_samplers_equal_pythons():
+def test_javascript_samplers_equal_the_python_samplers():
     if NODE is None:
         pytest.skip("node is not installed: apt install nodejs")
     cases = list(golden_cases())

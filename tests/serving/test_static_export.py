@@ -1,4 +1,4 @@
-"""The exported folder opens from file://, and answers what its first text asks."""
+"""The exported folder opens from file:// and answers the requests of its first text."""
 
 import pytest
 from playground_server import VIEWS, playing
@@ -40,7 +40,7 @@ def test_every_view_of_the_exported_page_is_drawn(exported, chromium):
     assert all(url.startswith(("file://", "data:", "about:")) for url in chromium.requested())
 
 
-def test_bundle_refuses_forms_that_it_does_not_know():
+def test_bundle_rejects_unsupported_import_forms():
     with pytest.raises(ValueError, match="cannot be bundled: export default"):
         bundle({"a.js": "export default 3;\n"})
 

@@ -193,7 +193,7 @@ def test_newer_format_is_rejected_and_not_moved(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("claimed", [1, manifest.FORMAT + 1])
-def test_false_format_is_damage(tmp_path, claimed):
+def test_invalid_format_number_is_damage(tmp_path, claimed):
     save(tmp_path, 1)
     folder = save(tmp_path, 2)
     text = (folder / "manifest.json").read_text()
@@ -214,7 +214,7 @@ def test_load_latest_fails_when_all_checkpoints_are_damaged(tmp_path):
         assert error.value.code == CHECKPOINT
 
 
-def test_reading_a_damaged_one_by_name_is_an_error(tmp_path):
+def test_reading_a_damaged_checkpoint_by_name_is_an_error(tmp_path):
     folder = save(tmp_path, 1)
     flip(folder / "model.safetensors", None)
     with pytest.raises(
@@ -344,7 +344,7 @@ def test_check_disk_space_rejects_a_disk_that_is_too_small(tmp_path, monkeypatch
     checkpoint.check_disk_space(tmp_path, 1_100_000)
 
 
-def test_ctrl_c_inside_a_save_leaves_no_part(tmp_path):
+def test_ctrl_c_inside_a_save_leaves_no_partial_checkpoint(tmp_path):
     def interrupt(folder):
         raise KeyboardInterrupt
 

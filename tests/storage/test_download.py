@@ -37,7 +37,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.faults: list[Callable[[Handler], None]] = []
-        self.asked: list[dict[str, str]] = []
+        self.requests: list[dict[str, str]] = []
         self.parts: list[tuple[int, int]] = []
         """where each range began that was asked for,
         and how long the .part file was at that moment
@@ -50,25 +50,25 @@ class Server(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}/file.bin"
 
     def handle_error(self, request, client_address) -> None:
-        """A client that hangs up is no news."""
+        """Ignore a client that disconnects."""
 
 
 class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        self.server.asked.append(
+        self.server.requests.append(
             {k.lower(): v for k, v in self.headers.items()} | {"path": self.path}
         )
         if self.server.folder is not None:
             part = self.server.folder / ".file.bin.part"
-            asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))
-            self.server.parts.append((int(asked[1]), part.stat().st_size))
+            range_match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))
+            self.server.parts.append((int(range_match[1]), part.stat().st_size))
         fault = self.server.faults.pop(0) if self.server.faults else Handler.good
         fault(self)
 
     def log_message(self, *args) -> None:
-        """Silent."""
+        """Print nothing."""
 
     def head(self, status: int, **headers: object) -> None:
         self.send_response(status)
@@ -87,15 +87,15 @@ class Handler(BaseHTTPRequestHandler):
 
         It is 0 unless the client requests a range of the served version.
         """
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        range_match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         return (
-            int(asked[1])
-            if asked and self.headers.get("If-Range", self.server.etag) == self.server.etag
+            int(range_match[1])
+            if range_match and self.headers.get("If-Range", self.server.etag) == self.server.etag
             else 0
         )
 
     def good_head(self, **more: object) -> bytes:
-        """The right headers; returns the bytes that should follow."""
+        """Send correct headers; return the bytes that should follow."""
         rest = CONTENT[self.start :]
         ranged = (
             {"Content_Range": f"bytes {self.start}-{len(CONTENT) - 1}/{len(CONTENT)}"}
@@ -117,12 +117,12 @@ def status(code: int, **headers: object) -> Callable[[Handler], None]:
 
 
 def cut(n: int) -> Callable[[Handler], None]:
-    """n bytes of what should come, then the line closes."""
+    """Send n bytes of the body, then close the connection."""
     return lambda h: h.body(h.good_head()[:n])
 
 
 def reset(n: int) -> Callable[[Handler], None]:
-    """n bytes of what should come, then the line breaks hard."""
+    """Send n bytes of the body, then reset the connection."""
 
     def fault(h: Handler) -> None:
         h.body(h.good_head()[:n])
@@ -140,7 +140,7 @@ def stall(h: Handler) -> None:
 
 
 def whole(data: bytes, **headers: object) -> Callable[[Handler], None]:
-    """This data from its beginning, whatever was asked."""
+    """Send this data from its beginning for any requested range."""
 
     def fault(h: Handler) -> None:
         h.head(200, **({"Content_Length": len(data), "ETag": '"one"'} | headers))
@@ -158,7 +158,7 @@ def no_length(data: bytes) -> Callable[[Handler], None]:
 
 
 def chunked(n: int) -> Callable[[Handler], None]:
-    """n bytes in HTTP's chunked form, which has no length, and no end."""
+    """Send n bytes in chunked encoding, without a length and without its end."""
 
     def fault(h: Handler) -> None:
         h.head(200, Transfer_Encoding="chunked", ETag='"one"')
@@ -174,7 +174,7 @@ def wrong_range(h: Handler) -> None:
 
 
 def other_version(h: Handler) -> None:
-    """The file has changed, and the server minds no If-Range."""
+    """Serve a changed file and ignore If-Range."""
     rest = bytes(len(CONTENT))[int(h.headers["Range"][6:-1]) :]
     h.head(
         206,
@@ -187,7 +187,7 @@ def other_version(h: Handler) -> None:
 
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch) -> list[float]:
-    """Alone with our own environment; waiting takes no time and is written down."""
+    """Isolate the environment; waits take no time and are recorded."""
     for name in (
         "LLM_SCRATCH_DATA",
         "LLM_SCRATCH_OFFLINE",
@@ -226,7 +226,7 @@ def test_download_requests_a_good_server_once(server, tmp_path, pauses):
     for _ in range(2):
         assert get(server, tmp_path / "new").read_bytes() == CONTENT
     assert names(tmp_path / "new") == ["file.bin"]
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
     assert not pauses
 
 
@@ -260,20 +260,20 @@ MENDED = {
 
 @pytest.mark.parametrize("fault", MENDED)
 def test_download_retries_and_logs_transient_failures(fault, server, tmp_path, pauses, caplog):
-    why, server.faults = MENDED[fault][0], list(MENDED[fault][1])
+    reason, server.faults = MENDED[fault][0], list(MENDED[fault][1])
     assert get(server, tmp_path).read_bytes() == CONTENT
     assert names(tmp_path) == ["file.bin"]
     assert not server.faults
     assert all(1 <= pause <= 30 for pause in pauses)
-    assert why in caplog.text
-    assert caplog.text.count("retrying in") == len(pauses) == len(server.asked) - 1
+    assert reason in caplog.text
+    assert caplog.text.count("retrying in") == len(pauses) == len(server.requests) - 1
 
 
 @pytest.mark.parametrize("useless", [status(416), wrong_range, other_version])
 def test_download_restarts_when_resume_is_impossible(useless, server, tmp_path):
     server.faults = [cut(2 * CHUNK), useless]
     assert get(server, tmp_path).read_bytes() == CONTENT
-    assert ["range" in asked for asked in server.asked] == [False, True, False]
+    assert ["range" in request for request in server.requests] == [False, True, False]
 
 
 def test_download_stops_at_the_expected_size(server, tmp_path):
@@ -298,7 +298,7 @@ def test_download_resumes_after_a_stall(server, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(http_client, "TIMEOUT", 1.0)
     server.faults = [stall]
     assert get(server, tmp_path).read_bytes() == CONTENT
-    assert server.asked[1]["range"] == f"bytes={CHUNK + 5}-"
+    assert server.requests[1]["range"] == f"bytes={CHUNK + 5}-"
     assert "no data for 1 s" in caplog.text
 
 
@@ -306,9 +306,9 @@ def test_download_with_twenty_interruptions_requests_each_byte_once(tmp_path, se
     monkeypatch.setattr(http_client, "CHUNK", 1000)
     server.faults = [cut(random.Random(i).randrange(1000, 12_000)) for i in range(20)]
     assert get(server, tmp_path).read_bytes() == CONTENT
-    assert len(server.asked) == 21
+    assert len(server.requests) == 21
     assert server.sent == len(CONTENT)
-    assert all(asked["if-range"] == '"one"' for asked in server.asked[1:])
+    assert all(request["if-range"] == '"one"' for request in server.requests[1:])
 
 
 def test_download_restarts_when_the_file_changed(server, tmp_path):
@@ -318,7 +318,7 @@ def test_download_restarts_when_the_file_changed(server, tmp_path):
 
     server.faults = [cut(2 * CHUNK), changed]
     assert get(server, tmp_path).read_bytes() == CONTENT
-    assert server.asked[1]["if-range"] == '"one"'
+    assert server.requests[1]["if-range"] == '"one"'
     assert server.sent == 2 * CHUNK + len(CONTENT)
 
 
@@ -326,7 +326,7 @@ def test_download_restarts_with_a_weak_etag(server, tmp_path):
     server.etag = 'W/"one"'
     server.faults = [cut(2 * CHUNK)]
     assert get(server, tmp_path).read_bytes() == CONTENT
-    assert "if-range" not in server.asked[1]
+    assert "if-range" not in server.requests[1]
 
 
 def test_download_resumes_partial_file_of_a_dead_process(server, tmp_path):
@@ -369,15 +369,15 @@ HOPELESS = {
 
 @pytest.mark.parametrize("fault", HOPELESS)
 def test_download_permanent_failure_raises_one_error(fault, server, tmp_path, pauses):
-    behave, tries, why = HOPELESS[fault]
+    behave, tries, reason = HOPELESS[fault]
     server.faults = [behave] * 100
-    with pytest.raises(UserError, match=re.escape(why)) as error:
+    with pytest.raises(UserError, match=re.escape(reason)) as error:
         get(server, tmp_path)
     assert error.value.code == DATA
     assert all(word in str(error.value) for word in ("LLM_SCRATCH_DATA", "file.bin", server.url))
     assert SHA not in str(error.value)
     assert "file.bin" not in names(tmp_path)
-    assert tries in (None, len(server.asked))
+    assert tries in (None, len(server.requests))
     assert len(pauses) == (tries or 1) - 1
 
 
@@ -388,13 +388,13 @@ def test_download_follows_a_redirect_to_http(server, tmp_path):
         status(302, Location="/moved"),
     ]
     assert get(server, tmp_path).read_bytes() == CONTENT
-    assert [asked["path"] for asked in server.asked] == [
+    assert [request["path"] for request in server.requests] == [
         "/file.bin",
         "/file.bin?moved",
         "/file.bin",
         "/moved",
     ]
-    assert server.asked[3]["range"] == f"bytes={CHUNK}-"
+    assert server.requests[3]["range"] == f"bytes={CHUNK}-"
 
 
 @pytest.mark.parametrize(
@@ -407,7 +407,7 @@ def test_download_opens_http_addresses_only(url, tmp_path):
 
 def test_download_fails_when_no_server_responds(tmp_path, pauses):
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))  # bound, but not listening
         with pytest.raises(UserError, match="refused"):
             fetch(
                 "file.bin",
@@ -422,15 +422,15 @@ def test_download_fails_when_no_server_responds(tmp_path, pauses):
 
 @pytest.fixture
 def resolver(monkeypatch):
-    """Counts how often a name is looked up, and lets none resolve."""
-    asked = []
+    """Count name lookups, and let none resolve."""
+    request = []
 
     def lookup(host, *rest, **more):
-        asked.append(host)
+        request.append(host)
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
-    return asked
+    return request
 
 
 def test_download_tries_once_when_the_name_does_not_resolve(resolver, tmp_path, pauses):
@@ -499,7 +499,10 @@ def test_download_uses_the_second_url_when_the_first_fails(server, tmp_path):
         "file.bin", [server.url + "?first", server.url + "?second"], SHA, len(CONTENT), tmp_path
     )
     assert path.read_bytes() == CONTENT
-    assert [asked["path"] for asked in server.asked] == ["/file.bin?first", "/file.bin?second"]
+    assert [request["path"] for request in server.requests] == [
+        "/file.bin?first",
+        "/file.bin?second",
+    ]
 
 
 def test_ctrl_c_keeps_the_partial_file_and_nothing_under_the_final_name(
@@ -518,15 +521,15 @@ def test_ctrl_c_keeps_the_partial_file_and_nothing_under_the_final_name(
     assert server.sent == len(CONTENT)
 
 
-def test_eight_at_once_download_once(server, tmp_path):
+def test_eight_concurrent_downloads_request_the_file_once(server, tmp_path):
     pytest.importorskip("fcntl", reason="needs flock, which Windows lacks")
     with ThreadPoolExecutor(8) as pool:
         paths = list(pool.map(lambda _: get(server, tmp_path), range(8)))
     assert {path.read_bytes() for path in paths} == {CONTENT}
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
-def test_too_little_space_is_an_error_before_any_request(server, tmp_path, monkeypatch):
+def test_download_checks_disk_space_before_any_request(server, tmp_path, monkeypatch):
     monkeypatch.setattr(
         download.shutil, "disk_usage", lambda _: type("Usage", (), {"free": len(CONTENT) - 1})
     )
@@ -536,7 +539,7 @@ def test_too_little_space_is_an_error_before_any_request(server, tmp_path, monke
     ) as error:
         get(server, tmp_path)
     assert error.value.code == RESOURCES
-    assert not server.asked
+    assert not server.requests
     assert names(tmp_path) == []
 
 
@@ -568,7 +571,7 @@ def test_download_draws_a_bar_on_a_terminal(server, tmp_path, monkeypatch):
             return True
 
     def chunk_by_chunk(h: Handler) -> None:
-        """The next one only after the bar was drawn twice with the one before."""
+        """Send the next chunk only after the bar was drawn twice with the previous one."""
         rest = h.good_head()
         for i in range(0, len(rest), CHUNK):
             h.body(rest[i : i + CHUNK])
@@ -603,7 +606,7 @@ def test_download_prints_lines_on_a_narrow_terminal(monkeypatch):
 
 
 def test_download_prints_nothing_without_stderr(monkeypatch, capsys):
-    """As under pythonw, where printing to it would go to stdout."""
+    """Simulate pythonw, where the bar would be printed to stdout."""
     monkeypatch.setattr(sys, "stderr", None)
     monkeypatch.setattr(download, "REPORT_SECONDS", 0.0)
     with download._progress("file.bin") as show:
@@ -625,7 +628,7 @@ def test_download_prints_a_line_every_ten_seconds_off_a_terminal(monkeypatch, ca
 
 
 def test_download_lines_have_bytes_speed_and_time_left(server, tmp_path, monkeypatch, capsys):
-    """By a clock that shows a second more at each reading: the first, and one for each piece."""
+    """Use a clock that advances a second at each reading: the first, and one per chunk."""
     readings = []
     monkeypatch.setattr(download, "monotonic", lambda: readings.append(0) or len(readings))
     monkeypatch.setattr(download, "REPORT_SECONDS", 2)
@@ -636,10 +639,12 @@ def test_download_lines_have_bytes_speed_and_time_left(server, tmp_path, monkeyp
     assert all(map(line.fullmatch, lines)), lines
 
 
-# The user's own folder, the cache, the switches.
+# The user's data folder, the cache, the environment variables.
 
 
-def test_data_folder_is_searched_first_and_not_written(server, tmp_path, monkeypatch):
+def test_download_searches_the_data_folder_first_and_does_not_write_it(
+    server, tmp_path, monkeypatch
+):
     own, cache = tmp_path / "own", tmp_path / "cache"
     own.mkdir()
     monkeypatch.setenv("LLM_SCRATCH_DATA", str(own))
@@ -653,7 +658,7 @@ def test_data_folder_is_searched_first_and_not_written(server, tmp_path, monkeyp
     ) as error:
         get(server, cache)
     assert error.value.code == DATA
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_data_folder_that_is_missing_is_an_error(server, tmp_path, monkeypatch):
@@ -673,7 +678,7 @@ def test_offline_download_makes_no_request(switch, server, tmp_path, monkeypatch
     with pytest.raises(UserError, match="downloads are disabled") as error:
         get(server, tmp_path)
     assert error.value.code == DATA
-    assert not server.asked
+    assert not server.requests
     (tmp_path / "file.bin").write_bytes(CONTENT)
     assert get(server, tmp_path) == tmp_path / "file.bin"
     monkeypatch.setenv(switch, "0")
@@ -684,7 +689,7 @@ def test_offline_download_makes_no_request(switch, server, tmp_path, monkeypatch
 def test_mirror_replaces_the_host(server, tmp_path, monkeypatch):
     monkeypatch.setenv("LLM_SCRATCH_MIRROR", server.url.rsplit("/", 1)[0] + "/files/")
     fetch("file.bin", ["https://example.org/a/file.bin?raw=1"], SHA, len(CONTENT), tmp_path)
-    assert server.asked[0]["path"] == "/files/a/file.bin?raw=1"
+    assert server.requests[0]["path"] == "/files/a/file.bin?raw=1"
 
 
 def test_download_goes_to_the_cache_by_default(server, tmp_path, monkeypatch):
@@ -692,7 +697,7 @@ def test_download_goes_to_the_cache_by_default(server, tmp_path, monkeypatch):
     assert fetch("file.bin", [server.url], SHA, len(CONTENT)) == tmp_path / "cache" / "file.bin"
 
 
-def test_https_does_not_go_on_as_http():
+def test_https_download_rejects_a_redirect_to_http():
     request = urllib.request.Request("https://example.org/file.bin")
     follow = functools.partial(
         Redirects().redirect_request, request, io.BytesIO(), 302, "Found", {}
@@ -720,6 +725,6 @@ def test_every_remote_file_has_a_hash_or_is_listed(name, data_dir, monkeypatch):
 def test_file_without_a_hash_is_checked_by_its_size(server, tmp_path):
     server.faults = [cut(2 * CHUNK), no_length(CONTENT)]
     assert download.get(tmp_path / "x", download.Remote((server.url,))).read_bytes() == CONTENT
-    assert server.asked[2]["range"] == f"bytes={2 * CHUNK}-"
+    assert server.requests[2]["range"] == f"bytes={2 * CHUNK}-"
     assert download.get(tmp_path / "x", download.Remote((server.url,))).read_bytes() == CONTENT
-    assert len(server.asked) == 3
+    assert len(server.requests) == 3

@@ -117,13 +117,13 @@ def test_atomic_write_fails_when_the_folder_is_a_file(tmp_path):
 def test_atomic_file_uses_the_current_file_system(tmp_path, monkeypatch):
     class Talking(files.FileSystem):
         def __getattribute__(self, name):
-            said.append(name)
+            operations.append(name)
             return super().__getattribute__(name)
 
-    said = []
+    operations = []
     monkeypatch.setattr(files, "filesystem", Talking())
     atomic_write(tmp_path / "file", "x")
-    assert said == ["make_folder", "write", "flush", "rename", "flush", "remove"]
+    assert operations == ["make_folder", "write", "flush", "rename", "flush", "remove"]
 
 
 def test_file_system_removes_files_folders_and_missing_paths(tmp_path):

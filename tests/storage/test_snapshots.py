@@ -1,4 +1,4 @@
-"""Snapshots: weights of a step in 8 bits, taken by a run that is told to."""
+"""Snapshots: weights of a step in 8 bits, saved by a run if requested."""
 
 import pytest
 import torch
@@ -62,7 +62,7 @@ def test_views_of_a_snapshot_differ_by_a_tenth_at_most(tmp_path, architecture):
 
 
 def views(model, ids):
-    """What the film shows: attention of each head, probabilities, and the lens' probabilities."""
+    """The values of the film: attention of each head, probabilities, and those of the lens."""
     with torch.no_grad(), capture(model, "*.hook_pattern") as acts:
         prediction = model(ids).softmax(-1)
     lens = logit_lens(model, ids).softmax(-1)

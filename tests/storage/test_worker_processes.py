@@ -31,13 +31,13 @@ from llm_scratch.storage.worker_processes import worker_pool
 
 
 def run(script, *words):
-    """A script in a process of its own, whose workers import it."""
+    """Run a script in a new process, whose workers import it."""
     return subprocess.run(
         [sys.executable, script, *words], capture_output=True, text=True, timeout=120
     )
 
 
-def test_workers_that_start_do_the_work(tmp_path):
+def test_worker_processes_do_the_work_when_they_start(tmp_path):
     (tmp_path / "guarded.py").write_text(SCRIPT.format(guard='if __name__ == "__main__":'))
     done = run(tmp_path / "guarded.py")
     assert (done.returncode, done.stdout, done.stderr) == (0, "3\n", "")
@@ -61,7 +61,7 @@ def test_pool_is_not_started_without_a_main_guard(tmp_path):
     ],
 )
 def test_pool_is_not_started_without_semaphores(error, monkeypatch):
-    """As without /dev/shm."""
+    """Simulate a system without /dev/shm."""
 
     def fail(*_):
         raise error
@@ -83,7 +83,7 @@ def test_one_worker_runs_in_this_process_without_a_warning():
             assert pool is None
 
 
-def test_workers_that_cannot_be_made_ready_are_done_without(capfd):
+def test_work_runs_in_process_when_workers_cannot_be_initialized(capfd):
     with (
         pytest.warns(RuntimeWarning, match="the first one failed to initialize"),
         worker_pool(2, int, ("no number",)) as pool,
@@ -94,8 +94,8 @@ def test_workers_that_cannot_be_made_ready_are_done_without(capfd):
 
 @pytest.mark.skipif(os.name == "nt", reason="needs kill -9")
 def test_killed_worker_is_an_error_with_the_signal():
-    said = r"a worker was killed \(SIGKILL, possibly out of memory\)"
-    with pytest.raises(UserError, match=said) as error, worker_pool(2) as pool:
+    message = r"a worker was killed \(SIGKILL, possibly out of memory\)"
+    with pytest.raises(UserError, match=message) as error, worker_pool(2) as pool:
         pool.submit(os.kill, pool.submit(os.getpid).result(), signal.SIGKILL).result()
     assert error.value.code == RESOURCES
 

@@ -77,7 +77,7 @@ def test_t1_200000_byte_strings_survive_a_round_trip(ours, measured):
 
 @settings(max_examples=400, deadline=None)
 @given(data=st.binary(max_size=200))
-def test_t1_any_bytes_come_back_from_their_ids(data, small):
+def test_t1_any_bytes_survive_a_round_trip(data, small):
     """Bytes that are not UTF-8 cannot be text, but ids can hold them, alone or beside text."""
     byte_ids = [small.vocabulary.symbol[bytes([byte])] for byte in data]
     assert small.decode_bytes([small._id[symbol] for symbol in byte_ids]) == data
@@ -91,7 +91,7 @@ def test_t1_any_bytes_come_back_from_their_ids(data, small):
 
 @settings(max_examples=400, deadline=None)
 @given(text=st.text(max_size=80))
-def test_t1_any_text_comes_back(text, small, ours):
+def test_t1_any_text_survives_a_round_trip(text, small, ours):
     for tokenizer in (small, ours):
         ids = tokenizer.encode(text)
         assert ids == tokenizer.encode_python(text)
@@ -133,7 +133,7 @@ def test_t2_ids_of_10000_texts_equal_tiktoken(ours, gpt2, measured):
     measured("T2", f"{len(texts):,} texts, engine and Python", "equal ids on 10,000 texts")
 
 
-def test_t2_a_trained_vocabulary_gives_equal_ids_on_every_road(small, tmp_path):
+def test_t2_trained_vocabulary_gives_equal_ids_in_every_implementation(small, tmp_path):
     tokenizers = pytest.importorskip(
         "tokenizers", reason="needs the tokenizers library: pip install tokenizers"
     )
@@ -186,7 +186,7 @@ def test_parts_of_a_text_give_the_ids_of_the_text(ours, data_dir):
     assert list(ours.encode_iterable([])) == []
 
 
-def test_parts_are_read_only_as_they_are_needed(small):
+def test_encoding_of_parts_is_lazy(small):
     read = 0
 
     def parts():
@@ -218,7 +218,7 @@ class PythonDict(dict):
 def test_t3_worst_inputs_are_linear_in_python_with_equal_ids(
     ours, gpt2, name, monkeypatch, measured
 ):
-    """Twice the bytes take twice the look-ups and the lines around them."""
+    """Twice the bytes take twice the lookups and executed lines."""
     for table in ("joined", "symbol"):
         monkeypatch.setattr(ours.vocabulary, table, PythonDict(getattr(ours.vocabulary, table)))
     lines = []
@@ -275,8 +275,7 @@ def seconds(encode, text: str) -> float:
     return time.process_time() - start
 
 
-# seconds that fresh memory and busy neighbours may cost; time that grows with the square would be
-# many seconds
+# seconds that new memory and other load may cost; quadratic time would be many seconds
 FLOOR = 0.02
 
 
@@ -331,8 +330,8 @@ def test_t3_worst_inputs_of_a_megabyte_in_python(ours, name, measured):
     )
 
 
-def test_t3_a_million_blanks_do_not_break_the_engine(small, capfd):
-    """tiktoken 0.14's pattern overflows its stack on so many."""
+def test_t3_million_spaces_do_not_overflow_the_engine(small, capfd):
+    """tiktoken 0.14's pattern overflows its stack on a million spaces."""
     text = "a" + " " * 1_050_000 + "a"
     assert small.decode(small.encode(text)) == text
     assert "panicked" not in capfd.readouterr().err
@@ -342,7 +341,7 @@ def test_t3_a_million_blanks_do_not_break_the_engine(small, capfd):
 # the rest
 
 
-def test_names_and_sizes_are_those_of_tiktoken(ours, gpt2):
+def test_bpe_names_and_sizes_equal_those_of_tiktoken(ours, gpt2):
     assert (
         (ours.n_vocab, ours.eot_token, ours.name)
         == (gpt2.n_vocab, gpt2.eot_token, gpt2.name)
@@ -361,7 +360,7 @@ def test_decode_rejects_an_id_outside_the_vocabulary(small):
             small.decode([0, wrong])
 
 
-def test_ids_of_its_own_order_still_work(small):
+def test_bpe_accepts_ids_in_any_order(small):
     """tiktoken's engine needs ids in merge order; other ids are encoded in Python."""
     turned = {token: 599 - ord(symbol) for token, symbol in small.vocabulary.symbol.items()}
     tokenizer = ByteBPE(small.merges, ids=turned, special_tokens={"<|endoftext|>": 0})

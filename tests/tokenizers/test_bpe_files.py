@@ -86,14 +86,14 @@ def test_t5_broken_files_are_refused(write, tmp_path, measured):
     expect_refused("Is a directory", tmp_path, names)
     names.write_text('{"a": 0, "a": 1}')
     expect_refused("duplicate key 'a'", rows, names)
-    for text, why in (
+    for text, reason in (
         ("[1]", "not a JSON object"),
         ("{", "not JSON"),
         ("\x00\xff", "not JSON"),
         ("[" * 100_000, "not JSON"),
     ):
         names.write_text(text, encoding="utf-8")
-        expect_refused(why, rows, names)
+        expect_refused(reason, rows, names)
     measured("T5", "8 of 8 refused", QUICKLY)
 
 
@@ -112,7 +112,7 @@ def test_t5_ten_million_rows_are_refused_early(write, tmp_path, measured):
 
 
 def test_t5_duplicate_name_is_found_in_one_pass(write, tmp_path, measured):
-    """The double is the last of 100,000 names: a search by name takes 5 billion comparisons."""
+    """The duplicate is the last of 100,000 names: a search by name takes 5 billion comparisons."""
     n_names = 100_000
     rows, names = write(["a b"])
     text = "{" + "".join(f'"{i}":0,' for i in range(n_names)) + f'"{n_names - 1}":1}}'
@@ -260,11 +260,11 @@ def test_from_tiktoken_rejects_an_encoding_without_byte_pairs():
     import tiktoken
 
     ranks = {bytes([i]): i for i in range(256)}
-    for broken, why in (
+    for broken, reason in (
         (ranks | {b"abc": 256}, "not a pair of earlier tokens"),
         ({b"a": 0}, "no token for the byte 33"),
     ):
         encoding = tiktoken.Encoding(
             "broken", pat_str=GPT2_PATTERN, mergeable_ranks=broken, special_tokens={}
         )
-        expect_refused(why, encoding, load=ByteBPE.from_tiktoken)
+        expect_refused(reason, encoding, load=ByteBPE.from_tiktoken)

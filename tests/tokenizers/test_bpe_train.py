@@ -65,7 +65,7 @@ def test_train_merges_equal_recounting(counts, n):
     st.sampled_from([1, 2, 5, 12]),
 )
 def test_chains_of_long_words_equal_a_recount(counts, n, min_chain):
-    """With words of 1 to 12 bytes as long words: all of them chains, or some."""
+    """Treat words from 1 to 12 bytes on as long words, so that all or some of them are chains."""
     with patch.object(bpe_train, "MIN_CHAIN", min_chain):
         learned = learn_merges(counts, n)
     assert [tuple(map(ord, pair)) for pair in learned] == count_anew(Counter(counts), n)
@@ -83,7 +83,7 @@ def random_letters(n):
 
 
 def test_work_on_one_long_word_grows_with_its_length_and_not_with_its_square():
-    """In a word of a million letters, each of thousands of merges once copied the whole word."""
+    """Each of thousands of merges once copied a whole word of a million letters."""
     lines = []
     for n in (2000, 8000):
         with at_most(lines=200 * n) as effort:
@@ -155,7 +155,7 @@ def test_t6_shuffled_files_give_identical_merges(data_dir, tmp_path, measured):
     measured("T6", "equal SHA-256 of the merges: 20 files in 3 orders", "equal SHA-256")
 
 
-def test_ties_go_to_the_smaller_token():
+def test_merge_ties_choose_the_smaller_token():
     assert ByteBPE.train(["ba ab"], 259).merges == [(b"a", b"b"), (b"b", b"a")]
     assert ByteBPE.train(["zz yy"], 258).merges == [(b"y", b"y")]
 
@@ -186,7 +186,7 @@ def test_training_rejects_an_impossible_vocabulary_size(size):
         ByteBPE.train(["abc"], size)
 
 
-def test_another_pattern_and_its_faults():
+def test_training_accepts_another_pattern_and_names_its_errors():
     tokenizer = ByteBPE.train(["aXbXaXb"], 259, pattern=r"[a-z]X")
     assert tokenizer.merges[0] == (b"a", b"X")
     assert tokenizer.decode(tokenizer.encode("aXb!?")) == "aXb!?"

@@ -1,4 +1,4 @@
-"""SentencePiece's kinds of tokenizers: ids equal to transformers', and bytes that join up."""
+"""SentencePiece's kinds of tokenizers: ids equal transformers', and bytes join to the text."""
 
 import json
 import pickle
@@ -31,7 +31,7 @@ def folder(request, tmp_path_factory):
     return folder
 
 
-def test_ids_equal_transformers_and_stay_equal_in_a_run_and_an_export(folder, tmp_path):
+def test_library_tokenizer_ids_equal_transformers_after_a_run_and_an_export(folder, tmp_path):
     theirs, ours = transformers.AutoTokenizer.from_pretrained(folder), load_tokenizer(folder)
     assert isinstance(ours, LibraryTokenizer)
     assert (ours.eot_token, ours.n_vocab) == (2, len(theirs))
@@ -52,7 +52,7 @@ def test_ids_equal_transformers_and_stay_equal_in_a_run_and_an_export(folder, tm
         assert again(text)["input_ids"] == want, text
 
 
-def test_texts_come_back_and_bytes_join_up(folder):
+def test_library_tokenizer_texts_round_trip_and_bytes_join(folder):
     tokenizer = load_tokenizer(folder)
     for text in texts():
         ids = tokenizer.encode(text)
@@ -74,7 +74,7 @@ def test_special_tokens_are_text_unless_allowed(folder):
     assert copy.encode("a cat") == tokenizer.encode("a cat")
 
 
-def test_a_file_that_the_library_cannot_read_is_named(folder, tmp_path):
+def test_tokenizer_file_unreadable_by_the_library_is_named(folder, tmp_path):
     data = json.loads((folder / "tokenizer.json").read_text())
     data["model"]["vocab"] = 7
     (tmp_path / "tokenizer.json").write_text(json.dumps(data))

@@ -77,7 +77,7 @@ def test_character_classes_equal_the_engines():
         assert ours == theirs, kind
 
 
-def test_stand_ins_are_used_only_where_the_libraries_differ():
+def test_placeholders_are_used_only_where_the_libraries_differ():
     matches_engine("é中١👍")
     assert not {ord(character) for character in "é中١👍aZ09 "} & set(pretokens._placeholders)
     assert all(

@@ -11,7 +11,7 @@ SPECIALS = ("<|endoftext|>", "<|user|>", "<|assistant|>")
 
 
 def disguises(name: str) -> list[str]:
-    """Twenty ways to write a special token, straight and crooked."""
+    """Twenty spellings of a special token, plain and disguised."""
     inner = name[2:-2]
     wide = "".join(chr(ord(character) + 0xFEE0) for character in name)
     half = len(name) // 2

@@ -52,14 +52,14 @@ def test_vocab_size_without_effect_is_an_error(gpt2):
         TOKENIZERS["gpt2"]([], 4096)
 
 
-def test_bpe_without_a_size_takes_4096():
+def test_bpe_vocabulary_size_is_4096_by_default():
     with pytest.warns(UserWarning, match="vocab_size=4096: the text has pairs"):
         assert TOKENIZERS["bpe"]([TEXT]).n_vocab < 4096
 
 
-def test_tokenizer_from_outside_is_registered_by_one_line(monkeypatch, tmp_path):
+def test_custom_tokenizer_is_registered_by_one_line(monkeypatch, tmp_path):
     class Upper(ByteBPE):
-        """Shouts."""
+        """A tokenizer that decodes to capital letters."""
 
         def decode(self, ids, errors="replace"):
             return super().decode(ids, errors).upper()
@@ -87,7 +87,7 @@ def test_tokenizer_error_names_what_cannot_be_saved_or_loaded(tmp_path):
     with pytest.raises(UserError, match="No such file.*expected a tokenizer file") as caught:
         load_tokenizer(tmp_path)
     assert caught.value.code == 3
-    for text, why in {
+    for text, reason in {
         '{"model": {"type": "wrods"}}': (
             "unknown tokenizer model in .*'wrods'; did you mean 'words'"
         ),
@@ -96,7 +96,7 @@ def test_tokenizer_error_names_what_cannot_be_saved_or_loaded(tmp_path):
         '{"model": {"type": "chars", "characters": 5}}': "is damaged",
     }.items():
         (tmp_path / "tokenizer.json").write_text(text)
-        with pytest.raises(UserError, match=why):
+        with pytest.raises(UserError, match=reason):
             load_tokenizer(tmp_path)
 
 

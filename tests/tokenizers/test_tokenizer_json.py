@@ -100,7 +100,7 @@ def assert_equal(ours, library):
         assert unicodedata.normalize("NFC", ours.decode(want)) == unicodedata.normalize("NFC", kept)
 
 
-def test_ids_equal_the_library(trained, tmp_path):
+def test_tokenizer_json_ids_equal_the_library(trained, tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps(trained))
     library, ours = tokenizers.Tokenizer.from_str(json.dumps(trained)), load_tokenizer(tmp_path)
     assert isinstance(ours, ByteBPE)
@@ -121,7 +121,7 @@ def test_special_tokens_are_text_unless_allowed_and_added_ones_are_always_tokens
 
 
 def ranks_as_merges(tokens):
-    """A vocabulary as files made from tiktoken's ranks have it: every way to split each token."""
+    """A vocabulary as in files made from tiktoken's ranks: every split of each token."""
     names = [printable(bytes([i])) for i in range(256)] + [printable(token) for token in tokens]
     merges = [
         [name[:i], name[i:]]
@@ -157,7 +157,7 @@ def test_vocabularies_of_tiktoken_with_every_split_give_the_same_ids(tmp_path):
     assert len(ours.encode("abcdx")) == 4
 
 
-def test_a_merge_that_cannot_be_moved_is_left_to_the_library():
+def test_merge_that_cannot_be_moved_is_left_to_the_library():
     """ "aba" is made of "ab" and "a", which the next "ab" may need, and has a lower rank."""
     names = [printable(bytes([i])) for i in range(256)] + ["aba", "ab"]
     with pytest.raises(NotOurs, match="merge of 'ab' before it is made"):
@@ -182,7 +182,7 @@ def test_a_merge_that_cannot_be_moved_is_left_to_the_library():
     ],
     ids=str,
 )
-def test_damaged_content_is_refused_by_name(change, tmp_path):
+def test_damaged_tokenizer_json_is_refused_by_name(change, tmp_path):
     ByteBPE(()).save(tmp_path)
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
@@ -191,7 +191,7 @@ def test_damaged_content_is_refused_by_name(change, tmp_path):
     assert caught.value.code == DATA
 
 
-def test_a_damaged_post_processor_of_a_library_tokenizer_is_named(tmp_path):
+def test_damaged_post_processor_of_a_library_tokenizer_is_named(tmp_path):
     data = sentencepiece("Llama") | {"post_processor": {"type": "Sequence"}}
     (tmp_path / "tokenizer.json").write_text(json.dumps(data))
     for read in (load_tokenizer, read_start_id):
@@ -201,10 +201,10 @@ def test_a_damaged_post_processor_of_a_library_tokenizer_is_named(tmp_path):
 
 def test_damaged_merges_are_refused():
     names = {printable(bytes([i])): i for i in range(256)} | {"ab": 256, "zz": 257}
-    for merges, why in (
+    for merges, reason in (
         ([["a", "b"], ["a", "b"]], "1 merges occur twice"),
         ([["a", "c"]], "the token 'ac' of a merge has no id"),
         ([["a", "b"]], "'zz' is neither the result of a merge nor special"),
     ):
-        with pytest.raises(UserError, match=why):
+        with pytest.raises(UserError, match=reason):
             checked_parts(names, merges, {})

@@ -75,7 +75,7 @@ def test_words_raise_on_an_unknown_word_by_default(verdict):
         SimpleTokenizerV2(build_vocab(verdict, SPECIALS), unknown="raise").encode(TEA)
 
 
-def test_words_of_the_training_text_are_encoded_underscores_too(verdict):
+def test_words_of_the_training_text_with_underscores_are_encoded(verdict):
     tokenizer = SimpleTokenizerV1(build_vocab(verdict))
     assert split_words("an _rs_, --so") == ["an", "_", "rs", "_", ",", "--", "so"]
     words = split_words(verdict)
@@ -110,7 +110,7 @@ def test_training_keeps_the_most_frequent_words_and_ties_go_by_the_alphabet():
         SimpleTokenizerV2.train(["a"], vocab_size=2)
 
 
-def test_specials_in_the_text_count_only_where_allowed():
+def test_special_words_in_the_text_are_encoded_only_if_allowed():
     tokenizer = SimpleTokenizerV2.train(["a b"])
     text = "a <|endoftext|> b"
     assert tokenizer.encode(text) == [0, tokenizer.str_to_int["<|unk|>"], 1]

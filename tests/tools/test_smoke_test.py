@@ -1,4 +1,4 @@
-"""tools/smoke_test.py finds what does not work; that all works is for `make test-versions`."""
+"""tools/smoke_test.py finds failures; `make test-versions` checks that there are none."""
 
 import subprocess
 import sys
@@ -52,7 +52,7 @@ def test_runs_that_were_not_made_are_not_compared(tmp_path):
     assert smoke_test.compare_runs(tmp_path) == "nothing to compare: no resumed run was made"
 
 
-def test_a_check_that_raises_has_failed_and_the_others_run(monkeypatch, capsys):
+def test_raising_check_has_failed_and_the_others_run(monkeypatch, capsys):
     def slow(words, folder):
         raise subprocess.TimeoutExpired(words, 1800)
 

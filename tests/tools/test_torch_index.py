@@ -1,6 +1,6 @@
 """tools/torch_index.py: the build of torch that `make` installs.
 
-The file system is a temporary folder; a server on this machine stands in for the index.
+The file system is a temporary folder, and the index a server on this machine.
 """
 
 import functools
@@ -45,7 +45,7 @@ class Index(http.server.BaseHTTPRequestHandler):
         self.wfile.write(page)
 
     def log_message(self, *args):
-        """Without lines on stderr."""
+        """Log no requests to stderr."""
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_cpu_index_without_the_wheel_is_not_used(index, tmp_path, page):
     assert "has no torch 2.13.0 for Python" in reason
 
 
-def test_any_release_will_do_where_none_is_pinned(index, tmp_path):
+def test_any_torch_release_is_accepted_when_none_is_pinned(index, tmp_path):
     index.page = link("2.99.0")
     assert choose(None, tmp_path, "", index.url)[0]
 
@@ -212,7 +212,7 @@ def test_pip_takes_the_cpu_build_of_either_index(tmp_path, main, extra):
 
     class Files(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args):
-            """Without lines on stderr."""
+            """Log no requests to stderr."""
 
     handler = functools.partial(Files, directory=tmp_path)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

@@ -83,9 +83,9 @@ def outcomes_of(writer, steps):
 
 
 def test_writer_warns_and_continues_after_a_failed_save(disk, pauses):
-    said = []
+    warnings = []
     disk(True, False, False, True, False, False, True)
-    assert outcomes_of(CheckpointWriter(FreeLock(), said.append), 7) == [
+    assert outcomes_of(CheckpointWriter(FreeLock(), warnings.append), 7) == [
         True,
         False,
         False,
@@ -94,7 +94,7 @@ def test_writer_warns_and_continues_after_a_failed_save(disk, pauses):
         False,
         True,
     ]
-    assert said == ["the disk is full (training continues; the next save tries again)"] * 4
+    assert warnings == ["the disk is full (training continues; the next save tries again)"] * 4
     assert pauses == []
 
 
@@ -186,16 +186,16 @@ def test_rollback_restarts_the_best(disk):
 
 
 def test_third_failure_in_the_background_is_raised_by_wait(disk):
-    said = []
+    warnings = []
     disk(False, False, False)
-    with CheckpointWriter(FreeLock(), said.append) as writer:
+    with CheckpointWriter(FreeLock(), warnings.append) as writer:
         for step in range(2):
             writer.submit(some_data(step), in_background=True)
             writer.wait()
         writer.submit(some_data(2), in_background=True)
         with pytest.raises(UserError, match=r"the disk is full \(3 saves in a row failed\)"):
             writer.wait()
-    assert said == ["the disk is full (training continues; the next save tries again)"] * 2
+    assert warnings == ["the disk is full (training continues; the next save tries again)"] * 2
 
 
 def test_synchronous_save_is_done_when_submit_returns(disk):

@@ -111,13 +111,13 @@ def test_init_distributed_fails_without_a_rendezvous_address(one_of_two, monkeyp
 
 
 def test_waiting_rank_reports_whom_and_where(one_of_two, monkeypatch, capsys):
-    said = threading.Event()
+    printed = threading.Event()
     monkeypatch.setattr(distributed, "WAIT_NOTICE_SECONDS", 0.0)
     monkeypatch.setattr(
         "builtins.print",
-        lambda *words, **more: (sys.stderr.write(" ".join(words) + "\n"), said.set()),
+        lambda *words, **more: (sys.stderr.write(" ".join(words) + "\n"), printed.set()),
     )
-    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_: said.wait(60))
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_: printed.wait(60))
     monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
     with init_distributed("cpu") as here:
         assert (here.rank, here.size) == (0, 2)

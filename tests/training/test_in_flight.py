@@ -1,4 +1,4 @@
-"""Batches and results travel between host and GPU without a wait."""
+"""Batches and results are copied between host and GPU without synchronization."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GPU = torch.device("cuda")
 
 
 class OnGPU(torch.Tensor):
-    """A tensor that says it is on a GPU, and is not."""
+    """A CPU tensor that reports a GPU as its device."""
 
     device = GPU
 
@@ -22,7 +22,7 @@ def result(loss, kind=torch.Tensor):
     return StepResult(*(value.as_subclass(kind) for value in values))
 
 
-def test_the_values_of_a_step_on_a_gpu_are_copied_before_its_event_is_recorded(monkeypatch):
+def test_gpu_step_values_are_copied_before_the_event_is_recorded(monkeypatch):
     seen = []
 
     class Event:
@@ -48,8 +48,8 @@ def test_cpu_steps_have_no_event():
 
 
 @pytest.mark.parametrize("part", [0, 1], ids=["inputs", "targets"])
-def test_a_batch_goes_to_a_gpu_from_contiguous_pinned_memory(part, monkeypatch):
-    """torch copies a slice to memory that is not pinned: a wait that no debug mode shows."""
+def test_gpu_batch_is_copied_from_contiguous_pinned_memory(part, monkeypatch):
+    """torch would copy a slice from unpinned memory, a synchronization that no debug mode shows."""
     tokens = torch.arange(12).view(3, 4)
     batch = (tokens[:, :-1], tokens[:, 1:])[part]
     assert not batch.is_contiguous()

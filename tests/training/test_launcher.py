@@ -1,4 +1,4 @@
-"""Rank and world size from the environment: torchrun's, none, and leftovers of other jobs."""
+"""Rank and world size from the environment: of torchrun, missing, or left over from other jobs."""
 
 import pytest
 
@@ -10,7 +10,7 @@ NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 @pytest.fixture
 def environment(monkeypatch):
-    """Sets the variables of a launcher to these and no others."""
+    """Set the variables of a launcher to exactly these."""
 
     def put(**values):
         for name in NAMES:
@@ -47,7 +47,7 @@ def test_variables_of_slurm_and_mpi_are_not_read(environment, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2 needs RANK"),
         ({"WORLD_SIZE": "2", "RANK": "2"}, "RANK=2 is not one of the 2 processes of WORLD_SIZE=2"),
@@ -62,12 +62,12 @@ def test_variables_of_slurm_and_mpi_are_not_read(environment, monkeypatch):
     ],
 )
 def test_variables_that_contradict_each_other_are_an_error_with_the_way_out(
-    values, said, environment
+    values, message, environment
 ):
     environment(**values)
     with pytest.raises(UserError) as error:
         launched_rank()
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "unset RANK and WORLD_SIZE to train with one process" in str(error.value)
     assert error.value.code == USAGE
 
@@ -100,6 +100,6 @@ def test_rendezvous_address_is_read_from_the_environment(environment):
         ),
     ],
 )
-def test_the_number_of_processes_is_announced(values, notice, environment):
+def test_launcher_prints_the_number_of_processes(values, notice, environment):
     environment(**values)
     assert launched_rank().notice == notice

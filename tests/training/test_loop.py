@@ -31,7 +31,7 @@ STEPS = 9
 
 
 def settings(**train):
-    """A run of a second: dropout on, two micro-batches, and every kind of event at another step."""
+    """A one-second run with dropout, two micro-batches, and each kind of event at another step."""
     often = {
         "eval_every": 4,
         "eval_batches": 2,
@@ -64,14 +64,14 @@ def corpus():
 
 @pytest.fixture(autouse=True, scope="module")
 def _fast():
-    """Flushing to the disk takes longer than all the rest; test_checkpoint.py tests it."""
+    """Skip disk flushes, which take longer than the run; test_checkpoint.py tests them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda number: None)
         yield
 
 
 class StopAt(Callback):
-    """Presses Ctrl-C (or pulls the plug) after some step."""
+    """Press Ctrl-C (or pull the plug) after a step."""
 
     def __init__(self, step, how):
         self.at, self.how = step, how
@@ -118,12 +118,14 @@ def uninterrupted(request, tmp_path_factory, corpus):
 
 
 @pytest.mark.parametrize("step", range(1, STEPS))
-def test_stopped_by_ctrl_c_and_resumed_equals_uninterrupted(uninterrupted, corpus, tmp_path, step):
+def test_run_stopped_by_ctrl_c_and_resumed_equals_uninterrupted(
+    uninterrupted, corpus, tmp_path, step
+):
     config, want = uninterrupted
     with pytest.raises(UserError, match=f"stopped at step {step}, saved in") as error:
         train(config, tmp_path, corpus=corpus, callbacks=[StopAt(step, press(signal.SIGINT))])
     assert error.value.code == INTERRUPTED
-    torch.manual_seed(0)  # whatever went on in between does not matter
+    torch.manual_seed(0)  # the random state in between does not matter
     run = train(config, tmp_path, corpus=corpus)
     assert run.step == STEPS
     assert {f.name for f in list_checkpoints(want)} <= {
@@ -141,7 +143,7 @@ def test_stopped_by_ctrl_c_and_resumed_equals_uninterrupted(uninterrupted, corpu
 
 
 @pytest.mark.parametrize("step", [1, 3, 6, 8])
-def test_killed_and_resumed_equals_uninterrupted(uninterrupted, corpus, tmp_path, step):
+def test_killed_and_resumed_run_equals_uninterrupted(uninterrupted, corpus, tmp_path, step):
     """Lines after the last checkpoint are removed: no log file has a step twice."""
     config, want = uninterrupted
     with pytest.raises(MemoryError):
@@ -152,7 +154,7 @@ def test_killed_and_resumed_equals_uninterrupted(uninterrupted, corpus, tmp_path
     assert_same_run(tmp_path, want)
 
 
-def test_stopped_again_and_again_equals_uninterrupted(uninterrupted, corpus, tmp_path):
+def test_repeatedly_stopped_run_equals_uninterrupted(uninterrupted, corpus, tmp_path):
     config, want = uninterrupted
     for step in (2, 3, 7):
         with pytest.raises(UserError, match=f"stopped at step {step}"):
@@ -161,7 +163,7 @@ def test_stopped_again_and_again_equals_uninterrupted(uninterrupted, corpus, tmp
     assert_same_run(tmp_path, want)
 
 
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(uninterrupted, corpus, tmp_path):
+def test_run_is_determined_by_its_seed(uninterrupted, corpus, tmp_path):
     config, want = uninterrupted
     train(config, tmp_path / "same", corpus=corpus)
     assert_same_run(tmp_path / "same", want)
@@ -174,7 +176,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(uninterrupted
 
 
 def use_trial(monkeypatch, precision, backend):
-    """Have the trials at the start of a run end like this."""
+    """Stub the trials at the start of a run with these results."""
     chosen = Precision(precision, "by trial")
     monkeypatch.setattr(
         "llm_scratch.training.model_with_loss.choose_precision", lambda *args: chosen
@@ -211,7 +213,7 @@ class Warned(Callback):
         self.messages.append(message)
 
 
-def test_resumed_run_says_in_one_line_what_is_impossible_here(corpus, tmp_path, monkeypatch):
+def test_resumed_run_names_unavailable_choices_in_one_line(corpus, tmp_path, monkeypatch):
     use_trial(monkeypatch, "float32", ONEDNN)
     if not onednn_is_float32():
         pytest.skip("oneDNN cannot multiply float32 matrices on this processor")
@@ -226,7 +228,7 @@ def test_resumed_run_says_in_one_line_what_is_impossible_here(corpus, tmp_path, 
     assert "last bits may differ" in message
 
 
-def test_samples_and_evaluation_do_not_move_training(uninterrupted, corpus, tmp_path):
+def test_samples_and_evaluation_do_not_change_training(uninterrupted, corpus, tmp_path):
     config, want = uninterrupted
     other = settings(
         optimizer=config.train.optimizer, sample_every=0, eval_every=STEPS, save_every=STEPS
@@ -236,14 +238,14 @@ def test_samples_and_evaluation_do_not_move_training(uninterrupted, corpus, tmp_
     assert all(torch.equal(value, weights[name]) for name, value in run.model.state_dict().items())
 
 
-def test_a_finished_run_is_left_as_it_is(uninterrupted, corpus):
+def test_finished_run_is_unchanged(uninterrupted, corpus):
     config, folder = uninterrupted
     before = timeless(folder)
     assert train(config, folder, corpus=corpus).step == STEPS
     assert timeless(folder) == before
 
 
-def test_a_second_ctrl_c_stops_at_once(corpus, tmp_path):
+def test_second_ctrl_c_stops_at_once(corpus, tmp_path):
     def twice():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
@@ -256,7 +258,9 @@ def test_a_second_ctrl_c_stops_at_once(corpus, tmp_path):
 
 
 @pytest.mark.parametrize("ahead", [1, 3])
-def test_steps_in_flight_make_the_same_run(uninterrupted, corpus, tmp_path, ahead, monkeypatch):
+def test_run_with_steps_in_flight_equals_one_without(
+    uninterrupted, corpus, tmp_path, ahead, monkeypatch
+):
     """As on a GPU, results are read late; due actions happen at their step; a stop waits."""
     config, want = uninterrupted
     monkeypatch.setitem(MAX_IN_FLIGHT, "cpu", ahead)
@@ -328,7 +332,7 @@ def test_epochs_determine_the_number_of_steps(corpus, tmp_path):
     assert run.tokens == run.steps * 15 * 8
 
 
-def test_a_run_of_other_settings_is_not_overwritten(uninterrupted, corpus):
+def test_run_of_other_settings_is_not_overwritten(uninterrupted, corpus):
     config, folder = uninterrupted
     before = timeless(folder)
     with pytest.raises(UserError, match="has a run with other settings") as error:
@@ -395,7 +399,7 @@ def test_unknown_name_is_an_error_before_writing(config, message, corpus, tmp_pa
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_on_a_gpu_a_run_is_stopped_and_resumed(device, corpus, tmp_path, precision):
+def test_gpu_run_is_stopped_and_resumed(device, corpus, tmp_path, precision):
     """Sums on a GPU have no fixed order, so losses are close; random state and data are equal."""
     config = dataclasses.replace(
         settings(steps=30, save_every=10), system=SystemConfig(precision=precision, compile="no")
@@ -424,7 +428,7 @@ def test_on_a_gpu_a_run_is_stopped_and_resumed(device, corpus, tmp_path, precisi
 
 
 class SlowDisk(files.FileSystem):
-    """A disk that takes the first checkpoint only once a later step is done."""
+    """A disk that accepts the first checkpoint only after a later step."""
 
     def __init__(self):
         self.may = threading.Event()

@@ -38,7 +38,7 @@ def test_model_with_loss_has_the_gradient_of_the_model(tied, precision):
     plain = copy.deepcopy(model)
     ids, targets = torch.randint(0, 50, (4, 8)), torch.randint(0, 50, (4, 8))
     ready = prepare_for_training(model, SystemConfig(precision=precision), CPU)
-    for _ in range(2):  # a second micro-batch adds to gradients that are there
+    for _ in range(2):  # a second micro-batch adds to existing gradients
         ready(ids, targets).backward()
         next_token_loss(plain(ids), targets, "sum").backward()
     for (name, p), q in zip(model.named_parameters(), plain.parameters()):
@@ -65,16 +65,16 @@ def test_compile_is_chosen_when_it_saves_time(device, work, pays, monkeypatch):
         "matmul_flops",
         lambda _, dtype: {torch.float32: 1e13, torch.bfloat16: 1e14}[dtype],
     )
-    compiled, why = should_compile("auto", work, torch.device(device), torch.bfloat16)
+    compiled, reason = should_compile("auto", work, torch.device(device), torch.bfloat16)
     assert compiled is pays
-    assert ("s of this run" in why) == (device == "cuda")
+    assert ("s of this run" in reason) == (device == "cuda")
     assert should_compile("yes", 0, CPU) == (True, "as requested")
     assert should_compile("no", 1e18, torch.device("cuda")) == (False, "as requested")
 
 
 @pytest.fixture
 def backends(monkeypatch):
-    """A trial that finds oneDNN faster, on a machine that has it; what is switched is recorded."""
+    """Stub a trial that finds oneDNN faster, and record the selected backends."""
     switched = []
     monkeypatch.setattr(model_with_loss, "fastest_matmul_backend", lambda: "oneDNN")
     monkeypatch.setattr(
@@ -103,7 +103,7 @@ def test_stored_choices_replace_those_of_a_new_trial(backends, monkeypatch):
     assert ready.description == want
 
 
-def test_explicit_settings_win_over_stored_choices(backends):
+def test_explicit_settings_override_stored_choices(backends):
     system = SystemConfig(precision="float32", compile="no")
     ready = prepare_for_training(GPTModel(CFG), system, CPU)
     ready.restore_choices({"precision": "bfloat16", "compiled": True}, system, CPU)

@@ -75,14 +75,14 @@ def test_orthogonalize_brings_singular_values_to_about_1(shape):
     values = torch.linalg.svdvals(after)
     kept = before > 0.03 * before.norm(
         dim=-1, keepdim=True
-    )  # five rounds lift what is not too small
+    )  # five iterations raise singular values that are not too small
     assert values.min() >= 0
     assert ((values > 0.6) & (values < 1.3))[kept.sort(-1, descending=True).values].all()
     torch.testing.assert_close(after, u @ (u.mT @ after @ v.mT) @ v, rtol=1e-4, atol=1e-4)
     middle = u.mT @ after @ v.mT
     assert (
         middle - torch.diag_embed(middle.diagonal(dim1=-2, dim2=-1))
-    ).abs().max() < 1e-3  # the directions themselves stay
+    ).abs().max() < 1e-3  # the singular vectors are unchanged
     assert middle.diagonal(dim1=-2, dim2=-1).min() > -1e-3
 
 
@@ -156,7 +156,7 @@ def test_muon_takes_the_matrices_inside_the_blocks(tied):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_frozen_weights_and_weights_without_gradient_stay(model, name):
+def test_frozen_weights_and_weights_without_gradient_are_unchanged(model, name):
     frozen, unused = model.tok_emb.weight, model.final_norm.scale
     frozen.requires_grad_(False)
     optimizer = OPTIMIZERS[name](model, TrainConfig())

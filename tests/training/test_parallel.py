@@ -57,7 +57,7 @@ def test_micro_batches_are_as_few_as_possible_and_no_larger(rows, micro, size):
 
 
 def test_activation_checkpointing_changes_no_bit_of_loss_and_gradient():
-    """Dropout too: on the way back the same places are dropped."""
+    """Dropout drops the same positions when the backward pass recomputes activations."""
     torch.manual_seed(0)
     plain = GPTModel(CFG).train()
     again = copy.deepcopy(plain)

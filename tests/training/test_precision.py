@@ -72,7 +72,7 @@ def test_bfloat16_is_rejected_on_unsupported_devices():
 
 
 def test_bfloat16_is_not_used_on_a_device_that_warns_and_stays_in_float32(monkeypatch):
-    """As Apple's MPS before macOS 14."""
+    """Simulate Apple's MPS before macOS 14."""
 
     class Warns(nullcontext):
         def __init__(self, *_):

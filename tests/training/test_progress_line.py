@@ -48,7 +48,7 @@ def _fast(monkeypatch):
 
 
 class Recorder:
-    """A line that keeps what it was given."""
+    """A line that records its texts."""
 
     def __init__(self):
         self.shown, self.closed = [], 0
@@ -80,19 +80,19 @@ def test_progress_line_limits_its_updates(tmp_path, corpus):
     assert len(line.shown) == 1 + n_evaluations + 1, "the start, each evaluation, and the end"
 
 
-def test_without_progress_nothing_is_shown_and_the_weights_are_the_same(tmp_path, corpus, capsys):
+def test_run_without_progress_prints_nothing_and_has_equal_weights(tmp_path, corpus, capsys):
     quiet = train(CONFIG, tmp_path / "quiet", corpus=corpus)
     assert capsys.readouterr() == ("", "")
     shown = train(CONFIG, tmp_path / "shown", corpus=corpus, progress=True)
-    said = capsys.readouterr()
-    assert said.err == ""
-    assert f"step {STEPS}/{STEPS} (100%)" in said.out
-    assert said.out.count("\n") == 1, "one line, updated in place"
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert f"step {STEPS}/{STEPS} (100%)" in captured.out
+    assert captured.out.count("\n") == 1, "one line, updated in place"
     for name, weight in quiet.model.state_dict().items():
         assert torch.equal(weight, shown.model.state_dict()[name]), name
 
 
-def test_progress_line_and_other_callbacks_go_together(tmp_path, corpus, capsys):
+def test_progress_line_works_beside_other_callbacks(tmp_path, corpus, capsys):
     class Steps(Callback):
         seen: ClassVar = []
 
@@ -104,7 +104,7 @@ def test_progress_line_and_other_callbacks_go_together(tmp_path, corpus, capsys)
     assert f"step {run.steps}/{run.steps}" in capsys.readouterr().out
 
 
-def test_a_shorter_line_covers_a_longer_one():
+def test_shorter_progress_line_covers_a_longer_one():
     stream = io.StringIO()
     line = TerminalLine(stream)
     line.show("a long line")
@@ -141,7 +141,7 @@ def fake_ipython(monkeypatch, shell):
     return displayed
 
 
-def test_in_a_notebook_one_output_is_updated(monkeypatch, tmp_path, corpus, capsys):
+def test_progress_line_updates_one_output_in_a_notebook(monkeypatch, tmp_path, corpus, capsys):
     displayed = fake_ipython(monkeypatch, SimpleNamespace(kernel=object()))
     assert isinstance(open_line(), NotebookLine)
     train(CONFIG, tmp_path, corpus=corpus, progress=True)

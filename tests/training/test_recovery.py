@@ -76,7 +76,7 @@ def test_spike_detector_state_round_trips():
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizer_step_with_found_inf_changes_nothing(name):
-    """As on a GPU, where the host never reads the flag, a NaN gradient changes no bit."""
+    """A NaN gradient changes no bit, also on a GPU, where the host never reads the flag."""
     torch.manual_seed(0)
     model = GPTModel(
         {

@@ -36,14 +36,14 @@ def trained_once(tmp_path_factory):
 
 @pytest.fixture
 def run(trained_once, tmp_path, monkeypatch):
-    """(settings, text file, run directory), to be changed."""
+    """(settings, text file, run directory) that tests may change."""
     config, folder = trained_once
     shutil.copytree(folder, tmp_path / "x")
     monkeypatch.chdir(tmp_path / "x")
     return config, tmp_path / "x" / "text.txt", tmp_path / "x" / "run"
 
 
-def test_tokenizer_is_the_runs_own_and_not_trained_again(run, monkeypatch):
+def test_tokenizer_of_a_run_is_reused(run, monkeypatch):
     config, _, folder = run
     want = prepare(config)
     monkeypatch.setattr(
@@ -54,7 +54,7 @@ def test_tokenizer_is_the_runs_own_and_not_trained_again(run, monkeypatch):
     assert found.text == want.text
 
 
-def test_without_a_run_the_tokenizer_is_new(run, tmp_path):
+def test_tokenizer_is_trained_when_there_is_no_run(run, tmp_path):
     config = run[0]
     assert np.array_equal(prepare_for_run(config, tmp_path / "new").train, prepare(config).train)
 

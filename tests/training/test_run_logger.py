@@ -120,13 +120,13 @@ def test_unwritten_rows_cause_a_warning_and_block_the_checkpoint(tmp_path, monke
     def refuse(*args):
         raise OSError(28, "No space left on device")
 
-    said = []
-    with logging(tmp_path, warn=said.append) as (logger, state):
+    warnings = []
+    with logging(tmp_path, warn=warnings.append) as (logger, state):
         with monkeypatch.context() as patch:
             patch.setattr(files.FileSystem, "append", refuse)
             logger.logged(state, {"step": 1})
             logger.logged(state, {"step": 2})
-            assert [message.partition(": ")[0] for message in said] == [
+            assert [message.partition(": ")[0] for message in warnings] == [
                 f"cannot write {tmp_path / 'metrics.jsonl'}"
             ]
             with pytest.raises(UserError, match=r"cannot write .*metrics\.jsonl: No space left"):
@@ -137,7 +137,7 @@ def test_unwritten_rows_cause_a_warning_and_block_the_checkpoint(tmp_path, monke
 
 @pytest.mark.skipif(os.name == "nt", reason="a script that stands in for git")
 def test_environment_tolerates_git_errors_in_another_encoding(tmp_path, monkeypatch):
-    """As of a folder that belongs to another user and whose name has an umlaut in Latin-1."""
+    """Simulate a folder of another user whose name has an umlaut in Latin-1."""
     (tmp_path / "git").write_bytes(b"#!/bin/sh\nprintf 'fatal: j\\374rgen' >&2\nexit 128\n")
     (tmp_path / "git").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")

@@ -52,7 +52,7 @@ def test_empty_prompt_needs_an_end_of_text_token(model):
     assert choose_prompt(model, tokenizer, "", np.array(tokenizer.encode(TEXT)))[0] == "abcdefgh"
 
 
-def test_unknown_words_are_a_problem_too(model):
+def test_unknown_words_are_reported(model):
     tokenizer = SimpleTokenizerV1({"a": 0, "b": 1})
     assert "the word 'c' is not among" in prompt_problem(model, tokenizer, "c")
 
@@ -70,9 +70,9 @@ def test_prompt_longer_than_the_context_is_reported_and_kept(model):
 
 
 def test_sample_of_a_compiled_model_compiles_nothing():
-    """With its cache the model would be compiled for every length: minutes on a GPU."""
+    """With a cache the model would be compiled for every length, which takes minutes on a GPU."""
     compiled = []
-    torch.compiler.reset()  # a function that others have compiled often is compiled no more
+    torch.compiler.reset()  # torch stops compiling a function after a number of recompilations
 
     def backend(graph, inputs):
         compiled.append(graph)
@@ -84,7 +84,7 @@ def test_sample_of_a_compiled_model_compiles_nothing():
             vocab_size=tokenizer.n_vocab, context_length=16, emb_dim=12, n_heads=2, n_layers=1
         )
     )
-    torch._dynamo.reset()  # it compiles one function a limited number of times
+    torch._dynamo.reset()  # torch limits the recompilations of a function
     model.hidden = torch.compile(model.hidden, backend=backend)
     assert generate_sample(model, tokenizer, "abc", seed=1).startswith("abc")
     assert not compiled

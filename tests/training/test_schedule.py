@@ -47,7 +47,7 @@ def test_schedules_never_rise_after_warmup(name):
     assert all(1e-3 - 1e-12 <= rate <= 1e-2 + 1e-12 for rate in rates)
 
 
-def test_a_run_shorter_than_its_warm_up_only_rises():
+def test_run_shorter_than_its_warm_up_only_rises():
     cfg = TrainConfig(**RATES, warmup_steps=10)
     assert [learning_rate(step, 3, cfg) for step in range(3)] == pytest.approx([1e-3, 2e-3, 3e-3])
     assert learning_rate(10, 10, cfg) == pytest.approx(1e-2)

@@ -63,7 +63,7 @@ def losses(model):
     return -model(inputs).log_softmax(-1).gather(-1, targets[..., None])[..., 0].detach()
 
 
-def test_a_batch_equals_the_formula(model, losses):
+def test_calc_loss_batch_equals_the_formula(model, losses):
     inputs, targets = loader(7, 7).dataset.tensors
     loss = calc_loss_batch(inputs, targets, model, "cpu")
     torch.testing.assert_close(loss, losses.mean())
@@ -72,7 +72,7 @@ def test_a_batch_equals_the_formula(model, losses):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 7, 100])
-def test_a_loader_is_exact_over_a_ragged_last_batch(model, losses, batch_size):
+def test_calc_loss_loader_is_exact_over_a_ragged_last_batch(model, losses, batch_size):
     """The notebooks' mean of batch means overweights the last row (7 = 3 + 3 + 1)."""
     assert calc_loss_loader(loader(7, batch_size), model, "cpu") == pytest.approx(
         losses.mean().item(), rel=1e-6
@@ -82,7 +82,7 @@ def test_a_loader_is_exact_over_a_ragged_last_batch(model, losses, batch_size):
         assert abs(notebook - losses.mean()) > 1e-3
 
 
-def test_a_loader_takes_the_first_batches_only(model, losses):
+def test_calc_loss_loader_reads_only_the_first_batches(model, losses):
     assert calc_loss_loader(loader(7, 3), model, "cpu", 2) == pytest.approx(
         losses[:6].mean().item(), rel=1e-6
     )
@@ -112,7 +112,7 @@ def test_evaluate_model_has_no_dropout_and_restores_the_mode(model, losses):
         assert val_loss != pytest.approx(train_loss, rel=1e-3)
 
 
-def test_a_sample_is_one_line_of_fifty_tokens(model, capsys):
+def test_sample_is_one_line_of_fifty_tokens(model, capsys):
     ids = []
     tokenizer = Bytes()
     tokenizer.decode = lambda row: ids.extend(row) or "one\ntwo"
@@ -122,7 +122,7 @@ def test_a_sample_is_one_line_of_fifty_tokens(model, capsys):
     assert model.training
 
 
-def test_a_sample_needs_only_the_notebooks_attributes(model, capsys):
+def test_sample_needs_only_the_notebooks_attributes(model, capsys):
     """The notebooks' GPTModel has no cfg and no new_cache; its context is read from `pos_emb`."""
     notebook = torch.nn.Module()
     notebook.pos_emb, notebook.forward = model.pos_emb, lambda in_idx: model(in_idx)
@@ -148,14 +148,12 @@ def train(model, capsys, epochs=2, eval_freq=2):
     return result, capsys.readouterr().out
 
 
-def test_training_equals_the_plain_loop(model, capsys):
+def test_train_model_simple_equals_the_plain_loop(model, capsys):
     ours, theirs = model, copy.deepcopy(model)
-    train(
-        ours.eval(), capsys
-    )  # a model that comes from an evaluation is trained with dropout all the same
+    train(ours.eval(), capsys)  # a model in eval mode is still trained with dropout
     optimizer = torch.optim.AdamW(theirs.parameters(), lr=1e-2)
     torch.manual_seed(1)
-    looked, step, batches = [], 0, loader(6, 2, shuffle=True)
+    evaluated, step, batches = [], 0, loader(6, 2, shuffle=True)
     for _ in range(2):
         theirs.train()
         for inputs, targets in batches:
@@ -165,19 +163,19 @@ def test_training_equals_the_plain_loop(model, capsys):
             ).backward()
             optimizer.step()
             if step % 2 == 0:
-                looked.append(evaluate_model(theirs, batches, loader(3, 2), "cpu", 1))
+                evaluated.append(evaluate_model(theirs, batches, loader(3, 2), "cpu", 1))
             step += 1
         generate_and_print_sample(theirs, Bytes(), "cpu", "fox")
     for name, weight in theirs.state_dict().items():
         torch.testing.assert_close(ours.state_dict()[name], weight, msg=name)
 
 
-def test_training_returns_and_prints_what_the_notebook_does(model, capsys):
+def test_train_model_simple_returns_and_prints_as_the_notebook(model, capsys):
     (train_losses, val_losses, seen), out = train(model, capsys)
     assert seen == [16, 48, 80]
     lines = out.split("\n")[:-1]
-    looks = [line for line in lines if line.startswith("Ep ")]
-    assert looks == [
+    evaluations = [line for line in lines if line.startswith("Ep ")]
+    assert evaluations == [
         f"Ep {epoch} (Step {step:06d}): Train loss {a:.3f}, Val loss {b:.3f}"
         for (epoch, step), a, b in zip(
             [(1, 0), (1, 2), (2, 4)], train_losses, val_losses, strict=True

@@ -102,8 +102,8 @@ def test_restored_random_state_continues_the_sequence():
     assert [numbers(), numbers()] == want
 
 
-def test_a_random_state_of_torch_alone_leaves_the_others_as_they_are():
-    """What format 1 wrote."""
+def test_random_state_of_torch_alone_leaves_the_other_generators_unchanged():
+    """Format 1 stored this state."""
     states = {"cpu": rng_state()["cpu"]}
     want = torch.rand(3)
     python, numpy_ = random.getstate(), np.random.get_state()[1].tolist()
@@ -167,7 +167,7 @@ def test_numerics_are_json_and_equal_to_themselves():
     assert environment_diff(here, numerics(model_with_loss, torch.device("cpu"))) == ""
 
 
-def test_a_run_on_the_cpu_does_not_initialize_a_gpu(monkeypatch):
+def test_cpu_run_does_not_initialize_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(
         torch.cuda, "get_rng_state", lambda: pytest.fail("this takes half a gigabyte of GPU memory")
@@ -178,8 +178,8 @@ def test_a_run_on_the_cpu_does_not_initialize_a_gpu(monkeypatch):
     assert rng_state()["cuda"] == bytes(range(16)).hex()
 
 
-def test_the_generator_of_apples_gpu_is_kept_too(monkeypatch):
-    """Simulated: torch.mps of this build has no device, so that one stands in for its generator."""
+def test_random_state_includes_apples_gpu(monkeypatch):
+    """Stub torch.mps and its generator, since this build has no such device."""
     held = torch.arange(9, dtype=torch.uint8)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.mps, "get_rng_state", lambda: held)

@@ -35,7 +35,7 @@ def test_micro_batches_equal_one_batch(parts, ragged):
     model, inputs, targets = model_and_batch()
     if (
         ragged
-    ):  # each row asks another number of tokens, one row none: a mean of means would be wrong
+    ):  # rows have different numbers of targets, one row none: a mean of means would be wrong
         targets = targets.masked_fill(torch.arange(8) < torch.arange(8)[:, None] + 1, IGNORE)
     still = torch.optim.SGD(model.parameters(), lr=0.0)
     loss, norm, tokens, _ = train_step(ModelWithLoss(model), still, [(inputs, targets)], None)
@@ -76,7 +76,7 @@ def test_non_finite_gradient_changes_no_weight(poison):
     assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before))
 
 
-def test_non_finite_gradient_on_another_rank_changes_no_weight_here():
+def test_non_finite_gradient_on_another_rank_changes_no_local_weight():
     """Averaged gradients are equal everywhere, so a later fault of one rank must reach all."""
 
     class Fault(Distributed):

@@ -17,7 +17,7 @@ from llm_scratch.training.tensorboard import NAMES, TensorBoardLogger
 
 
 def events(folder):
-    """What TensorBoard would show: tag -> [(step, value)]."""
+    """The values that TensorBoard shows: tag -> [(step, value)]."""
     reason = "needs TensorBoard to read its files back: pip install tensorboard"
     accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason=reason
@@ -97,13 +97,15 @@ def test_tensorboard_stops_with_one_warning_when_the_disk_refuses(tmp_path, monk
     def refuse(*args):
         raise OSError(28, "No space left on device")
 
-    said = []
-    board = TensorBoardLogger(said.append)
+    warnings = []
+    board = TensorBoardLogger(warnings.append)
     board.started(a_state(tmp_path), resumed=False)
     monkeypatch.setattr(board._writer, "add_scalar", refuse)
     for step in (1, 2):
         board.logged(a_state(tmp_path), {"step": step, "loss": 1.0})
-    assert said == ["TensorBoard logging stopped: No space left on device; metrics.jsonl continues"]
+    assert warnings == [
+        "TensorBoard logging stopped: No space left on device; metrics.jsonl continues"
+    ]
 
 
 def test_tensorboard_names_every_timing_field():

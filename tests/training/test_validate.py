@@ -40,7 +40,7 @@ def test_validate_rejects_what_train_rejects(changes, message):
         validate(from_dict(RunConfig, changes))
 
 
-def test_a_tokenizer_file_must_fit_the_model(tmp_path):
+def test_tokenizer_file_must_fit_the_model(tmp_path):
     ByteBPE.train(["the hen and the fox " * 9], 262).save(tmp_path / "class.json")
     data = {"tokenizer": str(tmp_path / "class.json")}
     validate(from_dict(RunConfig, {"data": data, "model": {"vocab_size": 262}}))

@@ -1,4 +1,4 @@
-"""Two ways to change what a program imports, without importing it early."""
+"""Change modules on import, without importing them early."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Altered(ModuleType):
 
 
 def after_import(name: str, change: Callable[[Any], None]) -> None:
-    """Call `change(module)` once the module is imported."""
+    """Call `change(module)` when the module is imported."""
     _after.setdefault(name, []).append(change)
 
 

@@ -1,4 +1,4 @@
-"""A Mac with an ARM processor: torch has no oneDNN, and there is no /proc."""
+"""Simulate a Mac with an ARM processor: torch has no oneDNN, and /proc does not exist."""
 
 import os
 import platform

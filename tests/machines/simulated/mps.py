@@ -96,7 +96,7 @@ def change(torch: Any) -> None:
                 raise RuntimeError(TWO_DEVICES)
             known = {id(tensor.values): tensor for tensor in tensors if type(tensor) is MPSTensor}
             args, kwargs = tree_map(in_main_memory, (args, kwargs or {}))
-            results = func(*args, **kwargs)  # an operation in place returns a tensor that is known
+            results = func(*args, **kwargs)  # an in-place operation returns an existing tensor
             return tree_map(
                 lambda leaf: known[id(leaf)] if id(leaf) in known else on_gpu(leaf), results
             )

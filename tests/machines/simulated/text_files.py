@@ -1,4 +1,4 @@
-"""How `open` differs on other systems."""
+"""Simulate how `open` differs on other systems."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Simulate Windows as far as Python code can tell.
+"""Simulate Windows as it appears to Python code.
 
 POSIX functions are missing, open files cannot be removed, text files are cp1252, clocks are coarse.
 """

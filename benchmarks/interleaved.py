@@ -1,8 +1,8 @@
-"""Contenders that take turns, each in a process of its own: how the benchmarks here compare.
+"""Run contenders one at a time in their own processes: what the benchmarks share.
 
-A process has its own allocator, threads and peak memory, so contenders do not help or hurt each
-other; they work one at a time, a little each round, so that a busy moment of the machine meets all
-of them; and a ratio is taken round by round.
+Each contender has its own process, and with it its own allocator, threads and peak memory. All of
+them run a few steps in each round, so a busy moment of the machine affects all of them equally.
+Ratios are taken per round.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from typing import Any
 
 
 class Contenders:
-    """Processes that wait for questions.
+    """Contender processes that wait for requests.
 
-    `names`: those that run here; `missing`: the others, each with the reason.
+    Attributes:
+        names: contenders that run on this machine.
+        missing: the others, each with the reason.
     """
 
     def __init__(self) -> None:
@@ -32,7 +34,7 @@ class Contenders:
         self._processes: dict[str, subprocess.Popen[str]] = {}
 
     def start(self, name: str, command: list[str]) -> None:
-        """Start a contender and wait until it is warm; one that ends instead is `missing`."""
+        """Start a contender and wait for its warm-up; if it exits, add it to `missing`."""
         with tempfile.TemporaryFile("w+") as errors:
             process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
@@ -49,7 +51,7 @@ class Contenders:
         print(f"{name} does not run here: {self.missing[name]}", flush=True)
 
     def __call__(self, name: str, question: Any) -> dict[str, Any]:
-        """Send a line of JSON and wait for one."""
+        """Send one line of JSON to a contender and return its answer, one line of JSON."""
         process = self._processes[name]
         assert process.stdin is not None
         assert process.stdout is not None
@@ -61,7 +63,7 @@ class Contenders:
         return json.loads(answer)
 
     def stop(self) -> None:
-        """End all processes."""
+        """Kill all processes."""
         for process in self._processes.values():
             process.kill()
             process.wait()
@@ -71,13 +73,11 @@ class Contenders:
 def contenders(names: list[str], command: Callable[[str], list[str]]) -> Iterator[Contenders]:
     """Start `python THIS_BENCHMARK command(name)` for each name.
 
-    `ask(name, question)` sends a line of JSON and waits for one.
-
-    A contender that cannot run here is named with the reason, and the others are measured.
+    A contender that cannot run here is printed with the reason; the others are measured.
     """
     script, started = os.path.abspath(sys.argv[0]), Contenders()
     try:
-        for name in names:  # one after the other: who warms up must not meet those who are measured
+        for name in names:  # one after the other: a warm-up must not disturb a measurement
             started.start(name, [sys.executable, script, *command(name)])
         yield started
     finally:
@@ -85,20 +85,20 @@ def contenders(names: list[str], command: Callable[[str], list[str]]) -> Iterato
 
 
 def answering(answer: Callable[[Any], dict[str, Any]]) -> None:
-    """A contender's side, once it is warm: a question a line of stdin, an answer of stdout."""
+    """Answer each line of JSON on stdin by one on stdout; called by a contender when it is warm."""
     print("{}", flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), flush=True)
 
 
 def ratio(slow: list[float], fast: list[float]) -> tuple[float, list[float]]:
-    """How many times as fast: the median over the rounds of seconds, and the lowest and highest."""
+    """Return the speedup: the median over rounds of slow / fast, and its [lowest, highest]."""
     each = [a / b for a, b in zip(slow, fast)]
     return round(statistics.median(each), 2), [round(min(each), 2), round(max(each), 2)]
 
 
 def where(device: str = "cpu") -> dict[str, Any]:
-    """Commit, machine, what its processor can do as torch sees it, and versions."""
+    """Describe the environment: commit, machine, instruction set seen by torch, and versions."""
     import torch
 
     from llm_scratch.hardware.trials import ISA_VARIABLES
