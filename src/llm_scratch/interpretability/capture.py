@@ -52,6 +52,7 @@ from torch import Tensor, nn
 
 from llm_scratch.errors import UserError, unknown
 from llm_scratch.interpretability.linear_norm import linear_norm
+from llm_scratch.model.fusable import Fusable
 from llm_scratch.model.mixture import MixtureOfExperts
 from llm_scratch.model.packed import PackedLinear
 from llm_scratch.model.quantized import QuantizedLinear
@@ -170,7 +171,7 @@ def check_plain(model: nn.Module) -> None:
     elif "hidden" in vars(model) or hasattr(model, "_orig_mod"):
         kind, plain = "compiled", "use the model as `load` returns it"
     elif any(
-        isinstance(part, PackedLinear) or getattr(part, "fused_qkv", None) is not None
+        isinstance(part, PackedLinear) or (isinstance(part, Fusable) and part.fused is not None)
         for part in parts
     ):
         kind, plain = "packed", "use the model as `load` returns it"

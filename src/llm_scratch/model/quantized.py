@@ -111,6 +111,11 @@ class QuantizedLinear(nn.Module):
         return self.quantized.bits
 
     @property
+    def out_features(self) -> int:
+        """N."""
+        return len(self.qweight)
+
+    @property
     def weight(self) -> Tensor:
         """The dequantized weight, [N, K] float32; computed at each access."""
         return self.quantized.dequantize()

@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from llm_scratch.model.loss import IGNORE
+
 
 class TrainingHooks(nn.Module):
     """Base class of parts with a loss of their own or a change without a gradient.
@@ -35,11 +37,19 @@ class TrainingHooks(nn.Module):
         """
 
 
-def set_counted(model: nn.Module, counted: Tensor) -> None:
-    """Set `counted` of every part of a model for the next batch: [B, T], bool."""
-    for part in model.modules():
-        if isinstance(part, TrainingHooks):
-            part.counted = counted
+def set_counted(model: nn.Module, targets: Tensor) -> None:
+    """Set `counted` of every part of a model for the next batch: the tokens with a target.
+
+    Args:
+        model: without such parts, nothing is computed.
+        targets: [B, T]; `IGNORE` for positions without a target.
+    """
+    parts = [part for part in model.modules() if isinstance(part, TrainingHooks)]
+    if not parts:
+        return
+    counted = targets != IGNORE  # [B, T]
+    for part in parts:
+        part.counted = counted
 
 
 def add_extra_loss(loss: Tensor, model: nn.Module) -> Tensor:

@@ -29,7 +29,6 @@ from llm_scratch.model.dropout import Dropout
 from llm_scratch.model.fast_linear import fast_product, large_shapes, set_products
 from llm_scratch.model.language_model import LanguageModel, as_language_model
 from llm_scratch.model.layers import GELU
-from llm_scratch.model.loss import IGNORE
 from llm_scratch.model.training_hooks import add_extra_loss, set_counted
 from llm_scratch.training.precision import Precision, choose_precision, precision_of_run
 
@@ -89,7 +88,7 @@ class ModelWithLoss(nn.Module):
         In training, its gradient includes extra losses of parts, such as a router's balance loss.
         """
         if self.training:
-            set_counted(self.model, targets != IGNORE)
+            set_counted(self.model, targets)
         with self.precision.products(inputs.device):
             if self.loss is not None:
                 loss = self.loss(self.model, inputs, targets)
