@@ -27,6 +27,7 @@ def cache(tmp_path, monkeypatch):
 def clock(monkeypatch):
     """Let the trial read this clock, which stands still until a way advances it."""
     now = [0.0]
+    monkeypatch.setattr(trials, "LONG_CALL_SECONDS", 100)
 
     def seconds(work):
         before = now[0]
@@ -112,8 +113,8 @@ def test_trial_without_a_working_candidate_is_not_stored(cache):
     assert not cache.exists()
 
 
-def test_time_in_turns_takes_the_shortest_call_after_a_warmup(clock):
-    ways = {"a": takes(clock, 9, 3, 5, 2, 7, 4), "b": takes(clock, 1, 4, 4, 4, 4, 4)}
+def test_time_in_turns_takes_the_shortest_call(clock):
+    ways = {"a": takes(clock, 9, 3, 5, 2, 7, 4), "b": takes(clock, 9, 4)}
     assert time_in_turns(ways) == {"a": 2, "b": 4}
 
 
@@ -123,6 +124,21 @@ def test_time_in_turns_continues_after_a_slow_call(clock):
         "a": 1,
         "b": 2,
     }
+
+
+def test_time_in_turns_calls_a_long_way_twice_in_all(clock):
+    """On a slow processor all repetitions took more than half an hour."""
+    ways = {"long": takes(clock, 105, 101) * 3, "short": takes(clock, 99) * 3}
+    assert time_in_turns(ways) == {"long": 101, "short": 99}
+    n_short = 1 + 3 * (1 + trials.N_ROUNDS)
+    assert clock[0] == 105 + 101 + 99 * n_short
+
+
+@pytest.mark.parametrize("seconds", [(900, 1), (1, 900, 1)], ids=["preparations", "a busy moment"])
+def test_time_in_turns_repeats_a_way_with_one_long_call(seconds, clock):
+    """The first call of a compiled way compiles it."""
+    assert time_in_turns({"a": takes(clock, *seconds)}) == {"a": 1}
+    assert clock[0] == sum(seconds) + 2 + trials.N_ROUNDS - len(seconds)
 
 
 def test_time_in_turns_is_infinite_for_a_call_that_raises(clock):
