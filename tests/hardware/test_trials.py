@@ -27,6 +27,7 @@ def cache(tmp_path, monkeypatch):
 def clock(monkeypatch):
     """Replace the trial's clock by one that only candidates advance."""
     now = [0.0]
+    monkeypatch.setattr(trials, "LONG_CALL_SECONDS", 100)
 
     def seconds(work):
         before = now[0]
@@ -112,12 +113,12 @@ def test_trial_without_a_working_candidate_is_not_stored(cache):
     assert not cache.exists()
 
 
-def test_time_in_turns_takes_the_shortest_call_after_a_warmup(clock):
-    ways = {"a": takes(clock, 9, 3, 5, 2, 7, 4), "b": takes(clock, 1, 4, 4, 4, 4, 4)}
-    assert time_interleaved(ways) == {"a": 2, "b": 4}
+def test_time_interleaved_takes_the_shortest_call(clock):
+    candidates = {"a": takes(clock, 9, 3, 5, 2, 7, 4), "b": takes(clock, 9, 4)}
+    assert time_interleaved(candidates) == {"a": 2, "b": 4}
 
 
-def test_time_in_turns_continues_after_a_slow_call(clock):
+def test_time_interleaved_continues_after_a_slow_call(clock):
     """A busy machine makes single calls many times longer."""
     assert time_interleaved({"a": takes(clock, 9, 90, 90, 1), "b": takes(clock, 2)}) == {
         "a": 1,
@@ -125,14 +126,29 @@ def test_time_in_turns_continues_after_a_slow_call(clock):
     }
 
 
-def test_time_in_turns_is_infinite_for_a_call_that_raises(clock):
+def test_time_interleaved_calls_a_long_candidate_twice_in_all(clock):
+    """On a slow processor all repetitions took more than half an hour."""
+    ways = {"long": takes(clock, 105, 101) * 3, "short": takes(clock, 99) * 3}
+    assert time_interleaved(ways) == {"long": 101, "short": 99}
+    n_short = 1 + 3 * (1 + trials.N_ROUNDS)
+    assert clock[0] == 105 + 101 + 99 * n_short
+
+
+@pytest.mark.parametrize("seconds", [(900, 1), (1, 900, 1)], ids=["preparations", "a busy moment"])
+def test_time_interleaved_repeats_a_candidate_with_one_long_call(seconds, clock):
+    """The first call of a compiled way compiles it."""
+    assert time_interleaved({"a": takes(clock, *seconds)}) == {"a": 1}
+    assert clock[0] == sum(seconds) + 2 + trials.N_ROUNDS - len(seconds)
+
+
+def test_time_interleaved_is_infinite_for_a_call_that_raises(clock):
     def fails():
         raise RuntimeError("not on this processor")
 
     assert time_interleaved({"a": [fails], "b": takes(clock, 1)}) == {"a": float("inf"), "b": 1}
 
 
-def test_time_in_turns_restores_the_number_of_threads(clock):
+def test_time_interleaved_restores_the_number_of_threads(clock):
     seen, before = [], torch.get_num_threads()
     torch.set_num_threads(2)
     try:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from llm_scratch.cli.terminal import keeps_lines
 from llm_scratch.config import RunConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rich.console import Console
 
     from llm_scratch.data.corpus import Corpus, TextFingerprint
     from llm_scratch.tokenizers import Tokenizer

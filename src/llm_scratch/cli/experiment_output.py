@@ -9,14 +9,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from llm_scratch.cli.folders import RUNS_FOLDER
 from llm_scratch.cli.output import print_json
 from llm_scratch.cli.terminal import console, keeps_lines, table
 from llm_scratch.formatting import format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from llm_scratch.experiments.contents import ExperimentReport
     from llm_scratch.experiments.experiment import Experiment
     from llm_scratch.experiments.plan import ExperimentPlan

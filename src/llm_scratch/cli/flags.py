@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -76,6 +77,12 @@ class ReportCommand(Command):
     """print the result as JSON (keys: docs/json.md)"""
 
 
+@cache
+def _hints(cls: type) -> Mapping[str, Any]:
+    """The types of a dataclass's fields; cached, as Python evaluates each annotation."""
+    return get_type_hints(cls, include_extras=True)
+
+
 def flag_arity(cls: type, prefix: str = "", chosen: Any = None) -> dict[str, int]:
     """Each flag of a dataclass, such as `--model.emb-dim`, and the number of words that it takes.
 
@@ -86,7 +93,7 @@ def flag_arity(cls: type, prefix: str = "", chosen: Any = None) -> dict[str, int
             None: flags of every architecture.
     """
     flags = {}
-    hints = get_type_hints(cls, include_extras=True)
+    hints = _hints(cls)
     for f in fields(cls):
         hint, name = hints[f.name], prefix + f.name.rstrip("_").replace("_", "-")
         marks = getattr(hint, "__metadata__", ())
@@ -199,7 +206,12 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
             at_least_columns(CAPTURE_COLUMNS if narrow else MIN_HELP_COLUMNS),
         ):
             command = tyro.cli(
-                cls, args=list(argv), prog=prog, description=inspect.getdoc(cls), **start
+                cls,
+                args=list(argv),
+                prog=prog,
+                description=inspect.getdoc(cls),
+                config=(tyro.conf.HelptextFromCommentsOff,),
+                **start,
             )
         check_numbers(command)
         return _with_home_folders(command)
@@ -252,7 +264,7 @@ def path_fields(cls: type) -> dict[str, str]:
     """Arguments that are paths: name of the flag -> field, {"json-schema": "json_schema"}."""
     by_flag = {}
     for f in fields(cls):
-        marks = getattr(get_type_hints(cls, include_extras=True)[f.name], "__metadata__", ())
+        marks = getattr(_hints(cls)[f.name], "__metadata__", ())
         metavars = {
             word for mark in marks for word in (getattr(mark, "metavar", None) or "").split("|")
         }

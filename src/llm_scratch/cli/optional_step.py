@@ -8,11 +8,13 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from llm_scratch.cli.terminal import print_warning
 from llm_scratch.errors import UserError, describe_error, one_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @contextmanager

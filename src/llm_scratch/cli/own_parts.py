@@ -11,9 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.text import Text
-
 from llm_scratch.cli.folders import find_runs, same_settings
 from llm_scratch.cli.optional_step import optional_step
 from llm_scratch.cli.styles import GOOD, PROBLEM, WARNING
@@ -26,6 +23,8 @@ from llm_scratch.storage.files import atomic_write
 from llm_scratch.training.callbacks import Callback, TrainState
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from llm_scratch.own_parts.parts import PartsFile
     from llm_scratch.own_parts.verdict import Verdict
 
@@ -108,6 +107,8 @@ def show_verdicts(
     file: str, verdicts: Sequence[Verdict], config: RunConfig, screen: Console
 ) -> None:
     """Print a row for each part: equal or not, and how it differs."""
+    from rich.text import Text
+
     from llm_scratch.own_parts.parts import PARTS
 
     grid = table("", "", "", left=3)

@@ -16,9 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.text import Text
-
 from llm_scratch.architectures import NOT_IN_WEIGHTS, NanoChatConfig
 from llm_scratch.cli.folders import find_runs
 from llm_scratch.cli.init_from import run_directory_of
@@ -32,6 +29,8 @@ from llm_scratch.storage.safe_parse import read_yaml
 from llm_scratch.storage.user_folders import expand_user
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from llm_scratch.data.corpus import Corpus
     from llm_scratch.planning.plan import Plan
     from llm_scratch.tokenizers import Tokenizer
@@ -275,6 +274,8 @@ def as_comments(lines: Mapping[str, str]) -> str:
 
 def show_continuations(run: Trainer, choice: Choice, screen: Console) -> None:
     """Print continuations of beginnings from the text."""
+    from rich.text import Text
+
     from llm_scratch.generation.decode import stream
 
     run.model.eval()

@@ -12,7 +12,6 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.text import Text
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.decoding_flags import DecodingFlags
@@ -290,6 +289,8 @@ def is_random(settings: dict[str, Any]) -> bool:
 
 def show_texts(screen: Console, prompt: str, shown: list[DecodingSample]) -> None:
     """Print the texts of the last method; a text that was printed before is only named."""
+    from rich.text import Text
+
     method, repeated = shown[-1], repeated_texts(shown)
     screen.print(Text.assemble((method.name, "bold"), f"  {method.flags}"))
     for sample, text in enumerate(method.texts):

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.flags import Command, ReportCommand, option
@@ -21,6 +20,9 @@ from llm_scratch.cli.terminal import boxed, console, excerpt, table
 from llm_scratch.errors import UserError, unknown
 from llm_scratch.formatting import format_count, sanitize
 from llm_scratch.storage.user_folders import expand_user
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SAMPLE_CHARACTERS = 600
 FLOOR_STORIES = 2000

@@ -13,9 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-from rich.console import Console
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from llm_scratch import __version__
 from llm_scratch.cli.flags import Flag, ReportCommand
@@ -27,6 +25,9 @@ from llm_scratch.errors import UserError
 from llm_scratch.extras import EXTRAS
 from llm_scratch.formatting import format_bytes, quote, shell_command
 from llm_scratch.storage.user_folders import find_cache_folder
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 CORE = (
     "torch",
@@ -103,6 +104,8 @@ class Doctor(ReportCommand):
             ]
             print_json(machine_json(checks, capabilities()))
             return
+        from rich.text import Text
+
         grid = table("", "", "", left=3)
         grid.show_header = False
         for row in rows:

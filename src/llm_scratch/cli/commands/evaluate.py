@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console
-from rich.progress import track
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.corpus import source_in_words
@@ -29,6 +27,8 @@ from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 from llm_scratch.run_directory import find_run
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from llm_scratch.data.shards import Tokens
     from llm_scratch.evaluation.loss import Loss
     from llm_scratch.evaluation.skill_results import SkillResults
@@ -98,7 +98,9 @@ class Evaluate(ReportCommand):
         last = self._scores_while_training(path)
         if self.json:
             if self.skills:
-                skills = measure_and_print_skills(Console(quiet=True), model, tokenizer)
+                silent = console()
+                silent.quiet = True
+                skills = measure_and_print_skills(silent, model, tokenizer)
             else:
                 skills = None
             print_json(evaluation_json(path, description, name, loss, error, last, skills))
@@ -186,6 +188,7 @@ def evaluate_with_stderr(
         UserError: the loss is not finite (exit code 4).
     """
     import numpy as np
+    from rich.progress import track
 
     from llm_scratch.evaluation.loss import Loss, evaluate_tokens
     from llm_scratch.tokenizers.special import end_of_text

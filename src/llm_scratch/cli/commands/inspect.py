@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.device import load_model
@@ -24,6 +23,8 @@ from llm_scratch.formatting import sanitize, shell_command, show_whitespace
 from llm_scratch.run_directory import RunInfo, run_of
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from llm_scratch.evaluation.head_skills import SkillChange
     from llm_scratch.evaluation.inspection import Ablation, Inspection, Weighted
     from llm_scratch.evaluation.story_surprise import TokenSurprise

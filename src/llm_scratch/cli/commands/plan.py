@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
 from tyro.conf import Positional
 
 from llm_scratch.cli.corpus import load_corpus
@@ -36,6 +35,8 @@ from llm_scratch.presets import PRESETS, preset
 from llm_scratch.run_directory import find_run, open_run
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from llm_scratch.data.corpus import Corpus
     from llm_scratch.planning.plan import Plan as Prediction
 

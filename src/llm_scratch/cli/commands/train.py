@@ -14,7 +14,6 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
 from tyro.conf import Positional
 
 from llm_scratch.cli import own_text
@@ -54,6 +53,8 @@ from llm_scratch.training.lock import NAME, exclusive_writer
 from llm_scratch.training.same_run import check_same_run
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from llm_scratch.planning.choice import Choice
     from llm_scratch.training.trainer import Trainer
 
