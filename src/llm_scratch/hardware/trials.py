@@ -118,7 +118,7 @@ Candidates = Mapping[str, Sequence[Callable[[], object]]]
 def time_interleaved(candidates: Candidates) -> Seconds:
     """Processor seconds of each candidate on one thread: the shortest of all interleaved calls.
 
-    A candidate that raises an error does not work here; its time is infinite. A candidate that takes
+    A candidate that raises an error does not work here: its time is infinite. One that takes
     `LONG_CALL_SECONDS` is called twice in all: the first call may include preparations.
     """
     with one_thread():
