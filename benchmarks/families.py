@@ -5,8 +5,8 @@
 All families have random weights, the same width, depth, heads and vocabulary, a tied head, and a
 feed-forward network with the same number of parameters. Each has its own process, and they run
 interleaved (interleaved.py). Generation (packed, one row, greedy, with a cache) is reported in
-bytes of weights read per second. Training is reported in FLOPs of matrix products per second, and their
-share of the machine's matrix peak; in bfloat16 by autocast. Ratios are to the first family, per
+bytes of weights read per second, training in FLOPs of matrix products per second and their
+share of the machine's matrix peak (in bfloat16 by autocast). Ratios are to the first family, per
 round. The last line is JSON.
 """
 
