@@ -158,7 +158,7 @@ def test_config_rejects_impossible_values(cls, values, message):
         (b"just words", "is not a YAML mapping"),
     ],
 )
-def test_file_that_is_not_a_config_is_refused(tmp_path, text, message):
+def test_config_file_with_other_content_is_refused(tmp_path, text, message):
     (tmp_path / "bad.yaml").write_bytes(text)
     with pytest.raises(UserError, match=message) as error:
         load_config(tmp_path / "bad.yaml")

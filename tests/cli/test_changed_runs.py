@@ -80,7 +80,7 @@ def test_intervals_and_prompt_may_change_on_resume_with_equal_bits(llm, tiny, tr
     assert yaml.safe_load(Path("x/config.yaml").read_text())["train"]["prompt"] == "hen"
 
 
-def test_other_intervals_give_the_same_final_bits(llm, tiny, trained_once):
+def test_changed_intervals_give_the_same_final_bits(llm, tiny, trained_once):
     assert llm(*tiny, *OTHER_VIEW, "--model.drop-rate", "0.3", "--out", "often").code == 0
     assert (
         llm(

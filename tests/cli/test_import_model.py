@@ -162,7 +162,7 @@ def llama_folder(tmp_path):
     return tmp_path / "theirs"
 
 
-def test_folder_of_transformers_is_compared_with_it(llm, llama_folder, tmp_path):
+def test_import_compares_a_transformers_folder_with_transformers(llm, llama_folder, tmp_path):
     result = llm("import", llama_folder, "--out", tmp_path / "run")
     assert result.code == 0, result.err
     assert "transformers computes the same: logits differ by at most" in result.out

@@ -119,7 +119,7 @@ def test_help_lists_every_command(llm):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
 )
-def test_error_is_one_line(error, code, message, llm, monkeypatch):
+def test_command_error_is_one_line(error, code, message, llm, monkeypatch):
     from llm_scratch.cli.commands.doctor import Doctor
 
     def run(self: Doctor) -> None:

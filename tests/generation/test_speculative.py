@@ -295,7 +295,7 @@ def test_speculative_decoding_rejects_invalid_arguments():
 
 
 @pytest.mark.parametrize("who", ["draft", "lookup"])
-def test_text_ends_when_every_token_is_excluded(who):
+def test_speculative_text_ends_when_every_token_is_excluded(who):
     propose = (
         DraftModel(tiny(2, 4), no_repeat_ngram_size=1)
         if who == "draft"

@@ -154,7 +154,7 @@ def test_transformers_pipeline_begins_a_prompt_with_the_start_id(tmp_path, bpe, 
         assert read_tokenizer(tmp_path / folder).encode("the cat") == tokenizer.encode("the cat")
 
 
-def test_folder_without_our_settings_begins_with_the_token_that_its_tokenizer_adds(
+def test_reloaded_folder_without_our_settings_starts_with_its_tokenizers_token(
     written, bpe, tmp_path
 ):
     _, folder = written

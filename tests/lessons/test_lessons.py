@@ -251,7 +251,7 @@ def test_folded_cells_are_folded_in_the_notebook(lesson):
 
 
 @each_lesson
-def test_no_definition_reads_a_variable_of_an_earlier_cell(lesson):
+def test_lesson_definitions_read_no_variable_of_an_earlier_cell(lesson):
     """Functions and classes of a lesson read only imports, definitions and CONSTANTS.
 
     A variable of an earlier cell would be hidden state.
