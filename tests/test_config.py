@@ -213,7 +213,7 @@ def test_config_hash_changes_with_every_setting_and_nothing_else(monkeypatch):
         prompt="x",
     )
     assert config_hash(base) == config_hash(replace(base, train=seldom)), (
-        "what is only looked at is no setting of the run"
+        "settings of observation do not identify the run"
     )
     assert len(config_hash(base)) == 16
 

@@ -73,7 +73,7 @@ def test_playground_is_offered_on_a_desktop(on_desktop, monkeypatch, answer, wan
 @pytest.mark.parametrize("environment", [{}, {"DISPLAY": ":0", "SSH_CONNECTION": "1"}])
 def test_playground_is_not_offered_without_a_desktop(on_desktop, monkeypatch, environment):
     monkeypatch.setattr(os, "environ", environment)
-    monkeypatch.setattr("builtins.input", lambda question: pytest.fail("asked"))
+    monkeypatch.setattr("builtins.input", lambda question: pytest.fail("a question"))
     assert not desktop.is_wanted("Open it?")
 
 

@@ -92,14 +92,14 @@ def test_w7_dead_process_is_named_and_the_run_resumes(ranks, tmp_path, measured)
         str(run),
     ]
     with log.open("w") as file:
-        going = subprocess.Popen(
+        job = subprocess.Popen(
             command, stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": "1"}
         )
-        wait_until(lambda: steps_done(run) >= 40 or going.poll() is not None, "step 40")
-        assert going.poll() is None, log.read_text()
-        os.kill(process_of(going.pid, 1), signal.SIGKILL)
+        wait_until(lambda: steps_done(run) >= 40 or job.poll() is not None, "step 40")
+        assert job.poll() is None, log.read_text()
+        os.kill(process_of(job.pid, 1), signal.SIGKILL)
         killed_after_step = steps_done(run)
-        code = going.wait(PATIENCE_SECONDS)
+        code = job.wait(PATIENCE_SECONDS)
     log_text = log.read_text()
     assert code != 0
     assert "rank      : 1 (local_rank: 1)" in log_text, log_text

@@ -39,11 +39,9 @@ class Server(ThreadingHTTPServer):
         self.faults: list[Callable[[Handler], None]] = []
         self.requests: list[dict[str, str]] = []
         self.parts: list[tuple[int, int]] = []
-        """where each range began that was asked for,
-        and how long the .part file was at that moment
-        """
+        """the start of each requested range, and the size of the .part file at that time"""
         self.folder: Path | None = None
-        """where the .part file lies"""
+        """the folder of the .part file"""
         self.sent = 0
         self.etag = '"one"'
         self.over = threading.Event()
