@@ -201,7 +201,7 @@ def test_config_hash_changes_with_every_setting_and_nothing_else(monkeypatch):
     assert len(hashes) == changed + 1
     assert config_hash(base) == config_hash(preset("quickstart"))
     assert config_hash(base) == config_hash(replace(base, system=SystemConfig(compile="no"))), (
-        "how the work is done is no setting of the run"
+        "system settings do not identify the run"
     )
     seldom = replace(
         base.train,

@@ -140,7 +140,7 @@ def test_text_of_a_method_equals_generate(name, shown, llm, trained):
             ).out.split()
         )
         assert rest.startswith((want, "(the text of")), (
-            "in order, or named where it was printed before"
+            "printed in order, or named if it was printed before"
         )
         rest = (
             rest.removeprefix(want).strip()

@@ -73,7 +73,7 @@ def test_imported_run_continues_the_training_of_the_notebook(llm, files):
         " 1e-05, dropout 0.1" in result.out
     )
     assert "next  llm-scratch generate run\n" in result.out, (
-        "the usual prompt has letters that this tokenizer does not know"
+        "the default prompt has letters that this tokenizer lacks"
     )
     assert "llm-scratch train --config run/config.yaml --out run" in result.out
     assert llm("generate", "run", "the hen", "--max-tokens", "5").code == 0

@@ -40,7 +40,7 @@ def test_huge_pages_keep_the_contents():
 
 def test_huge_pages_ignores_unmapped_ranges():
     assert collapse_huge_pages([]) == 0
-    assert collapse_huge_pages([(0, 3 * PAGE_BYTES)]) == 0, "nobody's memory"
+    assert collapse_huge_pages([(0, 3 * PAGE_BYTES)]) == 0, "unmapped memory"
 
 
 def test_huge_pages_is_noop_off_linux(monkeypatch):

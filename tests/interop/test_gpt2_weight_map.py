@@ -73,7 +73,7 @@ def test_gpt2_weights_survive_a_round_trip_bit_by_bit(model, name):
     for own, parameter in model.named_parameters():
         assert torch.equal(back.get_parameter(own), parameter), own
         assert back.get_parameter(own).untyped_storage().nbytes() == parameter.nbytes, (
-            "a part keeps the whole in memory"
+            "a slice keeps the whole tensor in memory"
         )
 
 

@@ -327,7 +327,7 @@ class Bytes:
 
 def tiktoken_without_bytes():
     """A tiktoken encoding whose vocabulary lacks most bytes, so that no merges make it."""
-    tiktoken = pytest.importorskip("tiktoken", reason="tiktoken's encodings are what is refused")
+    tiktoken = pytest.importorskip("tiktoken", reason="the test exports tiktoken's encodings")
     ranks = {b"a": 0, b"b": 1, b"abab": 2}
     return tiktoken.Encoding(
         "strange", pat_str=r"\w+|\W", mergeable_ranks=ranks, special_tokens={"<|endoftext|>": 3}

@@ -22,7 +22,7 @@ def test_progress_survives_a_restart(tmp_path):
     assert not first.grade(VALUE, (1, 2)).right
     again = Progress(tmp_path / "mine")
     assert again.record(VALUE).attempts == 1
-    assert again.question_seed(VALUE) != question, "a wrong answer brings new numbers"
+    assert again.question_seed(VALUE) != question, "a wrong answer draws new values"
     assert again.grade(VALUE, solve(*VALUE.inputs(again.question_seed(VALUE)))).right
     last = Progress(tmp_path / "mine")
     assert (last.record(VALUE).solved, last.record(VALUE).attempts) == (True, 1)

@@ -25,7 +25,7 @@ CFG = {
 }
 needs_packing = pytest.mark.skipif(
     not can_pack(torch.float32),
-    reason="this processor or this torch has no order for packed matrices",
+    reason="this processor or this torch has no layout for packed matrices",
 )
 
 
