@@ -1,13 +1,13 @@
 """Speed of generation and training of the dense families beside a GPT-2 of their size.
 
-    python benchmarks/families.py [--families gpt llama qwen] [--size 124M] [--rounds 5]
+    python benchmarks/families.py [--families gpt llama qwen] [--size 124M] [--dtype bfloat16]
 
-All families have random float32 weights, the same width, depth, heads and vocabulary, a tied head,
-and a feed-forward network with the same number of parameters. Each has its own process, and they
-run interleaved (interleaved.py). Generation (one row, greedy, with a cache) is reported in bytes of
-weights read per second. Training is reported in FLOPs of matrix products per second, and their
-share of the machine's matrix peak. Ratios are to the first family, per round. The last line is
-JSON.
+All families have random weights, the same width, depth, heads and vocabulary, a tied head, and a
+feed-forward network with the same number of parameters. Each has its own process, and they run
+interleaved (interleaved.py). Generation (packed, one row, greedy, with a cache) is reported in
+bytes of weights read per second, training in FLOPs of matrix products per second and their
+share of the machine's matrix peak (in bfloat16 by autocast). Ratios are to the first family, per
+round. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def build_model(family: str, size: str) -> Any:
     return build(settings | {name: value for name, value in own.items() if name in names})
 
 
-def work(family: str, size: str) -> None:
+def work(family: str, size: str, dtype: str) -> None:
     """Run the process of a family, which times a step of generation or of training."""
     import torch
 
@@ -61,11 +61,11 @@ def work(family: str, size: str) -> None:
     keep_freed_memory()
     V, _, _, _, T, rows, new = SIZES[size]
     model = build_model(family, size).train()
-    prepared = prepare_for_training(model, SystemConfig(precision="float32"), torch.device("cpu"))
+    prepared = prepare_for_training(model, SystemConfig(precision=dtype), torch.device("cpu"))
     optimizer = OPTIMIZERS["adamw"](model, TrainConfig(lr=1e-4))
     ids = torch.randint(0, V, (rows, T + 1))
     batch = [(ids[:, :-1], ids[:, 1:])]
-    writer = build_model(family, size).eval()
+    writer = build_model(family, size).to(getattr(torch, dtype)).eval()
     read = sum(p.nbytes for name, p in writer.named_parameters() if "pos_emb" not in name)
     pack(writer)
 
@@ -100,23 +100,26 @@ def main() -> None:
     add, names = parser.add_argument, ["gpt", "llama", "qwen", "olmo", "gemma"]
     add("--families", nargs="+", default=names, help=f"families (default: {' '.join(names)})")
     add("--size", default="124M", choices=list(SIZES), help="size (default: %(default)s)")
+    types = ["float32", "bfloat16"]
+    add("--dtype", default=types[0], choices=types, help="weights (default: %(default)s)")
     add("--rounds", type=int, default=5, help="rounds to measure (default: %(default)s)")
     add("--work", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.work:
-        work(args.work, args.size)
+        work(args.work, args.size, args.dtype)
         return
     report: dict[str, Any] = {"write_gb_per_s": {}, "learn_peak_share": {}, "ratios": {}}
     found: dict[str, dict[str, Any]] = {}
-    with contenders(args.families, lambda name: ["--work", name, "--size", args.size]) as ask:
+    options = ["--size", args.size, "--dtype", args.dtype]
+    with contenders(args.families, lambda name: ["--work", name, *options]) as ask:
         for _ in range(args.rounds):
             for name in ask.names:
                 row = found.setdefault(name, {"write": [], "learn": []})
                 for question in ("write", "learn"):
                     row |= (answer := ask(name, question))
                     row[question].append(answer["seconds"])
-    peak = matrix_peak()
-    print(f"{args.size}: matrix peak {peak / 1e9:.0f} GFLOP/s")
+    peak = matrix_peak(args.dtype)
+    print(f"{args.size}, {args.dtype}: matrix peak {peak / 1e9:.0f} GFLOP/s")
     print(f"{'':10}{'writes GB/s':>12}{'to the first':>22}{'of the peak':>13}{'to the first':>22}")
     first = found[ask.names[0]]
     for name, row in found.items():
@@ -136,13 +139,13 @@ def main() -> None:
     print(json.dumps(report | where()))
 
 
-def matrix_peak() -> float:
-    """The machine's matrix rate in float32, FLOP/s."""
+def matrix_peak(dtype: str) -> float:
+    """The machine's matrix rate, FLOP/s."""
     import torch
 
     from llm_scratch.hardware.benchmark import matmul_flops
 
-    return matmul_flops(torch.device("cpu"), torch.float32, 0.5)
+    return matmul_flops(torch.device("cpu"), getattr(torch, dtype), 0.5)
 
 
 if __name__ == "__main__":

@@ -272,16 +272,17 @@ def main() -> None:
         work(args, start)
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # then the part's process is killed too
+    report = reporter(args.out, versions(args.device, args.tiny))
     if args.device.startswith("cuda"):
         import torch
 
         if not torch.cuda.is_available():
-            print("skipped: torch finds no GPU; --device cpu --tiny tries the script itself")
+            why = "torch finds no GPU; --device cpu --tiny tries the script itself"
+            report(Result("all parts", "skipped", why))
             return
     parts = tuple(part for part in PARTS if not args.only or part.name in args.only)
     left = 60 * args.minutes - (time.monotonic() - start)
     run = partial(run_process, device=args.device, tiny=args.tiny)
-    report = reporter(args.out, versions(args.device, args.tiny))
     results = run_parts(parts, left, run, report)
     sys.exit(any(result.status in ("failed", "stopped") for result in results))
 

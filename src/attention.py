@@ -1,4 +1,4 @@
-"""The module name under which the notebooks know the attention of lesson 2.
+"""Attention of lesson 2, under the module name of the notebooks.
 
 The code is in `llm_scratch`; importing this runs nothing.
 """

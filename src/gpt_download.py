@@ -1,4 +1,4 @@
-"""The module name under which the notebooks load OpenAI's GPT-2; TensorFlow is not needed.
+"""Load OpenAI's GPT-2 without TensorFlow, under the module name of the notebooks.
 
 The code: `llm_scratch.interop.openai`.
 """

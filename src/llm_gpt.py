@@ -1,4 +1,4 @@
-"""The module name under which the notebooks know the model of lesson 3.
+"""The GPT model of lesson 3, under the module name of the notebooks.
 
 The code is in `llm_scratch`; importing this runs nothing.
 """

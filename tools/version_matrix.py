@@ -8,6 +8,7 @@ A row whose versions cannot be installed is printed with the reason and does not
     python tools/version_matrix.py                 # on this processor
     python tools/version_matrix.py --arm           # on 64-bit ARM, emulated by QEMU
     python tools/version_matrix.py --only 3.14     # the rows whose name contains 3.14
+    python tools/version_matrix.py --tests tests/training    # other tests than the default ones
 
 Tests: tests/tools/test_version_matrix.py.
 """
@@ -178,7 +179,9 @@ def check(place: Environment, tests: Sequence[str], log: Path) -> tuple[str, str
     return versions, outcome, smoke == status == 0
 
 
-def try_row(row: Row, uv: str, flags: Sequence[str], wheel: Path, work: Path) -> Result:
+def try_row(
+    row: Row, uv: str, flags: Sequence[str], wheel: Path, work: Path, tests: Sequence[str]
+) -> Result:
     """Install and check one row."""
     try:
         if row.cpu:
@@ -190,7 +193,7 @@ def try_row(row: Row, uv: str, flags: Sequence[str], wheel: Path, work: Path) ->
         return Result(row, reason=str(error))
     copy_source(place.folder)
     log = work / "logs" / (re.sub(r"[^\w.]+", "-", row.name) + ".log")
-    versions, checks, passed = check(place, ARM_TESTS if row.cpu else TESTS, log)
+    versions, checks, passed = check(place, tests, log)
     return Result(row, versions, f"{checks} ({log})", failed=not passed)
 
 
@@ -207,6 +210,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--arm", action="store_true", help="on an emulated 64-bit ARM")
     parser.add_argument("--only", default="", help="part of the rows' names (default: all)")
+    parser.add_argument(
+        "--tests",
+        nargs="+",
+        help="files and folders of tests to run (default: those that depend on a version most)",
+    )
     work = ROOT / "build" / "versions"
     text = "folder for environments and logs (default: build/versions)"
     parser.add_argument("--work", type=Path, default=work, help=text)
@@ -222,12 +230,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     uv = find_uv()
     flags, wheel = index_flags(), build_wheel(uv, work)
     rows = [row for row in (ARM_ROWS if options.arm else ROWS) if options.only in row.name]
+    tests = options.tests or (ARM_TESTS if options.arm else TESTS)
     data = ROOT.parent / "shared" / "data"  # where tests/conftest.py looks, also from a copy
     os.environ.setdefault("LLM_SCRATCH_DATA", str(data))
     failed = 0
     for row in rows:
         began = time.monotonic()
-        result = try_row(row, uv, flags, wheel, work)
+        result = try_row(row, uv, flags, wheel, work, tests)
         failed += result.failed
         print(f"{result.line()} [{time.monotonic() - began:.0f} s]", flush=True)
     return min(failed, 1)

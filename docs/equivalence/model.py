@@ -185,7 +185,7 @@ def _modern() -> float:
 @row(
     "rotary positions",
     "model/rope.apply_rotary",
-    "complex numbers, turned",
+    "complex multiplication",
     "model/test_rope.py::test_rope_rotation_equals_a_complex_product",
     1e-5,
 )
@@ -199,7 +199,7 @@ def _rotary() -> float:
 
 
 @row(
-    "one new token looking back",
+    "attention of one new token",
     "model/attention.decode_attention",
     "torch's kernel",
     "model/test_attention.py::test_attention_of_one_new_token_by_sums_equals_the_kernel",
@@ -213,7 +213,7 @@ def _look_back() -> float:
 
 
 @row(
-    "a packed matrix for writing",
+    "packed matrix for generation",
     "model/packed.PackedLinear",
     "torch.nn.Linear",
     "model/test_packed.py::test_packed_weight_survives_a_round_trip_and_products_agree",
@@ -285,7 +285,7 @@ def _loss() -> float:
 @row(
     "head and loss in one, its gradient",
     "model/chunked_loss.head_loss",
-    "the plain way",
+    "head, then loss, by autograd",
     "model/test_chunked_loss.py::test_chunked_loss_and_its_gradients_equal_the_plain_ones",
     1e-4,
 )

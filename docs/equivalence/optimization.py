@@ -110,7 +110,7 @@ def turned(shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
 @row(
     "Muon's directions",
     "training/optim.orthogonalize",
-    "the SVD's: what points elsewhere",
+    "the SVD's directions: the share outside them",
     "training/test_optim.py::test_orthogonalize_brings_singular_values_to_about_1",
     1e-3,
     covers="OPTIMIZERS.muon",

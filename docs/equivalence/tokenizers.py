@@ -35,7 +35,7 @@ def _there_and_back() -> float:
 
 
 @row(
-    "tokenizer, as everybody calls it",
+    "tokenizer, by the default call",
     "tokenizers/bpe.ByteBPE.encode",
     "tiktoken: ids that differ",
     "tokenizers/test_bpe.py::test_t2_ids_of_10000_texts_equal_tiktoken",
@@ -90,7 +90,7 @@ def _words() -> float:
 @row(
     "characters",
     "tokenizers/chars.CharTokenizer",
-    "places in the sorted characters: ids that differ",
+    "indices in the sorted characters: ids that differ",
     "tokenizers/test_chars.py::test_shakespeare_has_the_65_characters_known_from_nanogpt",
     covers="TOKENIZERS.chars",
 )

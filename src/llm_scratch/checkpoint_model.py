@@ -45,7 +45,7 @@ def from_checkpoint(saved: checkpoint.Checkpoint) -> tuple[LanguageModel, Tokeni
     tokenizer = load_tokenizer(saved.folder)
     if "start_id" in saved.state:
         model.start_id = saved.state["start_id"]
-    elif config.data.order == "documents":  # before format 3 the order alone said so
+    elif config.data.order == "documents":  # before format 3, only the order showed it
         model.start_id = end_of_text(tokenizer)
     return model, tokenizer
 

@@ -49,8 +49,8 @@ class DataConfig:
     verdict, stories:20000, file:books/*.txt, shards:FOLDER
     """
     tokenizer: str = "bpe"
-    """a name in `llm_scratch.tokenizers.TOKENIZERS` (bpe is trained to model.vocab_size tokens), a
-    tokenizer.json, its folder, or a run
+    """a name in `llm_scratch.tokenizers.TOKENIZERS` (bpe is trained to model.vocab_size tokens),
+    a tokenizer.json, its folder, or a run
     """
     tokenizer_sample: int | None = None
     """characters of the training text to train bpe on, spread over it; None: all"""
@@ -61,8 +61,8 @@ class DataConfig:
     "documents" evenly spaced documents
     """
     order: Literal["shuffled", "documents", "notebook"] = "shuffled"
-    """rows: "shuffled" windows at a new offset each epoch, "documents" one document per row,
-    "notebook" the notebooks' loader
+    """rows: "shuffled" windows at a new offset each epoch,
+    "documents" one document per row, "notebook" the notebooks' loader
     """
 
     def __post_init__(self) -> None:
@@ -125,8 +125,8 @@ class TrainConfig:
     prompt: str = "Once upon a time"
     """prompt of the samples"""
     snapshot_every: int = 0
-    """steps between snapshots, small copies of the weights for the
-    training film of `llm-scratch play`; 0: none
+    """steps between snapshots, small copies of the weights
+    for the training film of `llm-scratch play`; 0: none
     """
     log_every: int = 10
     """steps between rows of metrics.jsonl"""
@@ -145,7 +145,7 @@ class SystemConfig:
     """How a run is computed, not what is learned: a resumed run may change these settings."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """of matrix products; weights and optimizer state stay float32.
+    """precision of matrix products; weights and optimizer state stay float32;
     "auto": bfloat16 if a short timing finds it faster
     """
     compile: Literal["auto", "yes", "no"] = "auto"
@@ -200,8 +200,8 @@ class RunConfig:
 
         Args:
             settings: `name=value` each, the value as in YAML: `train.lr=3e-4`, `train.betas=[0.9,
-                0.95]`, `train.grad_clip=null`. The value of a setting that is a text is taken as it
-                stands. `model.architecture=x` precedes the settings of x.
+                0.95]`, `train.grad_clip=null`. The value of a setting that is a text is used
+                unchanged. `model.architecture=x` precedes the settings of x.
         Raises:
             UserError: no `=`, an unknown setting (with the nearest name),
                 a value of another type or out of range.
@@ -263,7 +263,7 @@ def resume_relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
 def load_config(path: str | Path, base: RunConfig | None = None) -> RunConfig:
     """Read a run's settings from a YAML or JSON file; missing keys keep the values of `base`.
 
-    Names of older formats, as in the config.yaml of an older run, are read as the present ones.
+    Names of older formats, as in the config.yaml of an older run, are read as the current ones.
 
     Raises:
         UserError: a missing file, invalid YAML, or an unknown key.

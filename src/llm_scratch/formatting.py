@@ -81,6 +81,15 @@ def sanitize(text: str) -> str:
     return _CONTROL.sub("\ufffd", text)
 
 
+def shorten(text: str, width: int) -> str:
+    """Shorten a text to a line of `width` characters, with an ellipsis; never inside a number."""
+    line = " ".join(sanitize(text).split())
+    if len(line) <= width:
+        return line
+    kept = line[: width - 1]
+    return f"{kept.rstrip('0123456789.,') if line[width - 1].isdigit() else kept}…"
+
+
 def show_whitespace(piece: str) -> str:
     """A token's text with visible whitespace: · for a space, ⏎ for a line break, → for a tab."""
     shown = piece.replace(" ", "·").replace("\n", "⏎").replace("\t", "→")

@@ -28,7 +28,6 @@ from llm_scratch.hardware.matmul_backend import select_matmul_backend
 from llm_scratch.interop import hf, litgpt, nanogpt, notebook
 from llm_scratch.interop.gguf import is_gguf, load_gguf
 from llm_scratch.interop.gpt2 import load_named
-from llm_scratch.interop.hf_tokenizer import read_tokenizer
 from llm_scratch.interop.hub import from_hub
 from llm_scratch.interop.openai import load_gpt2
 from llm_scratch.interop.openai_files import GPT2
@@ -39,6 +38,7 @@ from llm_scratch.ranges import OutOfRange
 from llm_scratch.storage import checkpoint
 from llm_scratch.storage.user_folders import expand_user
 from llm_scratch.tokenizers import TOKENIZERS, Tokenizer
+from llm_scratch.tokenizers.locate import open_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Options(NamedTuple):
         """
         own = any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json"))
         tokenizer = self.tokenizer or (
-            read_tokenizer(folder) if own else TOKENIZERS["gpt2"]([], None)
+            open_tokenizer(folder) if own else TOKENIZERS["gpt2"]([], None)
         )
         if tokenizer.n_vocab > vocab_size:
             raise UserError(
@@ -109,7 +109,7 @@ def load(
         where: a file or folder of a format in `FORMATS` (of a run directory its best checkpoint),
             or a name: gpt2, gpt2-medium, gpt2-large, gpt2-xl, hf:org/name. Models by name are
             downloaded once.
-        device: of the weights.
+        device: of the weights, such as "cpu" or "cuda".
         dtype: of the weights; "auto" takes the fastest for inference, see `generation.dtype`. A
             quantized model keeps its own. For inference on a CPU, `model.packed.pack(model)` is
             faster still; a packed model cannot be trained.

@@ -95,7 +95,7 @@ def verdict() -> RunConfig:
 
 
 def shakespeare() -> RunConfig:
-    """All of Shakespeare's best-known lines, letter by letter: 4 layers of 128, a few minutes."""
+    """All of Shakespeare's best-known lines, by characters: 4 layers of 128, a few minutes."""
     return RunConfig(
         GPTConfig(
             vocab_size=66,
@@ -126,7 +126,7 @@ def shakespeare() -> RunConfig:
 
 
 def shakespeare_modern() -> RunConfig:
-    """The same text by the model of today, `model/nanochat.py`, in a minute: the fastest recipe."""
+    """The same text with a current architecture, NanoChat's, in a minute: the fastest recipe."""
     return RunConfig(
         NanoChatConfig(
             vocab_size=66, context_length=64, emb_dim=128, n_heads=4, n_layers=4, drop_rate=0.0
@@ -251,7 +251,7 @@ PRESETS: dict[str, Callable[[], RunConfig]] = {
     "gpt2-small": gpt2_small,
     "llama-small": llama_small,
 }
-"""Name -> function without arguments that makes the settings of a run."""
+"""Name of a preset -> function without arguments that returns its settings."""
 
 
 def preset(name: str) -> RunConfig:

@@ -44,9 +44,9 @@ class RunInfo:
     config: RunConfig
     """the settings"""
     step: int
-    """of the last checkpoint; 0 without one"""
+    """the step of the last checkpoint; 0 without one"""
     steps: int
-    """of the whole run; 0 while it is unknown how many steps its epochs have"""
+    """steps of the whole run; 0 while it is unknown how many steps its epochs have"""
     scores: dict[str, float]
     """the last evaluation before the last checkpoint; {} without one"""
     changed: float

@@ -196,8 +196,8 @@ def test_custom_family_has_flags_resumes_is_planned_and_uses_a_cache(capsys):
     assert "--model.hidden-dim INT" in " ".join(capsys.readouterr().out.split())
     assert main([*words, "--model.qkv-bias", "--fresh", "--force"]) == 2
     assert (
-        "--model.qkv-bias: architecture 'gated' has no such setting; of its own it has hidden_dim,"
-        " parallel" in capsys.readouterr().err
+        "--model.qkv-bias: architecture 'gated' has no such setting; its own settings are"
+        " hidden_dim, parallel" in capsys.readouterr().err
     )
 
 

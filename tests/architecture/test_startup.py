@@ -14,6 +14,7 @@ from llm_scratch.cli import COMMANDS
 
 TESTS = Path(__file__).resolve().parents[1]
 HEAVY = {"torch", "numpy", "transformers", "matplotlib", "tiktoken", "safetensors"}
+HEAVY |= {"rich.console", "http.client"}  # 15 and 5 ms
 CODE = """
 import sys
 from llm_scratch.cli import main

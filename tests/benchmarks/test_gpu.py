@@ -180,8 +180,13 @@ def script(*words, **environment):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the script would measure the GPU")
 def test_gpu_script_reports_a_missing_gpu():
-    message = "skipped: torch finds no GPU; --device cpu --tiny tries the script itself\n"
-    assert script() == (0, message, "")
+    code, printed, errors = script()
+    assert (code, errors) == (0, "")
+    why = "torch finds no GPU; --device cpu --tiny tries the script itself"
+    *table, last = printed.split("\n")[:-1]
+    assert table == ["", f"all parts: skipped: {why} (0 s)"]
+    line = json.loads(last)
+    assert (line["benchmark"], line["status"], line["why"]) == ("gpu", "skipped", why)
 
 
 def test_gpu_script_without_time_skips_every_part(gpu, tmp_path):

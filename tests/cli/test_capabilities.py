@@ -55,6 +55,6 @@ def test_doctor_prints_the_table_and_repeats_the_timings_if_requested(llm, monke
     result = llm("doctor")
     assert "float32 packed" in result.out, result.err
     forgotten = []
-    monkeypatch.setattr(trials, "forget_all", lambda: forgotten.append(1))
+    monkeypatch.setattr(trials, "clear_timings", lambda: forgotten.append(1))
     assert llm("doctor", "--remeasure").code == 0
     assert forgotten

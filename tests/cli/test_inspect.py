@@ -50,7 +50,7 @@ def test_inspect_of_one_token_has_no_surprise(llm, trained):
     result = llm("inspect", trained, "t", "--ablate", "0.0")
     assert result.code == 0, result.err
     assert "nan" not in result.out
-    assert "Without 0.0: next would come" in result.out
+    assert "Without 0.0: prediction of the next token" in result.out
 
 
 def test_prompt_of_the_samples_is_the_default(llm, trained):

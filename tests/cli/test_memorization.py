@@ -59,7 +59,7 @@ def row(share: float, stderr: float = 0.01, longest: int = 9) -> Overlap:
             row(0.02),
             row(0.03, longest=19),
             (
-                "The model repeats training text now and then: its longest run is 19 tokens;"
+                "The model repeats training text occasionally: its longest run is 19 tokens;"
                 " the baseline is 9."
             ),
         ),

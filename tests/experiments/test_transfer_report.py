@@ -42,7 +42,7 @@ def test_sentences_describe_the_best_rates():
         made_up(muP=0.0, standard=-1.0, odd=1.0, steep=-3.9)
     )[:5]
     assert re.fullmatch(
-        r"muP: the best rate stays \(×\d\.\d\d for each doubling of the width,"
+        r"muP: the best rate stays the same \(×\d\.\d\d for each doubling of the width,"
         r" 95 % interval \d\.\d\d to \d\.\d\d\)\.",
         stays,
     )

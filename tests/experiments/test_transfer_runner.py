@@ -160,9 +160,9 @@ def test_transfer_file_is_read(tmp_path):
         (GOOD.replace("1e-2", "fast"), "rates: 'fast' is out of range"),
         (GOOD.replace("0.1]", "]"), "rates: .* is not a list of at least 3"),
         (GOOD.replace("{a: []}", "3"), "not a mapping"),
-        (GOOD + "budget: {seconds: 3}\n", "budget: seconds does not work here"),
-        (GOOD + "seeds: 0\n", r"seeds: \[\] do not work; give 1 to 1,000 different seeds"),
-        (GOOD + "seeds: [1, 1]\n", r"seeds: \[1, 1\] do not work"),
+        (GOOD + "budget: {seconds: 3}\n", "budget: seconds is not supported here"),
+        (GOOD + "seeds: 0\n", r"seeds: \[\] are invalid; give 1 to 1,000 different seeds"),
+        (GOOD + "seeds: [1, 1]\n", r"seeds: \[1, 1\] are invalid"),
     ],
 )
 def test_invalid_transfer_file_is_an_error(tmp_path, text, message):

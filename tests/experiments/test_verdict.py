@@ -104,7 +104,7 @@ def test_verdict_is_too_early_with_too_few_seeds(result):
     assert comparison.verdict == "too early"
     assert (
         comparison.sentence
-        == "Too early: 2 of 5 seeds of arm1 and arm0 are done; a verdict takes 3."
+        == "Too early: 2 of 5 seeds of arm1 and arm0 are done; a verdict needs 3."
     )
     (comparison,) = compare(result, [[0.5, 0.51], [0.3, 0.3101]], seeds=2)
     assert comparison.verdict == "better"

@@ -53,7 +53,7 @@ def measured(monkeypatch, device="cpu", **gains):
     ("device", "gains", "name", "reason"),
     [
         ("cpu", {"bfloat16": 1.3}, "bfloat16", "bfloat16 has 1.3 times float32's speed here"),
-        ("cpu", {"bfloat16": 1.19}, "float32", "less than 1.2 does not pay"),
+        ("cpu", {"bfloat16": 1.19}, "float32", "float32 is kept below 1.2"),
         ("cpu", {"bfloat16": 0.1}, "float32", "bfloat16 has 0.1 times float32's speed here"),
         ("cuda", {"bfloat16": 1.9, "float16": 2.0}, "bfloat16", "1.9 times"),
         ("cuda", {"bfloat16": 0.4, "float16": 2.0}, "float16", "float16 has 2.0 times"),

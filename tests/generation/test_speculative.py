@@ -289,7 +289,7 @@ def test_lookup_proposes_what_followed_before(text, n, want):
 def test_speculative_decoding_rejects_invalid_arguments():
     with pytest.raises(UserError, match="speculative decoding: got 2 texts; pass one at a time"):
         next(speculate(gpt(1), torch.zeros(2, 3, dtype=torch.long), DraftModel(gpt(2))))
-    with pytest.raises(UserError, match="draft knows 12 tokens and the model 11"):
+    with pytest.raises(UserError, match="draft model has 12 tokens and the model 11"):
         check_draft(gpt(1), gpt(2, vocab_size=12))
     check_draft(gpt(1), gpt(2))
 

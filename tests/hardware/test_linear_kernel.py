@@ -48,7 +48,7 @@ def test_products_are_chosen_by_their_speedups(forward, gradient, want, monkeypa
 
 
 def test_linear_kernel_is_not_timed_without_large_matrices_or_the_operator(monkeypatch):
-    monkeypatch.setattr(linear_kernel, "time_in_turns", lambda ways: pytest.fail("timed"))
+    monkeypatch.setattr(linear_kernel, "time_interleaved", lambda ways: pytest.fail("timed"))
     assert faster_products((), "MKL") == ()
     monkeypatch.setattr(linear_kernel, "has_onednn_linear", lambda: False)
     assert faster_products(SHAPES, "MKL") == ()

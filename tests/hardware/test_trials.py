@@ -8,10 +8,10 @@ import torch
 from llm_scratch.hardware import trials
 from llm_scratch.hardware.trials import (
     NEW_TOKENS,
-    forget_all,
-    remembered,
+    cached_timings,
+    clear_timings,
     text_seconds,
-    time_in_turns,
+    time_interleaved,
 )
 
 
@@ -27,6 +27,7 @@ def cache(tmp_path, monkeypatch):
 def clock(monkeypatch):
     """Replace the trial's clock by one that only candidates advance."""
     now = [0.0]
+    monkeypatch.setattr(trials, "LONG_CALL_SECONDS", 100)
 
     def seconds(work):
         before = now[0]
@@ -58,16 +59,16 @@ def measure(calls, answer):
 def test_trial_is_cached_across_processes(monkeypatch):
     calls = []
     for _ in range(2):
-        assert remembered("a question", ["width 8"], measure(calls, {"a": 1.5})) == {"a": 1.5}
+        assert cached_timings("a question", ["width 8"], measure(calls, {"a": 1.5})) == {"a": 1.5}
     monkeypatch.setattr(trials, "_answers", {})  # as in another process
-    assert remembered("a question", ["width 8"], measure(calls, {"a": 9.0})) == {"a": 1.5}
+    assert cached_timings("a question", ["width 8"], measure(calls, {"a": 9.0})) == {"a": 1.5}
     assert len(calls) == 1
 
 
 @pytest.mark.parametrize("change", ["question", "depends_on", "processor", "torch"])
 def test_trial_is_repeated_when_a_dependency_changes(change, monkeypatch):
     calls = []
-    remembered("a question", ["width 8"], measure(calls, {"a": 1.0}))
+    cached_timings("a question", ["width 8"], measure(calls, {"a": 1.0}))
     question, depends_on = "a question", ["width 8"]
     if change == "question":
         question = "another"
@@ -77,7 +78,7 @@ def test_trial_is_repeated_when_a_dependency_changes(change, monkeypatch):
         monkeypatch.setattr(trials, "processor", lambda: "another")
     else:
         monkeypatch.setattr(torch, "__version__", "9.9")
-    assert remembered(question, depends_on, measure(calls, {"a": 2.0})) == {"a": 2.0}
+    assert cached_timings(question, depends_on, measure(calls, {"a": 2.0})) == {"a": 2.0}
     assert len(calls) == 2
 
 
@@ -86,57 +87,72 @@ def test_trial_is_repeated_when_a_dependency_changes(change, monkeypatch):
 )
 def test_damaged_trial_cache_is_measured_again(text, cache, monkeypatch):
     calls = []
-    remembered("a question", [], measure(calls, {"a": 1.0}))
+    cached_timings("a question", [], measure(calls, {"a": 1.0}))
     (path,) = cache.iterdir()
     path.write_text(text)
     monkeypatch.setattr(trials, "_answers", {})
-    assert remembered("a question", [], measure(calls, {"a": 2.0})) == {"a": 2.0}
+    assert cached_timings("a question", [], measure(calls, {"a": 2.0})) == {"a": 2.0}
     assert json.loads(path.read_text())["seconds"] == {"a": 2.0}
 
 
 def test_trial_works_when_the_cache_is_not_writable(cache):
     cache.parent.parent.joinpath("cache").write_text("a file where the folder should be")
-    assert remembered("a question", [], lambda: {"a": 1.0}) == {"a": 1.0}
+    assert cached_timings("a question", [], lambda: {"a": 1.0}) == {"a": 1.0}
 
 
 def test_forget_all_causes_a_new_measurement(cache):
     calls = []
-    remembered("a question", [], measure(calls, {"a": 1.0}))
-    forget_all()
+    cached_timings("a question", [], measure(calls, {"a": 1.0}))
+    clear_timings()
     assert list(cache.iterdir()) == []
-    assert remembered("a question", [], measure(calls, {"a": 2.0})) == {"a": 2.0}
+    assert cached_timings("a question", [], measure(calls, {"a": 2.0})) == {"a": 2.0}
 
 
 def test_trial_without_a_working_candidate_is_not_stored(cache):
-    assert remembered("a question", [], lambda: {"a": float("inf")}) == {"a": float("inf")}
+    assert cached_timings("a question", [], lambda: {"a": float("inf")}) == {"a": float("inf")}
     assert not cache.exists()
 
 
-def test_time_in_turns_takes_the_shortest_call_after_a_warmup(clock):
-    ways = {"a": takes(clock, 9, 3, 5, 2, 7, 4), "b": takes(clock, 1, 4, 4, 4, 4, 4)}
-    assert time_in_turns(ways) == {"a": 2, "b": 4}
+def test_time_interleaved_takes_the_shortest_call(clock):
+    candidates = {"a": takes(clock, 9, 3, 5, 2, 7, 4), "b": takes(clock, 9, 4)}
+    assert time_interleaved(candidates) == {"a": 2, "b": 4}
 
 
-def test_time_in_turns_continues_after_a_slow_call(clock):
+def test_time_interleaved_continues_after_a_slow_call(clock):
     """A busy machine makes single calls many times longer."""
-    assert time_in_turns({"a": takes(clock, 9, 90, 90, 1), "b": takes(clock, 2)}) == {
+    assert time_interleaved({"a": takes(clock, 9, 90, 90, 1), "b": takes(clock, 2)}) == {
         "a": 1,
         "b": 2,
     }
 
 
-def test_time_in_turns_is_infinite_for_a_call_that_raises(clock):
+def test_time_interleaved_calls_a_long_candidate_twice_in_all(clock):
+    """On a slow processor all repetitions took more than half an hour."""
+    ways = {"long": takes(clock, 105, 101) * 3, "short": takes(clock, 99) * 3}
+    assert time_interleaved(ways) == {"long": 101, "short": 99}
+    n_short = 1 + 3 * (1 + trials.N_ROUNDS)
+    assert clock[0] == 105 + 101 + 99 * n_short
+
+
+@pytest.mark.parametrize("seconds", [(900, 1), (1, 900, 1)], ids=["preparations", "a busy moment"])
+def test_time_interleaved_repeats_a_candidate_with_one_long_call(seconds, clock):
+    """The first call of a compiled way compiles it."""
+    assert time_interleaved({"a": takes(clock, *seconds)}) == {"a": 1}
+    assert clock[0] == sum(seconds) + 2 + trials.N_ROUNDS - len(seconds)
+
+
+def test_time_interleaved_is_infinite_for_a_call_that_raises(clock):
     def fails():
         raise RuntimeError("not on this processor")
 
-    assert time_in_turns({"a": [fails], "b": takes(clock, 1)}) == {"a": float("inf"), "b": 1}
+    assert time_interleaved({"a": [fails], "b": takes(clock, 1)}) == {"a": float("inf"), "b": 1}
 
 
-def test_time_in_turns_restores_the_number_of_threads(clock):
+def test_time_interleaved_restores_the_number_of_threads(clock):
     seen, before = [], torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        time_in_turns({"a": [lambda: seen.append(torch.get_num_threads())]})
+        time_interleaved({"a": [lambda: seen.append(torch.get_num_threads())]})
         assert set(seen) == {1}
         assert torch.get_num_threads() == 2
     finally:

@@ -18,12 +18,13 @@ from llm_scratch.generation.decode import encode_prompt, generate
 from llm_scratch.interop import hf_export
 from llm_scratch.interop.hf import EXTRA_KEY
 from llm_scratch.interop.hf_export import Checked, export_hf, sample_texts
-from llm_scratch.interop.hf_tokenizer import read_start_id, read_tokenizer
+from llm_scratch.interop.hf_tokenizer import read_start_id
 from llm_scratch.loading import load
 from llm_scratch.model import build
 from llm_scratch.model.quantized import quantize
 from llm_scratch.storage import files
 from llm_scratch.tokenizers import TOKENIZERS, CharTokenizer
+from llm_scratch.tokenizers.locate import open_tokenizer
 
 tokenizers = pytest.importorskip(
     "tokenizers", reason="comes with transformers; install the hf extra"
@@ -151,7 +152,7 @@ def test_transformers_pipeline_begins_a_prompt_with_the_start_id(tmp_path, bpe, 
         want = list(generate(model, torch.tensor([ids]), 5, temperature=0.0)[0])
         assert generated["generated_token_ids"] == want
         assert read_start_id(tmp_path / folder) == model.start_id
-        assert read_tokenizer(tmp_path / folder).encode("the cat") == tokenizer.encode("the cat")
+        assert open_tokenizer(tmp_path / folder).encode("the cat") == tokenizer.encode("the cat")
 
 
 def test_reloaded_folder_without_our_settings_starts_with_its_tokenizers_token(
@@ -186,7 +187,7 @@ def test_exported_tokenizer_gives_equal_ids_and_texts(tmp_path, bpe, kind, reque
     assert theirs.batch_decode(want, clean_up_tokenization_spaces=False) == [
         tokenizer.decode(ids) for ids in want
     ]
-    back = read_tokenizer(tmp_path)
+    back = open_tokenizer(tmp_path)
     assert [back.encode(text, allowed_special="all") for text in texts] == want
 
 

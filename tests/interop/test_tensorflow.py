@@ -206,7 +206,7 @@ LIES = {
     ),
     "many restarts": (
         table([sealed(b"\0\0\0\xff\xff\xff\xff")], [b"z"]),
-        "a block is shorter than it says",
+        "a block is shorter than its restart points",
     ),
     "shared too long": (
         table([sealed(b"\5\0\0" + b"\0" * 4 + b"\1\0\0\0")], [b"z"]),

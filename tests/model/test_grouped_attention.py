@@ -101,7 +101,7 @@ def test_qk_norm_applies_per_head_or_over_all_heads():
     x = torch.randn(B, T, C)
     for kind, size in (("head", D), ("whole", H * D)):
         att = GroupedAttention(C, H, H, D, qk_norm=kind)
-        q, k, _ = att.heads(100 * x)  # far above eps
+        q, k, _ = att.heads(*att.project(100 * x))  # far above eps
         for y in (q, k):
             y = y.transpose(1, 2).flatten(2).unflatten(-1, (-1, size))
             torch.testing.assert_close(y.square().mean(-1), torch.ones(y.shape[:-1]))
@@ -136,7 +136,7 @@ def test_gradients_by_the_kernels_equal_those_of_the_formula():
     att(x).square().sum().backward()
     want = {name: p.grad.clone() for name, p in att.named_parameters()}
     att.zero_grad()
-    q, k, v = att.heads(x)
+    q, k, v = att.heads(*att.project(x))
     y = grouped_attention(q, k, v, None, att.dropout)
     att.out_proj(y.transpose(1, 2).flatten(2)).square().sum().backward()
     for name, parameter in att.named_parameters():

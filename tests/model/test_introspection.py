@@ -8,7 +8,14 @@ from torch import nn
 
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.model.gpt import GPTModel
-from llm_scratch.model.introspection import check_ids, context_length, device_of, eval_mode
+from llm_scratch.model.introspection import (
+    check_ids,
+    context_length,
+    device_of,
+    eval_mode,
+    n_start_tokens,
+    start_id,
+)
 
 CFG = {
     "vocab_size": 11,
@@ -65,3 +72,14 @@ def test_check_ids_accepts_ids_with_an_embedding(model):
     assert check_ids(model, torch.tensor([[0, 10]])) is None
     assert check_ids(model, torch.empty(1, 0, dtype=torch.long)) is None
     assert check_ids(nn.Linear(2, 2), torch.tensor([[99]])) is None
+
+
+def test_start_tokens_are_counted_for_every_kind_of_model(model):
+    assert start_id(model) is None
+    assert n_start_tokens(model, [3, 4]) == 0
+    model.start_id = 3
+    assert start_id(model) == 3
+    assert n_start_tokens(model, [3, 3, 4]) == 1
+    assert n_start_tokens(model, [4, 3]) == 0
+    assert n_start_tokens(model, []) == 0
+    assert n_start_tokens(nn.Linear(2, 2), [3]) == 0

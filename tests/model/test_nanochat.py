@@ -101,7 +101,7 @@ def test_nanochat_has_no_biases_and_no_norm_weights():
             {"qkv_bias": True},
             (
                 "qkv_bias: architecture 'nanochat' has no such setting;"
-                " of its own it has tie_embeddings"
+                " its own settings are tie_embeddings"
             ),
         ),
         ({"init": "gpt2"}, "init: architecture 'nanochat' has no such setting"),

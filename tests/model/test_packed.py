@@ -10,6 +10,7 @@ from torch import nn
 from llm_scratch.generation.decode import generate
 from llm_scratch.hardware.packed_matmul import can_pack
 from llm_scratch.model import build
+from llm_scratch.model.fusable import Fusable
 from llm_scratch.model.introspection import vocab_size
 from llm_scratch.model.packed import PackedLinear, fuse_linears, pack
 from llm_scratch.model.quantized import QuantizedLinear, quantize
@@ -124,8 +125,50 @@ def test_pack_fuses_queries_keys_and_values_and_drops_the_parts(bits, packable, 
         quantize(model, bits)
     att = pack(model).trf_blocks[0].att
     assert att.W_query is att.W_key is att.W_value is None
-    assert type(att.fused_qkv) is kind
+    assert type(att.fused) is kind
     assert not any(weight.requires_grad for weight in model.parameters())
+
+
+FAMILY = {
+    "vocab_size": 61,
+    "context_length": 32,
+    "emb_dim": 96,
+    "n_heads": 3,
+    "n_layers": 4,
+    "head_dim": 32,
+}
+
+
+@pytest.mark.parametrize("bits", [32, 8])
+@pytest.mark.parametrize("architecture", ["llama", "gpt_oss", "qwen_next", "deepseek"])
+def test_pack_fuses_all_layers_that_read_the_same_input(architecture, bits):
+    """Gate and up projections, output gates and decays too; logits and text stay the same."""
+    torch.manual_seed(0)
+    plain, packed = (build(FAMILY | {"architecture": architecture}).eval() for _ in range(2))
+    packed.load_state_dict(plain.state_dict())
+    if bits < 32:
+        quantize(plain, bits), quantize(packed, bits)
+    parts = [part for part in pack(packed).modules() if isinstance(part, Fusable)]
+    assert parts
+    for part in parts:
+        assert part.fused is not None
+        assert {getattr(part, name) for name in part.fusable} == {None}
+    prompt = torch.randint(0, 61, (2, 5))
+    with torch.no_grad():
+        torch.testing.assert_close(packed(prompt), plain(prompt), rtol=1e-4, atol=1e-4)
+    texts = [
+        generate(model, prompt, 6, context_size=32, temperature=0) for model in (plain, packed)
+    ]
+    assert torch.equal(*texts)
+
+
+def test_layer_with_an_adapter_is_not_fused():
+    model = a_model()
+    adapted = nn.Sequential(model.trf_blocks[0].att.W_key, nn.Identity())
+    model.trf_blocks[0].att.W_key = adapted
+    pack(model)
+    assert model.trf_blocks[0].att.fused is None
+    assert model.trf_blocks[1].att.fused is not None
 
 
 def test_pack_is_noop_where_unsupported(monkeypatch):

@@ -4,11 +4,12 @@ import copy
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from llm_scratch.model import build
 from llm_scratch.model.loss import IGNORE, next_token_loss
 from llm_scratch.model.mixture import Router
-from llm_scratch.model.training_hooks import TrainingHooks
+from llm_scratch.model.training_hooks import TrainingHooks, set_counted
 from llm_scratch.training.model_with_loss import ModelWithLoss
 from llm_scratch.training.parallel import checkpoint_activations
 from llm_scratch.training.step import mean_loss, train_step
@@ -97,6 +98,24 @@ def test_evaluation_adds_no_balancing_loss_and_moves_no_bias():
     loss = mean_loss(ModelWithLoss(model), Source(), None)
     assert loss == pytest.approx(next_token_loss(model.eval()(BATCH[0]), BATCH[1]).item(), rel=1e-5)
     assert not any(bias.any() for _, bias in model.named_buffers())
+
+
+def test_targets_are_compared_only_for_parts_that_count_tokens():
+    class Comparisons(TorchDispatchMode):
+        def __init__(self):
+            super().__init__()
+            self.n = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.n += func._schema.name == "aten::ne"
+            return func(*args, **(kwargs or {}))
+
+    found = []
+    for model in (build(SIZES), sparse()):
+        with Comparisons() as comparisons:
+            set_counted(model, BATCH[1])
+        found.append(comparisons.n)
+    assert found == [0, 1]
 
 
 def test_custom_training_hook_adds_to_the_gradient_and_is_called_after_each_step():

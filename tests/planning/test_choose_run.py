@@ -146,7 +146,7 @@ def test_small_text_ends_before_the_time_budget(tmp_path):
     choice, plan, _ = chosen(tmp_path, SHAPES["a story"], 100_000)
     assert plan.seconds < 50_000
     assert plan.epochs == pytest.approx(40, rel=0.05)
-    assert "no more to teach" in choice.lines["training"]
+    assert "more steps would gain nothing" in choice.lines["training"]
 
 
 @pytest.mark.parametrize(

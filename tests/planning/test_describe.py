@@ -65,7 +65,7 @@ def test_describe_names_the_chosen_settings():
     facts = TextFacts(52_000_000, 50_000_000, 105, 3, 10**6, 20_000_000)
     shape = {"n_layers": 4, "emb_dim": 192, "n_heads": 6, "context_length": 128, "drop_rate": 0.05}
     found = lines(facts, 15_000_000, shape, 1900, 0.17)
-    assert "3 documents, 49.6 MiB; 10% for validation, its end" in found["text"]
+    assert "3 documents, 49.6 MiB; 10% for validation, the end of the text" in found["text"]
     assert "bpe, 4,096 tokens of 3.3 characters, learned from 32% of the text" in found["tokenizer"]
     assert "128 tokens, 16 in a step" in found["rows"]
     assert "4 layers of 192, 3.34 M parameters, dropout 0.05" in found["model"]

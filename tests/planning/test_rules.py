@@ -163,7 +163,7 @@ def test_steps_fill_the_time_up_to_the_limit_of_the_text():
     assert bounded.settings["train.steps"] * 1024 == pytest.approx(
         rules.MAX_EPOCHS * 18_000, rel=0.01
     )
-    assert "no more to teach" in bounded.reason
+    assert "more steps would gain nothing" in bounded.reason
 
 
 @pytest.mark.parametrize("steps", [1, 7, 100, 717, 2000, 100_000])
@@ -189,9 +189,21 @@ def losses(*pairs):
     ("curve", "epochs", "expected"),
     [
         (losses((4, 4), (3, 3.1), (2.5, 2.7)), 2.0, "more time.*--minutes 10"),
-        (losses((4, 4), (2, 2.5), (0.5, 3.5)), 20.0, "more text: it has read this one 20 times"),
-        (losses((4, 4), (3, 3), (1.5, 2.5)), 20.0, "more text: it knows this one better"),
-        (losses((4, 4), (3, 3), (2.4, 2.5)), 40.0, "more text: it has read this one 40 times"),
+        (
+            losses((4, 4), (2, 2.5), (0.5, 3.5)),
+            20.0,
+            "more text: the model has read this text 20 times",
+        ),
+        (
+            losses((4, 4), (3, 3), (1.5, 2.5)),
+            20.0,
+            "more text: the training loss of 1.50 is far below",
+        ),
+        (
+            losses((4, 4), (3, 3), (2.4, 2.5)),
+            40.0,
+            "more text: the model has read this text 40 times",
+        ),
     ],
 )
 def test_advice_names_text_or_time(curve, epochs, expected):

@@ -5,10 +5,12 @@ from itertools import count
 import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.flop_counter import FlopCounterMode
 
+from llm_scratch.architectures import config_class
 from llm_scratch.config import GPTConfig, RunConfig, TrainConfig
 from llm_scratch.planning import step_timing
-from llm_scratch.planning.step_timing import StepCost, estimate_step_time
+from llm_scratch.planning.step_timing import StepCost, estimate_step_time, layer_kinds
 
 CPU = torch.device("cpu")
 
@@ -28,8 +30,9 @@ def priced(monkeypatch):
     """
     timed = []
 
-    def price(config, rows, T, device, seconds):
-        layers, head = config.model.n_layers, config.model.vocab_size / 64
+    def price(config, rows, T, device, seconds, layers=None):
+        layers = config.model.n_layers if layers is None else len(layers)
+        head = config.model.vocab_size / 64
         timed.append((layers, config.model.vocab_size, rows, T))
         learn = rows * (layers + head)
         return StepCost(learn, 0.1 * (layers + head), learn / 4)
@@ -84,3 +87,44 @@ def test_step_timing_does_not_change_random_state(
     assert (found.seconds, found.eval_seconds) == (step_seconds, eval_seconds)
     assert len(updates) >= 3, "the optimizer's update is timed too: a warm-up and at least two"
     assert torch.equal(torch.get_rng_state(), before)
+
+
+SIZES = {"vocab_size": 64, "context_length": 16, "emb_dim": 16, "n_heads": 2, "n_layers": 7}
+MIXED = {
+    "windows": {"architecture": "gemma", "window": 4, "full_every": 3},
+    "dense first layers": {"architecture": "deepseek", "n_dense_layers": 2},
+    "delta rules": {"architecture": "qwen_next"},
+}
+
+
+def mixed(settings):
+    return config_class(settings["architecture"])(**SIZES | settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "kinds"), list(zip(MIXED.values(), [{0: 5, 2: 2}, {0: 2, 2: 5}, {0: 6, 3: 1}]))
+)
+def test_layers_that_cost_the_same_are_a_kind(settings, kinds):
+    assert layer_kinds(mixed(settings), 16) == kinds
+
+
+def test_window_as_long_as_a_row_is_none():
+    assert layer_kinds(mixed(MIXED["windows"]), 4) == {0: 7}
+
+
+@pytest.mark.parametrize("settings", MIXED.values(), ids=MIXED)
+def test_estimate_of_mixed_layers_is_the_count_of_their_products(settings, monkeypatch):
+    """By a clock that counts FLOPs, the estimate from slices is that of the whole step."""
+
+    def counted(function, device, seconds):
+        with FlopCounterMode(display=False) as counter:
+            function()
+        return [counter.get_total_flops()]
+
+    monkeypatch.setattr(step_timing, "repeat_timings", counted)
+    config = RunConfig(mixed(settings), train=TrainConfig(batch_size=2))
+    whole, estimate = (estimate_step_time(config, CPU, rate) for rate in (1e15, 1.0))
+    assert whole.method == "its own steps"
+    assert estimate.method.startswith("2 and 3 of 7 layers, 1 of 2 rows")
+    assert estimate.seconds == pytest.approx(whole.seconds, rel=1e-6)
+    assert estimate.eval_seconds == pytest.approx(whole.eval_seconds, rel=1e-6)

@@ -10,11 +10,12 @@ from llm_scratch.config import GPTConfig
 from llm_scratch.interop.gguf_export import export_gguf
 from llm_scratch.interop.hf_compare import logits_differ
 from llm_scratch.interop.hf_export import export_hf, sample_texts
-from llm_scratch.interop.hf_tokenizer import read_tokenizer, write_tokenizer
+from llm_scratch.interop.hf_tokenizer import write_tokenizer
 from llm_scratch.loading import load
 from llm_scratch.model import build
 from llm_scratch.tokenizers import CharTokenizer
 from llm_scratch.tokenizers.bpe import ByteBPE
+from llm_scratch.tokenizers.locate import open_tokenizer
 
 transformers = pytest.importorskip(
     "transformers", reason="transformers reads the export; install the hf extra"
@@ -97,7 +98,7 @@ def test_f10_ids_of_10000_texts_survive_a_round_trip(tmp_path, data_dir, gpt2, m
         theirs = transformers.AutoTokenizer.from_pretrained(folder)
         ids = [known.encode(text, allowed_special="all") for text in texts]
         assert theirs(texts, verbose=False)["input_ids"] == ids
-        back = read_tokenizer(folder)
+        back = open_tokenizer(folder)
         assert [back.encode(text, allowed_special="all") for text in texts] == ids
         assert [back.decode(row) for row in ids] == texts
         if known is full:

@@ -34,7 +34,7 @@ def test_texts_of_a_run_are_new_stories_or_the_end_of_its_file(tmp_path):
 
 def test_missing_source_yields_no_texts(tmp_path, caplog):
     assert validation_texts(run_of(f"file:{tmp_path}/gone.txt"), 3) == []
-    assert "begins with a text of its own" in caplog.text
+    assert "begins with a default text" in caplog.text
 
 
 def test_untaught_model_of_stories_begins_with_a_story_and_one_without_texts_with_plain_words():

@@ -202,3 +202,20 @@ def test_row_that_cannot_be_installed_is_not_a_failure(try_with):
     assert code == 0
     assert line.startswith("not tried Python 3.11, constraints.txt ")
     assert "the disk is full" in line
+
+
+def test_chosen_tests_replace_the_default_ones(tmp_path, monkeypatch):
+    ran = []
+
+    def try_row(row, *arguments):
+        ran.append(arguments[-1])
+        return version_matrix.Result(row)
+
+    monkeypatch.setattr(version_matrix, "find_uv", lambda: "uv")
+    monkeypatch.setattr(version_matrix, "index_flags", list)
+    monkeypatch.setattr(version_matrix, "build_wheel", lambda uv, work: work / "ours.whl")
+    monkeypatch.setattr(version_matrix, "try_row", try_row)
+    command = ["--work", str(tmp_path), "--only", "constraints.txt"]
+    assert version_matrix.main(command) == 0
+    assert version_matrix.main([*command, "--tests", "tests/a", "tests/b"]) == 0
+    assert ran == [version_matrix.TESTS, ["tests/a", "tests/b"]]

@@ -111,7 +111,7 @@ class Architecture:
 
     Args:
         config: a subclass of `ModelConfig`.
-        model: takes such a config; or where it is,
+        model: the model class, which takes such a config; or its location
             as "module:Class", which is imported at first use.
     """
 
@@ -164,7 +164,7 @@ def check_setting(name: str, setting: str, shown: str) -> None:
     special = [field for field in own if field not in setting_names(ModelConfig)]
     raise UserError(
         f"{shown}: architecture {name!r} has no such setting;"
-        f" of its own it has {', '.join(special) or 'none'}"
+        f" its own settings are {', '.join(special) or 'none'}"
     )
 
 

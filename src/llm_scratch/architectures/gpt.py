@@ -12,9 +12,9 @@ Activation = Literal["gelu_tanh", "gelu", "relu", "silu"]
 
 @dataclass(frozen=True)
 class GPTConfig(ModelConfig):
-    """Settings of a GPT-2; without arguments those of the "small" one, with the notebooks' choices.
+    """Settings of a GPT-2. The defaults are those of GPT-2 "small", with the notebooks' choices.
 
-    The notebooks' dict has its first seven fields after `architecture`, under the same names.
+    The first seven fields after `architecture` are the keys of the notebooks' dict.
     """
 
     architecture: str = field(default="gpt", kw_only=True)
@@ -24,13 +24,13 @@ class GPTConfig(ModelConfig):
     tie_embeddings: bool = False
     """share the token embedding with the output head (as GPT-2 does; saves V x C parameters)"""
     init: Literal["torch", "gpt2", "mimetic"] = "torch"
-    """weight initialization: "torch" as in the notebooks, "gpt2" normal(0, 0.02), "mimetic" also
-    lets attention copy from the start
+    """weight initialization: "torch" as in the notebooks, "gpt2" normal(0, 0.02),
+    "mimetic" also lets attention copy from the start
     """
     ff_dim: int | None = None
     """F: width of the feed-forward network; None: 4 emb_dim"""
     activation: Activation = "gelu_tanh"
-    """of the feed-forward network: "gelu_tanh" as in GPT-2,
+    """activation of the feed-forward network: "gelu_tanh" as in GPT-2,
     "gelu" the exact one, as in nanoGPT and litgpt
     """
     norm_eps: float = 1e-5

@@ -84,7 +84,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "experiment run": ("commands.experiment.RunExperiment", "run an experiment from a file"),
     "experiment plan": (
         "commands.experiment.PlanExperiment",
-        "what an experiment takes and can show",
+        "estimate the time of an experiment and what it can detect",
     ),
     "experiment report": (
         "commands.experiment.ReportExperiment",
@@ -117,7 +117,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "learn template": (
         "commands.learn_parts.PrintTemplate",
-        "print a file to begin your own parts with",
+        "print a template for your own parts",
     ),
     "learn handout": (
         "commands.learn_class.WriteHandouts",
@@ -147,6 +147,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     if os.environ.get("NO_COLOR"):
         os.environ.setdefault("PYTHON_TYRO_ANSI_CODES", "False")  # tyro reads its own variable
+    # the type checks of tyro would search all installed packages for plugins
+    os.environ.setdefault("TYPEGUARD_DISABLE_PLUGIN_AUTOLOAD", "1")
     try:
         code = _run(words)
     except BaseException as e:

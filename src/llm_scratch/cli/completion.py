@@ -48,7 +48,7 @@ def enable_line_editing() -> bool:
 
 
 def completions(line: str, begin: int) -> list[str]:
-    """What the word at `begin` may become, in a line that ends at the cursor.
+    """Completions of the word at `begin`, in a line that ends at the cursor.
 
     Example: `completions("/ret", 0)` is `["/retry"]`.
     """
@@ -64,21 +64,21 @@ def completions(line: str, begin: int) -> list[str]:
 
 
 def paths(beginning: str) -> list[str]:
-    """Files and folders whose path begins so, hidden files only after a dot.
+    """Files and folders whose path starts with `beginning`, hidden files only after a dot.
 
     A folder ends with a separator.
     """
     folder, name = os.path.split(beginning)
-    found: list[str] = []
+    matches: list[str] = []
     with suppress(OSError):
         for entry in sorted(Path(os.path.expanduser(folder) or ".").iterdir()):
             if entry.name.startswith(name) and entry.name.startswith(".") <= name.startswith("."):
-                found.append(
+                matches.append(
                     beginning[: len(beginning) - len(name)]
                     + entry.name
                     + (os.sep if entry.is_dir() else "")
                 )
-    return found
+    return matches
 
 
 def _models(beginning: str) -> list[str]:
@@ -98,4 +98,4 @@ ARGUMENTS: dict[str, Callable[[str], list[str]]] = {
     "/probs": lambda beginning: ON_OFF,
     "/transcript": lambda beginning: ON_OFF,
 }
-"""what may follow a command, given the beginning of it"""
+"""command -> completions of its argument, from the beginning of the argument"""

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from llm_scratch.cli.terminal import keeps_lines
 from llm_scratch.config import RunConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rich.console import Console
 
     from llm_scratch.data.corpus import Corpus, TextFingerprint
     from llm_scratch.tokenizers import Tokenizer
@@ -26,9 +26,9 @@ def load_corpus(
     documents: list[str] | None = None,
     check: Callable[[TextFingerprint], None] | None = None,
 ) -> tuple[RunConfig, Corpus]:
-    """The text as token ids, and the settings with an order of rows that it allows.
+    """Read the text as token ids, and set a row order that the text allows.
 
-    A change of the order is reported in a line.
+    If the order of the settings has to change, a line says so.
 
     Args:
         tokenizer, documents, check: as `data.corpus.read_corpus` takes them.

@@ -110,7 +110,7 @@ class DecodingFlags(SamplingFlags):
             (number of the sample, piece of text), in the order of generation.
         Raises:
             UserError: the prompt is longer than the context,
-                and the text is to stop there (code 3).
+                and `context_overflow` is "stop" (code 3).
         """
         from llm_scratch.generation.decode import encode_prompt, stream_batch
         from llm_scratch.generation.memory_check import check_rows

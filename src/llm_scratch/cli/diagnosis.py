@@ -9,9 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.padding import Padding
-from rich.text import Text
-
 from llm_scratch.cli.output import print_json
 from llm_scratch.cli.styles import GOOD, PROBLEM, WARNING
 from llm_scratch.cli.terminal import console, keeps_lines, print_note, table
@@ -57,6 +54,9 @@ def print_diagnosis(path: Path, as_json: bool = False) -> None:
             {"run": path, "step": step, "steps": run.steps, "description": "", "findings": findings}
         )
         return
+    from rich.padding import Padding
+    from rich.text import Text
+
     screen = console()
     total = f" of {run.steps:,}" if run.steps else ""
     screen.print(
@@ -83,6 +83,8 @@ def _summary(findings: Mapping[str, Finding], finished: bool) -> str:
 
 def _table(findings: Mapping[str, Finding]) -> Table:
     """A row for each finding, problems first: mark, name, evidence and advice."""
+    from rich.text import Text
+
     grid = table("", "", "", left=3)
     grid.show_header = False
     for state, (mark, color) in STATUS_STYLES.items():

@@ -16,7 +16,7 @@ LOOKALIKES = str.maketrans("✓✗→⏎≥─━│╭╮╰╯", "+x>$>--|++++
 
 
 def use_lookalikes() -> None:
-    """Print a lookalike, or "?", where stdout or stderr cannot encode; read a pipe as UTF-8."""
+    """Replace what stdout or stderr cannot encode by lookalikes or "?"; read pipes as UTF-8."""
     codecs.register_error("lookalike", _lookalike)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -16,17 +16,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RunsCommand(ReportCommand):
-    """Flags that say where the runs take place."""
+    """Flags that choose where the runs are trained."""
 
     device: str = "auto"
     """auto, cpu, cuda, mps"""
     on: Annotated[str, option("here|local|slurm")] = "here"
-    """one run after the other here; local: processes; slurm[:NAME=VALUE,...]: Slurm jobs"""
+    """where the runs are trained (default: here, one after the other);
+    local: in several processes; slurm[:NAME=VALUE,...]: as Slurm jobs
+    """
     jobs: Annotated[int | None, option("N")] = None
-    """with --on, runs at a time (default: local as measured, one for each GPU; slurm 2)"""
+    """with --on: number of runs at the same time
+    (default: for local, the fastest as measured, or one per GPU; for slurm, 2)
+    """
 
     def cluster(self) -> Cluster | None:
-        """What runs the runs; None: this process, one after the other."""
+        """Where the jobs of the experiment run; None: in this process, one after the other."""
         from llm_scratch.experiments.cluster import parse_cluster
 
         return parse_cluster(self.on, self.jobs, self.device, self.import_)

@@ -1,4 +1,4 @@
-"""Run or plan an experiment from the command line, and print what it found.
+"""Run or plan an experiment from the command line, and print the result.
 
 Tests: tests/cli/test_compare.py.
 """
@@ -9,14 +9,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from llm_scratch.cli.folders import RUNS_FOLDER
 from llm_scratch.cli.output import print_json
 from llm_scratch.cli.terminal import console, keeps_lines, table
 from llm_scratch.formatting import format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from llm_scratch.experiments.contents import ExperimentReport
     from llm_scratch.experiments.experiment import Experiment
     from llm_scratch.experiments.plan import ExperimentPlan
@@ -116,16 +116,16 @@ def print_findings(grid: Table, sentences: Iterable[str], page: Path) -> None:
 def plan_and_print(
     experiment: Experiment, out: str, device: str, pilot: bool, noise_from: str, as_json: bool
 ) -> None:
-    """Plan an experiment and print it; with `pilot`, run its first two seeds before."""
+    """Plan an experiment and print the plan; with `pilot`, run its first two seeds first."""
     from llm_scratch.experiments.plan import plan_experiment
     from llm_scratch.hardware.device import choose_device
 
     folder = experiment_folder(experiment.name, out)
-    place = choose_device(device).name
+    device_name = choose_device(device).name
     if pilot:
         _run(experiment, folder, device, max_seeds=2)
     plan = plan_experiment(
-        experiment, folder, device=place, noise_from=Path(noise_from) if noise_from else None
+        experiment, folder, device=device_name, noise_from=Path(noise_from) if noise_from else None
     )
     if as_json:
         print_json(plan_json(plan))
@@ -174,7 +174,7 @@ def experiment_json(report: ExperimentReport, page: Path, markdown: Path) -> dic
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
-    """An arm beside the reference."""
+    """An arm compared with the reference."""
     estimate = comparison.estimate
     return {
         "arm": comparison.arm,
@@ -194,7 +194,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def plan_json(plan: ExperimentPlan) -> dict[str, Any]:
-    """What an experiment will take and can show."""
+    """Predicted time and memory of an experiment, and the smallest difference it can show."""
     arms = [
         {
             "arm": name,

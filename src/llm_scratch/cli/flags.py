@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -76,6 +77,12 @@ class ReportCommand(Command):
     """print the result as JSON (keys: docs/json.md)"""
 
 
+@cache
+def _hints(cls: type) -> Mapping[str, Any]:
+    """The types of a dataclass's fields; cached, as Python evaluates each annotation."""
+    return get_type_hints(cls, include_extras=True)
+
+
 def flag_arity(cls: type, prefix: str = "", chosen: Any = None) -> dict[str, int]:
     """Each flag of a dataclass, such as `--model.emb-dim`, and the number of words that it takes.
 
@@ -86,7 +93,7 @@ def flag_arity(cls: type, prefix: str = "", chosen: Any = None) -> dict[str, int
             None: flags of every architecture.
     """
     flags = {}
-    hints = get_type_hints(cls, include_extras=True)
+    hints = _hints(cls)
     for f in fields(cls):
         hint, name = hints[f.name], prefix + f.name.rstrip("_").replace("_", "-")
         marks = getattr(hint, "__metadata__", ())
@@ -124,12 +131,12 @@ def split_args(cls: type, argv: Sequence[str]) -> tuple[list[str], dict[str, str
     """
     known = flag_arity(cls)
     words: list[str] = []
-    given: dict[str, str] = {}
+    set_flags: dict[str, str] = {}
     rest = list(argv)
     while rest:
         word = rest.pop(0)
         if word == "--":  # ends the options; the rest is text
-            return [*words, *rest], given
+            return [*words, *rest], set_flags
         flag, has_value, value = word.partition("=")
         flag = flag.replace("_", "-")
         if not re.fullmatch(r"--[a-zA-Z][\w.-]*", flag) or flag == "--help":
@@ -137,11 +144,11 @@ def split_args(cls: type, argv: Sequence[str]) -> tuple[list[str], dict[str, str
         elif flag not in known:
             raise _unknown(flag, list(known))
         elif has_value:
-            given[flag] = value
+            set_flags[flag] = value
         else:
             values, rest = rest[: known[flag]], rest[known[flag] :]
-            given[flag] = values[0] if values else ""
-    return words, given
+            set_flags[flag] = values[0] if values else ""
+    return words, set_flags
 
 
 def _unknown(flag: str, known: list[str]) -> UserError:
@@ -163,7 +170,7 @@ def _unknown(flag: str, known: list[str]) -> UserError:
 def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
     """Parse the words of a command into its dataclass.
 
-    A class method `defaults(words, given, asks)` gives the values before flags.
+    A class method `defaults(words, set_flags, help_requested)` gives the values before flags.
 
     Raises:
         UserError: an unknown flag, a value of the wrong type, a missing argument; one line.
@@ -173,19 +180,22 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
     if file := _value_of("--import", options):
         # first: it may register an architecture, whose settings are flags
         import_user_file(with_home(file))
-    words, given = split_args(cls, argv)
+    words, set_flags = split_args(cls, argv)
     flags = {f"--{path_field}" for path_field in path_fields(cls)}
-    given = {flag: with_home(value) if flag in flags else value for flag, value in given.items()}
-    asks = "-h" in options or "--help" in options
+    set_flags = {
+        flag: with_home(value) if flag in flags else value for flag, value in set_flags.items()
+    }
+    help_requested = "-h" in options or "--help" in options
     defaults = getattr(cls, "defaults", None)
     start: dict[str, Any] = (
         {}
         if defaults is None
-        else {"default": defaults([with_home(word) for word in words], given, asks)}
+        else {"default": defaults([with_home(word) for word in words], set_flags, help_requested)}
     )
     if start:
-        _check_model_flags(cls, start["default"], given)
-    complaint, narrow = io.StringIO(), asks and terminal_columns() < MIN_HELP_COLUMNS
+        _check_model_flags(cls, start["default"], set_flags)
+    complaint = io.StringIO()
+    narrow = help_requested and terminal_columns() < MIN_HELP_COLUMNS
     # tyro chooses its box characters by the encoding
     boxes = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     try:
@@ -196,7 +206,12 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
             at_least_columns(CAPTURE_COLUMNS if narrow else MIN_HELP_COLUMNS),
         ):
             command = tyro.cli(
-                cls, args=list(argv), prog=prog, description=inspect.getdoc(cls), **start
+                cls,
+                args=list(argv),
+                prog=prog,
+                description=inspect.getdoc(cls),
+                config=(tyro.conf.HelptextFromCommentsOff,),
+                **start,
             )
         check_numbers(command)
         return _with_home_folders(command)
@@ -211,25 +226,25 @@ def parse(cls: type[T], argv: Sequence[str], prog: str) -> T:
         raise UserError(f"{_on_one_line(complaint.getvalue())}; see `{prog} --help`") from None
 
 
-def _check_model_flags(cls: type, chosen: Any, given: Mapping[str, str]) -> None:
+def _check_model_flags(cls: type, chosen: Any, set_flags: Mapping[str, str]) -> None:
     """Check that the flags of the model are settings of its architecture.
 
     Args:
         cls: the dataclass of a command.
         chosen: an instance with the model's settings before flags.
-        given: the flags of the command line.
+        set_flags: the flags of the command line.
     Raises:
-        UserError: one is of another architecture.
+        UserError: a flag belongs to another architecture.
     """
     own = flag_arity(cls, chosen=chosen)
-    for flag in given:
+    for flag in set_flags:
         if flag not in own:
             name = flag.removeprefix("--model.").removeprefix("no-").replace("-", "_")
             check_setting(chosen.model.architecture, name, flag)
 
 
 def _value_of(flag: str, argv: Sequence[str]) -> str:
-    """The value of a flag, as the next word or after "="; "" if it is not there."""
+    """The value of a flag, which is the next word or follows "="; "" without the flag."""
     for word, following in zip(argv, [*argv[1:], ""]):
         if word == flag or word.startswith(f"{flag}="):
             return following if word == flag else word.partition("=")[2]
@@ -247,15 +262,15 @@ def before_end_of_options(argv: Sequence[str]) -> Sequence[str]:
 
 def path_fields(cls: type) -> dict[str, str]:
     """Arguments that are paths: name of the flag -> field, {"json-schema": "json_schema"}."""
-    found = {}
+    by_flag = {}
     for f in fields(cls):
-        marks = getattr(get_type_hints(cls, include_extras=True)[f.name], "__metadata__", ())
+        marks = getattr(_hints(cls)[f.name], "__metadata__", ())
         metavars = {
             word for mark in marks for word in (getattr(mark, "metavar", None) or "").split("|")
         }
         if metavars & PATH_METAVARS:
-            found[f.name.rstrip("_").replace("_", "-")] = f.name
-    return found
+            by_flag[f.name.rstrip("_").replace("_", "-")] = f.name
+    return by_flag
 
 
 def with_home(path: str) -> str:

@@ -83,14 +83,14 @@ def rules(game: Game) -> list[str]:
         "Buy a run:  llm-scratch experiment game --width 32 --tokens 20000",
         "Predict:    llm-scratch experiment game --predict LOSS, in bits per byte",
         (
-            "Six runs of 3 widths and 3 lengths determine a scaling law, which then competes with"
-            " you; with fewer you compete with the lowest loss of your runs."
+            "Six runs of 3 widths and 3 lengths determine a scaling law, and you compete with its"
+            " prediction; with fewer runs you compete with the lowest loss among them."
         ),
     ]
 
 
 def result_lines(game: Game, outcome: Outcome) -> list[str]:
-    """The truth, both errors, the score, and the width that the learner named."""
+    """The measured loss, both errors, the score, and the width that the learner named."""
     other = "the law fitted to your runs" if outcome.is_law else "the lowest loss of your runs"
     lines = [
         f"The larger run, {_target(game)}, reached {outcome.measured:.4f} bits per byte.",

@@ -26,15 +26,15 @@ GPT2_TEXT, GPT2_IDS = "Every effort moves you", [6109, 3626, 6100, 345]
 """A text and its ids in GPT-2's vocabulary; other vocabularies have the same size."""
 
 
-def config_from_model(name: str, base: RunConfig, given: Mapping[str, str]) -> RunConfig:
+def config_from_model(name: str, base: RunConfig, set_flags: Mapping[str, str]) -> RunConfig:
     """The settings of a run that starts from a model: `base`, with the model's shape and tokenizer.
 
     Args:
-        given: the flags of the command line.
+        set_flags: the flags of the command line.
     Raises:
         UserError: there is no such model, or a flag contradicts it.
     """
-    if "--data.tokenizer" in given:
+    if "--data.tokenizer" in set_flags:
         raise UserError(
             "--data.tokenizer cannot be combined with --from: the model brings its own tokenizer;"
             " leave it out"
@@ -44,7 +44,7 @@ def config_from_model(name: str, base: RunConfig, given: Mapping[str, str]) -> R
     where = resolve_model_path(name)
     if (run := find_run(where)) is not None:
         run.check_trainable()
-    heads = given.get("--model.n-heads", "")
+    heads = set_flags.get("--model.n-heads", "")
     model, tokenizer = load(
         where, n_heads=int(heads) if heads.isdigit() and where.is_file() else None
     )
@@ -56,37 +56,37 @@ def config_from_model(name: str, base: RunConfig, given: Mapping[str, str]) -> R
     )
 
 
-def with_architecture(base: RunConfig, given: Mapping[str, str]) -> RunConfig:
+def with_architecture(base: RunConfig, set_flags: Mapping[str, str]) -> RunConfig:
     """Settings of the architecture that `--model.architecture` names.
 
     Settings that both architectures have with the same meaning are kept.
     """
-    name = given.get("--model.architecture")
+    name = set_flags.get("--model.architecture")
     return base if name is None else base.with_model(architecture=name)
 
 
-def with_length(base: RunConfig, given: Mapping[str, str]) -> RunConfig:
+def with_length(base: RunConfig, set_flags: Mapping[str, str]) -> RunConfig:
     """Settings without epochs where a flag gives the steps of a new run."""
-    if "--train.steps" not in given or "--train.epochs" in given:
+    if "--train.steps" not in set_flags or "--train.epochs" in set_flags:
         return base
-    return without_epochs(base, {"train": {"steps": given["--train.steps"]}})
+    return without_epochs(base, {"train": {"steps": set_flags["--train.steps"]}})
 
 
-def with_tokenizer(base: RunConfig, given: Mapping[str, str]) -> RunConfig:
+def with_tokenizer(base: RunConfig, set_flags: Mapping[str, str]) -> RunConfig:
     """Settings with the vocabulary of a ready-made tokenizer.
 
     It is gpt2, or the file, folder or run that `--data.tokenizer` names.
 
     Args:
-        given: the flags of the command line; a `--model.vocab-size` among them stays.
+        set_flags: the flags of the command line; a `--model.vocab-size` among them stays.
     """
-    if "--data.tokenizer" not in given or "--model.vocab-size" in given:
+    if "--data.tokenizer" not in set_flags or "--model.vocab-size" in set_flags:
         return base
     from llm_scratch.tokenizers import TOKENIZERS
     from llm_scratch.tokenizers.gpt2 import N_VOCAB
     from llm_scratch.tokenizers.locate import open_tokenizer
 
-    name = given["--data.tokenizer"]
+    name = set_flags["--data.tokenizer"]
     if name == "gpt2":
         return base.with_model(vocab_size=N_VOCAB)
     if name in TOKENIZERS or not expand_user(name).exists():
@@ -121,7 +121,7 @@ def load_initial_model(config: RunConfig, folder: Path) -> tuple[LanguageModel |
         ):
             raise UserError(
                 f"{config.data.source}: the shards have another tokenizer than {config.init_from};"
-                " prepare them with that one"
+                " prepare them with that tokenizer"
             )
     return model, tokenizer
 

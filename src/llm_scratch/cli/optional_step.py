@@ -8,11 +8,13 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from llm_scratch.cli.terminal import print_warning
 from llm_scratch.errors import UserError, describe_error, one_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @contextmanager
@@ -30,6 +32,6 @@ def optional_step(problem: str, again: str, screen: Console, debug: bool = False
     except Exception as e:
         if debug:
             traceback.print_exc()
-        why = one_line(str(e)) if isinstance(e, UserError) else describe_error(e, named=True)
+        reason = one_line(str(e)) if isinstance(e, UserError) else describe_error(e, named=True)
         hint = f"; to try again: {again}" if again else ""
-        print_warning(f"{problem}: {why}{hint}", screen)
+        print_warning(f"{problem}: {reason}{hint}", screen)

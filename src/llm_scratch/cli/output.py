@@ -17,8 +17,6 @@ from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import PurePath
 from typing import Any, TextIO
 
-from llm_scratch.storage import download
-
 
 @dataclass
 class OutputMode:
@@ -40,6 +38,8 @@ MODE = OutputMode()
 @contextmanager
 def output_mode(as_json: bool, quiet: bool) -> Iterator[None]:
     """Apply `--json` and `--quiet` to what is printed inside the block."""
+    from llm_scratch.storage import download  # here: --help needs no HTTP client
+
     before = MODE.quiet, MODE.json_stream, download.SHOW_PROGRESS
     MODE.quiet = quiet
     MODE.json_stream = sys.stdout if as_json else None

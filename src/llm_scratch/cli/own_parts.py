@@ -11,9 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.text import Text
-
 from llm_scratch.cli.folders import find_runs, same_settings
 from llm_scratch.cli.optional_step import optional_step
 from llm_scratch.cli.styles import GOOD, PROBLEM, WARNING
@@ -26,13 +23,15 @@ from llm_scratch.storage.files import atomic_write
 from llm_scratch.training.callbacks import Callback, TrainState
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from llm_scratch.own_parts.parts import PartsFile
     from llm_scratch.own_parts.verdict import Verdict
 
 COPY = "parts.py"
-"""The learner's file in the run directory; it is kept for people, and never run from there."""
+"""Copy of the learner's file in the run directory, for people to read; it is never executed."""
 CURVES = "loss-compare"
-"""The picture of both curves in the run directory, as .png and .svg."""
+"""The plot of both loss curves in the run directory, as .png and .svg."""
 MARKS = {"equal": ("✓", GOOD), "different": ("✗", PROBLEM), "unfinished": ("–", WARNING)}
 
 
@@ -42,8 +41,8 @@ class OwnParts(Callback):
 
     Attributes:
         config: the settings of the run, which name the file.
-        file: the learner's.
-        verdicts: on its parts.
+        file: the learner's file.
+        verdicts: the result of the comparison for each part.
     """
 
     config: RunConfig
@@ -108,6 +107,8 @@ def show_verdicts(
     file: str, verdicts: Sequence[Verdict], config: RunConfig, screen: Console
 ) -> None:
     """Print a row for each part: equal or not, and how it differs."""
+    from rich.text import Text
+
     from llm_scratch.own_parts.parts import PARTS
 
     grid = table("", "", "", left=3)
@@ -128,14 +129,14 @@ def _in_words(verdict: Verdict, unused: str) -> str:
         return "not written yet; the package's is used"
     if verdict.state == "different":
         return f"{verdict.message}\n{verdict.numbers}".rstrip()
-    found = f"equal, largest difference {verdict.largest_difference:.1g}"
-    return f"{found}; this run does not use it: {unused}" if unused else found
+    text = f"equal, largest difference {verdict.largest_difference:.1g}"
+    return f"{text}; this run does not use it: {unused}" if unused else text
 
 
 def show_curves(parts: OwnParts, folder: Path, screen: Console, debug: bool) -> None:
-    """Draw the curve of a run with a learner's parts beside that of the package's.
+    """Plot the loss of a run with a learner's parts beside a run with the package's parts.
 
-    The other run is the newest one in runs/ with the same settings and the package's parts.
+    The second run is the newest one in runs/ with the same settings.
     """
     from llm_scratch.evaluation.floor import loss_floor
     from llm_scratch.reports.plot import loss_figure, save_figure
@@ -179,7 +180,7 @@ def reference_run(config: RunConfig) -> RunInfo | None:
 
 @contextmanager
 def parts_to_load(file: str) -> Iterator[None]:
-    """Use a learner's file inside the block, if one is named; what differs is a note."""
+    """Use a learner's file inside the block, if one is named; note each part that differs."""
     if not file:
         yield
         return

@@ -16,9 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.text import Text
-
 from llm_scratch.architectures import NOT_IN_WEIGHTS, NanoChatConfig
 from llm_scratch.cli.folders import find_runs
 from llm_scratch.cli.init_from import run_directory_of
@@ -32,6 +29,8 @@ from llm_scratch.storage.safe_parse import read_yaml
 from llm_scratch.storage.user_folders import expand_user
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from llm_scratch.data.corpus import Corpus
     from llm_scratch.planning.plan import Plan
     from llm_scratch.tokenizers import Tokenizer
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 
 PRESET = "text"
 MINUTES = 5.0
-STARTUP_SECONDS = 2.0  # before the command measures time: start of Python, import of libraries
+STARTUP_SECONDS = 2.0  # start of Python and import of libraries, before the timer starts
 ANY_WIDTH = (
     1_441_440  # placeholder until a width is chosen: a multiple of every number of heads up to 16
 )
@@ -57,10 +56,10 @@ def base_config(paths: Sequence[str], source: str) -> RunConfig:
     """
     if bool(paths) == bool(source):
         if paths:
-            what = "PATH and --data.source exclude each other; leave one out"
+            problem = "PATH and --data.source exclude each other; leave one out"
         else:
-            what = "PATH is missing; name files, a folder or a pattern"
-        raise UserError(f"train text: {what}, as in `llm-scratch train text books/`", USAGE)
+            problem = "PATH is missing; name files, a folder or a pattern"
+        raise UserError(f"train text: {problem}, as in `llm-scratch train text books/`", USAGE)
     return RunConfig(
         NanoChatConfig(
             vocab_size=256,
@@ -91,7 +90,7 @@ def source_of(paths: Sequence[str]) -> str:
     if not others and (expand_user(first) / "index.json").is_file():
         return f"shards:{first}"
     for path in paths:
-        if not all(found.exists() for found in expand_pattern(path)):
+        if not all(file.exists() for file in expand_pattern(path)):
             raise UserError(
                 f"{path}: no such file or folder;"
                 " use text files, a folder, or a pattern such as 'books/*.txt'",
@@ -110,10 +109,10 @@ def run_name(source: str) -> str:
     return re.sub(r"-(\d+)$", r"_\1", name) or PRESET
 
 
-def fixed_settings(given: Mapping[str, str], file: str, base: RunConfig) -> tuple[str, ...]:
+def fixed_settings(set_flags: Mapping[str, str], file: str, base: RunConfig) -> tuple[str, ...]:
     """Names of the settings that are not chosen: of flags, a file and an initial model."""
     names = {
-        flag.lstrip("-").replace("-", "_").replace(".no_", ".") for flag in given if "." in flag
+        flag.lstrip("-").replace("-", "_").replace(".no_", ".") for flag in set_flags if "." in flag
     }
     if file:
         names |= {
@@ -146,7 +145,7 @@ class OwnText:
     def request(self) -> dict[str, Any]:
         """What determines the choice, as saved in choice.json; system settings do not."""
         values = to_dict(self.config)
-        given = {
+        settings = {
             name: values[part][key]
             for name in sorted(self.fixed)
             for part, key in [name.split(".")]
@@ -156,7 +155,7 @@ class OwnText:
             "source": self.config.data.source,
             "minutes": self.minutes,
             "init_from": self.config.init_from,
-            "settings": given,
+            "settings": settings,
         }
 
     def recover(self, out: str, resume: str, fresh: bool) -> Choice | None:
@@ -172,16 +171,16 @@ class OwnText:
             folders = [run.path for run in reversed(find_runs()) if not run.finished]
         else:
             folders = [named]
-        found = [
+        earlier = [
             (folder, choice) for folder in folders if (choice := Choice.load(folder)) is not None
         ]
-        for _, choice in found:
+        for _, choice in earlier:
             if choice.request == self.request:
                 return replace(choice, config=self._on_this_machine(choice.config))
-        if named is not None and found:
+        if named is not None and earlier:
             raise UserError(
                 f"{named}: this run has other settings"
-                f" ({_difference(found[0][1].request, self.request)}); choose another --out, or"
+                f" ({_difference(earlier[0][1].request, self.request)}); choose another --out, or"
                 " --fresh --force",
                 CHECKPOINT,
             )
@@ -190,12 +189,12 @@ class OwnText:
     def _on_this_machine(self, config: RunConfig) -> RunConfig:
         """The settings of a run, with the system settings of this command."""
         system = to_dict(self.config.system)
-        given = {
+        overrides = {
             key: system[key]
             for part, key in (name.split(".") for name in self.fixed)
             if part == "system"
         }
-        return from_dict(RunConfig, {"system": given}, config)
+        return from_dict(RunConfig, {"system": overrides}, config)
 
     def choose(self, device: str, screen: Console) -> tuple[Choice, Plan, Corpus]:
         """Choose settings, with a status line meanwhile."""
@@ -275,6 +274,8 @@ def as_comments(lines: Mapping[str, str]) -> str:
 
 def show_continuations(run: Trainer, choice: Choice, screen: Console) -> None:
     """Print continuations of beginnings from the text."""
+    from rich.text import Text
+
     from llm_scratch.generation.decode import stream
 
     run.model.eval()

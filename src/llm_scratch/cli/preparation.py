@@ -10,8 +10,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from llm_scratch.cli import own_text
 from llm_scratch.cli.corpus import load_corpus, source_in_words
 from llm_scratch.cli.init_from import load_initial_model
@@ -22,6 +20,8 @@ from llm_scratch.formatting import format_count
 from llm_scratch.training.callbacks import Callback, TrainState
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from llm_scratch.data.corpus import Corpus
     from llm_scratch.planning.choice import Choice
     from llm_scratch.planning.plan import Plan

@@ -121,7 +121,7 @@ def memorization_json(
         rows: (name, number of texts, overlap) of each row of the table.
         longest: the longest run of training text that the model wrote.
     """
-    found = [
+    entries = [
         {
             "name": name,
             "texts": texts,
@@ -139,7 +139,7 @@ def memorization_json(
         "training_text": source,
         "searched_tokens": searched,
         "window_tokens": window,
-        "rows": found,
+        "rows": entries,
         "longest_run_text": longest,
         "summary": summary,
     }
@@ -192,8 +192,8 @@ def plan_comparison_json(
         "seconds": "seconds",
     }
     sides = {
-        side: {key: found.get(name) for key, name in keys.items()}
-        for side, found in (("predicted", predicted), ("measured", took))
+        side: {key: values.get(name) for key, name in keys.items()}
+        for side, values in (("predicted", predicted), ("measured", took))
     }
     return {"run": run, **sides, "step": done, "steps": steps}
 

@@ -43,7 +43,7 @@ def prepare_text_of(run: RunInfo, tokenizer: Tokenizer) -> Corpus:
             print_line(
                 sanitize(
                     f"warning: the text of {run.config.data.source} has changed since {run.path}"
-                    f" was trained ({changed}); the validation text is another one"
+                    f" was trained ({changed}), so the validation text differs too"
                 ),
                 stderr=True,
             )

@@ -1,4 +1,4 @@
-"""Print what a model of the stories can do: bits per byte, skills, entropy and chance.
+"""Print the skills of a model trained on stories, with bits per byte, entropy and chance.
 
 Tests: tests/cli/test_train.py.
 """
@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from llm_scratch.cli.terminal import keeps_lines, table
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from torch import nn
 
     from llm_scratch.evaluation.skill_results import SkillResults

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from llm_scratch.cli.terminal import table
 from llm_scratch.errors import UserError
 from llm_scratch.extras import install_command
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from llm_scratch.evaluation.tasks import TaskScore
 
 

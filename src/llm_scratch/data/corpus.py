@@ -125,7 +125,7 @@ def split_tokens(ids: Tokens, val_fraction: float, eot: int | None = None) -> tu
     if eot is not None:
         latest = len(ids) - (len(ids) - cut) // 4
         starts = (first + np.flatnonzero(block == eot) for first, block in blocks(ids[:-1], cut))
-        next_start = next((int(here[0]) for here in starts if len(here)), len(ids))
+        next_start = next((int(positions[0]) for positions in starts if len(positions)), len(ids))
         cut = next_start if next_start <= latest else cut
     return ids[:cut], ids[cut:]
 

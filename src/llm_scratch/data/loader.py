@@ -38,7 +38,7 @@ class BatchSource(Protocol):
         """Inputs and targets of one step, [B, T] each, int64; a target `IGNORE` does not count.
 
         Args:
-            step: counted from 0, on from one epoch to the next.
+            step: counted from 0 over all epochs.
             rank, world: return only the rows of this rank, a `world`-th of the batch.
         """
         ...

@@ -126,8 +126,8 @@ def prefix_bits(text: str) -> float:
 
     That is -log2 of the probability that a story begins with it.
 
-    The difference between two prefixes is the surprise of the text between them, for someone who
-    knows the grammar; the end of a whole story carries `bits(text) - prefix_bits(text)`.
+    The difference between two prefixes is the surprise of the text between them under the grammar;
+    the end of a whole story has `bits(text) - prefix_bits(text)`.
     """
     if re.search(r"\b[Aa] [aeiou]", text):
         return math.inf

@@ -183,14 +183,16 @@ def next_token_tree(
     def grow(step: int, number: int) -> tuple[Branch, ...]:
         if step == len(levels):
             return ()
-        here = levels[step][number]
+        branches = levels[step][number]
         kept = [
             (i, token, chance)
-            for i, (token, chance) in enumerate(here)
+            for i, (token, chance) in enumerate(branches)
             if chance >= min_probability or i == 0
         ]
         return tuple(
-            Branch(token, chance, () if token == eot else grow(step + 1, number * len(here) + i))
+            Branch(
+                token, chance, () if token == eot else grow(step + 1, number * len(branches) + i)
+            )
             for i, token, chance in kept
         )
 

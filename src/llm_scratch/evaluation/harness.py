@@ -118,7 +118,7 @@ def run_harness(
         read_yaml(task, DATA) if Path(task).suffix in (".yaml", ".yml") else task for task in tasks
     ]
     try:
-        found = simple_evaluate(
+        results = simple_evaluate(
             model=HarnessModel(model, tokenizer, batch_size),
             tasks=wanted,
             bootstrap_iters=BOOTSTRAPS,
@@ -130,14 +130,14 @@ def run_harness(
             f"lm-evaluation-harness cannot run {', '.join(tasks)}: {describe_error(e, named=True)}",
             DATA,
         ) from e
-    return _scores(found)
+    return _scores(results)
 
 
-def _scores(found: Any) -> list[TaskScore]:
+def _scores(results: Any) -> list[TaskScore]:
     """Return the harness's results, whose metrics are "acc,none" with error "acc_stderr,none"."""
     scores = []
-    for task, metrics in found["results"].items():
-        n_questions = found.get("n-samples", {}).get(task, {}).get("effective", 0)
+    for task, metrics in results["results"].items():
+        n_questions = results.get("n-samples", {}).get(task, {}).get("effective", 0)
         for key, value in metrics.items():
             name, _, filtered = key.partition(",")
             if not isinstance(value, int | float) or name.endswith("_stderr"):

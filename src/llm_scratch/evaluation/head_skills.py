@@ -1,8 +1,8 @@
 """Which part of a model serves which skill: accuracy with a head or network ablated.
 
-The grammar knows the right answer of every probe. A skill that falls when a part is ablated needs
-that part (`skill_changes`). A head that attends to earlier mentions of the answer, where the answer
-comes next, may be what recalls it (`answer_attention`).
+The grammar determines the right answer of every probe. A skill that falls when a part is ablated
+needs that part (`skill_changes`). A head that attends to earlier mentions of the answer, where the
+answer comes next, may recall it (`answer_attention`).
 Tests: tests/evaluation/test_head_skills.py (equal to a model with those weights set to zero).
 """
 
@@ -112,10 +112,10 @@ def skill_changes(
         with ablate(model, *(known[part] for part in name.split("+")), by=by, reference=reference):
             after = score_choices(model, tokenizer, probes)
         for skill in SKILLS:
-            asked = [i for i, probe in enumerate(probes) if probe.skill == skill]
-            if asked:
-                old, new = [before[i] for i in asked], [after[i] for i in asked]
-                changes.append(_change(name, skill, old, new, [story_of[i] for i in asked]))
+            indices = [i for i, probe in enumerate(probes) if probe.skill == skill]
+            if indices:
+                old, new = [before[i] for i in indices], [after[i] for i in indices]
+                changes.append(_change(name, skill, old, new, [story_of[i] for i in indices]))
     return changes
 
 

@@ -141,7 +141,7 @@ def contributions(model: Any, tokenizer: Any, row: Tensor) -> list[Contribution]
         first, second = model(row)[0, -1].topk(2).indices
     gains = direct_logit_attribution(model, row, torch.full_like(row, first))
     rivals = direct_logit_attribution(model, row, torch.full_like(row, second))
-    found = []
+    rows = []
     differences = (gains.values - rivals.values)[:, 0, -1].tolist()
     for part, logits in zip(gains.names, differences, strict=True):
         layer, _, head = part.partition(".")
@@ -149,8 +149,8 @@ def contributions(model: Any, tokenizer: Any, row: Tensor) -> list[Contribution]
         if head.isdigit():
             weight, position = acts[f"blocks.{layer}.attn.hook_pattern"][0, int(head), -1].max(-1)
             attends = Weighted(token_text(tokenizer, int(row[0, position])), weight.item())
-        found.append(Contribution(part, logits, attends))
-    return sorted(found, key=lambda contribution: -abs(contribution.logits))
+        rows.append(Contribution(part, logits, attends))
+    return sorted(rows, key=lambda contribution: -abs(contribution.logits))
 
 
 def inspect_ablation(model: Any, tokenizer: Any, ids: list[int], parts: str) -> Ablation:

@@ -23,6 +23,7 @@ from llm_scratch.model.introspection import (
     context_length,
     device_of,
     eval_mode,
+    start_id,
 )
 from llm_scratch.tokenizers.special import end_of_text
 
@@ -48,7 +49,7 @@ def encode_pair(model: Any, tokenizer: Any, context: str, continuation: str) -> 
     Raises:
         UserError: an empty context for a tokenizer without an end-of-text token (code 3).
     """
-    start = getattr(model, "start_id", None)
+    start = start_id(model)
     first = [] if start is None else [start]
     kept = context.rstrip()
     continuation = context[len(kept) :] + continuation

@@ -171,7 +171,7 @@ def evaluate_text(
     Raises:
         UserError: as `evaluate_tokens`; special tokens in the text are read as plain text.
     """
-    start = getattr(model, "start_id", None)
+    start = introspection.start_id(model)
     first = end_of_text(tokenizer) if start is None else start
     ids = tokenizer.encode(text, disallowed_special=())
     loss = evaluate_tokens(

@@ -1,4 +1,4 @@
-"""Surprise of each token of a story: the model's beside the grammar's, which knows the truth.
+"""Surprise of each token of a story under the model and under the grammar that generated it.
 
 Where the model is more surprised than the grammar, it has not learned what decides the token.
 Tests: tests/evaluation/test_story_surprise.py.
@@ -14,7 +14,7 @@ from torch import nn
 
 from llm_scratch.data.stories import prefix_bits
 from llm_scratch.interpretability.lenses import surprise_bits
-from llm_scratch.model.introspection import check_ids, device_of
+from llm_scratch.model.introspection import check_ids, device_of, n_start_tokens
 from llm_scratch.tokenizers.token_text import token_text
 
 
@@ -51,14 +51,14 @@ def token_surprises(model: nn.Module, tokenizer: Any, ids: list[int]) -> list[To
         None,
         *(surprise_bits(model, row)[0].tolist() if len(ids) > 1 else []),
     ]
-    start = 1 if ids and ids[0] == getattr(model, "start_id", None) else 0
+    start = n_start_tokens(model, ids)
     of_grammar = grammar_bits(tokenizer, ids[start:])
     texts = (token_text(tokenizer, token) for token in ids[start:])
     return [TokenSurprise(*row) for row in zip(texts, of_model[start:], of_grammar, strict=True)]
 
 
 def grammar_bits(tokenizer: Any, ids: list[int]) -> list[float | None]:
-    """Surprise of each token for the grammar, in bits; None from where it is no story.
+    """Surprise of each token under the grammar, in bits; None once the text is not a story's start.
 
     Args:
         tokenizer: with `decode_bytes`.

@@ -123,7 +123,7 @@ def run_task(model: Any, tokenizer: Any, path: str | Path, batch_size: int = 16)
 def cloze(
     model: Any, tokenizer: Any, name: str, questions: Sequence[Question], batch_size: int
 ) -> list[TaskScore]:
-    """Accuracy: how often the target is what the model writes when each token is the likeliest."""
+    """Accuracy: the share of questions for which greedy decoding generates the target."""
     rows = [encode_pair(model, tokenizer, q["context"], q["target"]) for q in questions]
     right = [score.is_greedy for score in score_continuations(model, rows, batch_size)]
     return [_mean(name, "accuracy", right)]

@@ -34,7 +34,7 @@ REGISTRIES: dict[str, dict[str, Any]] = {
 """Setting -> the table in which an arm's file registers what the setting names."""
 STEP_SETTINGS = ("train.steps", "train.epochs")
 SEED_SHIFT = 1_000_000
-"""Between the seeds of arms with the same settings, to show the noise of the seed."""
+"""Added to the seeds of an arm with the settings of an earlier one; their difference is noise."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _without_samples(config: RunConfig) -> RunConfig:
 
 
 def _n_same(earlier: list[ResolvedArm], arm: ResolvedArm) -> int:
-    """How many earlier arms learn the same."""
+    """The number of earlier arms whose settings train the same model."""
     wanted = resume_relevant(to_dict(arm.config))
     return sum(resume_relevant(to_dict(other.config)) == wanted for other in earlier)
 

@@ -1,4 +1,4 @@
-"""Run the runs of an experiment several at once: in processes of this machine, or as Slurm jobs.
+"""Train several runs of an experiment in parallel: in local processes, or as Slurm jobs.
 
 Each run is a job that trains, and writes its result into the experiment's folder as JSON.
 The process that submitted the jobs collects those files. It may be killed at any moment; the same
@@ -52,10 +52,7 @@ DEFAULT_SLURM_JOBS = 2
 
 @dataclass(frozen=True)
 class Limits:
-    """What a job may use of its machine: a number of threads, and a GPU by its name in CUDA.
-
-    None and "": what it finds.
-    """
+    """The resources of a job: a number of threads (None: all), a GPU by its CUDA name ("": any)."""
 
     threads: int | None = None
     gpu: str = ""
@@ -63,7 +60,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class JobSpec:
-    """What a process of its own has to know about a run, besides its settings.
+    """What a separate process needs to make a run, in addition to its settings.
 
     Attributes:
         arm, seed, folder, for_search: as in `runner.Job`.
@@ -169,7 +166,7 @@ class Cluster:
         return int(read_json(path, DATA)["at_once"])
 
     def _limits(self, session: Session, at_once: int, slot: int) -> Limits:
-        """What a job may use of this machine; on Slurm, all that it gets there."""
+        """The resources of a job on this machine; on Slurm, all that the job gets there."""
         if self.system != "local":
             return Limits()
         gpus = visible_gpus() if torch.device(session.device).type == "cuda" else [""]
@@ -219,7 +216,7 @@ class Cluster:
 
 
 def parse_cluster(text: str, at_once: int | None, device: str, file: str = "") -> Cluster | None:
-    """Where `--on` says that runs take place; None: in this process, one after the other.
+    """Parse `--on`: where runs are trained; None: in this process, one after the other.
 
     Args:
         text: "here", "local", "slurm", or "slurm:partition=gpu,mem_gb=16" with options.
@@ -270,7 +267,7 @@ def read_result(place: Path, submitted: Any) -> RunResult:
     """The result of a finished job; its file is removed once it is read.
 
     Raises:
-        UserError: there is none, or the job was stopped by something that says nothing of the arm.
+        UserError: there is none, or the job was stopped by something unrelated to the arm.
     """
     path = place / RESULT_FILE
     if not path.is_file():
@@ -290,7 +287,7 @@ def read_result(place: Path, submitted: Any) -> RunResult:
 
 
 def run_job(place: str, spec: JobSpec, device: str, limits: Limits) -> None:
-    """Train and measure one run in a process of its own, and write its result.
+    """Train and measure one run in a separate process, and write its result.
 
     Args:
         place: the job's folder, with its settings.

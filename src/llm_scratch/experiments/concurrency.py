@@ -105,7 +105,7 @@ class _StepTimer:
 
 
 _barriers: list[Barrier] = []
-"""In a worker process: the one at which all of them wait for each other."""
+"""In a worker process: the barrier at which all workers wait for each other."""
 
 
 def _keep_barrier(barrier: Barrier) -> None:

@@ -10,7 +10,7 @@
     budget: {tokens: 2000000}         # or flops, or seconds; default: the tokens of the reference
     metric: bits_per_byte
     smallest_effect: 0.005
-    search: {train.lr: [0.01, 0.02]}  # tuned for each arm, on validation text of its own
+    search: {train.lr: [0.01, 0.02]}  # tuned for each arm, on separate validation text
 
 Tests: tests/experiments/test_experiment.py.
 """
@@ -100,7 +100,7 @@ class Experiment:
             )
         if not 2 <= len(self.seeds) <= MAX_SEEDS or len(set(self.seeds)) < len(self.seeds):
             raise UserError(
-                f"seeds: {list(self.seeds)[:9]} do not work;"
+                f"seeds: {list(self.seeds)[:9]} are invalid;"
                 f" give 2 to {MAX_SEEDS:,} different seeds, such as 5"
             )
         if self.smallest_effect is not None and not self.smallest_effect > 0:

@@ -68,7 +68,7 @@ class Guess:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The truth beside the predictions.
+    """The measured loss and the predictions.
 
     Attributes:
         guess: of the learner.
@@ -92,7 +92,7 @@ class Outcome:
 
 
 class Game:
-    """A game in a folder; what was bought and guessed is there when it is opened again.
+    """A game whose runs and guess are stored in a folder, to continue it later.
 
     Args:
         folder: of the game.

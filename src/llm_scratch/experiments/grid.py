@@ -120,10 +120,10 @@ def run_missing(
             results.add(result)
             session.callback.run_finished(result, [])
             _check_usable(result, may_diverge)
-    found = [each for job in jobs if (each := results.get(job.arm, job.seed)) is not None]
-    for result in found:
+    complete = [each for job in jobs if (each := results.get(job.arm, job.seed)) is not None]
+    for result in complete:
         _check_usable(result, may_diverge)
-    return found
+    return complete
 
 
 def _check_usable(result: RunResult, may_diverge: bool) -> None:

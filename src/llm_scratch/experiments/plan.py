@@ -49,7 +49,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class ExperimentPlan:
-    """What an experiment will take, and what it can show.
+    """Predicted time and memory of an experiment, and the smallest difference it can show.
 
     Attributes:
         plans: the plan of a run of each arm, in the order of the experiment.
@@ -110,7 +110,7 @@ class ExperimentPlan:
             enough = "more than 100,000 are needed"
         return (
             f"{self.n_seeds} seeds show a difference of {self.detectable:.2g} {self.unit} with"
-            f" {100 * POWER:.0f} % probability ({low:.2g} to {high:.2g}, as the noise is known from"
+            f" {100 * POWER:.0f} % probability ({low:.2g} to {high:.2g}, with the noise of"
             f" {self.noise.n} differences); {enough}."
         )
 
@@ -126,7 +126,7 @@ def plan_experiment(
 
     Args:
         experiment: what will be run.
-        folder: of the experiment; its finished runs are not planned again, and tell the noise.
+        folder: of the experiment; its finished runs are not planned again, and give the noise.
         device: "cpu", "cuda" or "mps".
         noise_from: the folder of an earlier experiment, whose noise is taken.
     Raises:

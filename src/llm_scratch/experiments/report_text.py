@@ -10,7 +10,7 @@ from typing import Any
 
 from llm_scratch.experiments.contents import ExperimentReport
 from llm_scratch.experiments.experiment import dump_experiment
-from llm_scratch.experiments.statistics import LOOK_RULE
+from llm_scratch.experiments.statistics import ALPHA_SPENDING_RULE
 from llm_scratch.experiments.verdict import format_value
 from llm_scratch.formatting import format_count, format_duration, shell_command
 from llm_scratch.reports.html import Html
@@ -88,10 +88,11 @@ def method_paragraphs(report: ExperimentReport) -> list[str]:
         ),
         (
             "A difference is shown if the paired t-test, corrected for several arms by Holm's"
-            " method, is below the level of its look. It is ruled out if two one-sided tests place"
-            " it within the smallest difference that matters. A run that diverged or failed counts"
-            f" against its arm. {LOOK_RULE} The 95 % intervals of all arms at all looks cover the"
-            " truth together; with several arms they are a little wider than the test."
+            " method, is below the level of its analysis. It is ruled out if two one-sided tests"
+            " place it within the smallest difference that matters. A run that diverged or failed"
+            f" counts against its arm. {ALPHA_SPENDING_RULE} The 95 % intervals of all arms in all"
+            " analyses cover the truth together; with several arms they are a little wider than the"
+            " test."
         ),
     ]
     if report.experiment.search:

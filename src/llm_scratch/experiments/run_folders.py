@@ -25,7 +25,7 @@ def folder_name(arm: str) -> str:
 
 
 def check_folder_names(names: Iterable[str]) -> None:
-    """Check that every arm gets a folder of its own, also where capital letters do not count.
+    """Check that every arm gets its own folder, on case-insensitive file systems too.
 
     Raises:
         UserError: two arms would share one.

@@ -5,7 +5,7 @@ whatever slows the machine down affects all arms equally. A run is resumed by `t
 finished one is in results.json, which is replaced as a whole, so nothing is lost or counted twice.
 
 By default one run at a time: a run already uses all cores or the whole GPU. `cluster.py` runs
-several at once, in processes of their own or on a cluster.
+several at once, in separate processes or on a cluster.
 Tests: tests/experiments/test_runner.py.
 """
 
@@ -46,7 +46,7 @@ from llm_scratch.training.loop import train
 
 EXPERIMENT_FILE = "experiment.yaml"
 STOPPED = (RESOURCES, INTERRUPTED, 129, 143)
-"""Exit codes of errors that say nothing about the arm: the experiment stops there."""
+"""Exit codes of errors that are unrelated to the arm: they stop the experiment."""
 
 
 class ExperimentCallback:
@@ -56,7 +56,7 @@ class ExperimentCallback:
         """Called once everything is checked, with the numbers of runs and of finished ones."""
 
     def note(self, message: str) -> None:
-        """Called with what was decided, such as how many runs are made at a time."""
+        """Called with a decision, such as the number of runs at a time."""
 
     def run_started(self, arm: str, seed: int) -> Callback:
         """Called before a run; the returned callbacks watch its training."""
@@ -174,7 +174,7 @@ class Session:
         folder, device, callback, run_jobs: as in `run_experiment`.
         metric: of every run.
         corpora: the texts.
-        metric_name: by which a process of its own finds the metric.
+        metric_name: of the metric, for separate processes.
         files: Python files that such a process runs first.
     """
 
@@ -290,7 +290,7 @@ def run_arm_files(experiment: Experiment) -> None:
 
 
 def rotated(arms: Sequence[ResolvedArm], shift: int) -> list[ResolvedArm]:
-    """The arms from another one on for each seed, so that none always runs first."""
+    """The arms, rotated by the number of the seed so that none always runs first."""
     shift %= len(arms)
     return [*arms[shift:], *arms[:shift]]
 

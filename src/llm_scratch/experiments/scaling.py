@@ -80,7 +80,7 @@ class ScalingFit:
 
     @property
     def describes(self) -> bool:
-        """Whether the errors are small beside the differences between runs: the law is theirs."""
+        """Whether the law fits: its errors are small compared with the differences between runs."""
         return self.residual <= MAX_RESIDUAL * self.spread
 
     def interval(self, constant: str, level: float = LEVEL) -> tuple[float, float]:
@@ -154,7 +154,7 @@ def _fit(
         return columns @ _solve(columns, losses) - losses
 
     lower, upper = EXPONENTS
-    found = [
+    fits = [
         least_squares(
             errors,
             start,
@@ -165,7 +165,7 @@ def _fit(
         )
         for start in starts
     ]
-    a, b = min(found, key=lambda each: each.cost).x
+    a, b = min(fits, key=lambda each: each.cost).x
     E, A, B = _solve(_columns(sizes, lengths, np.array([a, b])), losses)
     return ScalingLaw(
         float(E), float(A * parameters.max() ** a), float(B * tokens.max() ** b), float(a), float(b)

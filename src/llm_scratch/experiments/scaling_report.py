@@ -1,4 +1,4 @@
-"""Say what a scaling law found: sentences, and a page in HTML and Markdown.
+"""Report of a scaling law: sentences, and a page in HTML and Markdown.
 
 Tests: tests/experiments/test_scaling_report.py, tests/cli/test_scaling.py.
 """

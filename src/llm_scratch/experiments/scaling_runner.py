@@ -261,7 +261,7 @@ def _best_sizes(
 ) -> dict[float, tuple[float, float | None]]:
     """For each budget of the grid the best number of parameters, by the law and by the parabola."""
     n_sizes = len(experiment.sizes)
-    found: dict[float, tuple[float, float | None]] = {}
+    best_sizes: dict[float, tuple[float, float | None]] = {}
     for i, budget in enumerate(experiment.flops):
         of_budget = runs[i * n_sizes : (i + 1) * n_sizes]
         sizes = np.array([parameters for parameters, _ in of_budget], dtype=float)
@@ -270,8 +270,8 @@ def _best_sizes(
             minimum = parabola_minimum(sizes, losses)
         except UserError:
             minimum = 0.0
-        found[budget] = (
+        best_sizes[budget] = (
             fit.law.best_size(budget)[0],
             minimum if sizes.min() <= minimum <= sizes.max() else None,
         )
-    return found
+    return best_sizes

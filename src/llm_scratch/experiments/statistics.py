@@ -1,17 +1,18 @@
-"""Compare settings over paired seeds: t interval, Holm, equivalence test, power, early looks.
+"""Compare settings over paired seeds: t interval, Holm, equivalence test, power, early stopping.
 
 Differences are arm minus reference, one for each seed, so what the seeds have in common cancels.
 All functions take arrays [..., n] and work along the last axis, so that tests can simulate
 thousands of experiments at once.
 
-Looking early keeps the error rate because each look spends its own part of `ALPHA`, and the parts
-sum to `ALPHA` (Bonferroni over looks, so no assumption about their dependence). The intervals at
-the levels of the looks therefore cover the truth at all looks together with 95 % probability.
+Interim analyses, before the last seed, keep the error rate because each analysis spends its own
+part of `ALPHA`, and the parts sum to `ALPHA` (Bonferroni over analyses, so no assumption about
+their dependence). The intervals at these levels therefore cover the truth in all analyses together
+with 95 % probability.
 Tests: tests/experiments/test_statistics.py (scipy's and
 statsmodels' values, simulated experiments).
 Source: Lan and DeMets 1983, "Discrete sequential boundaries for clinical trials" (alpha spending);
 Jennison and Turnbull 1989, "Interim analyses: the repeated confidence interval approach"; Haybittle
-1971 (a strict level for early looks); Holm 1979, "A simple sequentially rejective multiple test
+1971 (a strict level before the end); Holm 1979, "A simple sequentially rejective multiple test
 procedure"; Schuirmann 1987 (two one-sided tests).
 """
 
@@ -25,17 +26,17 @@ from llm_scratch.errors import UserError
 from llm_scratch.extras import install_command
 
 ALPHA = 0.05
-"""Probability that a difference is reported although there is none, in all looks and arms."""
+"""Probability that a difference is reported although there is none, in all analyses and arms."""
 INTERIM_ALPHA = 0.005
-"""The part of `ALPHA` that all looks before the last share."""
-MIN_LOOK_SEEDS = 3
-"""Seeds from which an early look may end in a verdict: two show only absurd effects."""
+"""The part of `ALPHA` that all interim analyses share."""
+MIN_ANALYSIS_SEEDS = 3
+"""Least seeds for a verdict of an interim analysis: two show only absurd effects."""
 POWER = 0.8
 """Probability with which a plan promises to show an effect."""
 MAX_SEEDS = 100_000
-LOOK_RULE = (
-    f"Alpha spending: looks before the last seed share an error probability of {INTERIM_ALPHA:g},"
-    f" the last one has the rest of {ALPHA:g}."
+ALPHA_SPENDING_RULE = (
+    "Alpha spending: interim analyses, before the last seed, share an error probability of"
+    f" {INTERIM_ALPHA:g}; the final analysis has the rest of {ALPHA:g}."
 )
 
 
@@ -55,10 +56,10 @@ def distributions() -> Any:
 
 
 def level_at(n: int, planned: int) -> float:
-    """The error probability that the look after `n` of `planned` seeds spends; 0: too early."""
+    """The error probability that the analysis after `n` of `planned` seeds spends; 0: too early."""
     if n >= planned:
-        return ALPHA if planned <= MIN_LOOK_SEEDS else ALPHA - INTERIM_ALPHA
-    return INTERIM_ALPHA / (planned - MIN_LOOK_SEEDS) if n >= MIN_LOOK_SEEDS else 0.0
+        return ALPHA if planned <= MIN_ANALYSIS_SEEDS else ALPHA - INTERIM_ALPHA
+    return INTERIM_ALPHA / (planned - MIN_ANALYSIS_SEEDS) if n >= MIN_ANALYSIS_SEEDS else 0.0
 
 
 def mean_and_stderr(differences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

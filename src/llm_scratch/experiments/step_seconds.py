@@ -1,4 +1,4 @@
-"""Time a step of each arm, so that other load on the machine is fair to all arms.
+"""Time a step of each arm in interleaved rounds, so that other load affects all arms equally.
 
 A budget in seconds is converted to steps, the same for all seeds of an arm. If the arms were timed
 one after the other, one that was timed while another program ran would have too few steps in all

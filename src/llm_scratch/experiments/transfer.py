@@ -92,17 +92,17 @@ def analyze(
     chosen = np.random.default_rng(seed).integers(n_seeds, size=(bootstraps, n_seeds))  # [B, S]
     mean, samples = losses.mean(-1), losses[:, :, chosen].mean(-1)  # [W, R], [W, R, B]
     log_rates = np.log2(rates)
-    found = [
+    minima = [
         best_log_rate(log_rates, mean[i], np.moveaxis(samples[i], -1, 0))
         for i in range(len(widths))
     ]
-    best = tuple(_best(*each, n_seeds) for each in found)
-    inside = [i for i, (_, _, edge) in enumerate(found) if not edge]
+    best = tuple(_best(*each, n_seeds) for each in minima)
+    inside = [i for i, (_, _, edge) in enumerate(minima) if not edge]
     if len(inside) < 2:
         return Transfer(best, None, None, None)
     x = np.log2(widths[inside])
-    slope = _slope(x, np.array([found[i][0] for i in inside]))
-    spread = _slope(x, np.stack([found[i][1] for i in inside]))  # [B]
+    slope = _slope(x, np.array([minima[i][0] for i in inside]))
+    spread = _slope(x, np.stack([minima[i][1] for i in inside]))  # [B]
     low, high = _interval(float(slope), spread, n_seeds)
     return Transfer(best, float(2**slope), low, high)
 

@@ -184,7 +184,7 @@ def _trend(
     transfer: Transfer, widths: np.ndarray, x: Scale, y: Scale, shift: float, color: str
 ) -> list[Html]:
     """The best rates of an arm, moved sideways a little so that arms do not cover each other."""
-    found = [
+    points = [
         (float(at), float(np.log2(best.rate)), best)
         for at, best in zip(widths, transfer.best, strict=True)
         if best.rate is not None
@@ -192,10 +192,12 @@ def _trend(
     parts = []
     if transfer.factor is not None:
         slope = float(np.log2(transfer.factor))
-        center, level = (float(np.mean([point[i] for point in found])) for i in (0, 1))
-        ends = [f"{x(at) + shift:.1f},{y(level + slope * (at - center)):.1f}" for at, _, _ in found]
+        center, level = (float(np.mean([point[i] for point in points])) for i in (0, 1))
+        ends = [
+            f"{x(at) + shift:.1f},{y(level + slope * (at - center)):.1f}" for at, _, _ in points
+        ]
         parts.append(element("polyline", points=" ".join(ends), class_=f"curve {color}"))
-    for at, rate, best in found:
+    for at, rate, best in points:
         if best.low is not None and best.high is not None:
             low, high = (
                 min(max(y(float(np.log2(bound))), y.end), y.start)

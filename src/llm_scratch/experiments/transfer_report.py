@@ -1,4 +1,4 @@
-"""Say what learning-rate transfer found: sentences, and a page in HTML and Markdown.
+"""Report of learning-rate transfer: sentences, and a page in HTML and Markdown.
 
 Tests: tests/experiments/test_transfer_report.py.
 """
@@ -44,7 +44,7 @@ def sentences(outcome: TransferOutcome) -> list[str]:
 
 def _trend(name: str, transfer: Transfer) -> str:
     if transfer.factor is None:
-        return f"{name}: no trend, since fewer than two widths have a best rate inside the rates."
+        return f"{name}: no trend: fewer than two widths have a best rate inside the tried range."
     factor = f"×{transfer.factor:.2f} for each doubling of the width"
     if transfer.low is None or transfer.high is None:
         return f"{name}: the best rate changes by {factor}; one seed gives no interval."
@@ -52,7 +52,7 @@ def _trend(name: str, transfer: Transfer) -> str:
     if transfer.verdict == "not shown":
         return f"{name}: not shown whether the best rate changes ({factor}, {interval})."
     if transfer.verdict == "stays":
-        return f"{name}: the best rate stays ({factor}, {interval})."
+        return f"{name}: the best rate stays the same ({factor}, {interval})."
     return f"{name}: the best rate {transfer.verdict} by {factor} ({interval})."
 
 

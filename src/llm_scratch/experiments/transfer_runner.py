@@ -91,7 +91,7 @@ class TransferExperiment:
     def __post_init__(self) -> None:
         if not 1 <= len(self.seeds) <= MAX_SEEDS or len(set(self.seeds)) < len(self.seeds):
             raise UserError(
-                f"seeds: {list(self.seeds)[:9]} do not work;"
+                f"seeds: {list(self.seeds)[:9]} are invalid;"
                 f" give 1 to {MAX_SEEDS:,} different seeds, such as 3"
             )
 
@@ -132,7 +132,7 @@ def read_transfer(path: str | Path) -> TransferExperiment:
             )
     budget = parse_budget(values["budget"])
     if budget.unit not in ("tokens", "flops"):
-        raise UserError(f"budget: {budget.unit} does not work here; give tokens or flops")
+        raise UserError(f"budget: {budget.unit} is not supported here; give tokens or flops")
     widths = _ascending("widths", values["widths"], 2, "[32, 64, 128]")
     if any(width % 1 for width in widths):
         raise UserError(f"widths: {values['widths']!r} are not whole numbers; give whole numbers")
@@ -193,8 +193,8 @@ def run_transfer(
         ]
         results = Results(folder, [(job.arm, job.seed) for job in jobs])
         session.callback.started(len(jobs), len(results.all()))
-        found = run_missing(session, results, jobs)
-    return _outcome(experiment, tuple(found))
+        run_results = run_missing(session, results, jobs)
+    return _outcome(experiment, tuple(run_results))
 
 
 def _outcome(experiment: TransferExperiment, results: tuple[RunResult, ...]) -> TransferOutcome:

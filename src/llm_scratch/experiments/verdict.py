@@ -17,7 +17,7 @@ from llm_scratch.experiments.experiment import Experiment
 from llm_scratch.experiments.metrics import Metric
 from llm_scratch.experiments.results import RunResult
 from llm_scratch.experiments.statistics import (
-    MIN_LOOK_SEEDS,
+    MIN_ANALYSIS_SEEDS,
     POWER,
     difference_p,
     equivalence_p,
@@ -32,12 +32,12 @@ Verdict = Literal["better", "worse", "equivalent", "not shown", "failures", "too
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the differences of an arm say at one look.
+    """Mean difference of an arm in one analysis, interim or final, with interval and p-values.
 
     Attributes:
-        level: the error probability that this look spends.
-        low, high: the interval of the mean difference; the intervals of all arms at all looks cover
-            the truth together with 95 % probability.
+        level: the error probability that this analysis spends.
+        low, high: the interval of the mean difference; the intervals of all arms in all analyses
+            cover the truth together with 95 % probability.
         p: p-value of no difference, after Holm's correction for several arms.
         p_equivalent: p-value of a difference that matters, after Holm's correction.
     """
@@ -51,7 +51,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """An arm beside the reference.
+    """An arm compared with the reference.
 
     Attributes:
         arm, reference: their names.
@@ -164,11 +164,11 @@ def _pairs(
     results: Sequence[RunResult], reference: str, arm: str, seeds: Sequence[int]
 ) -> list[tuple[RunResult, RunResult]]:
     """The runs of the reference and of the arm with the same seed, where both are done."""
-    found = {(result.arm, result.seed): result for result in results}
+    by_run = {(result.arm, result.seed): result for result in results}
     return [
-        (found[reference, seed], found[arm, seed])
+        (by_run[reference, seed], by_run[arm, seed])
         for seed in seeds
-        if (reference, seed) in found and (arm, seed) in found
+        if (reference, seed) in by_run and (arm, seed) in by_run
     ]
 
 
@@ -214,7 +214,7 @@ def _corrected(estimates: Sequence[Estimate | None]) -> list[Estimate | None]:
 
 
 def _verdict(comparison: Comparison) -> Verdict:
-    """The verdict at this look."""
+    """The verdict of this analysis."""
     estimate = comparison.estimate
     if comparison.n_failed or comparison.n_failed_reference:
         return "failures"
@@ -307,10 +307,10 @@ def _failures(comparison: Comparison) -> str:
 
 
 def _too_early(comparison: Comparison) -> str:
-    needed = min(MIN_LOOK_SEEDS, comparison.n_planned)
+    needed = min(MIN_ANALYSIS_SEEDS, comparison.n_planned)
     return (
         f"Too early: {comparison.n_seeds} of {comparison.n_planned} seeds of {comparison.arm} and"
-        f" {comparison.reference} are done; a verdict takes {needed}."
+        f" {comparison.reference} are done; a verdict needs {needed}."
     )
 
 

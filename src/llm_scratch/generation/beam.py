@@ -117,7 +117,7 @@ def _max_length(prompt_length: int, max_new_tokens: int, context_size: int | Non
     if prompt_length > context_size:
         raise UserError(
             f"the prompt has {prompt_length} tokens and the model sees {context_size};"
-            " a beam does not slide, so shorten it",
+            " shorten it, since beam search does not slide the window",
             DATA,
         )
     return min(max_new_tokens, context_size - prompt_length + 1)

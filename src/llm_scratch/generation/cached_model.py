@@ -22,7 +22,7 @@ from llm_scratch.ranges import check
 
 PAD = -1  # in a batch of ids: left padding before a shorter row
 NO_CHOICE = -2
-"""As a chosen token: every token is excluded, and the text ends here."""
+"""Chosen in place of a token if every token is excluded; the text ends there."""
 
 
 def pad_left(rows: Sequence[Sequence[int]], device: torch.device | None = None) -> Tensor:

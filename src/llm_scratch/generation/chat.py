@@ -25,7 +25,7 @@ class Conversation:
 
     Attributes:
         system: text before the first turn, such as who is speaking.
-        turns: (role, text), with USER and ASSISTANT in turn.
+        turns: (role, text), alternating between USER and ASSISTANT.
         left_out: number of oldest turns that the last prompt had no space for.
         transcript: whether the prompt is a transcript of all turns; otherwise it is the last user
             input with the continuation so far.

@@ -23,7 +23,7 @@ DEFAULT_TEMPERATURE = 0.8
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
-    """How to generate one text.
+    """Settings of one generated text: its length, samplers, penalties, stop strings and seed.
 
     Raises:
         UserError: a number out of range, an empty stop string, both a regex and a JSON schema, or
@@ -37,26 +37,37 @@ class GenerationConfig:
     stop_at_eot: bool = True
     """end at the end-of-text token, which is never part of the text"""
     context_overflow: ContextOverflow = "slide"
-    """of a full context: "slide" drops the oldest token at each step, "stop" ends the text"""
+    """if the context is full: "slide" drops the oldest token at each step, "stop" ends the text"""
     top: int | None = None
-    """number of most likely tokens whose log-probabilities each chunk has,
-    beside its own; None: none
+    """each chunk has the log-probabilities of its token and of this many most likely tokens;
+    None: no log-probabilities
     """
     seed: int | None = None
     """the same seed gives the same text, alone or in a batch; None: PyTorch's default generator"""
     temperature: float = DEFAULT_TEMPERATURE
     """0 is greedy, 1 samples from the model's distribution"""
     top_k: int | None = None
+    """sample only from this many most likely tokens"""
     top_p: float | None = None
+    """nucleus sampling: only the most likely tokens that together reach this probability"""
     min_p: float | None = None
+    """only tokens whose probability is at least this fraction of the highest"""
     typical_p: float | None = None
+    """only tokens closest to the entropy that together reach this probability"""
     eta_cutoff: float | None = None
+    """drop tokens below a probability cutoff that decreases with the entropy"""
     mirostat: float | None = None
+    """target of the mean surprise, in bits per token"""
     logit_bias: Mapping[int, float] | None = None
+    """token id -> value added to its logit"""
     repetition_penalty: float | None = None
+    """factor that lowers the logits of tokens that occurred already"""
     presence_penalty: float | None = None
+    """subtracted once from the logit of each token that occurred already"""
     frequency_penalty: float | None = None
+    """subtracted from the logit of a token for each time that it occurred"""
     no_repeat_ngram_size: int | None = None
+    """never generate an n-gram of this length twice"""
     regex: str | None = None
     """the text must match this regular expression (extra `constrain`)"""
     json_schema: str | None = None
@@ -92,12 +103,12 @@ class GenerationConfig:
         added = (SAMPLERS.keys() | PENALTIES.keys()) - names
         for name in settings.keys() - names - added:
             raise unknown("setting", name, names | added)
-        given = {name: value for name, value in settings.items() if value is not None}
-        extra = {name: given.pop(name) for name in given.keys() & added}
-        return replace(cls(**given), extra_samplers=extra) if extra else cls(**given)
+        set_values = {name: value for name, value in settings.items() if value is not None}
+        extra = {name: set_values.pop(name) for name in set_values.keys() & added}
+        return replace(cls(**set_values), extra_samplers=extra) if extra else cls(**set_values)
 
     def sampling(self) -> dict[str, Any]:
         """The samplers and penalties that are set, as keywords of `sampling.process_logits`."""
         named = {name: getattr(self, name, None) for name in (*PENALTIES, *SAMPLERS)}
-        given = {name: value for name, value in named.items() if value is not None}
-        return given | dict(self.extra_samplers)
+        set_values = {name: value for name, value in named.items() if value is not None}
+        return set_values | dict(self.extra_samplers)

@@ -37,7 +37,7 @@ class Constraint:
     Raises:
         UserError: not exactly one of the two, an invalid pattern or schema, a tokenizer without an
             end-of-text token or whose tokens have no bytes of their own (words joined by spaces),
-            no token that can begin the form (exit code 3), or the extra is not installed.
+            no token that can begin a match (exit code 3), or the extra is not installed.
     """
 
     def __init__(
@@ -59,17 +59,17 @@ class Constraint:
         self._grammar = _grammar(llguidance.LLMatcher, regex, json_schema)
         self._rows: list[Any] = []
         error = self._matcher.validate_grammar(self._grammar, self._tokens)
+        kind = "regular expression" if json_schema is None else "JSON schema"
         if error:
-            form = "regular expression" if json_schema is None else "JSON schema"
             raise UserError(
-                f"the {form} cannot be used: {one_line(error.splitlines()[0], MAX_REASON)}"
+                f"the {kind} cannot be used: {one_line(error.splitlines()[0], MAX_REASON)}"
             )
         first = self._new_matcher()
         first.compute_logit_bias()
         if first.is_error():
             raise UserError(
-                "no token of this tokenizer can begin the form;"
-                " use a model whose vocabulary has its characters",
+                f"no token of this tokenizer can begin a match of the {kind};"
+                " use a model whose vocabulary has the required characters",
                 DATA,
             )
 

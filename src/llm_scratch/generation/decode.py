@@ -67,7 +67,7 @@ def generate(
     cache: KVCache | None = None,
     **settings: Any,
 ) -> Tensor:
-    """Continue each row of token ids, by sampling or greedily.
+    """Generate tokens after each row of token ids, by sampling or greedily.
 
     Args:
         model: a language model; see `steps.steps`.

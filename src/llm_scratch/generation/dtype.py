@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from llm_scratch.errors import UserError
 from llm_scratch.hardware.packed_matmul import linear_seconds
-from llm_scratch.hardware.trials import PROMPT_ROWS, Ways, text_seconds
+from llm_scratch.hardware.trials import PROMPT_ROWS, Candidates, text_seconds
 from llm_scratch.model.introspection import device_of
 from llm_scratch.model.kernel_choice import choose_kernel
 from llm_scratch.model.language_model import as_language_model
@@ -88,7 +88,7 @@ def choose_dtype(model: nn.Module, wanted: Dtype = "auto") -> DtypeChoice:
         best = "float16"
     reason = f"{best} has {speed[best]:.1f} times float32's speed here"
     if speed[best] < MIN_SPEEDUP:
-        return DtypeChoice("float32", f"{reason}; less than {MIN_SPEEDUP} does not pay")
+        return DtypeChoice("float32", f"{reason}; float32 is kept below {MIN_SPEEDUP}")
     return DtypeChoice(best, reason)
 
 
@@ -127,7 +127,7 @@ def speedups(names: tuple[str, ...], width: int, device: torch.device) -> dict[s
         for name in (*names, "float32")
     }
 
-    def products(rows: int) -> Ways:
+    def products(rows: int) -> Candidates:
         return {
             name: [partial(_product, weight, rows) for weight in copies]
             for name, copies in weights.items()

@@ -33,7 +33,7 @@ from llm_scratch.ranges import check
 
 
 class Engine:
-    """Generates several texts at once, each with the tokens that it has alone.
+    """Generates several texts in one running batch; each gets the same tokens as alone.
 
     How a text joins: at the next step the prompts of all texts that were added since the last one
     are read together, padded to the longest, and equal prompts once. Their keys and values are then

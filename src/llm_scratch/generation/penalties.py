@@ -119,3 +119,4 @@ PENALTIES: dict[str, Callable[[Tensor, Any, Any], Tensor]] = {
     "presence_penalty": presence_penalty,
     "frequency_penalty": frequency_penalty,
 }
+"""Name of a penalty -> function of (logits [B, V], value, ids [B, S]); applied in this order."""

@@ -1,4 +1,4 @@
-"""One text in generation: takes its tokens one by one, and knows when and why it has ended.
+"""One text in generation: receives its tokens one by one, and records when and why it ends.
 
 Tests: tests/generation/test_engine.py, tests/generation/test_decode.py.
 """

@@ -197,6 +197,7 @@ SAMPLERS: dict[str, Callable[[Tensor, Any], Tensor]] = {
     "typical_p": typical_p,
     "eta_cutoff": eta_cutoff,
 }
+"""Name of a sampler -> function of (logits [B, V], value); they are applied in this order."""
 
 
 def process_logits(logits: Tensor, ids: Tensor | None = None, **settings: Any) -> Tensor:

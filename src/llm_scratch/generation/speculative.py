@@ -236,8 +236,8 @@ def check_draft(model: nn.Module, draft: nn.Module) -> None:
     ours, theirs = vocab_size(model), vocab_size(draft)
     if ours != theirs:
         raise UserError(
-            f"the draft knows {theirs} tokens and the model {ours};"
-            " take a draft that was trained with the same tokenizer",
+            f"the draft model has {theirs} tokens and the model {ours};"
+            " use a draft model that was trained with the same tokenizer",
             DATA,
         )
 

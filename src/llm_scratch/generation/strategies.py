@@ -38,6 +38,7 @@ STRATEGIES: dict[str, Strategy] = {
     "speculative": speculative,
     "lookup": lookup,
 }
+"""Name of a decoding strategy -> function of (model, ids [1, T], settings) that yields steps."""
 SAMPLE = "sample"
 """The default: each token is sampled, by the settings of `GenerationConfig`."""
 PROVIDED = {"n_vocab", "eos_id", "max_new_tokens"}

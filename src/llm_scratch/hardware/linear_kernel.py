@@ -1,8 +1,8 @@
 """Whether oneDNN's own linear layer is faster than torch's on this CPU, for the shapes of a model.
 
 torch's float32 products go to one library (`matmul_backend`). oneDNN can also be called directly,
-by the operator that torch's compiler uses. On processors with AVX2 alone that is the only way to
-it, and 10 to 20 % faster for most shapes, up to a third slower for some: so it is tried.
+by the operator that torch's compiler uses. On processors with only AVX2 this is the only access to
+oneDNN; it is 10 to 20 % faster for most shapes, up to a third slower for some, so a trial decides.
 Tests: tests/hardware/test_linear_kernel.py. Gain: LOG.md, 2026-11-29.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llm_scratch.hardware.matmul_backend import MAX_RELATIVE_ERROR
-from llm_scratch.hardware.trials import Seconds, remembered, time_in_turns
+from llm_scratch.hardware.trials import Seconds, cached_timings, time_interleaved
 
 FORWARD, INPUT_GRADIENT = "forward", "input gradient"
 MIN_SPEEDUP = 1.08  # 1.13 to 1.17 where it is faster, 0.99 to 1.04 where both are one library
@@ -66,14 +66,14 @@ def _speedup(product: str, shape: tuple[int, int], matmul_backend: str) -> float
     """Processor time of torch's product over that of oneDNN's."""
     question = f"{product} of a linear layer in float32"
     measure = _forward_seconds if product == FORWARD else _gradient_seconds
-    seconds = remembered(question, [*shape, matmul_backend], lambda: measure(*shape))
+    seconds = cached_timings(question, [*shape, matmul_backend], lambda: measure(*shape))
     return seconds["torch"] / seconds["oneDNN"]
 
 
 def _forward_seconds(n_out: int, n_in: int) -> Seconds:
     x, weight = torch.ones(TRIAL_ROWS, n_in), torch.ones(n_out, n_in)
     with torch.no_grad():
-        return time_in_turns(
+        return time_interleaved(
             {"torch": [lambda: F.linear(x, weight)], "oneDNN": [lambda: onednn_linear(x, weight)]}
         )
 
@@ -81,6 +81,6 @@ def _forward_seconds(n_out: int, n_in: int) -> Seconds:
 def _gradient_seconds(n_out: int, n_in: int) -> Seconds:
     dy, weight = torch.ones(TRIAL_ROWS, n_out), torch.ones(n_out, n_in)
     with torch.no_grad():
-        return time_in_turns(
+        return time_interleaved(
             {"torch": [lambda: dy @ weight], "oneDNN": [lambda: onednn_linear(dy, weight.T)]}
         )

@@ -63,7 +63,7 @@ def fastest_matmul_backend() -> str:
 
     Takes about 50 ms, once a process. Shapes and layouts are those of a training step and of a few
     rows of inference. The default stays unless oneDNN is `MIN_SPEEDUP` times as fast, so that noise
-    does not decide between equals. Where oneDNN has no code of its own for float32, torch ignores
+    does not decide between equals. Where oneDNN has no kernels for float32, torch ignores
     the setting; both give the same bits then, and nothing is timed.
     """
     if not onednn_is_float32() or _onednn_gives_the_same_bits():
@@ -91,7 +91,7 @@ def _is_float32(a: Tensor, b: Tensor) -> bool:
 
 
 def _onednn_gives_the_same_bits() -> bool:
-    """Whether the products of the trial equal those of the other library: then they are one."""
+    """Whether both libraries give equal products in the trial: then they are the same library."""
     results: dict[str, list[Tensor]] = {}
     for backend in (default_backend(), ONEDNN):
         with _temporarily(backend):
@@ -102,8 +102,8 @@ def _onednn_gives_the_same_bits() -> bool:
 def _speedup_of_onednn() -> float:
     """Time of the default library over oneDNN's: the median over the trial's products.
 
-    One thread, processor time instead of wall time, the two libraries in turn, the shortest of
-    several: what else runs on the machine then hardly matters.
+    Calls of the two libraries alternate on one thread, and the shortest processor time of each
+    counts, so other programs hardly affect the result.
     """
     backends = default_backend(), ONEDNN
     ratios = []

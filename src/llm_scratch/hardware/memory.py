@@ -45,7 +45,7 @@ def free_memory(device: torch.device | None = None, root: Path = Path("/")) -> i
     """Memory available to a new program in bytes, also in a container; None if unknown.
 
     Args:
-        device: a GPU, to ask for its own memory.
+        device: a GPU, for its own memory instead.
         root: the folder that contains /proc and /sys.
     """
     if device is not None and device.type == "cuda":
@@ -75,8 +75,8 @@ def _left_in_containers(root: Path) -> list[int]:
             limit, used = "memory.limit_in_bytes", "memory.usage_in_bytes"
         else:
             limit, used = "memory.max", "memory.current"
-        here = base / path.lstrip("/")
-        for folder in {base, here, *(p for p in here.parents if p.is_relative_to(base))}:
+        group = base / path.lstrip("/")
+        for folder in {base, group, *(p for p in group.parents if p.is_relative_to(base))}:
             room, taken = _number(folder / limit), _number(folder / used)
             # the root group has no limit, and "max" means none
             if room is not None and taken is not None:
@@ -90,7 +90,7 @@ def _number(path: Path | str, pattern: str = r"^(\d+)$") -> int | None:
     try:
         # called after every step; pathlib takes twice as long
         with open(path, encoding="ascii") as file:
-            found = re.search(pattern, file.read(), re.MULTILINE)
+            match = re.search(pattern, file.read(), re.MULTILINE)
     except OSError:
         return None
-    return int(found[1]) if found else None
+    return int(match[1]) if match else None

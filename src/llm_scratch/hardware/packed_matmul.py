@@ -16,7 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llm_scratch.hardware.trials import PROMPT_ROWS, Seconds, Ways, remembered, text_seconds
+from llm_scratch.hardware.trials import (
+    PROMPT_ROWS,
+    Candidates,
+    Seconds,
+    cached_timings,
+    text_seconds,
+)
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
 """relative error of a packed product of 96 terms that counts as right, for each data type"""
@@ -82,30 +88,34 @@ def linear_seconds(width: int) -> Seconds:
     def measure() -> Seconds:
         names = {f"{dtype}".removeprefix("torch."): dtype for dtype in TOLERANCE}
         n_copies = max(1, TRIAL_BYTES // (16 * width * width))
-        ways: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], list[Tensor], torch.dtype]] = {}
+        candidates: dict[
+            str, tuple[Callable[[Tensor, Tensor], Tensor], list[Tensor], torch.dtype]
+        ] = {}
         for name, dtype in names.items():
             weights = [torch.full((4 * width, width), 0.5, dtype=dtype) for _ in range(n_copies)]
-            ways[name] = F.linear, weights, dtype
+            candidates[name] = F.linear, weights, dtype
             if can_pack(dtype):
-                ways[f"{name} packed"] = (
+                candidates[f"{name} packed"] = (
                     packed_matmul,
                     [pack_weight(weight) for weight in weights],
                     dtype,
                 )
 
-        def products(rows: int) -> Ways:
+        def products(rows: int) -> Candidates:
             return {
                 name: [
                     partial(product, torch.full((rows, width), 0.5, dtype=dtype), weight)
                     for weight in weights
                 ]
-                for name, (product, weights, dtype) in ways.items()
+                for name, (product, weights, dtype) in candidates.items()
             }
 
         return text_seconds(products(1), products(PROMPT_ROWS))
 
     library = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]  # see matmul_backend.py
-    return remembered("a floating-point product", [f"width {width}", f"oneDNN {library}"], measure)
+    return cached_timings(
+        "a floating-point product", [f"width {width}", f"oneDNN {library}"], measure
+    )
 
 
 def packing_pays(dtype: torch.dtype, width: int) -> bool:

@@ -1,7 +1,7 @@
 """Time work on one thread by the processor time of that thread, which other load hardly changes.
 
-With several threads, or by the clock on the wall, a busy machine makes single calls many times
-longer, and a trial then measures its load.
+With several threads, or in wall time, a single call takes many times longer on a busy machine, and
+a trial would measure that load.
 Tests: tests/hardware/test_thread_timer.py.
 """
 
@@ -16,7 +16,7 @@ import torch
 
 CLOCK_READS = 1000
 MIN_CLOCK_VALUES = 900
-"""distinct values in so many reads; a clock with fewer has steps too coarse for a trial"""
+"""least distinct values in `CLOCK_READS` reads; a clock with fewer is too coarse for a trial"""
 
 
 @contextmanager

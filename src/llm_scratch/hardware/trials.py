@@ -27,10 +27,11 @@ from llm_scratch.storage.files import atomic_write
 
 PROMPT_ROWS = 256  # a typical text to generate: a prompt of 256 tokens, read at once ...
 NEW_TOKENS = 200  # ... and 200 tokens, one by one
-N_ROUNDS = 6  # in which each way is timed
-MAX_SLOWDOWN = (
-    4  # a way that is this many times slower than the best after two rounds is timed no more
-)
+N_ROUNDS = 6  # in which each candidate is timed
+MAX_SLOWDOWN = 4  # times the best after two rounds; slower candidates are no longer timed
+LONG_CALL_SECONDS = 0.5
+"""A call this long is not repeated: noise averages out within it, and a trial must end soon on a
+slow processor too. Emulated, all repetitions of `doctor` took more than half an hour."""
 ISA_VARIABLES = (
     "ONEDNN_MAX_CPU_ISA",
     "DNNL_MAX_CPU_ISA",
@@ -41,10 +42,10 @@ ISA_VARIABLES = (
 """environment variables that limit which instructions the libraries use"""
 
 Seconds = dict[str, float]
-"""seconds by the name of a way; infinite where it does not work here"""
+"""seconds by the name of a candidate; infinite if the candidate does not work here"""
 
 
-def remembered(
+def cached_timings(
     question: str, depends_on: Sequence[object], measure: Callable[[], Seconds]
 ) -> Seconds:
     """Measure the first time, and read the timings from the cache folder afterwards.
@@ -55,8 +56,8 @@ def remembered(
             in addition to processor and torch.
         measure: does the measurement.
     Returns:
-        Seconds by the name of a way. A file that is damaged or cannot be written costs a new
-        measurement, no more.
+        Seconds by the name of a candidate. If the file is damaged or cannot be written, the next
+        process measures again.
     """
     key = (question, *map(str, depends_on), torch.__version__, processor())
     if key not in _answers:
@@ -75,7 +76,7 @@ def remembered(
 _answers: dict[tuple[str, ...], Seconds] = {}
 
 
-def forget_all() -> None:
+def clear_timings() -> None:
     """Delete all stored timings, so that the next use measures again."""
     _answers.clear()
     for path in _folder().glob("*.json"):
@@ -110,44 +111,46 @@ def processor() -> str:
     return " ".join([*facts, torch.backends.cpu.get_cpu_capability(), *limits])
 
 
-Ways = Mapping[str, Sequence[Callable[[], object]]]
-"""by the name of a way: the same work on several matrices, so that no cache holds all of them"""
+Candidates = Mapping[str, Sequence[Callable[[], object]]]
+"""name -> calls: the same work on several matrices, so that no processor cache holds all of them"""
 
 
-def time_in_turns(ways: Ways) -> Seconds:
-    """Processor seconds of each way on one thread: the shortest of all calls, taken in turns.
+def time_interleaved(candidates: Candidates) -> Seconds:
+    """Processor seconds of each candidate on one thread: the shortest of all interleaved calls.
 
-    A way that raises does not work here and takes forever (infinity).
+    A candidate that raises an error does not work here: its time is infinite. One that takes
+    `LONG_CALL_SECONDS` is called twice in all: the first call may include preparations.
     """
     with one_thread():
-        best = {name: _shortest(calls) for name, calls in ways.items()}  # warms up
-        best = {
-            name: seconds if seconds == float("inf") else _shortest(ways[name])
-            for name, seconds in best.items()
-        }
+        best = {name: _shortest([calls[0], *calls]) for name, calls in candidates.items()}
         for turn in range(N_ROUNDS):
-            for name in best:
-                if best[name] <= MAX_SLOWDOWN * min(best.values()) or turn < 2:
-                    best[name] = min(best[name], _shortest(ways[name]))
+            for name, calls in candidates.items():
+                is_slow = turn >= 2 and best[name] > MAX_SLOWDOWN * min(best.values())
+                if best[name] < LONG_CALL_SECONDS and not is_slow:
+                    best[name] = min(best[name], _shortest(calls))
     return best
 
 
 def _shortest(calls: Sequence[Callable[[], object]]) -> float:
-    """Seconds of the shortest call; infinite if one raises."""
+    """Seconds of the shortest call, of two if both are long; infinite if one raises."""
+    shortest = float("inf")
     try:
-        return min(thread_seconds(call) for call in calls)
+        for number, call in enumerate(calls):
+            if number < 2 or shortest < LONG_CALL_SECONDS:
+                shortest = min(shortest, thread_seconds(call))
     except (RuntimeError, NotImplementedError):
         return float("inf")
+    return shortest
 
 
-def text_seconds(one_row: Ways, prompt: Ways) -> Seconds:
-    """Seconds that a typical text spends in a layer, for each way of computing it.
+def text_seconds(one_row: Candidates, prompt: Candidates) -> Seconds:
+    """Seconds that a typical text spends in a layer, for each candidate implementation.
 
     The text is `PROMPT_ROWS` rows at once, then `NEW_TOKENS` alone.
 
     Args:
-        one_row, prompt: by name of a way, the product of one row, or of `PROMPT_ROWS` rows, with
+        one_row, prompt: for each candidate, the product of one row, or of `PROMPT_ROWS` rows, with
             several matrices.
     """
-    tokens, prompts = time_in_turns(one_row), time_in_turns(prompt)
+    tokens, prompts = time_interleaved(one_row), time_interleaved(prompt)
     return {name: NEW_TOKENS * tokens[name] + prompts[name] for name in one_row}

@@ -33,7 +33,7 @@ GGUF_FAMILIES: dict[str, GGUFFamily] = {
 
 
 def is_gguf(path: Path) -> bool:
-    """Whether a file is in this format, or its name says so."""
+    """Whether a file is in this format, by its content or its name."""
     if not path.is_file():
         return False
     if path.suffix == ".gguf":

@@ -38,7 +38,7 @@ class GGUFFamily(NamedTuple):
     expresses: Callable[[Any], bool] = lambda cfg: True
     """whether llama.cpp supports these settings of ours"""
     computed: Callable[[Any], Mapping[str, Tensor]] = lambda cfg: {}
-    """our settings -> tensors that stand for settings, with their names in a file"""
+    """our settings -> tensors that encode settings, with their names in a file"""
     has_all_biases: bool = False
     """whether a bias that our model lacks is written as 0; else it is left out"""
 

@@ -244,5 +244,5 @@ class GGUFFile:
             raise self._damaged(f"{what} is not a plain name")
         return name
 
-    def _damaged(self, why: str) -> UserError:
-        return UserError(f"{self.path} is damaged: {why}; download it again", CHECKPOINT)
+    def _damaged(self, problem: str) -> UserError:
+        return UserError(f"{self.path} is damaged: {problem}; download it again", CHECKPOINT)

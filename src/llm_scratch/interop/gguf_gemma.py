@@ -31,7 +31,7 @@ ATTENTION_CAP, LOGIT_CAP = "attn_logit_softcapping", "final_logit_softcapping"
 PATTERN = "attention.sliding_window_pattern"
 """n if every n-th layer has no window; 0 if all have one"""
 LAYERS_OF_27B = {"gemma2": 46, "gemma3": 62}
-"""Number of layers by which llama.cpp knows the 27B models, whose queries it scales otherwise."""
+"""Number of layers by which llama.cpp detects the 27B models, to scale their queries otherwise."""
 
 
 def gemma2_from(settings: GGUFSettings) -> GemmaConfig:
@@ -69,8 +69,8 @@ def config_to(cfg: GemmaConfig) -> dict[str, Any]:
         ATTENTION_CAP: cfg.attention_softcap,
         LOGIT_CAP: cfg.logit_softcap,
     }
-    given = {name: value for name, value in own.items() if value is not None}
-    return {**written_decoder(cfg), **given}
+    set_values = {name: value for name, value in own.items() if value is not None}
+    return {**written_decoder(cfg), **set_values}
 
 
 def _query_size(name: str, cfg: GemmaConfig) -> int:

@@ -1,8 +1,8 @@
-"""SentencePiece's BPE in a GGUF file, as Llama 2, Mistral and Gemma have it, both ways.
+"""Convert SentencePiece's BPE (Llama 2, Mistral, Gemma) to and from the metadata of GGUF files.
 
 A file has the pieces and their scores instead of merges: of two neighbors, those whose joined piece
 has the highest score are merged first. A `tokenizer.json` lists the same as merges in order, so a
-score is the place of a merge in the list.
+score is the position of a merge in the list.
 Tests: tests/interop/test_gguf_sentencepiece.py, tests/interop/test_llama_cpp.py.
 Source: https://github.com/ggml-org/llama.cpp (src/llama-vocab.cpp, `llm_tokenizer_spm`).
 """

@@ -1,4 +1,4 @@
-"""The tokenizer inside a GGUF file: byte-level BPE, or SentencePiece's BPE, both ways.
+"""Read and write the tokenizer inside a GGUF file: byte-level BPE, or SentencePiece's BPE.
 
 A byte-level BPE has the tokens in the order of their ids, the kind of each, the merges, and the
 *name* of the pattern that splits text, because llama.cpp has each pattern as code. A pattern that
@@ -11,7 +11,7 @@ Source: https://github.com/ggml-org/llama.cpp (src/llama-vocab.cpp; include/llam
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from llm_scratch.errors import DATA, UserError, describe_error, unknown
 from llm_scratch.interop.gguf_file import GGUFFile
@@ -27,7 +27,7 @@ from llm_scratch.interop.gguf_sentencepiece import (
 )
 from llm_scratch.tokenizers import LibraryTokenizer, Tokenizer
 from llm_scratch.tokenizers.bpe import ByteBPE
-from llm_scratch.tokenizers.bpe_files import NotOurs, checked_parts, naming
+from llm_scratch.tokenizers.bpe_files import NotOurs, checked_parts, is_tiktoken, naming
 from llm_scratch.tokenizers.patterns import PATTERNS
 from llm_scratch.tokenizers.special import end_of_text
 from llm_scratch.tokenizers.vocabulary import printable
@@ -48,8 +48,8 @@ def exportable(tokenizer: Tokenizer) -> ByteBPE | LibraryTokenizer:
     Raises:
         UserError: llama.cpp has no tokenizer of that kind (code 2).
     """
-    if hasattr(tokenizer, "_mergeable_ranks"):
-        return ByteBPE.from_tiktoken(cast(Any, tokenizer))
+    if is_tiktoken(tokenizer):
+        return ByteBPE.from_tiktoken(tokenizer)
     if isinstance(tokenizer, LibraryTokenizer) and is_sentencepiece(tokenizer):
         return tokenizer
     if not isinstance(tokenizer, ByteBPE):
@@ -176,7 +176,7 @@ def _byte_bpe_from(file: GGUFFile, tokens: Sequence[str], kinds: Sequence[int]) 
 def start_id_from(file: GGUFFile) -> int | None:
     """Return the token that a file puts before each text, or None.
 
-    If the file does not say, SentencePiece's kind and the patterns of Llama 3 and Mistral have one.
+    Without such a setting, SentencePiece's kind and the patterns of Llama 3 and Mistral have one.
     """
     value = file.metadata.get(KEY + "bos_token_id")
     kind, pre = (file.metadata.get(KEY + name) for name in ("model", "pre"))

@@ -27,7 +27,7 @@ from llm_scratch.interop.hf_olmo import OLMO2, OLMO3
 from llm_scratch.interop.hf_qwen import QWEN2, QWEN3
 from llm_scratch.interop.hf_qwen_moe import QWEN3_MOE
 from llm_scratch.interop.hf_qwen_next import QWEN3_NEXT
-from llm_scratch.interop.hf_tokenizer import read_start_id, read_tokenizer
+from llm_scratch.interop.hf_tokenizer import read_start_id
 from llm_scratch.interop.mxfp4 import DequantizedTensors
 from llm_scratch.interop.safetensors import INDEX, SINGLE, TensorFiles, files_of
 from llm_scratch.interop.torch_file import unwrapped_names
@@ -35,6 +35,7 @@ from llm_scratch.interop.weight_map import Origin, assemble, name_check
 from llm_scratch.model import LanguageModel
 from llm_scratch.storage.safe_parse import read_json
 from llm_scratch.tokenizers import Tokenizer
+from llm_scratch.tokenizers.locate import open_tokenizer
 
 HF_FAMILIES: dict[str, Family] = {
     "gpt2": GPT2,
@@ -88,7 +89,7 @@ def load_folder(
             " from_pretrained(...).save_pretrained(...)",
             CHECKPOINT,
         )
-    tokenizer = tokenizer or read_tokenizer(folder)
+    tokenizer = tokenizer or open_tokenizer(folder)
     read_generation_config(folder, tokenizer)
     if tokenizer.n_vocab > cfg.vocab_size:
         raise UserError(

@@ -157,7 +157,7 @@ def _twins(
     own, known = dict(model.named_modules()), dict(theirs.named_modules())
     for mapped in expand(family.rules_of(model.cfg), len(model.trf_blocks)):
         if mapped.transform.splits:
-            continue  # their output has other places than ours
+            continue  # their output has another shape
         names = [name.removesuffix(".weight") for name in mapped.ours]
         twin = mapped.theirs.removesuffix(".weight")
         if all(name in own for name in names) and twin in known:

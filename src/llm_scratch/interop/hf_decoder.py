@@ -287,7 +287,7 @@ def switch(config: Mapping[str, Any], path: Path, name: str, default: bool) -> b
 
 
 def require(config: Mapping[str, Any], path: Path, **supported: Any) -> None:
-    """Check settings that our model has no choice of: name -> the only value besides none at all.
+    """Check settings that have a single supported value; a missing setting or None is valid too.
 
     Raises:
         UserError: names the setting (code 4).

@@ -72,10 +72,10 @@ def write(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
     write_tokenizer(tokenizer, folder, model.cfg.context_length, model.start_id)
     files.filesystem.write(folder / SINGLE, iter_bytes(tensors(model), {"format": "pt"}))
     special = {name: config[name] for name in ("bos_token_id", "eos_token_id")}
-    given = {name: token for name, token in special.items() if token is not None}
+    tokens = {name: token for name, token in special.items() if token is not None}
     others = sorted(end_ids(tokenizer) - {eot})
     ends = {"eos_token_id": [eot, *others]} if others else {}
-    generation = {**given, **ends, "do_sample": True}
+    generation = {**tokens, **ends, "do_sample": True}
     # a null in config.json is not the same as a missing key, which means the default
     for name, content in (("config.json", config), ("generation_config.json", generation)):
         files.atomic_write(folder / name, json.dumps(content, indent=2) + "\n")

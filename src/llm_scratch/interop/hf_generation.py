@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 def read_generation_config(folder: Path, tokenizer: Tokenizer) -> None:
-    """Set a tokenizer's ends of text from the file of a folder, if there, and name the rest.
+    """Set a tokenizer's ends of text from the file of a folder, if there, and warn of the rest.
 
     Raises:
         UserError: the file is damaged (code 4).

@@ -49,7 +49,7 @@ def read_mixture(config: Mapping[str, Any], path: Path, names: Mapping[str, str]
     Args:
         config: of transformers, completed by the defaults of its class.
         path: its file, for errors.
-        names: their name of a size -> ours, besides those that all families have.
+        names: their name of a size -> ours, in addition to those that all families have.
     Raises:
         UserError: one is missing or not supported; names it (code 4).
     """

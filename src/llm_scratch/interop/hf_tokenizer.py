@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from llm_scratch.errors import UserError, describe_error
 from llm_scratch.storage.files import atomic_write
@@ -21,10 +21,10 @@ from llm_scratch.tokenizers import (
     LibraryTokenizer,
     SimpleTokenizerV1,
     Tokenizer,
-    load_tokenizer,
     save_tokenizer,
 )
 from llm_scratch.tokenizers.bpe import ByteBPE
+from llm_scratch.tokenizers.bpe_files import is_tiktoken
 from llm_scratch.tokenizers.char_files import word_level_json
 from llm_scratch.tokenizers.companion import CONFIG, TEMPLATE
 from llm_scratch.tokenizers.special import end_of_text
@@ -33,25 +33,6 @@ from llm_scratch.tokenizers.tokenizer_json import (
     read_tokenizer_json,
     write_tokenizer_json,
 )
-
-if TYPE_CHECKING:
-    import tiktoken
-
-
-def read_tokenizer(folder: str | Path) -> Tokenizer:
-    """Read the tokenizer of a folder: tokenizer.json, or GPT-2's two files as in transformers.
-
-    Raises:
-        UserError: missing, damaged, or of an unsupported type (code 3).
-    """
-    folder = Path(folder)
-    if (
-        not (folder / "tokenizer.json").is_file()
-        and (folder / "vocab.json").is_file()
-        and (folder / "merges.txt").is_file()
-    ):
-        return ByteBPE.from_gpt2_files(folder / "merges.txt", folder / "vocab.json")
-    return load_tokenizer(folder)
 
 
 def check_exportable(tokenizer: Tokenizer) -> None:
@@ -69,13 +50,13 @@ def check_exportable(tokenizer: Tokenizer) -> None:
         )
     name, kind = getattr(tokenizer, "name", ""), type(tokenizer).__name__
     if isinstance(name, str) and name:
-        what = f"the tokenizer {name!r} ({kind})"
+        subject = f"the tokenizer {name!r} ({kind})"
     else:
-        what = f"a tokenizer of the class {kind}"
+        subject = f"a tokenizer of the class {kind}"
     reason = "it is neither byte-level BPE nor characters"
-    if hasattr(tokenizer, "_mergeable_ranks"):
+    if is_tiktoken(tokenizer):
         try:
-            ByteBPE.from_tiktoken(cast("tiktoken.Encoding", tokenizer))
+            ByteBPE.from_tiktoken(tokenizer)
         except Exception as e:  # an unsupported vocabulary can fail in any way
             reason = (
                 "its vocabulary is not a byte-level BPE that can be written as merges"
@@ -84,7 +65,7 @@ def check_exportable(tokenizer: Tokenizer) -> None:
         else:
             return
     raise UserError(
-        f"{what} cannot be exported to transformers: {reason};"
+        f"{subject} cannot be exported to transformers: {reason};"
         " train with --data.tokenizer bpe, gpt2 or chars"
     )
 
@@ -126,8 +107,8 @@ def write_tokenizer(
         "eos_token": special,
         "unk_token": None if isinstance(tokenizer, CharTokenizer) else special,
     }
-    given = {name: value for name, value in config.items() if value is not None}
-    atomic_write(folder / CONFIG, json.dumps(given, indent=1) + "\n")
+    set_values = {name: value for name, value in config.items() if value is not None}
+    atomic_write(folder / CONFIG, json.dumps(set_values, indent=1) + "\n")
 
 
 def _starts_with(tokenizer: Tokenizer, start_id: int) -> dict[str, Any]:

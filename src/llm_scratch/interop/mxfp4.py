@@ -1,4 +1,4 @@
-"""Read weights in MXFP4, the 4-bit format of the published gpt-oss models, as float32.
+"""Read weights in MXFP4, the 4-bit format of the published gpt-oss models, as bfloat16.
 
 32 values share a scale, a power of two; each is one of 16 numbers. A tensor NAME is two in a file:
 NAME_blocks, [..., G, 16], two values in each byte, the first in its lower half; and NAME_scales,
@@ -6,12 +6,14 @@ NAME_blocks, [..., G, 16], two values in each byte, the first in its lower half;
 
     value = NUMBERS[4 bits] 2^(scale - 127)
 
+bfloat16 has the exponents of float32 and more digits than these numbers, so it holds them exactly.
 Tests: tests/interop/test_mxfp4.py (equal to transformers' own dequantization).
 Source: OCP Microscaling Formats (MX) Specification 1.0, sections 5.3.3 and 5.4.1.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import torch
@@ -28,7 +30,7 @@ BYTES_PER_BLOCK = 16
 
 
 class DequantizedTensors:
-    """Tensors of files in which some are MXFP4: those appear as float32, [..., in, out].
+    """Tensors of files in which some are MXFP4: those appear as bfloat16, [..., in, out].
 
     Args:
         files: the files.
@@ -46,11 +48,15 @@ class DequantizedTensors:
         }
 
     def read(self, name: str) -> Tensor:
-        """Read a tensor into new memory."""
+        """Read a tensor into new memory; matrix by matrix, as steps of `dequantize` take more."""
         if name not in self.packed:
             return self.files.read(name)
-        rows = dequantize(self.files.read(name + BLOCKS), self.files.read(name + SCALES))
-        return rows.mT.contiguous()  # [..., in, out]
+        *first, n_in, n_out = self.tensors[name].shape
+        values = torch.empty(*first, n_out, n_in, dtype=torch.bfloat16)
+        blocks, scales = self.files.read(name + BLOCKS), self.files.read(name + SCALES)
+        for index in itertools.product(*map(range, first)):
+            values[index] = dequantize(blocks[index], scales[index])
+        return values.mT  # [..., in, out]
 
     def _entry(self, name: str) -> Entry:
         """A tensor as it is read."""
@@ -71,7 +77,7 @@ class DequantizedTensors:
                 CHECKPOINT,
             )
         *first, rows, groups, size = shape
-        return blocks._replace(dtype=torch.float32, shape=(*first, 2 * groups * size, rows))
+        return blocks._replace(dtype=torch.bfloat16, shape=(*first, 2 * groups * size, rows))
 
 
 def dequantize(blocks: Tensor, scales: Tensor) -> Tensor:

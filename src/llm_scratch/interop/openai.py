@@ -85,8 +85,8 @@ def read_settings(folder: str | Path) -> dict[str, int]:
     """
     path = Path(folder) / "hparams.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        settings = {key: found[key] for key in KEYS}
+        hparams = json.loads(path.read_text(encoding="utf-8"))
+        settings = {key: hparams[key] for key in KEYS}
     except OSError as e:
         raise UserError(
             f"cannot read {path}: {e.strerror}; expected the settings of a GPT-2 release",

@@ -212,5 +212,5 @@ def _entry(path: Path, begin: int, name: str, fields: Any) -> Entry:
     return Entry(DTYPES[dtype], tuple(shape), path, begin + start, end - start)
 
 
-def _damaged(path: Path, why: str) -> UserError:
-    return UserError(f"{path} is damaged: {why}; download it again", CHECKPOINT)
+def _damaged(path: Path, problem: str) -> UserError:
+    return UserError(f"{path} is damaged: {problem}; download it again", CHECKPOINT)

@@ -120,10 +120,10 @@ class TFCheckpointReader:
             )
         path = self._file(f"data-{variable.shard:05d}-of-{self.n_shards:05d}")
         try:
-            there = path.stat().st_size
-            if variable.offset + variable.size > there:
+            file_size = path.stat().st_size
+            if variable.offset + variable.size > file_size:
                 raise UserError(
-                    f"{path} ends before {name}: it has {there:,} bytes,"
+                    f"{path} ends before {name}: it has {file_size:,} bytes,"
                     f" expected {variable.offset + variable.size:,}; download it again",
                     CHECKPOINT,
                 )
@@ -140,8 +140,8 @@ class TFCheckpointReader:
             )
         return raw.view(variable.dtype).reshape(variable.shape)
 
-    def _file(self, what: str) -> Path:
-        return self.prefix.with_name(f"{self.prefix.name}.{what}")
+    def _file(self, suffix: str) -> Path:
+        return self.prefix.with_name(f"{self.prefix.name}.{suffix}")
 
 
 def _index(table: bytes) -> tuple[int, dict[str, Variable]]:
@@ -237,7 +237,7 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
         )
     end = size - 4 - 4 * struct.unpack("<I", data[size - 4 : size])[0]
     if end < 0:
-        raise ValueError("a block is shorter than it says")
+        raise ValueError("a block is shorter than its restart points")
     at, key = 0, b""
     while at < end:
         shared, at = _varint(data, at)

@@ -59,9 +59,9 @@ def one_table(rows: Sequence[Row], per_block: int = PER_BLOCK) -> bytes:
 
 
 def table(blocks: Sequence[bytes], keys: Sequence[bytes]) -> bytes:
-    """The blocks, an empty block, the block about the blocks, the footer.
+    """Serialize a table: the blocks, an empty meta index, the index block, the footer.
 
-    In the block about the blocks, each stands under a key that none in it exceeds.
+    The index block has a key for each block, which is at least the block's last key.
     """
     out, handles = b"", []
     for data in [*blocks, block([])]:
@@ -73,7 +73,7 @@ def table(blocks: Sequence[bytes], keys: Sequence[bytes]) -> bytes:
 
 
 def block(rows: Sequence[Row], kind: int = 0, restart: int = RESTART) -> bytes:
-    """Rows, each key as its difference from the last; the places of whole keys; the trailer."""
+    """Serialize a block: rows with prefix-compressed keys, restart points, trailer."""
     body, last, restarts = b"", b"", [0]
     for n, (key, value) in enumerate(rows):
         if n and n % restart == 0:
@@ -96,7 +96,7 @@ def sealed(body: bytes, kind: int = 0) -> bytes:
 
 
 def _after(key: bytes) -> bytes:
-    """A short key that is not below `key`: its first letter that can be raised, raised."""
+    """A short key of at least `key`: cut after the first byte that can be raised by 1."""
     n = next((i for i, byte in enumerate(key) if byte != 255), None)
     return key if n is None else key[:n] + bytes([key[n] + 1])
 

@@ -60,9 +60,9 @@ def _reason(error: Exception) -> str:
     """Describe a loading error, without torch's advice to disable its safe loader."""
     if not isinstance(error, pickle.UnpicklingError):
         return describe_error(error)
-    found = re.search(r"GLOBAL ([\w.]+)", str(error))
-    if found:
-        return f"it contains a Python object, {found[1]}"
+    match = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if match:
+        return f"it contains a Python object, {match[1]}"
     return "it contains more than tensors, or is damaged"
 
 

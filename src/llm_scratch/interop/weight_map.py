@@ -5,8 +5,8 @@ and how its layout differs:
 
     Rule("trf_blocks.#.att.W_{query,key,value}.weight", "h.#.attn.c_attn.weight", TRANSPOSED)
 
-`#` is the number of a layer, and several names in braces are one tensor there. Nothing here knows
-an architecture: names and shapes come from the model, built without memory.
+`#` is the number of a layer, and several names in braces are one tensor there. No code here depends
+on an architecture: names and shapes come from the model, built without memory.
 Tests: tests/interop/test_gpt2_weight_map.py, and those of each format.
 """
 
@@ -164,7 +164,7 @@ class Source(Protocol):
         ...
 
     def read(self, name: str) -> Tensor:
-        """Read a tensor into memory of its own."""
+        """Read a tensor into new memory."""
         ...
 
 
@@ -232,7 +232,7 @@ def assemble(
 
 def match_tensors(
     cfg: ModelConfig,
-    found: Mapping[str, TensorInfo],
+    available: Mapping[str, TensorInfo],
     rules: Sequence[Rule],
     origin: Origin,
     absent: Collection[str] = (),
@@ -244,7 +244,7 @@ def match_tensors(
         The model without memory, and what to read into it;
         a name of "" means 0. See `assemble`.
     """
-    _check_layers(cfg.n_layers, found, rules, origin, prefix)
+    _check_layers(cfg.n_layers, available, rules, origin, prefix)
     with torch.device("meta"):
         model = build(cfg)
     own = {name: tuple(tensor.shape) for name, tensor in named_tensors(model).items()}
@@ -252,8 +252,8 @@ def match_tensors(
     for mapped in expand(rules, cfg.n_layers):
         name = prefix + mapped.theirs if mapped.theirs else ""
         known.add(name)
-        if name in found:
-            _check_tensor(name, found[name], mapped, own, origin)
+        if name in available:
+            _check_tensor(name, available[name], mapped, own, origin)
             todo.append(mapped._replace(theirs=name))
         elif mapped.ours[0] not in own:
             continue  # absent in both
@@ -261,8 +261,8 @@ def match_tensors(
             todo.append(mapped._replace(theirs=""))
         else:
             raise _missing(name, origin)
-    if extra := sorted(name for name in found if name.startswith(prefix) and name not in known):
-        file = origin.of(found[extra[0]])
+    if extra := sorted(name for name in available if name.startswith(prefix) and name not in known):
+        file = origin.of(available[extra[0]])
         raise UserError(
             f"{file}: unknown tensor {extra[0]}, for which {origin.config_file} has no place",
             CHECKPOINT,
@@ -271,12 +271,12 @@ def match_tensors(
 
 
 def _check_layers(
-    n_layers: int, found: Collection[str], rules: Sequence[Rule], origin: Origin, prefix: str
+    n_layers: int, available: Collection[str], rules: Sequence[Rule], origin: Origin, prefix: str
 ) -> None:
     """Check that every layer has a tensor, before the model is built."""
     names = [prefix + rule.theirs for rule in rules if "#" in rule.theirs]
     for layer in map(str, range(n_layers)):
-        if not any(name.replace("#", layer) in found for name in names):
+        if not any(name.replace("#", layer) in available for name in names):
             raise _missing(names[0].replace("#", layer), origin)
 
 
@@ -345,7 +345,7 @@ def read(source: Source, name: str, origin: Origin) -> Tensor:
 
 
 def set_parameters(model: LanguageModel, tensors: Mapping[str, Tensor]) -> None:
-    """Set parameters of a model, as float32 in memory of their own; a tied head stays tied."""
+    """Set parameters of a model, as float32 in new memory; a tied head stays tied."""
     tied = model.head_is_tied
     for name, tensor in tensors.items():
         values = tensor.to(torch.float32).contiguous()

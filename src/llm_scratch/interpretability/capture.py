@@ -52,6 +52,7 @@ from torch import Tensor, nn
 
 from llm_scratch.errors import UserError, unknown
 from llm_scratch.interpretability.linear_norm import linear_norm
+from llm_scratch.model.fusable import Fusable
 from llm_scratch.model.mixture import MixtureOfExperts
 from llm_scratch.model.packed import PackedLinear
 from llm_scratch.model.quantized import QuantizedLinear
@@ -116,8 +117,8 @@ def patch(model: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None]:
     Raises:
         UserError: as `capture`, or an activation is a sum of others and cannot be changed.
 
-    Example: without head 3 of block 1,
-        def without_head(z):
+    Example:
+        def without_head(z):  # without head 3 of block 1
             z = z.clone()
             z[:, :, 3] = 0
             return z
@@ -170,7 +171,7 @@ def check_plain(model: nn.Module) -> None:
     elif "hidden" in vars(model) or hasattr(model, "_orig_mod"):
         kind, plain = "compiled", "use the model as `load` returns it"
     elif any(
-        isinstance(part, PackedLinear) or getattr(part, "fused_qkv", None) is not None
+        isinstance(part, PackedLinear) or (isinstance(part, Fusable) and part.fused is not None)
         for part in parts
     ):
         kind, plain = "packed", "use the model as `load` returns it"
@@ -192,33 +193,33 @@ def points(model: Any) -> dict[str, Point]:
             "activations cannot be captured: the model has no `trf_blocks` with `att` in each;"
             " name its modules so"
         )
-    found = {"hook_embed": _output(model.tok_emb)}
+    named = {"hook_embed": _output(model.tok_emb)}
     if hasattr(model, "pos_emb"):
-        found["hook_pos_embed"] = _output(model.pos_emb)
+        named["hook_pos_embed"] = _output(model.pos_emb)
     for i, block in enumerate(model.trf_blocks):
-        found |= {f"blocks.{i}.{name}": point for name, point in _block_points(block).items()}
-    return found | {"ln_final.hook_normalized": _input(model.out_head)}
+        named |= {f"blocks.{i}.{name}": point for name, point in _block_points(block).items()}
+    return named | {"ln_final.hook_normalized": _input(model.out_head)}
 
 
 def _block_points(block: Any) -> dict[str, Point]:
     """The activations of a block, in the order of computation."""
     att = block.att
-    found = {"hook_resid_pre": _input(block), "ln1.hook_normalized": _input(att)}
+    named = {"hook_resid_pre": _input(block), "ln1.hook_normalized": _input(att)}
     for letter, (name, size) in _projections(att).items():
-        found[f"attn.hook_{letter}"] = _output(getattr(att, name), size)
+        named[f"attn.hook_{letter}"] = _output(getattr(att, name), size)
     dropout = getattr(att, "dropout", None)
     if hasattr(dropout, "observers"):
-        found |= {
+        named |= {
             f"attn.hook_{step}": _step(dropout, step)
             for step in ("rot_q", "rot_k", "attn_scores", "pattern")
         }
-    found |= {
+    named |= {
         "attn.hook_z": _input(att.out_proj, att.head_dim),
         "attn.hook_result": _per_head(att, getattr(block, "post_norm1", None)),
         "hook_attn_out": _output(_attention_output(block)),
         "hook_resid_mid": _after_attention(block),
     }
-    return found | _feed_forward_points(block) | {"hook_resid_post": _output(block)}
+    return named | _feed_forward_points(block) | {"hook_resid_post": _output(block)}
 
 
 def _projections(att: Any) -> dict[str, tuple[str, int]]:
@@ -337,7 +338,7 @@ def _per_head(att: Any, norm: nn.Module | None) -> Point:
 
 
 def _after_attention(block: Any) -> Point:
-    """The residual stream after attention; in eval mode, the very sum of the block."""
+    """The residual stream after attention; in eval mode, exactly the block's own sum."""
 
     def attach(edit: Edit) -> Callable[[], None]:
         stream: list[Tensor] = []

@@ -1,6 +1,6 @@
 """Attention heads by what they attend to: previous token, first token, duplicates, induction.
 
-A score is the mean attention weight that a head puts where the rule says, from 0 to 1:
+A score is the mean attention weight that a head gives to the keys of a rule, from 0 to 1:
 
     previous    the token before
     first       the first token, where a head rests that has nothing to do

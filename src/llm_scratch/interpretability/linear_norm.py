@@ -1,4 +1,4 @@
-"""A norm as the linear map that it is at a fixed stream, to split its output into parts.
+"""A norm as a linear map at a fixed residual stream, to split its output into parts.
 
 Tests: tests/interpretability/test_lenses.py.
 """
@@ -34,10 +34,10 @@ class LinearNorm(NamedTuple):
 
 
 def linear_norm(norm: Any, stream: Tensor) -> LinearNorm:
-    """Find the linear map that a norm is at `stream`, [..., C], by applying it to three vectors.
+    """Find the linear map of a norm at `stream`, [..., C], by applying the norm to three vectors.
 
     Layer norm and RMS norm are norm(x) = gain * P(x) / s(x) + shift, where P subtracts the mean or
-    nothing and s is one value a vector. Zeros give the shift, ones tell P, alternating signs give
+    nothing and s is one value a vector. Zeros give the shift, ones show P, alternating signs give
     the gain up to a factor, and the stream itself gives s.
 
     Raises:

@@ -74,13 +74,13 @@ class Value:
 
     def backward(self) -> None:
         """Add d(this) / d(value) to `grad` of every value from which this one was computed."""
-        found, waiting = {self}, [self]
+        visited, waiting = {self}, [self]
         while waiting:
-            new = set(waiting.pop().parents) - found
-            found |= new
+            new = set(waiting.pop().parents) - visited
+            visited |= new
             waiting += new
         self.grad = 1.0
-        for value in sorted(found, key=lambda value: value.number, reverse=True):
+        for value in sorted(visited, key=lambda value: value.number, reverse=True):
             for parent, slope in zip(value.parents, value.slopes):
                 parent.grad += slope * value.grad
 

@@ -1,4 +1,4 @@
-"""An exercise of the course, and how an answer is graded: right, diagnosed, never answered.
+"""An exercise of the course, and how an answer is graded: as right, or with a diagnosis.
 
 The inputs of an exercise are drawn at random, so that an answer cannot be copied. Its solution and
 its common mistakes are functions of the same inputs, kept in a sealed file (sealed.py). An answer
@@ -71,8 +71,8 @@ class Exercise:
     @property
     def function(self) -> str:
         """The name of the function to write; "" if the answer is a value."""
-        found = re.search(r"^def (\w+)", self.start, re.MULTILINE)
-        return found[1] if found else ""
+        match = re.search(r"^def (\w+)", self.start, re.MULTILINE)
+        return match[1] if match else ""
 
     def inputs(self, seed: object) -> tuple[Any, ...]:
         """The inputs that belong to a seed."""
@@ -85,7 +85,7 @@ class Exercise:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said about an answer.
+    """The grade of an answer, with a diagnosis.
 
     Attributes:
         right: whether it is right.
@@ -110,7 +110,7 @@ def grade(exercise: Exercise, answer: Any, seed: object, max_steps: int = MAX_ST
     """Grade a value, or a function.
 
     Args:
-        exercise: what was asked.
+        exercise: the exercise.
         answer: a function for exercises with `start`, else a value; None is no answer.
         seed: of the question that was shown.
         max_steps: steps after which a call of the function is ended.

@@ -39,8 +39,8 @@ class Term:
 def terms() -> dict[str, Term]:
     """All terms by name, in the order of the course."""
     entries = parse_yaml_value(FILE.read_text(encoding="utf-8"), FILE.name)
-    found = [Term(**{**entry, "also": tuple(entry.get("also", ()))}) for entry in entries]
-    return {term.name: term for term in found}
+    all_terms = [Term(**{**entry, "also": tuple(entry.get("also", ()))}) for entry in entries]
+    return {term.name: term for term in all_terms}
 
 
 def find_term(name: str) -> Term:

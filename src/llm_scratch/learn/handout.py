@@ -1,7 +1,7 @@
 """A pupil's copy of the exercises, without solutions, and the key to it for the teacher.
 
     class/anna/exercises.md      every question, with Anna's numbers
-    class/anna/0_3_rows...py     a file to begin with, for each exercise that asks for code
+    class/anna/0_3_rows...py     a starting file for each exercise whose answer is code
     class/anna/AGENTS.md         rules that make a coding agent a tutor
     class/anna/progress.json     the seed of the numbers
 
@@ -42,7 +42,7 @@ def check_unused(folder: Path) -> None:
 
 
 def write_pupils_copy(folder: Path) -> None:
-    """Write a pupil's copy: questions with numbers of its own, files to begin with, tutor's rules.
+    """Write a pupil's copy: questions with its own numbers, starting files, rules for a tutor.
 
     Raises:
         UserError: the folder is in use.

@@ -33,7 +33,7 @@ class StepLimitError(BaseException):
 
 @contextmanager
 def hang_guard(max_steps: int = MAX_STEPS) -> Iterator[None]:
-    """Inside the block, a learner's code ends after so many steps and finds no keyboard.
+    """Stop a learner's code inside the block after `max_steps` steps, or when it calls `input()`.
 
     A debugger uses the same hook of Python; while one is active, steps are not counted.
 

@@ -137,7 +137,7 @@ How many bytes does the text {0} take in UTF-8?
         (
             "Not every character takes the same number of bytes.",
             "Plain English letters take the fewest. Emoji take the most.",
-            "`list(sign.encode('utf-8'))` shows the bytes of one sign. Add them up.",
+            "`list(char.encode('utf-8'))` shows the bytes of one character. Add them up.",
         ),
     ),
     Exercise(

@@ -185,7 +185,7 @@ to 1. Try it, then find and fix the bug.
 """,
         (
             "Add up each row of the result.",
-            "Whom does softmax share the weights among, at the moment?",
+            "Among which tokens does softmax share the weights, at the moment?",
             (
                 "Leave out the future *before* softmax:"
                 " only entries up to the diagonal take part in the sum."

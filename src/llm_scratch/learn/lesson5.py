@@ -53,11 +53,11 @@ class _Call:
 
 
 def _pickle(rng: Random) -> tuple[Any, ...]:
-    found: list[Any] = []
+    values: list[Any] = []
     for word in rng.choices(("lr", "RMS", "step", "R", "bias", "REDUCE"), k=rng.randint(1, 4)):
         function = rng.choice((str, len, None))
-        found.append(_Call(function, word) if function else word)
-    return (pickle.dumps(found, protocol=2),)
+        values.append(_Call(function, word) if function else word)
+    return (pickle.dumps(values, protocol=2),)
 
 
 def _safetensors(rng: Random) -> tuple[Any, ...]:
@@ -154,9 +154,9 @@ largest level or its negative, and all weights are rounded to levels. Return the
 scale. This works for some rows only. Find and fix the bug.
 """,
         (
-            "Try a row whose largest weight in size is negative.",
+            "Try a row whose weight of largest magnitude is negative.",
             "Which integers come out? With 8 bits, they should be from -127 to 127.",
-            "`max` compares numbers, not their sizes. `abs` gives the size.",
+            "`max` compares numbers, not their magnitudes. `abs` gives the magnitude.",
         ),
         start="""
 def quantize(row, bits):
@@ -261,7 +261,7 @@ the shape of the weight `{1}`, which is {2}?
         (
             "`x` ends with the width. A product needs equal inner sizes.",
             "PyTorch's `Linear` computes `x @ w.T`. This layer does not turn its matrix over.",
-            "How wide is the result: how many vectors, or how much wider a vector?",
+            "How wide is the result: the width times three, or times the factor of the network?",
         ),
     ),
     Exercise(

@@ -150,8 +150,8 @@ Answer with the letter.
         (
             "What does a plain window begin with, most of the time?",
             (
-                "Rows of one document have different lengths, and some places stay empty."
-                " What is that paid for?"
+                "Rows of one document have different lengths, and some positions stay empty."
+                " What is gained in return?"
             ),
             "In 6.3, look at what is counted about plain windows.",
         ),

@@ -14,7 +14,7 @@ from llm_scratch.learn.exercise import grade
 from llm_scratch.learn.registry import find_exercise
 
 SEED_VARIABLE = "LLM_SCRATCH_EXERCISE_SEED"
-"""Environment variable that fixes the numbers, so that a notebook is built twice alike."""
+"""Environment variable that fixes the numbers, so that two builds of a notebook are equal."""
 _seeds: dict[str, str] = {}
 _hints_opened: dict[str, int] = {}
 

@@ -101,7 +101,7 @@ class Progress:
         return self.folder / f"{words}.py"
 
     def begin(self, exercise: Exercise) -> Path:
-        """Write the file to begin with, unless it exists already."""
+        """Write the starting file of an exercise, unless it exists already."""
         path = self.file(exercise)
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)

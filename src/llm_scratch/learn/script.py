@@ -44,14 +44,14 @@ def run_as_script(namespace: dict[str, Any]) -> None:
 
 def cells(text: str) -> list[tuple[int, str, str]]:
     """The cells of a lesson: (lines before it, "code" or "markdown", its source)."""
-    found, kind, start = [], "", 0
+    blocks, kind, start = [], "", 0
     lines = text.splitlines(keepends=True)
     for number, line in enumerate([*lines, "# %%"]):
         if line.startswith("# %%"):
             if kind:
-                found.append((start, kind, "".join(lines[start:number])))
+                blocks.append((start, kind, "".join(lines[start:number])))
             kind, start = "markdown" if "[markdown]" in line else "code", number + 1
-    return found
+    return blocks
 
 
 def _save_pictures(lesson: str) -> None:

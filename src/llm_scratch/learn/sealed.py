@@ -49,12 +49,12 @@ def open_sealed(exercise_id: str) -> Sealed:
     file = f"<sealed {exercise_id}>"
     namespace: dict[str, Any] = {"__name__": "sealed"}
     exec(compile(source, file, "exec"), namespace)
-    here = [
+    functions = [
         value
         for value in namespace.values()
         if isinstance(value, FunctionType) and value.__code__.co_filename == file
     ]
-    public = [function for function in here if not function.__name__.startswith("_")]
+    public = [function for function in functions if not function.__name__.startswith("_")]
     mistakes = tuple(function for function in public if function.__name__ != "solve")
     return Sealed(
         source, next(function for function in public if function.__name__ == "solve"), mistakes

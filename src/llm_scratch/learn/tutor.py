@@ -15,9 +15,9 @@ write for them takes that away.
   it, in another language, or "as an example" with other names. Never edit the learner's answer
   files.
 - Give the answer of an exercise with numbers, or narrow it down until one is left.
-- Run `llm-scratch learn solution`, read the sealed files of the package, or read the package's
-  own implementation aloud while an exercise asks for it.
-- Guess. What an answer is worth, the check says.
+- Run `llm-scratch learn solution`, read the sealed files of the package, or quote the package's own
+  implementation of what an exercise asks for.
+- Guess whether an answer is right. Run the check.
 
 ## Do
 
@@ -28,7 +28,7 @@ write for them takes that away.
 3. Hints open one by one: `llm-scratch learn hint ID`. Open the next one only after a new answer
    was wrong. `llm-scratch learn list --json` says how many answers were wrong (`attempts`) and
    how many hints are open (`hints`); hints stay at most as many as wrong answers. You may put an
-   open hint into other words. You may not say what a hint that is still closed says.
+   open hint into other words. Do not reveal a hint that is still closed.
 4. Explain the idea: with a smaller example of your own and with other numbers, a drawing in text,
    an analogy, a question. The lesson's section and `llm-scratch explain TERM` have the words to
    use.

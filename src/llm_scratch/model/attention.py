@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from llm_scratch.model.blocked_attention import blocked_attention
 from llm_scratch.model.dropout import Dropout
+from llm_scratch.model.fusable import Fusable
 from llm_scratch.model.kv_cache import KVCache
 
 MIN_BLOCKED_LENGTH = 192  # tokens from which blocks of queries are faster than the whole table
@@ -108,23 +109,21 @@ def observed_attention(
     return dropout(dropout.observe("pattern", scores.softmax(-1))) @ v
 
 
+QKV = ("W_query", "W_key", "W_value")
+
+
 def qkv_projections(att: Any, x: Tensor) -> tuple[Tensor, ...]:
     """Query, key and value projections: [B, T, C] -> three of [B, H, T, D].
 
     Args:
-        att: an attention module with `W_query`, `W_key` and `W_value`, or `fused_qkv` in their
-            place.
+        att: an attention module whose layers `QKV` are `fusable`.
         x: [B, T, C].
     """
-    B, T, _ = x.shape
-    if att.fused_qkv is not None:  # set by `packed.pack`: one matrix instead of three
-        qkv = att.fused_qkv(x).view(B, T, 3, att.num_heads, att.head_dim)
-        return qkv.permute(2, 0, 3, 1, 4).unbind(0)
-    heads = (B, T, att.num_heads, att.head_dim)
-    return tuple(W(x).view(heads).transpose(1, 2) for W in (att.W_query, att.W_key, att.W_value))
+    heads = (*x.shape[:2], att.num_heads, att.head_dim)
+    return tuple(y.view(heads).transpose(1, 2) for y in att.project(x))
 
 
-class MultiHeadAttention(nn.Module):
+class MultiHeadAttention(Fusable):
     """Causal multi-head attention with an output projection. [B, T, d_in] -> [B, T, d_out].
 
     Args:
@@ -139,6 +138,8 @@ class MultiHeadAttention(nn.Module):
     Raises:
         ValueError: d_out is not a multiple of num_heads.
     """
+
+    fusable = QKV
 
     def __init__(
         self,
@@ -168,7 +169,6 @@ class MultiHeadAttention(nn.Module):
         self.W_value = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.out_proj = nn.Linear(d_out, d_out)
         self.dropout = Dropout(dropout)
-        self.fused_qkv: nn.Module | None = None  # for inference; see `qkv_projections`
 
     @property
     def mask(self) -> Tensor:

@@ -289,7 +289,7 @@ def load_or_compile(
         reason = one_line(output.strip().splitlines()[-1], MAX_REASON)
         raise UserError(f"compiling a step failed: {reason}; leave out --compile", RESOURCES) from e
     if stored:
-        with suppress(UserError):  # not stored: only the next start pays
+        with suppress(UserError):  # not stored: the next start compiles again
             atomic_write(stored, library.read_bytes())
     return open_library(str(library), 1)
 

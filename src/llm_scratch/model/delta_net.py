@@ -19,12 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from llm_scratch.model.attention import QKV
 from llm_scratch.model.delta_rule import (
     causal_convolution,
     effective_attention,
     gated_delta_rule,
 )
 from llm_scratch.model.dropout import Dropout
+from llm_scratch.model.fusable import Fusable
 from llm_scratch.model.norms import RMSNorm
 from llm_scratch.model.rope import RotaryAngles
 from llm_scratch.model.state_cache import StateCache
@@ -45,7 +47,7 @@ class DeltaSizes(NamedTuple):
     """tokens that the convolution mixes"""
 
 
-class GatedDeltaNet(nn.Module):
+class GatedDeltaNet(Fusable):
     """Layer with a gated delta rule. [B, T, C] -> [B, T, C].
 
     Args:
@@ -54,6 +56,8 @@ class GatedDeltaNet(nn.Module):
         norm_eps: of the norm of its outputs.
         layer: index of this layer among the states of the cache.
     """
+
+    fusable = (*QKV, "W_gate", "W_beta", "W_decay")
 
     def __init__(self, emb_dim: int, sizes: DeltaSizes, norm_eps: float, layer: int = 0) -> None:
         super().__init__()
@@ -81,7 +85,6 @@ class GatedDeltaNet(nn.Module):
         self.norm = RMSNorm(sizes.value, norm_eps)
         self.out_proj = nn.Linear(values, emb_dim, bias=False)
         self.dropout = Dropout(0.0)  # for its observers, see `interpretability.capture`
-        self.fused_qkv: nn.Module | None = None  # set by `packed.pack`: one matrix, not three
 
     def forward(
         self, x: Tensor, angles: RotaryAngles | None = None, cache: StateCache | None = None
@@ -94,9 +97,10 @@ class GatedDeltaNet(nn.Module):
         memory, last = self.empty_state(B, x) if cache is None else cache.states[self.layer]
         if cache is not None and (text := cache.text(T)) is not None:
             x = x * text[..., None]  # [B, T, C]
-        q, k, v, last = self._convolved(x, last)
-        beta = self.W_beta(x).float().sigmoid().mT  # [B, H, T]
-        fading = F.softplus(self.W_decay(x).float() + self.decay_bias)
+        *qkv, gate, beta, decay = self.project(x)
+        q, k, v, last = self._convolved(torch.cat(qkv, -1), last)
+        beta = beta.float().sigmoid().mT  # [B, H, T]
+        fading = F.softplus(decay.float() + self.decay_bias)
         g = -(self.decay_log.float().exp() * fading).mT  # [B, H, T]
         q = q * self.sizes.key**-0.5
         if self.dropout.observers and cache is None:
@@ -105,7 +109,7 @@ class GatedDeltaNet(nn.Module):
             y, memory = gated_delta_rule(q, k, v, g, beta, memory)
         if cache is not None:
             cache.states[self.layer] = [memory, last.clone()]
-        gate = F.silu(self.W_gate(x).unflatten(-1, (-1, self.sizes.value)).float())
+        gate = F.silu(gate.unflatten(-1, (-1, self.sizes.value)).float())
         y = (self.norm(y.transpose(1, 2)) * gate).type_as(x)
         return self.out_proj(y.flatten(2))  # [B, T, C]
 
@@ -116,12 +120,13 @@ class GatedDeltaNet(nn.Module):
         observe("attn_scores", q @ k.mT)
         return observe("pattern", effective_attention(q, k, g, beta)) @ v.float()
 
-    def _convolved(self, x: Tensor, last: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Queries and keys of length 1, and values, all [B, H, T, size]; and the last tokens."""
-        if self.fused_qkv is None:
-            qkv = torch.cat([W(x) for W in (self.W_query, self.W_key, self.W_value)], -1)
-        else:
-            qkv = self.fused_qkv(x)
+    def _convolved(self, qkv: Tensor, last: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Queries and keys of length 1, and values, all [B, H, T, size]; and the last tokens.
+
+        Args:
+            qkv: projections of queries, keys and values, one after the other, [B, T, ...].
+            last: those of the tokens before that the convolution mixes.
+        """
         mixed, last = causal_convolution(qkv, self.convolution.type_as(qkv), last)
         q, k, v = F.silu(mixed).split(self.widths, -1)
         q, k = (self._unit(each) for each in (q, k))

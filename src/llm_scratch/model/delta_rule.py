@@ -1,7 +1,7 @@
 """Gated delta rule: attention with a memory of fixed size, a matrix that each token corrects.
 
-The memory S maps keys to values. A token lets it fade, reads what it holds for the token's key, and
-writes the difference to the token's value back, by a share beta:
+The memory S maps keys to values. Each token lets S fade, reads the value stored for its key, and
+moves that value toward its own by a share beta:
 
     S <- exp(g) S                      g <= 0: how much fades
     S <- S + beta k (v - S^T k)^T      the delta rule: correct the value stored for k

@@ -1,10 +1,10 @@
 """Training FLOPs per token, and model FLOPs utilization (MFU).
 
 The matrix products of a forward pass are counted one by one, with tensors that have no memory, so
-nothing here knows an architecture. The backward pass has two products for each of them, for the
-gradients of both factors: three times the forward pass in total, as in published MFUs, where the
-masked half of attention counts too. For a GPT-2 that is 6 FLOPs a token for each parameter of a
-matrix and 12 T C for each layer. Norms, activations and softmax are ignored: they are few FLOPs,
+no code here depends on an architecture. The backward pass has two products for each of them, for
+the gradients of both factors: three times the forward pass in total, as in published MFUs, where
+the masked half of attention counts too. For a GPT-2 that is 6 FLOPs a token for each parameter of a
+matrix and 12 T C for each layer. Norms, activations and softmax are ignored: they take few FLOPs,
 though not little time.
 Tests: tests/model/test_flops.py (equal to a backward pass, and to the formula).
 Source: PaLM, Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, appendix B, where MFU is

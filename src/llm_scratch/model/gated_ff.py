@@ -1,4 +1,4 @@
-"""Gated feed-forward network: one projection of the input opens and closes another.
+"""Gated feed-forward network: one projection of the input is multiplied by another, the gate.
 
     y = (activation(x W_gate) * x W_up) W_down
 
@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from llm_scratch.model.fusable import Fusable
 from llm_scratch.model.layers import ACTIVATIONS
 
 
-class GatedFeedForward(nn.Module):
+class GatedFeedForward(Fusable):
     """Feed-forward network with a gate: C -> F, F -> C. [..., C] -> [..., C].
 
     Args:
@@ -25,6 +26,8 @@ class GatedFeedForward(nn.Module):
         activation: of the gate, a name in `layers.ACTIVATIONS`.
         bias: whether the three projections have one.
     """
+
+    fusable = "gate_proj", "up_proj"
 
     def __init__(
         self, emb_dim: int, ff_dim: int, activation: str = "silu", bias: bool = False
@@ -37,4 +40,5 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the formula."""
-        return self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
+        gate, up = self.project(x)
+        return self.down_proj(self.activation(gate) * up)

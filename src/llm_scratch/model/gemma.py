@@ -4,7 +4,7 @@ What they change relative to Llama (`llama.py`):
 - norms before and after each part (sandwich norms), whose weights are offsets from 1
 - a GELU instead of a SiLU in the gate (GeGLU)
 - embeddings are multiplied by sqrt(C), since the table is the output head too
-- windows in all layers but every n-th; in Gemma 3 these have a rotary base of their own
+- windows in all layers but every n-th; in Gemma 3 these have their own rotary base
 - Gemma 2: attention scores and logits are soft-capped: c tanh(x / c)
 - Gemma 3: QK-norm by head in place of the soft-cap
 

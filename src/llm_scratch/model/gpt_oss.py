@@ -20,12 +20,13 @@ from torch import Tensor, nn
 
 from llm_scratch.architectures.gpt_oss import GPTOSSConfig
 from llm_scratch.model.decoder import DecoderBlock, DecoderModel, grouped
+from llm_scratch.model.fusable import Fusable
 from llm_scratch.model.mixture import MixtureOfExperts, Routing
 from llm_scratch.model.norms import RMSNorm
 from llm_scratch.model.rope import Rotary, RotaryAngles
 
 
-class LimitedFeedForward(nn.Module):
+class LimitedFeedForward(Fusable):
     """An expert: a gated network with limited inputs and 1 added to its hidden layer.
 
     y = (h + 1) g sigmoid(a g) W_down, with g = min(x W_gate, limit) and h = x W_up, limited on both
@@ -38,6 +39,8 @@ class LimitedFeedForward(nn.Module):
         slope: a.
     """
 
+    fusable = "gate_proj", "up_proj"
+
     def __init__(self, emb_dim: int, ff_dim: int, limit: float, slope: float) -> None:
         super().__init__()
         self.limit, self.slope = limit, slope
@@ -47,8 +50,9 @@ class LimitedFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the formula."""
-        gate = self.gate_proj(x).clamp(max=self.limit)
-        hidden = self.up_proj(x).clamp(-self.limit, self.limit)
+        gate, up = self.project(x)
+        gate = gate.clamp(max=self.limit)
+        hidden = up.clamp(-self.limit, self.limit)
         return self.down_proj((hidden + 1) * gate * (self.slope * gate).sigmoid())
 
 

@@ -2,8 +2,8 @@
 
 H query heads and G key/value heads; query head h reads key/value head h // (H / G). The cache is
 H / G times smaller. With G = H it is `attention.MultiHeadAttention` without its output bias, with
-G = 1 it is multi-query attention. What models of today add to it is an argument each: QK-norm, a
-sliding window, soft-capped scores, sinks, rotary positions or none.
+G = 1 it is multi-query attention. Arguments add what current models use: QK-norm, a sliding window,
+soft-capped scores, sinks, rotary positions or none.
 Tests: tests/model/test_grouped_attention.py (equal to multi-head attention with repeated heads, and
 each argument to its formula).
 Source: Ainslie et al. 2023, "GQA", https://arxiv.org/abs/2305.13245.
@@ -16,8 +16,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from llm_scratch.model.attention import attend
+from llm_scratch.model.attention import QKV, attend
 from llm_scratch.model.dropout import Dropout
+from llm_scratch.model.fusable import Fusable
 from llm_scratch.model.kv_cache import KVCache
 from llm_scratch.model.norms import RMSNorm
 from llm_scratch.model.rope import RotaryAngles, apply_rotary
@@ -25,7 +26,7 @@ from llm_scratch.model.rope import RotaryAngles, apply_rotary
 QKNorm = Literal["none", "head", "whole"]
 
 
-class GroupedAttention(nn.Module):
+class GroupedAttention(Fusable):
     """Causal grouped-query attention with an output projection. [B, T, C] -> [B, T, C].
 
     Args:
@@ -78,20 +79,20 @@ class GroupedAttention(nn.Module):
         self.window = window
         self.query_factor = 1.0 if scale is None else scale * head_dim**0.5
         self.softcap = softcap
-        self.widths = [heads * head_dim for heads in (n_heads, n_kv_heads, n_kv_heads)]
+        widths = [heads * head_dim for heads in (n_heads, n_kv_heads, n_kv_heads)]
         self.W_query, self.W_key, self.W_value = (
-            nn.Linear(emb_dim, width, bias=qkv_bias) for width in self.widths
+            nn.Linear(emb_dim, width, bias=qkv_bias) for width in widths
         )
         width = n_heads * head_dim
         self.W_gate = nn.Linear(emb_dim, width, bias=qkv_bias) if output_gate else None
+        self.fusable = (*QKV, "W_gate") if output_gate else QKV
         self.out_proj = nn.Linear(width, emb_dim, bias=out_bias)
         self.qk_norm = qk_norm
         if qk_norm != "none":
-            sizes = self.widths[:2] if qk_norm == "whole" else [head_dim, head_dim]
+            sizes = widths[:2] if qk_norm == "whole" else [head_dim, head_dim]
             self.q_norm, self.k_norm = (RMSNorm(size, norm_eps, unit_offset) for size in sizes)
         self.sinks = nn.Parameter(torch.zeros(n_heads)) if sinks else None
         self.dropout = Dropout(drop_rate)
-        self.fused_qkv: nn.Module | None = None  # set by `packed.pack`: one matrix, not three
 
     def forward(
         self, x: Tensor, angles: RotaryAngles | None = None, cache: KVCache | None = None
@@ -101,7 +102,8 @@ class GroupedAttention(nn.Module):
         `angles` are those of the positions of x; None: a layer without positions.
         """
         B, T, _ = x.shape
-        q, k, v = self.heads(x)
+        q, k, v, *gate = self.project(x)
+        q, k, v = self.heads(q, k, v)
         if angles is not None:
             q, k = (apply_rotary(each, angles).type_as(v) for each in (q, k))
         if self.query_factor != 1:
@@ -113,15 +115,16 @@ class GroupedAttention(nn.Module):
             mask = cache.mask(T, self.window)
         y = attend_grouped(q, k, v, mask, self.dropout, self.softcap, self.sinks)
         y = y.transpose(1, 2).reshape(B, T, -1)
-        y = y if self.W_gate is None else y * self.W_gate(x).sigmoid()
+        if gate:
+            y = y * gate[0].sigmoid()
         return self.out_proj(y)  # [B, T, C]
 
-    def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries [B, H, T, D], keys and values [B, G, T, D], normalized but not yet rotated."""
-        if self.fused_qkv is not None:
-            q, k, v = self.fused_qkv(x).split(self.widths, -1)
-        else:
-            q, k, v = self.W_query(x), self.W_key(x), self.W_value(x)
+    def heads(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [B, H, T, D], keys and values [B, G, T, D], normalized but not yet rotated.
+
+        Args:
+            q, k, v: projections, [B, T, H x D] and [B, T, G x D].
+        """
         if self.qk_norm == "whole":
             q, k = self.q_norm(q), self.k_norm(k)
         q, k, v = (each.unflatten(-1, (-1, self.head_dim)) for each in (q, k, v))

@@ -1,4 +1,4 @@
-"""Device, context length and vocabulary size of any model, and a context manager for eval mode.
+"""Device, context, vocabulary size and start token of any model; a context manager for eval mode.
 
 Decoding and evaluation use these helpers for the package's models, the notebooks' and yours.
 Tests: tests/model/test_introspection.py.
@@ -6,7 +6,7 @@ Tests: tests/model/test_introspection.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -14,7 +14,15 @@ from torch import Tensor, nn
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.model.language_model import as_language_model, device_of
 
-__all__ = ["check_ids", "context_length", "device_of", "eval_mode", "vocab_size"]
+__all__ = [
+    "check_ids",
+    "context_length",
+    "device_of",
+    "eval_mode",
+    "n_start_tokens",
+    "start_id",
+    "vocab_size",
+]
 
 
 @contextmanager
@@ -37,6 +45,16 @@ def context_length(model: nn.Module) -> int | None:
 def vocab_size(model: nn.Module) -> int | None:
     """Vocabulary size of the model; None without a token embedding."""
     return as_language_model(model).vocab_size
+
+
+def start_id(model: nn.Module) -> int | None:
+    """The token that every training row of the model began with; None without one."""
+    return as_language_model(model).start_id
+
+
+def n_start_tokens(model: nn.Module, ids: Sequence[int]) -> int:
+    """How many of the first `ids` are not part of the text: 1 for the model's `start_id`, or 0."""
+    return int(bool(ids) and ids[0] == start_id(model))
 
 
 def check_ids(model: nn.Module, ids: Tensor) -> None:

@@ -18,7 +18,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llm_scratch.hardware.packed_matmul import TRIAL_BYTES, linear_seconds
-from llm_scratch.hardware.trials import NEW_TOKENS, PROMPT_ROWS, Seconds, remembered, time_in_turns
+from llm_scratch.hardware.trials import (
+    NEW_TOKENS,
+    PROMPT_ROWS,
+    Seconds,
+    cached_timings,
+    time_interleaved,
+)
 from llm_scratch.model.quantized_kernels import (
     GROUP,
     KERNELS,
@@ -112,8 +118,8 @@ def kernel_seconds(bits: Literal[8, 4], width: int) -> Seconds:
         def all_of(name: str, x: Tensor) -> list[Callable[[], object]]:
             return [partial(product, x, None) for product in products[name]]
 
-        tokens = time_in_turns({name: all_of(name, one) for name in names})
-        prompts = time_in_turns(
+        tokens = time_interleaved({name: all_of(name, one) for name in names})
+        prompts = time_interleaved(
             {f"{name}, prompt": all_of(name, many) for name in names}
             | {
                 name: [partial(linear_expanded, many, weight, None, dtype) for weight in weights]
@@ -122,7 +128,7 @@ def kernel_seconds(bits: Literal[8, 4], width: int) -> Seconds:
         )
         return {name: NEW_TOKENS * seconds for name, seconds in tokens.items()} | prompts
 
-    return remembered(f"a product with {bits}-bit weights", [f"width {width}", *names], measure)
+    return cached_timings(f"a product with {bits}-bit weights", [f"width {width}", *names], measure)
 
 
 def trial_weight(bits: Literal[8, 4], width: int) -> QuantizedWeight:

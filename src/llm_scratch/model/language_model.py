@@ -1,8 +1,8 @@
 """What every language model offers: logits, hidden states, a key/value cache, a context.
 
 `LanguageModel` is the base class of all architectures. A model of another class, such as one of the
-notebooks, is wrapped by `as_language_model` where it enters the package, and nowhere else is asked
-what it has.
+notebooks, is wrapped by `as_language_model` where it enters the package; all other code relies on
+this interface.
 Tests: tests/model/test_language_model.py.
 """
 

@@ -114,7 +114,7 @@ class Router(TrainingHooks):
         """Note what balances the experts: the loss, and how many tokens each got."""
         counted = self.counted
         if counted is not None and counted.shape != chosen.shape[:-1]:
-            counted = None  # a loss of one's own may run the model on other tokens
+            counted = None  # a user's own loss may run the model on other tokens
         if self.routing.balance_loss:
             loss = balance_loss(scores, chosen, counted)
             self.extra_loss = self.routing.balance_loss * loss
@@ -243,6 +243,6 @@ def _sizes(chosen: Tensor, n_experts: int) -> list[int]:
     """How many tokens each expert has; tensors without values, for plans, have equal shares."""
     planned = chosen.is_meta or isinstance(chosen, FakeTensor)
     if planned and not torch.compiler.is_compiling():
-        share, more = divmod(len(chosen), n_experts)
-        return [share + (e < more) for e in range(n_experts)]
+        share, remainder = divmod(len(chosen), n_experts)
+        return [share + (e < remainder) for e in range(n_experts)]
     return torch.bincount(chosen, minlength=n_experts).tolist()

@@ -26,8 +26,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llm_scratch.architectures import NanoChatConfig
-from llm_scratch.model.attention import attend, qkv_projections
+from llm_scratch.model.attention import QKV, attend, qkv_projections
 from llm_scratch.model.dropout import Dropout
+from llm_scratch.model.fusable import Fusable
 from llm_scratch.model.kv_cache import KVCache
 from llm_scratch.model.language_model import LanguageModel
 from llm_scratch.model.rope import apply_rotary, rotary_angles
@@ -42,8 +43,10 @@ def rms_norm(x: Tensor) -> Tensor:
     return F.rms_norm(x, x.shape[-1:], eps=EPS)
 
 
-class NanoChatAttention(nn.Module):
+class NanoChatAttention(Fusable):
     """Causal attention with RMS-normalized, rotated queries and keys. [B, T, C] -> [B, T, C]."""
+
+    fusable = QKV
 
     def __init__(self, cfg: NanoChatConfig, layer: int) -> None:
         super().__init__()
@@ -56,7 +59,6 @@ class NanoChatAttention(nn.Module):
         self.W_value = nn.Linear(C, C, bias=False)
         self.out_proj = nn.Linear(C, C, bias=False)
         self.dropout = Dropout(cfg.drop_rate)
-        self.fused_qkv: nn.Module | None = None  # see `attention.qkv_projections`
 
     def forward(self, x: Tensor, angles: RotaryAngles, cache: KVCache | None = None) -> Tensor:
         """Attend; `angles` as from `rotary_angles` for the positions of x."""

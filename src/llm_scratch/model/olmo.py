@@ -1,8 +1,8 @@
 """OLMo 2 and 3: the architecture "olmo".
 
 What they change relative to Llama (`llama.py`):
-- a norm after each part and none before it: x + norm(att(x)), which keeps what is added to the
-  residual stream of one size
+- a norm after each part and none before it: x + norm(att(x)), so that what is added to the residual
+  stream keeps its size
 - queries and keys are RMS-normalized across all heads at once before they are rotated
 - OLMo 3: three of four layers have a sliding window; only the fourth reaches further, and only its
   rotary positions are scaled to a longer context

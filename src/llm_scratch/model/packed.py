@@ -22,11 +22,10 @@ from llm_scratch.hardware.packed_matmul import (
     packed_range,
     packing_pays,
 )
+from llm_scratch.model.fusable import Fusable
 from llm_scratch.model.introspection import device_of
 from llm_scratch.model.kernel_choice import MIN_TRIAL_WIDTH
 from llm_scratch.model.quantized import QuantizedLinear
-
-QKV_NAMES = "W_query", "W_key", "W_value"
 
 
 class PackedLinear(nn.Module):
@@ -60,7 +59,7 @@ class PackedLinear(nn.Module):
 
 
 def pack(model: nn.Module, huge_pages: bool = False, blocks: bool = True) -> nn.Module:
-    """Prepare a model in place for CPU inference: packed weights, fused query/key/value matrices.
+    """Prepare a model in place for CPU inference: packed weights, matrices of one input fused.
 
     Where packing does not work or is not faster, matrices stay plain; quantized ones get the
     fastest kernel of this machine. A tied head needs memory for a second table, as the embedding
@@ -77,13 +76,9 @@ def pack(model: nn.Module, huge_pages: bool = False, blocks: bool = True) -> nn.
     """
     if device_of(model).type != "cpu":
         return model
-    for att in list(model.modules()):
-        projections = [getattr(att, name, None) for name in QKV_NAMES]
-        kinds = {type(part) for part in projections}
-        if hasattr(att, "fused_qkv") and kinds in ({nn.Linear}, {QuantizedLinear}):
-            att.fused_qkv = fuse_linears(projections)
-            for name in QKV_NAMES:
-                setattr(att, name, None)
+    for part in list(model.modules()):
+        if isinstance(part, Fusable):
+            _fuse(part)
     for parent in list(model.modules()):
         for name, part in list(parent.named_children()):
             if type(part) is nn.Linear and (blocks or parent is model) and _pays(part.weight):
@@ -108,6 +103,19 @@ def _memory_ranges(part: nn.Module) -> list[tuple[int, int]]:
     if isinstance(part, (PackedLinear, QuantizedLinear)):
         return part.memory_ranges()
     return [(part.weight.data_ptr(), part.weight.nbytes)] if isinstance(part, nn.Linear) else []
+
+
+def _fuse(part: Fusable) -> None:
+    """Fuse the layers of a part that read the same input, if they are all plain or all quantized.
+
+    Others, such as those of an adapter, compute more than a product.
+    """
+    layers: list[Any] = [getattr(part, name) for name in part.fusable]
+    if {type(layer) for layer in layers} in ({nn.Linear}, {QuantizedLinear}):
+        part.fused_sizes = [layer.out_features for layer in layers]
+        part.fused = fuse_linears(layers)
+        for name in part.fusable:
+            setattr(part, name, None)
 
 
 def fuse_linears(parts: list[Any]) -> nn.Module:

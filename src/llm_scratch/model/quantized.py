@@ -111,6 +111,11 @@ class QuantizedLinear(nn.Module):
         return self.quantized.bits
 
     @property
+    def out_features(self) -> int:
+        """N."""
+        return len(self.qweight)
+
+    @property
     def weight(self) -> Tensor:
         """The dequantized weight, [N, K] float32; computed at each access."""
         return self.quantized.dequantize()
@@ -153,9 +158,9 @@ class QuantizedLinear(nn.Module):
 
     @property
     def gains_by_compiling(self) -> bool:
-        """Whether one row is faster compiled, outside a compiled step too.
+        """Whether compiling this layer alone, outside a compiled step, makes one row faster.
 
-        Then the written kernel beats the one that computes it otherwise, or all that could.
+        That is so if the written kernel is faster than the kernel that would be used otherwise.
         """
         choice = self._choice or self.prepare()
         is_written = isinstance(self._export_kernels[0], WRITTEN[self.bits])

@@ -1,8 +1,8 @@
 """Rotary position embeddings (RoPE): rotate queries and keys by angles that grow with position.
 
 The product of a query and a key then depends on their distance only. `apply_rotary` rotates the
-pair (i, i + D / 2) of a head at position p by the angle p ROPE_BASE^(-2i/D). Models of today also
-slow the rotation down to reach beyond the context that they were trained on (`Rotary.scaling`).
+pair (i, i + D / 2) of a head at position p by the angle p ROPE_BASE^(-2i/D). To reach beyond the
+context of training, current models also slow the rotation down (`Rotary.scaling`).
 Tests: tests/model/test_rope.py (equal to a product of complex numbers, and to transformers' Llama).
 Source: Su et al. 2021, "RoFormer", https://arxiv.org/abs/2104.09864, section 3.2.
 """

@@ -1,7 +1,7 @@
 """Cache of models with layers that keep a state of fixed size instead of all keys and values.
 
-A state is the sum of a text, from which no token can be taken out again. Going back to an earlier
-token therefore starts from the beginning (`rewind`): correct, but as slow as without a cache.
+A state summarizes a whole text, so no token can be removed from it. Going back to an earlier token
+therefore starts from the beginning (`rewind`): correct, but as slow as without a cache.
 Tests: tests/model/test_state_cache.py.
 """
 

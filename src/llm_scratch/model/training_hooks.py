@@ -1,7 +1,7 @@
 """What a part of a model may add to training: a term of the loss, and a change after each step.
 
-A part sets `extra_loss` in its forward pass while it trains, and may define `after_step`. The
-trainer knows neither mixtures of experts nor any other part: it adds up the terms that it finds and
+A part sets `extra_loss` in its forward pass during training, and may define `after_step`. The
+trainer has no code for particular parts, such as mixtures of experts: it adds up all terms and
 calls the method of each part.
 Tests: tests/model/test_training_hooks.py.
 """
@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch import Tensor, nn
+
+from llm_scratch.model.loss import IGNORE
 
 
 class TrainingHooks(nn.Module):
@@ -35,11 +37,19 @@ class TrainingHooks(nn.Module):
         """
 
 
-def set_counted(model: nn.Module, counted: Tensor) -> None:
-    """Tell the parts of a model which tokens of the next batch count: [B, T], bool."""
-    for part in model.modules():
-        if isinstance(part, TrainingHooks):
-            part.counted = counted
+def set_counted(model: nn.Module, targets: Tensor) -> None:
+    """Set `counted` of every part of a model for the next batch: the tokens with a target.
+
+    Args:
+        model: without such parts, nothing is computed.
+        targets: [B, T]; `IGNORE` for positions without a target.
+    """
+    parts = [part for part in model.modules() if isinstance(part, TrainingHooks)]
+    if not parts:
+        return
+    counted = targets != IGNORE  # [B, T]
+    for part in parts:
+        part.counted = counted
 
 
 def add_extra_loss(loss: Tensor, model: nn.Module) -> Tensor:

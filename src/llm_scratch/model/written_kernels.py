@@ -1,10 +1,10 @@
 """Products with 8- or 4-bit weights as explicit reductions, which a compiler fuses into one loop.
 
 Four 8-bit weights are read as one 32-bit word, so that a processor without byte instructions
-unpacks a whole register by two shifts. Eight 4-bit weights are read the same way, by a mask: a
-digit left at its place in the word is the digit times a power of 16, by which its input is divided
-beforehand. Inputs are not rounded. Without a compiler these kernels are slow. Whether they beat
-torch's own kernels in a compiled step is measured by compiling both once.
+unpacks a whole register by two shifts. Eight 4-bit weights are read the same way, with a mask
+instead of shifts: a masked digit is the weight times a power of 16, so its input is divided by that
+power beforehand. Inputs are not rounded. Without a compiler these kernels are slow. Whether they
+beat torch's own kernels in a compiled step is measured by compiling both once.
 Tests: tests/model/test_written_kernels.py. Gain: `python benchmarks/decode.py`.
 """
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from llm_scratch.hardware.packed_matmul import TRIAL_BYTES
-from llm_scratch.hardware.trials import Seconds, remembered, time_in_turns
+from llm_scratch.hardware.trials import Seconds, cached_timings, time_interleaved
 from llm_scratch.model.kernel_choice import MIN_TRIAL_WIDTH, choose_kernel, trial_weight
 from llm_scratch.model.quantized_kernels import (
     GROUP,
@@ -165,9 +165,9 @@ def compiled_seconds(
         for name, product in products.items():
             compiled = torch.compile(product, options=COMPILE_OPTIONS, dynamic=False)
             calls[name] = [partial(compiled, x, None)] * n_copies
-        return time_in_turns(calls)
+        return time_interleaved(calls)
 
     with torch.no_grad():
-        return remembered(
+        return cached_timings(
             f"a compiled product with {bits}-bit weights", [f"width {width}"], measure
         )

@@ -94,10 +94,10 @@ def forward_and_backward(module: nn.Module, x: Tensor, reference: nn.Module) -> 
     if not isinstance(y, Tensor):
         raise PartError(f"it gives a {type(y).__name__}; return a tensor")
     expected = {name: tuple(p.shape) for name, p in reference.named_parameters()}
-    found = {name: tuple(p.shape) for name, p in module.named_parameters()}
-    if found != expected:
+    shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
+    if shapes != expected:
         raise PartError(
-            f"its weights are {_listed(found)}; expected, in any order: {_listed(expected)}"
+            f"its weights are {_listed(shapes)}; expected, in any order: {_listed(expected)}"
         )
     if y.requires_grad:
         y.backward(torch.linspace(-1, 1, y.numel()).view_as(y))

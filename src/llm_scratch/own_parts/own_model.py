@@ -1,4 +1,4 @@
-"""The package's GPT with a learner's layers in the places of its own.
+"""The package's GPT with a learner's layers in place of its own.
 
 It starts from the same weights as the package's, to the bit.
 Tests: tests/own_parts/test_use.py.
@@ -17,7 +17,7 @@ from llm_scratch.own_parts.layer_parts import with_weights_of
 
 
 class OwnBlock(nn.Module):
-    """A transformer block whose attention may know no cache. [B, T, C] -> [B, T, C]."""
+    """A transformer block whose attention may not support a cache. [B, T, C] -> [B, T, C]."""
 
     def __init__(self, block: TransformerBlock, uses_cache: bool) -> None:
         super().__init__()

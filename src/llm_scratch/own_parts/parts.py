@@ -1,4 +1,4 @@
-"""The parts that a learner may write, the file to begin with, and the check of a file.
+"""The parts that a learner may write, the template for them, and the check of a file.
 
 To add a part: a `Part` in `PARTS`, a check beside the others, and its place in `use.py`.
 Tests: tests/own_parts/test_parts.py, tests/own_parts/test_checks.py.
@@ -165,7 +165,7 @@ def check_settings(config: RunConfig, names: Iterable[str] = PARTS) -> None:
 
 
 def template(names: Sequence[str] = ()) -> str:
-    """The file to begin with: the signatures of parts, to be filled in.
+    """The template: the signatures of parts, to be filled in.
 
     Args:
         names: of parts; none: all.

@@ -63,7 +63,7 @@ def _other(name: str, wanted: str) -> Rate:
 
 
 def _wrong(mistake: Callable[..., float], ours: Rate) -> Rate:
-    """A mistake that knows the right rate."""
+    """A mistake that is made from the right rate."""
 
     def rate(*case: Any) -> float:
         return mistake(ours, *case)

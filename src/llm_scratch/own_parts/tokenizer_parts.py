@@ -126,7 +126,7 @@ def _longest_first(word: Word, merges: Sequence[Pair]) -> list[int]:
 
 
 def _one_merge(word: Word, merges: Sequence[Pair]) -> list[int]:
-    """It joins one pair and stops; go on until no pair is a merge."""
+    """It joins one pair and stops; continue until no pair is a merge."""
     known = [pair for pair in zip(word, word[1:]) if pair in merges]
     if not known:
         return list(word)

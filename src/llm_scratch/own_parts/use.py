@@ -1,4 +1,4 @@
-"""Put a learner's parts in the places of the package's, in the tables that a run is made from.
+"""Replace the package's parts by a learner's, in the tables that a run is made from.
 
 Tests: tests/own_parts/test_use.py.
 """

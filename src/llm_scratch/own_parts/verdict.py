@@ -104,14 +104,14 @@ def compare(
         if problem := shape_problem(have[OUTPUT], want[OUTPUT]):
             known = _known_mistake(got, cases, mistakes)
             return Verdict(part, "different", known or problem)
-    found = [
+    differences = [
         difference(name, have[name], want[name]) for have, want in zip(got, wanted) for name in want
     ]
-    outputs = [each for each in found if each.where.startswith(OUTPUT)]
-    wrong = [each for each in outputs if each.excess > 0] or found  # before the gradients
+    outputs = [each for each in differences if each.where.startswith(OUTPUT)]
+    wrong = [each for each in outputs if each.excess > 0] or differences  # before the gradients
     worst = max(wrong, key=lambda each: each.excess)
     if worst.excess <= 0:
-        return Verdict(part, "equal", largest_difference=max(each.largest for each in found))
+        return Verdict(part, "equal", largest_difference=max(each.largest for each in differences))
     message = _diagnosis(got, wanted, cases, mistakes)
     largest = max(each.largest for each in wrong)
     return Verdict(part, "different", message, worst.where, worst.yours, worst.expected, largest)
@@ -200,8 +200,8 @@ def _equal(have: Any, want: Any) -> bool:
 
 def line(error: BaseException) -> str:
     """The line of the learner's file that an error comes from, as ", line 7"; "" if unknown."""
-    found = ""
+    suffix = ""
     for frame, number in traceback.walk_tb(error.__traceback__):
         if is_users(frame.f_globals.get("__name__")):
-            found = f", line {number}"
-    return found
+            suffix = f", line {number}"
+    return suffix

@@ -88,7 +88,7 @@ class _Chooser:
         all_fixed = bool(decision.settings) and all(
             name in self.fixed for name in decision.settings
         )
-        self.reasons[subject] = "as given" if all_fixed else decision.reason
+        self.reasons[subject] = "as requested" if all_fixed else decision.reason
 
 
 def choose_run(
@@ -255,7 +255,7 @@ def _open_shards(chooser: _Chooser) -> tuple[Corpus, TextFacts, list[str]]:
         n_documents=index.done.documents,
         n_lines=round(sample.n_lines * characters / sample.n_characters),
     )
-    chooser.reasons |= {"tokenizer": "that of the shards", "split": "its end"}
+    chooser.reasons |= {"tokenizer": "that of the shards", "split": "the end of the text"}
     return corpus, facts, documents
 
 
@@ -341,7 +341,7 @@ def _choose_steps(
         eval_seconds = (
             plan.eval_seconds * (batches or 1) / (chooser.config.train.eval_batches or batches or 1)
         )
-    chooser.take("training", rules.Decision({}, "as given") if is_fixed else decision)
+    chooser.take("training", rules.Decision({}, "as requested") if is_fixed else decision)
     chooser.take("intervals", intervals)
     scale = steps / plan.steps
     return replace(

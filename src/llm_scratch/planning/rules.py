@@ -147,7 +147,7 @@ def choose_split(n_documents: int, n_tokens: float) -> Decision:
     """
     fraction = 0.1 if n_tokens < 2e6 else max(0.005, round(2e5 / n_tokens, 4))
     split = "documents" if n_documents * fraction >= MIN_VAL_DOCUMENTS else "tokens"
-    reason = "spread over it" if split == "documents" else "its end"
+    reason = "spread over the text" if split == "documents" else "the end of the text"
     return Decision({"data.val_fraction": fraction, "data.split": split}, reason)
 
 
@@ -254,7 +254,7 @@ def choose_steps(
     timed = int(seconds / step_seconds)
     useful = math.ceil(max_epochs * n_train / tokens_per_step)
     if useful < timed:
-        return Decision({"train.steps": max(MIN_STEPS, useful)}, "it has no more to teach")
+        return Decision({"train.steps": max(MIN_STEPS, useful)}, "more steps would gain nothing")
     return Decision({"train.steps": max(MIN_STEPS, timed)}, "the time allows no more")
 
 
@@ -292,13 +292,13 @@ def advice(losses: Sequence[Mapping[str, float]], epochs: float, minutes: float)
     rising = lowest["step"] < 0.7 * last["step"]
     if rising or epochs >= 0.95 * MAX_EPOCHS:
         return [
-            f"more text: it has read this one {epochs:.0f} times,"
+            f"more text: the model has read this text {epochs:.0f} times,"
             " and longer training would only repeat it"
         ]
     if epochs > 10 and gap > 0.25 * last["val_loss"]:
         return [
-            f"more text: it knows this one better than text like it (loss {last['train_loss']:.2f}"
-            f" against {last['val_loss']:.2f})"
+            f"more text: the training loss of {last['train_loss']:.2f} is far below the validation"
+            f" loss of {last['val_loss']:.2f}"
         ]
     return [
         f"more time: the validation loss was still falling; try --minutes {max(1.0, 2 * minutes):g}"

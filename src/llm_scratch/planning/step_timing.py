@@ -1,13 +1,17 @@
 """Estimate the time of a training step on this machine, from a few seconds of real steps.
 
-A model that is fast enough is timed itself. Otherwise a scaled-down one is: one and two of its
-layers, some of its rows, part of its vocabulary. The difference is the cost of a layer, the rest
-that of head and embeddings; both are scaled up.
+A model that is fast enough is timed itself. Otherwise a scaled-down one is: one layer of each kind
+(with a window or without, with experts or without), some of its rows, part of its vocabulary; and
+the same with one layer more. The difference is the cost of a layer of that kind, the rest that of
+head and embeddings; both are scaled up.
 Tests: tests/planning/test_step_timing.py.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import NamedTuple
@@ -15,9 +19,10 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from llm_scratch.architectures import ModelConfig
 from llm_scratch.config import RunConfig
 from llm_scratch.hardware.benchmark import repeat_timings
-from llm_scratch.model import build
+from llm_scratch.model import LanguageModel, build
 from llm_scratch.model.flops import flops_per_token
 from llm_scratch.training.model_with_loss import TYPICAL_MFU, prepare_for_training
 from llm_scratch.training.optim import OPTIMIZERS
@@ -71,17 +76,22 @@ def estimate_step_time(
                 cfg.micro_batches * cost.evaluation,
                 "its own steps",
             )
-        part, rows = _scaled_down(config, micro, T, seconds * TYPICAL_MFU * matrix_rate / REPEATS)
-        one, two = (
-            _time(part.with_model(n_layers=layers), rows, T, device, 0.0) for layers in (1, 2)
-        )
-    L = config.model.n_layers
+        kinds = layer_kinds(config.model, T)
+        flops = seconds * TYPICAL_MFU * matrix_rate / REPEATS
+        part, rows = _scaled_down(config, len(kinds), micro, T, flops)
+        one_each = _time(part, rows, T, device, 0.0, list(kinds))
+        one_more = [_time(part, rows, T, device, 0.0, [*kinds, kind]) for kind in kinds]
     V = config.model.vocab_size / part.model.vocab_size
-    layer = [max(b - a, 0.0) for a, b in zip(one, two)]
-    whole = StepCost(*(L * a + V * max(b - a, 0.0) for a, b in zip(layer, one)))
+    whole = StepCost(
+        *(
+            _scaled_up(base, more, list(kinds.values()), V)
+            for base, *more in zip(one_each, *one_more)
+        )
+    )
     scale = cfg.batch_size / rows
     method = (
-        f"1 and 2 of {L} layers, {rows} of {cfg.batch_size} rows,"
+        f"{len(kinds)} and {len(kinds) + 1} of {config.model.n_layers} layers,"
+        f" {rows} of {cfg.batch_size} rows,"
         f" {part.model.vocab_size:,} of {config.model.vocab_size:,} tokens"
     )
     return StepTiming(
@@ -94,19 +104,100 @@ def _work(config: RunConfig, rows: int, T: int) -> float:
     return flops_per_token(config.model) * rows * T
 
 
-def _scaled_down(config: RunConfig, rows: int, T: int, flops: float) -> tuple[RunConfig, int]:
-    """A part of the model and rows, at least one, that can be timed in `flops`.
+def layer_kinds(cfg: ModelConfig, T: int) -> dict[int, int]:
+    """The kinds of layers of a model: index of the first of a kind -> how many it has.
 
-    It is timed with one and with two layers.
+    Layers of a kind cost the same: they have the same modules, shapes and window.
+
+    Args:
+        cfg: the model's settings.
+        T: tokens of a row; a window that is no shorter is none.
     """
-    part = config.with_model(vocab_size=min(config.model.vocab_size, SLICE_VOCABULARY))
-    flops_per_row = sum(_work(part.with_model(n_layers=layers), 1, T) for layers in (1, 2))
+    with torch.device("meta"):
+        blocks = build(cfg).trf_blocks
+    first: dict[Hashable, int] = {}
+    return dict(Counter(first.setdefault(_kind(block, T), i) for i, block in enumerate(blocks)))
+
+
+def _kind(block: nn.Module, T: int) -> Hashable:
+    """What the cost of a layer depends on."""
+    modules = (
+        (name, type(part), min(getattr(part, "window", None) or T, T))
+        for name, part in block.named_modules()
+    )
+    shapes = ((name, parameter.shape) for name, parameter in block.named_parameters())
+    return (*modules, *shapes)
+
+
+def _scaled_down(
+    config: RunConfig, n_kinds: int, rows: int, T: int, flops: float
+) -> tuple[RunConfig, int]:
+    """A part of the vocabulary, and rows, at least one, that can be timed in `flops`.
+
+    They are timed with a layer of each kind, and as often with one more.
+    """
+    cfg = config.model
+    part = config.with_model(vocab_size=min(cfg.vocab_size, SLICE_VOCABULARY))
+    per_entry = 6 * cfg.emb_dim  # of the head
+    layer = (flops_per_token(cfg) - per_entry * cfg.vocab_size) / cfg.n_layers
+    heads, layers = n_kinds + 1, n_kinds * (n_kinds + 2)
+    flops_per_row = T * (layers * layer + heads * per_entry * part.model.vocab_size)
     return part, max(1, min(rows, int(flops / max(1, flops_per_row))))
 
 
-def _time(config: RunConfig, rows: int, T: int, device: torch.device, seconds: float) -> StepCost:
-    """Time the three parts of a step over `rows` x `T` random tokens."""
-    model = build(config.model).to(device)
+def _scaled_up(base: float, more: list[float], counts: list[int], vocabulary: float) -> float:
+    """The cost of the whole model from those of its parts.
+
+    Args:
+        base: of one layer of each kind.
+        more: of the same and one layer more, for each kind.
+        counts: how many layers of each kind the model has.
+        vocabulary: how many times as large its vocabulary is.
+    """
+    layers = [max(each - base, 0.0) for each in more]
+    rest = max(base - sum(layers), 0.0)
+    return sum(n * layer for n, layer in zip(counts, layers)) + vocabulary * rest
+
+
+def _slice(cfg: ModelConfig, layers: Sequence[int], device: torch.device) -> LanguageModel:
+    """A model with some of its layers, each as often as it is named; weights are random."""
+    with torch.device("meta"):
+        model = build(cfg)
+    tied = model.head_is_tied
+    model.trf_blocks = nn.Sequential(*(deepcopy(model.trf_blocks[layer]) for layer in layers))
+    model.to_empty(device=device)
+    if tied:
+        model.out_head.weight = model.tok_emb.weight
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.02)
+        for buffer in model.buffers():
+            buffer.zero_()
+    return model
+
+
+def _time(
+    config: RunConfig,
+    rows: int,
+    T: int,
+    device: torch.device,
+    seconds: float,
+    layers: Sequence[int] | None = None,
+) -> StepCost:
+    """Time the three parts of a step over `rows` x `T` random tokens.
+
+    Args:
+        config: the run.
+        rows: of a micro-batch.
+        T: tokens of a row.
+        device: of the computation.
+        seconds: approximate time to spend on each part.
+        layers: those of a slice; None: the whole model.
+    """
+    if layers is None:
+        model = build(config.model).to(device)
+    else:
+        model = _slice(config.model, layers, device)
     if config.system.activation_checkpointing:
         checkpoint_activations(model)
     model_with_loss = prepare_for_training(model, replace(config.system, compile="no"), device)

@@ -38,16 +38,16 @@ def changes(config: RunConfig, base: RunConfig) -> list[Change]:
     """
     kind = config_class(config.model.architecture)
     defaults = flatten(replace(config, model=kind(architecture=config.model.architecture)))
-    there = defaults | flatten(base)  # maybe no model: an architecture excludes some settings
+    base_values = defaults | flatten(base)  # maybe no model: an architecture excludes some settings
     return [
-        Change(name, value, there[name])
+        Change(name, value, base_values[name])
         for name, value in flatten(config).items()
-        if value != there[name]
+        if value != base_values[name]
     ]
 
 
 def nearest_preset(config: RunConfig, name: str = "") -> str:
-    """The preset that a run differs from least; `name` if it is one, as folders are named so."""
+    """The preset with the fewest differences; `name`, often a folder's, if it is a preset."""
     if name in PRESETS:
         return name
     return min(PRESETS, key=lambda each: len(changes(config, PRESETS[each]())))
@@ -61,7 +61,7 @@ def train_words(config: RunConfig, preset: str, out: str) -> list[str]:
         preset: a name in `PRESETS`.
         out: the new run directory.
     """
-    here = flatten(config)
+    values = flatten(config)
     base = PRESETS[preset]()
     words = ["train", preset]
     wanted = {change.name for change in changes(config, base)}
@@ -76,7 +76,7 @@ def train_words(config: RunConfig, preset: str, out: str) -> list[str]:
         wanted -= {"data.tokenizer"}  # shape and tokenizer come with the model
     if config.parts:
         words += ["--parts", config.parts.rpartition(" ")[0]]
-    for name, value in here.items():
+    for name, value in values.items():
         if name in wanted and name != "from":
             words += _flag(name, value)
     return [*words, "--out", out]

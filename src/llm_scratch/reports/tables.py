@@ -178,12 +178,12 @@ def settings(report: RunReport) -> Html:
         first = [intro, table(("setting", "this run", "preset"), rows)]
     else:
         first = [element("p", "All settings are those of the preset ", shown, ".")]
-    here = flatten(report.run.config)
+    values = flatten(report.run.config)
     groups = []
     for group in GROUPS:
         pairs = [
             (name.partition(".")[2], value)
-            for name, value in here.items()
+            for name, value in values.items()
             if name.startswith(f"{group}.")
         ]
         entries = [

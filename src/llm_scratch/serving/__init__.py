@@ -1,1 +1,1 @@
-"""Serving: the playground, a page on which a learner sees inside a model; see `playground.py`."""
+"""Serving: the playground, a page that shows what happens inside a model; see `playground.py`."""

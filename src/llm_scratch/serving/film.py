@@ -25,7 +25,7 @@ def film(frames: Sequence[tuple[int, Question]], body: Mapping[str, Any]) -> dic
     """One row a snapshot: probability of the candidate, best token, surprise, head scores.
 
     The score "look" is the attention of each head from the position to one key: that of the
-    request, or the one at which a given head looks most in the last snapshot.
+    request, or the one that a given head attends to most in the last snapshot.
     """
     if not frames:
         return {"rows": [], "key": None}
@@ -59,7 +59,7 @@ def film(frames: Sequence[tuple[int, Question]], body: Mapping[str, Any]) -> dic
 
 
 def _strongest_key(question: Question, position: int, body: Mapping[str, Any]) -> int:
-    """The position that a head of the request looks at most."""
+    """The position that a head of the request attends to most."""
     layer = integer(body, "layer", len(question.model.trf_blocks) - 1, 0)
     number = integer(body, "head", question.model.trf_blocks[layer].att.num_heads - 1, 0)
     name = f"blocks.{layer}.attn.hook_pattern"

@@ -16,16 +16,16 @@ from llm_scratch.errors import UserError
 from llm_scratch.generation.decode import encode_prompt
 from llm_scratch.interpretability.capture import capture
 from llm_scratch.interpretability.lenses import direct_logit_attribution
-from llm_scratch.model.introspection import context_length, device_of
+from llm_scratch.model.introspection import context_length, device_of, n_start_tokens
 from llm_scratch.tokenizers.token_text import token_text
 
 SEARCHED_STORIES = 60
 MIN_TOKENS, MAX_TOKENS = 20, 40
 """Length of the first text: long enough for a head to look back, short enough to read."""
 MIN_PROBABILITY, MAX_PROBABILITY = 0.8, 0.98
-"""Of the right name: known, but not so surely that no other token is worth showing."""
+"""Probability of the right name: likely, but low enough that other tokens are worth showing."""
 TRIED_TOKENS = 8
-"""Other tokens that are tried in a text, to find one after which the answer is another."""
+"""Tokens that are tried as replacements in a text, to find one that changes the answer."""
 FALLBACK_TEXT = "Once upon a time"
 
 
@@ -39,8 +39,7 @@ class FirstScreen(NamedTuple):
         answer: its text.
         layer, head: the head that adds most to the candidate's logit.
         key: the position that the head attends to most.
-        other: the text with another token there, after which the answer is another; "" if no
-            token was found.
+        other: the text with another token at `key`, which changes the answer; "" if none was found.
     """
 
     text: str
@@ -62,8 +61,8 @@ def is_story_model(texts: Sequence[str]) -> bool:
 def first_screen(model: Any, tokenizer: Any, texts: Sequence[str]) -> FirstScreen:
     """Choose a text and find the head that matters for its next token.
 
-    Of a model of the stories it is a place where the name of a child is recalled, and rightly; of
-    any other model, the beginning of one of its texts.
+    For a model trained on stories, the model recalls the right name of a child there; for any
+    other model, the text is the beginning of one of its texts.
     """
     with torch.no_grad():
         if is_story_model(texts):
@@ -135,11 +134,11 @@ def _with_head(
 def _with_another_token(
     model: Any, tokenizer: Any, ids: list[int], position: int, candidate: int
 ) -> str:
-    """The text with another token in place of that of a position, so that the answer changes.
+    """Replace the token at a position, wherever it occurs, such that the answer changes.
 
     The model's own best guesses for the position are tried, as they fit into the text.
     """
-    start = 1 if ids[0] == getattr(model, "start_id", None) else 0
+    start = n_start_tokens(model, ids)
     if position < max(start, 1):
         return ""
 

@@ -56,7 +56,7 @@ class LocalServer(ThreadingHTTPServer):
     """A server of static files and JSON routes.
 
     Args:
-        address: (host, port); port 0 takes a free one.
+        address: (host, port); port 0 selects a free one.
         files: URL path -> file; "/" is the page.
         routes: URL path -> function; requested by POST.
         secret: see `RequestGuard`.
@@ -95,7 +95,7 @@ class LocalServer(ThreadingHTTPServer):
         return f"http://{host}:{self.server_port}/?token={self.guard.secret}"
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer a connection in a thread of its own."""
+        """Answer a connection in a new thread."""
         self._connections.add(request)
         super().process_request(request, client_address)
 
@@ -112,7 +112,7 @@ class LocalServer(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log a connection that broke; a reader who went away is not an error."""
+        """Log a connection that broke; a client that disconnected is not an error."""
         error = sys.exc_info()[1]
         if not isinstance(error, (ConnectionError, TimeoutError)):
             log.error("connection failed: %s", describe_error(error or OSError(), named=True))
@@ -205,7 +205,7 @@ class Handler(BaseHTTPRequestHandler):
         self._send(200, content, {"Content-Type": "application/json"}, compress=True)
 
     def _body(self) -> bytes:
-        """The body of the request; one that is too large is refused before it is read."""
+        """The body of the request; one that is too large is rejected before it is read."""
         length = self.headers.get("Content-Length", "")
         if not length.isascii() or not length.isdigit() or self.headers.get("Transfer-Encoding"):
             raise RequestError(411, "length_required", "Content-Length: missing or not a number")

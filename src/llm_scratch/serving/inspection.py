@@ -250,8 +250,8 @@ def patching(question: Question, other: Question, body: Mapping[str, Any]) -> di
         )
     position = integer(body, "position", question.n_tokens - 1)
     candidate = integer(body, "candidate", question.tokenizer.n_vocab - 1)
-    there = other.logits()[position]
-    answer = int(there[: question.tokenizer.n_vocab].argmax())
+    other_logits = other.logits()[position]
+    answer = int(other_logits[: question.tokenizer.n_vocab].argmax())
     if answer == candidate:
         raise UserError(
             f"other: the model continues it with {token_text(question.tokenizer, answer)!r}, too;"
@@ -262,7 +262,10 @@ def patching(question: Question, other: Question, body: Mapping[str, Any]) -> di
         return logits[0, position, answer].float() - logits[0, position, candidate].float()
 
     parts = ablatable_parts(question.model)
-    before, after = preference(question.logits()[None]), there[answer] - there[candidate]
+    before, after = (
+        preference(question.logits()[None]),
+        other_logits[answer] - other_logits[candidate],
+    )
     if math.isclose(before, after, abs_tol=1e-4):  # a share would be noise, or 0 / 0
         raise UserError(
             "other: changes nothing at the selected token; change a word there or before it, or"

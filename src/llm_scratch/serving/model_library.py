@@ -59,7 +59,7 @@ class ModelLibrary:
 
     @property
     def source(self) -> str:
-        """Where the page's model is, as commands take it; its name if it was given loaded."""
+        """Where the page's model is, as commands take it; its name if it was passed loaded."""
         source = self.sources[self.main]
         return self.main if isinstance(source, NamedModel) else Path(source).as_posix()
 

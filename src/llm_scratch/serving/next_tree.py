@@ -1,4 +1,4 @@
-"""The next few tokens as a tree: what beam search keeps and drops, or where samples part.
+"""The next few tokens as a tree: what beam search keeps and drops, or where samples diverge.
 
 Tests: tests/serving/test_next_tree.py (the best path is what `beam_search`
 returns; a sample is what the sampler draws).
@@ -44,21 +44,21 @@ class Node:
 
 
 def beam_tree(logits_after: LogitsAfter, steps: int = STEPS, beams: int = BEAMS) -> Node:
-    """What beam search looks at: of each kept text the best tokens, of all those the best texts."""
+    """The tree of beam search: the best tokens after each kept text; the best texts are kept."""
     root = Node(-1, 1.0)
     texts: list[tuple[float, list[Node]]] = [(0.0, [root])]  # log-probability, path
     for _ in range(steps):
         logits = logits_after([[node.token for node in path[1:]] for _, path in texts])
         best = logits.log_softmax(-1).topk(min(beams, logits.shape[-1]))
-        found = []
+        candidates = []
         for (total, path), values, tokens in zip(
             texts, best.values.tolist(), best.indices.tolist(), strict=True
         ):
             for value, token in zip(values, tokens):
                 node = Node(token, float(torch.tensor(value).exp()), kept=False)
                 path[-1].children.append(node)
-                found.append((total + value, [*path, node]))
-        texts = sorted(found, key=lambda text: -text[0])[:beams]
+                candidates.append((total + value, [*path, node]))
+        texts = sorted(candidates, key=lambda text: -text[0])[:beams]
         for _, path in texts:
             path[-1].kept = True
     for node in texts[0][1]:

@@ -82,13 +82,16 @@ def answer(playground: Playground, content: Mapping[str, Any]) -> dict[str, Any]
     if route is None:
         return {"id": content["id"], "error": f"path: {content['path']!r} does not exist"}
     try:
-        found = route(content["body"])
-        if isinstance(found, Generator):
-            found = list(found)
+        result = route(content["body"])
+        if isinstance(result, Generator):
+            result = list(result)
     except (UserError, RequestError) as e:
         return {"id": content["id"], "error": str(e)}
     except Exception as e:  # without an answer the page would wait for ever
         log.exception("request %s failed", content["path"])
         problem = f"unexpected {describe_error(e, named=True)}; this is a bug"
         return {"id": content["id"], "error": problem}
-    return {"id": content["id"], "answer": json.loads(found) if isinstance(found, bytes) else found}
+    return {
+        "id": content["id"],
+        "answer": json.loads(result) if isinstance(result, bytes) else result,
+    }

@@ -44,8 +44,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     "candidate": COUNT | {"description": "id of the next token that is followed"},
     "layer": COUNT,
     "head": COUNT,
-    "query": COUNT | {"description": "position of the token asking"},
-    "key": COUNT | {"description": "position of the token looked at"},
+    "query": COUNT | {"description": "position of the query token"},
+    "key": COUNT | {"description": "position of the key token"},
     "kind": {
         "enum": ["norm", "raw", "jacobian", "beam", "sample"],
         "description": "a lens (default: norm), or a tree (default: beam)",
@@ -64,7 +64,7 @@ SAMPLING = (*SAMPLERS, "seed")
 
 
 class Request(NamedTuple):
-    """What a request answers, the fields that it needs, and those that it takes."""
+    """A summary of the answer to a request, and its required and optional fields."""
 
     summary: str
     required: tuple[str, ...] = ()
@@ -131,6 +131,6 @@ def _operation(name: str) -> dict[str, Any]:
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
         "responses": {
             "200": {"description": "the answer", "content": {media: {"schema": {}}}},
-            "4XX": error | {"description": "the request is refused"},
+            "4XX": error | {"description": "the request is rejected"},
         },
     }

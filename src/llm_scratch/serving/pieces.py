@@ -35,7 +35,7 @@ def pieces(tokenizer: Any, text: str) -> dict[str, Any]:
     ranks = {pair: rank for rank, pair in enumerate(tokenizer.merges)}
     if getattr(tokenizer, "nfc", False):
         text = unicodedata.normalize("NFC", text)
-    found = []
+    entries = []
     for unit in tokenizer.splitter.units(text):
         for piece in tokenizer.splitter.pieces(unit):
             data = piece.encode("utf-8", "replace")
@@ -44,7 +44,7 @@ def pieces(tokenizer: Any, text: str) -> dict[str, Any]:
             steps, merged = merge_steps(data if len(data) <= MAX_BYTES else b"", ranks)
             if steps[-1] != tokens:  # too long, or a tokenizer that does more than merge
                 steps, merged = [tokens], []
-            found.append(
+            entries.append(
                 {
                     "text": piece,
                     "bytes": len(data),
@@ -55,7 +55,7 @@ def pieces(tokenizer: Any, text: str) -> dict[str, Any]:
                     "ids": ids,
                 }
             )
-    return {"pieces": found}
+    return {"pieces": entries}
 
 
 def compare_tokenizers(tokenizer: Any, text: str) -> list[dict[str, Any]]:

@@ -1,8 +1,8 @@
-"""The playground: a page on which a learner sees inside a model, and the requests that it makes.
+"""The playground: a page that shows what happens inside a model, and the requests that it makes.
 
 `open_playground` loads a run and returns a server. The page (`static/`) has one ES module a view; a
-view asks for numbers by the routes of `Playground.routes`, and every answer is computed here by the
-functions of `interpretability`. Answers are kept, since a text is looked at from many sides.
+view requests numbers by the routes of `Playground.routes`, and every answer is computed here by the
+functions of `interpretability`. Answers are cached, since several views show the same text.
 Tests: tests/serving/, tests/reliability/ (rows S1 to S4, S10 to S12, P1 to P4).
 """
 
@@ -51,13 +51,13 @@ from llm_scratch.tokenizers import Tokenizer
 from llm_scratch.tokenizers.token_text import token_text
 
 DEFAULT_PORT = 8765
-MAX_KEPT_BYTES = 1 << 26
-"""Of answers that are kept, with their questions."""
+MAX_CACHE_BYTES = 1 << 26
+"""Memory of the cached answers with their requests."""
 MAX_NEW_TOKENS = 400
 LENS_TEXTS = 8
 """Texts that the Jacobian lens is fitted on; more change it little and take longer."""
 MAX_LENS_TOKENS = 128
-"""Of each of those texts."""
+"""Tokens of each of those texts that are read."""
 HEAD_SKILL_STORIES = 12
 """Stories on which each head's share in each skill is measured."""
 
@@ -104,28 +104,28 @@ class Playground:
             "tree": next_tree,
         }
         routes: dict[str, Route] = {
-            f"/api/{name}": self._kept(
+            f"/api/{name}": self._cached(
                 name,
                 self._about_text(f),
                 prepare=self._fit_lens if name.startswith("lens") else None,
             )
             for name, f in about_text.items()
         }
-        routes["/api/start"] = self._kept("start", self.start)
-        routes["/api/tokenize"] = self._kept("tokenize", self._tokenize)
-        routes["/api/film"] = self._kept("film", self._film)
-        routes["/api/head-skills"] = self._kept("head-skills", self._head_skills, self._slow_lock)
+        routes["/api/start"] = self._cached("start", self.start)
+        routes["/api/tokenize"] = self._cached("tokenize", self._tokenize)
+        routes["/api/film"] = self._cached("film", self._film)
+        routes["/api/head-skills"] = self._cached("head-skills", self._head_skills, self._slow_lock)
         routes["/api/ping"] = lambda body: {}
         return routes | {"/api/complete": self.complete}
 
-    def _kept(
+    def _cached(
         self,
         name: str,
         compute: Route,
         lock: threading.Lock | None = None,
         prepare: Route | None = None,
     ) -> Route:
-        """A route whose answers are kept.
+        """A route whose answers are cached.
 
         One request computes at a time, since ablations change the model.
 
@@ -139,8 +139,8 @@ class Playground:
 
         def answer(body: Mapping[str, Any]) -> bytes:
             key = json.dumps([name, body], sort_keys=True).encode()
-            if (kept := self._answers.get(key)) is not None:
-                return kept
+            if (cached := self._answers.get(key)) is not None:
+                return cached
             if prepare is not None:
                 prepare(body)
             with lock:
@@ -155,7 +155,7 @@ class Playground:
             self._answers[key] = content
             while (
                 len(self._answers) > 1
-                and sum(len(k) + len(v) for k, v in self._answers.items()) > MAX_KEPT_BYTES
+                and sum(len(k) + len(v) for k, v in self._answers.items()) > MAX_CACHE_BYTES
             ):
                 self._answers.popitem(last=False)
 
@@ -248,7 +248,7 @@ class Playground:
         return film(frames, body)
 
     def _head_skills(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """How much each skill falls without each part, for a model of the stories."""
+        """How much each skill falls without each part, for a model trained on stories."""
         if not is_story_model(self.texts):
             return {"changes": []}
         model, tokenizer = self._copy_of(self._key(body))
@@ -281,7 +281,7 @@ class Playground:
         return {"text": text}
 
     def complete(self, body: Mapping[str, Any]) -> Generator[dict[str, Any]]:
-        """Continue a text as a stream of events; the generation ends when the reader goes away."""
+        """Continue a text as a stream of events; ends when the client disconnects."""
         with self._lock:
             question = self._question(body)
         limit = integer(body, "max_tokens", MAX_NEW_TOKENS, 100)
@@ -325,11 +325,11 @@ def open_playground(
     Args:
         sources, snapshots: the models, the page's first; see `ModelLibrary`.
         texts, curve: see `Playground`.
-        host: the address to listen at, of this machine.
-        port: 0 takes a free one.
+        host: the address to listen on, a loopback address.
+        port: 0 selects a free one.
         secret: required from visitors (default: a new one).
     Raises:
-        UserError: an address that other machines reach; a model that cannot be shown.
+        UserError: an address that other machines can reach; a model that cannot be shown.
     """
     if host not in ("127.0.0.1", "::1", "localhost"):
         raise UserError(

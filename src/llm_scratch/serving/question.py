@@ -19,7 +19,7 @@ from llm_scratch.evaluation.head_skills import check_parts, known_parts
 from llm_scratch.generation.decode import encode_prompt
 from llm_scratch.interpretability.capture import activation_names
 from llm_scratch.interpretability.patching import Part, ablate
-from llm_scratch.model.introspection import context_length, device_of, vocab_size
+from llm_scratch.model.introspection import context_length, device_of, n_start_tokens, vocab_size
 from llm_scratch.serving.model_library import ModelLibrary
 from llm_scratch.serving.request_guard import RequestError
 
@@ -136,7 +136,7 @@ def read_question(
     step = None if body.get("step") is None else integer(body, "step", 2**40)
     model, tokenizer = library.get(string(body, "model"), step)
     ids = encode_prompt(model, tokenizer, string(body, field))
-    n_start = 1 if ids and ids[0] == getattr(model, "start_id", None) else 0
+    n_start = n_start_tokens(model, ids)
     size = context_length(model)
     if size is not None and len(ids) > size:
         raise RequestError(

@@ -1,7 +1,7 @@
-"""Decide which HTTP requests a local server answers: those of its own page alone.
+"""Decide which HTTP requests a local server answers: only those of its own page.
 
 A web page from elsewhere can make the reader's browser send requests to 127.0.0.1. Three checks
-refuse them: the Host header must name this server (against DNS rebinding), an Origin header must be
+reject them: the Host header must name this server (against DNS rebinding), an Origin header must be
 its own (against cross-site requests), and a secret must come with the request. The secret is in the
 URL that the program prints, once; the first visit turns it into a cookie.
 Tests: tests/reliability/test_s_playground_server.py, tests/reliability/test_p_playground.py.
@@ -21,7 +21,7 @@ LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
 class RequestError(UserError):
-    """A request that is refused, with its HTTP status and an error code for programs."""
+    """A request that is rejected, with its HTTP status and an error code for programs."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -77,7 +77,7 @@ class RequestGuard:
             raise RequestError(
                 403,
                 "foreign_origin",
-                "Origin: requests of other pages are refused; open the page of this server",
+                "Origin: requests of other pages are rejected; open the page of this server",
             )
 
     def check_secret(self, headers: Message) -> None:

@@ -1,4 +1,4 @@
-"""What the page knows of a run beside its model: texts of its kind, and its loss curve.
+"""Data of a run for the playground, in addition to its model: texts of its kind, its loss curve.
 
 Tests: tests/serving/test_first_screen.py.
 """
@@ -17,9 +17,9 @@ from llm_scratch.run_directory import RunInfo
 log = logging.getLogger(__name__)
 
 N_TEXTS = 64
-"""Validation texts that the page begins with and fits its lens on."""
+"""Validation texts for the first screen and to fit the Jacobian lens on."""
 MAX_CHARACTERS = 4000
-"""Of each text; the page shows the beginning, and a lens needs no more."""
+"""Characters of each text; the page shows the beginning, and a lens needs no more."""
 
 
 def opening_texts(run: RunInfo | None) -> list[str]:
@@ -40,16 +40,16 @@ def loss_curve(run: RunInfo | None) -> list[dict[str, float]]:
 
 
 def validation_texts(config: RunConfig, n: int) -> list[str]:
-    """Up to `n` texts: new stories for a run of the stories, else the last documents of its source.
+    """Up to `n` texts: new stories for a run on stories, else the last documents of its source.
 
-    A source that cannot be read any more gives none: the page works without.
+    If the source cannot be read any more, there are none, and the page works without them.
     """
     if config.data.is_stories:
         return [generate_story(HELD_OUT + number).text for number in range(n)]
     try:
         documents = read(config.data.source)
     except UserError as e:
-        log.warning("%s; the page begins with a text of its own", e)
+        log.warning("%s; the page begins with a default text", e)
         return []
     texts = [text[-MAX_CHARACTERS:] for text in documents[-n:] if text.strip()]
     if len(texts) == 1:  # one long text: its end is the validation part

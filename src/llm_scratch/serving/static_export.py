@@ -82,7 +82,7 @@ def bundle(sources: Mapping[str, str]) -> str:
         ValueError: a module uses another form.
     """
     graph = {
-        name: {_resolved(name, found["path"]) for found in IMPORT.finditer(source)}
+        name: {_resolved(name, match["path"]) for match in IMPORT.finditer(source)}
         for name, source in sources.items()
     }
     script = ['"use strict";', "const modules = {};"]
@@ -102,9 +102,9 @@ def _resolved(importer: str, path: str) -> str:
     return posixpath.normpath(posixpath.join(posixpath.dirname(importer), path))
 
 
-def _as_constant(importer: str, found: re.Match[str]) -> str:
-    names = found["all"] or f"{{ {found['names']} }}"
-    return f"const {names} = modules[{json.dumps(_resolved(importer, found['path']))}];"
+def _as_constant(importer: str, match: re.Match[str]) -> str:
+    names = match["all"] or f"{{ {match['names']} }}"
+    return f"const {names} = modules[{json.dumps(_resolved(importer, match['path']))}];"
 
 
 def record(ask: Ask) -> None:

@@ -22,16 +22,16 @@ MEDIA_TYPES = {
 
 def static_files() -> Mapping[str, StaticFile]:
     """Every file of the page; "/" is index.html."""
-    found: dict[str, StaticFile] = {}
+    by_path: dict[str, StaticFile] = {}
 
     def add(folder: Traversable, path: str) -> None:
         for entry in folder.iterdir():
             if entry.is_dir():
                 add(entry, f"{path}{entry.name}/")
             elif entry.name.rpartition(".")[2] in MEDIA_TYPES:
-                found[path + entry.name] = StaticFile(
+                by_path[path + entry.name] = StaticFile(
                     entry.read_bytes(), MEDIA_TYPES[entry.name.rpartition(".")[2]]
                 )
 
     add(files("llm_scratch") / "serving" / "static", "/")
-    return {"/": found["/index.html"], **found}
+    return {"/": by_path["/index.html"], **by_path}

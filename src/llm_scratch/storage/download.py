@@ -130,7 +130,7 @@ def offline() -> bool:
 
 
 def why_cache_only(url: str) -> str:
-    """Why only files in a library's cache can be used: a few words; "" if `url` can be asked.
+    """Why only files in a library's cache can be used; "" if `url` can be requested.
 
     For libraries that would otherwise retry many times.
     """

@@ -1,11 +1,11 @@
-"""Read settings and checkpoints of older formats, by bringing them to the present one.
+"""Read settings and checkpoints of older formats, by converting them to the current one.
 
     1  the first
     2  the manifest has its own SHA-256
     3  settings, tensors and counters have the names below;
        each architecture has settings of its own
 
-Everything here works on plain dicts; the rest of the package knows the present names only.
+Everything here works on plain dicts; the rest of the package uses only the current names.
 Tests: tests/storage/test_older_formats.py, tests/reliability/test_r11_formats.py.
 """
 
@@ -38,12 +38,12 @@ TENSOR_PARTS = {"widen": "up_proj", "narrow": "down_proj", "numbers": "qweight"}
 
 
 def upgrade_settings(settings: Any) -> Any:
-    """Bring the settings of a run to those of the present format.
+    """Convert the settings of a run to the current format.
 
     Args:
         settings: of a run, as nested dicts from YAML or JSON; anything else is returned as it is.
     Returns:
-        New dicts, in the order of the old ones; present names and unknown keys are unchanged.
+        New dicts, in the order of the old ones; current names and unknown keys are unchanged.
     """
     if not isinstance(settings, Mapping):
         return settings

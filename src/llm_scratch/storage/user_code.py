@@ -1,4 +1,4 @@
-"""Run a Python file of the user's, which may register models, optimizers, schedules and more.
+"""Run a user's Python file, which may register models, optimizers, schedules and more.
 
 Tests: tests/cli/test_flags.py, tests/experiments/test_arms.py.
 """

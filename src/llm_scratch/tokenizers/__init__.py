@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol
 
 from llm_scratch.errors import DATA, UserError, describe_error, unknown
 from llm_scratch.tokenizers import bpe_files, tokenizer_json
@@ -30,9 +30,6 @@ from llm_scratch.tokenizers.words import (
     build_vocab,
     split_words,
 )
-
-if TYPE_CHECKING:
-    import tiktoken
 
 __all__ = [
     "TOKENIZERS",
@@ -51,7 +48,7 @@ __all__ = [
 
 
 class Tokenizer(Protocol):
-    """Interface of a tokenizer for training, decoding and evaluation; tiktoken's match it."""
+    """Interface of tokenizers for training, decoding and evaluation, as tiktoken's have it."""
 
     @property
     def n_vocab(self) -> int:
@@ -131,8 +128,8 @@ def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
         is_usual = tokenizer.end_of_text == END_OF_TEXT and not tokenizer.other_ends
         if not is_usual or tokenizer.chat_template is not None:
             write_companion(tokenizer, folder)
-    elif hasattr(tokenizer, "_mergeable_ranks"):
-        ByteBPE.from_tiktoken(cast("tiktoken.Encoding", tokenizer)).save(folder)
+    elif bpe_files.is_tiktoken(tokenizer):
+        ByteBPE.from_tiktoken(tokenizer).save(folder)
     elif callable(save := getattr(tokenizer, "save", None)):
         save(folder)
     else:
@@ -168,13 +165,12 @@ def decoding_every_id(tokenizer: Tokenizer) -> Tokenizer:
     A model can generate any id below `n_vocab`. tiktoken raises an error for an id in a gap;
     ByteBPE decodes it to the empty text.
     """
-    if not hasattr(tokenizer, "_mergeable_ranks"):
+    if not bpe_files.is_tiktoken(tokenizer):
         return tokenizer
-    encoding = cast("tiktoken.Encoding", tokenizer)
     n_tokens = len(
-        encoding._mergeable_ranks.keys() | {name.encode() for name in encoding._special_tokens}
+        tokenizer._mergeable_ranks.keys() | {name.encode() for name in tokenizer._special_tokens}
     )
-    return ByteBPE.from_tiktoken(encoding) if n_tokens < encoding.n_vocab else tokenizer
+    return ByteBPE.from_tiktoken(tokenizer) if n_tokens < tokenizer.n_vocab else tokenizer
 
 
 def _read_own(cls: Any) -> Callable[[dict[str, Any], Path], Tokenizer]:

@@ -51,7 +51,7 @@ class ByteBPE:
             earlier merge. `vocabulary.Vocabulary` lists the other requirements.
         special_tokens: names, which get the ids after all others; or name -> id.
         pattern: splits text into pieces; a regular expression that the `regex` library and tiktoken
-            interpret alike; or several, applied one after the other.
+            interpret the same way; or several, applied one after the other.
         ids: token bytes -> id (default: GPT-2's order, bytes as in `merging.BYTES`, then merges).
         name: a label.
         added_tokens: name -> id of tokens that are recognized in every text, as Qwen's `<think>`.
@@ -61,7 +61,7 @@ class ByteBPE:
         end_of_text: the special token that ends a document.
     Attributes:
         chat_template: how a chat is written, as a template of Jinja; None if unknown.
-        other_ends: special tokens besides `end_of_text` that end a generated text.
+        other_ends: further special tokens that end a generated text.
     Raises:
         UserError: invalid merges, or two tokens share an id (code 3).
     """

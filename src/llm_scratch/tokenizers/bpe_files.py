@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from heapq import heappop, heappush
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from llm_scratch.errors import DATA, UserError
 from llm_scratch.storage.safe_parse import parse_json
@@ -50,6 +50,11 @@ def read_gpt2(
     first, *lines = rows.decode("utf-8", "replace").split("\n")
     lines = lines if first.startswith("#version") else [first, *lines]
     return checked_parts(vocab, [line.split(" ") for line in lines if line], specials=None)
+
+
+def is_tiktoken(tokenizer: object) -> TypeGuard[tiktoken.Encoding]:
+    """Whether a tokenizer is one of tiktoken's; the library is not imported for the question."""
+    return hasattr(tokenizer, "_mergeable_ranks")
 
 
 def from_ranks(encoding: tiktoken.Encoding) -> dict[str, Any]:

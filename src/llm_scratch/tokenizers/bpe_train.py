@@ -208,7 +208,7 @@ def _between(special_tokens: Sequence[str], texts: Iterable[str]) -> Iterator[st
 
 
 @contextmanager
-def _bar(what: str, total: int | None, draw: bool) -> Iterator[Callable[[int], object]]:
+def _bar(label: str, total: int | None, draw: bool) -> Iterator[Callable[[int], object]]:
     """A function that advances a progress bar by n, if there is one; it pulses without a total."""
     if not draw:
         yield lambda n: None
@@ -221,5 +221,5 @@ def _bar(what: str, total: int | None, draw: bool) -> Iterator[Callable[[int], o
         yield lambda n: None
         return
     with Progress(console=console) as bar:
-        task = bar.add_task(what, total=total)
+        task = bar.add_task(label, total=total)
         yield partial(bar.advance, task)

@@ -64,8 +64,8 @@ def write_companion(tokenizer: Described, folder: str | Path) -> None:
         OTHER_ENDS: [*tokenizer.other_ends],
         "chat_template": tokenizer.chat_template,
     }
-    given = {name: value for name, value in values.items() if value}
-    atomic_write(Path(folder) / CONFIG, json.dumps(given, ensure_ascii=False, indent=1) + "\n")
+    set_values = {name: value for name, value in values.items() if value}
+    atomic_write(Path(folder) / CONFIG, json.dumps(set_values, ensure_ascii=False, indent=1) + "\n")
 
 
 def _content(token: Any) -> str:

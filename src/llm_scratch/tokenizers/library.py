@@ -38,7 +38,7 @@ class LibraryTokenizer:
         special_tokens: name -> id.
         chat_template: how a chat is written, as a template of Jinja; None if unknown.
         puts_space_first: whether encoding puts a space before the first word of a text.
-        other_ends: special tokens besides `end_of_text` that end a generated text.
+        other_ends: further special tokens that end a generated text.
     Raises:
         UserError: the library is missing (code 2), or cannot read it (code 3).
     """

@@ -77,7 +77,7 @@ def target_bytes(ids: Sequence[int], tokenizer: Any, start_id: int | None = None
     Args:
         ids: token ids; the first one is only the context of the second.
         tokenizer: with `decode_bytes`.
-        start_id: a token that begins documents, besides the end-of-text token.
+        start_id: a token that begins documents, in addition to the end-of-text token.
     """
     eot = end_of_text(tokenizer)
     size = len(tokenizer.decode_bytes([i for i in ids[1:] if i != eot]))
@@ -90,7 +90,7 @@ def target_bytes(ids: Sequence[int], tokenizer: Any, start_id: int | None = None
 def end_ids(tokenizer: Any) -> frozenset[int]:
     """The ids of all tokens that end a generated text: the end-of-text token, and `other_ends`.
 
-    Models that chat end an answer with a token of its own; Llama 3 has three such tokens.
+    Chat models end an answer with a special token; Llama 3 has three of them.
     """
     first = end_of_text(tokenizer)
     others = [tokenizer.special_tokens[name] for name in getattr(tokenizer, "other_ends", ())]

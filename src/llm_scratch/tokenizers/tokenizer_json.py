@@ -89,8 +89,8 @@ def _check_features(
         *(("normalized",) if data.get("normalizer") else ()),
     )
     for token in added:
-        if found := [flag for flag in flags if token.get(flag)]:
-            raise NotOurs(f"{found[0]} of the added token {token['content']!r}")
+        if unsupported := [flag for flag in flags if token.get(flag)]:
+            raise NotOurs(f"{unsupported[0]} of the added token {token['content']!r}")
 
 
 def _patterns(pre_tokenizer: Mapping[str, Any]) -> tuple[str, ...]:

@@ -40,10 +40,10 @@ class DurableLog:
         self._written = 0  # bytes of the buffer that the operating system has taken
 
     def append(self, text: str) -> None:
-        """Append text. If the disk refuses it, it is written with the next call.
+        """Append text. If writing fails, the text is kept and written with the next call.
 
         Raises:
-            UserError: the buffer is full and the disk refuses (exit code 6).
+            UserError: writing fails and the buffer is full (exit code 6).
         """
         with self._state_lock:
             self._buffer += text.encode("utf-8", "replace")
@@ -65,7 +65,7 @@ class DurableLog:
         """Sync everything to the disk, as before a checkpoint that refers to it.
 
         Raises:
-            UserError: the disk refuses (exit code 6); the text stays in memory.
+            UserError: writing fails (exit code 6); the text stays in memory.
         """
         with self._flush_lock:
             try:

@@ -52,7 +52,7 @@ class TrainState:
 
 
 class Callback:
-    """Methods that are called at the events of a run.
+    """Base class of callbacks: methods that training calls at the events of a run.
 
     All do nothing, except that messages are printed.
     """

@@ -4,8 +4,8 @@ Up to two consecutive failures are tolerated.
 
 Training hands over `CheckpointData`, plain data, and waits only until weights and optimizer state
 are copied; a thread writes the copy while training continues. One save is in progress at a time.
-Where the copy is small, or memory has no room for it, training waits for the disk. So a disk that
-is full for an hour costs nothing, and one that stays full ends the run while its last checkpoint is
+If the copy is small, or does not fit into memory, training waits for the disk instead. A disk that
+is full for a while costs nothing; one that stays full ends the run while its last checkpoint is
 still recent.
 Tests: tests/training/test_checkpoint_writer.py, tests/reliability/test_r05_full_disk.py,
 tests/reliability/test_r12_saves.py.
@@ -37,9 +37,9 @@ from llm_scratch.training.fault_injection import FaultHook, no_fault
 from llm_scratch.training.lock import RunLock
 
 MAX_FAILURES = 3  # consecutive failed saves that end a run
-MIN_ASYNC_BYTES = 2**25  # smaller checkpoints are written at once: the disk is fast enough
+MIN_ASYNC_BYTES = 2**25  # smaller checkpoints are written while training waits: that is fast
 MEMORY_FACTOR = 2  # copies that must fit into free memory before one is made
-THREAD_NICENESS = 10  # of the saving thread: it gets a tenth of a core that training needs too
+THREAD_NICENESS = 10  # the saving thread gets a tenth of a core that training needs too
 RETRY_DELAY_SECONDS = 1.0  # before a last save is tried again
 
 

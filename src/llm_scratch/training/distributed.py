@@ -1,6 +1,6 @@
 """Distributed training: this process among those of a torchrun job, and collective operations.
 
-`init_distributed` reads what torchrun sets. A process that was started by itself is the only
+`init_distributed` reads what torchrun sets. A process started without torchrun is the only
 rank of its job: no communication, and every collective returns its input. Rank 0 writes the run.
 
     torchrun --nproc-per-node 4 -m llm_scratch train gpt2-small
@@ -78,7 +78,7 @@ class Distributed:
         return values[0]
 
     def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """Broadcast rank 0's tensors one by one: a rank holds one at most that is not its own."""
+        """Broadcast rank 0's tensors one by one: a rank holds one that is not its own."""
         if self.size == 1:
             yield from tensors.items()
             return
@@ -153,9 +153,9 @@ def init_distributed(device: str | torch.device) -> Iterator[Distributed]:
         UserError: the environment describes an incomplete job, the processes cannot connect, or
             another process ended.
     """
-    here = launched_rank()
-    rank = here.rank
-    size = here.size
+    launch = launched_rank()
+    rank = launch.rank
+    size = launch.size
     where = torch.device(device)
     if size > 1 and where.type not in ("cpu", "cuda"):
         raise UserError(
@@ -163,7 +163,7 @@ def init_distributed(device: str | torch.device) -> Iterator[Distributed]:
             " use --device cpu, or one process"
         )
     if size > 1 and where.type == "cuda" and where.index is None:
-        where = torch.device("cuda", here.local_rank)
+        where = torch.device("cuda", launch.local_rank)
     if where.type == "cuda" and where.index is not None:
         torch.cuda.set_device(where)  # for the random state to save, and the stream of the steps
     if size == 1:
@@ -192,7 +192,7 @@ def init_distributed(device: str | torch.device) -> Iterator[Distributed]:
 
 
 def _connect(device: torch.device, rank: int, size: int) -> None:
-    """Join the process group; if the other processes take long, say once that this one waits.
+    """Join the process group; if the other processes take long, report once that this one waits.
 
     torch waits for up to half an hour inside a call that Ctrl-C does not interrupt, so the call
     runs in a thread.

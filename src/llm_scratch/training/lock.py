@@ -121,9 +121,9 @@ def _take(folder: Path, warn: Callable[[str], None]) -> RunLock:
             try_lock(descriptor)
         except BlockingIOError:
             os.close(descriptor)
-            who = _holder(folder / NAME)
+            holder = _holder(folder / NAME)
             raise UserError(
-                f"{folder} is in use: {who} trains there;"
+                f"{folder} is in use: {holder} trains there;"
                 " wait for it, stop it, or choose another --out",
                 CHECKPOINT,
             ) from None

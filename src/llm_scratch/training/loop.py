@@ -147,11 +147,11 @@ def _run(run: Trainer, callbacks: Callbacks, lock: RunLock | None) -> None:
 
 def _add_loggers(run: Trainer, callbacks: Callbacks) -> None:
     """Add the log files of the run, before the other callbacks, and time its steps."""
-    here = environment(run.device)
+    env = environment(run.device)
     rows = metrics_until(run.folder, run.step)
-    run.timer = StepTimer(run.device, here["matrix_rate"] * run.distributed.size, rows)
+    run.timer = StepTimer(run.device, env["matrix_rate"] * run.distributed.size, rows)
     board = [TensorBoardLogger(callbacks.warn)] if run.config.system.tensorboard else []
-    callbacks.callbacks[:0] = [RunLogger(here, rows, callbacks.warn), *board]
+    callbacks.callbacks[:0] = [RunLogger(env, rows, callbacks.warn), *board]
 
 
 def _train(run: Trainer, callbacks: Callbacks, writer: CheckpointWriter, stop: StopRequest) -> None:
@@ -182,7 +182,7 @@ def _train(run: Trainer, callbacks: Callbacks, writer: CheckpointWriter, stop: S
 
         if evaluate or sample or snapshot or save:
             run.check_finite(dict(run.model.named_parameters()))
-            run.best = writer.wait()  # a best whose save failed is none
+            run.best = writer.wait()  # a best loss whose save failed does not count
         if evaluate:
             _evaluate(run, callbacks)
             save = save or run.best < writer.best

@@ -29,7 +29,6 @@ from llm_scratch.model.dropout import Dropout
 from llm_scratch.model.fast_linear import fast_product, large_shapes, set_products
 from llm_scratch.model.language_model import LanguageModel, as_language_model
 from llm_scratch.model.layers import GELU
-from llm_scratch.model.loss import IGNORE
 from llm_scratch.model.training_hooks import add_extra_loss, set_counted
 from llm_scratch.training.precision import Precision, choose_precision, precision_of_run
 
@@ -84,9 +83,12 @@ class ModelWithLoss(nn.Module):
                 part.fast = True
 
     def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the summed loss, a scalar; in training its gradient has the parts' own terms."""
+        """Return the summed loss, a scalar.
+
+        In training, its gradient includes extra losses of parts, such as a router's balance loss.
+        """
         if self.training:
-            set_counted(self.model, targets != IGNORE)
+            set_counted(self.model, targets)
         with self.precision.products(inputs.device):
             if self.loss is not None:
                 loss = self.loss(self.model, inputs, targets)
@@ -110,7 +112,7 @@ class ModelWithLoss(nn.Module):
         if compiled and not self.compiled and isinstance(self.model, LanguageModel):
             trunk["hidden"] = torch.compile(self.model.hidden)
         elif not compiled:
-            trunk.pop("hidden", None)  # the method of the class is behind it
+            trunk.pop("hidden", None)  # this uncovers the method of the class
         self.compiled = compiled
         self.compile_reason = reason
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from llm_scratch.errors import UserError
 from llm_scratch.hardware.benchmark import best_time
 from llm_scratch.hardware.matmul_backend import select_matmul_backend
-from llm_scratch.hardware.trials import Seconds, remembered, time_in_turns
+from llm_scratch.hardware.trials import Seconds, cached_timings, time_interleaved
 
 MIN_SPEEDUP = 1.3  # of bfloat16 products: they are only about half of a step
 MIN_WIDTH = 256  # emb_dim from which bfloat16 is tried
@@ -96,24 +96,25 @@ def can_multiply_bfloat16(device: torch.device) -> bool:
 def bfloat16_speedup(emb_dim: int, device: torch.device) -> float:
     """Speedup of bfloat16 over float32, casts included, for a feed-forward block's first product.
 
-    Timed once, on a CPU on one thread and for all processes, so that a plan and its run agree.
+    The result is cached for all processes, so that a plan and its run agree. A CPU is timed on one
+    thread.
     """
 
     def measure() -> Seconds:
         rows = 512 if device.type == "cpu" else 8192
         x = torch.full((rows, emb_dim), 0.5, device=device)  # [N, C]
         weight = torch.full((4 * emb_dim, emb_dim), 0.5, device=device)  # [F, C]
-        ways: dict[str, Callable[[], Tensor]] = {
+        variants: dict[str, Callable[[], Tensor]] = {
             "float32": lambda: F.linear(x, weight),
             "bfloat16": lambda: F.linear(x.bfloat16(), weight.bfloat16()).float(),
         }
         if device.type == "cpu":
-            return time_in_turns({name: [way] for name, way in ways.items()})
-        return {name: best_time(way, device, 0.15) for name, way in ways.items()}
+            return time_interleaved({name: [product] for name, product in variants.items()})
+        return {name: best_time(product, device, 0.15) for name, product in variants.items()}
 
     if device.type == "cpu":
         backend = select_matmul_backend()
-        seconds = remembered("bfloat16 in training", [f"width {emb_dim}", backend], measure)
+        seconds = cached_timings("bfloat16 in training", [f"width {emb_dim}", backend], measure)
     else:
         seconds = measure()
     return seconds["float32"] / seconds["bfloat16"]

@@ -32,7 +32,7 @@ TENSOR_FILES = ("model.safetensors", "optim.safetensors")
 
 
 class PreparedRun(NamedTuple):
-    """What a command makes before it trains on a text."""
+    """Settings, text and model of a run, which a command prepares before training."""
 
     config: RunConfig
     corpus: Corpus
@@ -189,9 +189,9 @@ def text_change(stored: Mapping[str, Any] | None, text: TextFingerprint | None) 
     """
     if not stored or text is None or stored.get("sha256") == text.sha256:
         return ""
-    there = dict(stored)
-    here = asdict(text)
+    stored_text = dict(stored)
+    current = asdict(text)
     for name, unit in (("documents", "documents"), ("n_bytes", "bytes")):
-        if there.get(name) != here[name]:
-            return f"{there.get(name, 0):,} {unit} then, {here[name]:,} now"
-    return f"still {here['n_bytes']:,} bytes, but different ones"
+        if stored_text.get(name) != current[name]:
+            return f"{stored_text.get(name, 0):,} {unit} then, {current[name]:,} now"
+    return f"still {current['n_bytes']:,} bytes, but different ones"

@@ -1,7 +1,7 @@
 """Log files of a run: metrics.jsonl, samples.md, config.yaml and env.json; and the timing of steps.
 
-A row of metrics.jsonl has what was computed, which is the same whenever the run is repeated, and
-under `NONDETERMINISTIC_FIELDS` what it took.
+A row of metrics.jsonl has results that are the same whenever the run is repeated, and timings under
+the keys of `NONDETERMINISTIC_FIELDS`.
 Tests: tests/training/test_run_logger.py.
 """
 
@@ -44,10 +44,10 @@ def metrics_until(folder: Path, step: int) -> list[dict[str, Any]]:
 def environment(device: torch.device) -> dict[str, Any]:
     """The environment of a run: versions, machine, measured matmul FLOP/s, git commit."""
     try:
-        here = Path(__file__).resolve().parent
+        package = Path(__file__).resolve().parent
         command = ["git", "rev-parse", "HEAD"]
         result = subprocess.run(
-            command, cwd=here, capture_output=True, encoding="utf-8", errors="replace", timeout=5
+            command, cwd=package, capture_output=True, encoding="utf-8", errors="replace", timeout=5
         )
         commit = result.stdout.strip()
     except (OSError, subprocess.SubprocessError):
@@ -144,7 +144,7 @@ class RunLogger(Callback):
         """Append a row to metrics.jsonl.
 
         Raises:
-            UserError: the disk has refused for so long that the buffer is full (exit code 6).
+            UserError: writing has failed for so long that the buffer is full (exit code 6).
         """
         self._metrics.append(json.dumps(row) + "\n")
 
@@ -161,7 +161,7 @@ class RunLogger(Callback):
         """Sync every row and sample to the disk, before a checkpoint refers to their steps.
 
         Raises:
-            UserError: the disk refuses (exit code 6).
+            UserError: writing fails (exit code 6).
         """
         for log in self._logs:
             log.flush()

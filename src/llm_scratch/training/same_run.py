@@ -81,12 +81,12 @@ def difference(old: RunConfig, new: RunConfig) -> str:
         )
     if old.parts != new.parts:
         return describe_parts(old.parts, new.parts)
-    there, here = resume_relevant(to_dict(old)), resume_relevant(to_dict(new))
+    before, after = resume_relevant(to_dict(old)), resume_relevant(to_dict(new))
     pairs = [
-        (f"{part}.{key}", there[part].get(key), here[part][key])
-        for part in here
-        if isinstance(here[part], dict)
-        for key in here[part]
+        (f"{part}.{key}", before[part].get(key), after[part][key])
+        for part in after
+        if isinstance(after[part], dict)
+        for key in after[part]
     ]
     return next((f"{name} is {a} there, {b} here" for name, a, b in pairs if a != b), "")
 
@@ -96,5 +96,5 @@ def describe_parts(old: str, new: str) -> str:
     name, _, sha256 = new.rpartition(" ")
     if old and new and old.startswith(f"{name} "):
         return f"{name} has changed since, from {old[-64:][:8]} to {sha256[:8]}"
-    there, here = (parts.rpartition(" ")[0] or "the package's" for parts in (old, new))
-    return f"its parts are {there} there, {here} here"
+    before, after = (parts.rpartition(" ")[0] or "the package's" for parts in (old, new))
+    return f"its parts are {before} there, {after} here"

@@ -92,27 +92,33 @@ def restore_random(states: dict[str, Any]) -> None:
 def numerics(model_with_loss: ModelWithLoss, device: torch.device) -> dict[str, Any]:
     """What determines the rounding of a run, as JSON; stored, and compared on resume."""
     rounding = rounding_fingerprint(device, model_with_loss.matmul_backend)
-    here: dict[str, Any] = {"torch": torch.__version__, "device": device.type, "rounding": rounding}
+    facts: dict[str, Any] = {
+        "torch": torch.__version__,
+        "device": device.type,
+        "rounding": rounding,
+    }
     if device.type == "cpu":
-        here["threads"] = torch.get_num_threads()
-    return here | model_with_loss.choices()
+        facts["threads"] = torch.get_num_threads()
+    return facts | model_with_loss.choices()
 
 
-def environment_diff(stored: dict[str, Any], here: dict[str, Any]) -> str:
+def environment_diff(stored: dict[str, Any], current: dict[str, Any]) -> str:
     """How the numerics here differ from a checkpoint's, in words; "" if no difference is known.
 
     Args:
         stored: the checkpoint's state; values that older versions did not store are not compared.
-        here: as `numerics` returns it.
+        current: as `numerics` returns it.
     """
-    elsewhere = stored.get("device", here.get("device")) != here.get("device")
-    names = ("torch", "device", "precision") if elsewhere else [n for n in here if n != "rounding"]
+    elsewhere = stored.get("device", current.get("device")) != current.get("device")
+    names = (
+        ("torch", "device", "precision") if elsewhere else [n for n in current if n != "rounding"]
+    )
     changed = [
-        f"{name} was {_in_words(stored[name])} and is {_in_words(here[name])}"
+        f"{name} was {_in_words(stored[name])} and is {_in_words(current[name])}"
         for name in names
-        if name in here and stored.get(name, here[name]) != here[name]
+        if name in current and stored.get(name, current[name]) != current[name]
     ]
-    if not changed and stored.get("rounding", here.get("rounding")) != here.get("rounding"):
+    if not changed and stored.get("rounding", current.get("rounding")) != current.get("rounding"):
         changed = ["this processor rounds differently from that of the checkpoint"]
     if not changed:
         return ""

@@ -35,7 +35,7 @@ class TensorBoardLogger(Callback):
     """Write the rows of metrics.jsonl for TensorBoard, into `tensorboard` in the run directory.
 
     Args:
-        warn: called with a message when the disk refuses; logging for TensorBoard then stops.
+        warn: called with a message when writing fails; logging for TensorBoard then stops.
     Raises:
         UserError: the package is not installed (extra `track`).
     """
@@ -68,7 +68,7 @@ class TensorBoardLogger(Callback):
             ) from e
 
     def logged(self, state: TrainState, row: dict[str, float]) -> None:
-        """Write the values of a row, until the disk refuses."""
+        """Write the values of a row; after a failed write, do nothing."""
         if self._writer is None:
             return
         try:

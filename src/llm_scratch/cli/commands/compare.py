@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compare(RunsCommand):
-    """Train every ARM with the same seeds; is a difference from the first shown?
+    """Train every ARM with the same seeds, and test its difference from the first ARM.
 
-    An ARM is settings in one word, or base for no change.
+    An ARM is settings in one quoted word, or base for no change.
 
     A single ARM is compared with base. The same command resumes after a stop.
 
@@ -37,23 +37,23 @@ class Compare(RunsCommand):
     arms: Positional[Annotated[tuple[str, ...], option("ARM")]] = ()
     """settings of each arm, NAME=VALUE; the first arm is the reference"""
     seeds: int = 5
-    """seeds, each trained once by every arm"""
+    """number of seeds; every arm is trained once with each"""
     budget: Annotated[str, option("UNIT[=AMOUNT]")] = "tokens"
     """the same for every run:
     tokens, flops or seconds (default: tokens of the reference); none: each arm's own steps
     """
     metric: str = "bits_per_byte"
-    """bits_per_byte, skill:NAME, seconds_to_loss:LOSS, or one of yours (--import)"""
+    """bits_per_byte, skill:NAME, seconds_to_loss:LOSS, or your own (--import)"""
     smallest_effect: Annotated[float | None, option("DIFFERENCE")] = None
     """smallest difference that matters (default: 0.005 bits per byte, 0.02 of a skill)"""
     stop_early: Flag = False
     """end once every comparison has a verdict; the error rate stays the same"""
     remove_each: Flag = False
-    """ARM is a recipe: compare it with itself less one setting at a time"""
+    """ARM is a recipe: compare it with the recipe less one setting, for each setting"""
     plan: Flag = False
-    """print runs, time, memory and the smallest difference that can be shown, and exit"""
+    """print runs, time, memory and the smallest detectable difference, and exit"""
     pilot: Flag = False
-    """with --plan: run two seeds first, which count, to measure the noise"""
+    """with --plan: train the first two seeds to measure the noise; the experiment uses them too"""
     noise_from: Annotated[str, option("FOLDER")] = ""
     """with --plan: take the noise from an earlier experiment"""
     out: Annotated[str, option("FOLDER")] = ""
@@ -83,17 +83,17 @@ class Compare(RunsCommand):
         if not self.arms:
             raise UserError("ARM is missing; give settings such as train.lr=0.01")
         unit, equals, amount = self.budget.partition("=")
-        more = {
+        options = {
             "budget": parse_budget({unit: amount} if equals else unit),
             "metric": self.metric,
             "smallest_effect": self.smallest_effect,
             "stop_early": self.stop_early,
         }
         if not self.remove_each:
-            return compare_settings(self.base, self.arms, self.seeds, **more)
+            return compare_settings(self.base, self.arms, self.seeds, **options)
         if len(self.arms) > 1:
             raise UserError(
                 f"--remove-each: {len(self.arms)} recipes;"
                 " put all settings of one recipe into one word, in quotes"
             )
-        return remove_each(self.base, self.arms[0], self.seeds, **more)
+        return remove_each(self.base, self.arms[0], self.seeds, **options)

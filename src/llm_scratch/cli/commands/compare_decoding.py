@@ -12,7 +12,6 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.text import Text
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.decoding_flags import DecodingFlags
@@ -57,8 +56,8 @@ DECODING_PRESETS: dict[str, dict[str, Any]] = {
 }
 """name -> flags of `generate`
 
-Samplers that cut off the tail are shown at temperature 1.5: at 1 a sure model has hardly a tail,
-and all their texts would be equal. Penalties are shown on greedy (temperature 0).
+Samplers that cut off the tail are shown at temperature 1.5: at 1 the distribution of a confident
+model has almost no tail, and all texts would be equal. Penalties are shown on greedy decoding.
 """
 
 ABOUT = {
@@ -66,8 +65,8 @@ ABOUT = {
     "pure sampling": "Each token is drawn with exactly the probability that the model gives it.",
     "low temperature": "Logits are divided by 0.7, which makes probable tokens more probable.",
     "high temperature": (
-        "Logits are divided by 1.5, which makes improbable tokens more probable; the next six start"
-        " from the same."
+        "Logits are divided by 1.5, which makes improbable tokens more probable; the next six"
+        " methods use this temperature too."
     ),
     "top-k": "Only the 10 most probable tokens may be drawn, however sure the model is.",
     "top-p": (
@@ -97,12 +96,12 @@ ABOUT = {
     ),
     "contrastive": "Of the 4 most probable tokens, the one that is most unlike the text so far.",
     "lookup": (
-        "Greedy, with tokens guessed from earlier text and checked together: the text of greedy, in"
-        " fewer steps."
+        "Greedy, with tokens guessed from earlier text and checked together: the same text in fewer"
+        " steps."
     ),
     "speculative": (
-        "Greedy, with tokens guessed by the draft model and checked together: the text of greedy,"
-        " in fewer steps."
+        "Greedy, with tokens guessed by the draft model and checked together: the same text in"
+        " fewer steps."
     ),
 }
 """name -> what the method does, in a sentence"""
@@ -290,6 +289,8 @@ def is_random(settings: dict[str, Any]) -> bool:
 
 def show_texts(screen: Console, prompt: str, shown: list[DecodingSample]) -> None:
     """Print the texts of the last method; a text that was printed before is only named."""
+    from rich.text import Text
+
     method, repeated = shown[-1], repeated_texts(shown)
     screen.print(Text.assemble((method.name, "bold"), f"  {method.flags}"))
     for sample, text in enumerate(method.texts):

@@ -9,18 +9,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console
 from tyro.conf import Positional, arg
 
-from llm_scratch.cli.flags import Command, ReportCommand
+from llm_scratch.cli.flags import Command, ReportCommand, option
 from llm_scratch.cli.output import print_json
 from llm_scratch.cli.result_json import shards_json, text_json
 from llm_scratch.cli.terminal import boxed, console, excerpt, table
 from llm_scratch.errors import UserError, unknown
 from llm_scratch.formatting import format_count, sanitize
 from llm_scratch.storage.user_folders import expand_user
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SAMPLE_CHARACTERS = 600
 FLOOR_STORIES = 2000
@@ -94,7 +96,7 @@ class DownloadSource(Command):
       llm-scratch data download shakespeare gpt2
     """
 
-    names: Positional[Annotated[tuple[str, ...], arg(metavar="NAME")]]
+    names: Positional[Annotated[tuple[str, ...], option("NAME")]]
     """verdict, shakespeare, gpt2"""
 
     def run(self) -> None:
@@ -121,7 +123,7 @@ class DownloadSource(Command):
 class ShowSource(ReportCommand):
     """Show the size of a source and a sample of its text.
 
-    For stories also their entropy, a lower bound of the loss of any model.
+    For stories, also show their entropy, a lower bound of the loss of any model.
 
     examples:
       llm-scratch data show stories:1000
@@ -194,7 +196,7 @@ def _show_shards(folder: str, screen: Console, as_json: bool = False) -> None:
     grid.show_header = False
     grid.columns[1].justify = "left"
     done = index.done
-    for what, value in (
+    for label, value in (
         ("source", f"{index.source['name']}"),
         (
             "documents",
@@ -208,7 +210,7 @@ def _show_shards(folder: str, screen: Console, as_json: bool = False) -> None:
             f"{len(index.shards)} of {index.settings['shard_tokens']:,} tokens as {index.dtype}",
         ),
     ):
-        grid.add_row(what, sanitize(value))
+        grid.add_row(label, sanitize(value))
     screen.print(grid)
     _show_text(text, "first document" if done.documents > 1 else "beginning", screen)
 

@@ -13,9 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-from rich.console import Console
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from llm_scratch import __version__
 from llm_scratch.cli.flags import Flag, ReportCommand
@@ -27,6 +25,9 @@ from llm_scratch.errors import UserError
 from llm_scratch.extras import EXTRAS
 from llm_scratch.formatting import format_bytes, quote, shell_command
 from llm_scratch.storage.user_folders import find_cache_folder
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 CORE = (
     "torch",
@@ -75,7 +76,9 @@ class Doctor(ReportCommand):
     """time matrix products again instead of using the stored timings of this machine"""
 
     @classmethod
-    def defaults(cls, words: list[str], given: Mapping[str, str], asks: bool) -> Doctor:
+    def defaults(
+        cls, words: list[str], set_flags: Mapping[str, str], help_requested: bool
+    ) -> Doctor:
         """The command without flags; see `flags.parse`.
 
         Raises:
@@ -101,6 +104,8 @@ class Doctor(ReportCommand):
             ]
             print_json(machine_json(checks, capabilities()))
             return
+        from rich.text import Text
+
         grid = table("", "", "", left=3)
         grid.show_header = False
         for row in rows:
@@ -119,10 +124,10 @@ class Doctor(ReportCommand):
 
     def _forget_measured(self) -> None:
         """With `--remeasure`, drop what was measured before."""
-        from llm_scratch.hardware.trials import forget_all
+        from llm_scratch.hardware.trials import clear_timings
 
         if self.remeasure:
-            forget_all()
+            clear_timings()
 
     def _print_matmul_speeds(self, screen: Console) -> None:
         """Print which matrix products work on this processor, and how fast each is."""
@@ -240,11 +245,11 @@ def _files() -> Iterator[Row]:
             f"{path}" if path else "not downloaded yet",
             "" if path else f"llm-scratch data download {name}",
         )
-    here = gpt2_here()
+    vocabulary = gpt2_here()
     yield Row(
         "gpt2",
-        f"{here}" if here else "GPT-2's vocabulary not downloaded yet",
-        "" if here else "llm-scratch data download gpt2",
+        f"{vocabulary}" if vocabulary else "GPT-2's vocabulary not downloaded yet",
+        "" if vocabulary else "llm-scratch data download gpt2",
     )
 
 

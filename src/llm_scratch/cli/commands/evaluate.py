@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console
-from rich.progress import track
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.corpus import source_in_words
@@ -29,6 +27,8 @@ from llm_scratch.errors import CHECKPOINT, USAGE, UserError
 from llm_scratch.run_directory import find_run
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from llm_scratch.data.shards import Tokens
     from llm_scratch.evaluation.loss import Loss
     from llm_scratch.evaluation.skill_results import SkillResults
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 MIN_BAR_COLUMNS = 66
 """Width of rich's progress bar; on a narrower terminal it would cut numbers."""
 N_GROUPS = 64
-"""Parts of a text that are evaluated apart; their spread gives the standard error."""
+"""Parts into which a text is divided; the spread of their losses gives the standard error."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Evaluate(ReportCommand):
     source: Annotated[str, option("SOURCE")] = ""
     """a text source to evaluate on, such as verdict, shakespeare, python-docs, stories:200"""
     skills: Flag = False
-    """also measure the skills of a model of the stories:
+    """for a model trained on stories, also measure its skills:
     recalling names, pronoun agreement, counting ...
     """
     tasks: Annotated[str, option("TASKS")] = ""
@@ -98,7 +98,9 @@ class Evaluate(ReportCommand):
         last = self._scores_while_training(path)
         if self.json:
             if self.skills:
-                skills = measure_and_print_skills(Console(quiet=True), model, tokenizer)
+                silent = console()
+                silent.quiet = True
+                skills = measure_and_print_skills(silent, model, tokenizer)
             else:
                 skills = None
             print_json(evaluation_json(path, description, name, loss, error, last, skills))
@@ -125,7 +127,7 @@ class Evaluate(ReportCommand):
         """Print the result as a table."""
         grid = table("", "")
         grid.show_header = False
-        for what, value in (
+        for label, value in (
             ("model", f"{path}"),
             ("computed on", description),
             ("text", f"{name}: {loss.n_tokens:,} tokens, {loss.n_bytes:,} bytes"),
@@ -133,7 +135,7 @@ class Evaluate(ReportCommand):
             ("perplexity", f"{loss.perplexity:,.2f}"),
             ("bits per byte", f"{loss.bits_per_byte:.4f} ± {error:.4f}"),
         ):
-            grid.add_row(what, value)
+            grid.add_row(label, value)
         run = find_run(path)
         if last and run is not None:
             grid.add_row(
@@ -167,7 +169,7 @@ class Evaluate(ReportCommand):
 
 
 def measure_and_print_skills(screen: Console, model: Any, tokenizer: Any) -> SkillResults:
-    """What a model of the stories can do, printed as a table and returned."""
+    """Measure the skills of a model trained on stories, print a table and return the results."""
     from llm_scratch.cli.skills import print_skills
 
     return print_skills(screen, model, tokenizer)
@@ -186,6 +188,7 @@ def evaluate_with_stderr(
         UserError: the loss is not finite (exit code 4).
     """
     import numpy as np
+    from rich.progress import track
 
     from llm_scratch.evaluation.loss import Loss, evaluate_tokens
     from llm_scratch.tokenizers.special import end_of_text

@@ -19,7 +19,7 @@ from llm_scratch.errors import UserError
 
 @dataclass(frozen=True)
 class RunExperiment(RunsCommand):
-    """Run the experiment in FILE, or what is left of it, and say what is shown.
+    """Run the experiment in FILE, or the rest of it, and print the verdicts.
 
     docs/experiments.md describes the file.
 
@@ -43,7 +43,7 @@ class RunExperiment(RunsCommand):
 
 @dataclass(frozen=True)
 class PlanExperiment(ReportCommand):
-    """Predict time, memory and what the experiment in FILE can show.
+    """Predict time, memory and the smallest detectable difference of an experiment.
 
     examples:
       llm-scratch experiment plan experiments/small-changes.yaml
@@ -53,7 +53,7 @@ class PlanExperiment(ReportCommand):
     file: Positional[Annotated[str, arg(metavar="FILE")]]
     """a YAML file with base, arms and seeds"""
     pilot: Flag = False
-    """run two seeds first, which count, to measure the noise"""
+    """train the first two seeds to measure the noise; the experiment uses them too"""
     noise_from: Annotated[str, option("FOLDER")] = ""
     """take the noise from an earlier experiment"""
     out: Annotated[str, option("FOLDER")] = ""
@@ -87,7 +87,7 @@ class ReportExperiment(ReportCommand):
 
     folder: Positional[Annotated[str, arg(metavar="FOLDER")]]
     """an experiment's folder"""
-    metric: str = ""
+    metric: Annotated[str, option("NAME")] = ""
     """measure the finished runs again by another metric, such as skill:count"""
 
     def run(self) -> None:
@@ -147,9 +147,9 @@ class FindTransfer(RunsCommand):
 
 @dataclass(frozen=True)
 class PlayGame(ReportCommand):
-    """Spend a budget on small runs, predict a larger one, and see it trained.
+    """Spend a budget on small runs, then predict the loss of a larger one.
 
-    Without --tokens or --predict it shows the rules, your runs, and what is left.
+    Without --tokens or --predict: print the rules, your runs, and the budget left.
 
     examples:
       llm-scratch experiment game --width 32 --tokens 20000

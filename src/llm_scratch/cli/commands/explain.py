@@ -30,14 +30,14 @@ class Explain(ReportCommand):
 
     def run(self) -> None:
         """Print the entry."""
-        found = [find_term(self.term)] if self.term else list(terms().values())
+        selected = [find_term(self.term)] if self.term else list(terms().values())
         if self.json:
-            print_json({"terms": [_as_json(term) for term in found]})
+            print_json({"terms": [_as_json(term) for term in selected]})
             return
         if not self.term:
-            print("\n".join(f"{term.lesson:<5} {term.name}" for term in found))
+            print("\n".join(f"{term.lesson:<5} {term.name}" for term in selected))
             return
-        (term,) = found
+        (term,) = selected
         others = f" ({', '.join(term.also)})" if term.also else ""
         console().print(f"{term.name}{others}: {term.text}", highlight=False, markup=False)
         print(f"Introduced in lesson {term.lesson}.")

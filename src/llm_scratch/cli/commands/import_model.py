@@ -31,7 +31,7 @@ PROMPT = "Every effort moves you"
 
 @dataclass(frozen=True)
 class Import(Command):
-    """Make a run from a checkpoint of another program, without executing any of it.
+    """Make a run from a checkpoint of another program, without executing code in it.
 
     Reads the notebooks' .pth, nanoGPT, litgpt, transformers, OpenAI's GPT-2.
 
@@ -47,7 +47,7 @@ class Import(Command):
     out: Annotated[str, option("FOLDER")]
     """the new run directory"""
     tokenizer: Annotated[str, option("TOKENIZER")] = ""
-    """gpt2, the folder of a tokenizer.json,
+    """gpt2, a tokenizer.json, its folder, a run,
     or chars:FILE (default: the one beside the checkpoint, else gpt2)
     """
     heads: Annotated[int | None, option("INT")] = None
@@ -102,8 +102,8 @@ class Import(Command):
             return
         prompt = [] if prompt_problem(loaded.model, loaded.tokenizer, PROMPT) else [PROMPT]
         resume = shell_command("train", "--config", folder / "config.yaml", "--out", folder)
-        for what, words in (("next", shell_command("generate", folder, *prompt)), ("", resume)):
-            screen.print(f"{what:>8}  {words}", soft_wrap=True)
+        for label, words in (("next", shell_command("generate", folder, *prompt)), ("", resume)):
+            screen.print(f"{label:>8}  {words}", soft_wrap=True)
 
 
 def compare_with_transformers(loaded: Loaded) -> float | None:
@@ -120,23 +120,22 @@ def compare_with_transformers(loaded: Loaded) -> float | None:
     return None if theirs is None else check_logits(loaded.model, theirs)
 
 
-def tokenizer_named(words: str) -> Tokenizer:
+def tokenizer_named(name: str) -> Tokenizer:
     """The tokenizer for a value of --tokenizer.
 
     Args:
-        words: `gpt2`, a tokenizer.json or its folder, or `chars:FILE` (its characters, as in
-            nanoGPT).
+        name: as in `tokenizer show`, or `chars:FILE` (the characters of a text, as in nanoGPT).
     Raises:
-        UserError: there is none (exit code 3).
+        UserError: there is none.
     """
+    from llm_scratch.cli.commands.tokenizer import resolve_tokenizer
     from llm_scratch.data.sources import read as read_source
-    from llm_scratch.interop.hf_tokenizer import read_tokenizer
-    from llm_scratch.tokenizers import TOKENIZERS, CharTokenizer
+    from llm_scratch.tokenizers import CharTokenizer
 
-    kind, _, file = words.partition(":")
+    kind, _, file = name.partition(":")
     if kind == "chars" and file:
         return CharTokenizer.train(read_source(f"file:{file}"), end_of_text=False)
-    return TOKENIZERS["gpt2"]([], None) if words == "gpt2" else read_tokenizer(words)
+    return resolve_tokenizer(name)
 
 
 def settings(loaded: Loaded, base: RunConfig, source: str) -> RunConfig:

@@ -1,4 +1,4 @@
-"""`inspect`: what tokens, layers and heads of a model do on a text, and changes without a part.
+"""`inspect`: what tokens, layers and heads of a model do on a text, and what ablation changes.
 
 Tests: tests/cli/test_inspect.py.
 """
@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.device import load_model
@@ -24,6 +23,8 @@ from llm_scratch.formatting import sanitize, shell_command, show_whitespace
 from llm_scratch.run_directory import RunInfo, run_of
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from llm_scratch.evaluation.head_skills import SkillChange
     from llm_scratch.evaluation.inspection import Ablation, Inspection, Weighted
     from llm_scratch.evaluation.story_surprise import TokenSurprise
@@ -62,7 +63,7 @@ class Inspect(ReportCommand):
     a head (1.3), a feed-forward network (1.mlp), several (1.3+0.mlp)
     """
     skills: Flag = False
-    """with --ablate, also measure the skills of a model of the stories without the parts"""
+    """with --ablate, for a model trained on stories: also measure its skills without the parts"""
     device: str = "auto"
     """auto, cpu, cuda, mps"""
 
@@ -135,8 +136,8 @@ def print_inspection(screen: Console, inspection: Inspection, has_truth: bool) -
         print_surprises(screen, known, has_truth)
     print_title(
         screen,
-        "What would come next if it stopped there (logit lens),"
-        " and the distance to the end in bits",
+        "Prediction from the residual stream after each layer (logit lens),"
+        " and its KL divergence from the final one in bits",
     )
     grid = table("after", "most probable", "bits", left=2)
     for layer in inspection.lens:
@@ -156,7 +157,9 @@ def print_inspection(screen: Console, inspection: Inspection, has_truth: bool) -
         )
     screen.print(grid)
     print_title(
-        screen, "Heads by what they attend to; duplicate and induction on random tokens, read twice"
+        screen,
+        "Heads by attention pattern; duplicate and induction are measured on random tokens"
+        " that occur twice",
     )
     grid = table("rule", "head", "attention", "if uniform", left=2)
     for rule, head in inspection.heads.items():
@@ -172,7 +175,7 @@ def print_surprises(screen: Console, known: Sequence[TokenSurprise], has_truth: 
     if has_truth and all(row.grammar_bits is not None for row in known):
         title += (
             f"; {mean_of(row.grammar_bits for row in known):.2f} for the grammar,"
-            " which knows the truth"
+            " which has the true probabilities"
         )
     print_title(screen, title)
     top = sorted(range(len(known)), key=lambda i: -(known[i].model_bits or 0))[:MAX_TOKENS]
@@ -190,7 +193,7 @@ def print_surprises(screen: Console, known: Sequence[TokenSurprise], has_truth: 
 
 
 def mean_of(values: Iterable[float | None]) -> float:
-    """The mean of values that are known."""
+    """The mean of the values that are not None."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known)
 
@@ -216,13 +219,13 @@ def in_words(screen: Console, tokens: Sequence[Weighted]) -> str:
 def print_ablation(screen: Console, ablation: Ablation) -> None:
     """Print what changes without some parts."""
     change = (
-        f"{ablation.bits_before:.2f} bits of surprise a token become"
-        f" {ablation.bits_after:.2f}, and "
+        f"surprise changes from {ablation.bits_before:.2f} to {ablation.bits_after:.2f} bits a"
+        " token; "
     )
     print_title(
         screen,
         f"Without {ablation.parts}:"
-        f" {'' if math.isnan(ablation.bits_before) else change}next would come",
+        f" {'' if math.isnan(ablation.bits_before) else change}prediction of the next token",
     )
     grid = table("", "most probable", left=2)
     for name, top in (("with", ablation.before), ("without", ablation.after)):
@@ -236,7 +239,7 @@ def print_skill_changes(screen: Console, changes: Sequence[SkillChange]) -> None
     print_title(
         screen,
         f"Skills with and without {changes[0].part},"
-        f" in {n_probes:,} questions of {N_STORIES} new stories",
+        f" on {n_probes:,} questions about {N_STORIES} new stories",
     )
     grid = table("skill", "with", "without", "change, 95%")
     for change in changes:

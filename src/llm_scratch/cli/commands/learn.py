@@ -30,7 +30,7 @@ WATCH_SECONDS = 0.3
 
 @dataclass(frozen=True, kw_only=True)
 class _InFolder:
-    """What every `learn` command takes."""
+    """Flags of every `learn` command."""
 
     folder: Annotated[str, option("FOLDER")] = ""
     """your answers and progress (default: exercises/)"""
@@ -52,19 +52,19 @@ class _InFolder:
 
 @dataclass(frozen=True, kw_only=True)
 class _OneExercise(_InFolder):
-    """What every command about one exercise takes."""
+    """Arguments of every command about one exercise."""
 
     exercise: Positional[Annotated[str, option("ID")]] = ""
     """exercise, such as 0.3 (default: the first that is not solved)"""
 
     def chosen(self, progress: Progress) -> Exercise:
-        """The exercise that is meant."""
+        """The exercise of ID, or the first that is not solved."""
         if self.exercise:
             return find_exercise(self.exercise)
-        found = progress.next_exercise()
-        if found is None:
+        unsolved = progress.next_exercise()
+        if unsolved is None:
             raise UserError("all exercises are solved; name one to see it again")
-        return found
+        return unsolved
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class CheckAnswer(_OneExercise, ReportCommand):
 
     def _watch(self, progress: Progress, exercise: Exercise) -> None:
         path, seen = progress.begin(exercise), 0
-        print_note(f"Checking {path} whenever it is saved; Ctrl+C ends.")
+        print_note(f"Checking {path} whenever it is saved; Ctrl-C ends.")
         while True:
             # an editor may save by renaming
             changed = path.stat().st_mtime_ns if path.is_file() else seen
@@ -270,7 +270,7 @@ class ShowSolution(_OneExercise, Command):
 class GradeClass(ReportCommand):
     """Grade a class at once: FOLDER has a folder of answers for each learner.
 
-    Their code is run and graded again; values count as their progress says.
+    Code is run and graded again; for other answers, the recorded grade counts.
 
     examples:
       llm-scratch learn grade class-of-may

@@ -22,7 +22,7 @@ from llm_scratch.learn.handout import answer_key, check_unused, write_pupils_cop
 class WriteHandouts(ReportCommand):
     """Write a pupil's copy of the exercises for each NAME, with other numbers.
 
-    It has no solutions, but rules that make a coding agent a tutor.
+    A copy has no solutions; its rules make a coding agent a tutor.
 
     examples:
       llm-scratch learn handout class-of-may anna

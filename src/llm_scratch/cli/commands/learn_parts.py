@@ -22,7 +22,7 @@ from llm_scratch.presets import preset
 class PrintTemplate(Command):
     """Print a file with the signatures of the parts, to be filled in.
 
-    A part that is not written yet is left to the package: begin with one.
+    For parts that you leave out, the package's are used; one is enough to start.
 
     examples:
       llm-scratch learn template > my_parts.py
@@ -41,10 +41,11 @@ class PrintTemplate(Command):
 
 @dataclass(frozen=True)
 class CheckParts(ReportCommand):
-    """Compare your own parts with the package's on random inputs, both passes.
+    """Compare outputs and gradients of your own parts with the package's.
 
-    A part that differs is diagnosed where possible. To train with the parts:
-    `llm-scratch train quickstart --parts FILE`.
+    The inputs are random. A part that differs is diagnosed where possible.
+
+    To train with the parts, run `llm-scratch train quickstart --parts FILE`.
 
     examples:
       llm-scratch learn parts my_parts.py
@@ -54,7 +55,7 @@ class CheckParts(ReportCommand):
     file: Positional[Annotated[str, option("FILE")]]
     """a Python file that defines parts; `llm-scratch learn template` prints one"""
     preset: Annotated[str, option("PRESET")] = "quickstart"
-    """the run that they are for"""
+    """the preset that the parts will be trained with (default: quickstart)"""
 
     def run(self) -> None:
         """Print a verdict for each part."""

@@ -37,7 +37,7 @@ class Memorization(ReportCommand):
 
     The model continues prefixes of validation text and of training text.
 
-    The baseline is validation text itself: its overlap with training text.
+    The baseline is the overlap of validation text with the training text.
 
     examples:
       llm-scratch memorization quickstart
@@ -169,7 +169,7 @@ def summary(rows: Sequence[Overlap]) -> str:
     ):
         error = math.hypot(row.stderr, baseline.stderr)
         if math.isnan(error):
-            return "Too little text to tell; use more --samples or a smaller --window."
+            return "Too little text for a verdict; use more --samples or a smaller --window."
         if row.share - baseline.share > SIGNIFICANT_SIGMAS * error:
             return (
                 f"The model repeats training text {when}: {row.share:.1%} of its output is in the"
@@ -178,10 +178,10 @@ def summary(rows: Sequence[Overlap]) -> str:
     longest = max(validation.longest, training.longest)
     if longest > 2 * baseline.longest:
         return (
-            f"The model repeats training text now and then: its longest run is {longest} tokens;"
+            f"The model repeats training text occasionally: its longest run is {longest} tokens;"
             f" the baseline is {baseline.longest}."
         )
     return (
         "No memorization:"
-        " the output has no more in common with the training text than validation text has."
+        " the output overlaps with the training text no more than validation text does."
     )

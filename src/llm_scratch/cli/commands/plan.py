@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
 from tyro.conf import Positional
 
 from llm_scratch.cli.corpus import load_corpus
@@ -36,6 +35,8 @@ from llm_scratch.presets import PRESETS, preset
 from llm_scratch.run_directory import find_run, open_run
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from llm_scratch.data.corpus import Corpus
     from llm_scratch.planning.plan import Plan as Prediction
 
@@ -46,7 +47,7 @@ class Plan(ReportCommand):
 
     With a RUN, compare the prediction with what was measured.
 
-    The flags are those of train. It takes seconds and writes no file.
+    It has the flags of train, takes seconds and writes no file.
 
     examples:
       llm-scratch plan gpt2-small --train.batch-size 4
@@ -66,9 +67,11 @@ class Plan(ReportCommand):
     system: SystemConfig = field(default_factory=SystemConfig)
 
     @classmethod
-    def defaults(cls, words: Sequence[str], given: Mapping[str, str], asks: bool) -> Plan:
+    def defaults(
+        cls, words: Sequence[str], set_flags: Mapping[str, str], help_requested: bool
+    ) -> Plan:
         """The settings before flags: those of the preset or the run, overridden by the file."""
-        if not words and "--config" not in given and not asks:
+        if not words and "--config" not in set_flags and not help_requested:
             raise UserError(
                 f"PRESET or RUN is missing; presets: {', '.join(PRESETS)};"
                 " `llm-scratch runs list` lists the runs",
@@ -81,9 +84,9 @@ class Plan(ReportCommand):
                     base = preset(words[0])
                 else:
                     base = load_config(_run(words[0]) / "config.yaml")
-        if given.get("--config"):
-            base = load_config(given["--config"], base)
-        base = with_length(with_tokenizer(with_architecture(base, given), given), given)
+        if set_flags.get("--config"):
+            base = load_config(set_flags["--config"], base)
+        base = with_length(with_tokenizer(with_architecture(base, set_flags), set_flags), set_flags)
         return cls(model=base.model, data=base.data, train=base.train, system=base.system)
 
     def run(self) -> None:

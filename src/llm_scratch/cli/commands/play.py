@@ -6,9 +6,8 @@ import webbrowser
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.desktop import has_desktop, is_wanted
@@ -18,14 +17,17 @@ from llm_scratch.cli.output import print_json
 from llm_scratch.cli.terminal import console
 from llm_scratch.run_directory import run_of
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 
 @dataclass(frozen=True)
 class Play(ReportCommand):
-    """Open the playground: a page on which to see inside the model in RUN.
+    """Open the playground: a page that shows what happens inside the model in RUN.
 
     Type a text, see what each token, head and layer does, switch a part off.
 
-    The page is served to this machine alone. Ctrl-C ends it.
+    The page is served to this machine only. Ctrl-C ends the server.
 
     examples:
       llm-scratch play quickstart
@@ -40,9 +42,9 @@ class Play(ReportCommand):
     compare: Annotated[str, option("RUN")] = ""
     """another model with the same tokenizer, to see both side by side"""
     host: Annotated[str, option("ADDRESS")] = "127.0.0.1"
-    """the address to listen at; only addresses of this machine alone are accepted"""
+    """the address to listen on; it must be a loopback address"""
     port: int = 8765
-    """the port to listen at; 0 takes a free one"""
+    """the port to listen on; 0: any free port"""
     export: Annotated[str, option("FOLDER")] = ""
     """write the page with its first text into a folder that opens
     without a server, instead of serving it
@@ -50,7 +52,7 @@ class Play(ReportCommand):
     no_browser: Flag = False
     """do not open the page in a browser"""
     offer: Flag = False
-    """ask first, on a terminal with a desktop; elsewhere do nothing"""
+    """on a terminal with a desktop, ask before starting; elsewhere do nothing"""
 
     def run(self) -> None:
         """Load the model, print the address and serve until Ctrl-C; or write the folder."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
 from llm_scratch.cli.flags import Flag, ReportCommand, option
 from llm_scratch.cli.folders import check_can_write, resolve_model_path
@@ -29,11 +29,11 @@ class Plot(ReportCommand):
       llm-scratch plot runs/a runs/b --panels --x time
     """
 
-    runs: Positional[Annotated[tuple[str, ...], arg(metavar="RUN")]]
+    runs: Positional[Annotated[tuple[str, ...], option("RUN")]]
     """run directories, or presets (the newest run of each)"""
     out: Annotated[str, option("FILE")] = ""
-    """a .png, .svg or .pdf file (default: loss-plot or panels as .png and
-    .svg in the run; loss-compare for several runs)
+    """a .png, .svg or .pdf file
+    (default: loss-plot or panels as .png and .svg in the run; loss-compare for several runs)
     """
     x: Literal["step", "tokens", "time"] = "step"
     """unit of the x axis"""

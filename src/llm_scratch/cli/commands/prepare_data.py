@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.flags import Command, Flag, ReportCommand, option
@@ -25,6 +23,8 @@ from llm_scratch.formatting import format_bytes, format_count, format_duration, 
 from llm_scratch.storage.user_folders import expand_user
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from llm_scratch.data.shards import ShardIndex, ShardProgress
 
 MIN_BAR_COLUMNS = 76
@@ -144,6 +144,8 @@ class PrepareProgress:
     """
 
     def __init__(self, screen: Console, every: float = 60.0) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
         self.screen, self.every = screen, every
         self.has_read = False
         self.status = screen.status("finding the source, making the tokenizer …")

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.text import Text
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.flags import Command, ReportCommand, option
@@ -23,6 +22,8 @@ from llm_scratch.errors import USAGE, UserError
 from llm_scratch.formatting import shell_command, show_whitespace
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from llm_scratch.tokenizers import Tokenizer
 
 LARGE_TEXT_CHARACTERS = 64_000_000
@@ -148,6 +149,8 @@ def resolve_tokenizer(name: str) -> Tokenizer:
 
 def _rows(tokenizer: Tokenizer, ids: list[int], width: int, colored: bool) -> list[Text]:
     """Lines of tokens with a line of ids below each; without colors, a bar ends each token."""
+    from rich.text import Text
+
     rows: list[Text] = []
     upper, lower, used = Text(), Text(), width
     for number, i in enumerate(ids):
@@ -171,7 +174,7 @@ def _rows(tokenizer: Tokenizer, ids: list[int], width: int, colored: bool) -> li
 class CompareTokenizers(ReportCommand):
     """Compare the number of tokens that each kind of tokenizer makes of TEXT.
 
-    All but gpt2 are trained on --source, which is also the text without TEXT.
+    All but gpt2 are trained on --source, which is also the default of TEXT.
 
     examples:
       llm-scratch tokenizer compare "It's the last he painted, you know."

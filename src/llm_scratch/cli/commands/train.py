@@ -14,7 +14,6 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
 from tyro.conf import Positional
 
 from llm_scratch.cli import own_text
@@ -54,6 +53,8 @@ from llm_scratch.training.lock import NAME, exclusive_writer
 from llm_scratch.training.same_run import check_same_run
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from llm_scratch.planning.choice import Choice
     from llm_scratch.training.trainer import Trainer
 
@@ -88,18 +89,20 @@ class Train(Command):
     """a YAML file of settings that override the preset; `llm-scratch config PRESET` prints one"""
     from_: Annotated[str, option("MODEL", "from")] = ""
     """initialize from a model: gpt2, hf:org/name,
-    a folder or a run; sets weights, shape and tokenizer
+    a folder or a run; this sets weights, shape and tokenizer
     """
     out: Annotated[str, option("FOLDER")] = ""
-    """the run directory (default: the unfinished run with these
-    settings in runs/, else runs/DATE-PRESET)
+    """the run directory
+    (default: the unfinished run with these settings in runs/, else runs/DATE-PRESET)
     """
     resume: Annotated[str, option("auto|PATH")] = "auto"
-    """auto: resume the run in --out if its settings are the same; a run: resume it, without PRESET,
-    also with more --train.steps; a checkpoint: continue from it in a new --out"""
+    """auto: resume the run in --out if its settings are the same;
+    a run: resume it, without PRESET, also with more --train.steps;
+    a checkpoint: continue from it in a new --out
+    """
     parts: Annotated[str, option("FILE")] = ""
-    """train with your own parts, such as LayerNorm or muon, after a check that each equals the
-    package's; `llm-scratch learn template` prints a file to begin with (docs/course_own_parts.md)
+    """train with your own parts, such as LayerNorm or muon, if each equals the package's;
+    `llm-scratch learn template` prints a template (docs/course_own_parts.md)
     """
     allow_different_parts: Flag = False
     """train with parts that differ from the package's"""
@@ -120,32 +123,38 @@ class Train(Command):
     fixed: Hidden[tuple[str, ...]] = ()
 
     @classmethod
-    def defaults(cls, words: Sequence[str], given: Mapping[str, str], asks: bool) -> Train:
+    def defaults(
+        cls, words: Sequence[str], set_flags: Mapping[str, str], help_requested: bool
+    ) -> Train:
         """The settings before flags: the preset's or the resumed run's, overridden by the file."""
-        resumed = given.get("--resume", "auto")
-        is_resume = not words and "--config" not in given and resumed != "auto"
-        if not words and "--config" not in given and not is_resume and not asks:
+        resumed = set_flags.get("--resume", "auto")
+        is_resume = not words and "--config" not in set_flags and resumed != "auto"
+        if not words and "--config" not in set_flags and not is_resume and not help_requested:
             presets = f"{', '.join(PRESETS)}, or text PATH for your own text"
             raise UserError(
                 f"PRESET is missing; known: {presets}; `llm-scratch config` describes them", USAGE
             )
-        chosen = words[:1] == [own_text.PRESET] and not asks
+        chosen = words[:1] == [own_text.PRESET] and not help_requested
         if chosen:
-            base = own_text.base_config(words[1:], given.get("--data.source", ""))
+            base = own_text.base_config(words[1:], set_flags.get("--data.source", ""))
         elif is_resume:
             base = load_config(run_directory_of(Path(resumed)) / "config.yaml")
         else:
             base = preset(words[0]) if words and words[0] != own_text.PRESET else RunConfig()
-        if given.get("--config"):
-            base = load_config(given["--config"], base)
-        if base.parts and "--parts" not in given:
+        if set_flags.get("--config"):
+            base = load_config(set_flags["--config"], base)
+        if base.parts and "--parts" not in set_flags:
             name = base.parts.rpartition(" ")[0]
             raise UserError(f"the run trains with parts of {name}; add --parts {name}")
-        if given.get("--from"):
-            base = config_from_model(given["--from"], base, given)
-        base = with_tokenizer(with_architecture(base, given), given)
-        base = base if is_resume else with_length(base, given)
-        fixed = own_text.fixed_settings(given, given.get("--config", ""), base) if chosen else ()
+        if set_flags.get("--from"):
+            base = config_from_model(set_flags["--from"], base, set_flags)
+        base = with_tokenizer(with_architecture(base, set_flags), set_flags)
+        base = base if is_resume else with_length(base, set_flags)
+        fixed = (
+            own_text.fixed_settings(set_flags, set_flags.get("--config", ""), base)
+            if chosen
+            else ()
+        )
         return cls(
             from_=base.init_from,
             model=base.model,
@@ -179,10 +188,10 @@ class Train(Command):
         if self.print_config:
             self._print_config(config, own, choice)
             return
-        screen, here = console(lenient=OUTPUT_LOST), launched_rank()
-        first = here.is_main
+        screen, launch = console(lenient=OUTPUT_LOST), launched_rank()
+        first = launch.is_main
         screen.quiet = not first or self.quiet
-        if notice := here.notice:
+        if notice := launch.notice:
             screen.print(notice, soft_wrap=keeps_lines(screen))
         folder = self._folder(config, screen) if first else Path()
         from llm_scratch.cli.progress import ProgressDisplay
@@ -193,9 +202,9 @@ class Train(Command):
         from llm_scratch.training.loop import train
 
         keep_freed_memory()
-        found = choose_device(self.device)
-        device = found.name
-        screen.print(f"device: {found}", soft_wrap=keeps_lines(screen))
+        device_choice = choose_device(self.device)
+        device = device_choice.name
+        screen.print(f"device: {device_choice}", soft_wrap=keeps_lines(screen))
         preparation = Preparation(
             config, device, screen, own, choice, self.ignore_memory, self.debug
         )
@@ -230,11 +239,11 @@ class Train(Command):
         """Check for arguments that exclude each other or would be ignored."""
         if self.preset != own_text.PRESET and (self.paths or self.minutes is not None):
             if self.paths:
-                what = f"unexpected {' '.join(self.paths)}"
+                problem = f"unexpected {' '.join(self.paths)}"
             else:
-                what = f"--minutes {self.minutes:g} would be ignored"
+                problem = f"--minutes {self.minutes:g} would be ignored"
             raise UserError(
-                f"{what}; paths and --minutes belong to `llm-scratch train text PATH`", USAGE
+                f"{problem}; paths and --minutes belong to `llm-scratch train text PATH`", USAGE
             )
         if self.parts and self.preset == own_text.PRESET:
             raise UserError(
@@ -364,7 +373,7 @@ def _print_summary(run: Trainer, screen: Console, seconds: float, debug: bool = 
     prompt = [run.prompt] if run.prompt else []
     config = run.config
     parts = ["--parts", config.parts.rpartition(" ")[0]] if config.different_parts else []
-    for what, where in (
+    for label, text in (
         ("model", folder),
         ("loss", folder / "loss-plot.png"),
         ("samples", folder / "samples.md"),
@@ -373,12 +382,12 @@ def _print_summary(run: Trainer, screen: Console, seconds: float, debug: bool = 
         ("", shell_command("evaluate", folder, *parts)),
         ("", shell_command("plot", folder)),
     ):
-        line = f"{what:>8}  {where}" if keeps_lines(screen) else f"{what or 'or'}: {where}"
+        line = f"{label:>8}  {text}" if keeps_lines(screen) else f"{label or 'or'}: {text}"
         screen.print(line, soft_wrap=keeps_lines(screen))
 
 
 def _measure_skills(run: Trainer, screen: Console) -> None:
-    """Print the skills of a model of the stories, save them, and redraw the loss with its floor.
+    """Print the skills of a model trained on stories, save them, and redraw the loss plot.
 
     They are saved as skills.json; the floor is the entropy of the stories.
     """

@@ -77,7 +77,7 @@ export async function* stream(path, body, signal) {
   }
 }
 
-/** Ask now and then whether the server is there. */
+/** Check from time to time whether the server responds. */
 export function watch(seconds = 1) {
   if (isExport() || isInNotebook()) return;
   setInterval(() => post("ping", {}).catch(() => {}), 1000 * seconds);

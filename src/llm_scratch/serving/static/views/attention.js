@@ -88,7 +88,7 @@ function build(el) {
   const note = h("p", { class: "small muted" });
   const detail = h("div", { class: "detail" });
   const actions = {};
-  const matrix = new Matrix("Attention weights: rows are the tokens asking, columns the tokens looked at", {
+  const matrix = new Matrix("Attention weights: rows are queries, the tokens that attend; columns are keys, the tokens attended to", {
     onhover: (row, col) => actions.hover(row, col),
     onpick: (row, col) => actions.pick(row, col),
     describe: (row, col) => actions.describe(row, col),

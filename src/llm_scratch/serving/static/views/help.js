@@ -26,7 +26,7 @@ const WORDS = [
   ["token", "a piece of text that the model reads or writes at once, with a number, its id"],
   ["layer", "one round of computation; attention first, then a feed-forward network"],
   ["head", "a part of attention that moves information from earlier tokens; 1.2 is head 2 of layer 1"],
-  ["query, key", "the token asking, and the token looked at"],
+  ["query, key", "the token that attends, and the token that it attends to"],
   ["logit", "the model's score for a token, before scores become probabilities"],
   ["residual stream", "the numbers of a token to which every layer adds"],
   ["surprise", "−log2 of a token's probability, in bits: 1 bit is a coin toss; the line under a token"],

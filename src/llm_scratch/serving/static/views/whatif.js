@@ -42,7 +42,7 @@ export function reading(data, state) {
     label: `probability of ${visible(data.name)}${state.without.length ? `, without ${off}` : ""}`,
     value: percent(now.probability),
     note: state.without.length ? `${percent(before.probability)} with the whole model` : "switch a part off to see it change",
-    formula: "The part's output is replaced: by its mean over\nother stories for a model of the stories, else\nby zero. Everything after it is computed again.",
+    formula: "The part's output is replaced: by its mean over\nother stories (for a model trained on stories)\nor by zero. Then everything after it is computed.",
     source: "ablation",
     table: { columns: ["without", `probability of ${data.name}`, "change of the logit", "would say"], rows },
   };
