@@ -345,7 +345,7 @@ def main() -> None:
     add("--rounds", type=int, default=5, help="rounds to measure (default: %(default)s)")
     add("--new", type=int, default=200, help="new tokens per text (default: %(default)s)")
     add("--batches", type=int, nargs="+", default=[1, 8], help="batch sizes (default: 1 8)")
-    add("--prompts", type=int, nargs="+", default=[16, 512], help="tokens (default: 16 512)")
+    add("--prompts", type=int, nargs="+", default=[16, 512], help="prompt tokens (default: 16 512)")
     add("--only", nargs="+", help="contenders to measure (default: all)")
     add("--run", help="trained run, to measure the cost of 8 and 4 bits")
     add("--work", help=argparse.SUPPRESS)

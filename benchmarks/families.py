@@ -98,9 +98,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add, names = parser.add_argument, ["gpt", "llama", "qwen", "olmo", "gemma"]
-    add("--families", nargs="+", default=names, help=f"(default: {' '.join(names)})")
-    add("--size", default="124M", choices=list(SIZES), help="(default: %(default)s)")
-    add("--dtype", default="float32", choices=["float32", "bfloat16"])
+    add("--families", nargs="+", default=names, help=f"families (default: {' '.join(names)})")
+    add("--size", default="124M", choices=list(SIZES), help="size (default: %(default)s)")
+    types = ["float32", "bfloat16"]
+    add("--dtype", default=types[0], choices=types, help="weights (default: %(default)s)")
     add("--rounds", type=int, default=5, help="rounds to measure (default: %(default)s)")
     add("--work", help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -255,7 +255,7 @@ def arguments() -> argparse.Namespace:
     add("--minutes", type=float, default=8.0, help="limit for all parts (default: %(default)s)")
     add("--out", type=Path, help="file to append the lines of JSON to")
     add("--only", nargs="+", choices=names, help="run these parts (default: all)")
-    add("--device", default="cuda", help="(default: %(default)s)")
+    add("--device", default="cuda", help="device (default: %(default)s)")
     add("--tiny", action="store_true", help="tiny sizes, to try the script itself")
     add("--work", help=argparse.SUPPRESS)
     add("--seconds", type=float, help=argparse.SUPPRESS)

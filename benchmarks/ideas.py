@@ -115,7 +115,9 @@ def row(name: str, costs: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure every arm, and print a table and a line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add("--experiment", default="experiments/ideas.yaml", help="(default: %(default)s)")
     add("--rounds", type=int, default=5, help="rounds to measure (default: %(default)s)")

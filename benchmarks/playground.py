@@ -8,6 +8,7 @@ medians over 20 actions. Needs Chromium (apt install chromium).
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
 import statistics
@@ -117,6 +118,9 @@ def page_cost(server: LocalServer) -> dict[str, float]:
 
 def main() -> None:
     """Measure, print a table and a JSON line."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     server = server_of_a_large_model()
     own = [file for name, file in server.files.items() if name.endswith((".js", ".css"))]
     row = {

@@ -173,7 +173,9 @@ def environment() -> dict[str, object]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("paths", nargs="*", help="tests to run (default: all of tests/)")
     parser.add_argument("--slow", action="store_true", help="run the nightly tests too")
     parser.add_argument("--json", action="store_true", help="print one line of JSON")

@@ -10,6 +10,7 @@ consecutive snapshots, early and late in the run.
 
 from __future__ import annotations
 
+import argparse
 import json
 import lzma
 import subprocess
@@ -106,5 +107,10 @@ def train_quickstart(run: Path) -> Path:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", nargs="?", type=Path, help="(default: a new `train quickstart`)")
+    run = parser.parse_args().run
     with tempfile.TemporaryDirectory() as folder:
-        main(Path(sys.argv[1]) if len(sys.argv) > 1 else train_quickstart(Path(folder) / "run"))
+        main(run or train_quickstart(Path(folder) / "run"))

@@ -8,6 +8,7 @@ seconds, the ratio of medians, then one JSON line.
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import statistics
@@ -33,6 +34,10 @@ def seconds(words: list[str]) -> float:
 
 
 def main() -> None:
+    """Time the commands; print a table and a line of JSON."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     times: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for round_number in range(ROUNDS + 1):
         for name, words in COMMANDS.items():

@@ -31,7 +31,7 @@ NOTEBOOKS = LESSONS.parent / "notebook"
 GLOSSARY = LESSONS.parent / "docs" / "glossary.md"
 FOLDED = {"setup", "check", "plot"}
 """Tags of the cells whose code is folded: imports, checks of what the text claims, drawing."""
-# a cell that takes longer is stuck; the longest is lesson 4's training with LLM_SCRATCH_FULL=1
+# a cell that takes longer hangs; the longest is lesson 4's training with LLM_SCRATCH_FULL=1
 SECONDS_A_CELL = 1200
 
 
@@ -75,10 +75,12 @@ def execute(notebook: Any) -> None:
     from nbclient import NotebookClient
     from traitlets.config import Config
 
-    os.environ.pop("MPLBACKEND", None)  # the kernel's own choice puts pictures into the notebook
+    os.environ.pop(
+        "MPLBACKEND", None
+    )  # the kernel's default backend stores pictures in the notebook
     os.environ[SEED_VARIABLE] = "0"
     with tempfile.TemporaryDirectory() as folder:
-        # over TCP others could listen in
+        # over TCP other users could listen
         quiet = {} if sys.platform == "win32" else {"transport": "ipc", "ip": f"{folder}/kernel"}
         config = Config({"KernelManager": quiet})
         client = NotebookClient(

@@ -44,7 +44,7 @@ def anchor(term: Term) -> str:
 def _link(
     cells: list[list[str]], place: tuple[int, int], pattern: re.Pattern[str], term: Term
 ) -> bool:
-    """Link the first match in one part of a cell; whether there was one."""
+    """Link the first match in one part of a cell; return whether there was one."""
     cell, part = place
     text = cells[cell][part]
     for match in pattern.finditer(text):

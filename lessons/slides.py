@@ -36,7 +36,7 @@ INK = "#010203"
 
 @dataclass(frozen=True)
 class Slide:
-    """A slide: its heading, what it shows and what the teacher can read below it, as HTML."""
+    """A slide: its heading, its content and the notes for the teacher, as HTML."""
 
     title: str
     body: str
@@ -111,7 +111,7 @@ def _shown(blocks: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _code_slides(title: str, cell: Any) -> Iterator[Slide]:
-    """A slide with the code and what it printed, and one for each plot."""
+    """A slide with the code and its output, and one for each plot."""
     is_exercise = re.search(r"^(ask|check)\(", cell.source, re.M)
     printed = "".join(out.text for out in cell.outputs if out.output_type == "stream")
     if is_exercise and printed.startswith("Exercise "):
@@ -168,7 +168,7 @@ def as_html(text: str) -> str:
 
 
 def formula(tex: str, display: bool) -> str:
-    """A formula as inline SVG, by matplotlib; what it cannot draw is shown as it is written."""
+    """A formula as inline SVG by matplotlib; one that it cannot draw is shown as source."""
     from matplotlib import mathtext
 
     plain = _without_macros(" ".join(tex.split()))

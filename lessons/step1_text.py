@@ -537,8 +537,8 @@ plt.show()
 
 # %% [markdown]
 # ## 1.6 Guess the next token: windows and batches
-# What is a model to do with these ids? **Guess the next one.** For that nobody has to
-# label anything: the text is question and answer at once. A **window** is a piece of the
+# What is a model to do with these ids? **Guess the next one.** That needs no labels:
+# the text is question and answer at once. A **window** is a piece of the
 # text, here four tokens `x`; the answers `y` are the same window one token later.
 #
 # ![A text cut into windows of four tokens; the targets are the same windows, one token

@@ -158,7 +158,7 @@ def test_config_rejects_impossible_values(cls, values, message):
         (b"just words", "is not a YAML mapping"),
     ],
 )
-def test_file_that_is_not_a_config_is_refused(tmp_path, text, message):
+def test_config_file_with_other_content_is_refused(tmp_path, text, message):
     (tmp_path / "bad.yaml").write_bytes(text)
     with pytest.raises(UserError, match=message) as error:
         load_config(tmp_path / "bad.yaml")
@@ -201,7 +201,7 @@ def test_config_hash_changes_with_every_setting_and_nothing_else(monkeypatch):
     assert len(hashes) == changed + 1
     assert config_hash(base) == config_hash(preset("quickstart"))
     assert config_hash(base) == config_hash(replace(base, system=SystemConfig(compile="no"))), (
-        "how the work is done is no setting of the run"
+        "system settings do not identify the run"
     )
     seldom = replace(
         base.train,
@@ -213,7 +213,7 @@ def test_config_hash_changes_with_every_setting_and_nothing_else(monkeypatch):
         prompt="x",
     )
     assert config_hash(base) == config_hash(replace(base, train=seldom)), (
-        "what is only looked at is no setting of the run"
+        "settings of observation do not identify the run"
     )
     assert len(config_hash(base)) == 16
 

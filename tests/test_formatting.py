@@ -51,7 +51,7 @@ def test_format_duration_is_monotonic():
         before = now
 
 
-def test_no_other_file_writes_durations_with_colons():
+def test_durations_are_formatted_only_by_format_duration():
     """Only ticks of a time axis, which have no space for 1 h 30 min, use 1:30."""
     for path in Path(llm_scratch.__file__).parent.rglob("*.py"):
         if path.name == "plot.py" and path.parent.name in ("training", "reports"):

@@ -1,6 +1,6 @@
-"""Places to try the package in: a Python of this machine, or one of Debian's in a folder.
+"""Environments to test the package in: a Python of this machine, or one of Debian's in a folder.
 
-A folder with Debian's Python serves where this machine lacks a version, and for another processor:
+A folder with Debian's Python is used where this machine lacks a version, and for another processor:
 its programs then run under QEMU's user-mode emulation. debootstrap fetches the packages, proot runs
 programs in the folder, so no root rights and no kernel setting are needed. Packages from PyPI are
 installed from outside, by uv, which can choose wheels for another Python and processor.
@@ -33,7 +33,7 @@ DEBIAN_PACKAGES = {
 
 
 class Unavailable(Exception):
-    """An environment that cannot be had here; the message is the reason."""
+    """An environment that is unavailable on this machine; the message is the reason."""
 
 
 def run_quietly(command: Sequence[str | Path]) -> None:
@@ -47,7 +47,7 @@ def run_quietly(command: Sequence[str | Path]) -> None:
 
 @dataclass(frozen=True)
 class Environment:
-    """How to install into a place, and how to run its Python.
+    """An environment: how to install into it, and how to run its Python.
 
     Args:
         python: the command that starts Python there.
@@ -62,7 +62,7 @@ class Environment:
     variables: dict[str, str] = field(default_factory=dict)
 
     def run(self, *arguments: str, timeout: float) -> tuple[int, str]:
-        """Run Python in the source tree: (exit code, output). 124 stands for too long a time."""
+        """Run Python in the source tree: (exit code, output). 124 means a timeout."""
         command = [*self.python, *arguments]
         env = os.environ | self.variables
         try:
@@ -118,7 +118,7 @@ def python_environment(version: str, work: Path, uv: str) -> Environment:
 
 
 def install_debian_tools(machine: str) -> None:
-    """Install as root what of DEBIAN_PACKAGES is missing; Unavailable for any other user."""
+    """Install missing DEBIAN_PACKAGES as root; Unavailable for any other user."""
     programs = {program.format(machine): package for program, package in DEBIAN_PACKAGES.items()}
     if os.geteuid() == 0:
         del programs["fakeroot"]

@@ -4,7 +4,7 @@ Needs nothing but the package and its dependencies, so it shows whether they wor
 Python, this torch and this processor. A resumed run must end with the weights of one that was not
 interrupted, bit by bit. `make test-versions` and `make test-arm64` run it.
 
-    python tools/smoke_test.py        # one line a check; exit code 1 if one fails
+    python tools/smoke_test.py        # one line per check; exit code 1 if one fails
 
 Tests: tests/tools/test_smoke_test.py.
 """
@@ -60,7 +60,7 @@ def import_all() -> str | None:
     for name in [*names, "llm_gpt", "text_data"]:
         try:
             import_module(name)
-        except Exception as error:  # whatever a module raises is what this looks for
+        except Exception as error:  # any exception of a module is a failure to report
             missing = error.name if isinstance(error, ModuleNotFoundError) else None
             if (missing or "").partition(".")[0] in optional:
                 continue
@@ -69,7 +69,7 @@ def import_all() -> str | None:
 
 
 def run_command(words: str, folder: Path) -> str | None:
-    """Run `llm-scratch` with these words: what it printed if it failed, or None."""
+    """Run `llm-scratch` with these arguments: its output if it failed, or None."""
     command = [sys.executable, "-m", "llm_scratch", *words.split()]
     env = os.environ | {"LLM_SCRATCH_OFFLINE": "1", "PYTHONFAULTHANDLER": "1"}
     process = subprocess.run(
@@ -115,7 +115,9 @@ def main() -> int:
             start = time.monotonic()
             try:
                 error = function()
-            except Exception as e:  # too long a time, a run that cannot be loaded: the next check
+            except (
+                Exception
+            ) as e:  # a timeout or a run that cannot be loaded: continue with the next check
                 error = f"{type(e).__name__}: {e}"
             failed += error is not None
             verdict = "FAILED" if error else "ok"

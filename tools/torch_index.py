@@ -121,7 +121,7 @@ def choose(
 
 
 def main() -> None:
-    """Print the flags, unless torch is there already or the system has only one build of it."""
+    """Print the flags, unless torch is installed or the system has only one build of it."""
     release = pinned_release(Path(__file__).resolve().parent.parent / "constraints.txt")
     installed = installed_release()
     is_installed = installed is not None and release in (None, installed)

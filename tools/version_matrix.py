@@ -1,7 +1,7 @@
-"""Try what pyproject.toml promises: each Python, torch since 2.9, NumPy 1.26 and 2, ARM.
+"""Test the versions that pyproject.toml allows: Python, torch since 2.9, NumPy 1.26 and 2, ARM.
 
-Each row of ROWS is installed into a fresh environment, from wheels alone, with the package built
-from this source tree; then the smoke test runs there, and tests whose results could depend on a
+Each row of ROWS is installed into a fresh environment, from wheels only, with the package built
+from this source tree. Then the smoke test runs there, and tests whose results could depend on a
 version. Needs uv and the registries PyPI and, for a Python or a processor that is not here, Debian.
 A row whose versions cannot be installed is printed with the reason and does not count as a failure.
 
@@ -59,7 +59,7 @@ class Row:
 
     Args:
         python: "3.12".
-        wanted: requirements beside the package's own; what is not named is the newest release.
+        wanted: requirements besides the package's own; other packages have the newest release.
         lowest: take the lowest release that pyproject.toml allows of every direct dependency.
         pinned: keep to constraints.txt.
         cpu: "" for this machine, else a model of a 64-bit ARM processor for QEMU.
@@ -73,7 +73,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """What is asked for, in a few words."""
+        """The requested versions in a few words."""
         rest = "lowest" if self.lowest else "constraints.txt" if self.pinned else "newest"
         packages = ", ".join([*self.wanted, *([] if len(self.wanted) > 1 else [rest])])
         return f"Python {self.python}, {packages}" + (f", ARM {self.cpu}" if self.cpu else "")
@@ -91,7 +91,9 @@ ROWS = (
     Row("3.14"),
 )
 ARM_ROWS = (
-    Row("3.11", ("torch==2.10.*",), cpu="max"),  # all that QEMU has, bfloat16 and SVE among it
+    Row(
+        "3.11", ("torch==2.10.*",), cpu="max"
+    ),  # every feature that QEMU has, including bfloat16 and SVE
     Row("3.13", ("torch==2.9.*",), cpu="neoverse-n1"),  # a server without bfloat16
     Row("3.13", pinned=True, cpu="cortex-a72"),  # Raspberry Pi 4, the oldest kind of ARMv8
 )
@@ -105,7 +107,7 @@ that is QEMU 7.2 or torch is open. On 2026-11-30 the first row imported every mo
 
 @dataclass
 class Result:
-    """What became of a row: what was installed and what the checks gave, or why it was not."""
+    """The outcome of a row: installed versions and results of the checks, or why it was skipped."""
 
     row: Row
     versions: str = ""
@@ -204,7 +206,7 @@ def find_uv() -> str:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--arm", action="store_true", help="on an emulated 64-bit ARM")
     parser.add_argument("--only", default="", help="part of the rows' names (default: all)")

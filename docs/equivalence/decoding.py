@@ -148,7 +148,7 @@ def sharp_gpt() -> GPTModel:
     "beam search",
     "generation/beam.beam_search",
     "transformers' generate with num_beams: ids that differ",
-    "generation/test_beam.py::test_texts_and_scores_equal_transformers",
+    "generation/test_beam.py::test_beam_texts_and_scores_equal_transformers",
 )
 def _beam() -> float:
     from llm_scratch.interop.gpt2_weight_map import HF

@@ -202,7 +202,7 @@ def _rotary() -> float:
     "attention of one new token",
     "model/attention.decode_attention",
     "torch's kernel",
-    "model/test_attention.py::test_one_new_token_by_sums_equals_the_kernel",
+    "model/test_attention.py::test_attention_of_one_new_token_by_sums_equals_the_kernel",
     1e-5,
 )
 def _look_back() -> float:

@@ -1,4 +1,4 @@
-"""A Llama with one part as another family has it; each variant is an architecture of its own.
+"""A Llama with one part of another family; each variant is a separate architecture.
 
 Sources: the docstrings of the families in `src/llm_scratch/model/`.
 """
@@ -27,7 +27,7 @@ def experts(cfg):
 
 
 def register(name, norm=RMSNorm, feed_forward=gated, placement="before", **attention):
-    """Add an architecture with these parts; `attention` are options of `GroupedAttention`."""
+    """Register an architecture with these parts; `attention` are options of `GroupedAttention`."""
 
     def block(cfg, layer):
         att = grouped(cfg, layer, **attention)

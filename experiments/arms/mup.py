@@ -34,12 +34,12 @@ class MuGPT(GPTModel):
                 matrix.weight.data /= self.width_factor**0.5
 
     def hidden(self, in_idx: Tensor, cache=None) -> Tensor:
-        """As in `GPTModel`; divided by m, so that the logits are."""
+        """As in `GPTModel`, divided by m, which divides the logits by m."""
         return super().hidden(in_idx, cache) / self.width_factor
 
 
 def mup_adamw(model: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW whose rate falls with the width for the matrices of the blocks."""
+    """AdamW with a rate that decreases with the width for the matrices of the blocks."""
     if not isinstance(model, MuGPT):
         raise UserError("mup-adamw: needs the architecture 'mup-gpt'; set model.architecture")
     factor = model.width_factor

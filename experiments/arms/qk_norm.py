@@ -28,7 +28,7 @@ class QKNormAttention(MultiHeadAttention):
 
 
 class QKNormGPT(GPTModel):
-    """A GPT with `QKNormAttention`; its first weights are those of the GPT."""
+    """A GPT with `QKNormAttention`; its initial weights are those of the GPT."""
 
     def __init__(self, cfg):
         super().__init__(cfg)

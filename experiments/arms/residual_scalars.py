@@ -13,7 +13,7 @@ from llm_scratch.model.gpt import GPTModel
 
 
 class ResidualScalarsGPT(GPTModel):
-    """A GPT with two learned scalars before each block; its first weights are those of the GPT."""
+    """A GPT with two learned scalars before each block, initialized as the plain GPT."""
 
     def __init__(self, cfg):
         super().__init__(cfg)

@@ -10,7 +10,7 @@ from llm_scratch.model.norms import RMSNorm
 
 
 class RMSNormGPT(GPTModel):
-    """A GPT with `RMSNorm`; its other first weights are those of the GPT."""
+    """A GPT with `RMSNorm`; its other initial weights are those of the GPT."""
 
     def __init__(self, cfg):
         super().__init__(cfg)

@@ -31,7 +31,7 @@ class RotaryAttention(MultiHeadAttention):
 
 
 class NoPositions(nn.Module):
-    """In place of the embeddings of positions: adds nothing."""
+    """Replaces the position embeddings and adds nothing."""
 
     def forward(self, positions: Tensor) -> Tensor:
         """Positions of any shape -> 0."""
@@ -39,7 +39,7 @@ class NoPositions(nn.Module):
 
 
 class RotaryGPT(GPTModel):
-    """A GPT with `RotaryAttention`; its other first weights are those of the GPT."""
+    """A GPT with `RotaryAttention`; its other initial weights are those of the GPT."""
 
     def __init__(self, cfg):
         super().__init__(cfg)

@@ -14,7 +14,7 @@ from llm_scratch.model.gpt import GPTModel
 
 
 class ValueEmbeddingAttention(MultiHeadAttention):
-    """Attention whose values get something added."""
+    """Attention with a tensor added to its values."""
 
     def forward(self, x: Tensor, cache=None, added: Tensor | None = None) -> Tensor:
         """[B, T, C] -> [B, T, C]; `added` has that shape too."""
@@ -29,7 +29,7 @@ class ValueEmbeddingAttention(MultiHeadAttention):
 
 
 class ValueEmbeddingsGPT(GPTModel):
-    """A GPT with `ValueEmbeddingAttention`; its other first weights are those of the GPT."""
+    """A GPT with `ValueEmbeddingAttention`; its other initial weights are those of the GPT."""
 
     def __init__(self, cfg):
         super().__init__(cfg)

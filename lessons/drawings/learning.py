@@ -64,7 +64,7 @@ def matrix_product() -> Drawing:
 
 
 def training_loop() -> Drawing:
-    """Batch, model, loss, gradient, step, and around again."""
+    """Batch, model, loss, gradient, step, as a loop."""
     d = Drawing(
         "The training loop: batch, model, logits, loss;"
         " then gradients flow back, and the optimizer turns the parameters",
@@ -135,7 +135,7 @@ def backward() -> Drawing:
 
 
 def _paths() -> dict[str, list[tuple[float, float]]]:
-    """Ways of four optimizers down 0.5 (20 x^2 + y^2), as in lesson 0; x across the valley."""
+    """Paths of four optimizers down 0.5 (20 x^2 + y^2), as in lesson 0; x across the valley."""
     steep, flat, start = 20.0, 1.0, (1.0, 2.0)
     paths: dict[str, list[tuple[float, float]]] = {
         "SGD": [start],
@@ -165,7 +165,7 @@ def _paths() -> dict[str, list[tuple[float, float]]]:
 
 
 def optimizers() -> Drawing:
-    """A valley with the ways that two optimizers take through it."""
+    """A valley with the paths of two optimizers through it."""
     d = Drawing(
         "A long valley seen from above:"
         " SGD bounces between its walls, Muon crosses it in a straight line",

@@ -103,7 +103,7 @@ def gpt_model() -> Drawing:
 
 
 def layer_norm() -> Drawing:
-    """Two tokens with other means and spreads, before and after."""
+    """Two tokens with different means and spreads, before and after."""
     d = Drawing(
         "Layer norm: the numbers of each token are shifted to mean 0 and scaled to variance 1, each"
         " token by itself",
@@ -135,7 +135,7 @@ def layer_norm() -> Drawing:
 
 
 def feed_forward() -> Drawing:
-    """C numbers, 4C numbers, the bend, C numbers."""
+    """C numbers, 4C numbers, the activation, C numbers."""
     d = Drawing(
         "The feed-forward network of one token: a matrix widens C numbers to 4C, GELU bends each, a"
         " matrix narrows them to C",

@@ -90,7 +90,7 @@ class Drawing:
     """An SVG that grows by method calls.
 
     Args:
-        title: what it shows, in one sentence: the alternative text.
+        title: its content in one sentence; the alternative text.
         height: in pixels; the width is `WIDTH`.
     """
 
@@ -214,7 +214,7 @@ class Drawing:
             self.text(x, y, label, size, "middle")
 
     def ellipse(self, x: float, y: float, rx: float, ry: float, color: str = "grey") -> None:
-        """The outline of an ellipse; it may reach beyond the paper, which cuts it."""
+        """The outline of an ellipse; it may extend beyond the drawing, which crops it."""
         place = f'cx="{_n(x)}" cy="{_n(y)}" rx="{_n(rx)}" ry="{_n(ry)}"'
         self.parts.append(f'<ellipse class="{color}-line" {place}/>')
 
@@ -264,5 +264,5 @@ class Drawing:
 
 
 def text_width(label: str, size: float, mono: bool = False) -> float:
-    """About how wide a line of text is, in pixels."""
+    """The approximate width of a line of text in pixels."""
     return len(label) * size * LETTER_WIDTH["mono" if mono else ""]

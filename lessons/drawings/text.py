@@ -103,7 +103,7 @@ def embedding() -> Drawing:
 
 
 def tokenizer() -> Drawing:
-    """Encode: text, tokens, ids; decode: the same way back."""
+    """Encode: text, tokens, ids; decode: the reverse."""
     d = Drawing(
         "A tokenizer works both ways: encode turns text into tokens and ids, decode turns ids back"
         " into text",

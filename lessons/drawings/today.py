@@ -58,7 +58,7 @@ def experts() -> Drawing:
 
 
 def latent_cache() -> Drawing:
-    """What latent attention keeps for each token, and what it computes from it."""
+    """The latent that is stored for each token, and the keys and values computed from it."""
     d = Drawing(
         "Latent attention keeps a small vector for each token, from which the keys and values of"
         " all heads follow",

@@ -41,7 +41,7 @@ def quantization() -> Drawing:
 
 
 def checkpoint_files() -> Drawing:
-    """What is in a checkpoint's folder."""
+    """The files in a checkpoint's folder."""
     d = Drawing(
         "A checkpoint is a folder: weights, optimizer, state, settings, tokenizer,"
         " and a manifest with the hash of each",
@@ -106,7 +106,7 @@ def float_bits() -> Drawing:
 
 
 def three_in_one() -> Drawing:
-    """OpenAI's c_attn, cut in three and turned over."""
+    """OpenAI's c_attn, cut in three and transposed."""
     d = Drawing(
         "OpenAI's c_attn holds query, key and value side by side; to load it, cut it in three and"
         " turn each part over",

@@ -92,7 +92,7 @@ def test_masked_targets_do_not_count_in_the_loss(tmp_path):
     run = finetune(tmp_path / "run")
     assert run.tokens == CONFIG.train.steps * 8 * LENGTH
     scored = [row for row in rows(tmp_path / "run") if "val_loss" in row]
-    assert "val_bits_per_byte" not in scored[0], "there is no text"
+    assert "val_bits_per_byte" not in scored[0], "data without a text has no bytes"
     inputs, targets = (
         torch.cat(parts) for parts in zip(*(Reversal(2, 2).batch(step) for step in range(2)))
     )

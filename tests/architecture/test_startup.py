@@ -86,7 +86,7 @@ def test_help_imports_few_modules_and_executes_few_lines(words, max_modules, max
 def test_help_takes_less_than_four_tenths_of_a_second(words):
     """Take the lowest processor time of five runs, since other load only adds to it."""
     resource = pytest.importorskip(
-        "resource", reason="needs the processor time of a child, which Windows does not tell"
+        "resource", reason="needs the processor time of a child, which Windows does not report"
     )
 
     def spent() -> float:

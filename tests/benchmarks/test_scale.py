@@ -69,7 +69,7 @@ def test_scale_costs_equal_a_manual_calculation():
     assert c.passed == pytest.approx(750e6)
     assert c.all_reduce == pytest.approx(0.015)
     assert c.compute == pytest.approx(6 * 1e8 * 2**20 / 16 / 5e14)
-    assert c.efficiency == 1.0, "15 ms behind the way back of 79 ms"
+    assert c.efficiency == 1.0, "15 ms hidden behind the backward pass of 79 ms"
     assert c.fsdp == pytest.approx(1.6e9 / 16 + 2 * 4e7 + activations(SMALL, 1))
     assert c.ddp == pytest.approx(1.6e9 + activations(SMALL, 1))
     assert c.failure == 1000

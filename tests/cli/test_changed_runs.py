@@ -80,7 +80,7 @@ def test_intervals_and_prompt_may_change_on_resume_with_equal_bits(llm, tiny, tr
     assert yaml.safe_load(Path("x/config.yaml").read_text())["train"]["prompt"] == "hen"
 
 
-def test_other_intervals_give_the_same_final_bits(llm, tiny, trained_once):
+def test_changed_intervals_give_the_same_final_bits(llm, tiny, trained_once):
     assert llm(*tiny, *OTHER_VIEW, "--model.drop-rate", "0.3", "--out", "often").code == 0
     assert (
         llm(
@@ -107,7 +107,7 @@ def test_finished_run_is_extended_by_resume_and_keeps_its_optimizer(llm, tiny, t
     assert "at step 5, and follows the linear schedule over the new total" in output
     rows = [row for row in iter_metrics(trained / "metrics.jsonl") if "loss" in row]
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
-    assert rows[4]["lr"] > rows[3]["lr"], "the rate rises again to where the longer schedule is"
+    assert rows[4]["lr"] > rows[3]["lr"], "the rate rises to that of the longer schedule"
     end = read(trained / "ckpt" / "step-00000006")
     assert end.optimizer["tok_emb.weight/step"] == 6
     assert (end.state["steps"], end.config["train"]["steps"]) == (6, 6)
@@ -304,7 +304,7 @@ def test_plot_of_a_quantized_model_names_the_run_with_the_curve(llm, few_bits, t
     assert (result.code, "use:" in result.err) == (
         3,
         False,
-    ), "a run that is gone is not recommended"
+    ), "a deleted run is not recommended"
 
 
 def test_diagnosis_of_a_quantized_model_describes_it(llm, few_bits, trained, tmp_path):
@@ -320,7 +320,7 @@ def test_diagnosis_of_a_quantized_model_describes_it(llm, few_bits, trained, tmp
     )
     trained.rename(tmp_path / "elsewhere")
     assert "llm-scratch runs diagnose" not in llm("runs", "diagnose", "few").out, (
-        "a run that is gone is not recommended"
+        "a deleted run is not recommended"
     )
 
 

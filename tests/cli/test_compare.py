@@ -88,7 +88,7 @@ def test_experiment_of_a_file_is_the_one_of_compare(llm, trained, fake_training,
     assert ran["comparisons"] == made["comparisons"]
 
 
-def test_same_arm_twice_is_not_shown(llm, trained, fake_training):
+def test_compare_of_an_arm_with_itself_shows_no_difference(llm, trained, fake_training):
     result = llm(
         "compare",
         trained,

@@ -140,7 +140,7 @@ def test_text_of_a_method_equals_generate(name, shown, llm, trained):
             ).out.split()
         )
         assert rest.startswith((want, "(the text of")), (
-            "in order, or named where it was printed before"
+            "printed in order, or named if it was printed before"
         )
         rest = (
             rest.removeprefix(want).strip()
@@ -159,7 +159,7 @@ def test_each_decoding_method_has_an_explanation(shown):
         assert len(about) <= 120
 
 
-def test_page_has_the_command_that_made_it(shown, trained_once):
+def test_decoding_page_has_the_command_that_made_it(shown, trained_once):
     facts = {
         name: html.unescape(value)
         for name, value in re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", shown[1])
@@ -182,7 +182,7 @@ def test_page_has_the_command_that_made_it(shown, trained_once):
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", facts["date"])
 
 
-def test_page_of_a_model_outside_a_run_has_no_step(llm, trained, tmp_path):
+def test_decoding_page_of_a_model_outside_a_run_has_no_step(llm, trained, tmp_path):
     checkpoint = trained / "ckpt" / (trained / "ckpt" / "latest").read_text().strip()
     alone = shutil.copytree(checkpoint, tmp_path / "alone")
     assert (
@@ -217,7 +217,7 @@ def test_random_methods_have_several_texts(shown):
     } | {"speculative": 1}
 
 
-def test_page_shows_each_text_once(shown):
+def test_decoding_page_shows_each_text_once(shown):
     texts = re.findall(r'<p class="text">.*?</p>', shown[1], re.S)
     assert len({re.sub("<[^>]*>", "", text) for text in texts}) == len(texts)
 
@@ -232,7 +232,7 @@ def method(name, *texts):
     )
 
 
-def test_page_refers_to_a_repeated_text():
+def test_decoding_page_refers_to_a_repeated_text():
     found = repeated_texts([method("one", "a"), method("two", "b", "a", "b"), method("three", "b")])
     assert found == {(1, 1): "one", (1, 2): "two, text 1", (2, 0): "two, text 1"}
 
@@ -243,7 +243,7 @@ def test_speculative_greedy_text_equals_greedy(shown):
         assert "The same text as greedy." in card
 
 
-def test_page_is_complete_and_self_contained(shown):
+def test_decoding_page_is_complete_and_self_contained(shown):
     read = Reader(shown[1])
     assert not read.links
     assert not read.tags & {"script", "link", "img", "iframe"}
@@ -252,7 +252,7 @@ def test_page_is_complete_and_self_contained(shown):
     assert "%" in read.text.partition("Next-token probabilities")[2]
 
 
-def test_page_shows_texts_side_by_side_and_names_missing_ones(shown):
+def test_decoding_page_shows_texts_side_by_side_and_names_missing_ones(shown):
     texts = re.search(r'<div class="texts">\n(.*?)</div>', shown[1], re.S)[1]
     assert re.findall(r"<article><h3>(.*?)<", texts) == [*DECODING_PRESETS, "speculative"]
     assert "<article>" not in shown[1].replace(texts, "")
@@ -264,7 +264,7 @@ def test_page_shows_texts_side_by_side_and_names_missing_ones(shown):
     assert "Not shown: logit bias" in Reader(shown[1]).text
 
 
-def test_page_escapes_generated_text():
+def test_decoding_page_escapes_generated_text():
     evil = "<script>&\"'</b>"
     tokenizer = CharTokenizer(sorted(set(evil)))
     scores = TextMetrics(2.0, (1.0, float("nan"), 0.5), None)
@@ -304,7 +304,7 @@ def test_compare_decoding_errors_are_one_line(llm, trained):
     )
 
 
-def test_page_shows_the_other_strategies_when_one_cannot_continue_the_prompt(
+def test_decoding_page_shows_the_other_strategies_when_one_cannot_continue_the_prompt(
     llm, trained, tmp_path
 ):
     prompt = "the hen sat on the red mat"
@@ -320,7 +320,7 @@ def test_page_shows_the_other_strategies_when_one_cannot_continue_the_prompt(
     assert ">beam<" not in page
 
 
-def test_page_is_written_when_the_validation_text_is_too_short(llm, trained, tmp_path):
+def test_decoding_page_is_written_when_the_validation_text_is_too_short(llm, trained, tmp_path):
     result = llm("compare-decoding", trained, "the", "--max-tokens", 600, "--device", "cpu")
     assert result.code == 0, result.err
     assert "validation text: left out" in result.err or "validation text" in result.out

@@ -86,7 +86,7 @@ def test_doctor_commands_name_the_running_python(monkeypatch):
 
 def no_home(monkeypatch, tmp_path):
     """A user number without an account, with a temporary folder of the test's own."""
-    pwd = pytest.importorskip("pwd", reason="Windows has no user numbers")
+    pwd = pytest.importorskip("pwd", reason="Windows has no user ids")
 
     def unknown(*_):
         raise KeyError("uid not found")
@@ -129,7 +129,7 @@ def test_doctor_names_the_variable_to_set_when_no_cache_folder_is_writable(
     assert (result.code, result.err) == (0, "")
     assert "✗  cache" in result.out
     assert "→ export LLM_SCRATCH_CACHE=FOLDER" in result.out
-    assert "transformers" in result.out, "the rest is reported all the same"
+    assert "transformers" in result.out, "the other checks are still reported"
 
 
 def test_doctor_with_a_run_names_runs_diagnose(llm):

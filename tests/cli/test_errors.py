@@ -380,7 +380,7 @@ def test_full_disk_for_metrics_is_an_error(llm, tiny, monkeypatch):
 
 
 @pytest.mark.skipif(
-    not Path("/proc/self").is_dir(), reason="needs /proc, a folder that nobody can write"
+    not Path("/proc/self").is_dir(), reason="needs /proc, a folder that is never writable"
 )
 def test_unwritable_folder_is_an_error(llm, tiny):
     result = llm(*tiny, "--out", "/proc/llm-scratch-run")

@@ -73,7 +73,7 @@ def test_imported_run_continues_the_training_of_the_notebook(llm, files):
         " 1e-05, dropout 0.1" in result.out
     )
     assert "next  llm-scratch generate run\n" in result.out, (
-        "the usual prompt has letters that this tokenizer does not know"
+        "the default prompt has letters that this tokenizer lacks"
     )
     assert "llm-scratch train --config run/config.yaml --out run" in result.out
     assert llm("generate", "run", "the hen", "--max-tokens", "5").code == 0
@@ -162,7 +162,7 @@ def llama_folder(tmp_path):
     return tmp_path / "theirs"
 
 
-def test_folder_of_transformers_is_compared_with_it(llm, llama_folder, tmp_path):
+def test_import_compares_a_transformers_folder_with_transformers(llm, llama_folder, tmp_path):
     result = llm("import", llama_folder, "--out", tmp_path / "run")
     assert result.code == 0, result.err
     assert "transformers computes the same: logits differ by at most" in result.out

@@ -112,7 +112,7 @@ def test_solution_opens_on_request_only(llm):
     )
 
 
-def test_folder_is_named_in_the_next_commands(llm):
+def test_learn_names_the_folder_in_the_next_commands(llm):
     out = llm("learn", "next", "0.3", "--folder", "my answers").out
     assert "llm-scratch learn check 0.3 --folder 'my answers'" in out
     assert Path("my answers", FILE.name).is_file()

@@ -119,7 +119,7 @@ def test_help_lists_every_command(llm):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
 )
-def test_error_is_one_line(error, code, message, llm, monkeypatch):
+def test_command_error_is_one_line(error, code, message, llm, monkeypatch):
     from llm_scratch.cli.commands.doctor import Doctor
 
     def run(self: Doctor) -> None:
@@ -185,7 +185,9 @@ def test_terminal_without_unicode_and_colors_gets_lookalikes():
         (done.stdout + done.stderr).decode("ascii")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows keeps the folder that a program works in")
+@pytest.mark.skipif(
+    os.name == "nt", reason="Windows does not remove the working folder of a process"
+)
 def test_removed_working_folder_is_one_line(llm, tmp_path, monkeypatch):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")

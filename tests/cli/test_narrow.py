@@ -77,7 +77,9 @@ def test_at_least_columns_restores_the_variable(before, monkeypatch):
 
 def test_fold_keeps_the_indent_and_long_words():
     assert fold("  one two three", 10) == "  one two\n  three"
-    assert fold("one two", 5, "    ") == "one\ntwo", "an indent that takes the room is left out"
+    assert fold("one two", 5, "    ") == "one\ntwo", (
+        "an indent that takes the whole width is left out"
+    )
     assert fold("a-very-long-word x", 6) == "a-very-long-word\nx"
     assert fold("", 5) == ""
 

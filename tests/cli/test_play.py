@@ -64,16 +64,16 @@ def on_desktop(monkeypatch):
 
 
 @pytest.mark.parametrize(("answer", "wanted"), [("y", True), ("Yes ", True), ("", False)])
-def test_page_is_offered_on_a_desktop(on_desktop, monkeypatch, answer, wanted):
+def test_playground_is_offered_on_a_desktop(on_desktop, monkeypatch, answer, wanted):
     monkeypatch.setattr("builtins.input", lambda question: answer)
     assert desktop.has_desktop()
     assert desktop.is_wanted("Open it?") is wanted
 
 
 @pytest.mark.parametrize("environment", [{}, {"DISPLAY": ":0", "SSH_CONNECTION": "1"}])
-def test_page_is_not_offered_without_a_desktop(on_desktop, monkeypatch, environment):
+def test_playground_is_not_offered_without_a_desktop(on_desktop, monkeypatch, environment):
     monkeypatch.setattr(os, "environ", environment)
-    monkeypatch.setattr("builtins.input", lambda question: pytest.fail("asked"))
+    monkeypatch.setattr("builtins.input", lambda question: pytest.fail("a question"))
     assert not desktop.is_wanted("Open it?")
 
 

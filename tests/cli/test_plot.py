@@ -23,7 +23,7 @@ def test_plot_of_one_run_writes_into_the_run(llm, trained):
     assert result.out == f"{trained}/loss-plot.png\n{trained}/loss-plot.svg\n"
     assert "<svg" in (trained / "loss-plot.svg").read_text()
     assert (trained / "loss-plot.pdf").read_bytes() == drawn, (
-        "which training writes, and plot leaves alone"
+        "training writes it, and plot does not change it"
     )
     assert (trained / "loss-plot.png").read_bytes().startswith(b"\x89PNG")
 

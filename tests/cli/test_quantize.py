@@ -39,7 +39,7 @@ def test_quantized_run_works_in_every_command(bits, llm, wide):
     assert all(part.bits == bits for part in few.modules() if isinstance(part, QuantizedLinear))
     want, _ = load(wide)
     ids = torch.tensor([tokenizer.encode("the hen sat")])
-    assert torch.equal(few(ids), quantize(want, bits)(ids)), "what is written is what was measured"
+    assert torch.equal(few(ids), quantize(want, bits)(ids)), "the measured model is the written one"
     assert find_run(Path(f"wide-int{bits}")).bits == bits
     for verb in (
         ("generate", f"wide-int{bits}", "the", "--max-tokens", 5, "--seed", 1),

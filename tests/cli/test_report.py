@@ -9,7 +9,7 @@ def test_report_is_written_into_the_run(llm, trained):
     page = (trained / "report.html").read_text(encoding="utf-8")
     assert page.startswith("<!doctype html>")
     assert "finished" in page
-    assert "Step 4, after" in page, "what the model wrote"
+    assert "Step 4, after" in page, "the generated text"
     assert llm("report", trained, "--out", "mine.html").out == "mine.html\n"
 
 

@@ -63,7 +63,7 @@ def test_runs_show_of_a_run_without_a_checkpoint(llm, tmp_path):
     assert f"0/{QUICK.train.steps:,} saved; the same train command starts it" in " ".join(
         result.out.split()
     )
-    assert "llm-scratch" not in result.out, "there is nothing yet that a command could use"
+    assert "llm-scratch" not in result.out, "no command can use this run yet"
 
 
 DECIMAL = re.compile(r"\d+\.\d+")

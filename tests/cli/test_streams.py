@@ -145,7 +145,7 @@ def test_lenient_stream_discards_output_after_an_error(error, capsys):
     assert stream.write("two") == 3
     stream.flush()
     assert stream.broken
-    assert capsys.readouterr().err == "output stops\n", "said once"
+    assert capsys.readouterr().err == "output stops\n", "printed once"
 
 
 def test_lenient_stream_writes_while_it_can(capsys):
@@ -160,6 +160,6 @@ def test_lenient_stream_writes_while_it_can(capsys):
 def test_flush_returns_the_error_of_stdout(monkeypatch):
     error = OSError(28, "No space left on device")
     monkeypatch.setattr(sys, "stderr", Broken(error))
-    assert flush_standard_streams() is None, "what stderr lost is no failure of the command"
+    assert flush_standard_streams() is None, "output lost on stderr does not fail the command"
     monkeypatch.setattr(sys, "stdout", Broken(error))
     assert flush_standard_streams() is error

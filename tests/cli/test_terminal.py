@@ -100,7 +100,7 @@ def test_truncate_gives_one_line():
     assert truncate("one\ntwo", 20).plain == "one two"
     assert truncate("a" * 20, 5).plain == "aaaa…"
     assert truncate("stories:12,345", 12).plain == "stories:…", (
-        "a number that is cut is another number"
+        "a truncated number would be another number"
     )
     assert truncate("stories:12 of", 11).plain == "stories:12…"
 

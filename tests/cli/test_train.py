@@ -218,7 +218,7 @@ def test_failure_of_the_skills_does_not_fail_the_training(llm, monkeypatch):
         " Cannot convert a MPS Tensor to float64 dtype as it has none; to try again:"
     )
     assert f"{line} llm-scratch evaluate tales --skills\n" in result.out
-    assert "llm-scratch generate tales" in result.out, "what comes after is still said"
+    assert "llm-scratch generate tales" in result.out, "the next commands are still printed"
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_leftover_world_size_is_an_error_before_the_work(llm, tiny, monkeypatch)
     assert not Path("x").exists()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows tells a broken pipe otherwise")
+@pytest.mark.skipif(os.name == "nt", reason="Windows reports a broken pipe differently")
 def test_training_continues_when_the_reader_of_its_output_closes(tiny, tmp_path, trained_once):
     reader, writer = os.pipe()
     os.close(reader)
@@ -376,7 +376,7 @@ def test_order_documents_becomes_shuffled_for_a_text_of_one_document(
     monkeypatch.setattr(ProgressDisplay, "step", stop)
     assert llm(*words).code == 143
     monkeypatch.setattr(ProgressDisplay, "step", step)
-    assert "resuming at step 1 of 4" in llm(*words).out, "found in runs/, too"
+    assert "resuming at step 1 of 4" in llm(*words).out, "also found in runs/"
 
 
 def test_plan_uses_the_order_that_the_text_allows(llm, tiny):

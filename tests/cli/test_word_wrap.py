@@ -47,7 +47,7 @@ def test_word_is_buffered_only_near_the_edge():
         [start, "some", "thing", " else", "where", " now"], len(start) + MAX_HELD_COLUMNS
     )
     assert after[:3] == [start, start + "some", start + "something"]
-    assert after[3] == start + "something ", "a word that may not fit is held back"
+    assert after[3] == start + "something ", "a word that may not fit is buffered"
     assert written == start + "something elsewhere now"
 
 

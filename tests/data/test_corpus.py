@@ -136,7 +136,7 @@ def test_validation_documents_are_unseen_by_the_tokenizer(monkeypatch):
     )
     assert len(corpus.tokenizer.encode("QQQQ")) == 4
     assert (corpus.val == corpus.tokenizer.eot_token).sum() == 2, (
-        "one document stands between two ends of text"
+        "one document has an end of text on each side"
     )
 
 

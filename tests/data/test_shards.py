@@ -151,7 +151,7 @@ def test_shards_are_equal_after_writing_and_opening(folder):
     assert list(check_shards(folder)) == ["tokenizer.json", *(shard.file for shard in index.shards)]
 
 
-def test_ids_above_65535_take_four_bytes(tmp_path):
+def test_shards_store_ids_above_65535_in_four_bytes(tmp_path):
     class Large:
         n_vocab, eot_token = 70_000, 69_999
 

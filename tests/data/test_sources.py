@@ -247,7 +247,7 @@ def test_list_of_paths_keeps_its_order(here):
         (here / name).parent.mkdir(exist_ok=True)
         (here / name).write_text(name)
     assert read('file:["z.txt", "books", "a*.txt"]') == ["z.txt", "books/m.txt", "a.txt"]
-    assert read("file:[za].txt") == ["a.txt", "z.txt"], "a pattern, and no list"
+    assert read("file:[za].txt") == ["a.txt", "z.txt"], "a pattern is not a list"
 
 
 BAD = {

@@ -78,7 +78,7 @@ def test_mean_ablation_takes_the_mean_over_stories(model, tokenizer):
         assert change.ablated == without[change.skill].accuracy
 
 
-def test_error_counts_probes_of_a_story_as_dependent():
+def test_standard_error_treats_probes_of_a_story_as_dependent():
     before, after = [True, True, False, True], [False, False, False, True]
     change = _change("0.0", "name", before, after, [0, 0, 1, 1])
     assert (change.accuracy, change.ablated, change.change) == (0.75, 0.25, -0.5)

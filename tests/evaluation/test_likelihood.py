@@ -60,7 +60,7 @@ def test_loglikelihood_equals_the_sum_over_each_token(model):
         assert model.training
 
 
-def test_row_that_does_not_fit_is_cut_on_the_left(model):
+def test_loglikelihood_truncates_a_long_row_on_the_left(model):
     context, continuation = list(range(20)), [5, 6, 7]
     (score,) = score_continuations(model, [(context, continuation)])
     (cut,) = score_continuations(model, [(context[-10:], continuation)])

@@ -139,7 +139,7 @@ def test_score_choices_equals_one_answer_at_a_time(gpt, tokenizer, stories):
     want = [reference(gpt, tokenizer, probe) for probe in probes]
     gpt.train()
     assert score_choices(gpt, tokenizer, probes, batch_size=7) == want
-    assert gpt.training, "the model is in the mode that it was in"
+    assert gpt.training, "the model's mode is restored"
     assert 0 < sum(want) < len(want)
 
 

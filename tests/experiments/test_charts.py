@@ -50,7 +50,7 @@ def test_every_run_is_a_dot_and_the_runs_of_a_seed_are_joined():
     assert "seed 3: 0.6500" in svg
 
 
-def test_one_value_and_equal_values_are_drawn():
+def test_chart_draws_a_single_value_and_equal_values():
     for values in ({1: 0.5}, {1: 0.5, 2: 0.5}, {1: 0.0}):
         svg = seeds_chart([SeedValues("a", values), SeedValues("b", {})], "x", 340)
         assert len(circles(svg, "dot")) == len(values)

@@ -65,7 +65,7 @@ def own_schedule(tmp_path: Path) -> Arm:
     return Arm("mine", file=str(tmp_path / "mine.py"))
 
 
-def test_two_processes_at_once_have_the_results_of_one(experiment, tmp_path):
+def test_concurrent_processes_have_the_results_of_one(experiment, tmp_path):
     arms = (experiment.arms[0], own_schedule(tmp_path))
     experiment = replace(experiment, arms=arms, seeds=(1, 2))
     run_experiment(experiment, tmp_path / "one")

@@ -40,13 +40,13 @@ def test_fastest_number_is_chosen_and_the_reason_has_what_was_measured():
     )
 
 
-def test_one_run_is_chosen_where_several_disturb_each_other():
+def test_concurrency_is_one_run_where_several_slow_each_other_down():
     chosen = fastest([1, 2], 2, lambda n, threads: 5.0 / n)
     assert chosen.at_once == 1
     assert chosen.reason.startswith("1 run at a time; measured steps a second: 5 with 1 run of 2")
 
 
-def test_one_process_for_each_gpu(monkeypatch, tmp_path):
+def test_concurrency_is_one_process_per_gpu(monkeypatch, tmp_path):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
     assert choose_concurrency(tmp_path, (), "cuda", 99).at_once == 4
     assert choose_concurrency(tmp_path, (), "cuda", 3).at_once == 3

@@ -127,7 +127,7 @@ def test_one_arm_is_compared_with_the_base():
     assert experiment.arms[0].settings == ()
 
 
-def test_same_command_has_the_same_name_and_another_one_another():
+def test_default_name_of_an_experiment_depends_on_its_command():
     one = compare_settings("quickstart", ["train.lr=0.01", "train.lr=0.01"], 5)
     assert [arm.name for arm in one.arms] == ["train.lr=0.01", "train.lr=0.01 (2)"]
     assert one == compare_settings("quickstart", ["train.lr=0.01", "train.lr=0.01"], 5)

@@ -94,7 +94,7 @@ def test_guess_ends_the_game_and_needs_a_run(game):
         game.buy(8, 128)
 
 
-def test_folder_of_another_base_is_an_error(game, base, tmp_path):
+def test_game_folder_of_another_base_is_an_error(game, base, tmp_path):
     path = base / "config.yaml"
     path.write_text(path.read_text().replace("n_layers: 1", "n_layers: 2"))
     with pytest.raises(UserError, match="holds a run with other settings"):

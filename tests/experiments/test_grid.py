@@ -10,7 +10,7 @@ from llm_scratch.experiments.grid import claim, n_parameters, positive_number, w
 from llm_scratch.model import build
 
 
-def test_folder_is_claimed_once_for_settings_and_files(tmp_path):
+def test_grid_folder_accepts_only_its_settings_and_files(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text("x = 1\n")
     configs = {"a": RunConfig()}
@@ -31,7 +31,7 @@ def test_parameters_are_counted_without_making_them(base):
 
 
 @pytest.mark.parametrize("value", ["many", 0, -1, "nan", "inf", True, None, [1]])
-def test_number_that_is_not_positive_is_an_error(value):
+def test_grid_number_that_is_not_positive_is_an_error(value):
     with pytest.raises(UserError, match="flops: .* is out of range; give one above 0 such as 1e12"):
         positive_number("flops", value, "1e12")
     assert positive_number("flops", "1e12", "1e12") == 1e12

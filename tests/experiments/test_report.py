@@ -69,7 +69,7 @@ class Tags(HTMLParser):
             self.words.append(data)
 
 
-def test_page_and_markdown_begin_with_the_verdict(folder):
+def test_experiment_report_begins_with_the_verdict(folder):
     page, markdown = (path.read_text(encoding="utf-8") for path in write_report(folder))
     (comparison,) = collect(folder).comparisons
     text = " ".join(Tags(page).words)
@@ -88,7 +88,7 @@ def test_page_and_markdown_begin_with_the_verdict(folder):
         assert shown in text
 
 
-def test_page_loads_nothing_external(folder):
+def test_experiment_report_is_self_contained(folder):
     page = write_report(folder)[0].read_text(encoding="utf-8")
     assert not re.search(r"https?://|<script|<link|src=|url\((?!#)", page)
     assert len(re.findall("<circle", page)) == 2 * (
@@ -151,6 +151,6 @@ def test_report_escapes_names(experiment, tmp_path, fake_training):
     assert "<b>\\|x" in markdown
 
 
-def test_folder_without_results_is_an_error(tmp_path):
+def test_report_of_a_folder_without_results_is_an_error(tmp_path):
     with pytest.raises(UserError, match="cannot read"):
         write_report(tmp_path)

@@ -29,7 +29,7 @@ def outcome(folder: Path) -> list[dict[str, object]]:
     return [{key: value for key, value in row.items() if key not in TIME_FIELDS} for row in rows]
 
 
-def test_all_arms_of_a_seed_run_before_the_next_seed(experiment, tmp_path, fake_training):
+def test_runner_trains_all_arms_of_a_seed_before_the_next_seed(experiment, tmp_path, fake_training):
     comparisons = run_experiment(experiment, tmp_path / "out")
     assert [seed for _, seed in fake_training] == [1, 1, 2, 2, 3, 3]
     assert [rate for rate, _ in fake_training] == [0.001, 0.01, 0.01, 0.001, 0.001, 0.01]
@@ -209,7 +209,7 @@ def test_real_run_is_the_one_of_train(experiment, tmp_path):
     assert read_results(tmp_path / "out")[1].value == run.last_eval["val_bits_per_byte"]
 
 
-def test_folder_names_are_safe():
+def test_run_folder_names_are_safe():
     assert folder_name("train.lr=0.01 model/x: [a, b]") == "train.lr=0.01_model_x_a_b"
     assert folder_name("../..") == "arm"
     long = "train.prompt=" + 90 * "a"

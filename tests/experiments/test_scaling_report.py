@@ -61,7 +61,7 @@ def test_every_run_is_drawn_with_its_law_and_parabola(outcome):
         assert count(svg, "ring") == 3
 
 
-def test_errors_are_drawn_around_zero(outcome):
+def test_scaling_report_draws_errors_around_zero(outcome):
     svg = residuals_chart(outcome, 880)
     tree = ElementTree.fromstring(svg)
     (zero,) = [float(n.get("y1")) for n in tree.iter("line") if n.get("class") == "axis"]
@@ -78,7 +78,7 @@ def test_truths_are_rings_where_they_are_known(outcome):
     assert (count(svg, "dot"), count(svg, "ring")) == (1, 0)
 
 
-def test_page_and_markdown_begin_with_the_law(outcome, tmp_path):
+def test_scaling_report_begins_with_the_law(outcome, tmp_path):
     page, markdown = (
         path.read_text(encoding="utf-8")
         for path in write_scaling_report(outcome, "sizes", tmp_path)

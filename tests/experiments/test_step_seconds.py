@@ -44,7 +44,7 @@ class Machine:
         lambda now: 4.0 if 8 < now < 11 or 19 < now < 24 else 1.0,  # twice, during a few timings
     ],
 )
-def test_other_load_does_not_change_the_ratios(load):
+def test_other_load_does_not_change_the_ratios_of_step_times(load):
     seconds = interleaved_seconds(CONFIGS, Machine(load), ROUNDS)
     assert seconds == [1.0, 2.0, 3.0]
 

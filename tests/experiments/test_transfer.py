@@ -75,7 +75,7 @@ def test_rates_with_a_diverged_run_do_not_count():
     assert analyze(WIDTHS, RATES, losses).factor is None
 
 
-def test_one_seed_gives_no_interval():
+def test_transfer_of_one_seed_has_no_interval():
     found = analyze(WIDTHS, RATES, parabolas(FALLING, 1))
     assert found.factor == pytest.approx(0.5)
     assert (found.low, found.best[0].low, found.verdict) == (None, None, "not shown")

@@ -99,7 +99,7 @@ def test_diverged_runs_are_drawn_as_gaps_and_a_page_without_a_best_rate_works(tm
     assert "| standard | 32 | diverged |" in markdown
 
 
-def test_page_is_self_contained_and_begins_with_the_verdict(tmp_path):
+def test_transfer_page_is_self_contained_and_begins_with_the_verdict(tmp_path):
     outcome = made_up(muP=0.0, standard=-1.0)
     page, markdown = (path.read_text() for path in write_transfer_report(outcome, tmp_path))
     assert not re.search(r"https?://|<script|<link|src=|url\((?!#)", page)

@@ -152,7 +152,7 @@ def test_verdicts_of_random_experiments_are_those_of_the_vectorized_tests(result
         (5.6e10, True, "+5.6e+10"),
     ],
 )
-def test_values_are_printed_with_the_decimals_that_matter(value, signed, text):
+def test_values_are_printed_with_significant_decimals(value, signed, text):
     assert format_value(value, signed) == text
 
 

@@ -81,7 +81,7 @@ def theirs_of(ours):
     ("width", "n_best", "length_penalty", "eos"),
     [(4, 4, 1.0, 5), (3, 2, 0.0, 7), (5, 1, 2.0, 5), (2, 2, 1.0, None)],
 )
-def test_texts_and_scores_equal_transformers(seed, width, n_best, length_penalty, eos):
+def test_beam_texts_and_scores_equal_transformers(seed, width, n_best, length_penalty, eos):
     ours = gpt(seed).eval()
     idx = torch.randint(0, V, (1, 4), generator=torch.Generator().manual_seed(seed))
     out = theirs_of(ours).generate(

@@ -142,7 +142,7 @@ def test_drawn_ids_equal_the_plain_loop_from_the_same_seed(model, idx, context_s
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_ids_with_cache_equal_ids_without(model, idx, temperature):
+def test_ids_with_cache_equal_ids_without_cache(model, idx, temperature):
     plain = nn.Module()
     plain.inner, plain.cfg, plain.forward = model, CFG, lambda ids: model(ids)
     assert not hasattr(plain, "new_cache")
@@ -174,7 +174,7 @@ def test_generation_computes_only_the_last_logits(model, idx):
     assert seen == [(3, 1, 61)] * 2
 
 
-def test_rows_of_a_batch_do_not_disturb_each_other(model, idx):
+def test_rows_of_a_batch_are_independent(model, idx):
     together = generate(model, idx, 12)
     for row in range(3):
         assert torch.equal(generate(model, idx[row : row + 1], 12), together[row : row + 1])

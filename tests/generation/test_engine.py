@@ -116,11 +116,11 @@ class Client:
     """Collects the chunks of every text of an engine."""
 
     def __init__(self, engine):
-        self.engine, self.asked, self.chunks = engine, {}, {}
+        self.engine, self.requests, self.chunks = engine, {}, {}
 
     def add(self, prompt, config):
         id = self.engine.add(prompt, config)
-        self.asked[id], self.chunks[id] = (prompt, config), []
+        self.requests[id], self.chunks[id] = (prompt, config), []
         return id
 
     def step(self):
@@ -163,7 +163,7 @@ def test_engine_text_equals_the_text_generated_alone(name, arrivals, removals, c
                 removed.add(victim)
                 assert victim not in engine
         client.run()
-    for id, (prompt, config) in client.asked.items():
+    for id, (prompt, config) in client.requests.items():
         ids, text, reason = client.result(id)
         want_ids, want_text, want_reason = alone(model, prompt, config)
         if id in removed:
@@ -217,9 +217,9 @@ def test_joining_row_is_read_once_and_a_leaving_row_causes_no_reading(reads):
     for id in (first, second):
         assert (
             client.result(id)[0]
-            == alone(MODELS["gpt"], *client.asked[id][:1], greedy(6 if id == first else 2, seed=0))[
-                0
-            ]
+            == alone(
+                MODELS["gpt"], *client.requests[id][:1], greedy(6 if id == first else 2, seed=0)
+            )[0]
         )
 
 

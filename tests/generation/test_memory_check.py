@@ -19,7 +19,7 @@ CFG = {
 ROW = ROW_BYTES + 2 * 12 * 16 * 3 * 4 + 4 * 61  # keys and values of 12 tokens, logits
 
 
-def test_rows_that_do_not_fit_are_refused_with_a_number_that_does(monkeypatch):
+def test_batch_that_does_not_fit_is_refused_with_a_size_that_does(monkeypatch):
     model = GPTModel(CFG)
     monkeypatch.setattr(memory_check, "free_memory", lambda device: 100 * ROW)
     check_rows(model, 100, 500)

@@ -113,9 +113,9 @@ def test_list_of_generators_draws_each_row_as_if_alone(logits):
 def test_samplers_act_in_the_order_of_transformers(logits, theirs):
     """Temperature before top-p; the opposite order keeps other tokens."""
     assert list(SAMPLERS) == ["temperature", "top_k", "top_p", "min_p", "typical_p", "eta_cutoff"]
-    bent = logits
+    processed = logits
     for name, value in (("temperature", 2.0), ("top_k", 40), ("top_p", 0.6)):
-        bent = SAMPLERS[name](bent, value)
+        processed = SAMPLERS[name](processed, value)
     want = theirs.LogitsProcessorList(
         [
             theirs.TemperatureLogitsWarper(2.0),
@@ -123,7 +123,7 @@ def test_samplers_act_in_the_order_of_transformers(logits, theirs):
             theirs.TopPLogitsWarper(0.6),
         ]
     )(None, logits)
-    assert torch.equal(bent, want)
+    assert torch.equal(processed, want)
     torch.manual_seed(5)
     ids = next_token(logits, top_p=0.6, temperature=2.0, top_k=40)
     torch.manual_seed(5)
@@ -202,7 +202,7 @@ def test_custom_sampler_is_registered_by_one_line(logits, monkeypatch):
     assert next_token(logits, only=17).tolist() == [[17]] * B
 
 
-def test_every_sampler_keeps_a_token_and_changes_no_score_that_it_keeps(logits):
+def test_every_sampler_keeps_a_token_and_changes_no_kept_logit(logits):
     for name, value in {
         "top_k": 1,
         "top_p": 0.01,
@@ -210,10 +210,10 @@ def test_every_sampler_keeps_a_token_and_changes_no_score_that_it_keeps(logits):
         "typical_p": 0.01,
         "eta_cutoff": 0.9,
     }.items():
-        bent = SAMPLERS[name](logits, value)
-        kept = bent.isfinite()
+        processed = SAMPLERS[name](logits, value)
+        kept = processed.isfinite()
         assert kept.any(-1).all(), name
-        assert torch.equal(bent[kept], logits[kept]), name
+        assert torch.equal(processed[kept], logits[kept]), name
 
 
 def test_toy_vocabulary_has_the_notebooks_counts(capsys):

@@ -54,7 +54,7 @@ def chi_square_p(seen, probas):
     """Return the p-value of counts that were drawn row by row from `probas`."""
     expected = seen.sum(-1, keepdim=True) * probas
     may = expected > 0
-    assert (seen[~may] == 0).all(), "a token came that cannot come"
+    assert (seen[~may] == 0).all(), "a token of probability 0 was drawn"
     statistic = ((seen - expected)[may] ** 2 / expected[may]).sum()
     freedom = may.sum() - len(seen)
     return torch.special.gammaincc(freedom / 2.0, statistic / 2.0).item()
@@ -295,7 +295,7 @@ def test_speculative_decoding_rejects_invalid_arguments():
 
 
 @pytest.mark.parametrize("who", ["draft", "lookup"])
-def test_text_ends_when_every_token_is_excluded(who):
+def test_speculative_text_ends_when_every_token_is_excluded(who):
     propose = (
         DraftModel(tiny(2, 4), no_repeat_ngram_size=1)
         if who == "draft"

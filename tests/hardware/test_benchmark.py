@@ -43,7 +43,7 @@ def test_matmul_flops_is_measured_once(monkeypatch):
     assert {matmul_flops(CPU) for _ in range(100)} == {2 * 1024**3 / 0.5}
     assert len(measurements) == 1
     matmul_flops(CPU, torch.bfloat16)
-    assert len(measurements) == 2, "each type of numbers has a rate of its own"
+    assert len(measurements) == 2, "each dtype has its own rate"
 
 
 @pytest.mark.timing

@@ -28,7 +28,7 @@ def in_small_pages_only() -> bool:
 
 @pytest.mark.skipif(
     in_small_pages_only(),
-    reason="needs Linux 6.1, which lays memory into large pages when asked to",
+    reason="needs Linux 6.1, which can collapse memory into huge pages",
 )
 def test_huge_pages_keep_the_contents():
     x = torch.randn(3 * PAGE_BYTES)  # 12 pages, at whatever address
@@ -40,7 +40,7 @@ def test_huge_pages_keep_the_contents():
 
 def test_huge_pages_ignores_unmapped_ranges():
     assert collapse_huge_pages([]) == 0
-    assert collapse_huge_pages([(0, 3 * PAGE_BYTES)]) == 0, "nobody's memory"
+    assert collapse_huge_pages([(0, 3 * PAGE_BYTES)]) == 0, "unmapped memory"
 
 
 def test_huge_pages_is_noop_off_linux(monkeypatch):

@@ -56,11 +56,11 @@ def test_backend_that_rounds_is_not_used(monkeypatch):
     monkeypatch.setattr(matmul_backend, "_is_float32", lambda a, b: False)
     monkeypatch.setattr(matmul_backend, "_speedup_of_onednn", lambda: pytest.fail("timed"))
     assert select_matmul_backend() == default_backend()
-    assert use_matmul_backend(ONEDNN) == default_backend(), "not even when a checkpoint names it"
+    assert use_matmul_backend(ONEDNN) == default_backend(), "also if a checkpoint names it"
     assert KNOB.fp32_precision == matmul_backend._DEFAULT_PRECISION
 
 
-def test_same_bits_by_both_libraries_are_not_timed(monkeypatch):
+def test_matmul_backends_with_equal_bits_are_not_timed(monkeypatch):
     """Noise must not decide: torch ignores the setting where oneDNN has no float32 code."""
     monkeypatch.setattr(matmul_backend, "onednn_is_float32", lambda: True)
     monkeypatch.setattr(matmul_backend, "_switch", lambda backend: None)

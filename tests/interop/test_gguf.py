@@ -71,7 +71,7 @@ def test_end_of_turn_and_end_of_message_tokens_survive_a_round_trip(model, tmp_p
     assert (back.end_of_text, back.other_ends) == (names[0], tokenizer.other_ends)
 
 
-def test_file_is_recognized_by_its_first_bytes_or_its_name(tmp_path):
+def test_gguf_file_is_recognized_by_its_first_bytes_or_its_name(tmp_path):
     (tmp_path / "blob").write_bytes(gguf_bytes())
     (tmp_path / "x.gguf").write_bytes(b"nothing")
     (tmp_path / "x.pth").write_bytes(b"nothing")
@@ -152,7 +152,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_file_of_another_model_is_refused(name, model, tokenizer, tmp_path):
+def test_gguf_file_of_another_model_is_refused(name, model, tokenizer, tmp_path):
     changes, without, reason, code = REFUSED[name]
     path = tmp_path / "other.gguf"
     path.write_bytes(whole_file(model, tokenizer, changes, without))

@@ -47,7 +47,7 @@ def test_exported_gguf_model_survives_a_round_trip(kind, format, tokenizer, tmp_
         assert (checked.weight_error, checked.logits_difference) == (0, 0)
 
 
-def test_rows_that_do_not_fill_blocks_are_float16(tokenizer, tmp_path):
+def test_gguf_rows_that_do_not_fill_blocks_are_float16(tokenizer, tmp_path):
     export_gguf(random_model(CFG), tokenizer, tmp_path / "out.gguf", "q4_0")
     kinds = {
         each.name: each.tensor_type.name for each in gguf.GGUFReader(tmp_path / "out.gguf").tensors

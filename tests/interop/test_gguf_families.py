@@ -42,7 +42,7 @@ def test_gguf_tests_cover_every_family():
     assert {name.partition(",")[0] for name in FAMILIES} | {"gpt2"} == set(GGUF_FAMILIES)
 
 
-def test_rows_of_rotary_pairs_move_and_come_back():
+def test_rows_of_rotary_pairs_are_permuted_and_restored():
     rows = torch.arange(12)
     theirs = interleaved(2).to_theirs(rows)
     assert theirs.tolist() == [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]

@@ -43,7 +43,7 @@ def source_of(state, rules):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_each_parameter_is_there_once_in_the_models_order(model, name):
+def test_weight_map_has_each_parameter_once_in_the_models_order(model, name):
     mapped = list(expand(FORMATS[name], CFG.n_layers))
     assert sorted(ours for each in mapped for ours in each.ours) == sorted(
         dict(model.named_parameters())
@@ -73,7 +73,7 @@ def test_gpt2_weights_survive_a_round_trip_bit_by_bit(model, name):
     for own, parameter in model.named_parameters():
         assert torch.equal(back.get_parameter(own), parameter), own
         assert back.get_parameter(own).untyped_storage().nbytes() == parameter.nbytes, (
-            "a part keeps the whole in memory"
+            "a slice keeps the whole tensor in memory"
         )
 
 

@@ -268,7 +268,9 @@ def test_broken_weights_are_one_line_that_names_the_tensor(copy, how, message):
     ],
     ids=["NaN", "shape", "dtype", "unknown"],
 )
-def test_error_names_the_file_of_several_and_the_tensor_as_in_the_file(tmp_path, change, message):
+def test_hf_error_names_the_file_of_several_and_the_tensor_as_in_the_file(
+    tmp_path, change, message
+):
     made(tmp_path, "10KB")
     save_tokenizer(CHARS, tmp_path)
     name = "transformer.h.1.mlp.c_fc.weight"
@@ -293,7 +295,7 @@ def test_error_names_the_file_of_several_and_the_tensor_as_in_the_file(tmp_path,
     assert "\n" not in str(error.value)
 
 
-def test_error_names_missing_and_unexpected_tensors_as_in_the_file(copy):
+def test_hf_error_names_missing_and_unexpected_tensors_as_in_the_file(copy):
     path = copy / "model.safetensors"
     weights = safetensors.torch.load(path.read_bytes())  # a copy: the file is replaced below
     name = "transformer.h.1.mlp.c_fc.weight"

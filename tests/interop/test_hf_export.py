@@ -155,7 +155,7 @@ def test_transformers_pipeline_begins_a_prompt_with_the_start_id(tmp_path, bpe, 
         assert open_tokenizer(tmp_path / folder).encode("the cat") == tokenizer.encode("the cat")
 
 
-def test_folder_without_our_settings_begins_with_the_token_that_its_tokenizer_adds(
+def test_reloaded_folder_without_our_settings_starts_with_its_tokenizers_token(
     written, bpe, tmp_path
 ):
     _, folder = written
@@ -328,7 +328,7 @@ class Bytes:
 
 def tiktoken_without_bytes():
     """A tiktoken encoding whose vocabulary lacks most bytes, so that no merges make it."""
-    tiktoken = pytest.importorskip("tiktoken", reason="tiktoken's encodings are what is refused")
+    tiktoken = pytest.importorskip("tiktoken", reason="the test exports tiktoken's encodings")
     ranks = {b"a": 0, b"b": 1, b"abab": 2}
     return tiktoken.Encoding(
         "strange", pat_str=r"\w+|\W", mergeable_ranks=ranks, special_tokens={"<|endoftext|>": 3}

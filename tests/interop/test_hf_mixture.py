@@ -124,12 +124,12 @@ def test_score_scale_without_yarn_is_not_expressed():
         to_config(DeepSeekConfig(**TINY, score_scale=1.5), None, None)
 
 
-def test_no_shared_expert_is_not_expressed():
+def test_mixture_without_a_shared_expert_has_no_counterpart():
     with pytest.raises(UserError, match="n_shared_experts=0: transformers has at least one"):
         to_config(DeepSeekConfig(**TINY, n_shared_experts=0), None, None)
 
 
-def test_rows_in_groups_are_those_of_each_parameter():
+def test_grouped_rows_map_to_their_parameters():
     rows = torch.arange(10)[:, None]
     first, second = in_groups(2, 2, 3).to_ours(rows)
     assert first.flatten().tolist() == [0, 1, 5, 6]

@@ -56,7 +56,7 @@ def cached(monkeypatch, folder):
 
     def download(name, file, revision=None, local_files_only=False):
         requested.append(file)
-        assert local_files_only, "the network would have been asked"
+        assert local_files_only, "this would use the network"
         return real(
             name, file, revision=revision, local_files_only=True, cache_dir=folder.parents[2]
         )

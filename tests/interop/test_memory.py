@@ -37,7 +37,7 @@ def resident(what):
 
 load(sys.argv[1])                                    # everything is imported and warm
 for folder in sys.argv[2:]:
-    Path("/proc/self/clear_refs").write_text("5")    # the high-water mark begins anew
+    Path("/proc/self/clear_refs").write_text("5")    # reset the peak
     before = resident("VmRSS")
     model, _ = load(folder)
     print(resident("VmHWM") - before, sum(p.nbytes for p in model.parameters()))

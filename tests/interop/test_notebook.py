@@ -241,7 +241,7 @@ def test_names_of_a_wrapped_model_are_understood(tmp_path, trained, wrapper):
     )
 
 
-def test_names_that_are_one_without_their_wrapper_are_refused(tmp_path, trained):
+def test_names_that_collide_without_their_wrapper_are_refused(tmp_path, trained):
     state = trained[2]["model_state_dict"]
     with pytest.raises(
         UserError, match="tok_emb.weight is repeated, with and without the name of a wrapper"

@@ -85,12 +85,12 @@ def test_save_gpt2_rejects_a_tokenizer_with_another_split_pattern(tmp_path):
         save_gpt2(GPTModel(SMALL), tokenizer, tmp_path / "new")
 
 
-def test_ids_with_gaps_are_refused(tmp_path):
+def test_openai_export_refuses_ids_with_gaps(tmp_path):
     tokenizer = ByteBPE([], special_tokens={"<|endoftext|>": 300})
     with pytest.raises(UserError, match="without gaps"):
         save_gpt2(GPTModel(SMALL), tokenizer, tmp_path / "new")
 
 
-def test_table_of_no_rows_and_a_key_of_255s_are_written():
+def test_tensorflow_writer_writes_an_empty_table_and_a_key_of_255s():
     assert len(one_table([])) > 48
     assert b"\xff\xff" in one_table([(b"\xff\xff", b"")])

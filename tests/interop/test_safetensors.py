@@ -125,7 +125,7 @@ def test_header_that_does_not_fit_is_refused(tmp_path, fault):
     assert len(str(error.value)) < 500
 
 
-def test_file_cut_after_its_header_was_read_is_named(tmp_path):
+def test_safetensors_file_cut_after_its_header_was_read_is_named(tmp_path):
     path = tmp_path / "x.safetensors"
     safetensors.torch.save_file({"a": torch.ones(100)}, path)
     source = TensorFiles([path])
@@ -134,7 +134,7 @@ def test_file_cut_after_its_header_was_read_is_named(tmp_path):
         source.read("a")
 
 
-def test_every_length_but_the_right_one_is_refused(tmp_path):
+def test_safetensors_file_of_a_wrong_length_is_refused(tmp_path):
     path = tmp_path / "x.safetensors"
     safetensors.torch.save_file({"a": torch.ones(20), "b": torch.ones(3)}, path)
     whole = path.read_bytes()

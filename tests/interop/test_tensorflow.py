@@ -257,7 +257,7 @@ def test_random_messages_never_crash_the_reader(tmp_path):
             read_all(tmp_path / "c")
 
 
-def test_no_checkpoint_and_an_unknown_tensor_are_named(tmp_path):
+def test_missing_checkpoint_and_an_unknown_tensor_are_named(tmp_path):
     assert_refused(
         tmp_path / "nothing",
         "cannot read .*nothing.index: No such file or directory; expected TensorFlow's index",

@@ -62,7 +62,7 @@ def test_truncated_file_is_a_one_line_error(tmp_path, cut):
     assert "\n" not in str(error.value)
 
 
-def test_table_of_contents_too_long_is_refused_unread(tmp_path):
+def test_too_long_table_of_contents_is_refused_unread(tmp_path):
     path = tmp_path / "x.pth"
     torch.save(PLAIN, path)
     data = bytearray(path.read_bytes())

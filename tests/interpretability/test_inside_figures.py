@@ -13,7 +13,7 @@ from llm_scratch.storage.checkpoint import list_checkpoints
 inside_figures = import_module("inside_figures")
 
 
-def test_page_has_every_table_and_picture_once():
+def test_inside_page_has_every_table_and_picture_once():
     page = inside_figures.PAGE.read_text(encoding="utf-8")
     source = inside_figures.Path(inside_figures.__file__).read_text(encoding="utf-8")
     for name in re.findall(r'^        "(\w+)": \w+_table\(', source, flags=re.M):

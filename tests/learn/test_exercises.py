@@ -51,7 +51,7 @@ def diagnosis(mistake) -> str:
     return " ".join(mistake.__doc__.split())
 
 
-def test_ids_are_in_order_and_each_has_a_sealed_file():
+def test_exercise_ids_are_in_order_and_each_has_a_sealed_file():
     ids = list(EXERCISES)
     assert len(ids) >= 60
     for lesson in LESSONS:

@@ -72,7 +72,7 @@ def test_copy_carries_the_tutors_rules(copy):
         assert command in COMMANDS, command
 
 
-def test_folder_in_use_is_left_alone(copy, tmp_path):
+def test_handout_leaves_a_used_folder_unchanged(copy, tmp_path):
     before = (copy / "progress.json").read_bytes()
     with pytest.raises(UserError, match="in use already"):
         write_pupils_copy(copy)

@@ -22,7 +22,7 @@ def test_progress_survives_a_restart(tmp_path):
     assert not first.grade(VALUE, (1, 2)).right
     again = Progress(tmp_path / "mine")
     assert again.record(VALUE).attempts == 1
-    assert again.question_seed(VALUE) != question, "a wrong answer brings new numbers"
+    assert again.question_seed(VALUE) != question, "a wrong answer draws new values"
     assert again.grade(VALUE, solve(*VALUE.inputs(again.question_seed(VALUE)))).right
     last = Progress(tmp_path / "mine")
     assert (last.record(VALUE).solved, last.record(VALUE).attempts) == (True, 1)
@@ -43,7 +43,7 @@ def test_solved_exercise_remains_solved(tmp_path):
     assert Progress(tmp_path).record(FUNCTION).solved
 
 
-def test_file_begins_with_the_question_and_is_never_overwritten(tmp_path):
+def test_answer_file_begins_with_the_question_and_is_never_overwritten(tmp_path):
     progress = Progress(tmp_path / "new")
     path = progress.begin(FUNCTION)
     assert path.name == "0_3_rows_that_add_up_to_1.py"
@@ -79,7 +79,7 @@ def test_errors_in_an_answer_file_are_named(tmp_path, code, message):
     assert re.match(re.escape(str(path)) + ":? " + message, found.message), found.message
 
 
-def test_other_encoding_is_reported(tmp_path):
+def test_answer_file_in_another_encoding_is_reported(tmp_path):
     progress = Progress(tmp_path)
     progress.file(FUNCTION).write_bytes("# größer\n".encode("latin-1"))
     assert progress.grade_file(FUNCTION).message.endswith(
@@ -113,7 +113,7 @@ def test_damaged_progress_is_a_user_error(tmp_path, text):
 
 
 @pytest.mark.parametrize("code", ["exit()", "import sys; sys.exit(3)"])
-def test_file_that_exits_is_a_wrong_answer(tmp_path, code):
+def test_answer_file_that_exits_is_a_wrong_answer(tmp_path, code):
     progress = Progress(tmp_path)
     path = progress.begin(FUNCTION)
     for text in (code, f"def {FUNCTION.function}(*values):\n    {code}\n"):

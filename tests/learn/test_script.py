@@ -57,7 +57,7 @@ def test_headings_and_pictures_are_printed_in_order(tmp_path):
     assert (tmp_path / "pictures" / "step7-1.png").stat().st_size > 1000
 
 
-def test_error_names_the_line_of_the_file(tmp_path):
+def test_script_error_names_the_line_of_the_file(tmp_path):
     done = run(tmp_path, "assert f() == 2")
     assert done.returncode == 1
     line = LESSON.splitlines().index("{last}") + 1
@@ -71,6 +71,6 @@ def test_run_as_script_does_nothing_in_a_notebook():
     assert namespace == {"__name__": "__main__"}
 
 
-def test_cells_keep_their_order_in_the_file():
+def test_script_runs_cells_in_their_order_in_the_file():
     found = cells("header\n# %% [markdown]\n# text\n# %%\na = 1\nb = 2\n")
     assert found == [(2, "markdown", "# text\n"), (4, "code", "a = 1\nb = 2\n")]

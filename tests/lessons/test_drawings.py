@@ -83,14 +83,14 @@ def contrast(first: str, second: str) -> float:
 
 
 @pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
-def test_text_is_legible_on_every_color(palette):
+def test_drawing_text_is_legible_on_every_color(palette):
     for background in ("paper", *COLORS):
         assert contrast(palette["ink"], palette[background]) >= 4.5, background
     for text in ("soft", *(f"{color}-line" for color in COLORS if color != "grey")):
         assert contrast(palette[text], palette["paper"]) >= 4.5, text
 
 
-def test_text_that_does_not_fit_is_an_error():
+def test_drawing_text_that_does_not_fit_is_an_error():
     d = Drawing("A test", 100)
     with pytest.raises(ValueError, match="'a long label' is too wide for its box"):
         d.box(10, 10, 40, 30, "a long label")

@@ -176,7 +176,9 @@ def test_lesson_runs_without_its_text_and_without_network(lesson, tmp_path):
         TIKTOKEN_CACHE_DIR=str(empty),
         LLM_SCRATCH_OFFLINE="1",
     )
-    assert re.search("^Continuing with", printed, re.MULTILINE), "it should say what it leaves out"
+    assert re.search("^Continuing with", printed, re.MULTILINE), (
+        "it must print which checks it leaves out"
+    )
 
 
 def test_script_prints_headings_and_where_its_pictures_are(printed):
@@ -251,7 +253,7 @@ def test_folded_cells_are_folded_in_the_notebook(lesson):
 
 
 @each_lesson
-def test_no_definition_reads_a_variable_of_an_earlier_cell(lesson):
+def test_lesson_definitions_read_no_variable_of_an_earlier_cell(lesson):
     """Functions and classes of a lesson read only imports, definitions and CONSTANTS.
 
     A variable of an earlier cell would be hidden state.

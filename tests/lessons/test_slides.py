@@ -85,7 +85,7 @@ def test_link_to_another_file_is_a_term(made):
 
 
 @pytest.mark.parametrize("name", lessons())
-def test_page_of_a_lesson_is_complete(name):
+def test_slides_page_of_a_lesson_is_complete(name):
     notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
     page = slides.page_of(name, slides.slides_of(notebook))
     head, _, body = page.partition("<main>")

@@ -17,7 +17,7 @@ TERMINALS = {machine.name: machine for machine in MACHINES}
 
 @pytest.mark.xdist_group("no-color")
 @pytest.mark.parametrize("command", COMMANDS)
-def test_no_color_prints_no_colors(command, results):
+def test_no_color_variable_disables_colors(command, results):
     assert not COLOR.search(results(TERMINALS["no-color"])[1][command].out)
 
 

@@ -43,7 +43,7 @@ def test_second_process_is_refused_while_the_first_one_trains(tmp_path, home):
         first.stdin.close()
     assert second.code == CHECKPOINT
     assert f"is in use: process {first.pid} on {os.uname().nodename} trains there" in second.err
-    assert first.returncode != 0, "its input ended, which is an error there"
+    assert first.returncode != 0, "the end of input is an error there"
     assert list((tmp_path / "run").iterdir()) == []
 
 

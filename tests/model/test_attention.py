@@ -126,7 +126,7 @@ def test_cached_logits_in_any_chunks_equal_uncached_logits(attention, x, cuts):
 
 @pytest.mark.parametrize("blanks", [None, [3, 0]])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_one_new_token_by_sums_equals_the_kernel(blanks, dtype):
+def test_attention_of_one_new_token_by_sums_equals_the_kernel(blanks, dtype):
     q, k, v = torch.randn(B, H, 1, D), torch.randn(B, H, T, D), torch.randn(B, H, T, D)
     q, k, v = (x.to(dtype) for x in (q, k, v))
     mask = (

@@ -99,7 +99,7 @@ def test_value_without_gradients_equals_the_plain_loss():
     assert not loss.requires_grad
 
 
-def test_other_model_uses_the_plain_loss():
+def test_model_without_hidden_uses_the_plain_loss():
     """Without `hidden`, or with a head bias, the loss is computed from the logits."""
     torch.manual_seed(2)
     plain = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 9))

@@ -123,7 +123,7 @@ def test_logits_agree_for_every_batch_and_cache_size_and_with_padding(kind, comp
             torch.testing.assert_close(got, want, rtol=off, atol=off)
             assert (got - want).abs().mean() < off / 20
     assert len(compilings) == 4, (
-        "one row and rows, without blanks and with, for every length of text and cache"
+        "one program each for one row, rows and padded rows, at all lengths of text and cache"
     )
 
 
@@ -154,7 +154,7 @@ def test_stored_program_serves_every_model_of_its_shape(tmp_path, compilings):
     assert sorted(kept.stat().st_size > 7 for kept in other.iterdir()) == [
         False,
         True,
-    ], "a new one took the place of the damaged one"
+    ], "a new program replaced the damaged one"
     assert len(compilings) == 3
 
 
@@ -230,7 +230,7 @@ def test_prompts_and_uncached_texts_are_not_compiled(monkeypatch):
 
     def counted(hidden, ids, cache):
         assert cache.pos + 1 < cache.keys[0].shape[2], (
-            "a program takes a cache with a place more than it needs"
+            "a program needs a cache with one spare position"
         )
         steps.append(ids.shape[1])
         x = hidden(ids, cache)

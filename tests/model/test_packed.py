@@ -26,7 +26,7 @@ CFG = {
 }
 needs_packing = pytest.mark.skipif(
     not can_pack(torch.float32),
-    reason="this processor or this torch has no order for packed matrices",
+    reason="this processor or this torch has no layout for packed matrices",
 )
 
 
@@ -162,7 +162,7 @@ def test_pack_fuses_all_layers_that_read_the_same_input(architecture, bits):
     assert torch.equal(*texts)
 
 
-def test_a_layer_with_an_adapter_is_not_fused():
+def test_layer_with_an_adapter_is_not_fused():
     model = a_model()
     adapted = nn.Sequential(model.trf_blocks[0].att.W_key, nn.Identity())
     model.trf_blocks[0].att.W_key = adapted

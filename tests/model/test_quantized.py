@@ -58,7 +58,7 @@ def test_int4_is_within_half_a_step_and_symmetric(weight):
     assert packed.shape == (37, 48)
     assert scale.shape == (37, 96 // GROUP)
     assert (unpack_int4(packed).view(37, -1, GROUP).amin(2) == 0).all(), (
-        "the farthest of each group is -8"
+        "the value of largest magnitude of each group is -8"
     )
     step = scale.float().repeat_interleave(GROUP, 1)
     beyond = weight / step > 7.5
@@ -140,7 +140,7 @@ def test_quantized_model_equals_the_model_with_dequantized_weights(bits, tied):
         model.tok_emb.weight = model.out_head.weight
     ids = torch.randint(0, 50, (2, 7))
     assert (few(ids) - model(ids)).norm() < 0.015 * model(ids).norm(), (
-        "inputs of products are rounded, no more"
+        "only inputs of products are rounded"
     )
 
 
@@ -187,7 +187,9 @@ def test_chunked_reading_equals_reading_at_once(architecture, bits):
 def test_vocabulary_size_is_read_without_dequantizing_the_table(monkeypatch):
     few = quantize(GPTModel(CFG | {"tie_embeddings": True}), 8)
     monkeypatch.setattr(
-        QuantizedLinear, "weight", property(lambda self: pytest.fail("the whole table was made"))
+        QuantizedLinear,
+        "weight",
+        property(lambda self: pytest.fail("the whole table was dequantized")),
     )
     assert vocab_size(few) == 50
     assert few.new_cache(1).keys[0].dtype == torch.float32

@@ -48,7 +48,7 @@ def test_usable_kernel_computes_the_formula(name, rows, with_bias):
 
 def test_at_least_one_quantized_kernel_works():
     assert usable(8) or usable(4), (
-        "this machine expands quantized weights: say so in docs/decoding.md"
+        "this machine expands quantized weights; document it in docs/decoding.md"
     )
 
 

@@ -61,7 +61,7 @@ def test_rotated_product_depends_only_on_the_distance(shift):
     torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-4)
 
 
-def test_each_row_has_its_own_positions():
+def test_rope_applies_positions_per_row():
     x, places = torch.randn(B, H, T, D), torch.stack([torch.arange(T), torch.arange(T) + 3])
     together = apply_rotary(x, rotary_angles(places, D))
     for row in range(B):
@@ -120,7 +120,7 @@ def test_ntk_divides_the_slowest_pair_and_keeps_the_fastest():
     assert plain[-1] / scaled[-1] == pytest.approx(8.0, rel=1e-4)
 
 
-def test_both_pairings_are_the_same_with_reordered_elements():
+def test_rope_pairings_are_equal_with_reordered_elements():
     x, angles = torch.randn(B, H, T, D), rotary_angles(torch.arange(T), D)
     order = torch.arange(D).view(2, -1).T.flatten()  # 0, D / 2, 1, D / 2 + 1, ...
     interleaved = apply_rotary(x[..., order], angles, interleaved=True)

@@ -91,7 +91,7 @@ def test_width_that_is_not_a_multiple_of_a_word_has_no_written_kernel():
     assert several is None or several in TRACEABLE
 
 
-def test_other_byte_order_is_an_error(monkeypatch):
+def test_written_kernel_with_another_byte_order_is_rejected(monkeypatch):
     monkeypatch.setattr(
         written_kernels.WrittenInt8,
         "__call__",

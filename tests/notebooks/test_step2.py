@@ -167,7 +167,7 @@ def test_mask_is_a_table_not_a_cube():
 
 def test_softmax_survives_large_scores():
     scores = torch.tensor([1000.0, 999.0, -1000.0])
-    assert torch.isnan(scores.exp() / scores.exp().sum()).any(), "the formula as it stood"
+    assert torch.isnan(scores.exp() / scores.exp().sum()).any(), "the notebook's formula"
     torch.testing.assert_close(softmax_navie(scores), scores.softmax(0))
     assert softmax_naive is softmax_navie
 

@@ -217,7 +217,7 @@ def test_cells_44_to_47_weights_and_optimizer_come_back(tmp_path):
     restored = torch.optim.AdamW(again.parameters(), lr=5e-4, weight_decay=0.1)
     restored.load_state_dict(checkpoint["optimizer_state_dict"])
     assert restored.param_groups[0]["lr"] == 4e-4, (
-        "the saved rate wins over the one in the notebook's line"
+        "the saved rate overrides the one in the notebook's line"
     )
     again.eval(), model.eval()
     assert torch.equal(again(INPUTS % 97), model(INPUTS % 97))

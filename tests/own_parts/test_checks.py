@@ -184,7 +184,7 @@ def test_missing_gradient_is_distinguished_from_a_wrong_output():
     assert verdict.where.startswith("gradient of x [")
 
 
-def test_other_names_of_weights_are_listed():
+def test_part_with_other_weight_names_is_diagnosed_with_both_lists():
     class Renamed(nn.Module):
         def __init__(self, emb_dim):
             super().__init__()
@@ -216,7 +216,7 @@ def endless(logits, t):
         (lambda logits, t: logits * torch.nan, "its output differs"),
     ],
 )
-def test_other_failure_is_reported(part, message):
+def test_unexpected_failure_of_a_part_is_reported(part, message):
     assert check("temperature", part).message.startswith(message)
 
 

@@ -56,7 +56,7 @@ def test_imported_names_are_not_extracted(mine):
         ("1 / 0\n", "--parts mine.py: ZeroDivisionError: division by zero"),
     ],
 )
-def test_file_without_a_part_is_an_error(mine, text, message):
+def test_parts_file_without_a_part_is_an_error(mine, text, message):
     with pytest.raises(UserError, match=re.escape(message)):
         mine(text)
 

@@ -69,7 +69,9 @@ def test_run_too_large_is_refused_with_the_setting_to_change(free, settings, adv
 
 def test_small_run_passes_without_a_memory_estimate(free, monkeypatch):
     monkeypatch.setattr(
-        memory_check, "estimate_memory", lambda *args: pytest.fail("a small run needs no rehearsal")
+        memory_check,
+        "estimate_memory",
+        lambda *args: pytest.fail("a small run needs no memory estimate"),
     )
     free(10**9)
     check_memory(run(), CPU)

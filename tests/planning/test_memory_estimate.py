@@ -88,7 +88,7 @@ def test_memory_estimate_is_smaller_in_bfloat16():
 def test_memory_estimate_decreases_with_micro_batches():
     whole, parts = estimate_memory(a_run()), estimate_memory(a_run(micro_batches=4))
     assert whole.step > 3 * parts.step
-    assert whole.evaluation > 3 * parts.evaluation, "evaluation goes by micro-batches too"
+    assert whole.evaluation > 3 * parts.evaluation, "evaluation also uses micro-batches"
     assert whole.weights == parts.weights
     one, two, three = (estimate_memory(a_run(batch_size=rows)).step for rows in (8, 16, 24))
     assert three - two == pytest.approx(two - one, rel=0.02)

@@ -92,7 +92,7 @@ def test_plan_mfu_on_a_gpu_refers_to_the_bfloat16_rate(machine, corpus, monkeypa
     plan = make_plan(settings(), torch.device("cuda"), corpus)
     assert plan.mfu == pytest.approx(plan.flops_per_token * 16 / 1e10)
     assert plan.matrix_rate == 1e10
-    assert tried == [1e9], "a trial is as long as its own products take"
+    assert tried == [1e9], "the time of a trial is that of its own products"
 
 
 def test_plan_times_add_up(machine, corpus):
@@ -110,7 +110,7 @@ def test_plan_times_add_up(machine, corpus):
     assert plan.peak_memory == pytest.approx(
         GIB + LIBRARIES["cpu"] + HEAP_OVERHEAD["cpu"] * plan.memory.peak
     )
-    assert plan.free_memory == 4 * GIB, "what the process holds already is its own"
+    assert plan.free_memory == 4 * GIB, "memory that the process already holds is not counted twice"
     assert plan.missing_memory == 0
     assert plan.micro_batches == 1
     assert plan.precision == "float32"

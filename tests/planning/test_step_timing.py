@@ -108,7 +108,7 @@ def test_layers_that_cost_the_same_are_a_kind(settings, kinds):
     assert layer_kinds(mixed(settings), 16) == kinds
 
 
-def test_a_window_as_long_as_a_row_is_none():
+def test_window_as_long_as_a_row_is_none():
     assert layer_kinds(mixed(MIXED["windows"]), 4) == {0: 7}
 
 

@@ -228,4 +228,4 @@ def assert_same_run(ours: Path, theirs: Path) -> None:
         for p in p.iterdir()
         if ".tmp" in p.name or ".part" in p.name
     ]
-    assert left == [], "something half-written was left"
+    assert left == [], "a partial file was left"

@@ -105,9 +105,7 @@ def test_c3_commands_work_without_terminal_home_or_unicode(place, request, measu
 
 def in_terminal(words, env, columns, rows):
     """The output of a process on a terminal of a size, and its exit code."""
-    pty = pytest.importorskip(
-        "pty", reason="needs a terminal of its own, which Windows does not give"
-    )
+    pty = pytest.importorskip("pty", reason="needs a pseudo-terminal, which Windows does not have")
     import fcntl
     import struct
     import termios

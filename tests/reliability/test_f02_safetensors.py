@@ -113,7 +113,7 @@ def resident(what):
 refuse(sys.argv[1])  # everything is imported by now
 for folder in sys.argv[2:]:
     if os.fork() == 0:  # each file meets a process that has read no other
-        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak
         before = resident("VmRSS")
         code, said = refuse(folder)
         print(json.dumps([code, said, resident("VmHWM") - before]), flush=True)

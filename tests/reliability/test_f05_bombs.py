@@ -118,7 +118,7 @@ def test_f5_decompression_bombs_are_refused_unread(tmp_path, monkeypatch, measur
         assert error.value.code == CHECKPOINT, name
         assert peak <= 2 * min(path.stat().st_size, 16 << 20) + (1 << 20), name
         path.unlink()
-    assert set(opened) == {"gzip"}, "torch's reader is given no archive, only what is none"
+    assert set(opened) == {"gzip"}, "torch's reader gets only files that are not archives"
     measured(
         "F5",
         f"{len(BOMBS)} of {len(BOMBS)} refused before unpacking",

@@ -50,28 +50,28 @@ def test_f6_each_fault_ends_in_the_pinned_file_or_one_error(
     measured,
     monkeypatch,
 ):
-    draw, mended = random.Random(6), 0
+    draw, recovered = random.Random(6), 0
     faults = [list(faults) for _, faults in MENDED.values()]
     faults += [[reset(draw.randrange(len(CONTENT)))] for _ in range(20)] + [[stall]]
     monkeypatch.setattr(http_client, "TIMEOUT", 1.0)
     for i, fault in enumerate(faults):
         server.faults = fault
         assert get(server, tmp_path / str(i)).read_bytes() == CONTENT
-        mended += 1
+        recovered += 1
     for name, (behave, tries, _) in HOPELESS.items():
         server.faults = [behave] * 100
-        asked = len(server.asked)
+        n_before = len(server.requests)
         with pytest.raises(UserError) as error:
             get(server, tmp_path / name)
         assert error.value.code == DATA
-        assert tries is None or len(server.asked) - asked == tries <= MAX_ATTEMPTS
+        assert tries is None or len(server.requests) - n_before == tries <= MAX_ATTEMPTS
         assert not (tmp_path / name / "file.bin").exists()
     assert all(1 <= pause <= 30 for pause in pauses)
     assert seen <= {CONTENT}
     total = len(faults) + len(HOPELESS)
     measured(
         "F6",
-        f"{total} faults: {mended} recovered, {len(HOPELESS)} refused, {MAX_ATTEMPTS} attempts"
+        f"{total} faults: {recovered} recovered, {len(HOPELESS)} refused, {MAX_ATTEMPTS} attempts"
         " each; no partial file under the final name",
         "100 % end in the pinned file or in an error",
     )
@@ -86,7 +86,7 @@ def test_f6_resumed_download_does_not_repeat_received_bytes(server, tmp_path, mo
     server.folder, server.faults = tmp_path, [broken(n) for n in breaks]
     assert get(server, tmp_path).read_bytes() == CONTENT
     assert len(server.parts) == 21
-    assert all(asked == on_disk for asked, on_disk in server.parts), server.parts
+    assert all(begin == on_disk for begin, on_disk in server.parts), server.parts
     gained = [after - before for (before, _), (after, _) in pairwise(server.parts)]
     if broken is cut:  # a line that closes in order delivers what was sent
         assert gained == breaks

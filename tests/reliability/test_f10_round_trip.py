@@ -18,7 +18,7 @@ from llm_scratch.tokenizers.bpe import ByteBPE
 from llm_scratch.tokenizers.locate import open_tokenizer
 
 transformers = pytest.importorskip(
-    "transformers", reason="transformers is the other end; install the hf extra"
+    "transformers", reason="transformers reads the export; install the hf extra"
 )
 CFG = GPTConfig(vocab_size=300, context_length=48, emb_dim=48, n_heads=4, n_layers=3, drop_rate=0.0)
 KINDS = [

@@ -262,7 +262,7 @@ def test_n3_three_bad_steps_cause_a_rollback_past_the_text(corpus, tmp_path, mon
     assert listener.batches == [
         *range(25),
         *range(25, 65),
-    ], "from step 20 on again, with text that was not read yet"
+    ], "again from step 20, with text that was not read yet"
     assert (run.step, run.recovery.counts.rollbacks, run.recovery.counts.skipped_batches) == (
         60,
         1,
@@ -277,7 +277,7 @@ def test_n3_three_bad_steps_cause_a_rollback_past_the_text(corpus, tmp_path, mon
     assert {rates[step] for step in range(1, 21)} == {5e-3}
     assert {rates[step] for step in range(22, 61)} == {2.5e-3}
     assert rows(tmp_path, "rollbacks") == {21: 1}
-    assert rows(tmp_path, "skipped") == {}, "what was written after step 20 was taken out"
+    assert rows(tmp_path, "skipped") == {}, "rows after step 20 were removed"
     assert list(rows(tmp_path, "loss")) == list(range(1, 61))
     measured(
         "N3",

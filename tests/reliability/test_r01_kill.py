@@ -112,8 +112,8 @@ def kill_and_compare(
 def check(starter: Starter, whole: Whole, folder: Path, kills: int) -> str:
     runs, cut_off, lost = kill_and_compare(starter, whole, folder, kills)
     assert lost[0] <= SAVE_EVERY
-    assert lost[1] < 2 * SAVE_EVERY, "a save that the next one has to wait for"
-    assert cut_off >= kills / 4, "too few hit a save to say anything about saves"
+    assert lost[1] < 2 * SAVE_EVERY, "a save that the next one waits for"
+    assert cut_off >= kills / 4, "too few kills hit a save for a conclusion"
     most = f"at most {lost[0]} steps lost, {lost[1]} with background saves"
     return f"{kills} of {kills} ({cut_off} during a save; {runs} runs, all identical; {most})"
 

@@ -111,7 +111,7 @@ def test_simulated_disk_records_the_whole_save(recorded):
     kinds = [op.kind for op in ops]
     renamed = [op.new for op in ops].index("ckpt/step-00000030")
     assert "unlink" not in kinds[: kinds.index("flush", renamed)], (
-        "something was removed before the new one was there"
+        "a file was removed before the new one existed"
     )
     assert (
         sum(op.kind == "unlink" and "step-00000010" in op.path for op in ops) == 7

@@ -76,7 +76,7 @@ def test_r6_disk_error_is_never_reported_as_success(name, tmp_path, monkeypatch,
             found = checkpoint.load_latest(run, pytest.fail, prefer="latest").state["step"]
             if error is None:
                 succeeded += 1
-                assert operation == "remove", "only what is not needed any more may stay"
+                assert operation == "remove", "only files that are no longer needed may remain"
                 assert found == 4
             else:
                 assert error.code == RESOURCES
@@ -123,18 +123,18 @@ class RefusesFrom(Callback):
         self.warnings.append(message)
 
 
-@pytest.mark.parametrize("paper", ["metrics.jsonl", "samples.md"])
+@pytest.mark.parametrize("log_file", ["metrics.jsonl", "samples.md"])
 @pytest.mark.parametrize("name", ["EIO", "EROFS"])
 def test_r6_unwritable_metrics_or_samples_lose_no_rows(
-    name, paper, corpus, tmp_path, monkeypatch, measured
+    name, log_file, corpus, tmp_path, monkeypatch, measured
 ):
     """Check that no checkpoint is ahead of its rows, and that a temporary error loses nothing."""
-    config, disk = tiny(sample_every=5), Refuses(paper, getattr(errno, name))
+    config, disk = tiny(sample_every=5), Refuses(log_file, getattr(errno, name))
     train(config, tmp_path / "whole", corpus=corpus)
     callback = RefusesFrom(monkeypatch, disk)
     with pytest.raises(
         UserError,
-        match=rf"cannot write .*{paper}: {os.strerror(disk.error)}.*3 saves in a row failed",
+        match=rf"cannot write .*{log_file}: {os.strerror(disk.error)}.*3 saves in a row failed",
     ) as error:
         train(config, tmp_path / "for good", corpus=corpus, callbacks=[callback])
     assert error.value.code == RESOURCES
@@ -143,7 +143,7 @@ def test_r6_unwritable_metrics_or_samples_lose_no_rows(
             [
                 line
                 for line in callback.warnings
-                if paper in line and "lines are kept in memory" in line
+                if log_file in line and "lines are kept in memory" in line
             ]
         )
         == 1
@@ -161,7 +161,7 @@ def test_r6_unwritable_metrics_or_samples_lose_no_rows(
         assert_same_run(tmp_path / run, tmp_path / "whole")
     measured(
         "R6",
-        f"{name} for {paper}: one warning, exit code 6 after the 3rd failed save; complete log"
+        f"{name} for {log_file}: one warning, exit code 6 after the 3rd failed save; complete log"
         " after recovery",
         "0 silent successes",
     )

@@ -19,7 +19,7 @@ from .conftest import STEPS, learned_rows
 
 pytest.importorskip("fcntl", reason="needs flock, which Windows does not have")
 RACES = 50
-ASKED = "asks for the lock"  # as starter.py writes it
+LOCK_REQUEST = "asks for the lock"  # as starter.py writes it
 MAX_SLEEP_SECONDS = 1  # that a process may sleep in total before it reports the holder of the lock
 RACER = """
 import json, sys, time
@@ -74,7 +74,7 @@ def test_r9_each_race_for_the_lock_has_one_winner(tmp_path, measured):
         winners = [me for me in "ab" if results[me][0] == "holds"]
         assert len(winners) == 1, f"race {race}: {results}"
         code, tries, slept, message = results["b" if winners == ["a"] else "a"]
-        assert (code, tries) == (CHECKPOINT, 1), "a lock that is held is asked for once"
+        assert (code, tries) == (CHECKPOINT, 1), "a held lock is requested once"
         assert f"process {racers[0 if winners == ['a'] else 1].pid} on " in message
         longest = max(longest, slept)
     assert longest <= MAX_SLEEP_SECONDS
@@ -93,8 +93,8 @@ def test_r9_second_command_exits_with_4_and_the_first_continues(starter, whole, 
     try:
         for more in ([], ["--fresh", "--force"]):
             assert starter.run(*whole.words, *more, "--out", tmp_path / "run") == CHECKPOINT
-            *_, asked, answer = starter.log.read_text().splitlines()
-            assert asked == ASKED, "nothing is done between question and answer"
+            *_, request, answer = starter.log.read_text().splitlines()
+            assert request == LOCK_REQUEST, "nothing happens between request and answer"
             assert f"is in use: process {first.pid} on " in answer
     finally:
         first.send(signal.SIGCONT)
@@ -109,13 +109,13 @@ def test_r9_second_command_exits_with_4_and_the_first_continues(starter, whole, 
 def test_r9_one_of_two_simultaneous_commands_trains(starter, whole, tmp_path, measured):
     races = 3
     for race in range(races):
-        before, run = times_asked(starter), tmp_path / str(race)
+        before, run = lock_requests(starter), tmp_path / str(race)
         both = [starter.start(*whole.words, "--out", run) for _ in range(2)]
         codes = [process.wait() for process in both]
         assert sorted(codes) == [0, CHECKPOINT], starter.log.read_text()[-2000:]
         assert f"is in use: process {both[codes.index(0)].pid} on " in starter.log.read_text()
         assert list_checkpoints(run)[0].name == f"step-{STEPS:08d}"
-        assert times_asked(starter) - before >= 2, "both asked"
+        assert lock_requests(starter) - before >= 2, "both requested it"
     measured(
         "R9",
         f"{races} of {races} pairs of commands started together: one trained to its end, the other"
@@ -124,9 +124,9 @@ def test_r9_one_of_two_simultaneous_commands_trains(starter, whole, tmp_path, me
     )
 
 
-def times_asked(starter):
+def lock_requests(starter):
     """The number of requests of a lock."""
-    return starter.log.read_text().splitlines().count(ASKED)
+    return starter.log.read_text().splitlines().count(LOCK_REQUEST)
 
 
 def test_r9_lock_of_a_dead_process_is_taken_over(starter, whole, tmp_path, measured):

@@ -81,7 +81,7 @@ def run_and_look(folder: Path, background: str) -> dict[str, float]:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError as e:
         pytest.skip(
-            "needs a process's highest memory to begin anew,"
+            "needs to reset the peak memory of a process,"
             f" which Linux's /proc/self/clear_refs allows: {e.strerror}"
         )
     words, one = [sys.executable, "-c", SCRIPT, str(folder), background], {"OMP_NUM_THREADS": "1"}

@@ -56,7 +56,7 @@ def assert_no_errors(reports: list[dict[str, Any]]) -> None:
         one.get("trace", one["error"]) for one in reports if "error" in one
     ] == []  # one that hung on exit was killed
     assert not any(one["wrapped"] for one in reports), (
-        "DDP outlived the connections that it holds, and may wait for them for ever"
+        "DDP outlived its connections, and may wait for them forever"
     )
 
 
@@ -106,7 +106,7 @@ def test_w4_sharded_run_resumes_sharded_and_on_one_process(ranks, tmp_path, meas
     until_40 = {step: loss for step, loss in rows(tmp_path / "shared").items() if step <= 40}
     assert {
         step: loss for step, loss in rows(tmp_path / "run").items() if step <= 40
-    } == until_40, "in shares: the same bits"
+    } == until_40, "sharded: the same bits"
     reached = furthest(rows(tmp_path / "run"), rows(tmp_path / "alone"))
     assert reached <= CLOSE
     measured(

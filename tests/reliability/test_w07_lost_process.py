@@ -92,19 +92,19 @@ def test_w7_dead_process_is_named_and_the_run_resumes(ranks, tmp_path, measured)
         str(run),
     ]
     with log.open("w") as file:
-        going = subprocess.Popen(
+        job = subprocess.Popen(
             command, stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": "1"}
         )
-        wait_until(lambda: steps_done(run) >= 40 or going.poll() is not None, "step 40")
-        assert going.poll() is None, log.read_text()
-        os.kill(process_of(going.pid, 1), signal.SIGKILL)
+        wait_until(lambda: steps_done(run) >= 40 or job.poll() is not None, "step 40")
+        assert job.poll() is None, log.read_text()
+        os.kill(process_of(job.pid, 1), signal.SIGKILL)
         killed_after_step = steps_done(run)
-        code = going.wait(PATIENCE_SECONDS)
+        code = job.wait(PATIENCE_SECONDS)
     log_text = log.read_text()
     assert code != 0
     assert "rank      : 1 (local_rank: 1)" in log_text, log_text
     assert "exitcode  : -9" in log_text
-    assert "step 1/" not in log_text.partition("process 0 of 2")[2], "the other one stops too"
+    assert "step 1/" not in log_text.partition("process 0 of 2")[2], "the other rank stops as well"
     at = steps_done(run)
     assert 40 <= killed_after_step <= at <= killed_after_step + MAX_STEPS_AFTER
     assert at < CONFIG.train.steps
@@ -116,7 +116,7 @@ def test_w7_dead_process_is_named_and_the_run_resumes(ranks, tmp_path, measured)
         timeout=PATIENCE_SECONDS,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Done in") == 1, "one process writes and speaks"
+    assert done.stdout.count("Done in") == 1, "only rank 0 writes and prints"
     assert learned_rows(run) == learned_rows(tmp_path / "whole")
     a, b = (load_latest(folder, pytest.fail) for folder in (run, tmp_path / "whole"))
     assert all(t.equal(b.weights[name]) for name, t in a.weights.items())

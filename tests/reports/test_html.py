@@ -8,7 +8,7 @@ HOSTILE = "<script>alert('\"&')</script>"
 ESCAPED = "&lt;script&gt;alert(&#x27;&quot;&amp;&#x27;)&lt;/script&gt;"
 
 
-def test_text_is_escaped_and_markup_is_not():
+def test_html_text_is_escaped_and_markup_is_not():
     assert text(HOSTILE) == ESCAPED
     assert text(Html("<b>x</b>")) == "<b>x</b>"
     assert element("p", HOSTILE, element("b", HOSTILE)) == f"<p>{ESCAPED}<b>{ESCAPED}</b></p>"

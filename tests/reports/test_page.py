@@ -166,7 +166,7 @@ def test_page_states_missing_skills_samples_and_environment(tmp_path):
     text = page_of(folder).visible_text
     assert "No samples were generated" in text
     assert "has no valid env.json" in text
-    assert "Skills" not in text, "other texts than stories have none"
+    assert "Skills" not in text, "only stories have skills"
     assert "Skills Not measured" in page_of(make(tmp_path / "b", state=FINISHED)).visible_text
 
 

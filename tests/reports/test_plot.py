@@ -86,7 +86,7 @@ def test_plot_compares_runs_by_tokens_when_their_steps_differ():
         for name, pace in (("slow", 60.0), ("fast", 1.0))
     }
     assert loss_figure(timed, "elapsed").axes[0].get_xlabel() == "time", (
-        "another speed is what is to be seen"
+        "a different speed must be visible"
     )
 
 
@@ -146,7 +146,7 @@ def touching_labels(figure, axes):
     boxes = sorted(
         (box for box in boxes if low <= (box.x0 + box.x1) / 2 <= high), key=lambda box: box.x0
     )
-    assert len(boxes) >= 2, "an axis with fewer labels says nothing"
+    assert len(boxes) >= 2, "an axis with fewer labels is not informative"
     return [(a.x1, b.x0) for a, b in zip(boxes, boxes[1:]) if b.x0 - a.x1 < 8]
 
 

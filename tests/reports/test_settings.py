@@ -77,5 +77,5 @@ def test_nearest_preset_has_the_fewest_changes(name):
     config = preset(name)
     assert nearest_preset(replace(config, train=replace(config.train, seed=9))) == name
     assert nearest_preset(RunConfig(data=DataConfig(source="x")), "verdict") == "verdict", (
-        "a folder's name decides"
+        "the name of the folder determines the preset"
     )

@@ -100,7 +100,7 @@ def test_attention_is_the_pattern_to_half_a_step(ask, model, ids):
     assert np.abs(shown - acts["blocks.1.attn.hook_pattern"][0].numpy()).max() <= 1 / 510 + 1e-6
 
 
-def test_values_of_a_cell_multiply_to_its_product(ask):
+def test_values_of_an_attention_cell_multiply_to_its_score(ask):
     dot = ask("dot", layer=1, head=2, query=6, key=3)
     assert dot["dot"] == pytest.approx(sum(q * k for q, k in zip(dot["q"], dot["k"])), abs=2e-3)
     assert dot["score"] == pytest.approx(dot["dot"] * dot["scale"], abs=1e-3)

@@ -60,7 +60,7 @@ def test_unexpected_error_is_an_answer_too(playground, monkeypatch, caplog):
     assert "request complete failed" in caplog.text
 
 
-def test_page_needs_only_its_parts():
+def test_notebook_page_needs_only_its_own_files():
     page, script = page_parts(static_files())
     assert "<script" not in page
     assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page)

@@ -277,7 +277,7 @@ def test_write_streams_tokens_and_stops(page):
 
 def test_sliders_change_the_bars_in_the_page_alone(page):
     show(page, "next")
-    asked = len(page.requested())
+    n_before = len(page.requested())
     page.run(
         "const slider = document.querySelectorAll('.sliders input')[1]; slider.value = 1;"
         " slider.dispatchEvent(new Event('input'))"
@@ -286,7 +286,7 @@ def test_sliders_change_the_bars_in_the_page_alone(page):
     assert "top_k=1" in page.run("location.hash")
     assert page.run("document.querySelectorAll('.bars .cut').length") == 10
     assert "The samplers exclude 10 tokens" in page.text(".sentence")
-    assert not [url for url in page.requested()[asked:] if not url.endswith("/api/ping")]
+    assert not [url for url in page.requested()[n_before:] if not url.endswith("/api/ping")]
 
 
 def test_matrix_of_all_heads_names_the_head_of_a_cell(page):

@@ -18,7 +18,7 @@ def test_sources_are_the_lines_of_the_files():
         assert source["summary"], name
 
 
-def test_every_view_names_a_known_source():
+def test_playground_views_name_a_known_source():
     views = (ROOT / "serving/static/views").glob("*.js")
     named = {
         found

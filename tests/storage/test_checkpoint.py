@@ -95,7 +95,7 @@ def test_manifest_has_size_and_sha256_of_every_file(tmp_path):
     assert content["files"] == want
 
 
-def test_two_newest_and_the_best_checkpoint_are_kept_and_marked(tmp_path):
+def test_checkpoint_folder_keeps_and_marks_the_two_newest_and_the_best(tmp_path):
     for step in (1, 2, 3, 4, 5):
         save(tmp_path, step, best=step == 2)
     assert [f.name[-1] for f in checkpoint.list_checkpoints(tmp_path)] == ["5", "4", "2"]

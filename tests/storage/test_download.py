@@ -39,11 +39,9 @@ class Server(ThreadingHTTPServer):
         self.faults: list[Callable[[Handler], None]] = []
         self.requests: list[dict[str, str]] = []
         self.parts: list[tuple[int, int]] = []
-        """where each range began that was asked for,
-        and how long the .part file was at that moment
-        """
+        """the start of each requested range, and the size of the .part file at that time"""
         self.folder: Path | None = None
-        """where the .part file lies"""
+        """the folder of the .part file"""
         self.sent = 0
         self.etag = '"one"'
         self.over = threading.Event()
@@ -722,7 +720,7 @@ def test_every_remote_file_has_a_hash_or_is_listed(name, data_dir, monkeypatch):
         assert fetch(name, *row) == data_dir / name
 
 
-def test_file_without_a_hash_is_checked_by_its_size(server, tmp_path):
+def test_download_without_a_hash_is_checked_by_size(server, tmp_path):
     server.faults = [cut(2 * CHUNK), no_length(CONTENT)]
     assert download.get(tmp_path / "x", download.Remote((server.url,))).read_bytes() == CONTENT
     assert server.requests[2]["range"] == f"bytes={2 * CHUNK}-"

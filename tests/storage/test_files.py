@@ -136,7 +136,7 @@ def test_file_system_removes_files_folders_and_missing_paths(tmp_path):
     assert names(tmp_path) == ["kept"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows cannot be asked whether a process runs")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no test whether a process runs")
 def test_remove_leftovers_keeps_files_of_running_processes(tmp_path):
     done = subprocess.Popen([sys.executable, "-c", "pass"])
     done.wait()

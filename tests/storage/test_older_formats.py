@@ -89,7 +89,7 @@ def test_config_file_of_an_older_run_is_read(tmp_path):
     )
 
 
-def test_every_present_name_exists():
+def test_renamed_settings_exist_in_the_present_config():
     from_dict(RunConfig, NEW)
     assert set(older_formats.SETTINGS["train"].values()) <= {
         field.name for field in fields(TrainConfig)

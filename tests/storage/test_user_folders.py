@@ -19,9 +19,7 @@ from llm_scratch.storage.user_folders import (
     set_library_folders,
 )
 
-posix = pytest.mark.skipif(
-    os.name == "nt", reason="Windows has no user numbers and no modes of folders"
-)
+posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no user ids and no folder modes")
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +62,7 @@ def test_cache_folder_is_the_systems(platform, env, want, tmp_path, monkeypatch)
     os.environ.update({name: value.format(tmp_path) for name, value in env.items()})
     monkeypatch.setattr(sys, "platform", platform)
     assert find_cache_folder() == (Path(want.format(tmp_path)), "")
-    assert not Path(want.format(tmp_path)).exists(), "asking makes nothing"
+    assert not Path(want.format(tmp_path)).exists(), "the call creates no folder"
 
 
 @posix
@@ -95,11 +93,11 @@ def test_cache_folder_is_a_temporary_one_when_home_is_read_only(tmp_path, monkey
     assert find_cache_folder() == (
         usual,
         "",
-    ), "a cache that is there is read, whether or not it can be written"
+    ), "an existing cache is read even if it is not writable"
 
 
 @posix
-@pytest.mark.parametrize("wrong", ["a link", "open to others", "of somebody else", "a file"])
+@pytest.mark.parametrize("wrong", ["a link", "open to others", "of another user", "a file"])
 def test_cache_folder_rejects_a_temporary_folder_of_another_user(
     wrong, no_home, tmp_path, monkeypatch
 ):
@@ -112,7 +110,7 @@ def test_cache_folder_rejects_a_temporary_folder_of_another_user(
         no_home.mkdir(mode=0o700)
     if wrong == "open to others":
         no_home.chmod(0o770)
-    if wrong == "of somebody else":
+    if wrong == "of another user":
         uid = os.getuid()
         monkeypatch.setattr(os, "getuid", lambda: uid + 1)
         no_home.rename(no_home.with_name(f"llm-scratch-{uid + 1}"))

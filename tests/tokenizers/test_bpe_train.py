@@ -128,7 +128,7 @@ def test_t6_shuffled_texts_and_two_processes_give_identical_merges(verdict, monk
     assert digest(ByteBPE.train(iter(shuffled), 500)) == want
     monkeypatch.setattr(pretokens, "CHUNK", 1000)
     batches = len(list(Splitter()._batches(texts)))
-    assert batches >= 4, "two processes have something to add up"
+    assert batches >= 4, "two processes must have counts to add"
     assert digest(ByteBPE.train(texts, 500, processes=2)) == want
     assert digest(ByteBPE.train(shuffled, 500, processes=2)) == want
     assert digest(ByteBPE.train(texts[:-1], 500)) != want

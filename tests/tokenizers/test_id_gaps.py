@@ -55,7 +55,7 @@ def test_id_gaps_survive_saving_by_transformers(encoding, tmp_path):
     assert again.special_tokens == dict(encoding._special_tokens)
 
 
-def test_ids_in_a_gap_decode_to_no_text(encoding):
+def test_ids_in_a_gap_decode_to_an_empty_text(encoding):
     tokenizer = decoding_every_id(encoding)
     used = set(encoding._mergeable_ranks.values()) | set(encoding._special_tokens.values())
     gaps = sorted(set(range(encoding.n_vocab)) - used)

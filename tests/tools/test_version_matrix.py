@@ -13,7 +13,7 @@ from environments import Environment, Unavailable
 from version_matrix import ARM_ROWS, ROWS, Row
 
 ROOT = Path(__file__).resolve().parents[2]
-posix = pytest.mark.skipif(os.name != "posix", reason="stands programs in by shell scripts")
+posix = pytest.mark.skipif(os.name != "posix", reason="replaces programs by shell scripts")
 
 
 def write_program(path: Path, text: str) -> Path:

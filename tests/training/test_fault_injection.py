@@ -76,7 +76,7 @@ def test_hook_injects_a_bad_loss_and_a_bad_gradient_into_one_step(monkeypatch):
     assert seen == [(True, True), (False, False), (True, False), (True, True)]
 
 
-def test_no_fault_is_injected_by_default(monkeypatch):
+def test_fault_hooks_do_nothing_by_default(monkeypatch):
     monkeypatch.setenv(fault_injection.VARIABLE, "save:4:enospc")
     real = files.filesystem
     with fault_injection.no_fault(4):

@@ -89,7 +89,7 @@ def test_lock_is_released_on_an_error_in_the_block(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("what", ["removed", "moved", "made anew"])
+@pytest.mark.parametrize("what", ["removed", "moved", "recreated"])
 def test_lock_check_fails_when_the_directory_is_gone(what, tmp_path):
     run = tmp_path / "run"
     with exclusive_writer(run, pytest.fail) as held:
@@ -98,12 +98,12 @@ def test_lock_check_fails_when_the_directory_is_gone(what, tmp_path):
             run.rename(tmp_path / "elsewhere")
         else:
             (run / NAME).unlink()
-        if what == "made anew":
+        if what == "recreated":
             (run / NAME).write_text("of another process")
         with pytest.raises(UserError, match="removed or moved") as error:
             held.check()
         assert error.value.code == RESOURCES
-    if what == "made anew":
+    if what == "recreated":
         assert (run / NAME).read_text() == "of another process"
 
 

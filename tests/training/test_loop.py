@@ -357,7 +357,7 @@ def test_divergence_is_an_error_and_keeps_the_last_checkpoint(corpus, tmp_path):
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4, 5]
     assert [row["step"] for row in rows if "skipped" in row] == [6, 7, 8]
     assert [row["rollbacks"] for row in rows if "rollbacks" in row] == [3], (
-        "rows after step 4 were taken out each time"
+        "rows after step 4 were removed each time"
     )
 
 
@@ -418,7 +418,9 @@ def test_gpu_run_is_stopped_and_resumed(device, corpus, tmp_path, precision):
     assert (run.step, run.tokens) == (whole.step, whole.tokens)
     ours, theirs = (timeless(tmp_path / name) for name in ("run", "whole"))
     assert [row.keys() for row in ours] == [row.keys() for row in theirs]
-    assert ours[-1]["loss" if "loss" in ours[-1] else "val_loss"] < ours[0]["val_loss"], "it learns"
+    assert ours[-1]["loss" if "loss" in ours[-1] else "val_loss"] < ours[0]["val_loss"], (
+        "the loss falls"
+    )
     for a, b in zip(ours, theirs):
         for key in ("loss", "val_loss"):
             if key in a:

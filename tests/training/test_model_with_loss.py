@@ -53,7 +53,7 @@ def test_tied_embedding_gradient_is_sparse():
     assert model.tok_emb.sparse
     untied = GPTModel(CFG)
     prepare_for_training(untied, SystemConfig(), CPU)
-    assert not untied.tok_emb.sparse, "an optimizer would be given a gradient that it cannot read"
+    assert not untied.tok_emb.sparse, "an optimizer would get a gradient that it cannot read"
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_precision_auto_follows_the_timing(gain, name, monkeypatch):
 def test_requested_precision_is_not_timed(wanted, monkeypatch):
     monkeypatch.setattr(precision, "bfloat16_speedup", lambda *_: pytest.fail("tried"))
     assert choose_precision(wanted, WIDE, CPU).name == wanted
-    assert choose_precision("auto", 48, CPU).name == "float32", "a small model is not tried either"
+    assert choose_precision("auto", 48, CPU).name == "float32", "a small model is not timed either"
 
 
 def test_bfloat16_rounds_products_but_not_weights():

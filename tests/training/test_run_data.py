@@ -87,7 +87,7 @@ def test_run_of_a_version_that_stored_no_hash_is_not_refused(run):
     )
 
 
-def test_text_change_names_the_difference():
+def test_changed_text_error_names_the_difference():
     old = json.loads(json.dumps(vars(TextFingerprint.of(["abc", "de"]))))
     assert text_change(old, TextFingerprint.of(["abc", "de"])) == ""
     assert text_change(old, TextFingerprint.of(["abc"])) == "2 documents then, 1 now"

@@ -135,7 +135,7 @@ def test_unwritten_rows_cause_a_warning_and_block_the_checkpoint(tmp_path, monke
     assert [row["step"] for row in iter_metrics(tmp_path / "metrics.jsonl")] == [1, 2]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="a script that stands in for git")
+@pytest.mark.skipif(os.name == "nt", reason="replaces git by a shell script")
 def test_environment_tolerates_git_errors_in_another_encoding(tmp_path, monkeypatch):
     """Simulate a folder of another user whose name has an umlaut in Latin-1."""
     (tmp_path / "git").write_bytes(b"#!/bin/sh\nprintf 'fatal: j\\374rgen' >&2\nexit 128\n")

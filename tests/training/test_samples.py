@@ -89,4 +89,4 @@ def test_sample_of_a_compiled_model_compiles_nothing():
     assert generate_sample(model, tokenizer, "abc", seed=1).startswith("abc")
     assert not compiled
     model.hidden(torch.zeros(1, 4, dtype=torch.long))
-    assert compiled, "it is compiled where rows are whole"
+    assert compiled, "it is compiled for complete rows"

@@ -189,4 +189,4 @@ def test_random_state_includes_apples_gpu(monkeypatch):
     restore_random(states)
     assert put_back == [held.tolist()]
     restore_random({name: state for name, state in states.items() if name != "mps"})
-    assert len(put_back) == 1, "a run that was on a CPU before says nothing of it"
+    assert len(put_back) == 1, "a checkpoint of a CPU run has no GPU state"

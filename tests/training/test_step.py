@@ -29,7 +29,7 @@ def model_and_batch(rows=8):
     return model, torch.randint(0, 20, (rows, 8)), torch.randint(0, 20, (rows, 8))
 
 
-@pytest.mark.parametrize("ragged", [False, True], ids=["all asked", "ragged"])
+@pytest.mark.parametrize("ragged", [False, True], ids=["all targets", "ragged"])
 @pytest.mark.parametrize("parts", [2, 4, 8])
 def test_micro_batches_equal_one_batch(parts, ragged):
     model, inputs, targets = model_and_batch()

@@ -72,9 +72,7 @@ def test_output_to_a_closed_terminal_is_discarded():
         "    print('saving', flush=True)\n"
         "    os._exit(128 + stop.signum)\n"
     )
-    pty = pytest.importorskip(
-        "pty", reason="needs a terminal of its own, which Windows does not give"
-    )
+    pty = pytest.importorskip("pty", reason="needs a pseudo-terminal, which Windows does not have")
     pid, terminal = pty.fork()
     if pid == 0:
         os.execv(sys.executable, [sys.executable, "-c", script])
