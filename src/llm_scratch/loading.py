@@ -355,5 +355,6 @@ def load_for_training(where: str | Path, cfg: ModelConfig) -> tuple[LanguageMode
     model.crop_context(cfg.context_length)
     with torch.device("meta"):
         target = build(cfg)
+    target.start_id = model.start_id
     set_parameters(target, {name: tensor.detach() for name, tensor in named_tensors(model).items()})
     return target, tokenizer
