@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import llm_scratch
-from llm_scratch.formatting import DAY, HOUR, YEAR, format_duration
+from llm_scratch.formatting import DAY, HOUR, YEAR, format_bytes, format_duration
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,18 @@ def test_durations_are_formatted_only_by_format_duration():
         assert not re.search(r"timedelta|:\{[^{}]*:02\}", text), (
             f"{path}: use llm_scratch.formatting.format_duration"
         )
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(950, "950 B"), (53_687_091, "51.2 MiB"), (1 << 20, "1 MiB"), (1023.7 * 2**20, "1,024 MiB")],
+)
+def test_format_bytes(number, text):
+    assert format_bytes(number) == text
+
+
+def test_no_other_file_writes_units_of_bytes():
+    for path in Path(llm_scratch.__file__).parent.rglob("*.py"):
+        if path.name != "formatting.py":
+            found = re.search(r"\} ?[kKMGT]i?B\b", path.read_text(encoding="utf-8"))
+            assert not found, f"{path}: use llm_scratch.formatting.format_bytes"

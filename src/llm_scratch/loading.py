@@ -280,6 +280,8 @@ def _torch_file(path: Path, options: Options) -> Loaded:
         log.warning(
             "%s does not contain the number of attention heads; assuming GPT-2's, %d", path, heads
         )
+    if cfg.emb_dim % (heads or 1):
+        raise notebook.wrong_heads(path, cfg.emb_dim, heads)
     cfg = replace(cfg, n_heads=heads or 1)
     tokenizer = options.tokenizer_for(path.parent, cfg.vocab_size)
     model = build(check_parameter_count(cfg, weights, path))
@@ -355,5 +357,6 @@ def load_for_training(where: str | Path, cfg: ModelConfig) -> tuple[LanguageMode
     model.crop_context(cfg.context_length)
     with torch.device("meta"):
         target = build(cfg)
+    target.start_id = model.start_id
     set_parameters(target, {name: tensor.detach() for name, tensor in named_tensors(model).items()})
     return target, tokenizer

@@ -46,6 +46,11 @@ CASES = {
         2,
         "unknown option '--tokns'; did you mean '--max-tokens'?",
     ),
+    "text with a dash": (
+        ["generate", "gpt2", "--wow"],
+        2,
+        "'--wow'; --help lists all; write -- before a text that begins with a dash",
+    ),
     "nothing like it": ([*Q, "--qqqqqq"], 2, "unknown option '--qqqqqq'; --help lists all"),
     "not a whole number": (
         [*Q, "--train.steps", "many"],

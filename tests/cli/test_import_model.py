@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from llm_scratch.config import DataConfig, RunConfig, TrainConfig
+from llm_scratch.config import DataConfig, RunConfig, TrainConfig, load_config
 from llm_scratch.interop.hf_tokenizer import write_tokenizer
 from llm_scratch.loading import Options, load, read
 from llm_scratch.model.gpt import GPTModel
@@ -104,6 +104,16 @@ def test_imported_run_without_optimizer_state_starts_a_new_optimizer(llm, files)
     assert llm("train", "--config", "run/config.yaml", "--out", "run", "--device", "cpu").code == 0
 
 
+def test_characters_of_a_text_make_it_the_training_text(llm, files, text_file):
+    """So that the command that is printed next trains on letters that the model has."""
+    (files / "tokenizer.json").unlink()
+    words = ["--heads", "1", "--preset", "small", "--tokenizer", f"chars:{text_file}"]
+    result = llm("import", "model.pth", "--out", "run", *words)
+    assert result.code == 0, result.err
+    assert load_config("run/config.yaml").data.source == f"file:{text_file}"
+    assert llm("train", "--config", "run/config.yaml", "--out", "run", "--device", "cpu").code == 0
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -124,6 +134,11 @@ def test_imported_run_without_optimizer_state_starts_a_new_optimizer(llm, files)
             ["model.pth", "--out", "run", "--heads", "1", "--drop-rate", "1"],
             2,
             "--drop-rate: 1.0 is out of range",
+        ),
+        (
+            ["model.pth", "--out", "run", "--heads", "3"],
+            2,
+            "its emb_dim=64 is not a multiple of 3 heads; use the number of heads used in training",
         ),
         (["model.pth", "--out", "run", "--heads", "0"], 2, "--heads: 0 is out of range"),
         (["model.pth", "--out", "run", "--tokenizer", "nowhere"], 3, "cannot read nowhere"),

@@ -11,9 +11,14 @@ import pytest
 import torch
 
 from llm_scratch.cli.init_from import tokenizer_name
+from llm_scratch.config import load_config
+from llm_scratch.data.corpus import prepare
 from llm_scratch.errors import USAGE, UserError
+from llm_scratch.generation.decode import encode_prompt
 from llm_scratch.loading import load, load_for_training
 from llm_scratch.tokenizers import ByteBPE
+from llm_scratch.training.initial_run import write_initial_run
+from llm_scratch.training.run_data import text_data
 
 STEPS = [
     *(
@@ -188,3 +193,23 @@ def test_load_for_training_rejects_the_same_settings(trained):
     with pytest.raises(UserError, match="that the model was trained with") as error:
         load_for_training(trained, type(model.cfg)(**dict(model.cfg) | {"context_length": 99}))
     assert error.value.code == USAGE
+
+
+def test_run_from_a_model_keeps_its_start_token(llm, trained, go_on):
+    """Every row of the new run begins with it, also after a restart, and so does a prompt."""
+    (model, tokenizer), config = load(trained), load_config(trained / "config.yaml")
+    model.start_id = 3
+    write_initial_run(Path("started"), config, model, tokenizer, {})
+    assert go_on("--out", "on", start="started").code == 0
+    assert load("on")[0].start_id == 3
+    assert go_on("--out", "on", "--train.steps", "6", start="started").code == 0
+    assert load("on")[0].start_id == 3
+    assert encode_prompt(load("on")[0], tokenizer, "the")[0] == 3
+    config = load_config("on/config.yaml")
+    for folder, start in (("on", model), ("new", model)):
+        data = text_data(config, prepare(config, tokenizer), Path(folder), start)
+        assert data.start_id == 3
+        assert all((part.batch(1)[0][:, 0] == 3).all() for part in (data.train, data.val))
+    for words in (["evaluate", "on"], ["memorization", "on", "--samples", "2"]):
+        result = llm(*words)
+        assert result.code == 0, result.err

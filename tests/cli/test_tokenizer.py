@@ -118,3 +118,11 @@ def test_tokenizer_compare_notes_a_tokenizer_that_fails(llm, monkeypatch, tmp_pa
     assert "gpt2: GPT-2's vocabulary is not on this machine" in " ".join(result.out.split())
     assert re.search(r"^chars +- +- +-", result.out, re.M)
     assert re.search(r"^bpe +280", result.out, re.M)
+
+
+def test_tokenizer_train_suggests_a_short_word(llm, tmp_path):
+    """A text without blanks is one word, which no screen can show."""
+    (tmp_path / "word.txt").write_text("abcdefghij" * 300)
+    result = llm("tokenizer", "train", "file:word.txt", "--vocab-size", "260")
+    assert result.code == 0, result.err
+    assert result.out.rstrip().endswith("tokenizer show tokenizer.json abcdefghijabcdefghij")

@@ -53,6 +53,22 @@ def test_targets_are_the_tokens_after(ids, order):
         )
 
 
+@pytest.mark.parametrize(
+    ("order", "short_row"),
+    [("shuffled", False), ("documents", False), ("notebook", False), ("sequential", True)],
+)
+def test_rows_begin_with_the_start_token_and_keep_their_targets(ids, order, short_row):
+    plain, started = (
+        TokenLoader(ids, T, 4, order=order, eot=EOT, start_id=start, short_row=short_row)
+        for start in (None, 7)
+    )
+    for step in range(5):
+        (inputs, targets), (same_inputs, same_targets) = started.batch(step), plain.batch(step)
+        assert (inputs[:, 0] == 7).all()
+        assert torch.equal(inputs[:, 1:], same_inputs[:, 1:])
+        assert torch.equal(targets, same_targets)
+
+
 @pytest.mark.parametrize("order", ["shuffled", "documents", "notebook", "sequential"])
 def test_batch_depends_only_on_seed_and_step(ids, order):
     first, second = (TokenLoader(ids, T, 4, seed=5, order=order, eot=EOT) for _ in range(2))

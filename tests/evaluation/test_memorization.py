@@ -162,3 +162,10 @@ def test_continuations_end_at_end_of_text(model):
     free = continuations(model, [[1, 2]], 40, 1.0, seed=0)[0]
     model.start_id = free[7]
     assert continuations(model, [[1, 2]], 40, 1.0, seed=0)[0] == free[: free.index(free[7])]
+
+
+def test_passages_of_a_text_without_the_start_token_begin_with_it():
+    """As the rows of a run that started from such a model do."""
+    rows = sample_passages(np.arange(100), 5, 10, start_id=200, seed=3)
+    assert all(row[0] == 200 and (np.diff(row[1:]) == 1).all() and len(row) == 10 for row in rows)
+    assert len({int(row[1]) for row in rows}) > 1

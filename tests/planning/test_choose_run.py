@@ -229,7 +229,8 @@ def test_choose_run_rejects_a_large_text_before_reading_it(free, why, tmp_path, 
     seconds = 1e-4 if free > 1000 else 60.0
     with pytest.raises(
         UserError,
-        match=rf"{why}; make token shards .*data prepare .*texts --out shards/mine --tokenizer bpe",
+        match=rf"has [\d.]+ KiB, more than {why}; make token shards .*"
+        "data prepare .*texts --out shards/mine --tokenizer bpe",
     ) as error:
         chosen(tmp_path, SHAPES["a story"], seconds)
     assert "`llm-scratch train text shards/mine`" in str(error.value)

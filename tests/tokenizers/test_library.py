@@ -3,12 +3,17 @@
 import json
 import pickle
 
+import numpy as np
 import pytest
-from sentencepiece_style import sentencepiece, texts
+from sentencepiece_style import SCRIPTS, sentencepiece, texts
 
+from llm_scratch.data import readers
+from llm_scratch.data.encoding import encode_pieces
+from llm_scratch.data.readers import split_text
 from llm_scratch.errors import UserError
 from llm_scratch.interop.hf_tokenizer import read_start_id, write_tokenizer
 from llm_scratch.tokenizers import LibraryTokenizer, load_tokenizer, save_tokenizer
+from llm_scratch.tokenizers.special import encode_continuation
 
 tokenizers = pytest.importorskip("tokenizers", reason="the reference; install the hf extra")
 transformers = pytest.importorskip("transformers", reason="the reference; install the hf extra")
@@ -80,3 +85,35 @@ def test_tokenizer_file_unreadable_by_the_library_is_named(folder, tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps(data))
     with pytest.raises(UserError, match=r"tokenizer.json: .*cannot read this tokenizer"):
         load_tokenizer(tmp_path)
+
+
+def as_metaspace(data):
+    """The same tokenizer with the space first put by a pre-tokenizer, as newer files have it."""
+    step = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first", "split": True}
+    return data | {
+        "normalizer": None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [step]},
+    }
+
+
+@pytest.mark.parametrize("style", [dict, as_metaspace])
+def test_a_long_text_in_pieces_has_the_ids_of_the_whole(folder, monkeypatch, style):
+    """Llama 2's kind puts a space before the first word of a text, and not of each piece."""
+    tokenizer = LibraryTokenizer(style(json.loads((folder / "tokenizer.json").read_text())))
+    monkeypatch.setattr(readers, "CHUNK_BYTES", 64)
+    text = "\n".join(SCRIPTS * 3)
+    first, *others = encode_pieces(text, tokenizer, "int32")
+    starts = {piece[0] for piece in list(split_text(text))[1:]}
+    assert starts > {" "}, "a cut before a space, and one after a line end"
+    whole = tokenizer.encode(text)
+    assert np.concatenate([first, *others]).tolist() == whole
+    rest = text[len(next(split_text(text))) :]
+    for_later = encode_pieces(rest, tokenizer, "int32", begins=False)
+    assert np.concatenate([first, *for_later]).tolist() == whole
+
+
+def test_an_answer_has_the_ids_that_it_has_after_its_question(folder):
+    tokenizer = load_tokenizer(folder)
+    question, answer = "the cat sat on", " the mat"
+    whole = tokenizer.encode(question + answer)
+    assert tokenizer.encode(question) + encode_continuation(tokenizer, answer) == whole

@@ -142,7 +142,7 @@ def split_args(cls: type, argv: Sequence[str]) -> tuple[list[str], dict[str, str
         if not re.fullmatch(r"--[a-zA-Z][\w.-]*", flag) or flag == "--help":
             words += [word] if word != "-h" and word != "--help" else []
         elif flag not in known:
-            raise _unknown(flag, list(known))
+            raise _unknown(flag, list(known), _takes_text(cls))
         elif has_value:
             set_flags[flag] = value
         else:
@@ -151,7 +151,7 @@ def split_args(cls: type, argv: Sequence[str]) -> tuple[list[str], dict[str, str
     return words, set_flags
 
 
-def _unknown(flag: str, known: list[str]) -> UserError:
+def _unknown(flag: str, known: list[str], takes_text: bool) -> UserError:
     """The error for an unknown flag; for `--lr` it suggests `--train.lr`."""
     near = difflib.get_close_matches(flag, known, n=1, cutoff=0.75)
     if not near:
@@ -164,6 +164,8 @@ def _unknown(flag: str, known: list[str]) -> UserError:
     if near and "." in near[0] and kind == "setting":
         near = [near[0].lstrip("-")]
     hint = f"did you mean {near[0]!r}?" if near else "--help lists all"
+    if takes_text and not near:
+        hint += "; write -- before a text that begins with a dash"
     return UserError(f"unknown {kind} {shown!r}; {hint}")
 
 
@@ -262,15 +264,29 @@ def before_end_of_options(argv: Sequence[str]) -> Sequence[str]:
 
 def path_fields(cls: type) -> dict[str, str]:
     """Arguments that are paths: name of the flag -> field, {"json-schema": "json_schema"}."""
-    by_flag = {}
-    for f in fields(cls):
-        marks = getattr(_hints(cls)[f.name], "__metadata__", ())
-        metavars = {
-            word for mark in marks for word in (getattr(mark, "metavar", None) or "").split("|")
-        }
-        if metavars & PATH_METAVARS:
-            by_flag[f.name.rstrip("_").replace("_", "-")] = f.name
-    return by_flag
+    return {
+        name.rstrip("_").replace("_", "-"): name
+        for name, marks in _marks(cls).items()
+        if _metavars(marks) & PATH_METAVARS
+    }
+
+
+def _takes_text(cls: type) -> bool:
+    """Whether a word of the command line may be any text, such as a prompt."""
+    return any(
+        _POSITIONAL in marks and _metavars(marks) & {"PROMPT", "TEXT"}
+        for marks in _marks(cls).values()
+    )
+
+
+def _marks(cls: type) -> dict[str, tuple[Any, ...]]:
+    """The annotations of each field."""
+    return {f.name: getattr(_hints(cls)[f.name], "__metadata__", ()) for f in fields(cls)}
+
+
+def _metavars(marks: tuple[Any, ...]) -> set[str]:
+    """The placeholders of an argument in the help."""
+    return {word for mark in marks for word in (getattr(mark, "metavar", None) or "").split("|")}
 
 
 def with_home(path: str) -> str:

@@ -8,7 +8,6 @@ Tests: tests/cli/test_own_text.py.
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -27,6 +26,7 @@ from llm_scratch.planning.choice import Choice
 from llm_scratch.ranges import check
 from llm_scratch.storage.safe_parse import read_yaml
 from llm_scratch.storage.user_folders import expand_user
+from llm_scratch.training.launcher import launched_rank
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -228,7 +228,7 @@ def own_text(config: RunConfig, fixed: Sequence[str], minutes: float | None) -> 
     """
     minutes = MINUTES if minutes is None else minutes
     check("minutes", minutes, "--minutes")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if launched_rank().size > 1:
         raise UserError(
             "train text: settings are chosen in one process; print them with --print-config >"
             " mine.yaml, then start the processes with `train --config mine.yaml`",

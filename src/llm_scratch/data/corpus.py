@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from llm_scratch.config import DataConfig, RunConfig
+from llm_scratch.data.encoding import encode_pieces
 from llm_scratch.data.fit import check_fit
-from llm_scratch.data.readers import split_text
 from llm_scratch.data.shards import Tokens, blocks, open_shards, positions_of
 from llm_scratch.data.sources import read
 from llm_scratch.errors import DATA, UserError, unknown
@@ -107,12 +107,8 @@ def _join(documents: list[str], tokenizer: Tokenizer, start_id: int | None = Non
 
 
 def _encode(text: str, tokenizer: Tokenizer) -> np.ndarray:
-    """Encode one text, int32 [N]; in pieces, because a Python list takes 36 bytes per id."""
-    rows = [
-        np.array(tokenizer.encode(piece, disallowed_special=()), dtype=np.int32)
-        for piece in split_text(text)
-    ]
-    return np.concatenate([np.empty(0, np.int32), *rows])
+    """Encode one text, int32 [N]."""
+    return np.concatenate([np.empty(0, np.int32), *encode_pieces(text, tokenizer, np.int32)])
 
 
 def split_tokens(ids: Tokens, val_fraction: float, eot: int | None = None) -> tuple[Tokens, Tokens]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from llm_scratch.data.plain_text import is_blank
 from llm_scratch.data.readers import Chunk, split_text
@@ -23,6 +24,7 @@ from llm_scratch.data.shards import ShardProgress
 from llm_scratch.storage.user_code import run_user_file
 from llm_scratch.storage.worker_processes import worker_pool
 from llm_scratch.tokenizers import Tokenizer, load_tokenizer
+from llm_scratch.tokenizers.special import encode_continuation
 
 END: Chunk = ()
 """Marks the end of a source: encoded as the <|endoftext|> after the last document."""
@@ -61,14 +63,35 @@ def encode(chunk: Chunk, tokenizer: Tokenizer, dtype: str) -> Encoded:
             if begins:
                 documents += 1
                 rows.append(end)
-            rows += [
-                np.array(tokenizer.encode(piece, disallowed_special=()), dtype)
-                for piece in split_text(text)
-            ]
+            rows += encode_pieces(text, tokenizer, dtype, begins)
             n_bytes += len(text.encode("utf-8", "surrogatepass"))
     source_bytes = sum(part.size for part in chunk)
     progress = ShardProgress(1, 0, documents, empty, n_bytes, source_bytes)
     return Encoded(np.concatenate(rows), progress)
+
+
+def encode_pieces(
+    text: str, tokenizer: Tokenizer, dtype: DTypeLike, begins: bool = True
+) -> list[np.ndarray]:
+    """Encode a text of any length, piece by piece, as a Python list takes 36 bytes per id.
+
+    The ids are those of the whole text if no token can cross a cut, see `readers.split_text`.
+
+    Args:
+        text: special tokens spelled in it are encoded as plain text.
+        tokenizer: of the model.
+        dtype: of the ids.
+        begins: whether a document begins here; else the text continues one.
+    """
+    rows = []
+    for piece in split_text(text):
+        if begins:
+            ids = tokenizer.encode(piece, disallowed_special=())
+        else:
+            ids = encode_continuation(tokenizer, piece)
+        rows.append(np.array(ids, dtype))
+        begins = False
+    return rows
 
 
 def encode_all(

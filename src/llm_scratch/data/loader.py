@@ -61,6 +61,8 @@ class TokenLoader:
             notebooks' loader; "sequential": the same without shuffling or dropping; the last batch
             may be smaller.
         eot: the token that begins a document, for "documents".
+        start_id: `model.start_id`, the token that each row begins with, in place of the stream's
+            own: that one is a target of the row before it (default: rows stay as they are).
         short_row: for "sequential": add the last, shorter window, so that every token but the first
             is a target. Its row is filled up with ignored targets (`IGNORE`).
     Raises:
@@ -76,6 +78,7 @@ class TokenLoader:
         order: Order = "shuffled",
         eot: int | None = None,
         *,
+        start_id: int | None = None,
         short_row: bool = False,
     ) -> None:
         self.ids = ids
@@ -83,6 +86,7 @@ class TokenLoader:
         self.batch_size = batch_size
         self.seed = seed
         self.order = order
+        self.start_id = start_id
         self.has_short_rows = short_row or order == "documents"
         T = context_length
         if order == "documents":
@@ -170,8 +174,18 @@ class TokenLoader:
         if self.has_short_rows:
             return self._ragged(starts, rank_rows)
         windows = starts[rank_rows, None] + np.arange(self.context_length + 1)
-        tokens = torch.from_numpy(self.ids[windows].astype(np.int64))  # [B, T + 1]
+        tokens = self._read(windows)  # [B, T + 1]
         return tokens[:, :-1], tokens[:, 1:]
+
+    def _read(self, positions: np.ndarray) -> Tensor:
+        """The tokens at positions of the stream; each row begins with `start_id`, if there is one.
+
+        positions: [B, T + 1]; returns the same shape.
+        """
+        tokens = torch.from_numpy(self.ids[positions].astype(np.int64))  # [B, T + 1]
+        if self.start_id is not None:
+            tokens[:, 0] = self.start_id
+        return tokens
 
     def _ragged(self, starts: np.ndarray, rank_rows: slice) -> tuple[Tensor, Tensor]:
         """Rows of different lengths, as wide as the longest of the whole batch: [B, T] each."""
@@ -180,7 +194,6 @@ class TokenLoader:
         positions = np.arange(min(self.context_length, width) + 1)
         starts = starts[rank_rows]
         lengths = lengths[rank_rows]
-        windows = starts[:, None] + np.minimum(positions, lengths[:, None])
-        tokens = torch.from_numpy(self.ids[windows].astype(np.int64))  # [B, T + 1]
+        tokens = self._read(starts[:, None] + np.minimum(positions, lengths[:, None]))  # [B, T + 1]
         beyond = torch.from_numpy(positions[1:] > lengths[:, None])  # [B, T]
         return tokens[:, :-1], tokens[:, 1:].masked_fill(beyond, IGNORE)

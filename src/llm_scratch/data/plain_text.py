@@ -63,9 +63,14 @@ def decode_text(name: str | Path, data: bytes, begin: int = 0) -> str:
         at = len(data) - len(
             rest.encode("utf-8" if encoding.startswith("utf-8") else f"{encoding}-le")
         )
-        raise UserError(
-            f"{name} is a binary file ({_place(name, data, begin, at)}); expected text", DATA
-        )
+        where = _place(name, data, begin, at)
+        if not begin and 0 in data[:2]:  # a letter of UTF-16 without a byte order mark
+            raise UserError(
+                f"{name} is UTF-16 without a byte order mark, or a binary file ({where});"
+                " save it as UTF-8",
+                DATA,
+            )
+        raise UserError(f"{name} is a binary file ({where}); expected text", DATA)
     return with_line_feeds(text)
 
 

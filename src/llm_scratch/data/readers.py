@@ -29,6 +29,7 @@ from llm_scratch.data.sources import (
 )
 from llm_scratch.errors import DATA, UserError, describe_error
 from llm_scratch.extras import install_command
+from llm_scratch.formatting import format_bytes
 from llm_scratch.storage import download
 from llm_scratch.storage.user_folders import expand_user, set_library_folders
 
@@ -238,7 +239,7 @@ def _after_line(file: BinaryIO, offset: int) -> int:
         if read_so_far > MAX_LINE_BYTES:
             line = lines_before(Path(file.name), offset) + 1
             raise UserError(
-                f"{file.name} line {line} is longer than {MAX_LINE_BYTES >> 20} MiB,"
+                f"{file.name} line {line} is longer than {format_bytes(MAX_LINE_BYTES)},"
                 " the most that is held in memory; expected one document per line, so split it",
                 DATA,
             )

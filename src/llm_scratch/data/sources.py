@@ -49,7 +49,8 @@ def read(source: str) -> list[str]:
     name, _, argument = source.partition(":")
     if name not in SOURCES:
         if Path(source).exists():
-            raise UserError(f"unknown source {source!r}; for the file use 'file:{source}'")
+            kind = "folder" if Path(source).is_dir() else "file"
+            raise UserError(f"unknown source {source!r}; for the {kind} use 'file:{source}'")
         raise unknown("source", name, SOURCES, extensible=True)
     documents = SOURCES[name](argument)
     kept = [text for text in documents if not is_blank(text)]

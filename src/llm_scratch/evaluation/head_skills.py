@@ -23,7 +23,7 @@ from llm_scratch.interpretability.heads import stack_patterns
 from llm_scratch.interpretability.patching import Part, ablate, feed_forward, head
 from llm_scratch.model.introspection import device_of
 from llm_scratch.ranges import check
-from llm_scratch.tokenizers.special import end_of_text
+from llm_scratch.tokenizers.special import encode_continuation, end_of_text
 
 N_REFERENCE_STORIES = 16
 """Stories over which the mean of mean ablation is taken."""
@@ -158,7 +158,7 @@ def answer_attention(model: Any, tokenizer: Any, n_stories: int = 40) -> dict[st
         for probe in story.probes:
             # the token before the answer, after the end-of-text token
             query = len(tokenizer.encode(probe.prompt))
-            mentions = ids[: query + 1] == tokenizer.encode(probe.answer)[0]
+            mentions = ids[: query + 1] == encode_continuation(tokenizer, probe.answer)[0]
             if mentions.any():
                 attended[probe.skill].append(
                     patterns[:, :, query, : query + 1][..., mentions].sum(-1)

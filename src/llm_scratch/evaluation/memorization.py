@@ -178,8 +178,8 @@ def sample_passages(
 ) -> list[np.ndarray]:
     """Random passages of a text, each of `length` tokens.
 
-    For a model trained on one document per row (it has a `start_id`) a passage is the beginning of
-    a document with its `start_id`; it is as short as the document, and documents of fewer than
+    For a model with a `start_id` a passage begins with it. Where the documents of the text do too,
+    a passage is the beginning of one: it is as short as the document, and documents of fewer than
     `min_tokens` tokens are left out.
 
     Returns:
@@ -190,12 +190,14 @@ def sample_passages(
     ids = np.asarray(ids[:MAX_INDEX_TOKENS])
     rng = np.random.default_rng(seed)
     passages: list[np.ndarray] = []
-    if start_id is None:
-        length = min(length, len(ids))
-        if length >= min_tokens:
-            passages = [ids[at : at + length] for at in rng.integers(0, len(ids) - length + 1, n)]
+    starts = np.flatnonzero(ids == start_id) if start_id is not None else np.empty(0, np.int64)
+    if not len(starts):
+        first = [] if start_id is None else [start_id]
+        size = min(length - len(first), len(ids))
+        if size + len(first) >= min_tokens:
+            places = rng.integers(0, len(ids) - size + 1, n)
+            passages = [np.concatenate([first, ids[at : at + size]]) for at in places]
     else:
-        starts = np.flatnonzero(ids == start_id)
         sizes = np.diff([*starts, len(ids)])
         long = np.flatnonzero(sizes >= min_tokens)
         passages = [ids[starts[i] :][: min(length, sizes[i])] for i in rng.permutation(long)[:n]]

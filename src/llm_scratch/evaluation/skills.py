@@ -34,7 +34,7 @@ from llm_scratch.model.introspection import (
     eval_mode,
 )
 from llm_scratch.ranges import check
-from llm_scratch.tokenizers.special import end_of_text
+from llm_scratch.tokenizers.special import encode_continuation, end_of_text
 
 __all__ = [
     "SkillExample",
@@ -116,7 +116,10 @@ def answer_log_probs(
     queries: list[list[tuple[Row, int, Row]]] = []
     for probe in probes:
         prompt = (eot, *tokenizer.encode(probe.prompt))
-        answers = [tuple(tokenizer.encode(answer)) for answer in (probe.answer, *probe.others)]
+        answers = [
+            tuple(encode_continuation(tokenizer, answer))
+            for answer in (probe.answer, *probe.others)
+        ]
         queries.append([(prompt + answer[:-1], len(prompt), answer) for answer in answers])
     longest = longest_rows(row for answers_of_probe in queries for row, _, _ in answers_of_probe)
     rows = {row: number for number, row in enumerate(dict.fromkeys(longest.values()))}

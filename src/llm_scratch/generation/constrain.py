@@ -19,6 +19,7 @@ from torch import Tensor
 
 from llm_scratch.errors import DATA, MAX_REASON, UserError, describe_error, one_line
 from llm_scratch.extras import install_command
+from llm_scratch.tokenizers.special import encode_continuation
 
 
 class Constraint:
@@ -137,9 +138,8 @@ def _wrapped(tokenizer: Any, llguidance: Any) -> Any:
         )
 
     def encode(text: bytes | str) -> list[int]:
-        return tokenizer.encode(
-            text.decode(errors="replace") if isinstance(text, bytes) else text,
-            disallowed_special=(),
+        return encode_continuation(
+            tokenizer, text.decode(errors="replace") if isinstance(text, bytes) else text
         )
 
     class Wrapped(SimpleNamespace):

@@ -123,15 +123,28 @@ def known_heads(cfg: GPTConfig) -> int | None:
 
 def unknown_heads(path: Path, emb_dim: int) -> UserError:
     """Make the error for an unknown number of heads: a wrong one loads, but generates garbage."""
-    near = [
-        n for n in range(1, emb_dim + 1) if emb_dim % n == 0 and emb_dim // n in (16, 32, 64, 128)
-    ] or [1]
     return UserError(
         f"{path}: the file does not contain the number of attention heads; import it with the"
         f" number used in training: llm-scratch import {path} --heads N --out NEW (for"
-        f" emb_dim={emb_dim} e.g. {', '.join(map(str, near))})",
+        f" emb_dim={emb_dim} e.g. {_usual_heads(emb_dim)})",
         CHECKPOINT,
     )
+
+
+def wrong_heads(path: Path, emb_dim: int, n_heads: int | None) -> UserError:
+    """Make the error for a number of heads that does not divide the width of the model."""
+    return UserError(
+        f"{path}: its emb_dim={emb_dim} is not a multiple of {n_heads} heads;"
+        f" use the number of heads used in training, e.g. {_usual_heads(emb_dim)}"
+    )
+
+
+def _usual_heads(emb_dim: int) -> str:
+    """Numbers of heads with a usual size of a head, for an error."""
+    usual = [
+        n for n in range(1, emb_dim + 1) if emb_dim % n == 0 and emb_dim // n in (16, 32, 64, 128)
+    ]
+    return ", ".join(map(str, usual or [1]))
 
 
 def optimizer_of(

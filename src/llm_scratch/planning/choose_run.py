@@ -189,7 +189,7 @@ def _check_size(source: str, seconds: float) -> None:
         prepare = f"llm-scratch data prepare {source_argument} --out shards/mine"
         limit = "memory can hold" if large else "can be read in so few --minutes"
         raise UserError(
-            f"the text has {size / 1e9:.2g} GB, more than {limit}; make token shards of it once:"
+            f"the text has {format_bytes(size)}, more than {limit}; make token shards of it once:"
             f" `{prepare} --tokenizer bpe`, then `llm-scratch train text shards/mine`",
             DATA,
         )

@@ -17,6 +17,7 @@ from llm_scratch.generation.decode import encode_prompt
 from llm_scratch.interpretability.capture import capture
 from llm_scratch.interpretability.lenses import direct_logit_attribution
 from llm_scratch.model.introspection import context_length, device_of, n_start_tokens
+from llm_scratch.tokenizers.special import encode_continuation
 from llm_scratch.tokenizers.token_text import token_text
 
 SEARCHED_STORIES = 60
@@ -67,7 +68,7 @@ def first_screen(model: Any, tokenizer: Any, texts: Sequence[str]) -> FirstScree
     with torch.no_grad():
         if is_story_model(texts):
             for probe in _name_probes():
-                answer = tokenizer.encode(probe.answer)
+                answer = encode_continuation(tokenizer, probe.answer)
                 ids = encode_prompt(model, tokenizer, probe.prompt)
                 if (
                     len(answer) != 1

@@ -93,8 +93,8 @@ class CharTokenizer:
                 raise UserError(
                     f"the character {unknown!r} (U+{ord(unknown):04X}) was not in the training"
                     f" text, so this tokenizer has no id for it (it knows {len(self._id)}"
-                    " characters); remove it, or train with --data.tokenizer bpe, which encodes"
-                    " every character",
+                    " characters); remove it, or train a new model with --data.tokenizer bpe,"
+                    " which encodes every character",
                     DATA,
                 ) from None
         return ids

@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,8 +108,28 @@ class LibraryTokenizer:
         if any(name in text for name in chosen):
             reject_special(text, names - chosen)
             library = self._library
-        clean = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return library.encode(clean, add_special_tokens=False).ids
+        return library.encode(_without_surrogates(text), add_special_tokens=False).ids
+
+    def encode_continuation(self, text: str) -> list[int]:
+        """Turn a text that continues another into ids, without a space before its first word.
+
+        Special tokens in it are plain text.
+        """
+        return self._continuing.encode(_without_surrogates(text), add_special_tokens=False).ids
+
+    @cached_property
+    def _continuing(self) -> Any:
+        """The library's tokenizer that puts no space first and reads special tokens as text."""
+        if not self.puts_space_first:
+            return self._plain
+        import tokenizers
+
+        data = _without_special(self.data)
+        for step in ("normalizer", "pre_tokenizer"):
+            data[step] = _without_prefix(data.get(step))
+        library = tokenizers.Tokenizer.from_str(json.dumps(data))
+        library.encode_special_tokens = True
+        return library
 
     def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
         """Decode ids to text, without the space that encoding puts before the first word."""
@@ -156,6 +177,25 @@ class LibraryTokenizer:
         LibraryTokenizer.__init__(self, state["data"], state["end_of_text"])
         self.chat_template = state["chat_template"]
         self.other_ends = state["other_ends"]
+
+
+def _without_surrogates(text: str) -> str:
+    """Replace lone surrogates, which the library rejects, by U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _without_prefix(step: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return a copy of a normalizer or pre-tokenizer that puts no space before a text."""
+    if step is None or step["type"] == "Prepend":
+        return None
+    changed = dict(step)
+    for parts in step.keys() & {"normalizers", "pretokenizers"}:  # of a Sequence
+        changed[parts] = [part for part in map(_without_prefix, step[parts]) if part is not None]
+    if step["type"] == "Metaspace":
+        changed["prepend_scheme"] = "never"
+    if "add_prefix_space" in step:  # of ByteLevel, and of older files' Metaspace
+        changed["add_prefix_space"] = False
+    return changed
 
 
 def _without_special(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -58,6 +58,16 @@ def encode_around(
     return ids
 
 
+def encode_continuation(tokenizer: Any, text: str) -> list[int]:
+    """Encode a text that continues another one; special tokens in it are plain text.
+
+    Tokenizers that put a space before the first word of a text (SentencePiece's) put none here.
+    """
+    if hasattr(tokenizer, "encode_continuation"):
+        return tokenizer.encode_continuation(text)
+    return tokenizer.encode(text, disallowed_special=())
+
+
 def reject_special(text: str, names: Collection[str]) -> None:
     """Raise a ValueError if `text` contains one of the special tokens `names`, as tiktoken does."""
     match = special_pattern(names).search(text) if names else None

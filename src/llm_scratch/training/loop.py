@@ -98,7 +98,7 @@ def train(
                 config, corpus, model = prepare(folder)
             elif corpus is None:
                 corpus = prepare_for_run(config, folder)
-            run_data = text_data(config, corpus)
+            run_data = text_data(config, corpus, folder, model)
         run = build_trainer(config, folder, run_data, distributed, model, loss, inject_fault)
         shown = [ProgressLine()] if progress else []
         reports = Callbacks([*callbacks, *shown], distributed.is_main)

@@ -19,10 +19,11 @@ import numpy as np
 from torch import nn
 
 from llm_scratch.config import RunConfig, TrainConfig
-from llm_scratch.data.corpus import Corpus, TextFingerprint, prepare
+from llm_scratch.data.corpus import Corpus, TextFingerprint, prepare, start_id
 from llm_scratch.data.loader import BatchSource, TokenLoader
 from llm_scratch.data.shards import Tokens
 from llm_scratch.errors import DATA, UserError
+from llm_scratch.model.language_model import as_language_model
 from llm_scratch.storage.checkpoint_folders import list_checkpoints
 from llm_scratch.storage.manifest import verify
 from llm_scratch.tokenizers import Tokenizer, load_tokenizer
@@ -48,12 +49,14 @@ class RunData:
         train, val: the batches.
         tokenizer: saved in checkpoints, and used for samples; None: neither.
         corpus: the text behind the batches; None for any other data.
+        start_id: of a corpus, the token that every row begins with, if any: the model's `start_id`.
     """
 
     train: BatchSource
     val: BatchSource
     tokenizer: Tokenizer | None = None
     corpus: Corpus | None = None
+    start_id: int | None = None
 
     @classmethod
     def of(
@@ -84,23 +87,58 @@ class RunData:
         return np.asarray(self.train.batch(0)[0][0]) if self.corpus is None else self.corpus.train
 
 
-def text_data(config: RunConfig, corpus: Corpus) -> RunData:
-    """The batches of a text, to train on and to evaluate."""
-    return RunData(*text_loaders(config, corpus), corpus.tokenizer, corpus)
+def text_data(
+    config: RunConfig,
+    corpus: Corpus,
+    folder: Path | None = None,
+    model: nn.Module | None = None,
+) -> RunData:
+    """The batches of a text, to train on and to evaluate.
+
+    Args:
+        config, corpus: of the run.
+        folder: the run directory, which may not exist yet (default: a new run).
+        model: with its initial weights (default: random ones).
+    """
+    start = start_of_rows(config, corpus, folder, model)
+    return RunData(*text_loaders(config, corpus, start), corpus.tokenizer, corpus, start)
 
 
-def text_loaders(config: RunConfig, corpus: Corpus) -> tuple[TokenLoader, TokenLoader]:
+def start_of_rows(
+    config: RunConfig, corpus: Corpus, folder: Path | None, model: nn.Module | None
+) -> int | None:
+    """The token that every row of a run begins with, or None; arguments as in `text_data`.
+
+    It is that of the run's checkpoints, that of the model it starts from, or that of the order.
+    """
+    saved = None if folder is None else newest_without_weights(folder)
+    if saved is not None and "start_id" in saved[1]:
+        return saved[1]["start_id"]
+    own = None if model is None else as_language_model(model).start_id
+    return start_id(config.data, corpus.tokenizer) if own is None else own
+
+
+def text_loaders(
+    config: RunConfig, corpus: Corpus, start: int | None = None
+) -> tuple[TokenLoader, TokenLoader]:
     """Training batches in the order that the settings name, and validation batches in sequence.
 
     Every validation token but the first is a target, as in `evaluation.loss`, with two exceptions:
     "documents" truncates long documents, and "notebook" leaves out the last, shorter row.
+
+    Args:
+        config, corpus: of the run.
+        start: `RunData.start_id`.
     """
     T, B, order = config.model.context_length, config.train.batch_size, config.data.order
     eot = end_of_text(corpus.tokenizer)
-    train = TokenLoader(corpus.train, T, B, config.train.seed, order, eot)
+    train = TokenLoader(corpus.train, T, B, config.train.seed, order, eot, start_id=start)
     if order == "documents":
-        return train, TokenLoader(corpus.val, T, B, 0, order, eot)
-    return train, TokenLoader(corpus.val, T, B, 0, "sequential", short_row=order != "notebook")
+        return train, TokenLoader(corpus.val, T, B, 0, order, eot, start_id=start)
+    short_row = order != "notebook"
+    return train, TokenLoader(
+        corpus.val, T, B, 0, "sequential", start_id=start, short_row=short_row
+    )
 
 
 def total_steps(cfg: TrainConfig, source: BatchSource) -> int:

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from llm_scratch.config import RunConfig, to_dict
-from llm_scratch.data.corpus import start_id
 from llm_scratch.data.loader import TokenLoader
 from llm_scratch.errors import DIVERGED, UserError
 from llm_scratch.model import as_language_model, build
@@ -365,7 +364,7 @@ def build_trainer(
         model = model.to(distributed.device)  # FSDP moves a model block by block
     if data.corpus is not None:
         check_batch_size(cfg, distributed)
-        model.start_id = start_id(config.data, data.corpus.tokenizer)  # type: ignore[assignment]
+        model.start_id = data.start_id  # type: ignore[assignment]
     frozen = frozen_sha256(model)
     steps = total_steps(cfg, data.train)
     # near enough to decide on compiling; `flops_per_token` would delay the start

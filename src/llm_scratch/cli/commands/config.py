@@ -18,6 +18,7 @@ from llm_scratch.cli.flags import ReportCommand, option
 from llm_scratch.cli.output import print_json
 from llm_scratch.cli.terminal import console, table
 from llm_scratch.config import dump_config, to_dict
+from llm_scratch.formatting import format_count
 from llm_scratch.presets import PRESETS, preset
 
 
@@ -47,7 +48,7 @@ class Config(ReportCommand):
         grid.columns[2].justify = "left"
         for name, make in PRESETS.items():
             params = make().model.n_params
-            grid.add_row(name, f"{params / 1e6:.1f} M", summary(make))
+            grid.add_row(name, format_count(params), summary(make))
         grid.add_row(
             "text PATH",
             "any",

@@ -78,7 +78,7 @@ class Import(Command):
             tokenizer = tokenizer_named(self.tokenizer) if self.tokenizer else None
             loaded = read(where, Options(tokenizer, self.heads, self.drop_rate))
             compared = compare_with_transformers(loaded)
-        config = settings(loaded, base, str(where))
+        config = settings(loaded, base, str(where), text_of(self.tokenizer))
         save(loaded, config, folder)
         memory = ", with optimizer state" if loaded.optimizer else ""
         screen.print(
@@ -132,23 +132,36 @@ def tokenizer_named(name: str) -> Tokenizer:
     from llm_scratch.data.sources import read as read_source
     from llm_scratch.tokenizers import CharTokenizer
 
-    kind, _, file = name.partition(":")
-    if kind == "chars" and file:
-        return CharTokenizer.train(read_source(f"file:{file}"), end_of_text=False)
+    if text := text_of(name):
+        return CharTokenizer.train(read_source(text), end_of_text=False)
     return resolve_tokenizer(name)
 
 
-def settings(loaded: Loaded, base: RunConfig, source: str) -> RunConfig:
-    """The settings of the run: the model's and its optimizer's, in float32; `base` for the rest."""
+def text_of(name: str) -> str:
+    """The training text that a value of --tokenizer names, as a source; "" if it names none."""
+    kind, _, file = name.partition(":")
+    return f"file:{file}" if kind == "chars" and file else ""
+
+
+def settings(loaded: Loaded, base: RunConfig, origin: str, text: str = "") -> RunConfig:
+    """The settings of the run: the model's and its optimizer's, in float32; `base` for the rest.
+
+    Args:
+        loaded: the model.
+        base: the settings of a preset.
+        origin: where the model is from.
+        text: the source of its training text (default: that of `base`).
+    """
     system = replace(base.system, precision="float32") if loaded.train else base.system
-    data = replace(base.data, tokenizer=tokenizer_name(loaded.tokenizer))
+    source = text or base.data.source
+    data = replace(base.data, source=source, tokenizer=tokenizer_name(loaded.tokenizer))
     return replace(
         base,
         model=loaded.model.cfg,
         data=data,
         train=replace(base.train, **loaded.train),
         system=system,
-        init_from=source,
+        init_from=origin,
     )
 
 

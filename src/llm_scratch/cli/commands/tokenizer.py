@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 LARGE_TEXT_CHARACTERS = 64_000_000
 """Length of a text from which several processes are faster than one."""
+MAX_EXAMPLE = 20
+"""Characters of the word in the suggested command."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ class TrainTokenizer(Command):
         if self.quiet:
             hint = ""
         else:
-            hint = f"; try it: {shell_command('tokenizer', 'show', out, documents[0].split()[0])}"
+            word = documents[0].split()[0][:MAX_EXAMPLE]
+            hint = f"; try it: {shell_command('tokenizer', 'show', out, word)}"
         screen.print(f"written to {out}{hint}", soft_wrap=keeps_lines(screen))
 
 

@@ -376,7 +376,7 @@ def _print_summary(run: Trainer, screen: Console, seconds: float, debug: bool = 
     for label, text in (
         ("model", folder),
         ("loss", folder / "loss-plot.png"),
-        ("samples", folder / "samples.md"),
+        *([("samples", folder / "samples.md")] if config.train.sample_every else []),
         ("log", folder / "log.txt"),
         ("next", shell_command("generate", folder, *prompt, *parts)),
         ("", shell_command("evaluate", folder, *parts)),
