@@ -155,5 +155,5 @@ def test_constrained_text_matches_the_expression_or_schema(llm, trained, tmp_pat
     (tmp_path / "schema.json").write_text('{"enum": ["hen", 1]}')
     result = llm("generate", trained, "the", "--json-schema", "schema.json")
     assert (result.code, result.out) == (3, "")
-    assert "use a model whose vocabulary has its characters" in result.err
+    assert "use a model whose vocabulary has the required characters" in result.err
     assert llm("generate", trained, "the", "--json-schema", "none.json").code == 3

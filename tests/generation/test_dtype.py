@@ -57,7 +57,7 @@ def measured(monkeypatch, device="cpu", **gains):
         ("cpu", {"bfloat16": 0.1}, "float32", "bfloat16 has 0.1 times float32's speed here"),
         ("cuda", {"bfloat16": 1.9, "float16": 2.0}, "bfloat16", "1.9 times"),
         ("cuda", {"bfloat16": 0.4, "float16": 2.0}, "float16", "float16 has 2.0 times"),
-        ("cuda", {"bfloat16": 0.4, "float16": 1.1}, "float32", "less than 1.2"),
+        ("cuda", {"bfloat16": 0.4, "float16": 1.1}, "float32", "kept below 1.2"),
     ],
 )
 def test_choose_dtype_takes_a_clearly_faster_type(device, gains, name, reason, wide, monkeypatch):

@@ -68,7 +68,7 @@ def show(session: ChatSession, argument: str) -> None:
     """`/show`: the model and the settings; `/show history`: the turns so far."""
     if argument == "history":
         if not session.conversation.turns:
-            print_line("No turns yet.")
+            print_line("There are no turns yet.")
         for role, text in session.conversation.turns:
             print(f"{role}: {sanitize_chunk(text)}")
         return
