@@ -141,7 +141,7 @@ def test_characters_of_a_text_make_it_the_training_text(llm, files, text_file):
             "its emb_dim=64 is not a multiple of 3 heads; use the number of heads used in training",
         ),
         (["model.pth", "--out", "run", "--heads", "0"], 2, "--heads: 0 is out of range"),
-        (["model.pth", "--out", "run", "--tokenizer", "nowhere"], 3, "cannot read nowhere"),
+        (["model.pth", "--out", "run", "--tokenizer", "nowhere"], 4, "unknown tokenizer 'nowhere'"),
         (["tokenizer.json", "--out", "run"], 4, "tokenizer.json is not a file of weights alone"),
     ],
 )
