@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
 from llm_scratch.config import GPTConfig, RunConfig, TrainConfig
 from llm_scratch.experiments import step_seconds as module
 from llm_scratch.experiments.step_seconds import interleaved_seconds, step_seconds
+from llm_scratch.hardware.thread_timer import thread_clock
 from llm_scratch.planning.step_timing import StepTiming
 
 MODEL = GPTConfig(vocab_size=40, context_length=16, emb_dim=16, n_heads=2, n_layers=1)
@@ -66,7 +68,7 @@ def test_every_arm_is_timed_once_in_each_round_and_none_is_always_first():
 def test_settings_that_do_not_change_a_step_are_timed_once(monkeypatch):
     timed = []
 
-    def estimate(config, device, rate, seconds):
+    def estimate(config, device, rate, seconds, clock):
         timed.append(config.train.batch_size)
         return StepTiming(float(config.train.batch_size), 1.0, "its own steps")
 
@@ -76,6 +78,22 @@ def test_settings_that_do_not_change_a_step_are_timed_once(monkeypatch):
     configs = [replace(CONFIG, train=replace(CONFIG.train, **change)) for change in changes]
     assert step_seconds(configs, rounds=3) == [2.0, 2.0, 4.0]
     assert len(timed) == 6
+
+
+@pytest.mark.parametrize(("threads", "clock"), [(1, thread_clock()), (2, None)])
+def test_processor_time_counts_on_one_thread(threads, clock, monkeypatch):
+    """Other load changes the wall time of a step, and not its processor time."""
+    clocks = []
+
+    def estimate(config, device, rate, seconds, clock):
+        clocks.append(clock)
+        return StepTiming(1.0, 1.0, "its own steps")
+
+    monkeypatch.setattr(module, "estimate_step_time", estimate)
+    monkeypatch.setattr(module, "matmul_flops", lambda *args: 1e9)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    step_seconds([CONFIG], rounds=2)
+    assert clocks == [clock, clock]
 
 
 def test_real_steps_are_timed(monkeypatch):

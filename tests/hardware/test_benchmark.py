@@ -66,3 +66,8 @@ def test_timing_does_not_change_the_random_state():
     benchmark._matmul_flops.cache_clear()
     matmul_flops(CPU, seconds=0.0)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_repeat_timings_reads_the_given_clock():
+    readings = count(step=3)
+    assert repeat_timings(lambda: None, CPU, 0.0, lambda: next(readings)) == [3, 3]

@@ -12,9 +12,9 @@ from llm_scratch.hardware.thread_timer import one_thread, thread_seconds
 @pytest.fixture(autouse=True)
 def _new_process():
     """Choose the clock again, as in a new process."""
-    thread_timer._clock.cache_clear()
+    thread_timer.thread_clock.cache_clear()
     yield
-    thread_timer._clock.cache_clear()
+    thread_timer.thread_clock.cache_clear()
 
 
 def test_processor_time_counts_where_its_clock_is_fine(monkeypatch):

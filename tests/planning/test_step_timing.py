@@ -30,7 +30,7 @@ def priced(monkeypatch):
     """
     timed = []
 
-    def price(config, rows, T, device, seconds, layers=None):
+    def price(config, rows, T, device, seconds, layers=None, clock=None):
         layers = config.model.n_layers if layers is None else len(layers)
         head = config.model.vocab_size / 64
         timed.append((layers, config.model.vocab_size, rows, T))

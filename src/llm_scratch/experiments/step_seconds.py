@@ -4,7 +4,8 @@ A budget in seconds is converted to steps, the same for all seeds of an arm. If 
 one after the other, one that was timed while another program ran would have too few steps in all
 of its runs. So they are timed in rounds, each in another order. What counts is an arm's time
 divided by that of the reference in the same round, and of those ratios the median, which a few
-disturbed rounds hardly change.
+disturbed rounds hardly change. On one thread of a CPU the processor time of the thread counts,
+which other load hardly changes at all.
 Tests: tests/experiments/test_step_seconds.py.
 """
 
@@ -18,6 +19,7 @@ import torch
 
 from llm_scratch.config import DataConfig, RunConfig, TrainConfig
 from llm_scratch.hardware.benchmark import matmul_dtype, matmul_flops
+from llm_scratch.hardware.thread_timer import thread_clock
 from llm_scratch.planning.step_timing import estimate_step_time
 
 ROUNDS = 5
@@ -39,9 +41,10 @@ def step_seconds(
     """
     place = torch.device(device)
     rate = matmul_flops(place, matmul_dtype(place))
+    clock = thread_clock() if place.type == "cpu" and torch.get_num_threads() == 1 else None
 
     def time_step(config: RunConfig) -> float:
-        return estimate_step_time(config, place, rate, TIMING_SECONDS).seconds
+        return estimate_step_time(config, place, rate, TIMING_SECONDS, clock=clock).seconds
 
     parts = [_timed_part(config) for config in configs]
     distinct = list(dict.fromkeys(parts))

@@ -19,21 +19,33 @@ from llm_scratch.hardware.matmul_backend import select_matmul_backend
 MATMUL_SIZE = {"cpu": 1024, "cuda": 8192, "mps": 4096}
 
 
-def repeat_timings(work: Callable[[], object], device: torch.device, seconds: float) -> list[float]:
+def repeat_timings(
+    work: Callable[[], object],
+    device: torch.device,
+    seconds: float,
+    clock: Callable[[], float] | None = None,
+) -> list[float]:
     """Call `work` for about `seconds`; returns the seconds of each call, at least two.
 
     One more call before them warms up.
+
+    Args:
+        work: what is timed.
+        device: on which it computes.
+        seconds: of the wall clock.
+        clock: measures a call (default: the wall clock).
     """
+    clock = clock or perf_counter
     times: list[float] = []
     began = perf_counter()
     while len(times) < 3 or perf_counter() - began < seconds:
-        start = perf_counter()
+        start = clock()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         elif device.type == "mps":
             torch.mps.synchronize()
-        times.append(perf_counter() - start)
+        times.append(clock() - start)
     return times[1:]
 
 

@@ -32,7 +32,7 @@ def one_thread() -> Iterator[None]:
 
 def thread_seconds(work: Callable[[], object], n_calls: int = 1) -> float:
     """Processor seconds of this thread for `n_calls` calls of `work`."""
-    clock = _clock()
+    clock = thread_clock()
     start = clock()
     for _ in range(n_calls):
         work()
@@ -40,7 +40,7 @@ def thread_seconds(work: Callable[[], object], n_calls: int = 1) -> float:
 
 
 @cache
-def _clock() -> Callable[[], float]:
+def thread_clock() -> Callable[[], float]:
     """Processor time of the thread, or the wall clock where processor time has coarse steps.
 
     On Windows a step is 16 ms, longer than most trials: they would take 0 s.

@@ -10,7 +10,7 @@ Tests: tests/planning/test_step_timing.py.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from statistics import median
@@ -55,6 +55,7 @@ def estimate_step_time(
     matrix_rate: float,
     seconds: float = 3.0,
     width: int | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> StepTiming:
     """Estimate the time of a run's step in about `seconds`, whatever its size.
 
@@ -64,13 +65,14 @@ def estimate_step_time(
         matrix_rate: FLOP/s of the device, to choose what is timed.
         seconds: approximate time to spend.
         width: tokens of a row, if rows are shorter than context_length.
+        clock: measures the parts of a step (default: the wall clock).
     """
     cfg = config.train
     T = width or config.model.context_length
     micro = cfg.batch_size // cfg.micro_batches
     with torch.random.fork_rng():
         if _work(config, cfg.batch_size, T) * REPEATS <= seconds * TYPICAL_MFU * matrix_rate:
-            cost = _time(config, micro, T, device, seconds / 2)
+            cost = _time(config, micro, T, device, seconds / 2, clock=clock)
             return StepTiming(
                 cfg.micro_batches * cost.forward_backward + cost.optimizer_step,
                 cfg.micro_batches * cost.evaluation,
@@ -79,8 +81,10 @@ def estimate_step_time(
         kinds = layer_kinds(config.model, T)
         flops = seconds * TYPICAL_MFU * matrix_rate / REPEATS
         part, rows = _scaled_down(config, len(kinds), micro, T, flops)
-        one_each = _time(part, rows, T, device, 0.0, list(kinds))
-        one_more = [_time(part, rows, T, device, 0.0, [*kinds, kind]) for kind in kinds]
+        one_each, *one_more = (
+            _time(part, rows, T, device, 0.0, layers, clock)
+            for layers in ([*kinds], *([*kinds, kind] for kind in kinds))
+        )
     V = config.model.vocab_size / part.model.vocab_size
     whole = StepCost(
         *(
@@ -183,6 +187,7 @@ def _time(
     device: torch.device,
     seconds: float,
     layers: Sequence[int] | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> StepCost:
     """Time the three parts of a step over `rows` x `T` random tokens.
 
@@ -193,6 +198,7 @@ def _time(
         device: of the computation.
         seconds: approximate time to spend on each part.
         layers: those of a slice; None: the whole model.
+        clock: as in `estimate_step_time`.
     """
     if layers is None:
         model = build(config.model).to(device)
@@ -216,8 +222,8 @@ def _time(
         with torch.no_grad():
             model_with_loss(ids, ids)
 
-    forward_backward_seconds = median(repeat_timings(forward_backward, device, seconds))
-    optimizer_seconds = median(repeat_timings(optimizer_step, device, seconds / 4))
+    forward_backward_seconds = median(repeat_timings(forward_backward, device, seconds, clock))
+    optimizer_seconds = median(repeat_timings(optimizer_step, device, seconds / 4, clock))
     model_with_loss.eval()
-    eval_seconds = median(repeat_timings(evaluate, device, seconds / 4))
+    eval_seconds = median(repeat_timings(evaluate, device, seconds / 4, clock))
     return StepCost(forward_backward_seconds, optimizer_seconds, eval_seconds)
