@@ -116,7 +116,7 @@ def test_window_as_long_as_a_row_is_none():
 def test_estimate_of_mixed_layers_is_the_count_of_their_products(settings, monkeypatch):
     """By a clock that counts FLOPs, the estimate from slices is that of the whole step."""
 
-    def counted(function, device, seconds):
+    def counted(function, device, seconds, clock):
         with FlopCounterMode(display=False) as counter:
             function()
         return [counter.get_total_flops()]
