@@ -69,7 +69,7 @@ def estimate_step_time(
             return StepTiming(
                 cfg.micro_batches * cost.forward_backward + cost.optimizer_step,
                 cfg.micro_batches * cost.evaluation,
-                "its own steps",
+                "steps of this run",
             )
         part, rows = _scaled_down(config, micro, T, seconds * TYPICAL_MFU * matrix_rate / REPEATS)
         one, two = (
