@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import llm_scratch
-from llm_scratch.formatting import DAY, HOUR, YEAR, format_bytes, format_duration
+from llm_scratch.formatting import DAY, HOUR, YEAR, counted, format_bytes, format_duration
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,8 @@ def test_no_other_file_writes_units_of_bytes():
         if path.name != "formatting.py":
             found = re.search(r"\} ?[kKMGT]i?B\b", path.read_text(encoding="utf-8"))
             assert not found, f"{path}: use llm_scratch.formatting.format_bytes"
+
+
+def test_counted_has_the_form_of_the_number():
+    found = [counted(n, "batch", "batches") for n in (0, 1, 2)] + [counted(1200, "layer")]
+    assert found == ["0 batches", "1 batch", "2 batches", "1,200 layers"]

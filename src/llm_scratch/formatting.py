@@ -63,6 +63,17 @@ def format_count(number: float) -> str:
     return f"{number:,.0f}"
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number and what it counts: 1 layer, 1,200 layers, 2 batches.
+
+    Args:
+        number: of things.
+        noun: for one of them.
+        plural: for any other number (default: `noun` with an s).
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def format_bytes(number: float) -> str:
     """Format bytes in binary units: 950 B, 12.3 KiB, 1.64 GiB."""
     for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):

@@ -18,6 +18,7 @@ from llm_scratch.cli.own_text import run_name, source_of
 from llm_scratch.cli.progress import ProgressDisplay
 from llm_scratch.config import RunConfig, from_dict, load_config
 from llm_scratch.errors import UserError
+from llm_scratch.hardware.other_load import LoadMeter
 from llm_scratch.planning.choice import Choice
 
 WORDS = [
@@ -104,7 +105,8 @@ def stopped_after_one_step(llm, monkeypatch):
 
 
 @pytest.mark.filterwarnings("default:.*are left out")
-def test_train_text_prints_its_choice_and_continuations(llm, books):
+def test_train_text_prints_its_choice_and_continuations(llm, books, monkeypatch):
+    monkeypatch.setattr(LoadMeter, "processors", lambda self: 99.0)
     (books / "cover.png").write_bytes(b"\x89PNG\0")
     result = llm("train", "text", "books", *FEW)
     assert result.code == 0, result.err
@@ -116,6 +118,7 @@ def test_train_text_prints_its_choice_and_continuations(llm, books):
     assert positions == sorted(positions)
     assert "3 documents" in output
     assert "4 steps" in output
+    assert "warning: other programs use 99.0 of " in output
     choice = Choice.load(run)
     assert choice is not None
     assert load_config(run / "config.yaml") == choice.config
@@ -235,6 +238,7 @@ def test_train_text_continues_from_a_model(llm, text_file, trained):
 
 def test_train_text_rejects_several_processes(llm, books, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
     result = llm("train", "text", "books")
     assert (result.code, "--print-config > mine.yaml" in result.err) == (2, True)
 

@@ -61,7 +61,7 @@ def test_plan_table_has_every_row(llm, small):
         "machine cpu,",
         "FLOP/s",
         "model",
-        "parameters, 1 layers of 16",
+        "parameters, 1 layer of 16",
         "a token,",
         "32 a step, 128 in 4 steps",
         "weights",

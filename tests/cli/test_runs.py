@@ -47,7 +47,7 @@ def test_runs_show_prints_settings_curve_and_sample(llm, trained):
     out = llm("runs", "show", trained).out
     run = find_run(trained)
     assert config_hash(run.config) in out.replace("\n", "")
-    assert "gpt, 4,160 parameters: 1 layers of 16" in out
+    assert "gpt, 4,160 parameters: 1 layer of 16" in out
     assert f"{run.scores['val_loss']:.4f}" in out
     assert "last sample" in out
     assert re.search(r"^steps +4 saved *$", out, re.M)

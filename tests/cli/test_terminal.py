@@ -119,6 +119,13 @@ def grid():
     return found
 
 
+def test_table_as_a_list_says_what_the_first_number_is():
+    found = table("step", "train loss", "validation loss")
+    found.add_row("1,200", "2.3456", "2.5")
+    lines = shown(found, 30)
+    assert lines == ["step 1,200", " train loss: 2.3456", " validation loss: 2.5"]
+
+
 def test_table_that_fits_is_printed_as_a_table(grid):
     assert shown(grid, 40) == [
         "run              loss      tokens",

@@ -46,7 +46,7 @@ def test_step_timing_uses_a_fast_model_directly(priced):
     assert priced == [(3, 64, 2, 9)]
     assert found.seconds == pytest.approx(4 * 2 * 4 + 0.4)
     assert found.eval_seconds == pytest.approx(4 * 2 * 4 / 4)
-    assert found.method == "its own steps"
+    assert found.method == "steps of this run"
 
 
 def test_step_timing_scales_up_a_slow_model(priced):

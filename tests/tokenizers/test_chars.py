@@ -55,8 +55,7 @@ def test_char_tokenizer_names_unknown_character():
     tokenizer = CharTokenizer.train(["ab"])
     with pytest.raises(
         UserError,
-        match=r"'é' \(U\+00E9\) was not in the training text.*"
-        r"train a new model with --data\.tokenizer bpe",
+        match=r"'é' \(U\+00E9\) was not in the training text.*new model with --data\.tokenizer bpe",
     ) as caught:
         tokenizer.encode("abé")
     assert caught.value.code == 3

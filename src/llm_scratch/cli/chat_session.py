@@ -74,13 +74,17 @@ class ChatSession:
 
     def prompt_description(self) -> str:
         """How the prompt is made, and the command that changes it."""
+        if getattr(self.tokenizer, "chat_template", None) is None:
+            kind = "This is a base model"
+        else:
+            kind = "The chat template of this model is not used"
         if self.conversation.transcript:
             return (
-                "This is a base model: it continues text,"
+                f"{kind}: it continues text,"
                 " so the chat is a transcript that it extends; /transcript off turns that off."
             )
         return (
-            "This is a base model: it continues what you type, as `generate` does."
+            f"{kind}: it continues what you type, as `generate` does."
             " An empty line continues the last text; /transcript makes it a conversation."
         )
 
@@ -131,7 +135,8 @@ class ChatSession:
                         shown = piece
                     text += piece.text
                     last = piece.id if piece.id is not None else last
-                    screen.add(*format_chunk(shown, self.show_probs))
+                    if shown.text or not piece.text:
+                        screen.add(*format_chunk(shown, self.show_probs))
         except KeyboardInterrupt:
             pass
         screen.add("\n\n")

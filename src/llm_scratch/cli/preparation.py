@@ -57,7 +57,7 @@ class Preparation(Callback):
         Raises:
             UserError: no text, or another one than the run's; a run that does not fit into memory.
         """
-        from llm_scratch.cli.commands.plan import check_fits, check_memory
+        from llm_scratch.cli.commands.plan import check_fits, check_memory, warn_of_load
 
         check_memory(self.config, self.device, ignore=self.ignore_memory or self.own is not None)
         prepared = (
@@ -66,6 +66,8 @@ class Preparation(Callback):
         check_fits(self.plan, prepared.config, self.screen, self.ignore_memory)
         if self.choice:
             own_text.show_choice(self.choice.lines, self.screen)
+            if self.plan is not None:
+                warn_of_load(self.plan, self.screen)
         else:
             print_header(prepared.config, prepared.corpus, self.screen)
         self.ready_at = perf_counter()

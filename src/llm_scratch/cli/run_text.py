@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from llm_scratch.cli.terminal import print_line
 from llm_scratch.config import RunConfig
 from llm_scratch.errors import USAGE, UserError
-from llm_scratch.formatting import sanitize
+from llm_scratch.formatting import counted, sanitize
 from llm_scratch.run_directory import RunInfo
 
 if TYPE_CHECKING:
@@ -63,4 +63,6 @@ def sample_in_words(run: RunConfig, batches: int | None = None) -> str:
         if run.data.order == "documents":
             return f"the first {run.model.context_length:,} tokens of every document"
         return "all whole rows" if run.data.order == "notebook" else EVERY_TOKEN
-    return f"{read} batches" if batches is None else f"{read} of {batches:,} batches"
+    return (
+        counted(read, "batch", "batches") if batches is None else f"{read} of {batches:,} batches"
+    )

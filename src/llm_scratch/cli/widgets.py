@@ -5,6 +5,7 @@ Tests: tests/cli/test_terminal.py, tests/cli/test_output.py.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from io import StringIO
 from typing import Any
@@ -83,13 +84,15 @@ class FittingTable(Table):
                 if cell
             ]
             if self.show_header:
-                yield from ["", first, *(f" {line}" for line in named)]
+                title = f"{headers[0]} {first}" if NUMBER.fullmatch(first) else first
+                yield from ["", title, *(f" {line}" for line in named)]
             else:  # name and value
                 yield " ".join([first, *named]).strip()
 
 
 MAX_NUMBER_WIDTH, MAX_WORD_WIDTH = 16, 32
 """Widest cell that counts as a number, and widest word that is not folded, in columns."""
+NUMBER = re.compile(r"[\d.,]+")
 MIN_SHORTENED_WIDTH = 6
 """Smallest width in columns of cells with `overflow="ellipsis"` before a table becomes a list."""
 

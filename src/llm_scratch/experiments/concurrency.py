@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from llm_scratch.config import load_config
+from llm_scratch.formatting import counted
 from llm_scratch.hardware.benchmark import matmul_flops
 from llm_scratch.planning.step_timing import estimate_step_time
 from llm_scratch.storage.user_code import run_user_file
@@ -52,7 +53,7 @@ def choose_concurrency(
     kind = torch.device(device).type
     if kind == "cuda":
         n = min(torch.cuda.device_count(), max_runs)
-        return Concurrency(n, f"{_runs(n)} at a time, one for each GPU")
+        return Concurrency(n, f"{counted(n, 'run')} at a time, one for each GPU")
     threads = torch.get_num_threads()
     if kind != "cpu" or threads == 1 or max_runs == 1 or not can_have_workers():
         return Concurrency(1, "one run at a time: there is nothing to share among several")
@@ -76,9 +77,12 @@ def fastest(counts: Sequence[int], threads: int, step_rate: StepRate) -> Concurr
     rates = {n: step_rate(n, threads // n) for n in counts}
     best = max(counts, key=lambda n: rates[n])
     measured = ", ".join(
-        f"{rates[n]:.3g} with {_runs(n)} of {_threads(threads // n)}" for n in counts
+        f"{rates[n]:.3g} with {counted(n, 'run')} of {counted(threads // n, 'thread')}"
+        for n in counts
     )
-    return Concurrency(best, f"{_runs(best)} at a time; measured steps a second: {measured}")
+    return Concurrency(
+        best, f"{counted(best, 'run')} at a time; measured steps a second: {measured}"
+    )
 
 
 @dataclass(frozen=True)
@@ -125,11 +129,3 @@ def _time_steps(settings: str, files: tuple[str, ...], threads: int, rate: float
         return estimate_step_time(config, torch.device("cpu"), rate, TIMING_SECONDS).seconds
     finally:
         torch.set_num_threads(before)
-
-
-def _runs(n: int) -> str:
-    return f"{n} run{'s' if n > 1 else ''}"
-
-
-def _threads(n: int) -> str:
-    return f"{n} thread{'s' if n > 1 else ''}"

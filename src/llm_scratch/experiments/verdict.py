@@ -26,6 +26,7 @@ from llm_scratch.experiments.statistics import (
     level_at,
     seeds_needed,
 )
+from llm_scratch.formatting import counted
 
 Verdict = Literal["better", "worse", "equivalent", "not shown", "failures", "too early"]
 
@@ -291,7 +292,7 @@ def _failures(comparison: Comparison) -> str:
         comparison.reference: comparison.n_failed_reference,
     }
     listed = " and ".join(
-        f"{count} run{'s' * (count > 1)} of {name}" for name, count in counts.items() if count
+        f"{counted(count, 'run')} of {name}" for name, count in counts.items() if count
     )
     rest = ""
     if comparison.mean is not None:

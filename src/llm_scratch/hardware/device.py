@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from llm_scratch.errors import UserError
+from llm_scratch.formatting import counted
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def choose_device(requested: str = "auto") -> DeviceChoice:
     if kind == "cpu":
         threads = torch.get_num_threads()
         reason = "as requested" if requested != "auto" else "no CUDA or MPS device here"
-        return DeviceChoice(name, f"cpu, {threads} thread{'s' * (threads != 1)} ({reason})")
+        return DeviceChoice(name, f"cpu, {counted(threads, 'thread')} ({reason})")
     model = torch.cuda.get_device_name(index) if kind == "cuda" else "Apple GPU"
     reason = "as requested" if requested != "auto" else "the fastest here"
     return DeviceChoice(name, f"{name}, {model} ({reason})")

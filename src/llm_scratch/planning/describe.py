@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from llm_scratch.config import RunConfig
-from llm_scratch.formatting import format_bytes, format_count
+from llm_scratch.formatting import counted, format_bytes, format_count
 from llm_scratch.planning.plan import Plan
 from llm_scratch.planning.text_facts import TextFacts
 
@@ -49,22 +49,19 @@ def describe(
     skipped = f"{left_out:,} of {n_train:,} training tokens an epoch, {_WHERE[config.data.order]}"
     return {
         "text": (
-            f"{_documents(facts.n_documents)}, {format_bytes(facts.n_bytes)}; {val_share:.0%} for"
-            f" validation, {reasons['split']}"
+            f"{counted(facts.n_documents, 'document')}, {format_bytes(facts.n_bytes)};"
+            f" {val_share:.0%} for validation, {reasons['split']}"
         ),
         "tokenizer": _tokenizer(config, facts, n_train + n_val, reasons["tokenizer"]),
         "rows": f"{model.context_length} tokens, {train.batch_size} in a step; {reasons['rows']}",
         "model": (
-            f"{model.n_layers} layers of {model.emb_dim}, {format_count(model.n_params)} parameters"
+            f"{counted(model.n_layers, 'layer')} of {model.emb_dim},"
+            f" {format_count(model.n_params)} parameters"
             f"{f', dropout {model.drop_rate:g}' * bool(model.drop_rate)}; {reasons['model']}"
         ),
         "training": f"{plan.steps:,} steps, {_epochs(plan.epochs or 0.0)}; {reasons['training']}",
         **({"left out": skipped} if left_out > MIN_LEFT_OUT * n_train else {}),
     }
-
-
-def _documents(count: int) -> str:
-    return f"{count:,} document{'s' * (count != 1)}"
 
 
 def _tokenizer(config: RunConfig, facts: TextFacts, n_tokens: int, reason: str) -> str:

@@ -76,7 +76,7 @@ def estimate_step_time(
             return StepTiming(
                 cfg.micro_batches * cost.forward_backward + cost.optimizer_step,
                 cfg.micro_batches * cost.evaluation,
-                "its own steps",
+                "steps of this run",
             )
         kinds = layer_kinds(config.model, T)
         flops = seconds * TYPICAL_MFU * matrix_rate / REPEATS

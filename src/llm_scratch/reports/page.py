@@ -10,7 +10,7 @@ import math
 import time
 from pathlib import Path
 
-from llm_scratch.formatting import format_count, format_duration, shell_command
+from llm_scratch.formatting import counted, format_count, format_duration, shell_command
 from llm_scratch.reports.chart import legend, loss_chart
 from llm_scratch.reports.contents import RunReport, Sample, collect, spread_out
 from llm_scratch.reports.diagnosis import Finding
@@ -85,7 +85,7 @@ def _summary(report: RunReport) -> str:
     """Model and training text in a sentence."""
     model = report.run.config.model
     data = report.run.config.data
-    layers = f"{model.n_layers} layer{'s' * (model.n_layers != 1)}"
+    layers = counted(model.n_layers, "layer")
     description = (
         f"A {model.architecture} model of {format_count(model.n_params)} parameters: {layers} of"
         f" width {model.emb_dim}, {model.n_heads} heads, a context of {model.context_length:,}"

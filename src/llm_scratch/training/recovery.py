@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from llm_scratch.errors import DIVERGED, UserError
+from llm_scratch.formatting import counted
 
 WINDOW = 128  # good steps that define the usual loss; with fewer, nothing counts as a spike
 MAX_CONSECUTIVE_BAD = 3  # bad steps in a row that cause a rollback
@@ -142,7 +143,8 @@ class Recovery:
         cause = _cause(before, failed_at)
         return (
             f"{cause}: rolled back to step {step},"
-            f" skipping the {batches} batches since (rollback {rollbacks} of {MAX_ROLLBACKS})"
+            f" skipping {counted(batches, 'batch', 'batches')}"
+            f" (rollback {rollbacks} of {MAX_ROLLBACKS})"
         )
 
     def forget_losses(self) -> None:

@@ -23,7 +23,7 @@ from llm_scratch.cli.styles import GOOD, PROBLEM
 from llm_scratch.cli.terminal import console, table
 from llm_scratch.errors import UserError
 from llm_scratch.extras import EXTRAS
-from llm_scratch.formatting import format_bytes, quote, shell_command
+from llm_scratch.formatting import counted, format_bytes, quote, shell_command
 from llm_scratch.storage.user_folders import find_cache_folder
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Doctor(ReportCommand):
                 grid.add_row("", "", Text(f"→ {row.fix}", "bold"))
         missing = sum(bool(row.fix) for row in rows)
         optional = (
-            f"{missing} thing{'s' * (missing != 1)} could be better;"
+            f"{counted(missing, 'thing')} could be better;"
             " `llm-scratch train quickstart` needs none of them."
         )
         screen = console()

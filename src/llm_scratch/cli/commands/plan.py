@@ -30,7 +30,13 @@ from llm_scratch.config import (
     load_config,
 )
 from llm_scratch.errors import RESOURCES, USAGE, UserError
-from llm_scratch.formatting import format_bytes, format_count, format_duration, shell_command
+from llm_scratch.formatting import (
+    counted,
+    format_bytes,
+    format_count,
+    format_duration,
+    shell_command,
+)
 from llm_scratch.presets import PRESETS, preset
 from llm_scratch.run_directory import find_run, open_run
 
@@ -260,7 +266,8 @@ def print_table(plan: Prediction, config: RunConfig, screen: Console) -> None:
     free = "" if plan.free_memory is None else f" of {format_bytes(plan.free_memory)} free"
     seconds = {"steps": steps, "evaluations": plan.eval_seconds, "samples": plan.sample_seconds}
     parts = ", ".join(f"{name} {format_duration(each)}" for name, each in seconds.items())
-    shape = f"{model.n_layers} layers of {model.emb_dim}, context {model.context_length:,}"
+    layers = f"{counted(model.n_layers, 'layer')} of {model.emb_dim}"
+    shape = f"{layers}, context {model.context_length:,}"
     rates = f"{format_count(plan.matrix_rate)}FLOP/s, {format_bytes(plan.read_bandwidth)}/s read"
     flops = format_count(plan.flops_per_token)
     flops_a_step = format_count(plan.flops_per_token * plan.tokens_per_step)
@@ -280,7 +287,7 @@ def print_table(plan: Prediction, config: RunConfig, screen: Console) -> None:
         ("", f"activations {activations}, program and text {format_bytes(plan.baseline_memory)}"),
         ("time", f"{format_duration(plan.seconds)}: {speed}"),
         ("", f"{parts}; saving not counted"),
-        ("method", f"{plan.trial}; matrix products in {plan.precision}"),
+        ("timed on", f"{plan.trial}; matrix products in {plan.precision}"),
     ):
         grid.add_row(name, value)
     screen.print(grid)

@@ -19,7 +19,13 @@ from llm_scratch.cli.folders import check_can_write
 from llm_scratch.cli.output import is_quiet, print_json
 from llm_scratch.cli.terminal import console, keeps_lines, print_note
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.formatting import format_bytes, format_count, format_duration, shell_command
+from llm_scratch.formatting import (
+    counted,
+    format_bytes,
+    format_count,
+    format_duration,
+    shell_command,
+)
 from llm_scratch.storage.user_folders import expand_user
 
 if TYPE_CHECKING:
@@ -252,8 +258,8 @@ def _print_summary(index: ShardIndex, out: str, screen: Console, seconds: float 
     done = index.done
     empty = f"; {done.empty:,} empty skipped" if done.empty else ""
     screen.print(
-        f"{out}: {index.tokens:,} tokens of {done.documents:,}"
-        f" {'documents' if done.documents != 1 else 'document'} in {_n_shards(index)},"
+        f"{out}: {index.tokens:,} tokens of {counted(done.documents, 'document')} in"
+        f" {_n_shards(index)},"
         f" {done.text_bytes / max(1, index.tokens):.2f} bytes a token{empty}",
         soft_wrap=keeps_lines(screen),
     )
@@ -277,4 +283,4 @@ def _print_summary(index: ShardIndex, out: str, screen: Console, seconds: float 
 
 
 def _n_shards(index: ShardIndex) -> str:
-    return f"{len(index.shards)} {'shards' if len(index.shards) != 1 else 'shard'}"
+    return counted(len(index.shards), "shard")

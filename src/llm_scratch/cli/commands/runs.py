@@ -21,7 +21,7 @@ from llm_scratch.cli.run_text import sample_in_words
 from llm_scratch.cli.terminal import boxed, console, keeps_lines, print_note, table, truncate
 from llm_scratch.config import config_hash
 from llm_scratch.errors import CHECKPOINT, UserError
-from llm_scratch.formatting import format_count, quote, sanitize, shell_command
+from llm_scratch.formatting import counted, format_count, quote, sanitize, shell_command
 from llm_scratch.run_directory import RunInfo, open_run
 
 CURVE_ROWS = 8
@@ -106,8 +106,8 @@ class ShowRun(ReportCommand):
         facts.add_row("run", f"{path}, settings {config_hash(run.config)}")
         facts.add_row(
             "model",
-            f"{model.architecture}, {format_count(model.n_params)} parameters: {model.n_layers}"
-            f" layers of {model.emb_dim}",
+            f"{model.architecture}, {format_count(model.n_params)} parameters:"
+            f" {counted(model.n_layers, 'layer')} of {model.emb_dim}",
         )
         facts.add_row(
             "text",
