@@ -10,8 +10,8 @@ from torch import nn
 from llm_scratch.generation.decode import generate
 from llm_scratch.hardware.packed_matmul import can_pack
 from llm_scratch.model import build
-from llm_scratch.model.introspection import vocab_size
 from llm_scratch.model.fusable import Fusable
+from llm_scratch.model.introspection import vocab_size
 from llm_scratch.model.packed import PackedLinear, fuse_linears, pack
 from llm_scratch.model.quantized import QuantizedLinear, quantize
 
