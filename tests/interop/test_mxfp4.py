@@ -1,6 +1,7 @@
 """MXFP4 weights of gpt-oss: the values of transformers' own dequantization, in a whole folder."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from llm_scratch.interop.hf import to_config
 from llm_scratch.interop.hf_export import tensors
 from llm_scratch.interop.mxfp4 import dequantize
 from llm_scratch.model import build
+from llm_scratch.planning.memory_estimate import AllocationTracker
 
 CFG = GPTOSSConfig(
     vocab_size=61, emb_dim=32, n_heads=4, n_kv_heads=2, n_layers=2, n_experts=3, expert_dim=64
@@ -27,18 +29,22 @@ def random_pair(*shape):
     return blocks, torch.randint(118, 126, shape, generator=draw, dtype=torch.uint8)
 
 
-@pytest.fixture
-def folder(tmp_path):
+def write_folder(path, cfg):
     """A folder as gpt-oss is published: experts in MXFP4, everything else in bfloat16."""
-    state = {name: tensor.bfloat16() for name, tensor in tensors(build(CFG)).items()}
+    state = {name: tensor.bfloat16() for name, tensor in tensors(build(cfg)).items()}
     for name in [name for name in state if name.endswith(("gate_up_proj", "down_proj"))]:
         experts, size, rows = state.pop(name).shape
         blocks, scales = random_pair(experts, rows, size // 32)
         state |= {f"{name}_blocks": blocks, f"{name}_scales": scales}
-    save_file(state, tmp_path / WEIGHTS)
-    config = to_config(CFG, None, None) | {"quantization_config": {"quant_method": "mxfp4"}}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    return tmp_path
+    save_file(state, path / WEIGHTS)
+    config = to_config(cfg, None, None) | {"quantization_config": {"quant_method": "mxfp4"}}
+    (path / "config.json").write_text(json.dumps(config))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_folder(tmp_path, CFG)
 
 
 def test_mxfp4_values_equal_transformers():
@@ -58,6 +64,24 @@ def test_mxfp4_folder_loads_as_the_dequantized_model(folder):
     assert torch.equal(state[f"{ours}.gate_proj.weight"], gate_up[2, ::2])
     assert torch.equal(state[f"{ours}.up_proj.weight"], gate_up[2, 1::2])
     assert torch.equal(state[f"{ours}.down_proj.weight"], down[2])
+
+
+def test_reading_takes_less_than_half_of_the_largest_tensor_besides_the_weights(tmp_path):
+    """Counted: its values in bfloat16, while the weights are made from them."""
+
+    class Allocations(AllocationTracker):
+        def _track(self, storage):
+            if storage.device.type != "meta":
+                super()._track(storage)
+
+    path = write_folder(tmp_path, replace(CFG, n_experts=8, expert_dim=256))
+    with Allocations() as tracker:
+        model = read(path)
+    weights = sum(p.nbytes for p in model.parameters())
+    largest = 8 * 2 * 256 * CFG.emb_dim * 4
+    assert largest > 0.2 * weights
+    assert tracker.now == weights
+    assert tracker.peak - weights < largest / 2
 
 
 @pytest.mark.parametrize(

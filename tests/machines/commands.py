@@ -72,6 +72,15 @@ COMMANDS |= {
     )
     for dtype in ("auto", "float32", "bfloat16", "float16")
 }
+COMMANDS |= {
+    "train-latent": Command(
+        """train mla-tiny --data.source file:hens.txt --data.tokenizer chars --data.val-fraction 0.1
+        --model.vocab-size 60 --model.context-length 32 --model.emb-dim 32 --model.n-heads 2
+        --model.n-layers 2 --train.steps 2 --train.batch-size 2 --train.eval-every 2
+        --train.eval-batches 1 --train.warmup-steps 1 --train.sample-every 2 --out latent"""
+    ),
+    "generate-latent": Command("generate latent 'the hen' --max-tokens 4 --seed 1"),
+}
 for bits in (8, 4):
     COMMANDS[f"quantize-{bits}"] = Command(f"quantize {{wide}} --bits {bits} --out int{bits}")
     COMMANDS[f"generate-int{bits}"] = Command(

@@ -13,6 +13,7 @@ from llm_scratch.model.attention import (
     attend,
     attention_weights,
     decode_attention,
+    kernel_attention,
 )
 from llm_scratch.model.dropout import Dropout
 from llm_scratch.model.kv_cache import KVCache
@@ -59,6 +60,23 @@ def test_attention_gradients_equal_the_formula(attention, x):
         for y in (attention(x), by_the_formula(attention, x))
     )
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [3, 4, 6])
+@pytest.mark.parametrize("masked", [False, True])
+def test_kernel_attention_pads_values_to_the_size_of_keys(size, masked, monkeypatch):
+    (q, k), v = torch.randn(2, B, H, T, D), torch.randn(B, H, T, size)
+    mask = torch.ones(T, T, dtype=torch.bool).tril() if masked else None
+    kernel, sizes = F.scaled_dot_product_attention, []
+
+    def spy(*tensors, **options):
+        sizes.append({tensor.shape[-1] for tensor in tensors})
+        return kernel(*tensors, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
+    y = kernel_attention(q, k, v, mask, 0.0)
+    assert sizes == [{max(size, D)}]
+    torch.testing.assert_close(y, attention_weights(q, k) @ v, rtol=1e-5, atol=1e-6)
 
 
 def test_attention_uses_the_formula_for_short_rows_and_the_kernel_for_long_ones(x, monkeypatch):

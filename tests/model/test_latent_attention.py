@@ -56,7 +56,8 @@ def test_absorbed_row_with_padding_equals_the_row_alone(monkeypatch):
 
 def test_plain_form_is_ordinary_attention_with_two_part_keys():
     att, x = attention(), torch.randn(B, T, C)
-    cos, sin = rotary_angles(torch.arange(T), 4)
+    angles = rotary_angles(torch.arange(T), 4)
+    cos, sin = (part[..., 2:] for part in angles)  # those of the second dimension of each pair
 
     def rotate(pairs):
         a, b = pairs[..., ::2], pairs[..., 1::2]
@@ -70,7 +71,7 @@ def test_plain_form_is_ordinary_attention_with_two_part_keys():
     q = torch.cat([q[..., :5], rotate(q[..., 5:])], -1)
     k = torch.cat([k, rotate(shared)[:, None].expand(-1, H, -1, -1)], -1)
     y = (attention_weights(1.3 * q, k) @ v).transpose(1, 2).reshape(B, T, -1)
-    torch.testing.assert_close(att(x, (cos, sin)), att.out_proj(y))
+    torch.testing.assert_close(att(x, angles), att.out_proj(y))
 
 
 @pytest.mark.parametrize("pays", [True, False])

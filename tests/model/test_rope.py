@@ -29,7 +29,7 @@ def test_rope_rotation_equals_a_complex_product():
 
 def test_rope_equals_transformers_llama():
     q, k, places = torch.randn(B, H, T, D), torch.randn(B, H, T, D), torch.arange(5, 5 + T)
-    cos, sin = (torch.cat([part, part], -1)[None] for part in rotary_angles(places, D))
+    cos, sin = (part[..., D // 2 :].repeat(1, 2)[None] for part in rotary_angles(places, D))
     want = apply_rotary_pos_emb(q, k, cos, sin)
     torch.testing.assert_close(
         (apply_rotary(q, rotary_angles(places, D)), apply_rotary(k, rotary_angles(places, D))), want
@@ -46,9 +46,10 @@ def test_angles_equal_transformers_rotary_embedding_bit_for_bit_at_any_position(
     )
     places = torch.arange(0, 40_001, 7)
     cos, sin = LlamaRotaryEmbedding(config)(torch.zeros(1), places[None])  # [1, T, D] each
-    for ours, theirs in zip(rotary_angles(places, head_dim, base), (cos, sin)):
-        assert torch.equal(ours, theirs[0, :, : head_dim // 2])
-        assert torch.equal(ours, theirs[0, :, head_dim // 2 :])
+    our_cos, our_sin = rotary_angles(places, head_dim, base)
+    assert torch.equal(our_cos, cos[0])
+    assert torch.equal(our_sin[:, : head_dim // 2], -sin[0, :, : head_dim // 2])
+    assert torch.equal(our_sin[:, head_dim // 2 :], sin[0, :, head_dim // 2 :])
 
 
 @pytest.mark.parametrize("shift", [1, 100])

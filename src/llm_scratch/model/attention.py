@@ -78,9 +78,23 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: Dropou
         ):
             return blocked_attention(q, k, v, p)
         return dropout(attention_weights(q, k)) @ v
-    return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, is_causal=mask is None and T > 1, dropout_p=p
+    return kernel_attention(q, k, v, mask, p)
+
+
+def kernel_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, p: float) -> Tensor:
+    """`attend` by PyTorch's kernel, with values of another size than keys too; p: of dropout.
+
+    Fused kernels are written for a single size, and on an Apple GPU torch before 2.12 gave wrong
+    values for two (https://github.com/pytorch/pytorch/issues/176767). Zeros make them equal.
+    """
+    is_causal, D, scale = mask is None and q.shape[2] > 1, v.shape[-1], None
+    if q.shape[-1] != D:
+        size, scale = max(q.shape[-1], D), q.shape[-1] ** -0.5
+        q, k, v = (F.pad(x, (0, size - x.shape[-1])) for x in (q, k, v))
+    y = F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=is_causal, dropout_p=p, scale=scale
     )
+    return y[..., :D]
 
 
 def decode_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

@@ -30,5 +30,5 @@ class Fusable(nn.Module):
     def project(self, x: Tensor) -> tuple[Tensor, ...]:
         """The outputs of the layers `fusable` in their order. [..., C] -> [..., size] each."""
         if self.fused is not None:
-            return self.fused(x).split(self.fused_sizes, -1)
+            return self.fused(x).split_with_sizes(self.fused_sizes, -1)
         return tuple(getattr(self, name)(x) for name in self.fusable)

@@ -105,7 +105,8 @@ class GroupedAttention(Fusable):
         q, k, v, *gate = self.project(x)
         q, k, v = self.heads(q, k, v)
         if angles is not None:
-            q, k = (apply_rotary(each, angles).type_as(v) for each in (q, k))
+            rotated = apply_rotary(torch.cat([q, k], 1), angles).type_as(v)  # [B, H + G, T, D]
+            q, k = rotated.split_with_sizes([self.num_heads, self.num_kv_heads], 1)
         if self.query_factor != 1:
             q = q * self.query_factor  # [B, H, T, D]
         if cache is None:
@@ -125,9 +126,10 @@ class GroupedAttention(Fusable):
         Args:
             q, k, v: projections, [B, T, H x D] and [B, T, G x D].
         """
+        B, T, _ = q.shape
         if self.qk_norm == "whole":
             q, k = self.q_norm(q), self.k_norm(k)
-        q, k, v = (each.unflatten(-1, (-1, self.head_dim)) for each in (q, k, v))
+        q, k, v = (each.view(B, T, -1, self.head_dim) for each in (q, k, v))
         if self.qk_norm == "head":
             q, k = self.q_norm(q), self.k_norm(k)
         return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)

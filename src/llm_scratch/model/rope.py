@@ -20,7 +20,7 @@ from torch import Tensor
 ROPE_BASE = 10_000.0  # the slowest pair completes a turn in about 2 pi ROPE_BASE tokens
 
 RotaryAngles = tuple[Tensor, Tensor]
-"""cosine and sine, as from `rotary_angles`"""
+"""cosine and signed sine of every dimension of a head, as from `rotary_angles`"""
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,9 @@ class Rotary:
         angles = positions[..., None] * self.frequencies(positions.device)
         angles = angles if positions.dim() == 1 else angles[:, None]  # for all heads
         cos, sin = angles.cos(), angles.sin()
-        factor = self.magnitude
-        return (cos, sin) if factor == 1 else (cos * factor, sin * factor)
+        if (factor := self.magnitude) != 1:
+            cos, sin = cos * factor, sin * factor
+        return torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
 
     @property
     def scaled_base(self) -> float:
@@ -142,14 +143,17 @@ def yarn_magnitude(factor: float, share: float = 1.0) -> float:
 
 
 def rotary_angles(positions: Tensor, head_dim: int, base: float = ROPE_BASE) -> RotaryAngles:
-    """Cosine and sine of the rotation angles.
+    """Cosine and sine of the rotation angles, for both dimensions of each pair.
+
+    Dimension i and its partner i + D / 2 have the same angle; the sine of the first is negative, as
+    it multiplies the second.
 
     Args:
         positions: [T], or [B, T].
         head_dim: D.
         base: larger values rotate the later pairs more slowly.
     Returns:
-        Two tensors of [T, D / 2], or of [B, 1, T, D / 2].
+        Two tensors of [T, D], or of [B, 1, T, D].
     """
     return Rotary(head_dim, base).angles(positions)
 
@@ -164,13 +168,12 @@ def apply_rotary(x: Tensor, angles: RotaryAngles, interleaved: bool = False) -> 
             With rows of the projection reordered, both are the same model.
     """
     cos, sin = angles
-    size = 2 * cos.shape[-1]
-    rotated, rest = (x, None) if size == x.shape[-1] else (x[..., :size], x[..., size:])
+    D = cos.shape[-1]
+    rotated, rest = (x, None) if x.shape[-1] == D else (x[..., :D], x[..., D:])
     if interleaved:
-        a, b = rotated[..., ::2], rotated[..., 1::2]
-        pairs = torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1)
-        rotated = pairs.flatten(-2)
-    else:
-        a, b = rotated.chunk(2, dim=-1)
-        rotated = torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+        rotated = torch.cat([rotated[..., ::2], rotated[..., 1::2]], -1)
+    partners = rotated.roll(D // 2, -1)  # the other dimension of each pair
+    rotated = rotated * cos + partners * sin
+    if interleaved:
+        rotated = rotated.unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2)
     return rotated if rest is None else torch.cat([rotated, rest.type_as(rotated)], dim=-1)
