@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from importlib import import_module
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from llm_scratch.config_dicts import from_dict
 from llm_scratch.errors import UserError, unknown
@@ -16,6 +16,8 @@ from llm_scratch.ranges import check_fields
 
 DEFAULT_ARCHITECTURE = "gpt"
 """The architecture of settings that name none, such as the notebooks' dict."""
+Init = Literal["torch", "gpt2", "mimetic"]
+"""How weights are initialized; see `model/initialization.py`."""
 NOT_IN_WEIGHTS = frozenset({"context_length", "drop_rate", "init"})
 """Settings that may differ from those of the weights; a context may only be shorter."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from llm_scratch.architectures.base import ModelConfig
+from llm_scratch.architectures.base import Init, ModelConfig
 from llm_scratch.errors import UserError
 
 RopeScaling = Literal["none", "linear", "ntk", "llama3", "yarn"]
@@ -34,6 +34,10 @@ class DecoderConfig(ModelConfig):
     """added to the mean square in norms"""
     tie_embeddings: bool = False
     """share the token embedding with the output head (saves V x C parameters)"""
+    init: Init = "gpt2"
+    """weight initialization: "torch" PyTorch's own, "gpt2" normal(0, 0.02), "mimetic" also lets
+    attention copy from the start
+    """
     rope_base: float = 10_000.0
     """base of the rotary frequencies; larger for longer contexts"""
     rope_scaling: RopeScaling = "none"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from llm_scratch.architectures.base import ModelConfig, check_heads
+from llm_scratch.architectures.base import Init, ModelConfig, check_heads
 
 Activation = Literal["gelu_tanh", "gelu", "relu", "silu"]
 
@@ -23,7 +23,7 @@ class GPTConfig(ModelConfig):
     """bias in the query, key and value projections (GPT-2's weights have one)"""
     tie_embeddings: bool = False
     """share the token embedding with the output head (as GPT-2 does; saves V x C parameters)"""
-    init: Literal["torch", "gpt2", "mimetic"] = "torch"
+    init: Init = "torch"
     """weight initialization: "torch" as in the notebooks, "gpt2" normal(0, 0.02),
     "mimetic" also lets attention copy from the start
     """

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from llm_scratch.architectures.decoder import DecoderConfig
 from llm_scratch.model.dropout import Dropout
 from llm_scratch.model.grouped_attention import GroupedAttention
+from llm_scratch.model.initialization import initialize
 from llm_scratch.model.kv_cache import KVCache
 from llm_scratch.model.language_model import LanguageModel
 from llm_scratch.model.norms import RMSNorm
@@ -110,7 +111,7 @@ class DecoderModel(LanguageModel):
         self.trf_blocks = nn.Sequential(*blocks)
         self.final_norm = final_norm or RMSNorm(cfg.emb_dim, cfg.norm_eps)
         self.out_head = nn.Linear(cfg.emb_dim, cfg.vocab_size, bias=False)
-        initialize(self)
+        initialize(self, cfg.init)
         if cfg.tie_embeddings:
             self.out_head.weight = self.tok_emb.weight
 
@@ -136,21 +137,3 @@ class DecoderModel(LanguageModel):
         """Shape of the cache: key/value heads only."""
         cfg = self.cfg
         return cfg.n_layers, batch_size, cfg.kv_heads, cfg.context_length, cfg.head_size
-
-
-def initialize(model: nn.Module) -> None:
-    """Initialize as GPT-2: normal(0, 0.02), biases 0, projections into the residual stream smaller.
-
-    Each block adds to the stream twice; a factor 1 / sqrt(2 layers) keeps its variance.
-    Source: GPT-2, Radford et al. 2019, section 2.3.
-    """
-    for part in model.modules():
-        if isinstance(part, (nn.Linear, nn.Embedding)):
-            nn.init.normal_(part.weight, std=0.02)
-        if isinstance(part, nn.Linear) and part.bias is not None:
-            nn.init.zeros_(part.bias)
-    blocks = model.get_submodule("trf_blocks")
-    std = 0.02 / (2 * len(list(blocks.children()))) ** 0.5
-    for name, parameter in blocks.named_parameters():
-        if name.endswith(("out_proj.weight", "down_proj.weight")):
-            nn.init.normal_(parameter, std=std)

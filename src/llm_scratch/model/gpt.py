@@ -8,8 +8,7 @@ It has:
   https://arxiv.org/abs/2002.04745)
 - GELU, by its tanh approximation (Hendrycks and Gimpel 2016, https://arxiv.org/abs/1606.08415)
 - dropout, and as options tied embeddings and biases of query, key and value
-- GPT-2's initialization, or a mimetic one (Trockman and Kolter 2023,
-  https://arxiv.org/abs/2305.09828)
+- GPT-2's initialization, or a mimetic one (`initialization.py`)
 
 It lacks rotary positions, RMSNorm and QK-norm (`nanochat.py` has them),
 grouped-query attention and a gated feed-forward network.
@@ -26,12 +25,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from llm_scratch.architectures import GPTConfig
 from llm_scratch.model.attention import MultiHeadAttention
 from llm_scratch.model.dropout import Dropout
+from llm_scratch.model.initialization import initialize
 from llm_scratch.model.kv_cache import KVCache
 from llm_scratch.model.language_model import LanguageModel
 from llm_scratch.model.layers import FeedForward, LayerNorm
@@ -88,10 +87,7 @@ class GPTModel(LanguageModel):
         )
         self.final_norm = LayerNorm(cfg.emb_dim, cfg.norm_eps)
         self.out_head = nn.Linear(cfg.emb_dim, cfg.vocab_size, bias=False)
-        if cfg.init != "torch":
-            gpt2_init(self)
-        if cfg.init == "mimetic":
-            mimetic_init(self)
+        initialize(self, cfg.init)
         if cfg.tie_embeddings:
             self.out_head.weight = self.tok_emb.weight
 
@@ -114,35 +110,3 @@ class GPTModel(LanguageModel):
         for part in self.modules():
             if isinstance(part, MultiHeadAttention):
                 part.context_length = n
-
-
-def gpt2_init(model: nn.Module) -> None:
-    """Initialize weights as GPT-2: normal(0, 0.02), biases 0, residual projections scaled down.
-
-    Each layer adds to the residual stream twice; a factor 1 / sqrt(2 layers) keeps its variance.
-    Source: GPT-2, section 2.3.
-    """
-    for part in model.modules():
-        if isinstance(part, (nn.Linear, nn.Embedding)):
-            nn.init.normal_(part.weight, std=0.02)
-        if isinstance(part, nn.Linear) and part.bias is not None:
-            nn.init.zeros_(part.bias)
-    blocks = [m for m in model.modules() if isinstance(m, TransformerBlock)]
-    for block in blocks:
-        for last in (block.att.out_proj, block.ff.layers[2]):
-            nn.init.normal_(last.get_parameter("weight"), std=0.02 / (2 * len(blocks)) ** 0.5)
-
-
-def mimetic_init(model: nn.Module, share: float = 0.3) -> None:
-    """Initialize attention to copy: out_proj is `share` times the inverse of W_value.
-
-    W_value is a random rotation. With ordinary weights a head must learn where to attend and how to
-    pass on the value at the same time. Here the second is given, and the model learns to recall
-    tokens in far fewer steps.
-    Source: Trockman and Kolter 2023, "Mimetic Initialization of Self-Attention Layers",
-    https://arxiv.org/abs/2305.09828.
-    """
-    for block in (m for m in model.modules() if isinstance(m, TransformerBlock)):
-        nn.init.orthogonal_(block.att.W_value.weight)
-        with torch.no_grad():
-            block.att.out_proj.weight.copy_(share * block.att.W_value.weight.T)
