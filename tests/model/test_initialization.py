@@ -17,6 +17,7 @@ from llm_scratch.architectures import (
 from llm_scratch.config import DataConfig, RunConfig, to_dict
 from llm_scratch.loading import load
 from llm_scratch.model import build
+from llm_scratch.model.grouped_attention import GroupedAttention
 from llm_scratch.model.latent_attention import LatentAttention
 from llm_scratch.model.rope import Rotary
 from llm_scratch.presets import PRESETS, preset
@@ -87,7 +88,9 @@ def added(att: nn.Module) -> torch.Tensor:
 
     The norm of a latent and an output gate are left out.
     """
-    att.latent_norm, att.W_gate = nn.Identity(), None
+    att.latent_norm = nn.Identity()
+    if isinstance(att, GroupedAttention):
+        att.W_gate, att.fusable = None, att.fusable[:3]
     angles = Rotary(2).angles(torch.zeros(1)) if isinstance(att, LatentAttention) else None
     return att(torch.eye(SIZES["emb_dim"])[:, None], angles)[:, 0]
 

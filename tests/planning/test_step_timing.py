@@ -125,7 +125,7 @@ def test_estimate_of_mixed_layers_is_the_count_of_their_products(name, monkeypat
     monkeypatch.setattr(step_timing, "repeat_timings", counted)
     config = RunConfig(mixed(MIXED[name]), train=TrainConfig(batch_size=2))
     whole, estimate = (estimate_step_time(config, CPU, rate) for rate in (1e15, 1.0))
-    assert whole.method == "its own steps"
+    assert whole.method == "steps of this run"
     assert estimate.method.startswith("2 and 3 of 5 layers, 1 of 2 rows")
     assert estimate.seconds == pytest.approx(whole.seconds, rel=1e-6)
     assert estimate.eval_seconds == pytest.approx(whole.eval_seconds, rel=1e-6)
