@@ -88,7 +88,7 @@ class Import(Command):
         if compared is not None:
             screen.print(
                 "transformers computes the same:"
-                f" logits differ by at most {compared:.0e} of the largest",
+                f" logits differ by at most {compared:.1g} of the largest",
                 soft_wrap=keeps_lines(screen),
             )
         if loaded.assumed:
