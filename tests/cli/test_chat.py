@@ -13,10 +13,12 @@ from effort import PATIENCE_SECONDS
 
 from llm_scratch.cli import main, token_printer
 from llm_scratch.cli.chat_commands import COMMANDS, show
+from llm_scratch.cli.chat_session import ChatSession
 from llm_scratch.cli.commands import chat
 from llm_scratch.errors import UserError
 from llm_scratch.generation.chat import ASSISTANT, STOP_STRINGS, USER, Conversation
 from llm_scratch.generation.decode import stream
+from llm_scratch.generation.detokenizer import TextChunk
 from llm_scratch.loading import load
 from llm_scratch.model.gpt import GPTModel
 
@@ -419,3 +421,23 @@ def test_show_history_prints_no_control_characters_on_a_terminal(screen, monkeyp
         capsys.readouterr().out
         == f"You: می\u200cخواهم\nModel: {'a�' if screen else chr(97) + chr(27)}[2J\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("template", "kind"),
+    [
+        (None, "This is a base model: "),
+        ("{{ messages }}", "The chat template of this model is not"),
+    ],
+)
+def test_chat_says_what_kind_of_model_it_continues(template, kind):
+    session = SimpleNamespace(
+        tokenizer=SimpleNamespace(chat_template=template), conversation=Conversation()
+    )
+    assert ChatSession.prompt_description(session).startswith(kind)
+
+
+def test_chat_prints_no_probability_of_a_blank_that_it_leaves_out(say, monkeypatch):
+    pieces = [TextChunk(" ", 5, -1.0), TextChunk("\n hen", 6, -1.0)]
+    monkeypatch.setattr(ChatSession, "_pieces", lambda self, turn: (piece for piece in pieces))
+    assert say("/probs on", "the").out.endswith("hen{37%}\n\n")

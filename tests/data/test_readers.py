@@ -30,7 +30,15 @@ LINES = [
     "\x1c\x85odd",
     "don't  \n\n stop",
     "👩‍👩‍👧",
+    "// a path: /usr/bin",
 ]
+GPT4O = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 GPT4 = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
@@ -79,9 +87,10 @@ def test_text_without_a_safe_cut_is_cut_between_characters(small, tmp_path, lett
 
 @pytest.fixture(scope="module")
 def tokenizers():
-    """Two tokenizers: one splits text by GPT-2's pattern, one by GPT-4's."""
+    """Tokenizers that split text by the patterns of GPT-2, GPT-4 and GPT-4o."""
     vocabulary = ByteBPE.train(["\n".join(LINES * 3)], 330).vocabulary
-    return [ByteBPE(vocabulary), ByteBPE(vocabulary, pattern=GPT4)]
+    slashes = ByteBPE.train([".\n// a path.\n" * 9], 265, pattern=GPT4O)  # has a token ".\n//"
+    return [ByteBPE(vocabulary), ByteBPE(vocabulary, pattern=GPT4), slashes]
 
 
 @given(

@@ -20,6 +20,7 @@ from llm_scratch.cli.terminal import boxed, excerpt, keeps_lines, print_warning
 from llm_scratch.formatting import format_bytes, format_count, format_duration, shell_command
 from llm_scratch.training.append_log import DurableLog
 from llm_scratch.training.callbacks import Callback, TrainState
+from llm_scratch.training.pace import Pace
 
 SAMPLE_CHARACTERS = 480
 MIN_BAR_WIDTH = 8
@@ -73,8 +74,8 @@ class ProgressDisplay(Callback):
         self.bar: ProgressBar | None = None
         self.log: DurableLog | None = None
         self.recent: deque[dict[str, float]] = deque(maxlen=20)  # rows of the last steps
-        self.began = self.last_line = 0.0  # perf_counter()
-        self.first_step = 0
+        self.last_line = 0.0  # perf_counter()
+        self.pace = Pace()
 
     def __enter__(self) -> Self:
         return self
@@ -88,8 +89,8 @@ class ProgressDisplay(Callback):
     def started(self, state: TrainState, resumed: bool) -> None:
         """Open log.txt and print how far the run is."""
         self.log = DurableLog(state.folder / "log.txt", self.warn)
-        self.began = self.last_line = perf_counter()
-        self.first_step = state.step
+        self.last_line = perf_counter()
+        self.pace = Pace(state.step)
         if state.step >= state.steps:
             self._log(f"all {state.steps:,} steps are done already; {self._how_to_extend(state)}")
             return
@@ -134,6 +135,7 @@ class ProgressDisplay(Callback):
 
     def evaluated(self, state: TrainState, scores: dict[str, float]) -> None:
         """Print the validation loss."""
+        self.pace.evaluated(state.step)
         self._log(
             f"step {state.step:>5,}  validation loss {scores['val_loss']:.4f}  train loss"
             f" {scores['train_loss']:.4f}  {scores['val_bits_per_byte']:.4f} bits/byte"
@@ -197,9 +199,8 @@ class ProgressDisplay(Callback):
 
     def _elapsed(self, state: TrainState) -> str:
         """Elapsed time, and time left at the speed so far."""
-        elapsed = perf_counter() - self.began
-        left = elapsed / max(1, state.step - self.first_step) * (state.steps - state.step)
-        return f"{format_duration(elapsed)} elapsed, {format_duration(left)} left"
+        left = self.pace.seconds_a_step(state.step) * (state.steps - state.step)
+        return f"{format_duration(self.pace.elapsed)} elapsed, {format_duration(left)} left"
 
     def _status(self, state: TrainState) -> list[str]:
         """The parts of the status line, most important first."""

@@ -3,7 +3,7 @@
 A chunk is a few spans of files, which the worker reads itself, or documents in memory. The same
 source always gives the same chunks, so interrupted work resumes by chunk number. A long text is
 split where no token can cross: before a single space or after a single line end, between two
-non-blank characters.
+non-blank characters, the second not a slash.
 Tests: tests/data/test_readers.py.
 """
 
@@ -38,9 +38,10 @@ MAX_LINE_BYTES = 64 << 20  # of a .jsonl file: a document is held in memory
 ROWS_PER_READ = 32  # of a table
 OPEN_FILE_BYTES = 1000  # cost of opening a file, as bytes read in the same time
 _SOLID = r"[^\s\udc80-\udcff]"  # neither blank nor a byte of a character split by the window
-_CUT = re.compile(rf"(?<={_SOLID})(?:(?= {_SOLID})|\n(?={_SOLID}))")
+# o200k_base joins marks, line ends and the slashes after them: ".\n/" is one piece
+_CUT = re.compile(rf"(?<={_SOLID})(?:(?= {_SOLID})|\n(?!/)(?={_SOLID}))")
 # where line ends are not \n yet
-_CUT_IN_FILE = re.compile(rf"(?<={_SOLID})(?:(?= {_SOLID})|(?:\r\n?|\n)(?={_SOLID}))")
+_CUT_IN_FILE = re.compile(rf"(?<={_SOLID})(?:(?= {_SOLID})|(?:\r\n?|\n)(?!/)(?={_SOLID}))")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TextIO
 
 from llm_scratch.formatting import format_duration
 from llm_scratch.training.callbacks import Callback, TrainState
+from llm_scratch.training.pace import Pace
 
 UPDATE_SECONDS = 0.25
 """Least time between two updates; a notebook stores each one."""
@@ -91,14 +92,14 @@ class ProgressLine(Callback):
     def __init__(self, line: Line | None = None, every: float = UPDATE_SECONDS) -> None:
         self.line = open_line() if line is None else line
         self.every = every
-        self._began = self._shown = time.perf_counter()
-        self._first_step = 0
+        self._shown = time.perf_counter()
+        self._pace = Pace()
         self._first_tokens = 0
 
     def started(self, state: TrainState, resumed: bool) -> None:
         """Show the first or resumed step."""
-        self._began = time.perf_counter()
-        self._first_step, self._first_tokens = state.step, state.tokens
+        self._pace = Pace(state.step)
+        self._first_tokens = state.tokens
         self._show(state)
 
     def step(self, state: TrainState, row: dict[str, float]) -> None:
@@ -108,6 +109,7 @@ class ProgressLine(Callback):
 
     def evaluated(self, state: TrainState, scores: dict[str, float]) -> None:
         """Update the line with the validation loss."""
+        self._pace.evaluated(state.step)
         self._show(state)
 
     def finished(self, state: TrainState) -> None:
@@ -127,16 +129,17 @@ class ProgressLine(Callback):
     def _show(self, state: TrainState, row: dict[str, float] | None = None) -> None:
         """Compose the line and show it."""
         self._shown = time.perf_counter()
-        elapsed = self._shown - self._began
-        done = state.step - self._first_step
+        done = state.step - self._pace.first_step
+        seconds = self._pace.seconds_a_step(state.step)
         parts = [f"step {state.step:,}/{state.steps:,} ({state.step / max(state.steps, 1):.0%})"]
         if row is not None:
             parts.append(f"loss {row['loss']:.3f}")
         if "val_loss" in state.last_eval:
             parts.append(f"validation {state.last_eval['val_loss']:.3f}")
-        if done and elapsed > 0:
-            parts.append(f"{(state.tokens - self._first_tokens) / elapsed:,.0f} tokens/s")
-            left = elapsed / done * (state.steps - state.step)
-            total = f"{format_duration(elapsed)} in total"
-            parts.append(f"{format_duration(left)} left" if state.step < state.steps else total)
+        if seconds > 0:
+            tokens = (state.tokens - self._first_tokens) / done
+            parts.append(f"{tokens / seconds:,.0f} tokens/s")
+            left = format_duration(seconds * (state.steps - state.step))
+            total = f"{format_duration(self._pace.elapsed)} in total"
+            parts.append(f"{left} left" if state.step < state.steps else total)
         self.line.show(" · ".join(parts))

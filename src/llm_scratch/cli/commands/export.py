@@ -73,7 +73,7 @@ class ExportHF(ReportCommand):
         else:
             screen.print(
                 "transformers reads the same model: logits differ by at most"
-                f" {checked.difference:.0e} of the largest, ids of {checked.texts:,} texts are"
+                f" {checked.difference:.1g} of the largest, ids of {checked.texts:,} texts are"
                 " equal, and so is a continued prompt",
                 soft_wrap=keeps_lines(screen),
             )

@@ -47,8 +47,8 @@ class Import(Command):
     out: Annotated[str, option("FOLDER")]
     """the new run directory"""
     tokenizer: Annotated[str, option("TOKENIZER")] = ""
-    """gpt2, a tokenizer.json, its folder, a run,
-    or chars:FILE (default: the one beside the checkpoint, else gpt2)
+    """gpt2, a tokenizer.json, its folder, a run, or
+    chars:FILE, its training text (default: the one beside the checkpoint, else gpt2)
     """
     heads: Annotated[int | None, option("INT")] = None
     """attention heads per layer; only for the notebooks' .pth,
@@ -59,12 +59,19 @@ class Import(Command):
     only for the notebooks' .pth, which does not store it (default: 0.1)
     """
     preset: Annotated[
-        str, option("PRESET", help=f"settings to continue training with: {', '.join(PRESETS)}")
-    ] = "verdict"
+        str,
+        option(
+            "PRESET",
+            help=f"settings to continue training with: {', '.join(PRESETS)}"
+            " (default: verdict; with chars:FILE shakespeare)",
+        ),
+    ] = ""
 
     def run(self) -> None:
         """Read the checkpoint, write a run at step 0, print the next commands."""
-        folder, base, screen = Path(self.out), preset(self.preset), console()
+        text = text_of(self.tokenizer)
+        base = preset(self.preset or ("shakespeare" if text else "verdict"))
+        folder, screen = Path(self.out), console()
         if not is_new_or_empty(folder):
             raise UserError(
                 f"--out {folder}: the folder exists and is not empty; choose a new or empty folder"
@@ -78,7 +85,7 @@ class Import(Command):
             tokenizer = tokenizer_named(self.tokenizer) if self.tokenizer else None
             loaded = read(where, Options(tokenizer, self.heads, self.drop_rate))
             compared = compare_with_transformers(loaded)
-        config = settings(loaded, base, str(where), text_of(self.tokenizer))
+        config = settings(loaded, base, str(where), text)
         save(loaded, config, folder)
         memory = ", with optimizer state" if loaded.optimizer else ""
         screen.print(
@@ -88,7 +95,7 @@ class Import(Command):
         if compared is not None:
             screen.print(
                 "transformers computes the same:"
-                f" logits differ by at most {compared:.0e} of the largest",
+                f" logits differ by at most {compared:.1g} of the largest",
                 soft_wrap=keeps_lines(screen),
             )
         if loaded.assumed:
