@@ -116,7 +116,7 @@ def print_findings(grid: Table, sentences: Iterable[str], page: Path) -> None:
 def plan_and_print(
     experiment: Experiment, out: str, device: str, pilot: bool, noise_from: str, as_json: bool
 ) -> None:
-    """Plan an experiment and print the plan; with `pilot`, run its first two seeds first."""
+    """Plan an experiment and print the plan; `pilot` trains its first two seeds before."""
     from llm_scratch.experiments.plan import plan_experiment
     from llm_scratch.hardware.device import choose_device
 
