@@ -47,7 +47,7 @@ def set_counted(model: nn.Module, targets: Tensor) -> None:
     parts = [part for part in model.modules() if isinstance(part, TrainingHooks)]
     if not parts:
         return
-    counted = targets != IGNORE  # [B, T]
+    counted = targets != IGNORE
     for part in parts:
         part.counted = counted
 
