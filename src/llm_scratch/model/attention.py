@@ -9,6 +9,7 @@ Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -87,14 +88,18 @@ def kernel_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, p: fl
     Fused kernels are written for a single size, and on an Apple GPU torch before 2.12 gave wrong
     values for two (https://github.com/pytorch/pytorch/issues/176767). Zeros make them equal.
     """
-    is_causal, D, scale = mask is None and q.shape[2] > 1, v.shape[-1], None
-    if q.shape[-1] != D:
-        size, scale = max(q.shape[-1], D), q.shape[-1] ** -0.5
-        q, k, v = (F.pad(x, (0, size - x.shape[-1])) for x in (q, k, v))
-    y = F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, is_causal=is_causal, dropout_p=p, scale=scale
+    kernel = partial(
+        F.scaled_dot_product_attention,
+        attn_mask=mask,
+        is_causal=mask is None and q.shape[2] > 1,
+        dropout_p=p,
     )
-    return y[..., :D]
+    key_size, value_size = q.shape[-1], v.shape[-1]
+    if key_size == value_size:
+        return kernel(q, k, v)
+    size = max(key_size, value_size)
+    q, k, v = (x if x.shape[-1] == size else F.pad(x, (0, size - x.shape[-1])) for x in (q, k, v))
+    return kernel(q, k, v, scale=key_size**-0.5)[..., :value_size]
 
 
 def decode_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

@@ -35,17 +35,13 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Compute the formula by PyTorch's kernel, in float32 inside."""
         weight = (1 + self.weight if self.unit_offset else self.weight).type_as(x)
-        by_layer_norm = (
-            x.shape[-2:-1] == (1,)
-            and x.device.type == "cpu"
-            and not torch.is_grad_enabled()
-            and not torch.compiler.is_compiling()
-        )
-        norm = rms_norm_of_a_token if by_layer_norm else F.rms_norm
-        return norm(x, weight.shape, weight, self.eps)
+        is_one_token = x.shape[-2:-1] == (1,) and x.device.type == "cpu"
+        if is_one_token and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            return rms_norm_of_a_token(x, weight, self.eps)
+        return F.rms_norm(x, weight.shape, weight, self.eps)
 
 
-def rms_norm_of_a_token(x: Tensor, shape: torch.Size, weight: Tensor, eps: float) -> Tensor:
+def rms_norm_of_a_token(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """`F.rms_norm` as half of a layer norm, of x beside -x. [..., size] -> the same shape.
 
     Their mean is 0, so the variance is mean(x^2). On a CPU PyTorch has one kernel for it, and six
@@ -53,4 +49,4 @@ def rms_norm_of_a_token(x: Tensor, shape: torch.Size, weight: Tensor, eps: float
     """
     both = torch.cat([x, -x], -1)
     y = torch.layer_norm(both, both.shape[-1:], torch.cat([weight, weight]), None, eps)
-    return y[..., : shape[0]]
+    return y[..., : len(weight)]
