@@ -25,14 +25,14 @@ from llm_scratch.storage.checkpoint import save
 from llm_scratch.tokenizers import TOKENIZERS, save_tokenizer
 
 SIZES = {"vocab_size": 50, "context_length": 8, "emb_dim": 24, "n_heads": 4, "n_layers": 2}
-LATENT = {"latent_dim": 10, "rotated_dim": 2}
+LATENT = {"latent_dim": 6, "rotated_dim": 2}
 COPIES = {
     "gpt": (GPTConfig(**SIZES, drop_rate=0.0), 0.3, 24),
     "llama": (LlamaConfig(**SIZES), 0.3, 24),
     "grouped heads": (LlamaConfig(**SIZES, n_kv_heads=2), 0.6, 12),
     "wide heads": (LlamaConfig(**SIZES, head_dim=10), 0.3, 24),
     "qwen_moe": (QwenMoEConfig(**SIZES, n_kv_heads=1), 1.2, 6),
-    "deepseek": (DeepSeekConfig(**SIZES, **LATENT), 0.3, 10),
+    "deepseek": (DeepSeekConfig(**SIZES, **LATENT), 1.2, 6),
     "qwen_next": (QwenNextConfig(**SIZES, full_every=1), 0.3, 24),
 }
 """Settings, the factor of what is copied, and the dimensions that are: those of keys and values."""

@@ -74,10 +74,11 @@ def mimetic_init(model: nn.Module, share: float = 0.3) -> None:
 def rotate_values(att: MultiHeadAttention | GroupedAttention | LatentAttention) -> Tensor:
     """Make the value projection of an attention a random rotation, and return it: [G D, C].
 
-    With latents it is a product of two matrices, and passes on as many dimensions as they have.
+    Of latents, each head reads all dimensions: a head's projection is a rotation of its own.
     """
-    nn.init.orthogonal_(att.W_value.weight)
     if not isinstance(att, LatentAttention):
-        return att.W_value.weight
+        return nn.init.orthogonal_(att.W_value.weight)
     nn.init.orthogonal_(att.latent_down.weight)
+    for head in att.W_value.weight.split(att.head_dim):
+        nn.init.orthogonal_(head)
     return att.W_value.weight @ att.latent_down.weight[: att.sizes.latent]
