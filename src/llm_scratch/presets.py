@@ -239,6 +239,9 @@ def llama_small() -> RunConfig:
     )
 
 
+OWN_TEXT = "text"
+"""The word in place of a preset in `train text PATH`, which chooses the settings for a text."""
+
 PRESETS: dict[str, Callable[[], RunConfig]] = {
     "quickstart": quickstart,
     "verdict": verdict,

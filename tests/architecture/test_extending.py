@@ -50,7 +50,7 @@ def _outside(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("llm_scratch.reports.plot.plot_runs", lambda *args: None)
     monkeypatch.setattr(
-        "llm_scratch.cli.commands.train._measure_skills", lambda *args: None
+        "llm_scratch.cli.run_summary._measure_skills", lambda *args: None
     )  # tested with skills; takes longer than the steps
     Path("text.txt").write_text(TEXT)
     before = [dict(table) for table in TABLES]

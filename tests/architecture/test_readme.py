@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import smoke_test
 
-from llm_scratch.cli import COMMANDS, own_text
+from llm_scratch.cli import COMMANDS
 from llm_scratch.cli.flags import flag_arity
-from llm_scratch.presets import PRESETS
+from llm_scratch.presets import OWN_TEXT, PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
@@ -73,7 +73,7 @@ def unknown_words(line: str) -> list[str]:
         if (
             words[:1] == ["train"]
             and words[1:2]
-            and words[1] not in [*PRESETS, own_text.PRESET]
+            and words[1] not in [*PRESETS, OWN_TEXT]
             and "--import" not in line
         ):
             wrong.append(f"preset {words[1]!r}")

@@ -14,7 +14,7 @@ from llm_scratch.cli import COMMANDS
 
 TESTS = Path(__file__).resolve().parents[1]
 HEAVY = {"torch", "numpy", "transformers", "matplotlib", "tiktoken", "safetensors"}
-HEAVY |= {"rich.console", "http.client"}  # 15 and 5 ms
+HEAVY |= {"rich.console", "http.client"}
 CODE = """
 import sys
 from llm_scratch.cli import main
@@ -72,8 +72,8 @@ def work(words: list[str], count_lines: bool) -> int:
     ("words", "max_modules", "max_lines"),
     [
         ("--help", 80, 10_000),  # when this was written: 48 and 2,200
-        ("train --help", 450, 1_500_000),  # 315 and 890,000, nearly all of them of tyro
-        ("generate --help", 450, 1_500_000),  # 324 and 760,000
+        ("train --help", 320, 1_500_000),  # 277 and 820,000, nearly all of them of tyro
+        ("generate --help", 300, 1_500_000),  # 257 and 610,000
     ],
 )
 def test_help_imports_few_modules_and_executes_few_lines(words, max_modules, max_lines):

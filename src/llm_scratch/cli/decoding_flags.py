@@ -10,8 +10,6 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from llm_scratch.cli.flags import option
-from llm_scratch.cli.folders import resolve_model_path
-from llm_scratch.cli.prompts import read_text_argument
 from llm_scratch.cli.sampling_flags import SamplingFlags
 from llm_scratch.errors import DATA, UserError
 
@@ -123,6 +121,8 @@ class DecodingFlags(SamplingFlags):
         if self.draft:
             settings["draft"] = _load_draft(self.draft, model)
         if self.json_schema:
+            from llm_scratch.cli.prompts import read_text_argument
+
             settings["json_schema"] = read_text_argument(self.json_schema)
         first_seed = seed if self.is_random() else None
         return stream_batch(
@@ -147,6 +147,7 @@ class DecodingFlags(SamplingFlags):
 
 def _load_draft(run: str, model: nn.Module) -> nn.Module:
     """The draft model of `--draft`, on the device and in the data type of the model."""
+    from llm_scratch.cli.folders import resolve_model_path
     from llm_scratch.generation.dtype import bits_of
     from llm_scratch.loading import load
     from llm_scratch.model.introspection import device_of

@@ -8,8 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from llm_scratch.cli.terminal import print_note
-
 if TYPE_CHECKING:
     from llm_scratch.model import LanguageModel
     from llm_scratch.tokenizers import Tokenizer
@@ -29,6 +27,7 @@ def load_model(
     Returns:
         The model, its tokenizer, and a line that describes device and data type, and why.
     """
+    from llm_scratch.cli.terminal import print_note
     from llm_scratch.loading import load_for_inference
 
     def announce() -> None:

@@ -22,7 +22,6 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import tyro
 from tyro.conf import Positional, arg
 
-from llm_scratch.architectures import ARCHITECTURES, ModelConfig, check_setting
 from llm_scratch.cli.narrow import (
     CAPTURE_COLUMNS,
     MIN_HELP_COLUMNS,
@@ -32,7 +31,6 @@ from llm_scratch.cli.narrow import (
 )
 from llm_scratch.errors import UserError
 from llm_scratch.ranges import OutOfRange, check, range_of
-from llm_scratch.storage.user_code import run_user_file
 from llm_scratch.storage.user_folders import expand_user
 
 T = TypeVar("T")
@@ -118,6 +116,9 @@ def flag_arity(cls: type, prefix: str = "", chosen: Any = None) -> dict[str, int
 
 def _classes(hint: Any) -> list[type]:
     """The dataclasses that a field may hold: for a model, the settings of every architecture."""
+    # here: most commands have no flags of a model
+    from llm_scratch.architectures import ARCHITECTURES, ModelConfig
+
     if hint is ModelConfig:
         return [architecture.config for architecture in ARCHITECTURES.values()]
     return [hint]
@@ -238,6 +239,8 @@ def _check_model_flags(cls: type, chosen: Any, set_flags: Mapping[str, str]) -> 
     Raises:
         UserError: a flag belongs to another architecture.
     """
+    from llm_scratch.architectures import check_setting
+
     own = flag_arity(cls, chosen=chosen)
     for flag in set_flags:
         if flag not in own:
@@ -365,4 +368,6 @@ def import_user_file(file: str) -> None:
     Raises:
         UserError: no such file, or an error inside it.
     """
+    from llm_scratch.storage.user_code import run_user_file
+
     run_user_file(Path(file), f"--import {file}")

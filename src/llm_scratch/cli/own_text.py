@@ -23,6 +23,7 @@ from llm_scratch.config import DataConfig, RunConfig, TrainConfig, from_dict, to
 from llm_scratch.errors import CHECKPOINT, DATA, USAGE, UserError
 from llm_scratch.formatting import sanitize
 from llm_scratch.planning.choice import Choice
+from llm_scratch.presets import OWN_TEXT
 from llm_scratch.ranges import check
 from llm_scratch.storage.safe_parse import read_yaml
 from llm_scratch.storage.user_folders import expand_user
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from llm_scratch.tokenizers import Tokenizer
     from llm_scratch.training.trainer import Trainer
 
-PRESET = "text"
 MINUTES = 5.0
 STARTUP_SECONDS = 2.0  # start of Python and import of libraries, before the timer starts
 ANY_WIDTH = (
@@ -106,7 +106,7 @@ def run_name(source: str) -> str:
     name = Path(parts[-1]).stem if parts and not argument.startswith("[") else ""
     name = re.sub(r"\W+", "-", name).strip("-_")[:40]
     # a number at the end counts runs of the same day
-    return re.sub(r"-(\d+)$", r"_\1", name) or PRESET
+    return re.sub(r"-(\d+)$", r"_\1", name) or OWN_TEXT
 
 
 def fixed_settings(set_flags: Mapping[str, str], file: str, base: RunConfig) -> tuple[str, ...]:

@@ -7,25 +7,17 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from llm_scratch.cli.decoding_flags import DecodingFlags
 from llm_scratch.cli.device import Dtype, load_model
 from llm_scratch.cli.flags import Flag, ReportCommand, option
-from llm_scratch.cli.folders import resolve_model_path
-from llm_scratch.cli.generated_json import print_sample_objects
-from llm_scratch.cli.own_parts import parts_to_load
-from llm_scratch.cli.prompts import read_text_argument
-from llm_scratch.cli.terminal import print_line
-from llm_scratch.cli.token_printer import (
-    GenerationTimer,
-    print_legend,
-    print_samples,
-    supports_color,
-)
 from llm_scratch.errors import USAGE, UserError
+
+if TYPE_CHECKING:
+    from llm_scratch.cli.token_printer import GenerationTimer
 
 LONG_GENERATION_TOKENS = 1000
 """Total tokens from which packing the model is worthwhile (`model.packed.pack`)."""
@@ -79,19 +71,21 @@ class Generate(ReportCommand, DecodingFlags):
 
     def run(self) -> None:
         """Load the model once, then generate every sample of every prompt."""
+        from llm_scratch.cli.own_parts import parts_to_load
+
         with parts_to_load(self.parts):
             self._generate()
 
     def _generate(self) -> None:
+        from llm_scratch.cli.folders import resolve_model_path
+        from llm_scratch.cli.generated_json import print_sample_objects
+        from llm_scratch.cli.token_printer import GenerationTimer, print_samples
+
         if self.json and self.show_probs:
             raise UserError("--show-probs: has no effect with --json; leave out one of them", USAGE)
         path = resolve_model_path(self.run_)
         self.validate(self.samples, self.seed, self.context_overflow)
-        prompts = [
-            read_text_argument(prompt) if prompt == "-" else prompt for prompt in self.prompts
-        ]
-        prompts += [read_text_argument(self.file)] if self.file else []
-        prompts = prompts or [""]
+        prompts = self._read_prompts()
         model, tokenizer, description = load_model(
             path,
             self.device,
@@ -130,8 +124,24 @@ class Generate(ReportCommand, DecodingFlags):
                 print_samples(
                     stream, prompt, self.samples, timer, probs=self.show_probs, gap=number > 0
                 )
-        if self.quiet:
-            return
+        if not self.quiet:
+            self._print_notes(timer, seed, description)
+
+    def _read_prompts(self) -> list[str]:
+        """The texts to continue; an empty one if there is none."""
+        from llm_scratch.cli.prompts import read_text_argument
+
+        prompts = [
+            read_text_argument(prompt) if prompt == "-" else prompt for prompt in self.prompts
+        ]
+        prompts += [read_text_argument(self.file)] if self.file else []
+        return prompts or [""]
+
+    def _print_notes(self, timer: GenerationTimer, seed: int, description: str) -> None:
+        """Print the legend of the colors, the speed, the seed and the model on stderr."""
+        from llm_scratch.cli.terminal import print_line
+        from llm_scratch.cli.token_printer import print_legend, supports_color
+
         print_line("", stderr=True)
         if self.show_probs and supports_color():
             print_legend(stderr=True)

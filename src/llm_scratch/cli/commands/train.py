@@ -5,10 +5,8 @@ Tests: tests/cli/test_train.py.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -16,23 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional
 
-from llm_scratch.cli import own_text
-from llm_scratch.cli.commands.plot import draw
 from llm_scratch.cli.flags import Command, Flag, Hidden, option
-from llm_scratch.cli.folders import check_can_write, choose_output_dir, with_order_of
-from llm_scratch.cli.init_from import (
-    config_from_model,
-    fork_run,
-    run_directory_of,
-    with_architecture,
-    with_length,
-    with_tokenizer,
-)
-from llm_scratch.cli.optional_step import optional_step
-from llm_scratch.cli.own_parts import OwnParts, parts_of_run, show_curves
-from llm_scratch.cli.preparation import Preparation
-from llm_scratch.cli.run_text import EVERY_TOKEN, sample_in_words
-from llm_scratch.cli.terminal import console, keeps_lines
 from llm_scratch.config import (
     DataConfig,
     GPTConfig,
@@ -43,21 +25,16 @@ from llm_scratch.config import (
     dump_config,
     load_config,
 )
-from llm_scratch.errors import CHECKPOINT, USAGE, UserError
-from llm_scratch.formatting import format_duration, shell_command
-from llm_scratch.presets import PRESETS, preset
-from llm_scratch.run_directory import find_run, open_run
-from llm_scratch.storage import files
-from llm_scratch.training.launcher import launched_rank
-from llm_scratch.training.lock import NAME, exclusive_writer
-from llm_scratch.training.same_run import check_same_run
+from llm_scratch.errors import USAGE, UserError
+from llm_scratch.formatting import shell_command
+from llm_scratch.presets import OWN_TEXT, PRESETS, preset
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from llm_scratch.cli.own_parts import OwnParts
+    from llm_scratch.cli.own_text import OwnText
     from llm_scratch.planning.choice import Choice
-    from llm_scratch.training.trainer import Trainer
-
 
 OUTPUT_LOST = (
     "llm-scratch: standard output cannot be written; the run continues, its log.txt has every line"
@@ -127,6 +104,14 @@ class Train(Command):
         cls, words: Sequence[str], set_flags: Mapping[str, str], help_requested: bool
     ) -> Train:
         """The settings before flags: the preset's or the resumed run's, overridden by the file."""
+        from llm_scratch.cli.init_from import (
+            config_from_model,
+            run_directory_of,
+            with_architecture,
+            with_length,
+            with_tokenizer,
+        )
+
         resumed = set_flags.get("--resume", "auto")
         is_resume = not words and "--config" not in set_flags and resumed != "auto"
         if not words and "--config" not in set_flags and not is_resume and not help_requested:
@@ -134,13 +119,15 @@ class Train(Command):
             raise UserError(
                 f"PRESET is missing; known: {presets}; `llm-scratch config` describes them", USAGE
             )
-        chosen = words[:1] == [own_text.PRESET] and not help_requested
+        chosen = words[:1] == [OWN_TEXT] and not help_requested
         if chosen:
+            from llm_scratch.cli import own_text
+
             base = own_text.base_config(words[1:], set_flags.get("--data.source", ""))
         elif is_resume:
             base = load_config(run_directory_of(Path(resumed)) / "config.yaml")
         else:
-            base = preset(words[0]) if words and words[0] != own_text.PRESET else RunConfig()
+            base = preset(words[0]) if words and words[0] != OWN_TEXT else RunConfig()
         if set_flags.get("--config"):
             base = load_config(set_flags["--config"], base)
         if base.parts and "--parts" not in set_flags:
@@ -171,6 +158,10 @@ class Train(Command):
         if not self.parts:
             self._train(config)
             return
+        from llm_scratch.cli.own_parts import parts_of_run
+        from llm_scratch.cli.terminal import console
+        from llm_scratch.training.launcher import launched_rank
+
         screen = console(stderr=self.print_config)
         screen.quiet = self.quiet or not launched_rank().is_main
         with parts_of_run(self.parts, config, self.allow_different_parts, screen) as parts:
@@ -178,10 +169,16 @@ class Train(Command):
 
     def _train(self, config: RunConfig, parts: OwnParts | None = None) -> None:
         """Train with these settings, and with a learner's parts if there are some."""
+        from llm_scratch.cli import own_text
+        from llm_scratch.cli.optional_step import optional_step
+        from llm_scratch.cli.own_parts import show_curves
+        from llm_scratch.cli.preparation import Preparation
+        from llm_scratch.cli.run_summary import print_summary
+        from llm_scratch.cli.terminal import console, keeps_lines
+        from llm_scratch.training.launcher import launched_rank
+
         own = (
-            own_text.own_text(config, self.fixed, self.minutes)
-            if self.preset == own_text.PRESET
-            else None
+            own_text.own_text(config, self.fixed, self.minutes) if self.preset == OWN_TEXT else None
         )
         choice = own.recover(self.out, self.resume, self.fresh) if own else None
         config = choice.config if choice else config
@@ -224,12 +221,8 @@ class Train(Command):
             ):
                 own_text.show_continuations(run, preparation.choice, screen)
         if first:
-            _print_summary(
-                run,
-                screen,
-                time.perf_counter() - (own.began if own else preparation.ready_at),
-                self.debug,
-            )
+            began = own.began if own else preparation.ready_at
+            print_summary(run, screen, time.perf_counter() - began, self.debug)
         if first and parts:
             show_curves(parts, run.folder, screen, self.debug)
         if own:
@@ -237,7 +230,7 @@ class Train(Command):
 
     def _check_flags(self) -> None:
         """Check for arguments that exclude each other or would be ignored."""
-        if self.preset != own_text.PRESET and (self.paths or self.minutes is not None):
+        if self.preset != OWN_TEXT and (self.paths or self.minutes is not None):
             if self.paths:
                 problem = f"unexpected {' '.join(self.paths)}"
             else:
@@ -245,7 +238,7 @@ class Train(Command):
             raise UserError(
                 f"{problem}; paths and --minutes belong to `llm-scratch train text PATH`", USAGE
             )
-        if self.parts and self.preset == own_text.PRESET:
+        if self.parts and self.preset == OWN_TEXT:
             raise UserError(
                 "--parts: it has no effect on `train text`; use a preset, such as quickstart", USAGE
             )
@@ -260,14 +253,14 @@ class Train(Command):
         if self.resume != "auto" and self.fresh:
             raise UserError("--resume and --fresh exclude each other; leave one out", USAGE)
 
-    def _print_config(
-        self, config: RunConfig, own: own_text.OwnText | None, choice: Choice | None
-    ) -> None:
+    def _print_config(self, config: RunConfig, own: OwnText | None, choice: Choice | None) -> None:
         """Print the settings as YAML; for `train text`, with the reasons as comments.
 
         Raises:
             UserError: the settings are invalid, as in training.
         """
+        from llm_scratch.cli import own_text
+        from llm_scratch.cli.terminal import console
         from llm_scratch.hardware.device import choose_device
         from llm_scratch.training.validate import validate
 
@@ -281,120 +274,29 @@ class Train(Command):
 
     def _folder(self, config: RunConfig, screen: Console) -> Path:
         """The run directory, emptied by `--fresh --force` and checked to be writable."""
+        from llm_scratch.cli.folders import check_can_write, choose_output_dir
+        from llm_scratch.cli.init_from import fork_run, run_directory_of
+        from llm_scratch.cli.output_dir import check_output_dir
+        from llm_scratch.cli.own_text import run_name
+        from llm_scratch.cli.terminal import keeps_lines
+        from llm_scratch.training.lock import NAME, exclusive_writer
+
         if self.resume != "auto":
-            _check_output_dir(
+            check_output_dir(
                 run_directory_of(Path(self.resume)), config, fresh=False, force=False, screen=screen
             )
             folder = fork_run(Path(self.resume), self.out)
             screen.print(f"run: resuming {self.resume} in {folder}", soft_wrap=keeps_lines(screen))
         elif not self.out:
             name = self.preset or Path(self.config).stem
-            name = own_text.run_name(config.data.source) if name == own_text.PRESET else name
+            name = run_name(config.data.source) if name == OWN_TEXT else name
             folder, note = choose_output_dir(config, name, date.today().isoformat(), self.fresh)
             screen.print(f"run: {note}", soft_wrap=keeps_lines(screen))
         else:
             folder = Path(self.out)
-            _check_output_dir(folder, config, self.fresh, self.force, screen)
+            check_output_dir(folder, config, self.fresh, self.force, screen)
         if (folder / NAME).exists():
             with exclusive_writer(folder, screen.print):
                 pass  # another process that trains here is an error before torch is imported
         check_can_write(folder)
         return folder
-
-
-def _check_output_dir(
-    folder: Path, config: RunConfig, fresh: bool, force: bool, screen: Console
-) -> None:
-    """Check that a folder is new, empty or a run with the same settings.
-
-    `fresh` and `force` remove an existing run.
-
-    Raises:
-        UserError: the folder holds something else, which is left unchanged.
-    """
-    if not folder.exists():
-        return
-    if not fresh and (old := find_run(folder)) is not None:
-        old.check_trainable()
-    if not folder.is_dir():
-        raise UserError(f"--out {folder}: it is a file; use a folder or a new name")
-    is_run = (folder / "config.yaml").is_file() and (folder / "ckpt").is_dir()
-    if fresh and is_run and not force:
-        existing = (
-            f"a run of {old.step:,} steps" if (old := find_run(folder)) is not None else "a run"
-        )
-        raise UserError(
-            f"--out {folder}: it holds {existing};"
-            " --fresh --force removes it, or choose another --out",
-            CHECKPOINT,
-        )
-    if fresh and is_run:
-        with exclusive_writer(folder, screen.print):
-            for path in folder.iterdir():
-                if path.name != NAME:  # it is open, and Windows cannot remove an open file
-                    files.filesystem.remove(path)
-        with suppress(OSError):  # unless another process has started training there
-            folder.rmdir()
-        screen.print(f"removed the run that was in {folder}", soft_wrap=keeps_lines(screen))
-    elif is_run and (old := find_run(folder)) is not None:
-        check_same_run(folder, old.config, with_order_of(old.config, config))
-    elif (
-        not is_run
-        and not (folder / "config.yaml").is_file()
-        and any(path.name != NAME for path in folder.iterdir())
-    ):
-        raise UserError(
-            f"--out {folder}: it holds files that are not of a run;"
-            " use a run directory, an empty folder or a new name"
-        )
-
-
-def _print_summary(run: Trainer, screen: Console, seconds: float, debug: bool = False) -> None:
-    """Print the final loss, files and next commands; a failure here is only a warning."""
-    from llm_scratch.cli.commands.plan import compare_with_plan
-
-    folder, best = run.folder, run.best
-    bits = best / math.log(2) / (run.data.bytes_per_token or math.nan)
-    sample = sample_in_words(run.config, len(run.data.val))
-    others = "" if sample == EVERY_TOKEN else f"; `llm-scratch evaluate` uses {EVERY_TOKEN}"
-    done = (
-        f"Done in {format_duration(seconds)}. Best validation loss: {best:.4f} nats per token,"
-        f" {bits:.4f} bits per byte, on {sample}{others}."
-    )
-    screen.print(f"\n{done}", soft_wrap=keeps_lines(screen))
-    with optional_step("plan not compared", shell_command("plan", folder), screen, debug):
-        if (comparison := compare_with_plan(folder)) is not None:
-            screen.print(f"Plan and result: {comparison}", soft_wrap=keeps_lines(screen))
-    if run.config.data.is_stories:
-        with optional_step(
-            "skills not measured", shell_command("evaluate", folder, "--skills"), screen, debug
-        ):
-            _measure_skills(run, screen)
-    prompt = [run.prompt] if run.prompt else []
-    config = run.config
-    parts = ["--parts", config.parts.rpartition(" ")[0]] if config.different_parts else []
-    for label, text in (
-        ("model", folder),
-        ("loss", folder / "loss-plot.png"),
-        *([("samples", folder / "samples.md")] if config.train.sample_every else []),
-        ("log", folder / "log.txt"),
-        ("next", shell_command("generate", folder, *prompt, *parts)),
-        ("", shell_command("evaluate", folder, *parts)),
-        ("", shell_command("plot", folder)),
-    ):
-        line = f"{label:>8}  {text}" if keeps_lines(screen) else f"{label or 'or'}: {text}"
-        screen.print(line, soft_wrap=keeps_lines(screen))
-
-
-def _measure_skills(run: Trainer, screen: Console) -> None:
-    """Print the skills of a model trained on stories, save them, and redraw the loss plot.
-
-    They are saved as skills.json; the floor is the entropy of the stories.
-    """
-    from llm_scratch.cli.skills import print_skills
-    from llm_scratch.loading import load
-
-    with screen.status("measuring skills on new stories …"):
-        results = print_skills(screen, *load(run.folder, str(run.device)), run.step)
-    results.save(run.folder)
-    draw([open_run(run.folder)], [run.folder / "loss-plot.png", run.folder / "loss-plot.pdf"])
