@@ -24,7 +24,7 @@ from llm_scratch.model import introspection
 from llm_scratch.model.introspection import check_ids, device_of, eval_mode, vocab_size
 from llm_scratch.model.loss import IGNORE, next_token_loss
 from llm_scratch.ranges import check
-from llm_scratch.tokenizers.special import end_of_text, target_bytes
+from llm_scratch.tokenizers.special import first_token, target_bytes
 
 MAX_LOGITS = 2**27  # B x T x V in memory at once; 512 MiB as float32
 
@@ -171,8 +171,7 @@ def evaluate_text(
     Raises:
         UserError: as `evaluate_tokens`; special tokens in the text are read as plain text.
     """
-    start = getattr(model, "start_id", None)
-    first = end_of_text(tokenizer) if start is None else start
+    first = first_token(model, tokenizer)
     ids = tokenizer.encode(text, disallowed_special=())
     loss = evaluate_tokens(
         model,
@@ -181,7 +180,7 @@ def evaluate_text(
         batch_size,
         stride=stride,
         tokenizer=tokenizer if first is None else None,
-        start_id=start,
+        start_id=getattr(model, "start_id", None),
     )
     if first is None:
         return loss

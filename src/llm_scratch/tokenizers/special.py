@@ -97,6 +97,12 @@ def target_bytes(ids: Sequence[int], tokenizer: Any, start_id: int | None = None
     return size - sum(a in between and b not in between for a, b in pairwise(ids))
 
 
+def first_token(model: Any, tokenizer: Any) -> int | None:
+    """The id before a text: the model's `start_id`, or the end-of-text token; None without both."""
+    start = getattr(model, "start_id", None)
+    return end_of_text(tokenizer) if start is None else start
+
+
 def end_ids(tokenizer: Any) -> frozenset[int]:
     """The ids of all tokens that end a generated text: the end-of-text token, and `other_ends`.
 
