@@ -13,7 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from llm_scratch.cli.commands.evaluate import N_GROUPS, evaluate_with_stderr
+from llm_scratch.cli.commands.evaluate import N_GROUPS, eval_spans, evaluate_with_stderr
 from llm_scratch.cli.run_text import sample_in_words
 from llm_scratch.config import DataConfig, GPTConfig, RunConfig
 from llm_scratch.data.corpus import encode_documents, prepare
@@ -175,3 +175,17 @@ def test_evaluate_states_the_share_of_text_in_training_evaluations(read, batches
     config = RunConfig(data=DataConfig(order=order))
     config = replace(config, train=replace(config.train, eval_batches=read))
     assert sample_in_words(config, batches) == sentence
+
+
+@pytest.mark.parametrize(
+    ("ids", "start_id", "spans"),
+    [
+        ([2, 7, 2, 8, 9, 2], 2, [(0, 3), (2, 6)]),
+        ([1, 7, 1, 8, 9], 1, [(0, 2), (2, 5)]),
+        ([6, 2, 7, 2, 8, 9, 2], 1, [(0, 2), (1, 4), (3, 7)]),
+        ([6, 7, 8], 1, [(0, 5)]),
+    ],
+    ids=["the end of text", "another token", "only ends of text", "one document"],
+)
+def test_model_with_a_start_token_is_evaluated_document_by_document(ids, start_id, spans):
+    assert eval_spans(ids, 4, start_id, eot=2) == spans

@@ -150,7 +150,8 @@ def test_progress_bar_fits_80_columns(tmp_path):
 def test_progress_bar_on_a_narrow_terminal_cuts_no_number(
     width, shown, left_out, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("llm_scratch.cli.progress.perf_counter", lambda: 100.0)
+    for module in ("cli.progress", "training.pace"):
+        monkeypatch.setattr(f"llm_scratch.{module}.perf_counter", lambda: 100.0)
     console = a_console(terminal=True, width=width)
     with ProgressDisplay(console, every=1e9) as watch:
         watch.started(a_run(tmp_path, 0), resumed=False)

@@ -169,3 +169,6 @@ def test_passages_of_a_text_without_the_start_token_begin_with_it():
     rows = sample_passages(np.arange(100), 5, 10, start_id=200, seed=3)
     assert all(row[0] == 200 and (np.diff(row[1:]) == 1).all() and len(row) == 10 for row in rows)
     assert len({int(row[1]) for row in rows}) > 1
+    assert {row.dtype.kind for row in [*rows, *sample_passages(np.arange(9), 5, 3, None, 0)]} == {
+        "i"
+    }

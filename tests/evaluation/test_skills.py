@@ -125,6 +125,17 @@ def reference(model, tokenizer, probe: Probe) -> bool:
     return totals[0] > max(totals[1:])
 
 
+def test_stories_begin_with_the_start_token_of_the_model(rows, tokenizer, stories):
+    """An imported model may have one that is not the end of a text."""
+    model = Oracle([[3, *row[1:]] for row in rows], tokenizer.n_vocab)
+    probes = [probe for story in stories for probe in story.probes]
+    model.start_id = 3
+    bits = story_bits_per_byte(model, tokenizer, N)[0]
+    assert all(score_choices(model, tokenizer, probes))
+    model.start_id = None
+    assert bits < 0.1 * story_bits_per_byte(model, tokenizer, N)[0]
+
+
 def test_score_choices_equals_one_answer_at_a_time(gpt, tokenizer, stories):
     probes = [probe for story in stories[4:6] for probe in story.probes]
     assert (

@@ -17,13 +17,14 @@ from torch import Tensor
 
 from llm_scratch.data.stories import HELD_OUT, SKILLS, generate_story
 from llm_scratch.errors import unknown
+from llm_scratch.evaluation.loss import first_token
 from llm_scratch.evaluation.skills import score_choices
 from llm_scratch.interpretability.capture import capture
 from llm_scratch.interpretability.heads import stack_patterns
 from llm_scratch.interpretability.patching import Part, ablate, feed_forward, head
 from llm_scratch.model.introspection import device_of
 from llm_scratch.ranges import check
-from llm_scratch.tokenizers.special import encode_continuation, end_of_text
+from llm_scratch.tokenizers.special import encode_continuation
 
 N_REFERENCE_STORIES = 16
 """Stories over which the mean of mean ablation is taken."""
@@ -150,13 +151,13 @@ def answer_attention(model: Any, tokenizer: Any, n_stories: int = 40) -> dict[st
     for seed in range(HELD_OUT, HELD_OUT + n_stories):
         story = generate_story(seed)
         ids = torch.tensor(
-            [end_of_text(tokenizer), *tokenizer.encode(story.text)], device=device_of(model)
+            [first_token(model, tokenizer), *tokenizer.encode(story.text)], device=device_of(model)
         )
         with capture(model, "*.hook_pattern") as acts:
             model(ids[None])
         patterns = stack_patterns(acts)[:, 0]  # [L, H, T, T]
         for probe in story.probes:
-            # the token before the answer, after the end-of-text token
+            # the token before the answer, after the first token
             query = len(tokenizer.encode(probe.prompt))
             mentions = ids[: query + 1] == encode_continuation(tokenizer, probe.answer)[0]
             if mentions.any():
@@ -169,6 +170,6 @@ def answer_attention(model: Any, tokenizer: Any, n_stories: int = 40) -> dict[st
 def reference_ids(model: Any, tokenizer: Any) -> Tensor:
     """Stories to take means over, cut to the shortest one: [N_REFERENCE_STORIES, T]."""
     stories = [generate_story(HELD_OUT + i).text for i in range(N_REFERENCE_STORIES)]
-    rows = [[end_of_text(tokenizer), *tokenizer.encode(story)] for story in stories]
+    rows = [[first_token(model, tokenizer), *tokenizer.encode(story)] for story in stories]
     shortest = min(map(len, rows))
     return torch.tensor([row[:shortest] for row in rows], device=device_of(model))

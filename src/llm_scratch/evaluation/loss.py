@@ -171,8 +171,7 @@ def evaluate_text(
     Raises:
         UserError: as `evaluate_tokens`; special tokens in the text are read as plain text.
     """
-    start = introspection.start_id(model)
-    first = end_of_text(tokenizer) if start is None else start
+    first = first_token(model, tokenizer)
     ids = tokenizer.encode(text, disallowed_special=())
     loss = evaluate_tokens(
         model,
@@ -181,12 +180,18 @@ def evaluate_text(
         batch_size,
         stride=stride,
         tokenizer=tokenizer if first is None else None,
-        start_id=start,
+        start_id=introspection.start_id(model),
     )
     if first is None:
         return loss
     # a lone surrogate counts as the three bytes of U+FFFD, which takes its place
     return Loss(loss.nats, loss.n_tokens, len(text.encode("utf-8", "surrogatepass")))
+
+
+def first_token(model: nn.Module, tokenizer: Any) -> int | None:
+    """The id before a text: the model's `start_id`, or the end-of-text token; None without both."""
+    start = introspection.start_id(model)
+    return end_of_text(tokenizer) if start is None else start
 
 
 def in_float64(x: Tensor) -> Tensor:

@@ -192,7 +192,7 @@ def sample_passages(
     passages: list[np.ndarray] = []
     starts = np.flatnonzero(ids == start_id) if start_id is not None else np.empty(0, np.int64)
     if not len(starts):
-        first = [] if start_id is None else [start_id]
+        first = np.array([] if start_id is None else [start_id], ids.dtype)
         size = min(length - len(first), len(ids))
         if size + len(first) >= min_tokens:
             places = rng.integers(0, len(ids) - size + 1, n)

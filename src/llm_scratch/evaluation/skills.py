@@ -25,7 +25,7 @@ from llm_scratch.data.stories import (
     generate_story,
 )
 from llm_scratch.errors import DATA, UserError
-from llm_scratch.evaluation.loss import in_float64, rows_at_once
+from llm_scratch.evaluation.loss import first_token, in_float64, rows_at_once
 from llm_scratch.evaluation.skill_results import SkillExample, SkillScore
 from llm_scratch.model.introspection import (
     check_ids,
@@ -111,11 +111,11 @@ def answer_log_probs(
     Answers and probes of the same beginning share a row of the batch,
     as a token does not see later ones.
     """
-    eot = _end_of_text(tokenizer)
+    first = _first_token(model, tokenizer)
     # for each probe and answer: (row, length of the prompt, answer's ids)
     queries: list[list[tuple[Row, int, Row]]] = []
     for probe in probes:
-        prompt = (eot, *tokenizer.encode(probe.prompt))
+        prompt = (first, *tokenizer.encode(probe.prompt))
         answers = [
             tuple(encode_continuation(tokenizer, answer))
             for answer in (probe.answer, *probe.others)
@@ -179,7 +179,7 @@ def story_bits_per_byte(
 ) -> tuple[float, float]:
     """The model's bits per byte on validation stories, and the entropy of the same stories.
 
-    A story is scored as end-of-text, story, end-of-text: every token of the story and its end
+    A story is scored as first token, story, end-of-text: every token of the story and its end
     count, which is what its probability under the grammar covers. The entropy is the lowest loss
     that a model can reach on average.
 
@@ -189,8 +189,8 @@ def story_bits_per_byte(
         UserError: as `measure_skills`.
     """
     stories = _validation_stories(n_stories)
-    eot = _end_of_text(tokenizer)
-    rows = [(eot, *tokenizer.encode(story.text), eot) for story in stories]
+    first = _first_token(model, tokenizer)
+    rows = [(first, *tokenizer.encode(story.text), tokenizer.eot_token) for story in stories]
     nats = 0.0
     for numbers, logits in _logits(model, [row[:-1] for row in rows], batch_size, device):
         for scores, number in zip(logits, numbers, strict=True):
@@ -208,15 +208,20 @@ def _validation_stories(n_stories: int) -> list[Story]:
     return [generate_story(HELD_OUT + i) for i in range(n_stories)]
 
 
-def _end_of_text(tokenizer: Any) -> int:
-    eot = end_of_text(tokenizer)
-    if eot is None:
+def _first_token(model: nn.Module, tokenizer: Any) -> int:
+    """The token before a story.
+
+    Raises:
+        UserError: the tokenizer has no end-of-text token, so that no story ends (exit code 3).
+    """
+    first = first_token(model, tokenizer)
+    if first is None or end_of_text(tokenizer) is None:
         raise UserError(
             "stories begin with <|endoftext|>, which this tokenizer does not have;"
             " use one that was trained on the stories",
             DATA,
         )
-    return eot
+    return first
 
 
 def _logits(

@@ -229,16 +229,20 @@ def eval_spans(
 ) -> list[tuple[int, int]]:
     """(first token, one past the last token) of the spans of a text that are evaluated one by one.
 
-    A span is a multiple of the context, so that there are about `N_GROUPS`. For a model that was
-    trained on one document a row (it has a `start_id`), a span is a document, because the model has
-    never seen one begin in the middle. A `start_id` that is also the end-of-text token `eot` ends
-    the document before it too.
+    A span is a multiple of the context, so that there are about `N_GROUPS`. For a model with a
+    `start_id`, a span is a document, because the model has hardly seen one begin in the middle. A
+    `start_id` that is also the end-of-text token `eot` ends the document before it too. The
+    documents of a run's text have only `eot` between them; evaluation replaces the one before.
     """
     import numpy as np
 
     if start_id is not None:
-        starts = np.flatnonzero(np.asarray(ids) == start_id)
+        tokens = np.asarray(ids)
+        starts = np.flatnonzero(tokens == start_id)
         end = int(start_id == eot)
+        if not len(starts) and eot is not None and (tokens == eot).any():
+            starts = np.union1d([0], np.flatnonzero(tokens == eot))
+            end = 1
         ends = [*(starts[1:] + end), len(ids)]
         spans = [(int(a), int(b)) for a, b in zip(starts, ends) if b > a + 1]
         if spans:

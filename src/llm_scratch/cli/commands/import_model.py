@@ -48,15 +48,16 @@ class Import(Command):
     """the new run directory"""
     tokenizer: Annotated[str, option("TOKENIZER")] = ""
     """gpt2, a tokenizer.json, its folder, a run, or
-    chars:FILE, its training text (default: the one beside the checkpoint, else gpt2)
+    chars:FILE, which is then also the training text
+    (default: the one beside the checkpoint, else gpt2)
     """
     heads: Annotated[int | None, option("INT")] = None
-    """attention heads per layer; only for the notebooks' .pth,
-    which does not store it (default: GPT-2's for the same width)
+    """attention heads per layer, which the notebooks' .pth
+    does not store (default: GPT-2's for the same width)
     """
     drop_rate: Annotated[float | None, option("FLOAT")] = None
-    """dropout of further training;
-    only for the notebooks' .pth, which does not store it (default: 0.1)
+    """dropout of further training, which the notebooks'
+    .pth does not store (default: 0.1)
     """
     preset: Annotated[
         str,
