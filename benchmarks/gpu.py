@@ -40,6 +40,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 MIN_SHARE = 0.4  # of its estimate that a part needs in order to start
 MAX_OVERRUN = 1.5  # times its estimate, after which a part is killed
+MAX_CELL_WIDTH = 60  # in a table, in characters; the line of JSON has the whole value
 ENGINE = ("numpy", "safetensors", "matplotlib", "yaml")  # what the training loop imports
 
 
@@ -191,14 +192,18 @@ def work(args: argparse.Namespace, start: float) -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Rows as text, with a column for each key, in order of appearance."""
+    """Rows as text, with a column for each key, in order of appearance; text is left-aligned."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     lines = [columns, *([formatted(row.get(key, "")) for key in columns] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     text = []
-    for first, *others in lines:
-        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:])]
-        text.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
+    is_text = [any(isinstance(row.get(key), str) for row in rows) for key in columns]
+    for line in lines:
+        cells = [
+            cell.ljust(width) if left else cell.rjust(width)
+            for cell, width, left in zip(line, widths, is_text)
+        ]
+        text.append("  ".join(cells).rstrip())
     return "\n".join(text)
 
 
@@ -206,7 +211,8 @@ def formatted(value: Any) -> str:
     """A value in a table."""
     if isinstance(value, float) and abs(value) >= 1000:
         return f"{value:,.0f}"
-    return str(value)
+    text = str(value)
+    return text if len(text) <= MAX_CELL_WIDTH else f"{text[: MAX_CELL_WIDTH - 1]}…"
 
 
 def reporter(out: Path | None, environment: dict[str, Any]) -> Callable[[Result], None]:

@@ -191,7 +191,14 @@ def measure_interleaved(
     new: list[str],
     emit: Emit,
 ) -> None:
+<<<<<<< HEAD
     """Measure the contenders, interleaved; report the new ones, and ours relative to the others."""
+=======
+    """Measure the contenders in turn; report the new ones, and ratios of ours.
+
+    A ratio is to each contender of transformers, and to those of ours before it in the order.
+    """
+>>>>>>> wt-f
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(setup.rounds(6)):
         if turn >= 2 and setup.left() < ROUND_SECONDS:
@@ -207,8 +214,10 @@ def measure_interleaved(
         share = mfu(known["flops_per_token"], per_second, rate)
         row = {"name": name, "tokens_per_second": per_second, "mfu": share}
         emit(row | {"peak_gb": known["peak_gb"], "rounds": len(seconds[name])})
+    names = list(contenders)
     for fast in (name for name in measured if name.startswith("ours")):
-        for slow in (name for name in contenders if name != fast):
+        earlier = names[: names.index(fast)]
+        for slow in (name for name in names if name in earlier or name.startswith("transformers")):
             middle, (lowest, highest) = ratio(seconds[slow], seconds[fast])
             row = {"name": f"{fast} / {slow}", "speed_ratio": middle}
             emit(row | {"lowest": lowest, "highest": highest})

@@ -171,6 +171,11 @@ def test_gpu_table_has_a_column_for_every_key(gpu):
     assert text.splitlines() == ["name    x       y", "a     1.5", "bcd        12,346"]
 
 
+def test_gpu_table_aligns_text_to_the_left_and_shortens_it(gpu):
+    text = gpu.table([{"name": "a", "n": 1, "why": "x" * 300}, {"name": "b", "n": 23, "why": "y"}])
+    assert text.splitlines() == ["name   n  why", f"a      1  {'x' * 59}…", "b     23  y"]
+
+
 def script(*words, **environment):
     """Run the script; returns its exit code, stdout and stderr."""
     env = os.environ | environment

@@ -58,17 +58,27 @@ def batch():
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+<<<<<<< HEAD
 def test_gpu_logits_loss_and_gradients_equal_the_cpus(device, architecture):
+=======
+def test_logits_loss_and_gradients_are_as_exact_as_the_cpus(device, architecture):
+    """Compared with float64; small differences of large terms are inexact in float32 everywhere."""
+>>>>>>> wt-f
     model, copied = twins(device, architecture)
+    exact = copy.deepcopy(model).double()
     ids, targets = batch()
-    assert difference(copied(ids.to(device)), model(ids)) < FLOAT32
+    want = exact(ids)
+    assert difference(copied(ids.to(device)), want) < FLOAT32 + 2 * difference(model(ids), want)
+    losses = [next_token_loss(each(ids), targets, "sum") for each in (model, exact)]
     ours = total_loss(copied, ids.to(device), targets.to(device))
-    want = next_token_loss(model(ids), targets, "sum")
-    assert difference(ours, want) < FLOAT32
-    ours.backward()
-    want.backward()
-    for (name, weight), copy_of_it in zip(model.named_parameters(), copied.parameters()):
-        assert difference(copy_of_it.grad, weight.grad) < FLOAT32, name
+    assert difference(ours, losses[1]) < FLOAT32
+    for loss in (ours, *losses):
+        loss.backward()
+    for (name, weight), cpu, here in zip(
+        exact.named_parameters(), model.parameters(), copied.parameters()
+    ):
+        error = difference(cpu.grad, weight.grad)
+        assert difference(here.grad, weight.grad) < FLOAT32 + 2 * error, name
 
 
 @pytest.mark.parametrize("prompts", [PROMPTS[::2], PROMPTS[:1]], ids=["padded", "one row"])
@@ -93,10 +103,18 @@ def test_greedy_generation_gives_the_cpus_ids(device, architecture):
     ours = generate(copied, pad_left(PROMPTS, device), T, temperature=0)
     want = generate(model, pad_left(PROMPTS), T, temperature=0)
     assert ours.device.type == device.type
-    assert ours.tolist() == want.tolist()
     choices = islice(steps(model, pad_left(PROMPTS), lambda logits, _: greedy(logits)), T)
     best = torch.stack([step.logits.topk(2).values for step in choices])  # [steps, B, 2]
+<<<<<<< HEAD
     assert (best[..., 0] - best[..., 1]).min() > 3e-4, "no choice depends on rounding"
+=======
+    is_clear = best[..., 0] - best[..., 1] > 3e-4  # rounding does not decide the choice
+    n_clear = is_clear.int().cumprod(0).sum(0).tolist()  # of each row, before the first other one
+    assert sum(n_clear) > T
+    for row, n in enumerate(n_clear):
+        end = len(PROMPTS[0]) + n
+        assert ours[row, :end].tolist() == want[row, :end].tolist()
+>>>>>>> wt-f
 
 
 def test_engine_gives_the_ids_of_each_text_alone(device):
