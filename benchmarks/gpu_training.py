@@ -191,14 +191,10 @@ def measure_interleaved(
     new: list[str],
     emit: Emit,
 ) -> None:
-<<<<<<< HEAD
-    """Measure the contenders, interleaved; report the new ones, and ours relative to the others."""
-=======
-    """Measure the contenders in turn; report the new ones, and ratios of ours.
+    """Measure the contenders, interleaved; report the new ones, and the ratios of ours.
 
-    A ratio is to each contender of transformers, and to those of ours before it in the order.
+    Ours are compared with each contender of transformers, and with our earlier ones.
     """
->>>>>>> wt-f
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(setup.rounds(6)):
         if turn >= 2 and setup.left() < ROUND_SECONDS:

@@ -58,12 +58,8 @@ def batch():
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-<<<<<<< HEAD
-def test_gpu_logits_loss_and_gradients_equal_the_cpus(device, architecture):
-=======
-def test_logits_loss_and_gradients_are_as_exact_as_the_cpus(device, architecture):
+def test_gpu_logits_loss_and_gradients_are_as_exact_as_the_cpus(device, architecture):
     """Compared with float64; small differences of large terms are inexact in float32 everywhere."""
->>>>>>> wt-f
     model, copied = twins(device, architecture)
     exact = copy.deepcopy(model).double()
     ids, targets = batch()
@@ -105,16 +101,12 @@ def test_greedy_generation_gives_the_cpus_ids(device, architecture):
     assert ours.device.type == device.type
     choices = islice(steps(model, pad_left(PROMPTS), lambda logits, _: greedy(logits)), T)
     best = torch.stack([step.logits.topk(2).values for step in choices])  # [steps, B, 2]
-<<<<<<< HEAD
-    assert (best[..., 0] - best[..., 1]).min() > 3e-4, "no choice depends on rounding"
-=======
     is_clear = best[..., 0] - best[..., 1] > 3e-4  # rounding does not decide the choice
     n_clear = is_clear.int().cumprod(0).sum(0).tolist()  # of each row, before the first other one
     assert sum(n_clear) > T
     for row, n in enumerate(n_clear):
         end = len(PROMPTS[0]) + n
         assert ours[row, :end].tolist() == want[row, :end].tolist()
->>>>>>> wt-f
 
 
 def test_engine_gives_the_ids_of_each_text_alone(device):
