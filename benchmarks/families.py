@@ -7,7 +7,8 @@ feed-forward network with the same number of parameters. Each has its own proces
 interleaved (interleaved.py). Generation (packed, one row, greedy, with a cache) is reported in
 bytes of weights read per second, training in FLOPs of matrix products per second and their
 share of the machine's matrix peak (in bfloat16 by autocast). Ratios are to the first family, per
-round. The last line is JSON.
+round. With --cpu-time, one thread runs and its CPU time counts, for a machine with other work. The
+last line is JSON.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def build_model(family: str, size: str) -> Any:
     return build(settings | {name: value for name, value in own.items() if name in names})
 
 
-def work(family: str, size: str, dtype: str) -> None:
+def work(family: str, size: str, dtype: str, cpu_time: bool) -> None:
     """Run the process of a family, which times a step of generation or of training."""
     import torch
 
@@ -59,6 +60,9 @@ def work(family: str, size: str, dtype: str) -> None:
     from llm_scratch.training.step import train_step
 
     keep_freed_memory()
+    clock = time.thread_time if cpu_time else time.perf_counter
+    if cpu_time:
+        torch.set_num_threads(1)
     V, _, _, _, T, rows, new = SIZES[size]
     model = build_model(family, size).train()
     prepared = prepare_for_training(model, SystemConfig(precision=dtype), torch.device("cpu"))
@@ -73,15 +77,15 @@ def work(family: str, size: str, dtype: str) -> None:
     def write() -> float:
         written = steps(writer, ids[:1, :16], lambda logits, _: greedy(logits))
         next(written)
-        began = time.perf_counter()
+        began = clock()
         for _ in range(new):
             next(written)
-        return (time.perf_counter() - began) / new
+        return (clock() - began) / new
 
     def learn() -> float:
-        began = time.perf_counter()
+        began = clock()
         train_step(prepared, optimizer, batch, 1.0)
-        return time.perf_counter() - began
+        return clock() - began
 
     def answer(question: str) -> dict[str, Any]:
         seconds = write() if question == "write" else learn()
@@ -103,14 +107,16 @@ def main() -> None:
     types = ["float32", "bfloat16"]
     add("--dtype", default=types[0], choices=types, help="weights (default: %(default)s)")
     add("--rounds", type=int, default=5, help="rounds to measure (default: %(default)s)")
+    add("--cpu-time", action="store_true", help="CPU time of one thread, not the wall clock")
     add("--work", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.work:
-        work(args.work, args.size, args.dtype)
+        work(args.work, args.size, args.dtype, args.cpu_time)
         return
     report: dict[str, Any] = {"write_gb_per_s": {}, "learn_peak_share": {}, "ratios": {}}
     found: dict[str, dict[str, Any]] = {}
     options = ["--size", args.size, "--dtype", args.dtype]
+    options += ["--cpu-time"] if args.cpu_time else []
     with contenders(args.families, lambda name: ["--work", name, *options]) as ask:
         for _ in range(args.rounds):
             for name in ask.names:
@@ -118,7 +124,7 @@ def main() -> None:
                 for question in ("write", "learn"):
                     row |= (answer := ask(name, question))
                     row[question].append(answer["seconds"])
-    peak = matrix_peak(args.dtype)
+    peak = matrix_peak(args.dtype, args.cpu_time)
     print(f"{args.size}, {args.dtype}: matrix peak {peak / 1e9:.0f} GFLOP/s")
     print(f"{'':10}{'writes GB/s':>12}{'to the first':>22}{'of the peak':>13}{'to the first':>22}")
     first = found[ask.names[0]]
@@ -139,13 +145,19 @@ def main() -> None:
     print(json.dumps(report | where()))
 
 
-def matrix_peak(dtype: str) -> float:
-    """The machine's matrix rate, FLOP/s."""
+def matrix_peak(dtype: str, cpu_time: bool) -> float:
+    """The machine's matrix rate, FLOP/s; with `cpu_time`, that of a thread by its CPU time."""
     import torch
 
-    from llm_scratch.hardware.benchmark import matmul_flops
+    from llm_scratch.hardware.benchmark import MATMUL_SIZE, matmul_flops
+    from llm_scratch.hardware.thread_timer import one_thread, thread_seconds
 
-    return matmul_flops(torch.device("cpu"), getattr(torch, dtype), 0.5)
+    if not cpu_time:
+        return matmul_flops(torch.device("cpu"), getattr(torch, dtype), 0.5)
+    n = MATMUL_SIZE["cpu"]
+    a = torch.randn(n, n).to(getattr(torch, dtype))
+    with one_thread():
+        return 2 * n**3 / min(thread_seconds(lambda: a @ a) for _ in range(10))
 
 
 if __name__ == "__main__":
