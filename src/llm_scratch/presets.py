@@ -192,10 +192,10 @@ def moe_tiny() -> RunConfig:
 def mla_tiny() -> RunConfig:
     """The stories of `quickstart` with a DeepSeek-V3: latent attention and mixtures of experts.
 
-    The model is `model/deepseek.py`; its cache holds 48 values per token and layer for all heads.
+    The model is `model/deepseek.py`; its cache holds 80 values per token and layer for all heads.
     """
     model = DeepSeekConfig(
-        **TINY, n_layers=3, latent_dim=32, rotated_dim=16, n_experts=8, experts_per_token=2
+        **TINY, n_layers=3, latent_dim=64, rotated_dim=16, n_experts=8, experts_per_token=2
     )
     return replace(quickstart(), model=model)
 
