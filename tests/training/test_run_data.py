@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -95,3 +96,13 @@ def test_changed_text_error_names_the_difference():
     assert (
         text_change(old, TextFingerprint.of(["ab", "cde"])) == "still 5 bytes, but different ones"
     )
+
+
+def test_run_from_a_model_needs_the_model(run, tmp_path):
+    """`train` loads none, and would begin with random weights."""
+    config, _, folder = run
+    config = replace(config, init_from="gpt2")
+    with pytest.raises(UserError, match=r"init_from='gpt2': .* pass model= and corpus="):
+        train(config, tmp_path / "new")
+    with pytest.raises(UserError, match="it starts from random weights there, from gpt2 here"):
+        train(config, folder)

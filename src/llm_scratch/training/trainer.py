@@ -46,6 +46,7 @@ from llm_scratch.training.state import (
     unique_state_dict,
 )
 from llm_scratch.training.step import mean_loss, train_step
+from llm_scratch.training.validate import check_initial_model
 
 
 @dataclass(kw_only=True)
@@ -346,14 +347,14 @@ def build_trainer(
         distributed: the processes that train together, and the device of this one.
         model: the model with its initial weights (default: built from the settings and the seed).
             Parameters that require no gradients are not trained, and not in checkpoints.
-        loss: as for `ModelWithLoss`.
-        inject_fault: as for `Trainer`.
+        loss, inject_fault: as for `ModelWithLoss` and `Trainer`.
     Raises:
-        UserError: a model without a parameter to train; a batch that the processes cannot share
-            evenly.
+        UserError: a model without a parameter to train, or none for `init_from`; a batch that the
+            processes cannot share evenly.
     """
     cfg = config.train
     seed_everything(cfg.seed)
+    check_initial_model(config, folder, model)
     model = build(config.model) if model is None else model
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError(

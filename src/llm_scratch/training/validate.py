@@ -10,12 +10,14 @@ from collections.abc import Collection
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from llm_scratch.config import RunConfig
 from llm_scratch.data.shards import open_shards
 from llm_scratch.data.sources import SOURCES, expand_pattern
 from llm_scratch.errors import DATA, UserError, unknown
 from llm_scratch.model import build
+from llm_scratch.storage.checkpoint_folders import list_checkpoints
 from llm_scratch.storage.user_folders import expand_user
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.tokenizers.locate import open_tokenizer
@@ -44,6 +46,20 @@ def validate(config: RunConfig, run: Path | None = None, reads_text: bool = True
         model = build(config.model)
     # an optimizer may need what only some models have, such as muP's the width
     OPTIMIZERS[config.train.optimizer](model, config.train)
+
+
+def check_initial_model(config: RunConfig, run: Path, model: nn.Module | None) -> None:
+    """Check that a new run from a model has its weights, which are loaded elsewhere.
+
+    Raises:
+        UserError: it would begin with random weights.
+    """
+    if config.init_from and model is None and not list_checkpoints(run):
+        raise UserError(
+            f"init_from={config.init_from!r}: train() does not load a model; pass model= and"
+            " corpus=, made by loading.load_for_training and data.corpus.prepare, or use"
+            " `llm-scratch train --from`"
+        )
 
 
 def _validate_data(config: RunConfig, has_checkpoint: bool) -> None:
