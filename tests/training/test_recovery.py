@@ -129,9 +129,7 @@ def test_rollback_is_counted_and_skips_the_batches_since_the_checkpoint():
     before = RecoveryState(consecutive_bad=3, skipped=4, rollbacks=1, skipped_batches=5)
     message = recovery.count_rollback(before, failed_at=25, step=20)
     assert message.startswith("steps 23 to 25 were bad")
-    assert message.endswith(
-        "rolled back to step 20, skipping the 5 batches since (rollback 2 of 3)"
-    )
+    assert message.endswith("rolled back to step 20, skipping 5 batches (rollback 2 of 3)")
     assert recovery.counts == RecoveryState(
         consecutive_bad=0, skipped=4, rollbacks=2, skipped_batches=10
     )
