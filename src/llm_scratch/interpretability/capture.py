@@ -123,6 +123,7 @@ def patch(model: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None]:
             z[:, :, 3] = 0
             return z
 
+
         with patch(model, {"blocks.1.attn.hook_z": without_head}):
             model(ids)
     """
