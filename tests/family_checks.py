@@ -229,6 +229,8 @@ def check_export(twins, tmp_path):
     """Check that transformers reads our export with equal logits, and we with equal settings."""
     cfg = twins.ours.cfg
     config = to_config(cfg, None, None)
+    old = {name: value for name, value in config.items() if name != "rope_parameters"}
+    assert config_of(old, tmp_path / "config.json") == cfg, "as transformers before 5 reads it"
     (tmp_path / "config.json").write_text(json.dumps(config))
     save_file(tensors(twins.ours), tmp_path / "model.safetensors", {"format": "pt"})
     theirs = transformers.AutoModelForCausalLM.from_pretrained(

@@ -344,6 +344,19 @@ def written_rope(cfg: DecoderConfig) -> dict[str, Any]:
     }
 
 
+def written_rope_of_kinds(cfg: DecoderConfig, local_base: float, old_base: str) -> dict[str, Any]:
+    """As `written_rope`, for layers that attend to all tokens and layers with a window.
+
+    Args:
+        local_base: the base in layers with a window.
+        old_base: its older name.
+    """
+    full = written_rope(cfg)
+    local = {"rope_type": "default", "rope_theta": local_base}
+    kinds = {"full_attention": full["rope_parameters"], "sliding_attention": local}
+    return {old_base: local_base, **full, "rope_parameters": kinds}
+
+
 def rope_parameters(cfg: DecoderConfig) -> dict[str, Any]:
     """The fields of one kind of rotary positions; "ntk" is a larger base."""
     if cfg.rope_scaling == "ntk":

@@ -21,8 +21,8 @@ from llm_scratch.interop.hf_decoder import (
     read_settings,
     read_windows,
     require,
-    rope_parameters,
     written_rope,
+    written_rope_of_kinds,
     written_settings,
 )
 from llm_scratch.interop.hf_family import Family, positive_integers, unsupported
@@ -74,12 +74,7 @@ def gemma2_to(cfg: GemmaConfig) -> dict[str, Any]:
 def gemma3_to(cfg: GemmaConfig) -> dict[str, Any]:
     """Make the fields of a Gemma3TextConfig; see `Family.config_to`."""
     local = cfg.rope_local_base or cfg.rope_base
-    return _written(cfg) | {
-        "rope_parameters": {
-            "full_attention": rope_parameters(cfg),
-            "sliding_attention": {"rope_type": "default", "rope_theta": local},
-        },
-    }
+    return _written(cfg) | written_rope_of_kinds(cfg, local, "rope_local_base_freq")
 
 
 def _settings(config: Mapping[str, Any], path: Path, full_every: int) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from llm_scratch.interop.hf_decoder import (
     read_settings,
     read_windows,
     require,
-    rope_parameters,
     written_rope,
+    written_rope_of_kinds,
     written_settings,
 )
 from llm_scratch.interop.hf_family import Family, unsupported
@@ -64,10 +64,7 @@ def olmo3_to(cfg: OlmoConfig) -> dict[str, Any]:
         "hidden_act": "silu",
         "sliding_window": cfg.window,
         "layer_types": layer_types(cfg.windows),
-        "rope_parameters": {
-            "full_attention": rope_parameters(cfg),
-            "sliding_attention": {"rope_type": "default", "rope_theta": cfg.rope_base},
-        },
+        **written_rope_of_kinds(cfg, cfg.rope_base, "rope_theta"),
     }
 
 
