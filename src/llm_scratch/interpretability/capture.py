@@ -118,14 +118,9 @@ def patch(model: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None]:
         UserError: as `capture`, or an activation is a sum of others and cannot be changed.
 
     Example:
-        def without_head(z):  # without head 3 of block 1
-            z = z.clone()
-            z[:, :, 3] = 0
-            return z
-
-
-        with patch(model, {"blocks.1.attn.hook_z": without_head}):
-            model(ids)
+        head = torch.tensor([3])
+        with patch(model, {"blocks.1.attn.hook_z": lambda z: z.index_fill(2, head, 0)}):
+            model(ids)  # without head 3 of block 1
     """
     all_points = points(model)
     with ExitStack() as stack:
