@@ -1,7 +1,7 @@
 """Initial weights: PyTorch's own, GPT-2's, or mimetic ones, with which attention can copy.
 
-The setting `init` of a model chooses. One function serves all families, since it goes by the names
-that the parts of all blocks have.
+The setting `init` of a model chooses. All families share these functions, which find the parts of a
+model by their classes and names.
 Tests: tests/model/test_initialization.py.
 Lesson: lessons/step6_run.py, section 6.5.
 """
