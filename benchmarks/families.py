@@ -45,7 +45,7 @@ def build_model(family: str, size: str) -> Any:
     return build(settings | {name: value for name, value in own.items() if name in names})
 
 
-def work(family: str, size: str, dtype: str, cpu_time: bool) -> None:
+def work(family: str, size: str, dtype: str, cpu_time: bool, compiled: bool) -> None:
     """Run the process of a family, which times a step of generation or of training."""
     import torch
 
@@ -53,6 +53,7 @@ def work(family: str, size: str, dtype: str, cpu_time: bool) -> None:
     from llm_scratch.generation.sampling import greedy
     from llm_scratch.generation.steps import steps
     from llm_scratch.hardware.allocator import keep_freed_memory
+    from llm_scratch.model.compiled import compile_steps
     from llm_scratch.model.flops import flops_per_token
     from llm_scratch.model.packed import pack
     from llm_scratch.training.model_with_loss import prepare_for_training
@@ -71,7 +72,7 @@ def work(family: str, size: str, dtype: str, cpu_time: bool) -> None:
     batch = [(ids[:, :-1], ids[:, 1:])]
     writer = build_model(family, size).to(getattr(torch, dtype)).eval()
     read = sum(p.nbytes for name, p in writer.named_parameters() if "pos_emb" not in name)
-    pack(writer)
+    (compile_steps if compiled else pack)(writer)
 
     @torch.inference_mode()
     def write() -> float:
@@ -108,15 +109,17 @@ def main() -> None:
     add("--dtype", default=types[0], choices=types, help="weights (default: %(default)s)")
     add("--rounds", type=int, default=5, help="rounds to measure (default: %(default)s)")
     add("--cpu-time", action="store_true", help="CPU time of one thread, not the wall clock")
+    add("--compile", action="store_true", help="compile the steps of generation")
     add("--work", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.work:
-        work(args.work, args.size, args.dtype, args.cpu_time)
+        work(args.work, args.size, args.dtype, args.cpu_time, args.compile)
         return
     report: dict[str, Any] = {"write_gb_per_s": {}, "learn_peak_share": {}, "ratios": {}}
     found: dict[str, dict[str, Any]] = {}
     options = ["--size", args.size, "--dtype", args.dtype]
-    options += ["--cpu-time"] if args.cpu_time else []
+    flags = {"--cpu-time": args.cpu_time, "--compile": args.compile}
+    options += [flag for flag, is_set in flags.items() if is_set]
     with contenders(args.families, lambda name: ["--work", name, *options]) as ask:
         for _ in range(args.rounds):
             for name in ask.names:

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import llm_scratch
 from llm_scratch.architectures import setting_names
@@ -41,6 +42,7 @@ from llm_scratch.model.chunked_loss import head_loss
 from llm_scratch.model.delta_rule import recurrent_delta_rule
 from llm_scratch.model.fast_linear import _FastLinear
 from llm_scratch.model.grouped_attention import GroupedAttention
+from llm_scratch.model.initialization import mimetic_init
 from llm_scratch.model.quantized import QuantizedLinear, to_int4, to_int8
 from llm_scratch.model.quantized_kernels import GROUP, KERNELS, Expanded, usable
 from llm_scratch.model.rope import Rotary
@@ -227,6 +229,9 @@ def run_grouped_attention(tracer):
     with tracer.watching():
         for scaling in ("none", "llama3"):
             Rotary(D, scaling=scaling).angles(torch.arange(T))
+    grouped = nn.Sequential(GroupedAttention(C, H, 3, D))
+    with tracer.watching(G=3):
+        mimetic_init(grouped)
 
 
 def run_delta_rule(tracer):
