@@ -57,9 +57,10 @@ def weights_of_a_token(model):
     return count
 
 
-PRODUCTS_WITH_A_TOKEN = {"mla-tiny": 3 * 4 * (32 + 16 + 32), "delta-tiny": 1 * 2 * 128}
+PRODUCTS_WITH_A_TOKEN = {"mla-tiny": 3 * 4 * 2 * (32 + 16), "delta-tiny": 1 * 2 * 128}
 """Elements of keys and values that a query meets for a token, in all layers, where it is not 2 C a
-layer: MLA's keys have a rotated part, and only one layer of Qwen3-Next's attends.
+layer: MLA's keys have a rotated part, and its values are padded to their size; only one layer of
+Qwen3-Next's attends.
 """
 DELTA_RULE = {"delta-tiny": 3 * 3 * 4 * (3 * 2 * CHUNK * 32 + 3 * 2 * 32 * 32)}
 """FLOPs of the delta rule: 3 layers, forward and twice backward, 4 heads; three products of a token
