@@ -100,7 +100,7 @@ def test_trial_works_when_the_cache_is_not_writable(cache):
     assert cached_timings("a question", [], lambda: {"a": 1.0}) == {"a": 1.0}
 
 
-def test_forget_all_causes_a_new_measurement(cache):
+def test_clear_timings_causes_a_new_measurement(cache):
     calls = []
     cached_timings("a question", [], measure(calls, {"a": 1.0}))
     clear_timings()
@@ -128,15 +128,15 @@ def test_time_interleaved_continues_after_a_slow_call(clock):
 
 def test_time_interleaved_calls_a_long_candidate_twice_in_all(clock):
     """On a slow processor all repetitions took more than half an hour."""
-    ways = {"long": takes(clock, 105, 101) * 3, "short": takes(clock, 99) * 3}
-    assert time_interleaved(ways) == {"long": 101, "short": 99}
+    candidates = {"long": takes(clock, 105, 101) * 3, "short": takes(clock, 99) * 3}
+    assert time_interleaved(candidates) == {"long": 101, "short": 99}
     n_short = 1 + 3 * (1 + trials.N_ROUNDS)
     assert clock[0] == 105 + 101 + 99 * n_short
 
 
 @pytest.mark.parametrize("seconds", [(900, 1), (1, 900, 1)], ids=["preparations", "a busy moment"])
 def test_time_interleaved_repeats_a_candidate_with_one_long_call(seconds, clock):
-    """The first call of a compiled way compiles it."""
+    """The first call of a compiled candidate compiles it."""
     assert time_interleaved({"a": takes(clock, *seconds)}) == {"a": 1}
     assert clock[0] == sum(seconds) + 2 + trials.N_ROUNDS - len(seconds)
 

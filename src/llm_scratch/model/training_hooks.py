@@ -37,6 +37,11 @@ class TrainingHooks(nn.Module):
         """
 
 
+def hooked_parts(model: nn.Module) -> list[TrainingHooks]:
+    """The parts of a model that add to its training."""
+    return [part for part in model.modules() if isinstance(part, TrainingHooks)]
+
+
 def set_counted(model: nn.Module, targets: Tensor) -> None:
     """Set `counted` of every part of a model for the next batch: the tokens with a target.
 
@@ -44,12 +49,10 @@ def set_counted(model: nn.Module, targets: Tensor) -> None:
         model: without such parts, nothing is computed.
         targets: [B, T]; `IGNORE` for positions without a target.
     """
-    parts = [part for part in model.modules() if isinstance(part, TrainingHooks)]
-    if not parts:
-        return
-    counted = targets != IGNORE
-    for part in parts:
-        part.counted = counted
+    if parts := hooked_parts(model):
+        counted = targets != IGNORE
+        for part in parts:
+            part.counted = counted
 
 
 def add_extra_loss(loss: Tensor, model: nn.Module) -> Tensor:
@@ -62,8 +65,8 @@ def add_extra_loss(loss: Tensor, model: nn.Module) -> Tensor:
         loss: of the last forward pass; a scalar, the sum over its targets.
         model: its parts may have set `extra_loss` in that pass.
     """
-    for part in model.modules():
-        if isinstance(part, TrainingHooks) and part.extra_loss is not None:
+    for part in hooked_parts(model):
+        if part.extra_loss is not None:
             loss = loss + (part.extra_loss - part.extra_loss.detach())
             part.extra_loss = None
     return loss
@@ -74,7 +77,6 @@ def after_step(model: nn.Module, good: Tensor, all_reduce_mean: Callable[[Tensor
 
     Activation checkpointing sets terms once more in the backward pass; they are dropped here.
     """
-    for part in model.modules():
-        if isinstance(part, TrainingHooks):
-            part.counted = part.extra_loss = None
-            part.after_step(good, all_reduce_mean)
+    for part in hooked_parts(model):
+        part.counted = part.extra_loss = None
+        part.after_step(good, all_reduce_mean)
