@@ -64,7 +64,7 @@ def test_gpu_logits_loss_and_gradients_are_as_exact_as_the_cpus(device, architec
     exact = copy.deepcopy(model).double()
     ids, targets = batch()
     want = exact(ids)
-    assert difference(copied(ids.to(device)), want) < FLOAT32 + 2 * difference(model(ids), want)
+    assert difference(copied(ids.to(device)), want) < FLOAT32
     losses = [next_token_loss(each(ids), targets, "sum") for each in (model, exact)]
     ours = total_loss(copied, ids.to(device), targets.to(device))
     assert difference(ours, losses[1]) < FLOAT32
@@ -74,7 +74,7 @@ def test_gpu_logits_loss_and_gradients_are_as_exact_as_the_cpus(device, architec
         exact.named_parameters(), model.parameters(), copied.parameters()
     ):
         error = difference(cpu.grad, weight.grad)
-        assert difference(here.grad, weight.grad) < FLOAT32 + 2 * error, name
+        assert difference(here.grad, weight.grad) < max(FLOAT32, 2 * error), name
 
 
 @pytest.mark.parametrize("prompts", [PROMPTS[::2], PROMPTS[:1]], ids=["padded", "one row"])
