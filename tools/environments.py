@@ -1,11 +1,12 @@
 """Environments to test the package in: a Python of this machine, or one of Debian's in a folder.
 
 A folder with Debian's Python is used where this machine lacks a version, and for another processor:
-its programs then run under QEMU's user-mode emulation. debootstrap fetches the packages, proot runs
-programs in the folder, so no root rights and no kernel setting are needed. Packages from PyPI are
-installed from outside, by uv, which can choose wheels for another Python and processor.
+its Python then runs under QEMU's user-mode emulation. debootstrap fetches the packages. proot runs
+this machine's programs in the folder; QEMU itself finds the libraries of another processor's there.
+So no root rights and no kernel setting are needed. Packages from PyPI are installed from outside,
+by uv, which can choose wheels for another Python and processor.
 
-Tests: tests/tools/test_version_matrix.py.
+Tests: tests/tools/test_version_matrix.py. Why QEMU without proot: LOG.md, 2026-11-30.
 Sources: https://wiki.debian.org/Debootstrap, https://www.qemu.org/docs/master/user/main.html,
 https://docs.astral.sh/uv/pip/compile/.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,13 +25,6 @@ from pathlib import Path
 
 DEBIAN_SUITES = {"3.11": "bookworm", "3.13": "trixie", "3.14": "testing"}
 DEBIAN_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
-DEBIAN_PACKAGES = {
-    "debootstrap": "debootstrap",
-    "fakeroot": "fakeroot",
-    "proot": "proot",
-    "qemu-{}-static": "qemu-user-static",
-}
-"""Programs needed for a Debian folder, and the packages that have them."""
 
 
 class Unavailable(Exception):
@@ -118,13 +113,15 @@ def python_environment(version: str, work: Path, uv: str) -> Environment:
 
 
 def install_debian_tools(machine: str) -> None:
-    """Install missing DEBIAN_PACKAGES as root; Unavailable for any other user."""
-    programs = {program.format(machine): package for program, package in DEBIAN_PACKAGES.items()}
-    if os.geteuid() == 0:
-        del programs["fakeroot"]
+    """Install the missing programs for a Debian folder as root; Unavailable for any other user."""
+    packages = {"debootstrap": "debootstrap"}  # program -> its package
+    if os.geteuid():
+        packages["fakeroot"] = "fakeroot"
     if machine == platform.machine():
-        del programs[f"qemu-{machine}-static"]
-    missing = [package for program, package in programs.items() if not shutil.which(program)]
+        packages["proot"] = "proot"
+    else:
+        packages[emulator(machine)] = "qemu-user-static"
+    missing = [package for program, package in packages.items() if not shutil.which(program)]
     if not missing:
         return
     command = ["apt-get", "install", "--yes", *missing]
@@ -151,6 +148,37 @@ def debian_folder(suite: str, machine: str, work: Path) -> Path:
     return folder
 
 
+def emulator(machine: str) -> str:
+    """The program that runs another processor's programs."""
+    return f"qemu-{machine}-static"
+
+
+def emulated_python(root: Path, machine: str, cpu: str) -> Path:
+    """A script that starts the Python of a Debian folder of another processor under QEMU.
+
+    Python takes it for its own executable, so that the Python processes it starts are emulated too.
+    """
+    script = root / "usr" / "bin" / "emulated-python"
+    qemu = shutil.which(emulator(machine)) or emulator(machine)
+    command = shlex.join([qemu, "-L", str(root), *(["-cpu", cpu] if cpu else [])])
+    python = shlex.quote(str(script.with_name("python3")))
+    script.write_text(f'#!/bin/sh\nexec {command} -0 "$0" {python} "$@"\n', encoding="utf-8")
+    script.chmod(0o755)
+    return script
+
+
+def proot_python(root: Path, work: Path) -> tuple[str, ...]:
+    """The command that starts the Python of a Debian folder of this machine's processor.
+
+    What programs write is bound to the path that it has outside. Variables such as SSL_CERT_FILE
+    name certificates below /etc/ssl.
+    """
+    system = "/proc", "/dev", "/sys", "/etc/ssl"
+    shared = (*system, str(work), os.environ.get("LLM_SCRATCH_DATA", ""))
+    binds = tuple(word for path in shared if path and Path(path).is_dir() for word in ("-b", path))
+    return ("proot", "-r", str(root), *binds, "-w", str(work / "source"), "/usr/bin/python3")
+
+
 def debian_environment(version: str, machine: str, cpu: str, work: Path) -> Environment:
     """Debian's Python in a folder, emulated where the processor is another; else Unavailable.
 
@@ -168,19 +196,14 @@ def debian_environment(version: str, machine: str, cpu: str, work: Path) -> Envi
     for name in ("packages", "source", "home"):
         shutil.rmtree(work / name, ignore_errors=True)
         (work / name).mkdir()
-    # proot does not know the system call behind os.access on ARM: that sees paths from outside.
-    # What programs write is therefore bound to the path that it has outside.
-    # Variables such as SSL_CERT_FILE name certificates below /etc/ssl.
-    system = "/proc", "/dev", "/sys", "/etc/ssl"
-    shared = (*system, str(work), os.environ.get("LLM_SCRATCH_DATA", ""))
-    binds = tuple(word for path in shared if path and Path(path).is_dir() for word in ("-b", path))
-    emulator = () if machine == platform.machine() else ("-q", f"qemu-{machine}-static")
-    proot = ("proot", *emulator, "-r", str(root), *binds, "-w", str(work / "source"))
-    variables = {"PYTHONPATH": str(work / "packages")}
-    variables |= {name: str(work / "home") for name in ("HOME", "TMPDIR")}
-    variables |= {"QEMU_CPU": cpu} if cpu else {}
+    emulated = machine != platform.machine()
+    python = (str(emulated_python(root, machine, cpu)),) if emulated else proot_python(root, work)
+    packages_file = root / "usr" / "lib" / "python3" / "dist-packages" / "packages.pth"
+    packages_file.write_text(f"{work / 'packages'}\n", encoding="utf-8")
+    variables = {name: str(work / "home") for name in ("HOME", "TMPDIR")}
+    variables |= {"PATH": "/nonexistent"} if emulated else {}  # compilers for this processor
     environment = Environment(
-        (*proot, "/usr/bin/python3"),
+        python,
         (
             "--target",
             str(work / "packages"),

@@ -61,20 +61,20 @@ def test_missing_python_is_unavailable_with_both_reasons(tmp_path, monkeypatch):
 
 @posix
 @pytest.mark.parametrize(
-    ("machine", "emulator"),
-    [("other", ", qemu-user-static"), (platform.machine(), "")],
+    ("machine", "runs_programs"),
+    [("other", "qemu-user-static"), (platform.machine(), "proot")],
 )
 @pytest.mark.parametrize(("user", "fakeroot"), [(0, ""), (1000, "fakeroot, ")])
 def test_missing_tools_that_cannot_be_installed_are_named(
     monkeypatch,
     machine,
-    emulator,
+    runs_programs,
     user,
     fakeroot,
 ):
     monkeypatch.setattr(environments.shutil, "which", lambda name: None)
     monkeypatch.setattr(os, "geteuid", lambda: user)
-    message = rf"needs Debian's debootstrap, {fakeroot}proot{emulator}: sudo apt-get"
+    message = rf"needs Debian's debootstrap, {fakeroot}{runs_programs}: sudo apt-get"
     with pytest.raises(Unavailable, match=message):
         environments.install_debian_tools(machine)
 
@@ -82,16 +82,30 @@ def test_missing_tools_that_cannot_be_installed_are_named(
 @posix
 def test_missing_tools_are_installed_by_root_alone(monkeypatch):
     commands = []
-    found = {"proot": None}
+    found = {"qemu-other-static": None}
     monkeypatch.setattr(environments.shutil, "which", lambda name: found.get(name, name))
     monkeypatch.setattr(environments, "run_quietly", commands.append)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(Unavailable, match=r"Debian's proot: sudo apt-get install --yes proot"):
+    advice = r"Debian's qemu-user-static: sudo apt-get install --yes qemu-user-static"
+    with pytest.raises(Unavailable, match=advice):
         environments.install_debian_tools("other")
     assert not commands
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     environments.install_debian_tools("other")
-    assert commands == [["apt-get", "update"], ["apt-get", "install", "--yes", "proot"]]
+    assert commands == [["apt-get", "update"], ["apt-get", "install", "--yes", "qemu-user-static"]]
+
+
+@posix
+def test_emulated_python_starts_qemu_with_itself_as_the_executable(tmp_path, monkeypatch):
+    qemu = write_program(tmp_path / "bin" / "qemu-other-static", "printf '%s\\n' \"$@\"")
+    monkeypatch.setenv("PATH", f"{qemu.parent}:/usr/bin:/bin")
+    root = tmp_path / "a folder"
+    (root / "usr" / "bin").mkdir(parents=True)
+    script = environments.emulated_python(root, "other", "max")
+    place = Environment((str(script),), (), tmp_path)
+    python = str(root / "usr" / "bin" / "python3")
+    words = ["-L", str(root), "-cpu", "max", "-0", str(script), python, "-c", "print(1)"]
+    assert place.run("-c", "print(1)", timeout=240) == (0, "\n".join([*words, ""]))
 
 
 @posix

@@ -261,9 +261,11 @@ def _dispatch(words: list[str]) -> None:
         raise UserError(
             "working directory: it no longer exists; change to an existing one", RESOURCES
         ) from e
-    # here: --help does not need it
+    # here: --help does not need them
+    from llm_scratch.hardware.waiting_threads import let_waiting_threads_sleep
     from llm_scratch.storage.user_folders import set_library_folders
 
+    let_waiting_threads_sleep()
     set_library_folders()
     os.environ["MPLBACKEND"] = (
         "agg"  # plots go to files, and an unknown backend name would be an error
