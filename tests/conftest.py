@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ for number in (signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") els
         )
 
 
+TORCH_IS_2_9 = version("torch").startswith("2.9.")
 MAX_MEMORY_BYTES = 10 << 30
 """of one test process: a test that runs away ends in a MemoryError,
 which names it, before the machine kills processes
@@ -81,6 +83,16 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Print each failure at once under CI, since a later test may hang before the summary."""
     if report.failed and os.environ.get("CI") and "PYTEST_XDIST_WORKER" not in os.environ:
         print(f"\n{report.nodeid} failed ({report.when}):\n{report.longreprtext}", flush=True)
+
+
+@pytest.fixture(autouse=True)
+def trusted_torch_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With torch 2.9, read the .pth files that tests wrote: `check_version` is for untrusted ones.
+
+    tests/interop/test_torch_file.py tests that check with every version.
+    """
+    if TORCH_IS_2_9:
+        monkeypatch.setattr("llm_scratch.interop.torch_file.check_version", lambda *of_file: None)
 
 
 @pytest.fixture(scope="session")
