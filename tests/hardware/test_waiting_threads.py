@@ -7,25 +7,33 @@ import sys
 
 import pytest
 
-from llm_scratch.hardware.waiting_threads import REPETITIONS, let_waiting_threads_sleep
+from llm_scratch.hardware.waiting_threads import (
+    ALONE,
+    BESIDE_OTHERS,
+    MAX_IDLE,
+    let_waiting_threads_sleep,
+)
 
 CODE = "from llm_scratch.cli import main; main(['config']); import torch"
 
 
 @pytest.mark.parametrize(
-    ("chosen", "expected"),
-    [
-        ({}, {"GOMP_SPINCOUNT": str(REPETITIONS)}),
-        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
-        ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"}),
-    ],
-    ids=["nothing", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"],
+    ("busy", "expected"),
+    [(None, ALONE), (0.0, ALONE), (MAX_IDLE, ALONE), (1.0, BESIDE_OTHERS)],
 )
-def test_users_choice_is_kept(monkeypatch, chosen, expected):
+def test_threads_wait_shorter_beside_other_programs(monkeypatch, busy, expected):
+    environment: dict[str, str] = {}
+    monkeypatch.setattr(os, "environ", environment)
+    let_waiting_threads_sleep(busy)
+    assert environment == {"GOMP_SPINCOUNT": str(expected)}
+
+
+@pytest.mark.parametrize("chosen", [{"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "active"}])
+def test_users_choice_is_kept(monkeypatch, chosen):
     environment = dict(chosen)
     monkeypatch.setattr(os, "environ", environment)
-    let_waiting_threads_sleep()
-    assert environment == expected
+    let_waiting_threads_sleep(1.0)
+    assert environment == chosen
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux's torch has GNU's OpenMP")
@@ -38,4 +46,5 @@ def test_command_line_sets_it_before_torch_is_imported():
         text=True,
         check=True,
     )
-    assert re.findall(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr) == [str(REPETITIONS)]
+    [count] = re.findall(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr)
+    assert int(count) in (ALONE, BESIDE_OTHERS)

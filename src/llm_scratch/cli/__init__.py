@@ -262,10 +262,11 @@ def _dispatch(words: list[str]) -> None:
             "working directory: it no longer exists; change to an existing one", RESOURCES
         ) from e
     # here: --help does not need them
+    from llm_scratch.hardware.other_load import LoadMeter
     from llm_scratch.hardware.waiting_threads import let_waiting_threads_sleep
     from llm_scratch.storage.user_folders import set_library_folders
 
-    let_waiting_threads_sleep()
+    meter = LoadMeter()
     set_library_folders()
     os.environ["MPLBACKEND"] = (
         "agg"  # plots go to files, and an unknown backend name would be an error
@@ -276,6 +277,7 @@ def _dispatch(words: list[str]) -> None:
 
     parsed = parse(command, rest, f"llm-scratch {name}")
     write_files_as_utf8()
+    let_waiting_threads_sleep(meter.processors())
     from llm_scratch.cli.output import output_mode
 
     with output_mode(getattr(parsed, "json", False), parsed.quiet):

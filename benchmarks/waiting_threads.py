@@ -1,0 +1,136 @@
+"""Speed by how long OpenMP's waiting threads stay awake, alone or beside busy programs.
+
+    python benchmarks/waiting_threads.py [--neighbors 2] [--rounds 5]
+
+A training step of the size 4x128 of `train.py`, and the generation of a token by the same model.
+Each contender is a process with its own GOMP_SPINCOUNT: how often a thread repeats the loop in
+which it waits, before it sleeps. `system` leaves it to OpenMP (300,000); the command line sets
+10,000 on an idle machine and 100 beside busy programs (hardware/waiting_threads.py). A neighbor is
+an endless loop in a process of its own.
+Times are means of 40 steps or 400 tokens, then medians over the rounds. The last line is JSON.
+Only Linux's torch has GNU's OpenMP, so elsewhere all contenders are equal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from interleaved import answering, contenders, ratio, where
+from train import SIZES, ours
+
+CONTENDERS = ("system", "100000", "10000", "1000", "100", "0")
+SIZE = "4x128"
+MEASURED = ("training step", "token")
+
+
+def token_step() -> Callable[[], Any]:
+    """Generation of one token by a model of the size, without its sampling."""
+    import torch
+
+    from llm_scratch.model.gpt import GPTModel
+    from llm_scratch.model.packed import pack
+
+    vocabulary, context, width, heads, layers, *_ = SIZES[SIZE]
+    cfg = {
+        "vocab_size": vocabulary,
+        "context_length": context,
+        "emb_dim": width,
+        "n_heads": heads,
+        "n_layers": layers,
+        "drop_rate": 0.0,
+        "qkv_bias": True,
+    }
+    model = GPTModel(cfg).eval()
+    pack(model)
+    ids = torch.zeros(1, 1, dtype=torch.long)
+    cache = model.new_cache(1)
+
+    def step() -> None:
+        if not cache.remaining:
+            cache.rewind(0)
+        with torch.inference_mode():
+            model(ids, cache=cache)
+
+    return step
+
+
+def work(name: str) -> None:
+    """A contender's process: answers with the mean times of as many steps as it is asked for."""
+    if name != "system":
+        os.environ["GOMP_SPINCOUNT"] = name
+    steps = [ours(SIZES[SIZE], "float32", "cpu")[0], token_step()]  # imports torch
+
+    def mean_time(step: Callable[[], Any], count: int) -> float:
+        began = time.perf_counter()
+        for _ in range(count):
+            step()
+        return (time.perf_counter() - began) / count
+
+    for step in steps:
+        mean_time(step, 20)
+    answering(
+        lambda count: {
+            what: mean_time(step, count * times)
+            for what, step, times in zip(MEASURED, steps, (1, 10))
+        }
+    )
+
+
+@contextmanager
+def neighbors(count: int) -> Iterator[None]:
+    """Keep a number of processors busy by endless loops."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+def main() -> None:
+    """Measure, print a table and one line of JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--neighbors", type=int, default=0, help="busy processes beside (default: %(default)s)")
+    add("--rounds", type=int, default=5, help="rounds to measure (default: %(default)s)")
+    add("--work", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.work:
+        work(args.work)
+        return
+    times: dict[str, dict[str, list[float]]] = {}
+    with contenders(list(CONTENDERS), lambda name: ["--work", name]) as ask:
+        times = {name: {what: [] for what in MEASURED} for name in ask.names}
+        with neighbors(args.neighbors):
+            for _ in range(args.rounds):
+                for name, row in times.items():
+                    for what, seconds in ask(name, 40).items():
+                        row[what].append(seconds)
+    report: dict[str, Any] = {what: {} for what in MEASURED}
+    print(f"{'':8}" + "".join(f"{what + ', ms':>19}{'over system':>22}" for what in MEASURED))
+    for name, row in times.items():
+        cells = ""
+        for what, seconds in row.items():
+            speedup, (low, high) = ratio(times["system"][what], seconds)
+            report[what][name] = {"ms": round(1e3 * statistics.median(seconds), 3), "x": speedup}
+            cells += (
+                f"{1e3 * statistics.median(seconds):19.3f}{speedup:8.2f} [{low:.2f}, {high:.2f}]"
+            )
+        print(f"{name:8}{cells}")
+    print(json.dumps(report | {"neighbors": args.neighbors} | where()))
+
+
+if __name__ == "__main__":
+    main()
