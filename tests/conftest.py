@@ -85,14 +85,16 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         print(f"\n{report.nodeid} failed ({report.when}):\n{report.longreprtext}", flush=True)
 
 
-@pytest.fixture(autouse=True)
-def trusted_torch_files(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def trusted_torch_files() -> Iterator[None]:
     """With torch 2.9, read the .pth files that tests wrote: `check_version` is for untrusted ones.
 
     tests/interop/test_torch_file.py tests that check with every version.
     """
-    if TORCH_IS_2_9:
-        monkeypatch.setattr("llm_scratch.interop.torch_file.check_version", lambda *of_file: None)
+    with pytest.MonkeyPatch.context() as patch:
+        if TORCH_IS_2_9:
+            patch.setattr("llm_scratch.interop.torch_file.check_version", lambda *of_file: None)
+        yield
 
 
 @pytest.fixture(scope="session")

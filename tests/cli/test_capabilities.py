@@ -5,7 +5,6 @@ import torch
 
 from llm_scratch.cli.capabilities import capabilities
 from llm_scratch.hardware import packed_matmul, trials
-from llm_scratch.model import kernel_choice
 from llm_scratch.model.kernel_choice import choose_kernel
 from llm_scratch.model.quantized_kernels import KERNELS, usable
 
@@ -15,8 +14,7 @@ def _small(monkeypatch, tmp_path):
     """Trials of small matrices, measured here."""
     monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path))
     monkeypatch.setattr(trials, "_answers", {})
-    monkeypatch.setattr(packed_matmul, "TRIAL_BYTES", 1)
-    monkeypatch.setattr(kernel_choice, "TRIAL_BYTES", 1)
+    monkeypatch.setattr(packed_matmul, "MAX_TRIAL_COPIES", 1)
 
 
 def test_capabilities_have_a_row_for_each_kind_of_product():

@@ -88,9 +88,21 @@ def test_packing_is_chosen_where_it_is_faster(monkeypatch):
     assert not packing_pays(torch.bfloat16, 768)
 
 
+def test_narrow_matrices_are_packed_without_a_trial(monkeypatch):
+    """A trial at width 32 took 8 s, longer than a narrow model takes to write."""
+    monkeypatch.setattr(packing, "_can_pack", lambda dtype: dtype == torch.float32)
+    monkeypatch.setattr(packing, "linear_seconds", lambda width: pytest.fail("timed"))
+    assert packing_pays(torch.float32, packing.MIN_TRIAL_WIDTH - 1)
+    assert not packing_pays(torch.bfloat16, packing.MIN_TRIAL_WIDTH - 1)
+
+
+def test_trials_of_narrow_matrices_alternate_between_few():
+    assert [packing.n_trial_copies(width) for width in (128, 512, 4096)] == [16, 8, 1]
+
+
 def test_linear_seconds_has_every_working_product(raises_for_bfloat16, monkeypatch, tmp_path):
     monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path))
-    monkeypatch.setattr(packing, "TRIAL_BYTES", 1)
+    monkeypatch.setattr(packing, "MAX_TRIAL_COPIES", 1)
     seconds = linear_seconds(24)
     assert {"float32", "bfloat16", "float16"} <= set(seconds)
     assert "bfloat16 packed" not in seconds

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from llm_scratch.hardware import packed_matmul
 from llm_scratch.model import kernel_choice
 from llm_scratch.model.kernel_choice import (
     MANY_ROWS,
@@ -82,7 +83,7 @@ def test_narrow_matrix_takes_the_first_kernel_without_a_trial(measured, monkeypa
 @pytest.mark.parametrize("bits", [8, 4])
 def test_trial_times_each_usable_kernel_for_tokens_and_prompts(bits, monkeypatch, tmp_path):
     monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path))
-    monkeypatch.setattr(kernel_choice, "TRIAL_BYTES", 1)
+    monkeypatch.setattr(packed_matmul, "MAX_TRIAL_COPIES", 1)
     names = kernel_choice.usable(bits)
     wanted = {*names, *(f"{name}, prompt" for name in names), *kernel_choice.MANY_ROW_DTYPES}
     assert set(kernel_seconds(bits, 32)) == wanted

@@ -119,7 +119,7 @@ def test_packed_model_gives_the_same_logits_and_text(more, bits):
     ],
 )
 def test_pack_fuses_queries_keys_and_values_and_drops_the_parts(bits, packable, kind, monkeypatch):
-    monkeypatch.setattr("llm_scratch.model.packed.can_pack", lambda dtype: packable)
+    monkeypatch.setattr("llm_scratch.hardware.packed_matmul.can_pack", lambda dtype: packable)
     model = a_model()
     if bits < 32:
         quantize(model, bits)
@@ -175,7 +175,7 @@ def test_pack_is_noop_where_unsupported(monkeypatch):
     model = a_model().to("meta")
     assert pack(model) is model
     assert isinstance(model.out_head, nn.Linear)
-    monkeypatch.setattr("llm_scratch.model.packed.can_pack", lambda dtype: False)
+    monkeypatch.setattr("llm_scratch.hardware.packed_matmul.can_pack", lambda dtype: False)
     prompt, model = torch.randint(0, 301, (2, 5)), a_model()
     assert isinstance(pack(model).out_head, nn.Linear)
     torch.testing.assert_close(model(prompt), a_model()(prompt), rtol=1e-4, atol=1e-4)

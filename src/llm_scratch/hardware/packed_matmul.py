@@ -27,6 +27,10 @@ from llm_scratch.hardware.trials import (
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
 """relative error of a packed product of 96 terms that counts as right, for each data type"""
 TRIAL_BYTES = 2**25  # of float32 weights in a trial: more than most caches hold
+MAX_TRIAL_COPIES = 16
+"""matrices in a trial, at most: a model has about as many layers, so narrow ones fit into a cache
+there too"""
+MIN_TRIAL_WIDTH = 128  # narrower matrices take the first implementation that works, without timing
 MIN_GAIN = 1.05  # times as fast as the plain product, from which packing is used
 
 
@@ -87,7 +91,7 @@ def linear_seconds(width: int) -> Seconds:
 
     def measure() -> Seconds:
         names = {f"{dtype}".removeprefix("torch."): dtype for dtype in TOLERANCE}
-        n_copies = max(1, TRIAL_BYTES // (16 * width * width))
+        n_copies = n_trial_copies(width)
         candidates: dict[
             str, tuple[Callable[[Tensor, Tensor], Tensor], list[Tensor], torch.dtype]
         ] = {}
@@ -118,9 +122,19 @@ def linear_seconds(width: int) -> Seconds:
     )
 
 
+def n_trial_copies(width: int) -> int:
+    """Number of matrices [4 * width, width] that a trial alternates between."""
+    return min(MAX_TRIAL_COPIES, max(1, TRIAL_BYTES // (16 * width * width)))
+
+
 def packing_pays(dtype: torch.dtype, width: int) -> bool:
-    """Whether a packed product of this width is correct and faster than the plain one here."""
+    """Whether a packed product of this width is correct and faster than the plain one here.
+
+    Below MIN_TRIAL_WIDTH it counts as faster without a trial.
+    """
     if not can_pack(dtype):
         return False
+    if width < MIN_TRIAL_WIDTH:
+        return True
     seconds, name = linear_seconds(width), f"{dtype}".removeprefix("torch.")
     return seconds[name] >= MIN_GAIN * seconds.get(f"{name} packed", float("inf"))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llm_scratch.hardware.packed_matmul import TRIAL_BYTES, linear_seconds
+from llm_scratch.hardware.packed_matmul import MIN_TRIAL_WIDTH, linear_seconds, n_trial_copies
 from llm_scratch.hardware.trials import (
     NEW_TOKENS,
     PROMPT_ROWS,
@@ -35,7 +35,6 @@ from llm_scratch.model.quantized_kernels import (
 )
 
 MANY_ROWS = 128  # rows from which a product may expand the weights
-MIN_TRIAL_WIDTH = 128  # narrower matrices take the first kernel that works, without timing
 MAX_EXCESS = 1.1  # an earlier kernel is preferred up to this factor of the shortest time
 MANY_ROW_DTYPES = {"expand to float32": torch.float32, "expand to bfloat16": torch.bfloat16}
 
@@ -110,7 +109,7 @@ def kernel_seconds(bits: Literal[8, 4], width: int) -> Seconds:
     names = usable(bits)
 
     def measure() -> Seconds:
-        n_copies = max(1, TRIAL_BYTES // (16 * width * width))
+        n_copies = n_trial_copies(width)
         weights = [trial_weight(bits, width) for _ in range(n_copies)]
         products = {name: [KERNELS[name][1](weight) for weight in weights] for name in names}
         one, many = torch.full((1, width), 0.5), torch.full((PROMPT_ROWS, width), 0.5)

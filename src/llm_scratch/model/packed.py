@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from llm_scratch.hardware.huge_pages import collapse_huge_pages
 from llm_scratch.hardware.packed_matmul import (
-    can_pack,
     pack_weight,
     packed_matmul,
     packed_range,
@@ -24,7 +23,6 @@ from llm_scratch.hardware.packed_matmul import (
 )
 from llm_scratch.model.fusable import Fusable
 from llm_scratch.model.introspection import device_of
-from llm_scratch.model.kernel_choice import MIN_TRIAL_WIDTH
 from llm_scratch.model.quantized import QuantizedLinear
 
 
@@ -81,21 +79,18 @@ def pack(model: nn.Module, huge_pages: bool = False, blocks: bool = True) -> nn.
             _fuse(part)
     for parent in list(model.modules()):
         for name, part in list(parent.named_children()):
-            if type(part) is nn.Linear and (blocks or parent is model) and _pays(part.weight):
-                bias = None if part.bias is None else part.bias.detach()
-                setattr(parent, name, PackedLinear(part.weight.detach(), bias))
+            if type(part) is not nn.Linear or not (blocks or parent is model):
+                continue
+            weight, bias = part.weight.detach(), part.bias
+            if packing_pays(weight.dtype, min(weight.shape)):
+                packed = PackedLinear(weight, None if bias is None else bias.detach())
+                setattr(parent, name, packed)
     for part in model.modules():
         if isinstance(part, QuantizedLinear):
             part.prepare()
     if huge_pages:
         collapse_huge_pages(span for part in model.modules() for span in _memory_ranges(part))
     return model.requires_grad_(False)
-
-
-def _pays(weight: Tensor) -> bool:
-    """Whether packing this matrix works and, by a trial at its width, is faster."""
-    width = min(weight.shape)
-    return can_pack(weight.dtype) if width < MIN_TRIAL_WIDTH else packing_pays(weight.dtype, width)
 
 
 def _memory_ranges(part: nn.Module) -> list[tuple[int, int]]:

@@ -17,9 +17,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from llm_scratch.hardware.packed_matmul import TRIAL_BYTES
+from llm_scratch.hardware.packed_matmul import MIN_TRIAL_WIDTH, n_trial_copies
 from llm_scratch.hardware.trials import Seconds, cached_timings, time_interleaved
-from llm_scratch.model.kernel_choice import MIN_TRIAL_WIDTH, choose_kernel, trial_weight
+from llm_scratch.model.kernel_choice import choose_kernel, trial_weight
 from llm_scratch.model.quantized_kernels import (
     GROUP,
     KERNELS,
@@ -157,7 +157,7 @@ def compiled_seconds(
 
     def measure() -> Seconds:
         on_compile()
-        n_copies = max(1, TRIAL_BYTES // (16 * width * width))
+        n_copies = n_trial_copies(width)
         x = torch.full((1, width), 0.5)
         weight = trial_weight(bits, width)
         products = {"written": WRITTEN[bits](weight), "torch": theirs(weight)}
