@@ -231,6 +231,24 @@ def test_pip_takes_the_cpu_build_of_either_index(tmp_path, main, extra):
 
 
 @pytest.mark.parametrize(
+    ("made_in", "target", "works"),
+    [("here", "setup", True), ("elsewhere", "setup", False), ("elsewhere", "clean", True)],
+)
+def test_makefile_says_that_a_moved_environment_does_not_work(tmp_path, made_in, target, works):
+    make = shutil.which("make")
+    if make is None:
+        pytest.skip("needs make")
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    environment = tmp_path / ".venv" if made_in == "here" else tmp_path / "elsewhere" / ".venv"
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "pyvenv.cfg").write_text(
+        f"home = /usr/bin\ncommand = /usr/bin/python3 -m venv {environment}\n"
+    )
+    run = subprocess.run([make, "-n", target], cwd=tmp_path, capture_output=True, text=True)
+    assert ("run `make clean`, then this again" not in run.stderr) == works
+
+
+@pytest.mark.parametrize(
     ("arguments", "environment", "flags"),
     [
         ([], {}, "--chosen 1"),
