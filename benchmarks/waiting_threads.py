@@ -1,14 +1,13 @@
-"""Speed by how long OpenMP's waiting threads stay awake, alone or beside busy programs.
+"""Speed with threads that wait in a loop and with threads that sleep, beside busy programs.
 
-    python benchmarks/waiting_threads.py [--neighbors 2] [--rounds 5]
+    python benchmarks/waiting_threads.py [--neighbors 1] [--rounds 5]
 
 A training step of the size 4x128 of `train.py`, and the generation of a token by the same model.
-Each contender is a process with its own GOMP_SPINCOUNT: how often a thread repeats the loop in
-which it waits, before it sleeps. `system` leaves it to OpenMP (300,000); the command line sets
-10,000 on an idle machine and 100 beside busy programs (hardware/waiting_threads.py). A neighbor is
-an endless loop in a process of its own.
-Times are means of 40 steps or 400 tokens, then medians over the rounds. The last line is JSON.
-Only Linux's torch has GNU's OpenMP, so elsewhere all contenders are equal.
+Each contender is a process: `loop` is OpenMP's default, `sleep` has OMP_WAIT_POLICY=passive, as the
+command line sets it beside busy programs (hardware/waiting_threads.py). A neighbor is an endless
+loop in a process of its own.
+Times are means of 40 steps or 400 tokens, then medians over the rounds; a ratio is the median over
+the rounds. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from typing import Any
 from interleaved import answering, contenders, ratio, where
 from train import SIZES, ours
 
-CONTENDERS = ("system", "100000", "10000", "1000", "100", "0")
+CONTENDERS = ("loop", "sleep")
 SIZE = "4x128"
 MEASURED = ("training step", "token")
 
@@ -65,8 +64,9 @@ def token_step() -> Callable[[], Any]:
 
 def work(name: str) -> None:
     """A contender's process: answers with the mean times of as many steps as it is asked for."""
-    if name != "system":
-        os.environ["GOMP_SPINCOUNT"] = name
+    os.environ.pop("OMP_WAIT_POLICY", None)
+    if name == "sleep":
+        os.environ["OMP_WAIT_POLICY"] = "passive"
     steps = [ours(SIZES[SIZE], "float32", "cpu")[0], token_step()]  # imports torch
 
     def mean_time(step: Callable[[], Any], count: int) -> float:
@@ -103,7 +103,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--neighbors", type=int, default=0, help="busy processes beside (default: %(default)s)")
+    add("--neighbors", type=int, default=0, help="busy processes (default: %(default)s)")
     add("--rounds", type=int, default=5, help="rounds to measure (default: %(default)s)")
     add("--work", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -119,11 +119,11 @@ def main() -> None:
                     for what, seconds in ask(name, 40).items():
                         row[what].append(seconds)
     report: dict[str, Any] = {what: {} for what in MEASURED}
-    print(f"{'':8}" + "".join(f"{what + ', ms':>19}{'over system':>22}" for what in MEASURED))
+    print(f"{'':8}" + "".join(f"{what + ', ms':>19}{'over loop':>22}" for what in MEASURED))
     for name, row in times.items():
         cells = ""
         for what, seconds in row.items():
-            speedup, (low, high) = ratio(times["system"][what], seconds)
+            speedup, (low, high) = ratio(times["loop"][what], seconds)
             report[what][name] = {"ms": round(1e3 * statistics.median(seconds), 3), "x": speedup}
             cells += (
                 f"{1e3 * statistics.median(seconds):19.3f}{speedup:8.2f} [{low:.2f}, {high:.2f}]"
