@@ -44,7 +44,7 @@ def test_tokenizer_train_uses_several_processes_for_large_text(
             train(texts, size),
         )[1],
     )
-    monkeypatch.setattr("llm_scratch.cli.commands.doctor.cpu_count", lambda: 7)
+    monkeypatch.setattr("llm_scratch.hardware.processor.cpu_count", lambda: 7)
     monkeypatch.setattr(
         "llm_scratch.cli.commands.tokenizer.LARGE_TEXT_CHARACTERS", 100 if large else 1_000_000
     )

@@ -6,33 +6,54 @@ import sys
 
 import pytest
 
-from llm_scratch.hardware.waiting_threads import MAX_IDLE, let_waiting_threads_sleep
-
-CODE = """
+from llm_scratch.hardware import waiting_threads
 from llm_scratch.hardware.other_load import LoadMeter
-LoadMeter.processors = lambda meter: 1.0
+from llm_scratch.hardware.waiting_threads import let_waiting_threads_sleep
+
+PASSIVE = {"OMP_WAIT_POLICY": "passive"}
+CODE = """
+from llm_scratch.hardware import waiting_threads
+from llm_scratch.hardware.other_load import LoadMeter
+LoadMeter.processors = lambda meter: 99.0
+waiting_threads.load_average = lambda: 99.0
 from llm_scratch.cli import main
 main(["config"])
 import torch
 """
 
 
+@pytest.fixture
+def variables(monkeypatch):
+    """Return a function: the variables of a process of four cores after the decision."""
+
+    def decide(now, lately, **environment):
+        monkeypatch.setattr(os, "environ", environment)
+        monkeypatch.setattr(LoadMeter, "processors", lambda meter: now)
+        monkeypatch.setattr(waiting_threads, "load_average", lambda: lately)
+        monkeypatch.setattr(waiting_threads, "cpu_count", lambda: 4)
+        let_waiting_threads_sleep(LoadMeter())
+        return environment
+
+    return decide
+
+
 @pytest.mark.parametrize(
-    ("busy", "expected"),
-    [(None, {}), (0.0, {}), (MAX_IDLE, {}), (1.0, {"OMP_WAIT_POLICY": "passive"})],
+    ("now", "lately", "expected"),
+    [
+        (1.1, 1.1, PASSIVE),
+        (1.0, 1.1, {}),
+        (0.0, 4.0, {}),  # a program that has just ended
+        (2.0, 0.5, {}),  # a short one
+        (None, 2.0, {}),
+        (2.0, None, {}),
+    ],
 )
-def test_threads_sleep_beside_other_programs(monkeypatch, busy, expected):
-    environment: dict[str, str] = {}
-    monkeypatch.setattr(os, "environ", environment)
-    let_waiting_threads_sleep(busy)
-    assert environment == expected
+def test_threads_sleep_if_a_quarter_of_the_cores_is_busy(now, lately, expected, variables):
+    assert variables(now, lately) == expected
 
 
-def test_users_choice_is_kept(monkeypatch):
-    environment = {"OMP_WAIT_POLICY": "active"}
-    monkeypatch.setattr(os, "environ", environment)
-    let_waiting_threads_sleep(1.0)
-    assert environment == {"OMP_WAIT_POLICY": "active"}
+def test_users_choice_is_kept(variables):
+    assert variables(4.0, 4.0, OMP_WAIT_POLICY="active") == {"OMP_WAIT_POLICY": "active"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only GNU's OpenMP prints GOMP_SPINCOUNT")

@@ -277,7 +277,7 @@ def _dispatch(words: list[str]) -> None:
 
     parsed = parse(command, rest, f"llm-scratch {name}")
     write_files_as_utf8()
-    let_waiting_threads_sleep(meter.processors())
+    let_waiting_threads_sleep(meter)
     from llm_scratch.cli.output import output_mode
 
     with output_mode(getattr(parsed, "json", False), parsed.quiet):

@@ -26,7 +26,9 @@ class LoadMeter:
         end = _Reading.now()
         seconds = end.clock - self._began.clock
         if end.all_seconds is None or self._began.all_seconds is None:
-            return _load_average(end.own_seconds - self._began.own_seconds)
+            average = load_average()
+            own_seconds = end.own_seconds - self._began.own_seconds
+            return None if average is None else max(0.0, average - own_seconds / 60)
         if seconds <= 0:
             return None
         others = (end.all_seconds - self._began.all_seconds) - (
@@ -66,8 +68,8 @@ def _busy_seconds() -> float | None:
         return None
 
 
-def _load_average(own_seconds: float) -> float | None:
-    """Load average of the last minute without this process; None on Windows."""
+def load_average() -> float | None:
+    """Average number of running programs in the last minute; None on Windows."""
     with suppress(AttributeError, OSError):
-        return max(0.0, os.getloadavg()[0] - own_seconds / 60)
+        return os.getloadavg()[0]
     return None

@@ -1,14 +1,20 @@
-"""Name of this processor, for display only.
+"""Name of this processor, for display only, and number of its cores.
 
 Tests: tests/hardware/test_processor.py.
 """
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
 CPU_INFO = Path("/proc/cpuinfo")
+
+
+def cpu_count() -> int:
+    """The number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor_name() -> str:

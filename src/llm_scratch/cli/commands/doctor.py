@@ -24,6 +24,7 @@ from llm_scratch.cli.terminal import console, table
 from llm_scratch.errors import UserError
 from llm_scratch.extras import EXTRAS
 from llm_scratch.formatting import counted, format_bytes, quote, shell_command
+from llm_scratch.hardware.processor import cpu_count
 from llm_scratch.storage.user_folders import find_cache_folder
 
 if TYPE_CHECKING:
@@ -150,11 +151,6 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def cpu_count() -> int:
-    """The number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _python() -> Iterator[Row]:

@@ -72,9 +72,9 @@ class PrepareData(Command):
 
     def run(self) -> None:
         """Write the shards, then print a summary and the command to train on them."""
-        from llm_scratch.cli.commands.doctor import cpu_count
         from llm_scratch.cli.commands.tokenizer import resolve_tokenizer
         from llm_scratch.data.sharding import make_shards
+        from llm_scratch.hardware.processor import cpu_count
         from llm_scratch.tokenizers import TOKENIZERS
 
         screen = console()

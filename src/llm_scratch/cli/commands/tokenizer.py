@@ -60,8 +60,8 @@ class TrainTokenizer(Command):
                 f"--out {self.out}: not the name of a .json file; use a name such as tokenizer.json"
             )
         check_can_write(out)
-        from llm_scratch.cli.commands.doctor import cpu_count
         from llm_scratch.data.sources import read
+        from llm_scratch.hardware.processor import cpu_count
         from llm_scratch.tokenizers import ByteBPE
 
         documents = read(self.source)
