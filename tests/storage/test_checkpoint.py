@@ -247,7 +247,7 @@ def test_save_on_a_full_disk_keeps_only_the_old_checkpoint(tmp_path, monkeypatch
     changes = {"write_tokenizer": refuse} if fault == "tokenizer" else {}
     with monkeypatch.context() as patch:
         if not changes:
-            patch.setattr(files.FileSystem, fault, refuse)
+            patch.setattr(files.filesystem, fault, refuse)
         with pytest.raises(
             UserError,
             match=(
@@ -309,7 +309,7 @@ def test_load_latest_skips_a_damaged_checkpoint_that_cannot_be_moved(tmp_path, m
     save(tmp_path, 1)
     flip(save(tmp_path, 2) / "model.safetensors", None)
     before, warnings = tree(tmp_path), []
-    monkeypatch.setattr(files.FileSystem, "rename", refuse)
+    monkeypatch.setattr(files.filesystem, "rename", refuse)
     assert checkpoint.load_latest(tmp_path, warnings.append).state["step"] == 1
     assert "it cannot be moved" in warnings[0]
     assert tree(tmp_path) == before

@@ -123,7 +123,7 @@ def test_unwritten_rows_cause_a_warning_and_block_the_checkpoint(tmp_path, monke
     warnings = []
     with logging(tmp_path, warn=warnings.append) as (logger, state):
         with monkeypatch.context() as patch:
-            patch.setattr(files.FileSystem, "append", refuse)
+            patch.setattr(files.filesystem, "append", refuse)
             logger.logged(state, {"step": 1})
             logger.logged(state, {"step": 2})
             assert [message.partition(": ")[0] for message in warnings] == [
