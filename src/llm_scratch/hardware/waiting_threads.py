@@ -3,7 +3,8 @@
 PyTorch splits an operation over the cores with OpenMP. A thread that has done its part waits in a
 loop for the others and for the next operation, because waking a sleeping thread takes longer. While
 another program holds a core, that loop occupies the core which the slower thread needs. On two
-cores, threads that sleep train twice as fast beside a busy program, and half as fast without one.
+cores, threads that sleep train a small model twice as fast beside a busy program, and half as fast
+without one.
 Tests: tests/hardware/test_waiting_threads.py. Gain: benchmarks/waiting_threads.py.
 Source: https://gcc.gnu.org/onlinedocs/libgomp/OMP_005fWAIT_005fPOLICY.html.
 """
