@@ -10,7 +10,7 @@ BIN       := .venv/bin
 PIP       = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_FLAGS)
 
 # The programs of an environment contain its path, so they do not work in a moved folder.
-OTHER_FOLDERS = $(shell grep -s '^command = ' .venv/pyvenv.cfg | grep -cvF '$(CURDIR)/.venv')
+OTHER_FOLDERS = $(shell grep -s '^command = ' .venv/pyvenv.cfg | grep -cvF "$$(pwd -P)/.venv")
 ifneq (,$(filter-out clean help,$(MAKECMDGOALS)))
 ifneq (0,$(OTHER_FOLDERS))
 $(error this folder was moved or copied after .venv was made; run `make clean`, then this again)

@@ -1,6 +1,6 @@
 """Speed with threads that wait in a loop and with threads that sleep, beside busy programs.
 
-    python benchmarks/waiting_threads.py [--neighbors 1] [--rounds 5]
+    python benchmarks/waiting_threads.py [--neighbors 0 1 2] [--rounds 5]
 
 A training step of the size 4x128 of `train.py`, and the generation of a token by the same model.
 Each contender is a process: `loop` is OpenMP's default, `sleep` has OMP_WAIT_POLICY=passive, as the
@@ -97,39 +97,53 @@ def neighbors(count: int) -> Iterator[None]:
             loop.wait()
 
 
+def measure(count: int, rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Seconds by contender and by what is measured, one number a round, beside busy neighbors."""
+    with contenders(list(CONTENDERS), lambda name: ["--work", name]) as ask:
+        times: dict[str, dict[str, list[float]]] = {
+            name: {what: [] for what in MEASURED} for name in ask.names
+        }
+        with neighbors(count):
+            for _ in range(rounds):
+                for name, row in times.items():
+                    for what, seconds in ask(name, 40).items():
+                        row[what].append(seconds)
+    return times
+
+
+def table(times: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
+    """Print a row for each contender; returns the same numbers."""
+    report: dict[str, Any] = {what: {} for what in MEASURED}
+    print(f"{'':8}" + "".join(f"{what + ', ms':>19}{'over loop':>22}" for what in MEASURED))
+    for name, row in times.items():
+        cells = ""
+        for what, seconds in row.items():
+            milliseconds = 1e3 * statistics.median(seconds)
+            speedup, (low, high) = ratio(times["loop"][what], seconds)
+            report[what][name] = {"ms": round(milliseconds, 3), "x": speedup}
+            cells += f"{milliseconds:19.3f}{speedup:8.2f} [{low:.2f}, {high:.2f}]"
+        print(f"{name:8}{cells}")
+    return report
+
+
 def main() -> None:
-    """Measure, print a table and one line of JSON."""
+    """Measure, print a table for each number of neighbors and one line of JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--neighbors", type=int, default=0, help="busy processes (default: %(default)s)")
+    add("--neighbors", type=int, nargs="+", default=[0, 1, 2], help="busy processes (0 1 2)")
     add("--rounds", type=int, default=5, help="rounds to measure (default: %(default)s)")
     add("--work", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.work:
         work(args.work)
         return
-    times: dict[str, dict[str, list[float]]] = {}
-    with contenders(list(CONTENDERS), lambda name: ["--work", name]) as ask:
-        times = {name: {what: [] for what in MEASURED} for name in ask.names}
-        with neighbors(args.neighbors):
-            for _ in range(args.rounds):
-                for name, row in times.items():
-                    for what, seconds in ask(name, 40).items():
-                        row[what].append(seconds)
-    report: dict[str, Any] = {what: {} for what in MEASURED}
-    print(f"{'':8}" + "".join(f"{what + ', ms':>19}{'over loop':>22}" for what in MEASURED))
-    for name, row in times.items():
-        cells = ""
-        for what, seconds in row.items():
-            speedup, (low, high) = ratio(times["loop"][what], seconds)
-            report[what][name] = {"ms": round(1e3 * statistics.median(seconds), 3), "x": speedup}
-            cells += (
-                f"{1e3 * statistics.median(seconds):19.3f}{speedup:8.2f} [{low:.2f}, {high:.2f}]"
-            )
-        print(f"{name:8}{cells}")
-    print(json.dumps(report | {"neighbors": args.neighbors} | where()))
+    report = {}
+    for count in args.neighbors:
+        print(f"\nbusy neighbors: {count}")
+        report[count] = table(measure(count, args.rounds))
+    print(json.dumps({"neighbors": report} | where()))
 
 
 if __name__ == "__main__":

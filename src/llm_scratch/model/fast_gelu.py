@@ -1,4 +1,4 @@
-"""GELU's tanh form for training on a CPU, in a third of the time of PyTorch's kernel.
+"""GELU's tanh form for training on a CPU, in half the time of PyTorch's kernel with AVX2.
 
 0.5 (1 + tanh(z)) = sigmoid(2 z), and PyTorch's kernels compute a sigmoid five times as fast as a
 tanh. It is computed in chunks, so that all passes over a chunk find it in the cache.
