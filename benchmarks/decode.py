@@ -217,21 +217,23 @@ def measure(
         return memory.nbytes / best_time(memory.sum, cpu, 0.3)
 
     with contenders(names, lambda name: ["--work", name]) as ask:
-        found: dict[str, dict[str, Any]] = {
-            name: {"first": [], "others": [], "forward": [], "bandwidth": []} for name in ask.names
-        }
-        for turn in range(rounds + 1):
-            for name, row in found.items():
-                before = bandwidth() if turn else 0.0
-                answer = ask(name, [batch, prompt, new if turn else 8])
-                if turn:  # the first round warms up
-                    row["first"].append(answer["first"])
-                    row["others"].append(answer["others"])
-                    # other machines on the host change it from one second to the next
-                    row["bandwidth"].append((before + bandwidth()) / 2)
-                    if name.startswith("ours"):
-                        row["forward"].append(ask(name, [batch, prompt, 0])["first"])
-                row |= {"peak": answer["peak"], "ids": answer["ids"]}
+
+        def one_round(name: str) -> dict[str, Any]:
+            before = bandwidth()
+            answer = ask(name, [batch, prompt, new])
+            # other machines on the host change it from one second to the next
+            answer["bandwidth"] = (before + bandwidth()) / 2
+            if name.startswith("ours"):
+                answer["forward"] = ask(name, [batch, prompt, 0])["first"]
+            return answer
+
+        ask.rounds(1, lambda name: ask(name, [batch, prompt, 8]))  # warms up
+        answers = ask.rounds(rounds, one_round)
+    found: dict[str, dict[str, Any]] = {}
+    for name, rows in answers.items():
+        kinds = "first", "others", "forward", "bandwidth"
+        found[name] = {kind: [row[kind] for row in rows if kind in row] for kind in kinds}
+        found[name] |= {"peak": rows[-1]["peak"], "ids": rows[-1]["ids"]}
     return found, ask.missing
 
 
@@ -333,6 +335,7 @@ def summary(report: dict[str, Any]) -> None:
         report["b8_over_b1"] = {
             name: round(speed["b8_p16"][name] / speed["b1_p16"][name], 2)
             for name in speed["b8_p16"]
+            if name in speed["b1_p16"]
         }
 
 

@@ -121,16 +121,17 @@ def main() -> None:
     flags = {"--cpu-time": args.cpu_time, "--compile": args.compile}
     options += [flag for flag, is_set in flags.items() if is_set]
     with contenders(args.families, lambda name: ["--work", name, *options]) as ask:
-        for _ in range(args.rounds):
-            for name in ask.names:
-                row = found.setdefault(name, {"write": [], "learn": []})
-                for question in ("write", "learn"):
-                    row |= (answer := ask(name, question))
-                    row[question].append(answer["seconds"])
+        answers = ask.rounds(
+            args.rounds, lambda name: {what: ask(name, what) for what in ("write", "learn")}
+        )
+    found = {}
+    for name, rounds in answers.items():
+        found[name] = {what: [row[what]["seconds"] for row in rounds] for what in rounds[0]}
+        found[name] |= {"bytes": rounds[0]["write"]["bytes"], "flops": rounds[0]["learn"]["flops"]}
     peak = matrix_peak(args.dtype, args.cpu_time)
     print(f"{args.size}, {args.dtype}: matrix peak {peak / 1e9:.0f} GFLOP/s")
     print(f"{'':10}{'writes GB/s':>12}{'to the first':>22}{'of the peak':>13}{'to the first':>22}")
-    first = found[ask.names[0]]
+    first = next(iter(found.values()), {})
     for name, row in found.items():
         speed = row["bytes"] / statistics.median(row["write"]) / 1e9
         share = row["flops"] / statistics.median(row["learn"]) / peak

@@ -15,9 +15,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
-from typing import Any
+from typing import IO, Any, TypeVar
+
+Answer = TypeVar("Answer")
+
+
+class ContenderEndedError(Exception):
+    """The process of a contender ended while it was measured."""
 
 
 class Contenders:
@@ -32,41 +38,72 @@ class Contenders:
         self.names: list[str] = []
         self.missing: dict[str, str] = {}
         self._processes: dict[str, subprocess.Popen[str]] = {}
+        self._errors: dict[str, IO[str]] = {}
 
     def start(self, name: str, command: list[str]) -> None:
         """Start a contender and wait for its warm-up; if it exits, add it to `missing`."""
-        with tempfile.TemporaryFile("w+") as errors:
-            process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
-            )
-            self._processes[name] = process
-            assert process.stdout is not None
-            if process.stdout.readline():
-                self.names.append(name)
-                return
-            process.wait()
-            errors.seek(0)
-            lines = [line.strip() for line in errors if line.strip()]
-        self.missing[name] = lines[-1] if lines else f"ended with exit code {process.returncode}"
-        print(f"{name} does not run here: {self.missing[name]}", flush=True)
+        errors = self._errors[name] = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        process = self._processes[name] = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+        )
+        assert process.stdout is not None
+        if process.stdout.readline():
+            self.names.append(name)
+        else:
+            self._record_end(name)
 
     def __call__(self, name: str, question: Any) -> dict[str, Any]:
-        """Send one line of JSON to a contender and return its answer, one line of JSON."""
+        """Send one line of JSON to a contender and return its answer, one line of JSON.
+
+        Raises:
+            ContenderEndedError: its process ended; the reason is in `missing`.
+        """
         process = self._processes[name]
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(json.dumps(question) + "\n")
-        process.stdin.flush()
-        answer = process.stdout.readline()
-        if not answer:
-            raise SystemExit(f"the contender {name} ended while it was measured")
-        return json.loads(answer)
+        answer = ""
+        with suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(question) + "\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        if answer:
+            return json.loads(answer)
+        self.names.remove(name)
+        self._record_end(name)
+        raise ContenderEndedError(name)
+
+    def rounds(self, count: int, measure: Callable[[str], Answer]) -> dict[str, list[Answer]]:
+        """Measure all contenders in turn, several times.
+
+        Args:
+            count: number of rounds.
+            measure: takes a contender's name and asks it.
+        Returns:
+            What `measure` returned, by contender, without those that ended meanwhile.
+        """
+        answers: dict[str, list[Answer]] = {name: [] for name in self.names}
+        for _ in range(count):
+            for name in list(answers):
+                try:
+                    answers[name].append(measure(name))
+                except ContenderEndedError:
+                    del answers[name]
+        return answers
+
+    def _record_end(self, name: str) -> None:
+        """Add a contender that ended to `missing`, with the last line that it wrote on stderr."""
+        code, errors = self._processes[name].wait(), self._errors[name]
+        errors.seek(0)
+        lines = [line.strip() for line in errors if line.strip()]
+        self.missing[name] = lines[-1] if lines else f"ended with exit code {code}"
+        print(f"{name} does not run here: {self.missing[name]}", flush=True)
 
     def stop(self) -> None:
         """Kill all processes."""
-        for process in self._processes.values():
+        for name, process in self._processes.items():
             process.kill()
-            process.wait()
+            process.communicate()  # waits for its end and closes its streams
+            self._errors[name].close()
 
 
 @contextmanager
@@ -104,9 +141,11 @@ def where(device: str = "cpu") -> dict[str, Any]:
     from llm_scratch.hardware.trials import ISA_VARIABLES
 
     here = os.path.dirname(os.path.abspath(__file__))
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True
-    ).stdout.strip()
+    commit = ""
+    with suppress(OSError):  # no git
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True
+        ).stdout.strip()
     if device == "cuda":
         name = torch.cuda.get_device_name()
     else:

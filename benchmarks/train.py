@@ -136,18 +136,19 @@ def work(name: str, shape: tuple[int, ...], device: str) -> None:
 
 def measure(size: str, shape: tuple[int, ...], rounds: int, device: str) -> dict[str, Any]:
     """The contenders in turn; for each its seconds a step by round, peak memory and precision."""
-    found: dict[str, Any] = {name: {"rounds": []} for name in CONTENDERS}
     with contenders(
         list(CONTENDERS),
         lambda name: ["--work", name, "--device", device, "--shape", *map(str, shape)],
     ) as ask:
-        found = {name: found[name] for name in ask.names}
-        for _ in range(rounds):
-            for name, row in found.items():
-                answer = ask(name, shape[-1])
-                row["rounds"].append(answer["seconds"])
-                row |= {"peak_gb": answer["peak"] / 1e9, "why": answer["why"]}
-    return found | {"missing": ask.missing}
+        answers = ask.rounds(rounds, lambda name: ask(name, shape[-1]))
+    found: dict[str, Any] = {"missing": ask.missing}
+    for name, rows in answers.items():
+        found[name] = {
+            "rounds": [row["seconds"] for row in rows],
+            "peak_gb": rows[-1]["peak"] / 1e9,
+            "why": rows[-1]["why"],
+        }
+    return found
 
 
 def flops(shape: tuple[int, ...]) -> float:

@@ -99,16 +99,12 @@ def neighbors(count: int) -> Iterator[None]:
 
 def measure(count: int, rounds: int) -> dict[str, dict[str, list[float]]]:
     """Seconds by contender and by what is measured, one number a round, beside busy neighbors."""
-    with contenders(list(CONTENDERS), lambda name: ["--work", name]) as ask:
-        times: dict[str, dict[str, list[float]]] = {
-            name: {what: [] for what in MEASURED} for name in ask.names
-        }
-        with neighbors(count):
-            for _ in range(rounds):
-                for name, row in times.items():
-                    for what, seconds in ask(name, 40).items():
-                        row[what].append(seconds)
-    return times
+    with contenders(list(CONTENDERS), lambda name: ["--work", name]) as ask, neighbors(count):
+        answers = ask.rounds(rounds, lambda name: ask(name, 40))
+    return {
+        name: {what: [row[what] for row in rows] for what in MEASURED}
+        for name, rows in answers.items()
+    }
 
 
 def table(times: dict[str, dict[str, list[float]]]) -> dict[str, Any]:

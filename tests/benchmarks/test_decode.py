@@ -4,7 +4,6 @@ import json
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ BENCHMARKS = str(Path(__file__).resolve().parents[2] / "benchmarks")
 sys.path.insert(0, BENCHMARKS)  # scripts, not a package
 
 import decode  # noqa: E402
+from interleaved import Contenders  # noqa: E402
 
 sys.path.remove(BENCHMARKS)  # its reliability.py would hide tests/reliability
 
@@ -42,12 +42,14 @@ def test_failing_contender_is_named_and_the_others_are_measured(monkeypatch, cap
 
     @contextmanager
     def contenders(names, command):
-        class Ask(SimpleNamespace):
+        class Ask(Contenders):
             def __call__(self, name, question):
                 assert name != "hf-dynamic"
-                return answer
+                return dict(answer)
 
-        yield Ask(names=[n for n in names if n != "hf-dynamic"], missing={"hf-dynamic": "old"})
+        ask = Ask()
+        ask.names, ask.missing = [n for n in names if n != "hf-dynamic"], {"hf-dynamic": "old"}
+        yield ask
 
     monkeypatch.setattr(decode, "contenders", contenders)
     words = "--rounds 1 --new 3 --batches 1 --prompts 16 --only ours-fp32 hf-dynamic"

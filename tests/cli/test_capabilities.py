@@ -44,6 +44,13 @@ def test_capabilities_report_a_dtype_that_cannot_be_packed(monkeypatch):
     ) == ("no", "", "")
 
 
+def test_capabilities_report_a_dtype_that_cannot_be_multiplied(monkeypatch):
+    monkeypatch.setattr(packed_matmul, "can_multiply", lambda dtype, device: dtype == torch.float32)
+    rows = {each.name: each for each in capabilities(128)}
+    assert (rows["bfloat16"].works, rows["bfloat16"].speed) == ("no", "")
+    assert rows["float32"].works == "yes"
+
+
 def test_capabilities_report_a_missing_compiler(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert list(capabilities(128))[-1].works == "no: no-such-compiler is not installed"

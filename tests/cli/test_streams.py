@@ -11,6 +11,7 @@ import pytest
 
 from llm_scratch.cli import BROKEN_PIPE, main
 from llm_scratch.cli.streams import LenientStream, flush_standard_streams, open_standard_streams
+from llm_scratch.cli.terminal import print_line
 from llm_scratch.errors import DATA, RESOURCES, USAGE
 
 posix = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
@@ -75,6 +76,15 @@ def test_command_exits_equally_with_closed_streams(command, code, error):
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.startswith(error)
     assert done.stderr.count("\n") == bool(error), done.stderr
+
+
+@full
+def test_message_that_cannot_be_written_does_not_fail_a_command(monkeypatch):
+    monkeypatch.setattr("llm_scratch.cli._dispatch", lambda words: print_line("x", stderr=True))
+    with open("/dev/full", "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert main([]) == 0
+        assert sys.stderr is stream
 
 
 @posix

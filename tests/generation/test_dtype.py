@@ -46,6 +46,7 @@ def measured(monkeypatch, device="cpu", **gains):
         return {name: gains.get(name, 0.1) for name in names}
 
     monkeypatch.setattr(dtype, "speedups", measured)
+    monkeypatch.setattr(dtype, "can_multiply", lambda dtype, device: True)
     return tried
 
 
@@ -77,13 +78,33 @@ def test_choose_dtype_tries_nothing_without_a_possible_gain(wide, monkeypatch):
     assert tried == []
 
 
-def test_requested_slow_dtype_is_reported(wide, monkeypatch):
+@pytest.mark.parametrize("width", [64, dtype.MIN_WIDTH])
+def test_requested_slow_dtype_is_reported(width, monkeypatch):
     measured(monkeypatch, bfloat16=0.1, float16=2.0)
+    model = gpt(emb_dim=width, n_layers=1)
     assert (
-        str(choose_dtype(wide, "bfloat16"))
+        str(choose_dtype(model, "bfloat16"))
         == "bfloat16 (as requested, 0.1 times float32's speed here)"
     )
-    assert str(choose_dtype(wide, "float16")) == "float16 (as requested)"
+    assert str(choose_dtype(model, "float16")) == "float16 (as requested)"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
+def test_dtype_that_the_device_does_not_multiply_is_refused(device, wide, monkeypatch):
+    tried = measured(monkeypatch, device)
+    monkeypatch.setattr(dtype, "can_multiply", lambda dtype, device: dtype != torch.bfloat16)
+    message = f"dtype bfloat16: {device} does not multiply in it here; use auto or float32"
+    with pytest.raises(UserError, match=message):
+        choose_dtype(wide, "bfloat16")
+    assert tried == []
+
+
+def test_auto_takes_only_types_that_the_device_multiplies(wide, monkeypatch):
+    measured(monkeypatch, bfloat16=9.0, float16=2.0)
+    monkeypatch.setattr(dtype, "can_multiply", lambda dtype, device: dtype != torch.bfloat16)
+    assert str(choose_dtype(wide)) == "float16 (float16 has 2.0 times float32's speed here)"
+    monkeypatch.setattr(dtype, "can_multiply", lambda dtype, device: False)
+    assert str(choose_dtype(wide)) == "float32 (cpu multiplies in no other type)"
 
 
 def test_bfloat16_is_generated_in_without_packing_when_packing_is_unsupported(wide, monkeypatch):
@@ -107,8 +128,9 @@ def test_bfloat16_is_generated_in_without_packing_when_packing_is_unsupported(wi
 @pytest.mark.parametrize(
     ("name", "far"), [("bfloat16", 0.02), ("float16", 0.003), ("float32", 0.0)]
 )
-def test_requested_dtype_is_used_and_its_logits_are_close(name, far):
+def test_requested_dtype_is_used_and_its_logits_are_close(name, far, monkeypatch):
     """Compare logits by relative distance: bfloat16 has 8 significant bits, float16 has 11."""
+    measured(monkeypatch, **{name: 1.0})
     ids, exact = torch.arange(12).view(2, 6), gpt()
     model, chosen = with_dtype(gpt(tie_embeddings=True), name)
     exact.load_state_dict(gpt(tie_embeddings=True).state_dict())

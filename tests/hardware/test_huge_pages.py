@@ -4,6 +4,7 @@ import copy
 import platform
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -31,11 +32,32 @@ def in_small_pages_only() -> bool:
     reason="needs Linux 6.1, which can collapse memory into huge pages",
 )
 def test_huge_pages_keep_the_contents():
+    """How many pages are collapsed depends on the free memory of the machine."""
     x = torch.randn(3 * PAGE_BYTES)  # 12 pages, at whatever address
     before, address = x.clone(), x.data_ptr()
-    assert collapse_huge_pages([(address + PAGE_BYTES, 8 * PAGE_BYTES)]) >= 8
+    assert 0 <= collapse_huge_pages([(address + PAGE_BYTES, 8 * PAGE_BYTES)]) <= 9
     assert torch.equal(x, before)
     assert x.data_ptr() == address
+
+
+def test_huge_pages_are_requested_once_each_and_counted(monkeypatch):
+    requested = []
+
+    def madvise(address, size, advice):
+        requested.append((address // PAGE_BYTES, size, advice))
+        return -1 if address == 6 * PAGE_BYTES else 0  # the system has no space for it
+
+    monkeypatch.setattr(huge_pages.sys, "platform", "linux")
+    monkeypatch.setattr(huge_pages.ctypes, "CDLL", lambda name: SimpleNamespace(madvise=madvise))
+    ranges = [(5 * PAGE_BYTES - 8, 16), (5 * PAGE_BYTES, 2 * PAGE_BYTES)]
+    assert collapse_huge_pages(ranges) == 2
+    assert requested == [(page, PAGE_BYTES, huge_pages.MADV_COLLAPSE) for page in (4, 5, 6)]
+
+
+def test_huge_pages_is_noop_for_a_c_library_without_madvise(monkeypatch):
+    monkeypatch.setattr(huge_pages.sys, "platform", "linux")
+    monkeypatch.setattr(huge_pages.ctypes, "CDLL", lambda name: SimpleNamespace())
+    assert collapse_huge_pages([(PAGE_BYTES, 1)]) == 0
 
 
 def test_huge_pages_ignores_unmapped_ranges():

@@ -45,6 +45,7 @@ def test_other_load_excludes_this_process(own, busy, others, machine):
     machine(10.0, 1.0, [100] * 4)
     meter = LoadMeter()
     machine(13.0, 1.0 + own, [100 + each for each in busy])
+    assert meter.measures_now
     assert meter.processors() == pytest.approx(others)
 
 
@@ -52,6 +53,7 @@ def test_other_load_uses_the_load_average_without_proc(machine, monkeypatch):
     machine(10.0, 0.0, [])
     monkeypatch.setattr(os, "getloadavg", lambda: (2.5, 0, 0), raising=False)
     meter = LoadMeter()
+    assert not meter.measures_now
     machine(13.0, 6.0, [])
     assert meter.processors() == pytest.approx(2.4), "our own six seconds are a tenth of a minute"
     monkeypatch.delattr(os, "getloadavg")

@@ -59,26 +59,34 @@ def measure(calls, answer):
 def test_trial_is_cached_across_processes(monkeypatch):
     calls = []
     for _ in range(2):
-        assert cached_timings("a question", ["width 8"], measure(calls, {"a": 1.5})) == {"a": 1.5}
+        assert cached_timings("a question", ["a"], ["width 8"], measure(calls, {"a": 1.5})) == {
+            "a": 1.5
+        }
     monkeypatch.setattr(trials, "_answers", {})  # as in another process
-    assert cached_timings("a question", ["width 8"], measure(calls, {"a": 9.0})) == {"a": 1.5}
+    assert cached_timings("a question", ["a"], ["width 8"], measure(calls, {"a": 9.0})) == {
+        "a": 1.5
+    }
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize("change", ["question", "depends_on", "processor", "torch"])
+@pytest.mark.parametrize("change", ["question", "candidates", "depends_on", "processor", "torch"])
 def test_trial_is_repeated_when_a_dependency_changes(change, monkeypatch):
     calls = []
-    cached_timings("a question", ["width 8"], measure(calls, {"a": 1.0}))
-    question, depends_on = "a question", ["width 8"]
+    cached_timings("a question", ["a"], ["width 8"], measure(calls, {"a": 1.0}))
+    question, candidates, depends_on = "a question", ["a"], ["width 8"]
     if change == "question":
         question = "another"
+    elif change == "candidates":
+        candidates = ["a", "b"]
     elif change == "depends_on":
         depends_on = ["width 16"]
     elif change == "processor":
         monkeypatch.setattr(trials, "processor", lambda: "another")
     else:
         monkeypatch.setattr(torch, "__version__", "9.9")
-    assert cached_timings(question, depends_on, measure(calls, {"a": 2.0})) == {"a": 2.0}
+    assert cached_timings(question, candidates, depends_on, measure(calls, {"a": 2.0})) == {
+        "a": 2.0
+    }
     assert len(calls) == 2
 
 
@@ -87,29 +95,52 @@ def test_trial_is_repeated_when_a_dependency_changes(change, monkeypatch):
 )
 def test_damaged_trial_cache_is_measured_again(text, cache, monkeypatch):
     calls = []
-    cached_timings("a question", [], measure(calls, {"a": 1.0}))
+    cached_timings("a question", ["a"], [], measure(calls, {"a": 1.0}))
     (path,) = cache.iterdir()
     path.write_text(text)
     monkeypatch.setattr(trials, "_answers", {})
-    assert cached_timings("a question", [], measure(calls, {"a": 2.0})) == {"a": 2.0}
+    assert cached_timings("a question", ["a"], [], measure(calls, {"a": 2.0})) == {"a": 2.0}
     assert json.loads(path.read_text())["seconds"] == {"a": 2.0}
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        '{"another": 1}',
+        '{"a": 0}',
+        '{"a": -1}',
+        '{"a": NaN}',
+        '{"a": Infinity}',
+        '{"a": 1, "b": 1}',
+    ],
+)
+def test_stored_trial_with_impossible_times_is_measured_again(seconds, cache, monkeypatch):
+    """They would end each later command by an unexpected error, or choose a wrong kernel."""
+    cached_timings("a question", ["a"], [], lambda: {"a": 1.0})
+    (path,) = cache.iterdir()
+    key = json.dumps(json.loads(path.read_text())["key"])
+    path.write_text(f'{{"key": {key}, "seconds": {seconds}}}')
+    monkeypatch.setattr(trials, "_answers", {})
+    assert cached_timings("a question", ["a"], [], lambda: {"a": 2.0}) == {"a": 2.0}
 
 
 def test_trial_works_when_the_cache_is_not_writable(cache):
     cache.parent.parent.joinpath("cache").write_text("a file where the folder should be")
-    assert cached_timings("a question", [], lambda: {"a": 1.0}) == {"a": 1.0}
+    assert cached_timings("a question", ["a"], [], lambda: {"a": 1.0}) == {"a": 1.0}
 
 
 def test_clear_timings_causes_a_new_measurement(cache):
     calls = []
-    cached_timings("a question", [], measure(calls, {"a": 1.0}))
+    cached_timings("a question", ["a"], [], measure(calls, {"a": 1.0}))
     clear_timings()
     assert list(cache.iterdir()) == []
-    assert cached_timings("a question", [], measure(calls, {"a": 2.0})) == {"a": 2.0}
+    assert cached_timings("a question", ["a"], [], measure(calls, {"a": 2.0})) == {"a": 2.0}
 
 
 def test_trial_without_a_working_candidate_is_not_stored(cache):
-    assert cached_timings("a question", [], lambda: {"a": float("inf")}) == {"a": float("inf")}
+    assert cached_timings("a question", ["a"], [], lambda: {"a": float("inf")}) == {
+        "a": float("inf")
+    }
     assert not cache.exists()
 
 

@@ -26,9 +26,10 @@ import torch
 def variables(monkeypatch):
     """Return a function: the variables of a process of four cores after the decision."""
 
-    def decide(now, lately, **environment):
+    def decide(now, lately, measures_now=True, **environment):
         monkeypatch.setattr(os, "environ", environment)
         monkeypatch.setattr(LoadMeter, "processors", lambda meter: now)
+        monkeypatch.setattr(LoadMeter, "measures_now", measures_now)
         monkeypatch.setattr(waiting_threads, "load_average", lambda: lately)
         monkeypatch.setattr(waiting_threads, "cpu_count", lambda: 4)
         let_waiting_threads_sleep(LoadMeter())
@@ -50,6 +51,11 @@ def variables(monkeypatch):
 )
 def test_threads_sleep_if_a_quarter_of_the_cores_is_busy(now, lately, expected, variables):
     assert variables(now, lately) == expected
+
+
+def test_nothing_is_decided_by_the_last_minute_alone(variables):
+    """It would contain our own command that has just ended, which nothing tells apart."""
+    assert variables(4.0, 4.0, measures_now=False) == {}
 
 
 def test_users_choice_is_kept(variables):

@@ -30,10 +30,18 @@ def test_precision_auto_follows_the_timing(gain, name, monkeypatch):
     assert f"{gain:.1f} times" in chosen.reason
 
 
-@pytest.mark.parametrize("wanted", ["float32", "bfloat16"])
-def test_requested_precision_is_not_timed(wanted, monkeypatch):
+@pytest.mark.parametrize(
+    ("gain", "reason"),
+    [(0.1, "as requested, 0.1 times float32's speed here"), (1.1, "as requested")],
+)
+def test_requested_slow_bfloat16_is_reported(gain, reason, monkeypatch):
+    monkeypatch.setattr(precision, "bfloat16_speedup", lambda *_: gain)
+    assert choose_precision("bfloat16", WIDE, CPU) == precision.Precision("bfloat16", reason)
+
+
+def test_float32_is_not_timed(monkeypatch):
     monkeypatch.setattr(precision, "bfloat16_speedup", lambda *_: pytest.fail("tried"))
-    assert choose_precision(wanted, WIDE, CPU).name == wanted
+    assert choose_precision("float32", WIDE, CPU).reason == "as requested"
     assert choose_precision("auto", 48, CPU).name == "float32", "a small model is not timed either"
 
 

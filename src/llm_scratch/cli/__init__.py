@@ -14,14 +14,18 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from importlib import import_module
-from typing import Any
+from typing import Any, TextIO, cast
 
 from llm_scratch import __version__
 from llm_scratch.cli.encoding import use_lookalikes, write_files_as_utf8
 from llm_scratch.cli.narrow import entries, fold, terminal_columns
-from llm_scratch.cli.streams import flush_standard_streams, open_standard_streams
+from llm_scratch.cli.streams import (
+    LenientStream,
+    flush_standard_streams,
+    open_standard_streams,
+)
 from llm_scratch.errors import (
     BROKEN_PIPE,
     BUG,
@@ -149,14 +153,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("PYTHON_TYRO_ANSI_CODES", "False")  # tyro reads its own variable
     # the type checks of tyro would search all installed packages for plugins
     os.environ.setdefault("TYPEGUARD_DISABLE_PLUGIN_AUTOLOAD", "1")
-    try:
-        code = _run(words)
-    except BaseException as e:
-        if "--debug" in words[: words.index("--") if "--" in words else None]:
-            raise
-        line, code = format_error(e)
-        _print_error(f"llm-scratch{_process()}: {line}")
-    return _code_after_output(code)
+    # a message that cannot be written must not spoil a command
+    with redirect_stderr(cast("TextIO", LenientStream(sys.stderr))):
+        try:
+            code = _run(words)
+        except BaseException as e:
+            if "--debug" in words[: words.index("--") if "--" in words else None]:
+                raise
+            line, code = format_error(e)
+            _print_error(f"llm-scratch{_process()}: {line}")
+        return _code_after_output(code)
 
 
 def _run(words: list[str]) -> int:

@@ -5,8 +5,6 @@ Tests: tests/cli/test_capabilities.py.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -26,33 +24,31 @@ class Capability:
 
 def capabilities(width: int = WIDTH) -> Iterator[Capability]:
     """The products of this machine: floating point, 8 and 4 bits, and compiled steps."""
+    from llm_scratch.hardware.cpp_compiler import compiler_problem
     from llm_scratch.hardware.matmul_backend import select_matmul_backend
 
     yield Capability("float32 library", "yes", "", select_matmul_backend())
     yield from _floats(width)
     for bits in (8, 4):
         yield from _few_bits(bits, width)
-    compiler = os.environ.get("CXX", "g++")
-    has_compiler = shutil.which(compiler) is not None
-    yield Capability(
-        "compiled steps",
-        "yes" if has_compiler else f"no: {compiler} is not installed",
-        "",
-        "with --compile",
-    )
+    problem = compiler_problem()
+    yield Capability("compiled steps", f"no: {problem}" if problem else "yes", "", "with --compile")
 
 
 def _floats(width: int) -> Iterator[Capability]:
-    from llm_scratch.hardware.packed_matmul import TOLERANCE, can_pack, linear_seconds, packing_pays
+    from llm_scratch.hardware.packed_matmul import linear_seconds, packing_pays
+    from llm_scratch.hardware.supported_dtypes import TOLERANCE
 
     seconds = linear_seconds(width)
     for dtype in TOLERANCE:
         name = str(dtype).removeprefix("torch.")
-        packed = f"{name} packed"
-        yield Capability(name, "yes", _speed(seconds["float32"], seconds[name]), "")
-        works = "yes" if can_pack(dtype) else "no"
-        speed = _speed(seconds["float32"], seconds[packed]) if packed in seconds else ""
-        yield Capability(packed, works, speed, "to generate" if packing_pays(dtype, width) else "")
+        for product in (name, f"{name} packed"):
+            works = seconds.get(product, float("inf")) < float("inf")
+            speed = _speed(seconds["float32"], seconds[product]) if works else ""
+            is_used = product != name and packing_pays(dtype, width)
+            yield Capability(
+                product, "yes" if works else "no", speed, "to generate" if is_used else ""
+            )
 
 
 def _few_bits(bits: Literal[8, 4], width: int) -> Iterator[Capability]:

@@ -10,6 +10,7 @@ https://arxiv.org/abs/1905.12322.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, TypeVar, get_args
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 
 from llm_scratch.errors import UserError
 from llm_scratch.hardware.packed_matmul import linear_seconds
+from llm_scratch.hardware.supported_dtypes import can_multiply
 from llm_scratch.hardware.trials import PROMPT_ROWS, Candidates, text_seconds
 from llm_scratch.model.introspection import device_of
 from llm_scratch.model.kernel_choice import choose_kernel
@@ -27,7 +29,10 @@ from llm_scratch.model.language_model import as_language_model
 from llm_scratch.model.quantized import QuantizedLinear
 
 Model = TypeVar("Model", bound=nn.Module)
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+SixteenBits = Literal["bfloat16", "float16"]
+Dtype = Literal["auto", "float32", SixteenBits]
+# the first is preferred, as it has float32's range
+SIXTEEN_BITS: tuple[SixteenBits, ...] = ("bfloat16", "float16")
 # over float32, from which fewer bits are chosen: between where they paid (1.4) and did not (1.0)
 MIN_SPEEDUP = 1.2
 GPU_TRIAL_BYTES = 2**28  # of float32 weights in a trial: more than a GPU's cache holds
@@ -53,8 +58,8 @@ def choose_dtype(model: nn.Module, wanted: Dtype = "auto") -> DtypeChoice:
         model: on the device that it will run on.
         wanted: a data type, or "auto" for the one that a trial finds fastest.
     Raises:
-        UserError: unknown data type; or one of 16 bits for a quantized model, whose kernels have
-            their own.
+        UserError: unknown data type; one that the device does not multiply correctly; or one of 16
+            bits for a quantized model, whose kernels have their own.
     """
     if wanted not in get_args(Dtype):
         raise UserError(f"unknown dtype {wanted!r}; expected {', '.join(get_args(Dtype))}")
@@ -71,25 +76,35 @@ def choose_dtype(model: nn.Module, wanted: Dtype = "auto") -> DtypeChoice:
         return DtypeChoice("float32", reason, bits)
     if wanted == "float32":
         return DtypeChoice(wanted, "as requested")
-    if device.type not in ("cpu", "cuda") or width < MIN_WIDTH:
-        if wanted != "auto":
-            return DtypeChoice(wanted, "as requested")
-        small = f"a model {width} wide is too small to gain from fewer bits"
-        return DtypeChoice(
-            "float32",
-            small if device.type in ("cpu", "cuda") else f"no other is tried on {device.type}",
-        )
-    speed = speedups(("bfloat16", "float16"), width, device)
     if wanted != "auto":
-        slow = f", {speed[wanted]:.1f} times float32's speed here" if speed[wanted] < 1 else ""
-        return DtypeChoice(wanted, f"as requested{slow}")
-    best: Literal["bfloat16", "float16"] = "bfloat16"  # it has float32's range
-    if speed["float16"] > 1.1 * speed["bfloat16"]:
-        best = "float16"
+        return _requested(wanted, width, device)
+    if device.type not in ("cpu", "cuda"):
+        return DtypeChoice("float32", f"no other is tried on {device.type}")
+    if width < MIN_WIDTH:
+        small = f"a model {width} wide is too small to gain from fewer bits"
+        return DtypeChoice("float32", small)
+    names = [name for name in SIXTEEN_BITS if can_multiply(getattr(torch, name), device)]
+    if not names:
+        return DtypeChoice("float32", f"{device} multiplies in no other type")
+    speed = speedups(names, width, device)
+    best = names[0]
+    if speed[names[-1]] > 1.1 * speed[best]:
+        best = names[-1]
     reason = f"{best} has {speed[best]:.1f} times float32's speed here"
     if speed[best] < MIN_SPEEDUP:
         return DtypeChoice("float32", f"{reason}; float32 is kept below {MIN_SPEEDUP}")
     return DtypeChoice(best, reason)
+
+
+def _requested(name: SixteenBits, width: int, device: torch.device) -> DtypeChoice:
+    """The data type that a user asked for, with a note if it is slower than float32."""
+    if not can_multiply(getattr(torch, name), device):
+        raise UserError(f"dtype {name}: {device} does not multiply in it here; use auto or float32")
+    if device.type not in ("cpu", "cuda"):
+        return DtypeChoice(name, "as requested")
+    speed = speedups([name], width, device)[name]
+    slow = f", {speed:.1f} times float32's speed here" if speed < 1 else ""
+    return DtypeChoice(name, f"as requested{slow}")
 
 
 def with_dtype(model: Model, wanted: Dtype = "auto") -> tuple[Model, DtypeChoice]:
@@ -106,7 +121,7 @@ def bits_of(model: nn.Module) -> Literal[8, 4] | None:
 
 
 @torch.inference_mode()
-def speedups(names: tuple[str, ...], width: int, device: torch.device) -> dict[str, float]:
+def speedups(names: Sequence[str], width: int, device: torch.device) -> dict[str, float]:
     """Speedup over float32 of a typical text in a matrix [4 * width, width], by data type.
 
     Each data type by its faster product, plain or packed.
@@ -114,7 +129,7 @@ def speedups(names: tuple[str, ...], width: int, device: torch.device) -> dict[s
     if device.type == "cpu":
         seconds = linear_seconds(width)
         best = {
-            name: min(seconds[name], seconds.get(f"{name} packed", float("inf")))
+            name: min(seconds.get(kind, float("inf")) for kind in (name, f"{name} packed"))
             for name in (*names, "float32")
         }
         return {name: best["float32"] / best[name] for name in names}

@@ -6,8 +6,6 @@ Tests: tests/generation/test_inference.py.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -18,6 +16,7 @@ from torch import nn
 from llm_scratch.errors import UserError
 from llm_scratch.generation.dtype import Dtype, DtypeChoice, with_dtype
 from llm_scratch.hardware.allocator import keep_freed_memory
+from llm_scratch.hardware.cpp_compiler import compiler_problem
 from llm_scratch.model.introspection import context_length, device_of
 from llm_scratch.model.kernel_choice import choose_kernel
 from llm_scratch.model.language_model import as_language_model
@@ -118,11 +117,10 @@ def _compile(
         if announced:
             return
         announced = True
-        compiler = os.environ.get("CXX", "g++")
-        if shutil.which(compiler) is None:
+        if problem := compiler_problem():
             raise UserError(
-                f"compiled steps need a C++ compiler, and {compiler} is not installed;"
-                " install it (apt install g++), or do not compile"
+                f"compiled steps need a C++ compiler, and {problem};"
+                " install one (apt install g++), or do not compile"
             )
         on_compile()
 

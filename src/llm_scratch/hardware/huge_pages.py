@@ -35,6 +35,9 @@ def collapse_huge_pages(ranges: Iterable[tuple[int, int]]) -> int:
         for address, size in ranges
         for page in range(address // PAGE_BYTES, -(-(address + size) // PAGE_BYTES))
     }
-    madvise = ctypes.CDLL(None).madvise
+    try:
+        madvise = ctypes.CDLL(None).madvise
+    except (OSError, AttributeError):
+        return 0
     madvise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
     return sum(madvise(page * PAGE_BYTES, PAGE_BYTES, MADV_COLLAPSE) == 0 for page in sorted(pages))

@@ -66,7 +66,8 @@ def _speedup(product: str, shape: tuple[int, int], matmul_backend: str) -> float
     """Processor time of torch's product over that of oneDNN's."""
     question = f"{product} of a linear layer in float32"
     measure = _forward_seconds if product == FORWARD else _gradient_seconds
-    seconds = cached_timings(question, [*shape, matmul_backend], lambda: measure(*shape))
+    names, depends_on = ["torch", "oneDNN"], [*shape, matmul_backend]
+    seconds = cached_timings(question, names, depends_on, lambda: measure(*shape))
     return seconds["torch"] / seconds["oneDNN"]
 
 

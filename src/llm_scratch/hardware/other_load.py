@@ -21,6 +21,14 @@ class LoadMeter:
     def __init__(self) -> None:
         self._began = _Reading.now()
 
+    @property
+    def measures_now(self) -> bool:
+        """Whether the load since its creation is measured, as on Linux.
+
+        Elsewhere `processors` uses the average of the last minute.
+        """
+        return self._began.all_seconds is not None
+
     def processors(self) -> float | None:
         """Average number of CPUs that other programs kept busy; None if unknown."""
         end = _Reading.now()
@@ -56,16 +64,16 @@ def _busy_seconds() -> float | None:
     if not hasattr(os, "sched_getaffinity"):
         return None
     names = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+    total = 0
     try:
-        rows = [line.split() for line in STAT.read_text().splitlines()]
-        # user, nice, system, (idle, iowait,) irq, softirq, steal
-        return (
-            sum(sum(map(int, [*row[1:4], *row[6:9]])) for row in rows if row and row[0] in names)
-            / TICKS
-            or None
-        )
+        for line in STAT.read_text().splitlines():
+            name, *ticks = line.split() or [""]
+            if name in names:
+                user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, ticks[:8])
+                total += user + nice + system + irq + softirq + steal
     except (OSError, ValueError):
         return None
+    return total / TICKS or None
 
 
 def load_average() -> float | None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from llm_scratch.hardware.supported_dtypes import TOLERANCE, can_multiply, products_are_correct
 from llm_scratch.hardware.trials import (
     PROMPT_ROWS,
     Candidates,
@@ -24,8 +25,6 @@ from llm_scratch.hardware.trials import (
     text_seconds,
 )
 
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
-"""relative error of a packed product of 96 terms that counts as right, for each data type"""
 TRIAL_BYTES = 2**25  # of float32 weights in a trial: more than most caches hold
 MAX_TRIAL_COPIES = 16
 """matrices in a trial, at most: a model has about as many layers, so narrow ones fit into a cache
@@ -64,46 +63,41 @@ def can_pack(dtype: torch.dtype) -> bool:
 @cache
 @torch.inference_mode()
 def _can_pack(dtype: torch.dtype) -> bool:
-    generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(40, 96, generator=generator).to(dtype)
-    try:
+    def packed_product(weight: Tensor) -> Callable[[Tensor], Tensor]:
         packed = pack_weight(weight)
         if not torch.equal(packed.to_dense(), weight) or packed_range(packed)[1] <= 0:
-            return False
-        for rows in (1, 5):
-            x = torch.randn(rows, 96, generator=generator).to(dtype)
-            exact = x.double() @ weight.double().T
-            error = (packed_matmul(x, packed).double() - exact).norm() / exact.norm()
-            if not error < TOLERANCE[dtype]:
-                return False
+            raise RuntimeError("the packed matrix cannot be read")
+        return lambda x: packed_matmul(x, packed)
+
+    try:
+        return products_are_correct(dtype, packed_product)
     except (RuntimeError, AttributeError, NotImplementedError):
         return False
-    return True
 
 
 @torch.inference_mode()
 def linear_seconds(width: int) -> Seconds:
     """Seconds of a typical text in one matrix [4 * width, width] on the CPU: plain and packed.
 
-    Names are "float32", "float32 packed", "bfloat16" and so on; packed ones only where packing
-    works. Measured once for each width.
+    Names are "float32", "float32 packed", "bfloat16" and so on: those that are correct here.
+    Measured once for each width.
     """
+    cpu = torch.device("cpu")
+    dtypes = {f"{dtype}".removeprefix("torch."): dtype for dtype in TOLERANCE}
+    plain = {name: dtype for name, dtype in dtypes.items() if can_multiply(dtype, cpu)}
+    packable = {f"{name} packed": dtype for name, dtype in dtypes.items() if can_pack(dtype)}
 
     def measure() -> Seconds:
-        names = {f"{dtype}".removeprefix("torch."): dtype for dtype in TOLERANCE}
         n_copies = n_trial_copies(width)
         candidates: dict[
             str, tuple[Callable[[Tensor, Tensor], Tensor], list[Tensor], torch.dtype]
         ] = {}
-        for name, dtype in names.items():
+        for name, dtype in (plain | packable).items():
             weights = [torch.full((4 * width, width), 0.5, dtype=dtype) for _ in range(n_copies)]
-            candidates[name] = F.linear, weights, dtype
-            if can_pack(dtype):
-                candidates[f"{name} packed"] = (
-                    packed_matmul,
-                    [pack_weight(weight) for weight in weights],
-                    dtype,
-                )
+            if name in plain:
+                candidates[name] = F.linear, weights, dtype
+            else:
+                candidates[name] = packed_matmul, [pack_weight(each) for each in weights], dtype
 
         def products(rows: int) -> Candidates:
             return {
@@ -118,7 +112,10 @@ def linear_seconds(width: int) -> Seconds:
 
     library = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]  # see matmul_backend.py
     return cached_timings(
-        "a floating-point product", [f"width {width}", f"oneDNN {library}"], measure
+        "a floating-point product",
+        [*plain, *packable],
+        [f"width {width}", f"oneDNN {library}"],
+        measure,
     )
 
 
@@ -137,4 +134,5 @@ def packing_pays(dtype: torch.dtype, width: int) -> bool:
     if width < MIN_TRIAL_WIDTH:
         return True
     seconds, name = linear_seconds(width), f"{dtype}".removeprefix("torch.")
-    return seconds[name] >= MIN_GAIN * seconds.get(f"{name} packed", float("inf"))
+    plain = seconds.get(name, float("inf"))
+    return plain >= MIN_GAIN * seconds.get(f"{name} packed", float("inf"))

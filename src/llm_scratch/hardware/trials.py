@@ -46,12 +46,16 @@ Seconds = dict[str, float]
 
 
 def cached_timings(
-    question: str, depends_on: Sequence[object], measure: Callable[[], Seconds]
+    question: str,
+    candidates: Sequence[str],
+    depends_on: Sequence[object],
+    measure: Callable[[], Seconds],
 ) -> Seconds:
     """Measure the first time, and read the timings from the cache folder afterwards.
 
     Args:
         question: a description of the measurement.
+        candidates: the names of what is measured.
         depends_on: sizes and other facts that determine the answer,
             in addition to processor and torch.
         measure: does the measurement.
@@ -59,10 +63,10 @@ def cached_timings(
         Seconds by the name of a candidate. If the file is damaged or cannot be written, the next
         process measures again.
     """
-    key = (question, *map(str, depends_on), torch.__version__, processor())
+    key = (question, *candidates, *map(str, depends_on), torch.__version__, processor())
     if key not in _answers:
         path = _folder() / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.json"
-        seconds = _read(path, key)
+        seconds = _read(path, key, candidates)
         if seconds is None:
             seconds = measure()
             # else something may be missing only today, such as a compiler
@@ -87,12 +91,15 @@ def _folder() -> Path:
     return cache_folder() / "trials"
 
 
-def _read(path: Path, key: tuple[str, ...]) -> Seconds | None:
-    """The seconds in a file, if it is one of ours for this key."""
+def _read(path: Path, key: tuple[str, ...], candidates: Sequence[str]) -> Seconds | None:
+    """The seconds in a file, if they are possible times of these candidates for this key."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         seconds = {str(name): float(value) for name, value in data["seconds"].items()}
-        return seconds if tuple(data["key"]) == key and seconds else None
+        if tuple(data["key"]) != key or set(seconds) != set(candidates):
+            return None
+        has_a_working_one = min(seconds.values()) < float("inf")
+        return seconds if has_a_working_one and all(s > 0 for s in seconds.values()) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

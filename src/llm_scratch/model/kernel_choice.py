@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llm_scratch.hardware.packed_matmul import MIN_TRIAL_WIDTH, linear_seconds, n_trial_copies
+from llm_scratch.hardware.supported_dtypes import can_multiply
 from llm_scratch.hardware.trials import (
     NEW_TOKENS,
     PROMPT_ROWS,
@@ -34,9 +35,9 @@ from llm_scratch.model.quantized_kernels import (
     usable,
 )
 
+MANY_ROW_DTYPES = {"expand to float32": torch.float32, "expand to bfloat16": torch.bfloat16}
 MANY_ROWS = 128  # rows from which a product may expand the weights
 MAX_EXCESS = 1.1  # an earlier kernel is preferred up to this factor of the shortest time
-MANY_ROW_DTYPES = {"expand to float32": torch.float32, "expand to bfloat16": torch.bfloat16}
 
 
 def linear_expanded(
@@ -86,7 +87,7 @@ def choose_kernel(bits: Literal[8, 4], width: int) -> KernelChoice:
         one = seconds[name]
         total[name, None] = one + seconds[f"{name}, prompt"]
         for many, dtype in MANY_ROW_DTYPES.items():
-            total[name, dtype] = one + seconds[many]
+            total[name, dtype] = one + seconds.get(many, float("inf"))
     fastest = min(total.values())
     # earlier kernels round less
     best = next(candidate for candidate in total if total[candidate] <= MAX_EXCESS * fastest)
@@ -106,7 +107,8 @@ def kernel_seconds(bits: Literal[8, 4], width: int) -> Seconds:
     A kernel's name is for the new tokens, with ", prompt" for the prompt; "expand to ..." is a
     prompt by `linear_expanded`.
     """
-    names = usable(bits)
+    names, cpu = usable(bits), torch.device("cpu")
+    many_rows = {name: dtype for name, dtype in MANY_ROW_DTYPES.items() if can_multiply(dtype, cpu)}
 
     def measure() -> Seconds:
         n_copies = n_trial_copies(width)
@@ -122,12 +124,14 @@ def kernel_seconds(bits: Literal[8, 4], width: int) -> Seconds:
             {f"{name}, prompt": all_of(name, many) for name in names}
             | {
                 name: [partial(linear_expanded, many, weight, None, dtype) for weight in weights]
-                for name, dtype in MANY_ROW_DTYPES.items()
+                for name, dtype in many_rows.items()
             }
         )
         return {name: NEW_TOKENS * seconds for name, seconds in tokens.items()} | prompts
 
-    return cached_timings(f"a product with {bits}-bit weights", [f"width {width}", *names], measure)
+    candidates = [*names, *(f"{name}, prompt" for name in names), *many_rows]
+    question = f"a product with {bits}-bit weights"
+    return cached_timings(question, candidates, [f"width {width}"], measure)
 
 
 def trial_weight(bits: Literal[8, 4], width: int) -> QuantizedWeight:

@@ -168,6 +168,5 @@ def compiled_seconds(
         return time_interleaved(calls)
 
     with torch.no_grad():
-        return cached_timings(
-            f"a compiled product with {bits}-bit weights", [f"width {width}"], measure
-        )
+        question = f"a compiled product with {bits}-bit weights"
+        return cached_timings(question, ["written", "torch"], [f"width {width}"], measure)

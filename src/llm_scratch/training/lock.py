@@ -104,7 +104,7 @@ def _release(lock: RunLock) -> None:
     if lock.exists():
         try:
             path.unlink()
-        except PermissionError:
+        except OSError:  # it remains, unlocked, which does not prevent the next run
             is_refused = True
     os.close(lock.descriptor)
     if is_refused and sys.platform == "win32":  # Windows cannot remove an open file

@@ -59,8 +59,12 @@ def choose_precision(
             f"--system.precision bfloat16: {device} does not multiply in bfloat16 here;"
             " use auto or float32"
         )
-    if wanted != "auto":
+    if wanted == "float32":
         return Precision(wanted, "as requested")
+    if wanted == "bfloat16":
+        ratio = bfloat16_speedup(emb_dim, device) if device.type in ("cpu", "cuda") else 1
+        slow = f", {ratio:.1f} times float32's speed here" if ratio < 1 else ""
+        return Precision(wanted, f"as requested{slow}")
     if device.type not in ("cpu", "cuda"):
         return Precision("float32", f"bfloat16 is not tried on {device.type}")
     if emb_dim < MIN_WIDTH:
@@ -87,7 +91,8 @@ def can_multiply_bfloat16(device: torch.device) -> bool:
             # older systems warn and stay in float32, which the dtype shows
             warnings.simplefilter("ignore")
             with Precision("bfloat16", "").products(device):
-                return F.linear(x, x).dtype == torch.bfloat16
+                product = F.linear(x, x)
+                return product.dtype == torch.bfloat16 and bool((product == 2).all())
     except (RuntimeError, TypeError):
         return False
 
@@ -114,7 +119,8 @@ def bfloat16_speedup(emb_dim: int, device: torch.device) -> float:
 
     if device.type == "cpu":
         backend = select_matmul_backend()
-        seconds = cached_timings("bfloat16 in training", [f"width {emb_dim}", backend], measure)
+        names, depends_on = ["float32", "bfloat16"], [f"width {emb_dim}", backend]
+        seconds = cached_timings("bfloat16 in training", names, depends_on, measure)
     else:
         seconds = measure()
     return seconds["float32"] / seconds["bfloat16"]
