@@ -1,5 +1,5 @@
 # Each target is one or two plain commands; README.md prints those of demo and test for machines without make.
-#   make demo                 install, train a small GPT on stories (two minutes), let it write
+#   make demo                 install, train a small GPT on stories (two minutes), generate three
 #   make test                 install with the developer's tools, run the default tests
 # PIP_FLAGS goes to pip. By default, tools/torch_index.py finds out whether the machine needs CUDA; `make demo PIP_FLAGS=` is plain pip.
 
@@ -23,7 +23,7 @@ endif
 help:            ## what make can do
 	@awk -F ' *## ' '/^[a-z0-9-]+:.*##/ { sub(":.*", "", $$1); printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
-demo: .venv/installed  ## train a small GPT on stories, then let it write three
+demo: .venv/installed  ## train a small GPT on stories, then generate three
 	$(BIN)/llm-scratch train quickstart --out $(RUN)
 	$(BIN)/llm-scratch generate $(RUN) "The story of Anna" "The tale of Tom, Mia and the kite" "The story of Leo" --max-tokens 180 --temperature 0.7 --seed 1
 	@printf '\nFor the other commands of README, first:  source .venv/bin/activate\nSee inside the model that you trained:     $(BIN)/llm-scratch play $(RUN)\n'
@@ -67,8 +67,10 @@ lessons: setup   ## make and execute the notebooks from lessons/step*_*.py, with
 docs: .venv/installed-docs  ## the site of lessons, guides and API: build/site/index.html
 	$(BIN)/python docs/website/build.py
 
-bench: setup     ## the measurements behind benchmarks/RESULTS.md
-	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+BENCHMARKS = converge decode families ideas operations plan playground prepare scale snapshots startup tokenizer train waiting_threads
+
+bench: setup     ## the benchmarks of a CPU, with their defaults
+	for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:           ## remove what make installed; runs/ stays
 	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -62,10 +62,11 @@ def main() -> None:
     found, profiled = operations(step, args.steps)
     rest = profiled - sum(seconds for _, seconds in found.values())
     calls = sum(count for count, _ in found.values())
+    kinds = len(found)
     found["between operations"] = (1, rest)
     slowest = sorted(found, key=lambda name: -found[name][1])
     print(f"{args.size}: {1e3 * plain:.1f} ms a step, {1e3 * profiled:.1f} with the profiler")
-    print(f"{calls:.0f} operations of {len(found) - 1} kinds\n")
+    print(f"{calls:.0f} operations of {kinds} kinds\n")
     print(f"{'operation':48}{'calls':>8}{'ms':>9}{'share':>8}")
     report = {}
     for name in slowest[: args.rows]:

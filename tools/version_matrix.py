@@ -91,18 +91,14 @@ ROWS = (
     Row("3.14"),
 )
 ARM_ROWS = (
-    Row(
-        "3.11", ("torch==2.10.*",), cpu="max"
-    ),  # every feature that QEMU has, including bfloat16 and SVE
+    # every feature that QEMU has, including bfloat16 and SVE
+    Row("3.11", ("torch==2.10.*",), cpu="max"),
     Row("3.13", ("torch==2.9.*",), cpu="neoverse-n1"),  # a server without bfloat16
     Row("3.13", pinned=True, cpu="cortex-a72"),  # Raspberry Pi 4, the oldest kind of ARMv8
 )
-"""No torch 2.10 on the last: its wheels crash there at import (pytorch issue 176993).
+"""No torch 2.10 on cortex-a72: its wheels crash there at import (pytorch issue 176993).
 
-On 2026-11-30 the first row passed, in 55 minutes beside other work. On the second torch was
-imported and multiplied. The third was not installed: where the index of CPU builds cannot be
-reached, torch 2.13 for ARM comes with CUDA, which filled the disk. Under proot it had ended in a
-segmentation fault during the imports; whether that was QEMU, proot or torch is open.
+Results: LOG.md, "64-bit ARM by emulation".
 """
 
 

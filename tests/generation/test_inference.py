@@ -38,7 +38,7 @@ def calls(monkeypatch):
     ("options", "kernels", "text", "taken"),
     [
         ({}, "packed", "float32 (as requested)", [("pack", False), ("keep_freed_memory",)]),
-        ({"generates": False}, "plain", "float32 (as requested)", []),
+        ({"generates": False}, "plain", "float32 (for measurements)", []),
         (
             {"long_generation": True},
             "packed",

@@ -7,7 +7,7 @@ Tests: tests/generation/test_inference.py.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -72,6 +72,8 @@ def prepare_for_inference(
         UserError: as `with_dtype`; there is no compiler.
     """
     model, choice = with_dtype(model, dtype)
+    if not generates and dtype == "float32" and choice.bits is None:
+        choice = replace(choice, reason="for measurements")
     reason = ""
     if compile and not as_language_model(model).has_static_steps:
         compile = False

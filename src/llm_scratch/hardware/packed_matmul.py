@@ -80,7 +80,7 @@ def linear_seconds(width: int) -> Seconds:
     """Seconds of a typical text in one matrix [4 * width, width] on the CPU: plain and packed.
 
     Names are "float32", "float32 packed", "bfloat16" and so on: those that are correct here.
-    Measured once for each width.
+    Measured once for each width and machine.
     """
     cpu = torch.device("cpu")
     dtypes = {f"{dtype}".removeprefix("torch."): dtype for dtype in TOLERANCE}

@@ -382,3 +382,4 @@ def _compare(plan: Prediction, folder: Path, has_plan: bool, as_json: bool) -> N
         screen.print(
             f"Check the loss curve: {shell_command('runs', 'diagnose', folder)}", soft_wrap=True
         )
+        warn_of_load(plan, screen)
