@@ -35,7 +35,7 @@ def test_evaluate_uses_the_validation_text_of_the_run(llm, trained):
     assert re.search(rf"bits per byte +{want.bits_per_byte:.4f} ± 0\.\d\d\d\d", out)
     assert f"{want.n_tokens:,} tokens" in out
     assert re.search(
-        r"computed on +cpu, \d threads? \(as requested\), float32 \(as requested\)", out
+        r"computed on +cpu, \d threads? \(as requested\), float32 \(for measurements\)", out
     )
 
 

@@ -92,7 +92,7 @@ def run_and_look(folder: Path, background: str) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.slow  # an elapsed time: for an idle machine
+@pytest.mark.timing  # an elapsed time
 def test_r12_background_save_blocks_only_for_a_copy(tmp_path, measured):
     """Take the median of three saves."""
     save = run_and_look(tmp_path, "yes")
