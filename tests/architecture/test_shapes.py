@@ -44,7 +44,7 @@ from llm_scratch.model.fast_linear import _FastLinear
 from llm_scratch.model.grouped_attention import GroupedAttention
 from llm_scratch.model.initialization import mimetic_init
 from llm_scratch.model.quantized import QuantizedLinear, to_int4, to_int8
-from llm_scratch.model.quantized_kernels import GROUP, KERNELS, Expanded, usable
+from llm_scratch.model.quantized_kernels import GROUP, KERNELS, Expanded, IntMatmul, usable
 from llm_scratch.model.rope import Rotary
 from llm_scratch.model.written_kernels import WRITTEN
 from llm_scratch.tokenizers import CharTokenizer
@@ -308,7 +308,10 @@ def run_products(tracer):
         for bits, quantized in ((8, to_int8), (4, to_int4)):
             matrix = QuantizedLinear(*quantized(torch.randn(64, 96)))
             matrix(torch.randn(3, 96))
-            for kernel in (*(KERNELS[name][1] for name in names[bits]), Expanded):
+            kernels = {KERNELS[name][1] for name in names[bits]} | {Expanded}
+            if bits == 8:
+                kernels.add(IntMatmul)  # runs on every CPU, though its sums may overflow
+            for kernel in kernels:
                 kernel(matrix.quantized)(torch.randn(3, 96), None)
             WRITTEN[bits](matrix.quantized)(torch.randn(1, 96), None)
 

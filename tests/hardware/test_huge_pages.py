@@ -13,9 +13,10 @@ from llm_scratch.config import GPTConfig
 from llm_scratch.hardware import huge_pages
 from llm_scratch.hardware.huge_pages import PAGE_BYTES, collapse_huge_pages
 from llm_scratch.hardware.packed_matmul import can_pack
-from llm_scratch.model import build
+from llm_scratch.model import build, kernel_choice
 from llm_scratch.model.packed import PackedLinear, pack
 from llm_scratch.model.quantized import QuantizedLinear, quantize
+from llm_scratch.model.quantized_kernels import usable
 
 CONFIG = GPTConfig(vocab_size=50, context_length=16, emb_dim=64, n_heads=4, n_layers=2)
 
@@ -76,6 +77,8 @@ def test_huge_pages_is_noop_off_linux(monkeypatch):
 def test_packed_model_reports_memory_ranges_of_all_matrices(bits, monkeypatch):
     advised = []
     monkeypatch.setattr("llm_scratch.model.packed.collapse_huge_pages", advised.extend)
+    with_ranges = tuple(name for name in usable(bits) if not name.startswith("fbgemm"))
+    monkeypatch.setattr(kernel_choice, "usable", lambda bits: with_ranges)
     model = build(CONFIG)
     model = model if bits == 32 else quantize(model, bits)
     pack(copy.deepcopy(model))
