@@ -18,7 +18,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-timing test-machines test-versions test-arm64 learn slides lessons docs bench check clean
+.PHONY: help setup demo test test-slow test-timing test-avx2 test-machines test-versions test-arm64 learn slides lessons docs bench check clean
 
 help:            ## what make can do
 	@awk -F ' *## ' '/^[a-z0-9-]+:.*##/ { sub(":.*", "", $$1); printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,15 @@ test-slow: setup  ## the tests of long sizes
 
 test-machines: setup  ## the main commands on simulated machines: Windows, Macs, old processors, containers
 	$(BIN)/python -m pytest -m machines -n 2 --dist loadgroup tests/machines
+
+# limits the libraries to AVX2, as on processors without AVX-512
+AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 FBGEMM_ENABLE_INSTRUCTIONS=AVX2
+PRODUCT_TESTS := tests/hardware tests/model/test_packed.py tests/model/test_quantized.py tests/model/test_quantized_kernels.py \
+	tests/model/test_kernel_choice.py tests/model/test_fast_linear.py tests/generation/test_dtype.py tests/training/test_precision.py \
+	tests/architecture/test_equivalence.py tests/architecture/test_shapes.py
+
+test-avx2: setup  ## the tests of matrix products, limited to AVX2
+	$(AVX2) $(BIN)/python -m pytest -n 2 --dist loadfile $(PRODUCT_TESTS)
 
 test-timing: setup  ## the tests that a clock decides, one after the other on a machine that is otherwise idle
 	$(BIN)/python -m pytest -m "timing and not slow"
