@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -130,6 +131,20 @@ def test_doctor_names_the_variable_to_set_when_no_cache_folder_is_writable(
     assert "✗  cache" in result.out
     assert "→ export LLM_SCRATCH_CACHE=FOLDER" in result.out
     assert "transformers" in result.out, "the other checks are still reported"
+
+
+def test_doctor_names_the_variable_to_set_when_the_cache_folder_is_read_only(
+    llm, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("LLM_SCRATCH_CACHE", str(tmp_path))
+    assert "✓  cache" in llm("doctor").out
+    may = os.access  # root may write everywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path and may(path, mode))
+    result = llm("doctor")
+    assert (result.code, result.err) == (0, "")
+    assert "✗  cache" in result.out
+    assert "isread-only:trialsarerepeated,newdownloadsfail" in "".join(result.out.split())
+    assert "→ export LLM_SCRATCH_CACHE=FOLDER" in result.out
 
 
 def test_doctor_with_a_run_names_runs_diagnose(llm):

@@ -1,5 +1,6 @@
 """The lock of a run directory: one holder, named to others, released however the holder ends."""
 
+import errno
 import json
 import os
 import socket
@@ -135,9 +136,10 @@ def test_run_continues_with_a_warning_when_locking_is_not_supported(tmp_path, mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_lock_file_remains_when_it_cannot_be_removed(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["EACCES", "EROFS", "EIO", "EBUSY"])
+def test_lock_file_remains_when_it_cannot_be_removed(name, tmp_path, monkeypatch):
     def refuse(path):
-        raise PermissionError(13, "Permission denied", str(path))
+        raise OSError(getattr(errno, name), name, str(path))
 
     with exclusive_writer(tmp_path, pytest.fail):
         monkeypatch.setattr("os.unlink", refuse)

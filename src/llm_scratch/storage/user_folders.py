@@ -73,6 +73,11 @@ def find_cache_folder() -> CacheFolder:
     return CacheFolder(default)
 
 
+def is_read_only(folder: Path) -> bool:
+    """Whether a folder exists to which this user cannot write."""
+    return folder.exists() and not os.access(folder, os.W_OK | os.X_OK)
+
+
 def set_library_folders() -> None:
     """Point libraries that need a home folder or user name to our cache, if this user has none.
 

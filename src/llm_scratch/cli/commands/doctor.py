@@ -25,11 +25,12 @@ from llm_scratch.errors import UserError
 from llm_scratch.extras import EXTRAS
 from llm_scratch.formatting import counted, format_bytes, quote, shell_command
 from llm_scratch.hardware.processor import cpu_count
-from llm_scratch.storage.user_folders import find_cache_folder
+from llm_scratch.storage.user_folders import find_cache_folder, is_read_only
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+SET_CACHE = "export LLM_SCRATCH_CACHE=FOLDER"
 CORE = (
     "torch",
     "numpy",
@@ -230,10 +231,15 @@ def _files() -> Iterator[Row]:
     try:
         cache = find_cache_folder()
     except UserError as e:
-        yield Row("cache", str(e), "export LLM_SCRATCH_CACHE=FOLDER")
+        yield Row("cache", str(e), SET_CACHE)
         return
     instead = f" ({cache.reason}; set LLM_SCRATCH_CACHE to choose another)" if cache.reason else ""
-    yield Row("cache", f"{cache.path}{instead}" + (", downloads disabled" if offline() else ""))
+    disabled = ", downloads disabled" if offline() else ""
+    if is_read_only(cache.path):
+        read_only = "is read-only: trials are repeated, new downloads fail"
+        yield Row("cache", f"{cache.path} {read_only}", SET_CACHE)
+    else:
+        yield Row("cache", f"{cache.path}{instead}{disabled}")
     for name in DOWNLOADED:
         path = on_this_machine(name)
         yield Row(
