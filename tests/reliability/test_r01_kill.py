@@ -1,6 +1,7 @@
 """R1: a run that is killed with SIGKILL and resumed until it is complete ends with the same bits.
 
-A third of the kills hit a save, and every other one a process with background saves.
+A third of the kills hit a save, and every other one a process with background saves. The other
+kills are uniform in the processor time of the run: on a busy machine, seconds would be other steps.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .conftest import SAVE_EVERY, Process, Starter, Whole, assert_same_run, lear
 
 SEED = 1
 INSIDE = 0.002  # seconds into a save, at most, at which the process is stopped
+CLOCK_TICK = 0.01  # seconds in which the processor time of a process is counted
 
 
 def half_written(run: Path) -> set[Path]:
@@ -38,7 +40,7 @@ def stop_inside_a_save(process: Process, run: Path, before: set[Path], rng: rand
     So the number of hits does not depend on the load. If its last save is missed, the process ends.
     """
     state, end = psutil.Process(process.pid), time.monotonic() + PATIENCE_SECONDS
-    while state.status() != psutil.STATUS_ZOMBIE:
+    while not process.has_ended():
         if half_written(run) <= before:
             if time.monotonic() > end:
                 raise TimeoutError(
@@ -68,7 +70,10 @@ def kill_somewhere(
     if inside:
         stop_inside_a_save(process, run, before, rng)
     else:
-        time.sleep(rng.uniform(0, whole.seconds))
+        moment = rng.uniform(0, whole.cpu_seconds)
+        while process.cpu_seconds() < moment and not process.has_ended():
+            time.sleep(CLOCK_TICK / 2)
+        time.sleep(rng.uniform(0, CLOCK_TICK))
     process.send(signal.SIGKILL)
     code = process.wait()
     return code, code == -9 and not half_written(run) <= before
