@@ -29,6 +29,7 @@ from llm_scratch.config import (
 from llm_scratch.data.corpus import Corpus
 from llm_scratch.run_directory import iter_metrics
 from llm_scratch.storage.checkpoint import list_checkpoints
+from llm_scratch.storage.checkpoint_folders import resolve_pointer
 from llm_scratch.tokenizers import TOKENIZERS
 from llm_scratch.training.run_logger import NONDETERMINISTIC_FIELDS
 
@@ -233,6 +234,8 @@ def assert_same_run(ours: Path, theirs: Path) -> None:
     """Assert that two runs ended with the same bits and logged the same steps."""
     assert list_checkpoints(ours)[0].name == list_checkpoints(theirs)[0].name
     assert last_checkpoint(ours) == last_checkpoint(theirs)
+    for pointer in ("latest", "best"):
+        assert resolve_pointer(ours, pointer) == resolve_pointer(theirs, pointer), pointer
     assert learned_rows(ours) == learned_rows(theirs)
     assert (ours / "samples.md").read_text() == (theirs / "samples.md").read_text()
     left = [

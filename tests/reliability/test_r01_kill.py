@@ -18,7 +18,9 @@ import psutil
 import pytest
 from effort import PATIENCE_SECONDS, wait_until
 
+from llm_scratch.storage import files
 from llm_scratch.storage.checkpoint import list_checkpoints
+from llm_scratch.storage.checkpoint_folders import resolve_pointer
 from llm_scratch.training.callbacks import Callback
 from llm_scratch.training.loop import train
 
@@ -143,6 +145,54 @@ def test_r1_run_killed_at_random_moments_ends_with_the_same_bits(
 @pytest.mark.slow
 def test_r1_run_killed_200_times_ends_with_the_same_bits(starter, whole, tmp_path, measured):
     measured("R1", check(starter, whole, tmp_path, 200), f"200 kills, {TARGET}")
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class UntilRename(files.FileSystem):
+    """A disk of a process that is killed in its save of a step, before it writes a pointer."""
+
+    def __init__(self, step: int, pointer: str) -> None:
+        self.step, self.pointer = f"step-{step:08d}", pointer
+        self.is_killed = False
+
+    def rename(self, old: Path, new: Path) -> None:
+        if new.name == self.pointer and (new.parent / self.step).exists():
+            self.is_killed = True
+            raise Killed
+        super().rename(old, new)
+
+    def remove(self, path: Path) -> None:
+        if not self.is_killed:
+            super().remove(path)
+
+
+class PointersAtStart(Callback):
+    """What `latest` and `best` name when a run starts, and the checkpoint that it starts from."""
+
+    def started(self, run, resumed):
+        self.start = f"step-{run.step:08d}"
+        self.latest, self.best = (resolve_pointer(run.folder, name) for name in ("latest", "best"))
+
+
+@pytest.mark.parametrize("step", [10, 20, 30])
+@pytest.mark.parametrize("pointer", ["latest", "best"])
+def test_r1_a_save_killed_before_its_pointers_is_completed_on_resume(
+    pointer, step, corpus, quick, tmp_path, monkeypatch
+):
+    config = tiny(epochs=None, steps=30, eval_every=10)
+    train(config, tmp_path / "whole", corpus=corpus)
+    monkeypatch.setattr(files, "filesystem", UntilRename(step, pointer))
+    with pytest.raises(Killed):
+        train(config, tmp_path / "killed", corpus=corpus)
+    monkeypatch.setattr(files, "filesystem", files.FileSystem())
+    assert half_written(tmp_path / "killed")
+    at = PointersAtStart()
+    train(config, tmp_path / "killed", corpus=corpus, callbacks=[at])
+    assert at.latest == at.best == at.start, "each checkpoint of this run is the best so far"
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
 
 class SlowestSaves(Callback):

@@ -127,6 +127,28 @@ def save(
     return folder
 
 
+def complete_save(run: Path, saved: Checkpoint) -> None:
+    """Complete a save that was interrupted after it had written its checkpoint.
+
+    Points `latest` to the checkpoint, and `best` if its evaluation gave the lowest loss so far, and
+    removes partial files. Call this before training continues from it. After a complete save it
+    changes nothing.
+
+    Raises:
+        UserError: the disk is full or not writable (code 6).
+    """
+    ckpt, last_eval = run / "ckpt", saved.state.get("last_eval", {})
+    is_evaluated = last_eval.get("step") == saved.state["step"]
+    is_best = is_evaluated and last_eval["val_loss"] == saved.state["best"]
+    try:
+        _remove_partial(ckpt)
+    except OSError as e:
+        raise UserError(f"{ckpt} cannot be written: {describe_error(e)}", RESOURCES) from e
+    for pointer in ("latest", "best") if is_best else ("latest",):
+        if resolve_pointer(run, pointer) != saved.folder.name:
+            files.atomic_write(ckpt / pointer, f"{saved.folder.name}\n")
+
+
 def check_disk_space(run: Path, size: int) -> None:
     """Check before a run that its checkpoints fit on the disk.
 

@@ -120,6 +120,8 @@ def _run(run: Trainer, callbacks: Callbacks, lock: RunLock | None) -> None:
     latest = _load_latest(run, callbacks)
     resumed = latest is not None
     extension = resume(run, latest, callbacks.warn) if latest is not None else ""
+    if lock is not None and latest is not None:
+        checkpoint.complete_save(run.folder, latest)
     del latest  # its tensors keep files open, and Windows cannot delete open files
     run.prompt = _sample_prompt(run, callbacks)
     if lock is not None:
