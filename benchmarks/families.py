@@ -121,20 +121,30 @@ def main() -> None:
     flags = {"--cpu-time": args.cpu_time, "--compile": args.compile}
     options += [flag for flag, is_set in flags.items() if is_set]
     with contenders(args.families, lambda name: ["--work", name, *options]) as ask:
-        answers = ask.rounds(
-            args.rounds, lambda name: {what: ask(name, what) for what in ("write", "learn")}
-        )
-    found = {}
+
+        def write_and_learn(name: str) -> dict[str, Any]:
+            write, before = ask(name, "write"), matrix_peak(args.dtype, args.cpu_time)
+            learn = ask(name, "learn")
+            peak = (before + matrix_peak(args.dtype, args.cpu_time)) / 2
+            return {"write": write, "learn": learn, "peak": peak}
+
+        answers = ask.rounds(args.rounds, write_and_learn)
     for name, rounds in answers.items():
-        found[name] = {what: [row[what]["seconds"] for row in rounds] for what in rounds[0]}
+        found[name] = {
+            what: [row[what]["seconds"] for row in rounds] for what in ("write", "learn")
+        }
         found[name] |= {"bytes": rounds[0]["write"]["bytes"], "flops": rounds[0]["learn"]["flops"]}
-    peak = matrix_peak(args.dtype, args.cpu_time)
-    print(f"{args.size}, {args.dtype}: matrix peak {peak / 1e9:.0f} GFLOP/s")
+        found[name]["peaks"] = [row["peak"] for row in rounds]
+    peaks = [peak / 1e9 for row in found.values() for peak in row["peaks"]]
+    between = f"{min(peaks):.0f} to {max(peaks):.0f} GFLOP/s" if peaks else "unknown"
+    print(f"{args.size}, {args.dtype}: matrix peak {between}")
     print(f"{'':10}{'writes GB/s':>12}{'to the first':>22}{'of the peak':>13}{'to the first':>22}")
     first = next(iter(found.values()), {})
     for name, row in found.items():
         speed = row["bytes"] / statistics.median(row["write"]) / 1e9
-        share = row["flops"] / statistics.median(row["learn"]) / peak
+        share = statistics.median(
+            row["flops"] / took / peak for took, peak in zip(row["learn"], row["peaks"])
+        )
         # equal work for each: seconds a byte, seconds a FLOP
         scale = {"write": row["bytes"] / first["bytes"], "learn": row["flops"] / first["flops"]}
         line = f"{name:10}"
@@ -153,11 +163,13 @@ def matrix_peak(dtype: str, cpu_time: bool) -> float:
     """The machine's matrix rate, FLOP/s; with `cpu_time`, that of a thread by its CPU time."""
     import torch
 
-    from llm_scratch.hardware.benchmark import MATMUL_SIZE, matmul_flops
+    from llm_scratch.hardware.benchmark import MATMUL_SIZE, measure_matmul_flops
+    from llm_scratch.hardware.matmul_backend import select_matmul_backend
     from llm_scratch.hardware.thread_timer import one_thread, thread_seconds
 
     if not cpu_time:
-        return matmul_flops(torch.device("cpu"), getattr(torch, dtype), 0.5)
+        select_matmul_backend()
+        return measure_matmul_flops(torch.device("cpu"), getattr(torch, dtype), 0.2)
     n = MATMUL_SIZE["cpu"]
     a = torch.randn(n, n).to(getattr(torch, dtype))
     with one_thread():

@@ -10,7 +10,8 @@ float32 weights. Contenders:
   hf-kept         the same with our allocator setting (hardware/allocator.py)
 Each has its own process, because allocator settings and peak memory belong to a process. They run
 interleaved, a few steps each per round (interleaved.py). Times are medians of steps after a
-warm-up; a ratio is the median over the rounds. The last line is JSON. On a machine with a GPU, use
+warm-up; a ratio is the median over the rounds. The matrix peak is measured right before and after
+each turn. The last line is JSON. On a machine with a GPU, use
 `--device cuda`, with `--batch` and `--context` for a batch that fills it.
 """
 
@@ -134,17 +135,29 @@ def work(name: str, shape: tuple[int, ...], device: str) -> None:
     answering(answer)
 
 
-def measure(size: str, shape: tuple[int, ...], rounds: int, device: str) -> dict[str, Any]:
-    """The contenders in turn; for each its seconds a step by round, peak memory and precision."""
+def measure(shape: tuple[int, ...], rounds: int, device: str) -> dict[str, Any]:
+    """The contenders in turn; for each its seconds a step and the machine's matrix rate by round.
+
+    The rate is measured before and after, because a shared machine changes from minute to minute.
+    Also returns peak memory and precision of each contender, and the missing ones.
+    """
     with contenders(
         list(CONTENDERS),
         lambda name: ["--work", name, "--device", device, "--shape", *map(str, shape)],
     ) as ask:
-        answers = ask.rounds(rounds, lambda name: ask(name, shape[-1]))
+
+        def ask_and_time_products(name: str) -> dict[str, Any]:
+            before = matrix_rates(device)
+            answer = ask(name, shape[-1])
+            kind = "bfloat16" if answer["why"].startswith("bfloat16:") else "float32"
+            return answer | {"rate": (before[kind] + matrix_rates(device)[kind]) / 2}
+
+        answers = ask.rounds(rounds, ask_and_time_products)
     found: dict[str, Any] = {"missing": ask.missing}
     for name, rows in answers.items():
         found[name] = {
             "rounds": [row["seconds"] for row in rows],
+            "rates": [row["rate"] for row in rows],
             "peak_gb": rows[-1]["peak"] / 1e9,
             "why": rows[-1]["why"],
         }
@@ -179,14 +192,10 @@ def main() -> None:
     for size in args.sizes:
         V, T, C, H, layers, B, steps = SIZES[size]
         shape = (V, args.context or T, C, H, layers, args.batch or B, steps)
-        peaks = rates(args.device)
-        found = measure(size, shape, args.rounds, args.device)
+        found = measure(shape, args.rounds, args.device)
         report["missing"] |= found.pop("missing")
-        print(
-            f"\n{size}: context {shape[1]}, batch {shape[5]}, vocabulary {V};"
-            f" matrix peak {peaks[0] / 1e9:.0f} GFLOP/s float32"
-        )
-        shares, memory = print_rows(found, shape, *peaks)
+        print(f"\n{size}: context {shape[1]}, batch {shape[5]}, vocabulary {V}")
+        shares, memory = print_rows(found, shape)
         report["peak_share"][size], report["peak_memory_gb"][size] = shares, memory
         for key, (slow, fast) in RATIOS.items():
             if slow not in found or fast not in found:
@@ -199,34 +208,38 @@ def main() -> None:
 
 
 def print_rows(
-    found: dict[str, Any], shape: tuple[int, ...], rate: float, half_rate: float
+    found: dict[str, Any], shape: tuple[int, ...]
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Print a row for each contender; returns shares of the matrix peak, and memory in GB."""
     tokens = shape[1] * shape[5]
     shares, memory = {}, {}
-    print(f"{'':14}{'tokens/s':>10}{'GFLOP/s':>10}{'of peak':>9}{'peak GB':>9}  precision")
+    print(
+        f"{'':14}{'tokens/s':>10}{'GFLOP/s':>10}{'peak':>7}{'of peak':>9}{'peak GB':>9}  precision"
+    )
     for name, row in found.items():
         seconds = statistics.median(row["rounds"])
-        peak = half_rate if row["why"].startswith("bfloat16:") else rate
-        share = flops(shape) / seconds / peak
-        shares[name] = round(share, 3)
+        of_peak = (flops(shape) / took / rate for took, rate in zip(row["rounds"], row["rates"]))
+        shares[name] = round(statistics.median(of_peak), 3)
         memory[name] = round(row["peak_gb"], 2)
-        speed = flops(shape) / seconds / 1e9
+        speed, peak = flops(shape) / seconds / 1e9, statistics.median(row["rates"]) / 1e9
         print(
-            f"{name:14}{tokens / seconds:10.0f}{speed:10.0f}{share:9.0%}{row['peak_gb']:9.2f} "
-            f" {row['why']}"
+            f"{name:14}{tokens / seconds:10.0f}{speed:10.0f}{peak:7.0f}{shares[name]:9.0%}"
+            f"{memory[name]:9.2f}  {row['why']}"
         )
     return shares, memory
 
 
-def rates(device: str) -> tuple[float, float]:
-    """The machine's matrix rate in float32 (by the faster library) and in bfloat16, FLOP/s."""
+def matrix_rates(device: str) -> dict[str, float]:
+    """The machine's matrix rate now, FLOP/s, in float32 (by the faster library) and bfloat16."""
     import torch
 
-    from llm_scratch.hardware.benchmark import matmul_flops
+    from llm_scratch.hardware.benchmark import measure_matmul_flops
+    from llm_scratch.hardware.matmul_backend import select_matmul_backend
 
-    on = torch.device(device)
-    return matmul_flops(on, torch.float32, 0.5), matmul_flops(on, torch.bfloat16, 0.5)
+    if device == "cpu":
+        select_matmul_backend()
+    on, types = torch.device(device), ("float32", "bfloat16")
+    return {name: measure_matmul_flops(on, getattr(torch, name), 0.2) for name in types}
 
 
 if __name__ == "__main__":

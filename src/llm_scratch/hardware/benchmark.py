@@ -59,7 +59,7 @@ def matmul_flops(
 ) -> float:
     """FLOP/s of a large matrix product by the library in use: an upper bound for everything else.
 
-    Measured once for each library.
+    Measured once for each library; `measure_matmul_flops` measures again.
     """
     backend = select_matmul_backend() if device.type == "cpu" else ""
     return _matmul_flops(str(device), dtype, seconds, torch.get_num_threads(), backend)
@@ -69,17 +69,21 @@ def matmul_flops(
 def _matmul_flops(
     device: str, dtype: torch.dtype, seconds: float, threads: int, backend: str
 ) -> float:
-    where = torch.device(device)
-    n = MATMUL_SIZE.get(where.type, MATMUL_SIZE["cpu"])
+    return measure_matmul_flops(torch.device(device), dtype, seconds)
+
+
+def measure_matmul_flops(device: torch.device, dtype: torch.dtype, seconds: float) -> float:
+    """FLOP/s of a large matrix product now; the shortest of the products in `seconds`."""
+    n = MATMUL_SIZE.get(device.type, MATMUL_SIZE["cpu"])
     # random values: a GPU multiplies constants up to an eighth faster,
     # as its power limit then leaves it a higher clock
     a = (
-        torch.empty(n, n, device=where)
-        .normal_(generator=torch.Generator(where).manual_seed(0))
+        torch.empty(n, n, device=device)
+        .normal_(generator=torch.Generator(device).manual_seed(0))
         .to(dtype)
     )
-    out = torch.empty(n, n, device=where, dtype=dtype)
-    return 2 * n**3 / best_time(lambda: torch.mm(a, a, out=out), where, seconds)
+    out = torch.empty(n, n, device=device, dtype=dtype)
+    return 2 * n**3 / best_time(lambda: torch.mm(a, a, out=out), device, seconds)
 
 
 def matmul_dtype(device: torch.device) -> torch.dtype:
