@@ -190,5 +190,17 @@ def test_time_interleaved_restores_the_number_of_threads(clock):
         torch.set_num_threads(before)
 
 
+def test_text_seconds_use_the_threads_of_the_model(clock):
+    """Some libraries multiply a single row on one thread only, others share it."""
+    seen, before = [], torch.get_num_threads()
+    calls = {"a": [lambda: seen.append(torch.get_num_threads())]}
+    torch.set_num_threads(2)
+    try:
+        text_seconds(calls, calls)
+        assert set(seen) == {2}
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_text_seconds_add_prompt_and_new_tokens(clock):
     assert text_seconds({"a": takes(clock, 2)}, {"a": takes(clock, 5)}) == {"a": 2 * NEW_TOKENS + 5}

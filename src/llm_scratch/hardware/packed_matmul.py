@@ -80,7 +80,7 @@ def linear_seconds(width: int) -> Seconds:
     """Seconds of a typical text in one matrix [4 * width, width] on the CPU: plain and packed.
 
     Names are "float32", "float32 packed", "bfloat16" and so on: those that are correct here.
-    Measured once for each width and machine.
+    Measured once for each width, number of threads and machine.
     """
     cpu = torch.device("cpu")
     dtypes = {f"{dtype}".removeprefix("torch."): dtype for dtype in TOLERANCE}
@@ -114,7 +114,7 @@ def linear_seconds(width: int) -> Seconds:
     return cached_timings(
         "a floating-point product",
         [*plain, *packable],
-        [f"width {width}", f"oneDNN {library}"],
+        [f"width {width}", f"{torch.get_num_threads()} threads", f"oneDNN {library}"],
         measure,
     )
 

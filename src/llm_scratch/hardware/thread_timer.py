@@ -1,7 +1,7 @@
-"""Time work on one thread by the processor time of that thread, which other load hardly changes.
+"""Time work by the processor time of this thread, which other load hardly changes.
 
-With several threads, or in wall time, a single call takes many times longer on a busy machine, and
-a trial would measure that load.
+In wall time a single call takes many times longer on a busy machine, and a trial would measure that
+load. With several threads, this thread may also wait for one that does not run.
 Tests: tests/hardware/test_thread_timer.py.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 
 import torch
@@ -20,14 +20,19 @@ MIN_CLOCK_VALUES = 900
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute on one thread inside the block."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def use_threads(n_threads: int) -> Iterator[None]:
+    """Let torch compute on this number of threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
     try:
         yield
     finally:
-        torch.set_num_threads(n_threads)
+        torch.set_num_threads(before)
+
+
+def one_thread() -> AbstractContextManager[None]:
+    """Let torch compute on one thread inside the block."""
+    return use_threads(1)
 
 
 def thread_seconds(work: Callable[[], object], n_calls: int = 1) -> float:

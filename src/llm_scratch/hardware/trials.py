@@ -21,13 +21,15 @@ from pathlib import Path
 import torch
 
 from llm_scratch.errors import UserError
-from llm_scratch.hardware.thread_timer import one_thread, thread_seconds
+from llm_scratch.hardware.thread_timer import thread_seconds, use_threads
 from llm_scratch.storage.download import cache_folder
 from llm_scratch.storage.files import atomic_write
 
 PROMPT_ROWS = 256  # a typical text to generate: a prompt of 256 tokens, read at once ...
 NEW_TOKENS = 200  # ... and 200 tokens, one by one
 N_ROUNDS = 6  # in which each candidate is timed
+N_TOKEN_ROUNDS = 20
+"""rounds for the product of a new token on all threads: they must all run at once in one of them"""
 MAX_SLOWDOWN = 4  # times the best after two rounds; slower candidates are no longer timed
 LONG_CALL_SECONDS = 0.5
 """A call this long is not repeated: noise averages out within it, and a trial must end soon on a
@@ -122,15 +124,18 @@ Candidates = Mapping[str, Sequence[Callable[[], object]]]
 """name -> calls: the same work on several matrices, so that no processor cache holds all of them"""
 
 
-def time_interleaved(candidates: Candidates) -> Seconds:
-    """Processor seconds of each candidate on one thread: the shortest of all interleaved calls.
+def time_interleaved(
+    candidates: Candidates, n_threads: int = 1, n_rounds: int = N_ROUNDS
+) -> Seconds:
+    """Processor seconds of this thread for each candidate: the shortest of all interleaved calls.
 
-    A candidate that raises an error does not work here: its time is infinite. One that takes
+    With several threads it is this thread's share of the work, and its waiting for the others. A
+    candidate that raises an error does not work here: its time is infinite. One that takes
     `LONG_CALL_SECONDS` is called twice in all: the first call may include preparations.
     """
-    with one_thread():
+    with use_threads(n_threads):
         best = {name: _shortest([calls[0], *calls]) for name, calls in candidates.items()}
-        for turn in range(N_ROUNDS):
+        for turn in range(n_rounds):
             for name, calls in candidates.items():
                 is_slow = turn >= 2 and best[name] > MAX_SLOWDOWN * min(best.values())
                 if best[name] < LONG_CALL_SECONDS and not is_slow:
@@ -153,11 +158,17 @@ def _shortest(calls: Sequence[Callable[[], object]]) -> float:
 def text_seconds(one_row: Candidates, prompt: Candidates) -> Seconds:
     """Seconds that a typical text spends in a layer, for each candidate implementation.
 
-    The text is `PROMPT_ROWS` rows at once, then `NEW_TOKENS` alone.
+    The text is `PROMPT_ROWS` rows at once, then `NEW_TOKENS` alone. All threads compute, as in the
+    model: some libraries multiply a single row on one thread only, and others share it.
 
     Args:
         one_row, prompt: for each candidate, the product of one row, or of `PROMPT_ROWS` rows, with
             several matrices.
     """
-    tokens, prompts = time_interleaved(one_row), time_interleaved(prompt)
+    tokens, prompts = time_tokens(one_row), time_interleaved(prompt, torch.get_num_threads())
     return {name: NEW_TOKENS * tokens[name] + prompts[name] for name in one_row}
+
+
+def time_tokens(one_row: Candidates) -> Seconds:
+    """`time_interleaved` for products of one row, on all threads that torch uses."""
+    return time_interleaved(one_row, torch.get_num_threads(), N_TOKEN_ROUNDS)

@@ -25,6 +25,7 @@ from llm_scratch.hardware.trials import (
     Seconds,
     cached_timings,
     time_interleaved,
+    time_tokens,
 )
 from llm_scratch.model.quantized_kernels import (
     GROUP,
@@ -107,7 +108,7 @@ def kernel_seconds(bits: Literal[8, 4], width: int) -> Seconds:
     A kernel's name is for the new tokens, with ", prompt" for the prompt; "expand to ..." is a
     prompt by `linear_expanded`.
     """
-    names, cpu = usable(bits), torch.device("cpu")
+    names, cpu, n_threads = usable(bits), torch.device("cpu"), torch.get_num_threads()
     many_rows = {name: dtype for name, dtype in MANY_ROW_DTYPES.items() if can_multiply(dtype, cpu)}
 
     def measure() -> Seconds:
@@ -119,19 +120,21 @@ def kernel_seconds(bits: Literal[8, 4], width: int) -> Seconds:
         def all_of(name: str, x: Tensor) -> list[Callable[[], object]]:
             return [partial(product, x, None) for product in products[name]]
 
-        tokens = time_interleaved({name: all_of(name, one) for name in names})
+        tokens = time_tokens({name: all_of(name, one) for name in names})
         prompts = time_interleaved(
             {f"{name}, prompt": all_of(name, many) for name in names}
             | {
                 name: [partial(linear_expanded, many, weight, None, dtype) for weight in weights]
                 for name, dtype in many_rows.items()
-            }
+            },
+            n_threads,
         )
         return {name: NEW_TOKENS * seconds for name, seconds in tokens.items()} | prompts
 
     candidates = [*names, *(f"{name}, prompt" for name in names), *many_rows]
     question = f"a product with {bits}-bit weights"
-    return cached_timings(question, candidates, [f"width {width}"], measure)
+    size = f"width {width}", f"{n_threads} threads"
+    return cached_timings(question, candidates, size, measure)
 
 
 def trial_weight(bits: Literal[8, 4], width: int) -> QuantizedWeight:

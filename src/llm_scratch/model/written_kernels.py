@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from llm_scratch.hardware.packed_matmul import MIN_TRIAL_WIDTH, n_trial_copies
-from llm_scratch.hardware.trials import Seconds, cached_timings, time_interleaved
+from llm_scratch.hardware.trials import Seconds, cached_timings, time_tokens
 from llm_scratch.model.kernel_choice import choose_kernel, trial_weight
 from llm_scratch.model.quantized_kernels import (
     GROUP,
@@ -165,8 +165,9 @@ def compiled_seconds(
         for name, product in products.items():
             compiled = torch.compile(product, options=COMPILE_OPTIONS, dynamic=False)
             calls[name] = [partial(compiled, x, None)] * n_copies
-        return time_interleaved(calls)
+        return time_tokens(calls)
 
     with torch.no_grad():
         question = f"a compiled product with {bits}-bit weights"
-        return cached_timings(question, ["written", "torch"], [f"width {width}"], measure)
+        size = f"width {width}", f"{torch.get_num_threads()} threads"
+        return cached_timings(question, ["written", "torch"], size, measure)
