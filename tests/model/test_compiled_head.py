@@ -12,6 +12,7 @@ from llm_scratch.model.kernel_choice import KernelChoice
 from llm_scratch.model.quantized import QuantizedLinear, to_int4, to_int8
 from llm_scratch.model.quantized_kernels import (
     Expanded,
+    Fbgemm7Matmul,
     IntMatmul,
     WeightOnlyInt4,
     WeightOnlyInt8,
@@ -36,7 +37,8 @@ def quantized_head(bits, kernel, written, monkeypatch):
         (4, WeightOnlyInt4, True, True),
         (4, Expanded, True, True),
         (8, IntMatmul, True, True),
-        (8, WeightOnlyInt8, True, False),  # not compared with it
+        (8, WeightOnlyInt8, True, True),
+        (8, Fbgemm7Matmul, True, False),  # not compared with it
         (8, IntMatmul, False, False),
     ],
 )

@@ -14,6 +14,7 @@ from llm_scratch.model.quantized_kernels import (
     Fbgemm7Matmul,
     IntMatmul,
     WeightOnlyInt4,
+    WeightOnlyInt8,
     random_weight,
 )
 from llm_scratch.model.written_kernels import (
@@ -57,27 +58,33 @@ def test_compiled_product_equals_the_formula(bits):
 def choose(monkeypatch):
     """Return the traceable kernels of a wide matrix for usable kernels and given seconds."""
 
-    def chosen(bits, ours, names, written=1.0, theirs=1.0, width=128):
+    def chosen(bits, ours, names, written=1.0, theirs=(1.0,), width=128):
         class Choice:
             kernel = ours
 
         monkeypatch.setattr(written_kernels, "choose_kernel", lambda *_: Choice)
         monkeypatch.setattr(written_kernels, "usable", lambda bits: names)
-        monkeypatch.setattr(
-            written_kernels, "compiled_seconds", lambda *_: {"written": written, "torch": theirs}
-        )
+        seconds = {"written": written, **dict(zip(names, theirs))}
+        monkeypatch.setattr(written_kernels, "compiled_seconds", lambda *_: seconds)
         return traceable_kernels(random_weight(bits, width, width, torch.Generator()))
 
     return chosen
 
 
 def test_faster_of_written_kernel_and_torch_is_chosen(choose):
-    assert choose(8, IntMatmul, ("int_mm",), written=1, theirs=2) == (WRITTEN[8], IntMatmul)
-    assert choose(8, IntMatmul, ("int_mm",), written=2, theirs=2) == (IntMatmul, IntMatmul)
-    assert choose(4, WeightOnlyInt4, ("int4 weight-only",), written=1, theirs=2) == (
+    assert choose(8, IntMatmul, ("int_mm",), written=1, theirs=[2]) == (WRITTEN[8], IntMatmul)
+    assert choose(8, IntMatmul, ("int_mm",), written=2, theirs=[2]) == (IntMatmul, IntMatmul)
+    assert choose(4, WeightOnlyInt4, ("int4 weight-only",), written=1, theirs=[2]) == (
         WRITTEN[4],
         WeightOnlyInt4,
     )
+
+
+def test_fastest_kernel_of_torch_is_chosen(choose):
+    names = "int_mm", "int8 weight-only"
+    assert choose(8, IntMatmul, names, written=3, theirs=[4, 1]) == (WeightOnlyInt8, IntMatmul)
+    assert choose(8, IntMatmul, names, written=3, theirs=[1, 4]) == (IntMatmul, IntMatmul)
+    assert choose(8, IntMatmul, names, written=1, theirs=[3, 4]) == (WRITTEN[8], IntMatmul)
 
 
 def test_written_kernel_is_used_without_one_of_torch(choose):

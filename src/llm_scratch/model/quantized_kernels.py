@@ -228,7 +228,7 @@ KERNELS: dict[str, tuple[int, type[Kernel]]] = {
 }
 """Kernels by name: bits and class. Without a clear difference in time, the first is preferred."""
 
-TRACEABLE = (IntMatmul, WeightOnlyInt4)  # kernels that torch.export can capture
+TRACEABLE = (IntMatmul, WeightOnlyInt8, WeightOnlyInt4)  # kernels that torch.export can capture
 
 
 def rounded_inputs(kernel: type[Kernel], x: Tensor) -> Tensor:

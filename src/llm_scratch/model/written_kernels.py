@@ -135,39 +135,47 @@ def traceable_kernels(
     N, K = weight.shape
     width = min(N, K)
     ours = choose_kernel(bits, width).kernel
-    theirs = next(
-        (KERNELS[name][1] for name in usable(bits) if KERNELS[name][1] in TRACEABLE), None
-    )
+    theirs = {name: KERNELS[name][1] for name in usable(bits) if KERNELS[name][1] in TRACEABLE}
+    first = next(iter(theirs.values()), None)
     several = ours if ours in TRACEABLE else None
     if K % MULTIPLE[bits] or not is_correct(bits):
-        return theirs, several
+        return first, several
     written = WRITTEN[bits]
-    if theirs is None:
+    if first is None:
         return written, several
     if width < MIN_TRIAL_WIDTH or width % GROUP:
-        return theirs, several
+        return first, several
     seconds = compiled_seconds(bits, width, theirs, on_compile)
-    return (written if MIN_GAIN * seconds["written"] < seconds["torch"] else theirs), several
+    fastest = min(theirs, key=lambda name: seconds[name])
+    is_written = MIN_GAIN * seconds["written"] < seconds[fastest]
+    return (written if is_written else theirs[fastest]), several
 
 
 def compiled_seconds(
-    bits: Literal[8, 4], width: int, theirs: type[Kernel], on_compile: Callable[[], None]
+    bits: Literal[8, 4], width: int, theirs: dict[str, type[Kernel]], on_compile: Callable[[], None]
 ) -> Seconds:
-    """Seconds of one compiled row, by "written" kernel and by "torch"'s kernel. Measured once."""
+    """Seconds of one compiled row by the kernel "written" here and by torch's. Measured once.
+
+    Args:
+        bits: per weight.
+        width: of the matrix [4 * width, width].
+        theirs: kernels of torch by name.
+        on_compile: called before the compilation.
+    """
 
     def measure() -> Seconds:
         on_compile()
         n_copies = n_trial_copies(width)
         x = torch.full((1, width), 0.5)
         weight = trial_weight(bits, width)
-        products = {"written": WRITTEN[bits](weight), "torch": theirs(weight)}
+        kernels = {"written": WRITTEN[bits], **theirs}
         calls = {}
-        for name, product in products.items():
-            compiled = torch.compile(product, options=COMPILE_OPTIONS, dynamic=False)
+        for name, kernel in kernels.items():
+            compiled = torch.compile(kernel(weight), options=COMPILE_OPTIONS, dynamic=False)
             calls[name] = [partial(compiled, x, None)] * n_copies
         return time_tokens(calls)
 
     with torch.no_grad():
         question = f"a compiled product with {bits}-bit weights"
         size = f"width {width}", f"{torch.get_num_threads()} threads"
-        return cached_timings(question, ["written", "torch"], size, measure)
+        return cached_timings(question, ["written", *theirs], size, measure)
