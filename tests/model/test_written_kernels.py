@@ -10,12 +10,14 @@ import torch
 
 from llm_scratch.model import written_kernels
 from llm_scratch.model.quantized_kernels import (
+    KERNELS,
     TRACEABLE,
     Fbgemm7Matmul,
     IntMatmul,
     WeightOnlyInt4,
     WeightOnlyInt8,
     random_weight,
+    usable,
 )
 from llm_scratch.model.written_kernels import (
     COMPILE_OPTIONS,
@@ -54,6 +56,37 @@ def test_compiled_product_equals_the_formula(bits):
         )
 
 
+class Product(torch.nn.Module):
+    """A kernel as a module, for export."""
+
+    def __init__(self, kernel):
+        super().__init__()
+        self.kernel = kernel
+
+    def forward(self, x):
+        return self.kernel(x, None)
+
+
+@pytest.mark.slow  # compiling takes some seconds
+@needs_compiler
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch imports what it deprecates
+@pytest.mark.parametrize("name", [name for name in KERNELS if KERNELS[name][1] in TRACEABLE])
+def test_traceable_kernel_is_the_same_for_any_number_of_rows_when_compiled(name):
+    bits, kernel = KERNELS[name]
+    if name not in usable(bits):
+        pytest.skip(f"{name} does not work on this processor or with this torch")
+    weight = random_weight(bits, 256, 128, torch.Generator().manual_seed(1))
+    product = Product(kernel(weight))
+    with torch.no_grad():
+        rows = {0: torch.export.Dim("rows", min=2, max=64)}
+        program = torch.export.export(product, (torch.randn(3, 128),), dynamic_shapes=(rows,))
+        package = torch._inductor.aoti_compile_and_package(program)
+        compiled = torch._inductor.aoti_load_package(package)
+        for n_rows in (2, 3, 17):
+            x = torch.randn(n_rows, 128)
+            torch.testing.assert_close(compiled(x), product(x))
+
+
 @pytest.fixture
 def choose(monkeypatch):
     """Return the traceable kernels of a wide matrix for usable kernels and given seconds."""
@@ -83,6 +116,7 @@ def test_faster_of_written_kernel_and_torch_is_chosen(choose):
 def test_fastest_kernel_of_torch_is_chosen(choose):
     names = "int_mm", "int8 weight-only"
     assert choose(8, IntMatmul, names, written=3, theirs=[4, 1]) == (WeightOnlyInt8, IntMatmul)
+    assert choose(8, IntMatmul, names, written=3, theirs=[1.05, 1]) == (IntMatmul, IntMatmul)
     assert choose(8, IntMatmul, names, written=3, theirs=[1, 4]) == (IntMatmul, IntMatmul)
     assert choose(8, IntMatmul, names, written=1, theirs=[3, 4]) == (WRITTEN[8], IntMatmul)
 

@@ -305,6 +305,57 @@ def test_save_removes_partial_files_of_a_killed_save(tmp_path):
     ]
 
 
+def test_save_replaces_the_checkpoint_of_an_interrupted_save_before_other_steps(tmp_path):
+    """A run killed before `latest` may continue from the older checkpoint with other settings."""
+    save(tmp_path, 1)
+    stale = save(tmp_path, 2)
+    (tmp_path / "ckpt" / "latest").write_text("step-00000001\n")
+    save(tmp_path, 2, weights=tensors(9), state={"step": 2, "best": 1.0})
+    found = checkpoint.load_latest(tmp_path, not_called)
+    assert found.folder == stale
+    assert found.state == {"step": 2, "best": 1.0}
+    assert torch.equal(found.weights["b"], tensors(9)["b"])
+
+
+def test_save_after_a_failure_keeps_the_checkpoint_that_is_written(tmp_path):
+    before = (save(tmp_path, 2) / "model.safetensors").stat().st_ino
+    assert (save(tmp_path, 2, best=True) / "model.safetensors").stat().st_ino == before
+    assert (tmp_path / "ckpt" / "best").read_text() == "step-00000002\n"
+
+
+def evaluated(step, loss, best):
+    return {"step": step, "best": best, "last_eval": {"step": step, "val_loss": loss}}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "named"),
+    [
+        ((1.0, 1.0), (0.9, 0.9), 2),  # lower
+        ((1.0, 1.0), (1.1, 1.0), 1),  # higher
+        ((1.0, 1.0), (1.0, 1.0), 1),  # equal: the first remains the best
+        (None, (1.0, 1.0), 2),
+    ],
+)
+def test_complete_save_marks_the_best_as_a_save_does(tmp_path, first, second, named):
+    if first is not None:
+        save(tmp_path, 1, best=True, state=evaluated(1, *first))
+    save(tmp_path, 2, state=evaluated(2, *second))
+    (tmp_path / "ckpt" / "latest").unlink()
+    (tmp_path / "ckpt" / ".best.1.part").touch()
+    checkpoint.complete_save(tmp_path, checkpoint.load_latest(tmp_path, not_called))
+    pointers = [(tmp_path / "ckpt" / name).read_text() for name in ("latest", "best")]
+    assert pointers == ["step-00000002\n", f"step-0000000{named}\n"]
+    assert not list((tmp_path / "ckpt").glob(".*"))
+
+
+def test_complete_save_after_an_older_checkpoint_keeps_a_better_best(tmp_path):
+    save(tmp_path, 1, best=True, state=evaluated(1, 1.0, 1.0))
+    save(tmp_path, 2, best=True, state=evaluated(2, 0.9, 0.9))
+    older = checkpoint.read(tmp_path / "ckpt" / "step-00000001")
+    checkpoint.complete_save(tmp_path, older)
+    assert (tmp_path / "ckpt" / "best").read_text() == "step-00000002\n"
+
+
 def test_load_latest_skips_a_damaged_checkpoint_that_cannot_be_moved(tmp_path, monkeypatch):
     save(tmp_path, 1)
     flip(save(tmp_path, 2) / "model.safetensors", None)

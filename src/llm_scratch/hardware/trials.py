@@ -129,9 +129,10 @@ def time_interleaved(
 ) -> Seconds:
     """Processor seconds of this thread for each candidate: the shortest of all interleaved calls.
 
-    With several threads it is this thread's share of the work, and its waiting for the others. A
-    candidate that raises an error does not work here: its time is infinite. One that takes
-    `LONG_CALL_SECONDS` is called twice in all: the first call may include preparations.
+    With several threads it is this thread's share of the work; waiting for the others counts only
+    where threads wait in a loop. A candidate that raises an error does not work here: its time is
+    infinite. One that takes `LONG_CALL_SECONDS` is called twice in all: the first call may include
+    preparations.
     """
     with use_threads(n_threads):
         best = {name: _shortest([calls[0], *calls]) for name, calls in candidates.items()}

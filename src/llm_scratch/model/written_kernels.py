@@ -19,7 +19,7 @@ from torch import Tensor
 
 from llm_scratch.hardware.packed_matmul import MIN_TRIAL_WIDTH, n_trial_copies
 from llm_scratch.hardware.trials import Seconds, cached_timings, time_tokens
-from llm_scratch.model.kernel_choice import choose_kernel, trial_weight
+from llm_scratch.model.kernel_choice import MAX_EXCESS, choose_kernel, trial_weight
 from llm_scratch.model.quantized_kernels import (
     GROUP,
     KERNELS,
@@ -146,7 +146,8 @@ def traceable_kernels(
     if width < MIN_TRIAL_WIDTH or width % GROUP:
         return first, several
     seconds = compiled_seconds(bits, width, theirs, on_compile)
-    fastest = min(theirs, key=lambda name: seconds[name])
+    limit = MAX_EXCESS * min(seconds[name] for name in theirs)
+    fastest = next(name for name in theirs if seconds[name] <= limit)  # earlier ones round less
     is_written = MIN_GAIN * seconds["written"] < seconds[fastest]
     return (written if is_written else theirs[fastest]), several
 
@@ -169,9 +170,11 @@ def compiled_seconds(
         x = torch.full((1, width), 0.5)
         weight = trial_weight(bits, width)
         kernels = {"written": WRITTEN[bits], **theirs}
+        # older torch reuses a stored program that was compiled for another number of threads
+        options = COMPILE_OPTIONS | {"cpp.threads": torch.get_num_threads()}
         calls = {}
         for name, kernel in kernels.items():
-            compiled = torch.compile(kernel(weight), options=COMPILE_OPTIONS, dynamic=False)
+            compiled = torch.compile(kernel(weight), options=options, dynamic=False)
             calls[name] = [partial(compiled, x, None)] * n_copies
         return time_tokens(calls)
 

@@ -94,7 +94,8 @@ def save(
     try:
         before_save()
         _remove_partial(ckpt)
-        if not folder.exists():
+        if not _is_written(folder, config, state):
+            files.filesystem.remove(folder)  # of an interrupted save, before the run went on anew
             with files.atomic_folder(folder) as part:
                 written = {
                     "model.safetensors": write_hashed(
@@ -127,26 +128,46 @@ def save(
     return folder
 
 
+def _is_written(folder: Path, config: dict[str, Any], state: dict[str, Any]) -> bool:
+    """Whether a folder is the checkpoint of this state, written by a save that then failed."""
+    try:
+        return all(
+            (folder / name).read_bytes() == as_json(content)
+            for name, content in (("config.json", config), ("state.json", state))
+        )
+    except OSError:
+        return False
+
+
 def complete_save(run: Path, saved: Checkpoint) -> None:
     """Complete a save that was interrupted after it had written its checkpoint.
 
-    Points `latest` to the checkpoint, and `best` if its evaluation gave the lowest loss so far, and
-    removes partial files. Call this before training continues from it. After a complete save it
-    changes nothing.
+    Points `latest` to the checkpoint, and `best` if its evaluation gave a lower loss than that of
+    the checkpoint that `best` names; removes partial files. Call this before training continues
+    from it. After a complete save it changes nothing.
 
     Raises:
         UserError: the disk is full or not writable (code 6).
     """
     ckpt, last_eval = run / "ckpt", saved.state.get("last_eval", {})
-    is_evaluated = last_eval.get("step") == saved.state["step"]
-    is_best = is_evaluated and last_eval["val_loss"] == saved.state["best"]
-    try:
+    with suppress(OSError):  # of another user; the next save reports it
         _remove_partial(ckpt)
-    except OSError as e:
-        raise UserError(f"{ckpt} cannot be written: {describe_error(e)}", RESOURCES) from e
-    for pointer in ("latest", "best") if is_best else ("latest",):
+    pointers = ["latest"]
+    is_evaluated = last_eval.get("step") == saved.state["step"]
+    if is_evaluated and last_eval["val_loss"] == saved.state["best"] < _best_loss(run):
+        pointers.append("best")
+    for pointer in pointers:
         if resolve_pointer(run, pointer) != saved.folder.name:
             files.atomic_write(ckpt / pointer, f"{saved.folder.name}\n")
+
+
+def _best_loss(run: Path) -> float:
+    """The lowest loss up to the checkpoint that `best` names; infinite without one."""
+    try:
+        state = run / "ckpt" / (resolve_pointer(run, "best") or "") / "state.json"
+        return float(json.loads(state.read_text(encoding="utf-8"))["best"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def check_disk_space(run: Path, size: int) -> None:

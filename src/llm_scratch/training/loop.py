@@ -224,7 +224,11 @@ def _step(run: Trainer, callbacks: Callbacks, until: int) -> Decision:
 def _roll_back(run: Trainer, callbacks: Callbacks, writer: CheckpointWriter) -> None:
     """Go back to the last checkpoint after bad steps, and skip past their data."""
     writer.wait()
-    callbacks.warn(run.roll_back(_load_latest(run, callbacks)))
+    latest = _load_latest(run, callbacks)
+    callbacks.warn(run.roll_back(latest))
+    if writer.lock is not None and latest is not None:
+        checkpoint.complete_save(run.folder, latest)
+    del latest  # its tensors keep files open
     writer.restart(run.best)
     callbacks.emit(Callback.rolled_back, run)
     counts = run.recovery.counts
