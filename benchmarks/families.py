@@ -164,11 +164,9 @@ def matrix_peak(dtype: str, cpu_time: bool) -> float:
     import torch
 
     from llm_scratch.hardware.benchmark import MATMUL_SIZE, measure_matmul_flops
-    from llm_scratch.hardware.matmul_backend import select_matmul_backend
     from llm_scratch.hardware.thread_timer import one_thread, thread_seconds
 
     if not cpu_time:
-        select_matmul_backend()
         return measure_matmul_flops(torch.device("cpu"), getattr(torch, dtype), 0.2)
     n = MATMUL_SIZE["cpu"]
     a = torch.randn(n, n).to(getattr(torch, dtype))

@@ -234,10 +234,7 @@ def matrix_rates(device: str) -> dict[str, float]:
     import torch
 
     from llm_scratch.hardware.benchmark import measure_matmul_flops
-    from llm_scratch.hardware.matmul_backend import select_matmul_backend
 
-    if device == "cpu":
-        select_matmul_backend()
     on, types = torch.device(device), ("float32", "bfloat16")
     return {name: measure_matmul_flops(on, getattr(torch, name), 0.2) for name in types}
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,7 @@ class Process:
 
     def __init__(self, starter: Starter, pid: int) -> None:
         self._starter, self.pid = starter, pid
+        self._cpu_seconds = 0.0
 
     def send(self, number: int) -> None:
         """Send a signal; does nothing if the command has ended."""
@@ -58,9 +60,14 @@ class Process:
         return psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE
 
     def cpu_seconds(self) -> float:
-        """The processor time that the command has used so far, in steps of about 0.01 s."""
-        times = psutil.Process(self.pid).cpu_times()
-        return times.user + times.system
+        """The processor time that the command has used so far, in steps of about 0.01 s.
+
+        After its end it is the last that was read, where the system forgets it (macOS).
+        """
+        with suppress(psutil.ZombieProcess):
+            times = psutil.Process(self.pid).cpu_times()
+            self._cpu_seconds = times.user + times.system
+        return self._cpu_seconds
 
     def stacks(self) -> str:
         """The stack of each thread, for the report of a process that hangs."""
@@ -143,7 +150,7 @@ def whole(starter: Starter, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     )
     words = [*TRAIN.split(), "--data.source", f"file:{text}"]
     process = starter.start(*words, "--out", folder / "run")
-    wait_until(process.has_ended, "the reference run ends")
+    wait_until(lambda: process.cpu_seconds() and process.has_ended(), "the reference run ends")
     cpu_seconds = process.cpu_seconds()
     assert process.wait() == 0, starter.log.read_text()
     return Whole(words, folder / "run", cpu_seconds)

@@ -73,7 +73,9 @@ def _matmul_flops(
 
 
 def measure_matmul_flops(device: torch.device, dtype: torch.dtype, seconds: float) -> float:
-    """FLOP/s of a large matrix product now; the shortest of the products in `seconds`."""
+    """FLOP/s of a large matrix product now: the fastest of those that fit into `seconds`."""
+    if device.type == "cpu":
+        select_matmul_backend()
     n = MATMUL_SIZE.get(device.type, MATMUL_SIZE["cpu"])
     # random values: a GPU multiplies constants up to an eighth faster,
     # as its power limit then leaves it a higher clock

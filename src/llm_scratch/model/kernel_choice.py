@@ -108,7 +108,8 @@ def kernel_seconds(bits: Literal[8, 4], width: int) -> Seconds:
     A kernel's name is for the new tokens, with ", prompt" for the prompt; "expand to ..." is a
     prompt by `linear_expanded`.
     """
-    names, cpu, n_threads = usable(bits), torch.device("cpu"), torch.get_num_threads()
+    names, cpu = usable(bits), torch.device("cpu")
+    n_threads = torch.get_num_threads()
     many_rows = {name: dtype for name, dtype in MANY_ROW_DTYPES.items() if can_multiply(dtype, cpu)}
 
     def measure() -> Seconds:

@@ -95,7 +95,8 @@ def save(
         before_save()
         _remove_partial(ckpt)
         if not _is_written(folder, config, state):
-            files.filesystem.remove(folder)  # of an interrupted save, before the run went on anew
+            # left by an interrupted save, after which the run continued from an older checkpoint
+            files.filesystem.remove(folder)
             with files.atomic_folder(folder) as part:
                 written = {
                     "model.safetensors": write_hashed(

@@ -120,8 +120,6 @@ def _run(run: Trainer, callbacks: Callbacks, lock: RunLock | None) -> None:
     latest = _load_latest(run, callbacks)
     resumed = latest is not None
     extension = resume(run, latest, callbacks.warn) if latest is not None else ""
-    if lock is not None and latest is not None:
-        checkpoint.complete_save(run.folder, latest)
     del latest  # its tensors keep files open, and Windows cannot delete open files
     run.prompt = _sample_prompt(run, callbacks)
     if lock is not None:
@@ -224,11 +222,7 @@ def _step(run: Trainer, callbacks: Callbacks, until: int) -> Decision:
 def _roll_back(run: Trainer, callbacks: Callbacks, writer: CheckpointWriter) -> None:
     """Go back to the last checkpoint after bad steps, and skip past their data."""
     writer.wait()
-    latest = _load_latest(run, callbacks)
-    callbacks.warn(run.roll_back(latest))
-    if writer.lock is not None and latest is not None:
-        checkpoint.complete_save(run.folder, latest)
-    del latest  # its tensors keep files open
+    callbacks.warn(run.roll_back(_load_latest(run, callbacks)))
     writer.restart(run.best)
     callbacks.emit(Callback.rolled_back, run)
     counts = run.recovery.counts
@@ -333,10 +327,15 @@ def _next_due(cfg: TrainConfig, step: int, steps: int) -> int:
 
 
 def _load_latest(run: Trainer, callbacks: Callbacks) -> checkpoint.Checkpoint | None:
-    """The newest valid checkpoint, or None. Rank 0 reads it and broadcasts all but the tensors."""
+    """The newest valid checkpoint, or None. Rank 0 reads it and broadcasts all but the tensors.
+
+    Rank 0 also completes its save, if that was interrupted.
+    """
     distributed = run.distributed
     if distributed.is_main:
         latest = checkpoint.load_latest(run.folder, callbacks.warn, prefer="latest")
+        if latest is not None:
+            checkpoint.complete_save(run.folder, latest)
     else:
         latest = None
     message = latest
