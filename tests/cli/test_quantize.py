@@ -105,7 +105,7 @@ def test_compiled_generation_is_equal_and_cached(llm, wide, bits, tmp_path, monk
     assert (compiled.code, compiled.out) == (0, plain.out)
     assert ", compiled]" in compiled.err
     assert compiled.err.startswith(
-        "Compiling the generation step takes half a minute, once per model shape.\n"
+        "Compiling the generation step takes 0.5 to 3 minutes, once per model shape.\n"
     )
     assert len(list((tmp_path / "cache" / "steps").glob("*.so"))) == 1
     monkeypatch.setattr(torch._inductor, "aot_compile", None)

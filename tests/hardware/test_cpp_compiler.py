@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from llm_scratch.hardware.cpp_compiler import compiler_problem
+from llm_scratch.hardware.cpp_compiler import accepts_option, compiler_problem
 
 
 def test_working_compiler(monkeypatch):
@@ -44,3 +44,17 @@ def test_compiler_that_fails(script, problem, tmp_path, monkeypatch):
     compiler.chmod(0o755)
     monkeypatch.setenv("CXX", str(compiler))
     assert compiler_problem() == f"{compiler} {problem}"
+
+
+def test_options_that_the_compiler_knows(monkeypatch):
+    if shutil.which("g++") is None:
+        pytest.skip("needs g++")
+    monkeypatch.setenv("CXX", "g++")
+    assert accepts_option("-O2")
+    assert not accepts_option("-no-such-option=256")
+
+
+@pytest.mark.parametrize("compiler", ["no-such-compiler", ""])
+def test_missing_compiler_accepts_no_option(compiler, monkeypatch):
+    monkeypatch.setenv("CXX", compiler)
+    assert not accepts_option("-O2")

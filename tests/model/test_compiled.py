@@ -13,13 +13,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch._inductor.exc import CppCompileError
-from torch.nn import functional as F
 
 from llm_scratch.config import GPTConfig, ModelConfig, from_dict
 from llm_scratch.errors import UserError
 from llm_scratch.hardware.packed_matmul import can_pack
 from llm_scratch.model import build, compiled
-from llm_scratch.model.compiled import MatvecLinear, compile_steps, matvec
+from llm_scratch.model.compiled import compile_steps
 from llm_scratch.model.kv_cache import KVCache
 from llm_scratch.model.packed import pack
 from llm_scratch.model.quantized import quantize
@@ -77,28 +76,6 @@ def compilings(monkeypatch):
         lambda *args, **more: calls.append(args) or real(*args, **more),
     )
     return calls
-
-
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("shape", [(5,), (1, 5), (1, 1, 5)])
-def test_matvec_equals_linear(shape, bias):
-    x, weight, bias = torch.randn(shape), torch.randn(7, 5), torch.randn(7) if bias else None
-    torch.testing.assert_close(matvec(x, weight, bias), F.linear(x, weight, bias))
-    apart = torch.randn(*shape, 2)[..., 0]  # not contiguous
-    torch.testing.assert_close(matvec(apart, weight, bias), F.linear(apart, weight, bias))
-
-
-def test_matvec_linear_replaces_every_linear(monkeypatch):
-    rows = []
-    monkeypatch.setattr(
-        compiled, "matvec", lambda *given: rows.append(given[0].shape) or matvec(*given)
-    )
-    layer, x = torch.nn.Linear(5, 7), torch.randn(1, 1, 5)
-    with MatvecLinear():
-        inside = layer(x) + 0
-    assert rows == [(1, 1, 5)]
-    torch.testing.assert_close(inside, layer(x))
-    assert len(rows) == 1
 
 
 @pytest.mark.slow  # compiling takes a minute

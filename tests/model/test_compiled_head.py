@@ -1,14 +1,17 @@
-"""A quantized output head computes single rows by a compiled program where that is faster."""
+"""An output head computes single rows by a compiled program where that is faster."""
 
 import shutil
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from llm_scratch.model import compiled, quantized
 from llm_scratch.model.compiled import compile_head, load_or_compile
 from llm_scratch.model.kernel_choice import KernelChoice
+from llm_scratch.model.matvec import MatvecChoice
 from llm_scratch.model.quantized import QuantizedLinear, to_int4, to_int8
 from llm_scratch.model.quantized_kernels import (
     Expanded,
@@ -18,6 +21,8 @@ from llm_scratch.model.quantized_kernels import (
     WeightOnlyInt8,
 )
 from llm_scratch.model.written_kernels import WRITTEN
+
+PARTS = MatvecChoice(4, beats_packed=True)
 
 
 def quantized_head(bits, kernel, written, monkeypatch):
@@ -29,6 +34,18 @@ def quantized_head(bits, kernel, written, monkeypatch):
     monkeypatch.setattr(quantized, "traceable_kernels", lambda *_: kinds)
     head.prepare_for_export()
     return head
+
+
+@pytest.fixture
+def rows(monkeypatch):
+    """The rows for which a program runs, as a list that grows; its logits are ones."""
+    rows = []
+
+    def compile_(module, example, shapes, load):
+        return lambda x: rows.append((x.shape, x.dtype)) or torch.ones(1, 50, dtype=x.dtype)
+
+    monkeypatch.setattr(compiled, "_compile", compile_)
+    return rows
 
 
 @pytest.mark.parametrize(
@@ -43,30 +60,50 @@ def quantized_head(bits, kernel, written, monkeypatch):
     ],
 )
 def test_quantized_head_is_compiled_where_the_written_kernel_is_faster(
-    bits, kernel, written, gains, monkeypatch
+    bits, kernel, written, gains, rows, monkeypatch
 ):
-    head = quantized_head(bits, kernel, written, monkeypatch)
-    rows = []
-    monkeypatch.setattr(
-        compiled, "_compile", lambda *_: lambda x: rows.append(x.shape) or torch.ones(1, 50)
-    )
-    compile_head(head, None)
-    one, three = head(torch.randn(1, 1, 64)), head(torch.randn(1, 3, 64))
-    assert rows == [(1, 64)] * gains
-    assert torch.equal(one, torch.ones(1, 1, 50)) == gains
+    model = SimpleNamespace(out_head=quantized_head(bits, kernel, written, monkeypatch))
+    compile_head(model, PARTS, None)
+    one = model.out_head(torch.randn(1, 1, 64).bfloat16())
+    three = model.out_head(torch.randn(1, 3, 64))
+    assert rows == [((1, 64), torch.float32)] * gains
+    assert torch.equal(one, torch.ones(1, 1, 50).bfloat16()) == gains
+    assert one.dtype == torch.bfloat16
     assert three.shape == (1, 3, 50)
-    assert head.float().compiled_row is None  # moved tensors are not those of the program
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("beats_packed", [True, False])
+def test_plain_head_is_compiled_where_that_is_faster_than_packed(beats_packed, dtype, rows):
+    model = SimpleNamespace(out_head=nn.Linear(64, 50, bias=False).to(dtype))
+    compile_head(model, MatvecChoice(4, beats_packed), None)
+    for shape in (64,), (1, 64), (1, 1, 64):
+        assert model.out_head(torch.randn(shape).to(dtype)).shape == (*shape[:-1], 50)
+    assert model.out_head(torch.randn(2, 1, 64).to(dtype)).shape == (2, 1, 50)
+    assert rows == [((1, 64), dtype)] * 3 * beats_packed
+
+
+def test_head_of_another_kind_is_left_alone(rows):
+    head = nn.Identity()
+    model = SimpleNamespace(out_head=head)
+    compile_head(model, PARTS, None)
+    assert model.out_head is head
 
 
 @pytest.mark.slow  # compiling takes half a minute
 @pytest.mark.skipif(
     shutil.which("g++") is None, reason="needs g++, with which torch compiles for a CPU"
 )
-def test_compiled_head_gives_the_product(monkeypatch, tmp_path):
+@pytest.mark.parametrize("kind", ["plain", "4 bits"])
+def test_compiled_head_gives_the_product(kind, monkeypatch, tmp_path):
     x, compilings = torch.randn(1, 64), []
     load = partial(load_or_compile, folder=tmp_path, on_compile=lambda: compilings.append(1))
     for _ in range(2):  # the second one loads the program
-        head = quantized_head(4, Expanded, True, monkeypatch)
-        compile_head(head, load)
-        torch.testing.assert_close(head(x), x @ head.weight.T, rtol=1e-4, atol=1e-4)
+        head = nn.Linear(64, 50, bias=False)
+        if kind == "4 bits":
+            head = quantized_head(4, Expanded, True, monkeypatch)
+        model = SimpleNamespace(out_head=head)
+        compile_head(model, PARTS, load)
+        assert model.out_head is not head
+        torch.testing.assert_close(model.out_head(x), x @ head.weight.T, rtol=1e-4, atol=1e-4)
     assert len(compilings) == 1

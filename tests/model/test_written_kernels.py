@@ -8,6 +8,7 @@ import shutil
 import pytest
 import torch
 
+from llm_scratch.hardware.compiled_products import compile_options
 from llm_scratch.model import written_kernels
 from llm_scratch.model.quantized_kernels import (
     KERNELS,
@@ -20,7 +21,6 @@ from llm_scratch.model.quantized_kernels import (
     usable,
 )
 from llm_scratch.model.written_kernels import (
-    COMPILE_OPTIONS,
     WRITTEN,
     is_correct,
     traceable_kernels,
@@ -50,7 +50,7 @@ def test_compiled_product_equals_the_formula(bits):
     weight = random_weight(bits, 96, 128, torch.Generator().manual_seed(1))
     x, product = torch.randn(1, 128), WRITTEN[bits](weight)
     with torch.no_grad():
-        compiled = torch.compile(product, options=COMPILE_OPTIONS, dynamic=False)
+        compiled = torch.compile(product, options=compile_options(), dynamic=False)
         torch.testing.assert_close(
             compiled(x, None), x @ weight.dequantize().T, rtol=1e-5, atol=1e-3
         )
@@ -98,7 +98,7 @@ def choose(monkeypatch):
         monkeypatch.setattr(written_kernels, "choose_kernel", lambda *_: Choice)
         monkeypatch.setattr(written_kernels, "usable", lambda bits: names)
         seconds = {"written": written, **dict(zip(names, theirs))}
-        monkeypatch.setattr(written_kernels, "compiled_seconds", lambda *_: seconds)
+        monkeypatch.setattr(written_kernels, "compiled_kernel_seconds", lambda *_: seconds)
         return traceable_kernels(random_weight(bits, width, width, torch.Generator()))
 
     return chosen
@@ -136,7 +136,7 @@ def test_written_kernel_with_another_byte_order_is_rejected(monkeypatch):
     monkeypatch.setattr(
         written_kernels.WrittenInt8,
         "__call__",
-        lambda self, x, bias: x @ self.words.float().T.repeat(4, 1),
+        lambda self, x, bias: x @ self.words.flatten(1).float().T.repeat(4, 1),
     )
     is_correct.cache_clear()
     try:

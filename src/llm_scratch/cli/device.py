@@ -31,7 +31,7 @@ def load_model(
     from llm_scratch.loading import load_for_inference
 
     def announce() -> None:
-        print_note("Compiling the generation step takes half a minute, once per model shape.")
+        print_note("Compiling the generation step takes 0.5 to 3 minutes, once per model shape.")
 
     loaded = load_for_inference(path, device, dtype, on_compile=announce, **options)
     return loaded.model, loaded.tokenizer, str(loaded)

@@ -65,7 +65,7 @@ def prepare_for_inference(
         compile: compile the generation step; see `model.compiled`. CPU only.
         single_sequence: each step has one token. With several, only models in 8 or 4 bits are
             compiled.
-        on_compile: called before the first compilation, which takes half a minute.
+        on_compile: called before the first compilation, which takes 0.5 to 3 minutes.
     Returns:
         What was chosen, and why.
     Raises:

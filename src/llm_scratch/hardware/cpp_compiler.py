@@ -44,3 +44,18 @@ def _problem(compiler: str) -> str:
     lines = done.stderr.decode(errors="replace").split("\n")
     reason = next((line for line in lines if "error" in line), lines[0]).strip()
     return f"{compiler} cannot compile a small program ({reason or f'exit {done.returncode}'})"
+
+
+def accepts_option(option: str) -> bool:
+    """Whether the compiler knows an option, such as "-mmove-max=256" of GCC 12."""
+    return _accepts(os.environ.get("CXX", "g++"), option)
+
+
+@cache
+def _accepts(compiler: str, option: str) -> bool:
+    command = [compiler, option, "-x", "c++", "-fsyntax-only", "-"]
+    try:
+        done = subprocess.run(command, input=PROGRAM, capture_output=True, timeout=MAX_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0

@@ -1,11 +1,10 @@
 """Compile the decoding step of a model ahead of time (AOTInductor), for faster generation on a CPU.
 
 torch.export captures the operations of one decoding step, and torch's compiler turns them into one
-C++ program without Python; that takes half a minute and needs g++. For batch size 1, a float32 or
-16-bit matmul is emitted as an explicit reduction, which the compiler fuses into its loops; they
-read the matrix row by row at memory speed. Prompts run through the model itself, with only the
-output head packed; a quantized head is compiled by itself where that is faster. Logits differ from
-the plain model's in their last bits.
+C++ program without Python; that takes from half a minute to three minutes and needs g++. In a step
+of one row, a matmul is emitted as explicit sums, which the compiler fuses into its loops
+(matvec.py, written_kernels.py). Prompts run through the model itself. The output head is packed, or
+compiled by itself where that is faster. Logits differ from the plain model's in their last bits.
 Tests: tests/model/test_compiled.py, tests/model/test_compiled_head.py.
 Gain: `python benchmarks/decode.py`.
 Source:
@@ -27,18 +26,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._inductor.exc import CppCompileError, InductorError
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from llm_scratch.errors import MAX_REASON, RESOURCES, UserError, one_line
+from llm_scratch.hardware.compiled_products import compile_options
 from llm_scratch.hardware.trials import processor
 from llm_scratch.model.introspection import device_of
 from llm_scratch.model.kv_cache import KVCache
 from llm_scratch.model.language_model import as_language_model
+from llm_scratch.model.matvec import MatvecChoice, MatvecLinear, choose_matvec
 from llm_scratch.model.packed import PackedLinear, pack
 from llm_scratch.model.quantized import QuantizedLinear
-from llm_scratch.model.written_kernels import COMPILE_OPTIONS
 from llm_scratch.storage.files import atomic_write
 
 Program = Callable[[Tensor, KVCache], Tensor]
@@ -75,14 +73,14 @@ def compile_steps(
     if any(isinstance(part, PackedLinear) for part in model.modules()) or "hidden" in vars(model):
         raise ValueError("the model is packed or compiled already; let compile_steps do both")
     _check_static_steps(model)
-    plain: Any = pack(model, huge_pages, blocks=False).hidden
+    choice = _choose_matvec(model, on_compile)
+    plain: Any = pack(model, huge_pages, blocks=False, head=not choice.beats_packed).hidden
     programs: dict[tuple[Any, ...], Program] = {}
     load = partial(load_or_compile, folder=folder, on_compile=on_compile)
     quantized = [part for part in model.modules() if isinstance(part, QuantizedLinear)]
     exportable = [part.prepare_for_export(on_compile) for part in quantized]  # prepares every layer
     batches_compile = all(exportable)
-    if isinstance(head := as_language_model(model).out_head, QuantizedLinear):
-        compile_head(head, load)
+    compile_head(model, choice, load)
 
     def hidden(in_idx: Tensor, cache: KVCache | None = None) -> Tensor:
         """Hidden states as from the model itself, [B, T] -> [B, T, C]."""
@@ -98,7 +96,7 @@ def compile_steps(
         sizes = cache.max_length, len(cache.keys), keys.shape[1], keys.shape[3]
         kind = is_batch, cache.left_padding is not None, sizes, keys.dtype
         if kind not in programs:
-            programs[kind] = compile_step(model, plain, is_batch, cache, load)
+            programs[kind] = compile_step(model, plain, choice.n_parts, is_batch, cache, load)
         x = programs[kind](in_idx, cache)
         cache.advance(1)
         return x
@@ -115,6 +113,15 @@ def _check_static_steps(model: nn.Module) -> None:
         )
 
 
+def _choose_matvec(model: nn.Module, on_compile: Callable[[], None]) -> MatvecChoice:
+    """How compiled rows are multiplied with the floating-point matrices of a model."""
+    weights = [part.weight for part in model.modules() if type(part) is nn.Linear]
+    if not weights:
+        return MatvecChoice(1, beats_packed=False)
+    largest = max(weights, key=Tensor.numel)
+    return choose_matvec(largest.dtype, min(largest.shape), on_compile)
+
+
 def _is_step(in_idx: Tensor, cache: KVCache) -> bool:
     """Whether this is one token per row with space in the cache; programs do not check sizes."""
     rows, T = in_idx.shape
@@ -123,29 +130,14 @@ def _is_step(in_idx: Tensor, cache: KVCache) -> bool:
     return shapes_fit and 2 <= cache.pos < cache.max_length and cache.max_length >= MIN_CONTEXT
 
 
-def matvec(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`F.linear` of a single row as a reduction: [1, ..., 1, K] -> [1, ..., 1, N]."""
-    # materialized, or the compiler would recompute the row for each output
-    row = x.contiguous().as_strided(weight.shape[1:], (1,))
-    y = (weight * row).sum(1)
-    return (y if bias is None else y + bias).view(*x.shape[:-1], -1)
-
-
-class MatvecLinear(TorchFunctionMode):
-    """Context manager in which every `F.linear` is computed by `matvec`."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Replace `F.linear`; pass on every other function."""
-        return (matvec if func is F.linear else func)(*args, **kwargs or {})
-
-
 class _Step(nn.Module):
     """The module to compile: a decoding step whose changing state is passed as tensors."""
 
-    def __init__(self, model: nn.Module, hidden: Program, cache: KVCache) -> None:
+    def __init__(self, model: nn.Module, hidden: Program, n_parts: int, cache: KVCache) -> None:
         super().__init__()
         self.model = model
         self.hidden = hidden
+        self.n_parts = n_parts
         self.cache = cache
 
     def forward(
@@ -162,18 +154,24 @@ class _Step(nn.Module):
         cache.values = values
         cache.pos = seen.shape[0]
         cache.left_padding = padding[0] if padding else None
-        with MatvecLinear() if in_idx.shape[0] == 1 else nullcontext():
+        with MatvecLinear(self.n_parts) if in_idx.shape[0] == 1 else nullcontext():
             return self.hidden(in_idx, cache)
 
 
 def compile_step(
-    model: nn.Module, hidden: Program, is_batch: bool, cache: KVCache, load: Callable[..., Any]
+    model: nn.Module,
+    hidden: Program,
+    n_parts: int,
+    is_batch: bool,
+    cache: KVCache,
+    load: Callable[..., Any],
 ) -> Program:
     """Compile a step for one row, or for 2 and more rows; with left padding if `cache` has it.
 
     Args:
         model: holds the weights.
         hidden: the model's plain `hidden`; traced once, on zeros.
+        n_parts: as in `matvec`.
         is_batch: whether the program takes several rows.
         cache: an example; its sizes become part of the program.
         load: `load_or_compile`.
@@ -191,7 +189,7 @@ def compile_step(
         example = _example(is_batch, cache)
         layers = [batch | {2: capacity}] * len(cache.keys)
         shapes = batch, {0: length}, layers, layers, [batch] * len(example[-1])
-        run = _compile(_Step(model, hidden, cache), example, shapes, load)
+        run = _compile(_Step(model, hidden, n_parts, cache), example, shapes, load)
 
     def program(in_idx: Tensor, cache: KVCache) -> Tensor:
         """Run the step; see `Program`."""
@@ -204,12 +202,58 @@ def compile_step(
     return program
 
 
-def compile_head(head: QuantizedLinear, load: Callable[..., Any]) -> None:
-    """Let an output head compute single rows by a compiled program, where that is faster."""
-    if head.gains_by_compiling:
+class CompiledHead(nn.Module):
+    """An output head that computes a single row by a compiled program. [..., K] -> [..., N].
+
+    Args:
+        head: computes several rows.
+        run: the program, [1, K] -> [1, N].
+        dtype: of the program's input.
+    """
+
+    def __init__(
+        self, head: nn.Module, run: Callable[[Tensor], Tensor], dtype: torch.dtype
+    ) -> None:
+        super().__init__()
+        self.head = head
+        self.run = run
+        self.dtype = dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of hidden states."""
+        if x.numel() != x.shape[-1]:
+            return self.head(x)
+        row = x.reshape(1, -1).to(self.dtype)
+        return self.run(row).to(x.dtype).view(*x.shape[:-1], -1)
+
+
+class _Row(nn.Module):
+    """The module to compile: a head for one row."""
+
+    def __init__(self, head: nn.Module, n_parts: int) -> None:
+        super().__init__()
+        self.head = head
+        self.n_parts = n_parts
+
+    def forward(self, row: Tensor) -> Tensor:
+        with MatvecLinear(self.n_parts):
+            return self.head(row)
+
+
+def compile_head(model: nn.Module, choice: MatvecChoice, load: Callable[..., Any]) -> None:
+    """Let a model's output head compute single rows by a compiled program, where that is faster."""
+    head = getattr(model, "out_head", None)
+    if isinstance(head, QuantizedLinear):
+        is_faster, dtype, width = head.gains_by_compiling, torch.float32, head.quantized.shape[1]
+    elif type(head) is nn.Linear:
+        is_faster, dtype, width = choice.beats_packed, head.weight.dtype, head.in_features
+    else:
+        return
+    if is_faster:
         with _exporting():
-            row = torch.zeros(1, head.quantized.shape[1])
-            head.compiled_row = _compile(head, (row,), None, load)
+            row = torch.zeros(1, width, dtype=dtype)
+            run = _compile(_Row(head, choice.n_parts), (row,), None, load)
+        model.out_head = CompiledHead(head, run, dtype)
 
 
 @contextmanager
@@ -275,7 +319,7 @@ def load_or_compile(
     source = step.print_readable(print_output=False, include_stride=True)
     code = [line for line in source.splitlines() if not line.lstrip().startswith("#")]
     sizes = [(tuple(tensor.shape), tensor.dtype) for tensor in example]
-    machine = torch.__version__, torch.get_num_threads(), processor(), COMPILE_OPTIONS
+    machine = torch.__version__, torch.get_num_threads(), processor(), compile_options()
     key = [*machine, ranges, sizes, *code]
     stored = folder and folder / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.so"
     with suppress(OSError, RuntimeError):  # missing, or not loadable here: replaced below
@@ -283,7 +327,7 @@ def load_or_compile(
             return open_library(str(stored), 1)
     on_compile()
     try:
-        library = Path(str(torch._inductor.aot_compile(step, example, options=COMPILE_OPTIONS)))
+        library = Path(str(torch._inductor.aot_compile(step, example, options=compile_options())))
     except (CppCompileError, InductorError) as e:
         output = getattr(e, "output", None) or str(e).split("\n\n")[0]
         reason = one_line(output.strip().splitlines()[-1], MAX_REASON)

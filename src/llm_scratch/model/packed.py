@@ -56,7 +56,9 @@ class PackedLinear(nn.Module):
         return packed_matmul(x, self._packed, self.bias)
 
 
-def pack(model: nn.Module, huge_pages: bool = False, blocks: bool = True) -> nn.Module:
+def pack(
+    model: nn.Module, huge_pages: bool = False, blocks: bool = True, head: bool = True
+) -> nn.Module:
     """Prepare a model in place for CPU inference: packed weights, matrices of one input fused.
 
     Where packing does not work or is not faster, matrices stay plain; quantized ones get the
@@ -69,8 +71,8 @@ def pack(model: nn.Module, huge_pages: bool = False, blocks: bool = True) -> nn.
         model: in eval mode, on the CPU.
         huge_pages: move the weights into huge pages too, which takes 0.1 to 1 s for 124M weights
             and gains from about a thousand generated tokens on.
-        blocks: pack the matrices of the blocks too; False: only the head, as compiled.py compiles
-            them.
+        blocks, head: pack the matrices of the blocks, and the output head; not those that are
+            compiled (compiled.py).
     """
     if device_of(model).type != "cpu":
         return model
@@ -79,7 +81,7 @@ def pack(model: nn.Module, huge_pages: bool = False, blocks: bool = True) -> nn.
             _fuse(part)
     for parent in list(model.modules()):
         for name, part in list(parent.named_children()):
-            if type(part) is not nn.Linear or not (blocks or parent is model):
+            if type(part) is not nn.Linear or not (head if parent is model else blocks):
                 continue
             weight, bias = part.weight.detach(), part.bias
             if packing_pays(weight.dtype, min(weight.shape)):

@@ -97,8 +97,6 @@ class QuantizedLinear(nn.Module):
         self._choice: KernelChoice | None = None  # made at the first product on a CPU
         self._kernel: Kernel | None = None
         self._export_kernels: tuple[Kernel | None, Kernel | None] = (None, None)
-        self.compiled_row: Callable[[Tensor], Tensor] | None = None
-        """[1, K] -> [1, N] in float32, by a compiled program; None: by the kernel"""
 
     @property
     def quantized(self) -> QuantizedWeight:
@@ -128,8 +126,6 @@ class QuantizedLinear(nn.Module):
         rows = x.reshape(-1, x.shape[-1])  # [M, K]
         if torch.compiler.is_exporting():
             y = self._traceable(rows)
-        elif self.compiled_row is not None and len(rows) == 1:
-            y = self.compiled_row(rows.float())
         elif choice.many_rows is not None and len(rows) >= MANY_ROWS:
             y = linear_expanded(rows, self.quantized, self.bias, choice.many_rows)
         else:
@@ -179,7 +175,6 @@ class QuantizedLinear(nn.Module):
     def _apply(self, *args: Any, **kwargs: Any) -> QuantizedLinear:
         self._choice, self._kernel = None, None  # their tensors would stay on the old device
         self._export_kernels = (None, None)
-        self.compiled_row = None
         return super()._apply(*args, **kwargs)
 
 

@@ -61,7 +61,7 @@ class Chat(Command, SamplingFlags):
     """precision of the weights: auto measures which is fastest here, and prints it"""
     compile: Flag = False
     """compile the single-token step for faster generation;
-    takes half a minute with g++, once per model shape
+    takes 0.5 to 3 minutes with g++, once per model shape
     """
 
     def run(self) -> None:
