@@ -80,7 +80,7 @@ def compilings(monkeypatch):
 
 @pytest.mark.slow  # compiling takes a minute
 @needs_compiler
-@pytest.mark.parametrize("kind", ["gpt", "gpt 16", "gpt 8", "gpt 4", "nanochat", "modern 4"])
+@pytest.mark.parametrize("kind", ["gpt", "gpt 16", "gpt 8", "gpt 4", "nanochat", "nanochat 4"])
 def test_logits_agree_for_every_batch_and_cache_size_and_with_padding(kind, compilings):
     torch.manual_seed(0)
     model = a_model(kind)
@@ -146,7 +146,7 @@ def test_compiled_steps_agree_with_two_threads_and_checked_inputs():
         torch.manual_seed(0)
         assert torch.get_num_threads() == 2
         ids = torch.randint(50, (3, 40))
-        for kind in ("gpt", "gpt 8", "modern"):
+        for kind in ("gpt", "gpt 8", "nanochat"):
             for rows in (1, 3):
                 model = a_model(kind)
                 with torch.inference_mode():

@@ -4,11 +4,13 @@ They are chosen where a trial finds them faster.
 """
 
 import shutil
+from functools import partial
 
 import pytest
 import torch
 
-from llm_scratch.hardware.compiled_products import compile_options
+from llm_scratch.hardware.compiled_products import WIDE_COPIES, compile_options
+from llm_scratch.hardware.trials import time_tokens
 from llm_scratch.model import written_kernels
 from llm_scratch.model.quantized_kernels import (
     KERNELS,
@@ -54,6 +56,25 @@ def test_compiled_product_equals_the_formula(bits):
         torch.testing.assert_close(
             compiled(x, None), x @ weight.dequantize().T, rtol=1e-5, atol=1e-3
         )
+
+
+@pytest.mark.timing
+@needs_compiler
+@pytest.mark.parametrize("bits", [8, 4])
+def test_wide_copies_make_a_compiled_row_faster(bits):
+    if WIDE_COPIES not in compile_options()["cpp.enable_floating_point_contract_flag"]:
+        pytest.skip(f"this processor or its compiler gains nothing by {WIDE_COPIES}")
+    weight = random_weight(bits, 2048, 1024, torch.Generator().manual_seed(1))
+    x, product = torch.randn(1, 1024), WRITTEN[bits](weight)
+    plain = compile_options() | {"cpp.enable_floating_point_contract_flag": "fast"}
+    with torch.no_grad():
+        calls = {}
+        for name, options in {"plain": plain, "wide": compile_options()}.items():
+            run = torch.compile(product, options=options, dynamic=False)
+            run(x, None)
+            calls[name] = [partial(run, x, None)]
+        seconds = time_tokens(calls)
+    assert seconds["plain"] > 1.3 * seconds["wide"], seconds
 
 
 class Product(torch.nn.Module):
