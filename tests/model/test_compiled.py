@@ -18,8 +18,10 @@ from llm_scratch.config import GPTConfig, ModelConfig, from_dict
 from llm_scratch.errors import UserError
 from llm_scratch.hardware.packed_matmul import can_pack
 from llm_scratch.model import build, compiled
+from llm_scratch.model import matvec as matvec_module
 from llm_scratch.model.compiled import compile_steps
 from llm_scratch.model.kv_cache import KVCache
+from llm_scratch.model.matvec import MatvecChoice
 from llm_scratch.model.packed import pack
 from llm_scratch.model.quantized import quantize
 
@@ -76,6 +78,35 @@ def compilings(monkeypatch):
         lambda *args, **more: calls.append(args) or real(*args, **more),
     )
     return calls
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@torch.inference_mode()
+def test_chosen_parts_and_head_are_those_of_the_programs(tied, monkeypatch):
+    """Without a compiler: the exported operations run one by one."""
+    parts, programs = [], []
+
+    def matvec(*given, n_parts):
+        parts.append(n_parts)
+        return real(*given, n_parts=n_parts)
+
+    def run_exported(step, *_, **__):
+        programs.append(step)
+        return SimpleNamespace(run=lambda inputs: step(*inputs))
+
+    real = matvec_module.matvec
+    monkeypatch.setattr(matvec_module, "matvec", matvec)
+    monkeypatch.setattr(compiled, "load_or_compile", run_exported)
+    monkeypatch.setattr(compiled, "MIN_TRIAL_WIDTH", 50)
+    monkeypatch.setattr(compiled, "_choose_matvec", lambda *_: MatvecChoice(4, compiles_head=True))
+    torch.manual_seed(0)
+    model, ids = a_model("gpt", tie_embeddings=tied), torch.randint(50, (1, 12))
+    plain = read(model, ids, 5)
+    compile_steps(model)
+    torch.testing.assert_close(read(model, ids, 5), plain, rtol=1e-4, atol=1e-4)
+    assert len(programs) == 2  # the head and the step
+    assert set(parts) == {4}
+    assert type(model.out_head.head) is torch.nn.Linear  # not packed
 
 
 @pytest.mark.slow  # compiling takes a minute

@@ -22,7 +22,7 @@ from llm_scratch.model.quantized_kernels import (
 )
 from llm_scratch.model.written_kernels import WRITTEN
 
-PARTS = MatvecChoice(4, beats_packed=True)
+PARTS = MatvecChoice(4, compiles_head=True)
 
 
 def quantized_head(bits, kernel, written, monkeypatch):
@@ -73,14 +73,34 @@ def test_quantized_head_is_compiled_where_the_written_kernel_is_faster(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("beats_packed", [True, False])
-def test_plain_head_is_compiled_where_that_is_faster_than_packed(beats_packed, dtype, rows):
-    model = SimpleNamespace(out_head=nn.Linear(64, 50, bias=False).to(dtype))
-    compile_head(model, MatvecChoice(4, beats_packed), None)
+@pytest.mark.parametrize("is_faster", [True, False])
+def test_plain_head_is_compiled_where_that_is_faster(is_faster, dtype, rows, monkeypatch):
+    monkeypatch.setattr(compiled, "MIN_TRIAL_WIDTH", 50)
+    head = nn.Linear(64, 50, bias=False).to(dtype)
+    model = SimpleNamespace(out_head=head)
+    compile_head(model, MatvecChoice(4, is_faster), None)
     for shape in (64,), (1, 64), (1, 1, 64):
         assert model.out_head(torch.randn(shape).to(dtype)).shape == (*shape[:-1], 50)
     assert model.out_head(torch.randn(2, 1, 64).to(dtype)).shape == (2, 1, 50)
-    assert rows == [((1, 64), dtype)] * 3 * beats_packed
+    assert rows == [((1, 64), dtype)] * 3 * is_faster
+    assert model.out_head.weight is head.weight
+
+
+def test_small_head_is_not_compiled(rows):
+    head = nn.Linear(64, 50)
+    model = SimpleNamespace(out_head=head)
+    compile_head(model, PARTS, None)
+    assert model.out_head is head
+
+
+def test_row_that_is_not_contiguous_is_copied_for_the_program():
+    strides = []
+    head = compiled.CompiledHead(
+        nn.Identity(), lambda x: strides.append(x.stride()) or x, torch.float32
+    )
+    row = torch.randn(1, 1, 8, 2)[..., 0]
+    torch.testing.assert_close(head(row), row)
+    assert strides == [(8, 1)]
 
 
 def test_head_of_another_kind_is_left_alone(rows):
@@ -88,6 +108,12 @@ def test_head_of_another_kind_is_left_alone(rows):
     model = SimpleNamespace(out_head=head)
     compile_head(model, PARTS, None)
     assert model.out_head is head
+
+
+def test_huge_pages_are_for_the_weights_that_a_compiled_row_reads(monkeypatch):
+    head = quantized_head(8, IntMatmul, True, monkeypatch)
+    words = head._export_kernels[0].words
+    assert (words.data_ptr(), words.nbytes) in head.memory_ranges()
 
 
 @pytest.mark.slow  # compiling takes half a minute
@@ -98,6 +124,7 @@ def test_head_of_another_kind_is_left_alone(rows):
 def test_compiled_head_gives_the_product(kind, monkeypatch, tmp_path):
     x, compilings = torch.randn(1, 64), []
     load = partial(load_or_compile, folder=tmp_path, on_compile=lambda: compilings.append(1))
+    monkeypatch.setattr(compiled, "MIN_TRIAL_WIDTH", 50)
     for _ in range(2):  # the second one loads the program
         head = nn.Linear(64, 50, bias=False)
         if kind == "4 bits":

@@ -55,19 +55,44 @@ def test_compiled_matvec_equals_linear(n_parts, dtype):
 @pytest.mark.parametrize(
     ("seconds", "choice"),
     [
-        ({"1 parts": 3, "4 parts": 2, "packed": 3}, MatvecChoice(4, beats_packed=True)),
-        ({"1 parts": 2, "4 parts": 2, "packed": 2}, MatvecChoice(1, beats_packed=False)),
-        ({"1 parts": 2, "4 parts": 3, "packed": 4}, MatvecChoice(1, beats_packed=True)),
-        ({"1 parts": 3, "4 parts": 2, "packed": 1}, MatvecChoice(4, beats_packed=False)),
-        ({"1 parts": 3, "4 parts": 2}, MatvecChoice(4, beats_packed=True)),  # cannot pack
+        ([3, 2, 3, 3], MatvecChoice(4, compiles_head=True)),
+        ([2, 2, 2, 2], MatvecChoice(1, compiles_head=False)),
+        ([2.06, 2, 9, 9], MatvecChoice(1, compiles_head=True)),  # gains less than MIN_GAIN
+        ([2.2, 2, 9, 9], MatvecChoice(4, compiles_head=True)),
+        ([2, 3, 4, 4], MatvecChoice(1, compiles_head=True)),
+        ([3, 2, 1, 4], MatvecChoice(4, compiles_head=False)),
+        ([3, 2, 4, 1], MatvecChoice(4, compiles_head=False)),
+        ([3, 2, 4], MatvecChoice(4, compiles_head=True)),  # cannot pack
     ],
 )
 def test_fastest_form_is_chosen(seconds, choice, monkeypatch):
-    monkeypatch.setattr(module, "compiled_seconds", lambda *_: seconds)
-    monkeypatch.setattr(module, "can_pack", lambda dtype: "packed" in seconds)
+    names = "parts: 1", "parts: 4", "plain", "packed"
+    found = dict(zip(names, seconds))
+    monkeypatch.setattr(module, "compiled_seconds", lambda *_: found)
+    monkeypatch.setattr(module, "can_pack", lambda dtype: "packed" in found)
     assert choose_matvec(torch.float32, 128) == choice
+
+
+def test_every_candidate_computes_the_product(monkeypatch):
+    """Without a compiler: the functions themselves are called."""
+    seen = {}
+
+    def call_all(question, names, candidates, size, on_compile, uncompiled):
+        calls = candidates(lambda product: product)
+        assert set(calls) == set(names)
+        assert set(uncompiled) <= set(names)
+        seen.update({name: [call() for call in calls[name]] for name in names})
+        return dict.fromkeys(names, 1.0)
+
+    monkeypatch.setattr(module, "compiled_seconds", call_all)
+    choose_matvec(torch.float32, 128)
+    assert {"parts: 1", "parts: 4", "plain"} <= set(seen)
+    for products in seen.values():
+        assert len(products) > 1  # several matrices
+        for y in products:
+            torch.testing.assert_close(y, torch.full((1, 512), 32.0))
 
 
 def test_narrow_model_needs_no_trial(monkeypatch):
     monkeypatch.setattr(module, "compiled_seconds", pytest.fail)
-    assert choose_matvec(torch.float32, 64) == MatvecChoice(1, beats_packed=False)
+    assert choose_matvec(torch.float32, 64) == MatvecChoice(1, compiles_head=False)

@@ -1,4 +1,4 @@
-"""Time matrix products that torch's compiler has translated, as a compiled step will run them.
+"""Time matrix products compiled by torch, to choose those of a compiled step.
 
 Compiling takes some seconds, so the timings are cached (trials.py).
 Tests: tests/hardware/test_compiled_products.py. Gain: LOG.md, 2026-11-30.
@@ -18,18 +18,26 @@ from llm_scratch.hardware.trials import Candidates, Seconds, cached_timings, tim
 
 Compile = Callable[[Callable[..., Tensor]], Callable[..., Tensor]]
 """compiles a function at its first call"""
+CONTRACT = "fast"  # fused multiply-add
 WIDE_COPIES = "-mmove-max=256"
-"""Option of GCC: copy 32 bytes at once. With AVX2, torch loads eight 32-bit integers by a copy to
-the stack; copied as twice 16 bytes, the processor waits for both before it reads all 32."""
+"""Option of GCC 12: copy 32 bytes at once. With AVX2, torch loads eight 32-bit integers by a copy
+to the stack. In two copies of 16 bytes it causes a store-forwarding stall: the load of 32 bytes
+waits until both are stored."""
+OPTIONS = CONTRACT, WIDE_COPIES
+"""Part of the key of programs and timings. Whether the compiler knows an option is not: stored
+programs must load where the compiler is missing."""
+MAX_COMPILATIONS = 2**20
+"""torch runs a function uncompiled when it has been compiled for more than 8 kinds of inputs."""
 
 
 @cache
 def compile_options() -> dict[str, Any]:
     """Options of torch's compiler: fused multiply-add, and fast loads of integers with AVX2.
 
-    torch passes no further options to the C++ compiler, so this one follows another.
+    torch passes no further options to the C++ compiler, so the second one is appended to the value
+    of the first.
     """
-    contract = "fast"
+    contract = CONTRACT
     if torch.backends.cpu.get_cpu_capability() == "AVX2" and accepts_option(WIDE_COPIES):
         contract += f" {WIDE_COPIES}"
     return {"cpp.enable_floating_point_contract_flag": contract}
@@ -41,23 +49,33 @@ def compiled_seconds(
     candidates: Callable[[Compile], Candidates],
     depends_on: Sequence[object],
     on_compile: Callable[[], None],
+    uncompiled: Sequence[str] = (),
 ) -> Seconds:
     """Seconds of one product by the name of its implementation; measured once per machine.
 
     Args:
         question: a description of the measurement.
         names: of the implementations.
-        candidates: given a function that compiles, makes calls of each implementation, with several
-            matrices.
+        candidates: receives the function that compiles, and returns the calls to time by name, for
+            several matrices.
         depends_on: sizes that determine the answer, in addition to the number of threads.
         on_compile: called before the compilation.
+        uncompiled: names of implementations that are not compiled. If all others fail, nothing is
+            stored: the compiler may work at the next start.
     """
-    # older torch reuses a stored program that was compiled for another number of threads
-    options = compile_options() | {"cpp.threads": torch.get_num_threads()}
 
     def measure() -> Seconds:
-        on_compile()
-        return time_tokens(candidates(partial(torch.compile, options=options, dynamic=False)))
+        import torch._dynamo  # imports torch's compiler: 2 s
 
+        on_compile()
+        # older torch reuses a stored program that was compiled for another number of threads
+        options = compile_options() | {"cpp.threads": torch.get_num_threads()}
+        with torch._dynamo.config.patch(
+            recompile_limit=MAX_COMPILATIONS, accumulated_recompile_limit=MAX_COMPILATIONS
+        ):
+            return time_tokens(candidates(partial(torch.compile, options=options, dynamic=False)))
+
+    facts = *depends_on, f"{torch.get_num_threads()} threads", *OPTIONS
+    compiled = [name for name in names if name not in uncompiled]
     with torch.no_grad():
-        return cached_timings(question, names, [*depends_on, options], measure)
+        return cached_timings(question, names, facts, measure, compiled)

@@ -54,8 +54,9 @@ def accepts_option(option: str) -> bool:
 @cache
 def _accepts(compiler: str, option: str) -> bool:
     command = [compiler, option, "-x", "c++", "-fsyntax-only", "-"]
+    program = b"int main() { return 0; }\n"
     try:
-        done = subprocess.run(command, input=PROGRAM, capture_output=True, timeout=MAX_SECONDS)
+        done = subprocess.run(command, input=program, capture_output=True, timeout=MAX_SECONDS)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0

@@ -52,6 +52,7 @@ def cached_timings(
     candidates: Sequence[str],
     depends_on: Sequence[object],
     measure: Callable[[], Seconds],
+    required: Sequence[str] = (),
 ) -> Seconds:
     """Measure the first time, and read the timings from the cache folder afterwards.
 
@@ -61,6 +62,7 @@ def cached_timings(
         depends_on: sizes and other facts that determine the answer,
             in addition to processor and torch.
         measure: does the measurement.
+        required: candidates of which one must work for the timings to be stored (default: all).
     Returns:
         Seconds by the name of a candidate. If the file is damaged or cannot be written, the next
         process measures again.
@@ -72,7 +74,7 @@ def cached_timings(
         if seconds is None:
             seconds = measure()
             # else something may be missing only today, such as a compiler
-            if min(seconds.values()) < float("inf"):
+            if min(seconds[name] for name in required or seconds) < float("inf"):
                 with suppress(UserError, OSError):  # the cache is optional
                     atomic_write(path, json.dumps({"key": key, "seconds": seconds}, indent=1))
         _answers[key] = seconds

@@ -29,13 +29,14 @@ from torch._inductor.exc import CppCompileError, InductorError
 from torch.utils._pytree import tree_leaves
 
 from llm_scratch.errors import MAX_REASON, RESOURCES, UserError, one_line
-from llm_scratch.hardware.compiled_products import compile_options
+from llm_scratch.hardware.compiled_products import OPTIONS, compile_options
+from llm_scratch.hardware.packed_matmul import MIN_TRIAL_WIDTH
 from llm_scratch.hardware.trials import processor
 from llm_scratch.model.introspection import device_of
 from llm_scratch.model.kv_cache import KVCache
 from llm_scratch.model.language_model import as_language_model
 from llm_scratch.model.matvec import MatvecChoice, MatvecLinear, choose_matvec
-from llm_scratch.model.packed import PackedLinear, pack
+from llm_scratch.model.packed import PackedLinear, pack, use_huge_pages
 from llm_scratch.model.quantized import QuantizedLinear
 from llm_scratch.storage.files import atomic_write
 
@@ -74,12 +75,14 @@ def compile_steps(
         raise ValueError("the model is packed or compiled already; let compile_steps do both")
     _check_static_steps(model)
     choice = _choose_matvec(model, on_compile)
-    plain: Any = pack(model, huge_pages, blocks=False, head=not choice.beats_packed).hidden
+    plain: Any = pack(model, blocks=False, head=not choice.compiles_head).hidden
     programs: dict[tuple[Any, ...], Program] = {}
     load = partial(load_or_compile, folder=folder, on_compile=on_compile)
     quantized = [part for part in model.modules() if isinstance(part, QuantizedLinear)]
     exportable = [part.prepare_for_export(on_compile) for part in quantized]  # prepares every layer
     batches_compile = all(exportable)
+    if huge_pages:
+        use_huge_pages(model)
     compile_head(model, choice, load)
 
     def hidden(in_idx: Tensor, cache: KVCache | None = None) -> Tensor:
@@ -117,7 +120,7 @@ def _choose_matvec(model: nn.Module, on_compile: Callable[[], None]) -> MatvecCh
     """How compiled rows are multiplied with the floating-point matrices of a model."""
     weights = [part.weight for part in model.modules() if type(part) is nn.Linear]
     if not weights:
-        return MatvecChoice(1, beats_packed=False)
+        return MatvecChoice(1, compiles_head=False)
     largest = max(weights, key=Tensor.numel)
     return choose_matvec(largest.dtype, min(largest.shape), on_compile)
 
@@ -219,11 +222,16 @@ class CompiledHead(nn.Module):
         self.run = run
         self.dtype = dtype
 
+    @property
+    def weight(self) -> Tensor:
+        """The weight of the head, [N, K]."""
+        return self.head.weight  # type: ignore[return-value]
+
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of hidden states."""
+        """Logits of hidden states, [..., K] -> [..., N]."""
         if x.numel() != x.shape[-1]:
             return self.head(x)
-        row = x.reshape(1, -1).to(self.dtype)
+        row = x.reshape(1, -1).to(self.dtype).contiguous()  # programs assume this layout
         return self.run(row).to(x.dtype).view(*x.shape[:-1], -1)
 
 
@@ -236,6 +244,7 @@ class _Row(nn.Module):
         self.n_parts = n_parts
 
     def forward(self, row: Tensor) -> Tensor:
+        """[1, K] -> [1, N]."""
         with MatvecLinear(self.n_parts):
             return self.head(row)
 
@@ -246,7 +255,8 @@ def compile_head(model: nn.Module, choice: MatvecChoice, load: Callable[..., Any
     if isinstance(head, QuantizedLinear):
         is_faster, dtype, width = head.gains_by_compiling, torch.float32, head.quantized.shape[1]
     elif type(head) is nn.Linear:
-        is_faster, dtype, width = choice.beats_packed, head.weight.dtype, head.in_features
+        is_faster, dtype, width = choice.compiles_head, head.weight.dtype, head.in_features
+        is_faster = is_faster and min(head.weight.shape) >= MIN_TRIAL_WIDTH
     else:
         return
     if is_faster:
@@ -319,7 +329,7 @@ def load_or_compile(
     source = step.print_readable(print_output=False, include_stride=True)
     code = [line for line in source.splitlines() if not line.lstrip().startswith("#")]
     sizes = [(tuple(tensor.shape), tensor.dtype) for tensor in example]
-    machine = torch.__version__, torch.get_num_threads(), processor(), compile_options()
+    machine = torch.__version__, torch.get_num_threads(), processor(), OPTIONS
     key = [*machine, ranges, sizes, *code]
     stored = folder and folder / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.so"
     with suppress(OSError, RuntimeError):  # missing, or not loadable here: replaced below

@@ -40,7 +40,7 @@ def matvec(x: Tensor, weight: Tensor, bias: Tensor | None = None, n_parts: int =
         x: the row.
         weight: [N, K].
         bias: [N], or None.
-        n_parts: how many parts of the weight's rows are read at once.
+        n_parts: about how many parts of the weight's rows are read at once.
     """
     # materialized, or the compiler would recompute the row for each output
     row = x.contiguous().as_strided(weight.shape[1:], (1,))
@@ -66,17 +66,17 @@ class MatvecLinear(TorchFunctionMode):
 
 @dataclass(frozen=True)
 class MatvecChoice:
-    """The fastest form of a compiled row on this machine."""
+    """How compiled products of one row are fastest on this machine."""
 
     n_parts: int
-    beats_packed: bool
-    """whether it is faster than a packed product (hardware/packed_matmul.py)"""
+    compiles_head: bool
+    """whether a compiled product is faster than a plain and a packed one"""
 
 
 def choose_matvec(
     dtype: torch.dtype, width: int, on_compile: Callable[[], None] = lambda: None
 ) -> MatvecChoice:
-    """Choose the form of a compiled row for a model of this width. Measured once.
+    """Choose how to compute a compiled product of one row, for a model of this width.
 
     Args:
         dtype: of the weights.
@@ -84,7 +84,7 @@ def choose_matvec(
         on_compile: called before the compilation.
     """
     if width < MIN_TRIAL_WIDTH:
-        return MatvecChoice(1, beats_packed=False)
+        return MatvecChoice(1, compiles_head=False)
     packs = can_pack(dtype)
 
     def candidates(compiled: Compile) -> Candidates:
@@ -94,16 +94,20 @@ def choose_matvec(
         calls: dict[str, list[Callable[[], Tensor]]] = {}
         for n in N_PARTS:
             run = compiled(partial(matvec, n_parts=n))
-            calls[f"{n} parts"] = [partial(run, x, weight) for weight in weights]
+            calls[f"parts: {n}"] = [partial(run, x, weight) for weight in weights]
+        calls["plain"] = [partial(F.linear, x, weight) for weight in weights]
         if packs:
             packed = [pack_weight(weight) for weight in weights]
             calls["packed"] = [partial(packed_matmul, x, weight) for weight in packed]
         return calls
 
-    names = [*(f"{n} parts" for n in N_PARTS), *(["packed"] if packs else [])]
+    others = ["plain", "packed"] if packs else ["plain"]
+    names = [*(f"parts: {n}" for n in N_PARTS), *others]
     question = f"a compiled product in {dtype}"
-    seconds = compiled_seconds(question, names, candidates, [f"width {width}"], on_compile)
-    one, several = (seconds[f"{n} parts"] for n in N_PARTS)
+    library = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]  # see matmul_backend.py
+    size = [f"width {width}", f"oneDNN {library}"]
+    seconds = compiled_seconds(question, names, candidates, size, on_compile, others)
+    one, several = (seconds[f"parts: {n}"] for n in N_PARTS)
     n_parts = N_PARTS[1] if MIN_GAIN * several < one else N_PARTS[0]
-    best = min(one, several)
-    return MatvecChoice(n_parts, MIN_GAIN * best < seconds.get("packed", float("inf")))
+    compiles_head = MIN_GAIN * min(one, several) < min(seconds[name] for name in others)
+    return MatvecChoice(n_parts, compiles_head)

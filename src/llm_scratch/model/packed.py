@@ -91,8 +91,13 @@ def pack(
         if isinstance(part, QuantizedLinear):
             part.prepare()
     if huge_pages:
-        collapse_huge_pages(span for part in model.modules() for span in _memory_ranges(part))
+        use_huge_pages(model)
     return model.requires_grad_(False)
+
+
+def use_huge_pages(model: nn.Module) -> None:
+    """Move the weights that a step reads into huge pages, where the system has them."""
+    collapse_huge_pages(span for part in model.modules() for span in _memory_ranges(part))
 
 
 def _memory_ranges(part: nn.Module) -> list[tuple[int, int]]:

@@ -169,8 +169,9 @@ class QuantizedLinear(nn.Module):
         return self._choice
 
     def memory_ranges(self) -> list[tuple[int, int]]:
-        """Memory ranges of the weight: (address, bytes)."""
-        return [] if self._kernel is None else self._kernel.memory_ranges()
+        """Memory ranges of the weight of one row's product: (address, bytes)."""
+        kernel = self._export_kernels[0] or self._kernel
+        return [] if kernel is None else kernel.memory_ranges()
 
     def _apply(self, *args: Any, **kwargs: Any) -> QuantizedLinear:
         self._choice, self._kernel = None, None  # their tensors would stay on the old device
