@@ -146,3 +146,8 @@ def _temporarily(backend: str) -> Iterator[None]:
         yield
     finally:
         _KNOB.fp32_precision = before
+
+
+def onednn_precision() -> str:
+    """Which float32 precision oneDNN is set to now, as torch names it; timings depend on it."""
+    return str(_KNOB.fp32_precision)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from llm_scratch.hardware.matmul_backend import onednn_precision
 from llm_scratch.hardware.supported_dtypes import TOLERANCE, can_multiply, products_are_correct
 from llm_scratch.hardware.trials import (
     PROMPT_ROWS,
@@ -110,11 +111,10 @@ def linear_seconds(width: int) -> Seconds:
 
         return text_seconds(products(1), products(PROMPT_ROWS))
 
-    library = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]  # see matmul_backend.py
     return cached_timings(
         "a floating-point product",
         [*plain, *packable],
-        [f"width {width}", f"{torch.get_num_threads()} threads", f"oneDNN {library}"],
+        [f"width {width}", f"{torch.get_num_threads()} threads", f"oneDNN {onednn_precision()}"],
         measure,
     )
 

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from llm_scratch.hardware.compiled_products import Compile, compiled_seconds
+from llm_scratch.hardware.matmul_backend import onednn_precision
 from llm_scratch.hardware.packed_matmul import (
     MIN_TRIAL_WIDTH,
     can_pack,
@@ -104,8 +105,7 @@ def choose_matvec(
     others = ["plain", "packed"] if packs else ["plain"]
     names = [*(f"parts: {n}" for n in N_PARTS), *others]
     question = f"a compiled product in {dtype}"
-    library = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]  # see matmul_backend.py
-    size = [f"width {width}", f"oneDNN {library}"]
+    size = [f"width {width}", f"oneDNN {onednn_precision()}"]
     seconds = compiled_seconds(question, names, candidates, size, on_compile, others)
     one, several = (seconds[f"parts: {n}"] for n in N_PARTS)
     n_parts = N_PARTS[1] if MIN_GAIN * several < one else N_PARTS[0]
