@@ -179,13 +179,9 @@ def fork(job: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    import matplotlib.backends.backend_agg
-    import matplotlib.pyplot  # noqa: F401
-    import torch.distributed.fsdp
-    import torch.nn.parallel  # noqa: F401
+    from preload import import_everything
 
-    import llm_scratch.training.loop  # noqa: F401
-
+    import_everything()
     os.fsync = lambda number: None  # disks have their own tests
     for line in sys.stdin:
         fork(json.loads(line))

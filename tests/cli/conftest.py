@@ -31,7 +31,26 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def llm(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def loss_plots() -> None:
+    """For tests that need the loss plots of the runs that they train."""
+
+
+@pytest.fixture
+def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skip long samples, loss plots and the timing of memory, which few tests need."""
+    if "loss_plots" not in request.fixturenames:
+        monkeypatch.setattr("llm_scratch.reports.plot.LossPlot.closed", lambda *args: None)
+    monkeypatch.setattr("llm_scratch.training.samples.SAMPLE_TOKENS", 12)
+    monkeypatch.setattr("llm_scratch.planning.plan.read_bandwidth", lambda device: 1e10)
+
+
+@pytest.fixture
+def llm(
+    quick: None,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Run:
     """Call `llm-scratch` with arguments in an empty folder; returns code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")

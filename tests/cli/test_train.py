@@ -41,7 +41,7 @@ def test_print_config_prints_what_would_run(name, llm):
     assert to_dict(from_dict(RunConfig, printed)) == want
 
 
-def test_train_writes_every_file_and_prints_its_path(llm, tiny, tmp_path):
+def test_train_writes_every_file_and_prints_its_path(llm, loss_plots, tiny, tmp_path):
     result = llm(*tiny, "--out", "my run")
     assert result.code == 0, result.err
     here = files(tmp_path / "my run")
@@ -246,7 +246,7 @@ def test_failure_of_the_skills_does_not_fail_the_training(llm, monkeypatch):
     ],
 )
 def test_failure_of_plan_or_summary_does_not_fail_the_training(
-    name, warning, llm, tiny, monkeypatch, trained_once
+    name, warning, llm, loss_plots, tiny, monkeypatch, trained_once
 ):
     monkeypatch.setattr(name, fail)
     result = llm(*tiny, "--out", "x")

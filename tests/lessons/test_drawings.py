@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from xml.etree import ElementTree
 
 import jupytext
@@ -18,6 +19,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 each_drawing = pytest.mark.parametrize("name", DRAWINGS)
 
 
+@cache
 def images() -> list[tuple[str, str]]:
     """(alternative text, file) of each picture in the lessons' text."""
     texts = [

@@ -15,10 +15,12 @@ import shutil
 import subprocess
 import symtable
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import DATA, ROOT
+from scripts import QUIET, Scripts
 
 from llm_scratch.learn.exercise import Exercise
 from llm_scratch.learn.registry import EXERCISES
@@ -49,11 +51,8 @@ def _load_build():
 build = _load_build()
 
 
-def run(script: Path, folder: Path, **env: str) -> str:
-    """Run a script in an empty folder, without a display, and return what it prints.
-
-    Every warning is an error.
-    """
+def environment(folder: Path) -> dict[str, str]:
+    """Environment variables of a lesson: no display, and a cache folder of its own."""
     settings = {
         name: value
         for name, value in os.environ.items()
@@ -64,29 +63,37 @@ def run(script: Path, folder: Path, **env: str) -> str:
         "LLM_SCRATCH_CACHE": str(folder / "cache"),
         "PYTHONIOENCODING": "utf-8",
     }
-    settings |= {"LLM_SCRATCH_DATA": str(DATA)} if DATA.is_dir() else {}
-    quiet = ["-W", "error", "-W", "ignore:FigureCanvasAgg is non-interactive"]
-    command = [sys.executable, *quiet, str(script)]
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=settings | env,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=SECONDS,
-        check=False,
-    )
+    return settings | ({"LLM_SCRATCH_DATA": str(DATA)} if DATA.is_dir() else {})
+
+
+def output_of(done: subprocess.CompletedProcess[str]) -> str:
+    """What a lesson printed, after checking that it ended well."""
+    name = Path(done.args[-1]).name
     assert done.returncode == 0, (
-        f"{script.name} ended with {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        f"{name} ended with {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     )
     assert "Warning" not in done.stderr, done.stderr[-4000:]
     return done.stdout
 
 
+@pytest.fixture(scope="module")
+def scripts() -> Iterator[Scripts]:
+    """Run lessons in processes forked from one that has imported everything."""
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork, which Windows does not have; a slow test does without")
+    with Scripts() as scripts:
+        yield scripts
+
+
 @pytest.fixture(scope="module", params=LESSONS, ids=lambda path: path.stem)
-def printed(request, tmp_path_factory) -> tuple[Path, str]:
+def printed(request, scripts, tmp_path_factory) -> tuple[Path, str]:
     """(a lesson, what it prints)."""
-    return request.param, run(request.param, tmp_path_factory.mktemp("lesson"))
+    folder = tmp_path_factory.mktemp("lesson")
+    work = folder / "work"
+    work.mkdir()
+    return request.param, output_of(
+        scripts.run(request.param, work, environment(folder), folder / "log")
+    )
 
 
 def notebook_of(lesson: Path):
@@ -107,6 +114,21 @@ def test_lesson_runs_as_a_script(printed):
         assert "Continuing with" not in plain, (
             f"{lesson.name} did not find its text or vocabulary, so it left checks out"
         )
+
+
+@pytest.mark.slow
+@each_lesson
+def test_lesson_runs_in_a_new_process(lesson, tmp_path):
+    done = subprocess.run(
+        [sys.executable, *QUIET, str(lesson)],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=SECONDS,
+        check=False,
+    )
+    assert len(output_of(done).splitlines()) > 10
 
 
 def exercises_of(lesson: Path) -> list[Exercise]:
@@ -166,15 +188,16 @@ def _needing_something() -> list:
 
 
 @pytest.mark.parametrize("lesson", _needing_something())
-def test_lesson_runs_without_its_text_and_without_network(lesson, tmp_path):
+def test_lesson_runs_without_its_text_and_without_network(lesson, scripts, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
-    printed = run(
-        lesson,
-        tmp_path,
-        LLM_SCRATCH_DATA=str(empty),
-        TIKTOKEN_CACHE_DIR=str(empty),
-        LLM_SCRATCH_OFFLINE="1",
+    nothing = {
+        "LLM_SCRATCH_DATA": str(empty),
+        "TIKTOKEN_CACHE_DIR": str(empty),
+        "LLM_SCRATCH_OFFLINE": "1",
+    }
+    printed = output_of(
+        scripts.run(lesson, empty, environment(tmp_path) | nothing, tmp_path / "log")
     )
     assert re.search("^Continuing with", printed, re.MULTILINE), (
         "it must print which checks it leaves out"

@@ -198,8 +198,9 @@ def corpus() -> Corpus:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skip disk flushes and the benchmark of the machine, which other tests cover."""
+    """Skip disk flushes, long samples and the benchmark of the machine, which other tests cover."""
     monkeypatch.setattr("os.fsync", lambda number: None)
+    monkeypatch.setattr("llm_scratch.training.samples.SAMPLE_TOKENS", 12)
     monkeypatch.setattr("llm_scratch.training.loop.environment", lambda *args: {"matrix_rate": 1e9})
 
 

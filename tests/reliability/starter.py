@@ -15,16 +15,14 @@ import os
 import signal
 import sys
 import time
-from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-from llm_scratch.cli import main
-from llm_scratch.training import lock
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # tests/
+from preload import import_everything  # noqa: E402
 
-NEEDED = """
-    llm_scratch.cli.commands.train llm_scratch.hardware.device llm_scratch.cli.progress
-    llm_scratch.training.loop torch._dynamo matplotlib.pyplot matplotlib.backends.backend_agg
-    matplotlib.backends.backend_pdf"""
+from llm_scratch.cli import main  # noqa: E402
+from llm_scratch.training import lock  # noqa: E402
 
 
 def note_locks() -> None:
@@ -57,8 +55,7 @@ def run(words: list[str], log: str) -> int:
 
 
 if __name__ == "__main__":
-    for name in NEEDED.split():
-        import_module(name)
+    import_everything()
     note_locks()
     print("ready", flush=True)
     for line in sys.stdin:

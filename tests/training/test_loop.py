@@ -64,9 +64,13 @@ def corpus():
 
 @pytest.fixture(autouse=True, scope="module")
 def _fast():
-    """Skip disk flushes, which take longer than the run; test_checkpoint.py tests them."""
+    """Skip disk flushes, which take longer than the run, and long samples.
+
+    test_checkpoint.py and test_samples.py test them.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda number: None)
+        patch.setattr("llm_scratch.training.samples.SAMPLE_TOKENS", 12)
         yield
 
 

@@ -169,9 +169,10 @@ def make_plan(
     def peak_of(run: RunConfig, memory: MemoryEstimate) -> int:
         return _peak_memory(run, memory, before, available, device.type, steps)
 
-    parts, activation_checkpointing, fitting_peak = _fit(
-        config, available, lambda run: peak_of(run, estimate_memory(run, device, precision))
-    )
+    def estimate_peak(run: RunConfig) -> int:
+        return peak_of(run, memory if run == config else estimate_memory(run, device, precision))
+
+    parts, activation_checkpointing, fitting_peak = _fit(config, available, estimate_peak)
     rate = matmul_flops(device, matmul_dtype(device))
     bandwidth = read_bandwidth(device)
     timing, other_load = _time_steps(config, device, precision, seconds, width)
