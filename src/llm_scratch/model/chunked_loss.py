@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from llm_scratch.model.language_model import LanguageModel, as_language_model
 from llm_scratch.model.loss import IGNORE, next_token_loss
 
-MAX_LOGITS = {"cpu": 2**24, "cuda": 2**28}  # in memory at once; a GPU needs larger chunks
+MAX_LOGITS = {"cpu": 2**25, "cuda": 2**28}  # in memory at once; a GPU needs larger chunks
 
 Product = Callable[[Tensor, Tensor], Tensor]
 
