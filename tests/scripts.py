@@ -81,7 +81,9 @@ def run(script: str, folder: str, environment: dict[str, str], streams: list[str
     try:
         runpy.run_path(script, run_name="__main__")
     except SystemExit as e:
-        return int(e.code or 0)
+        if isinstance(e.code, str):
+            print(e.code, file=sys.stderr)
+        return e.code if isinstance(e.code, int) else int(e.code is not None)
     except BaseException:
         sys.excepthook(*sys.exc_info())
         return 1

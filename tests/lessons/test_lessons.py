@@ -116,6 +116,23 @@ def test_lesson_runs_as_a_script(printed):
         )
 
 
+@pytest.mark.parametrize(
+    ("code", "status", "message"),
+    [
+        ("import sys; print(sys.argv); sys.exit()", 0, ""),
+        ("import sys; sys.exit(3)", 3, ""),
+        ("import sys; sys.exit('no text')", 1, "no text"),
+        ("1 / 0", 1, "ZeroDivisionError"),
+        ("import warnings; warnings.warn('old')", 1, "UserWarning: old"),
+    ],
+)
+def test_forked_script_ends_as_in_a_new_process(code, status, message, scripts, tmp_path):
+    (tmp_path / "a.py").write_text(code)
+    done = scripts.run(tmp_path / "a.py", tmp_path, environment(tmp_path), tmp_path / "log")
+    assert done.returncode == status
+    assert message in done.stderr
+
+
 @pytest.mark.slow
 @each_lesson
 def test_lesson_runs_in_a_new_process(lesson, tmp_path):

@@ -178,6 +178,18 @@ def test_plan_reports_when_not_even_one_row_fits(machine, monkeypatch):
     assert plan.free_memory < plan.fitting_peak < plan.peak_memory
 
 
+def test_plan_of_a_run_that_fits_traces_its_memory_once(machine, monkeypatch):
+    traced, estimate = [], planning.estimate_memory
+
+    def noted(*args):
+        traced.append(args)
+        return estimate(*args)
+
+    monkeypatch.setattr(planning, "estimate_memory", noted)
+    make_plan(settings(), CPU)
+    assert len(traced) == 1
+
+
 def test_plan_fits_when_free_memory_is_unknown(machine, monkeypatch):
     monkeypatch.setattr(planning, "free_memory", lambda device: None)
     plan = make_plan(LARGE, CPU)
