@@ -1,7 +1,7 @@
 """Import what commands and lessons need, before a process forks itself for each of them.
 
-Importing takes several seconds, most of it for torch's compiler, which its optimizers import at
-their first step.
+Importing takes several seconds. Two of them are for torch's compiler, which torch's optimizers
+import at their first step, even if nothing is compiled.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Run Python scripts in processes that are forked from one with everything imported.
 
     with Scripts() as scripts:
-        done = scripts.run(Path("lessons/step1_text.py"), folder, environment)
+        done = scripts.run(Path("lessons/step1_text.py"), folder, environment, log)
 
-A script then starts in a tenth of a second. Every warning in it is an error. Run as a program this
-is the process that forks itself: it reads one job per line from stdin and answers with the exit
-code.
+A script then starts in a tenth of a second. It has no input, and every warning in it is an error.
+Run as a program this is the process that forks itself: it reads one job per line from stdin and
+answers with the exit code.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from typing import Any
 
 QUIET = ["-W", "error", "-W", "ignore:FigureCanvasAgg is non-interactive"]
 """options of Python: a warning is an error"""
+LONGEST = 500  # seconds after which a hanging script is killed; a test ends after 600
 
 
 class Scripts:
@@ -32,7 +34,7 @@ class Scripts:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | {"MPLBACKEND": "Agg"},
+            env=os.environ | {"MPLBACKEND": "Agg", "PYTHONIOENCODING": "utf-8"},
         )
         return self
 
@@ -69,10 +71,10 @@ class Scripts:
 
 def run(script: str, folder: str, environment: dict[str, str], streams: list[str]) -> int:
     """Run a script in this process, and return its exit code."""
+    signal.alarm(LONGEST)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # else it would read our jobs
     for number, path in enumerate(streams, 1):
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(file, number)
-    sys.stdout.reconfigure(encoding="utf-8")
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

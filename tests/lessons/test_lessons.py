@@ -122,6 +122,7 @@ def test_lesson_runs_as_a_script(printed):
         ("import sys; print(sys.argv); sys.exit()", 0, ""),
         ("import sys; sys.exit(3)", 3, ""),
         ("import sys; sys.exit('no text')", 1, "no text"),
+        ("input()", 1, "EOFError"),
         ("1 / 0", 1, "ZeroDivisionError"),
         ("import warnings; warnings.warn('old')", 1, "UserWarning: old"),
     ],

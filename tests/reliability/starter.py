@@ -18,11 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # tests/
-from preload import import_everything  # noqa: E402
-
-from llm_scratch.cli import main  # noqa: E402
-from llm_scratch.training import lock  # noqa: E402
+from llm_scratch.cli import main
+from llm_scratch.training import lock
 
 
 def note_locks() -> None:
@@ -55,6 +52,9 @@ def run(words: list[str], log: str) -> int:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # tests/
+    from preload import import_everything
+
     import_everything()
     note_locks()
     print("ready", flush=True)

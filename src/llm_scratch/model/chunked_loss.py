@@ -1,6 +1,6 @@
 """Fused output head and cross-entropy in chunks, without a table of all logits.
 
-With GPT-2's vocabulary the logits of 512 tokens take 103 MB, and plain cross-entropy holds three
+With GPT-2's vocabulary the logits of 4,096 tokens take 823 MB, and plain cross-entropy holds three
 such tables. Here each chunk of rows gets its logits, loss and gradient at once, then its logits are
 freed. The result is that of `loss.next_token_loss(head(x), targets, "sum")`.
 Tests: tests/model/test_chunked_loss.py (values and gradients).
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from llm_scratch.model.language_model import LanguageModel, as_language_model
 from llm_scratch.model.loss import IGNORE, next_token_loss
 
-MAX_LOGITS = {"cpu": 2**25, "cuda": 2**28}  # in memory at once; a GPU needs larger chunks
+MAX_LOGITS = {"cpu": 2**25, "cuda": 2**28}  # of a chunk; a GPU needs larger ones
 
 Product = Callable[[Tensor, Tensor], Tensor]
 
